@@ -1,0 +1,119 @@
+"""The contract of a metric: prepared once, then a function of weights over images.
+
+A metric first prepares what it needs (a Gram matrix, a pair matrix). What it hands back, a
+`Statistic`, is a function of non-negative weights on the images of each role. The point
+estimate is all-ones weights, a bootstrap resample is multinomial counts, a jackknife leaves
+one subject out, a real-vs-real floor is a pair of disjoint indicators. Inference is therefore
+written once, in `synthbench.metrics.inference`, and works for every metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from synthbench.errors import MetricError
+
+Weights = Mapping[str, Float64[np.ndarray, "b n"]]
+Direction = Literal["lower", "zero", "higher"]
+IntervalMethod = Literal["studentized", "jackknife", "percentile"]
+
+
+@runtime_checkable
+class Statistic(Protocol):
+    """A metric on given images, as a function of weights.
+
+    Attributes
+    ----------
+    subjects
+        For each role, the subject index of each image: images of one subject are resampled
+        together, and pairs of them are left out of within-set pairs.
+    """
+
+    subjects: Mapping[str, Int64[np.ndarray, " n"]]
+
+    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The metric under each row of weights (counts, indicators or ones)."""
+        ...
+
+
+@runtime_checkable
+class Studentized(Statistic, Protocol):
+    """A statistic that also estimates its own sampling variance, for the studentized bootstrap."""
+
+    def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """Estimated sampling variance of `value` under each row of weights."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A named statistic of (real, synth).
+
+    Attributes
+    ----------
+    name, label
+        The key in a scorecard, and the words in a table.
+    needs
+        What `prepare` takes: feature matrices, or the images themselves.
+    direction
+        Which way is better: "lower", "higher", or "zero" (closest to zero).
+    interval
+        The default interval method.
+    sees, misses
+        One sentence each, for `synthbench list metrics`.
+    """
+
+    name: str
+    label: str
+    needs: Literal["features", "volumes"]
+    direction: Direction
+    interval: IntervalMethod
+    sees: str
+    misses: str
+
+
+def ones(statistic: Statistic) -> dict[str, Float64[np.ndarray, "1 n"]]:
+    """The weights of the point estimate: one for every image."""
+    return {role: np.ones((1, len(s))) for role, s in statistic.subjects.items()}
+
+
+def check_features(
+    metric: str, **sets: Float64[np.ndarray, "n d"]
+) -> dict[str, Float64[np.ndarray, "n d"]]:
+    """Return the feature matrices as float64, or say what is wrong with them.
+
+    Raises
+    ------
+    MetricError
+        A matrix is not 2-D, has fewer than two rows, holds NaN or infinity, or the number of
+        columns differs between sets.
+    """
+    checked: dict[str, Float64[np.ndarray, "n d"]] = {}
+    for role, matrix in sets.items():
+        x = np.asarray(matrix, dtype=np.float64)
+        if x.ndim != 2:
+            raise MetricError(
+                f"{metric}: {role} must be a matrix of features, one row an image; "
+                f"found an array of shape {x.shape}. Flatten or stack the features."
+            )
+        if len(x) < 2:
+            raise MetricError(f"{metric}: {role} needs at least 2 images; found {len(x)}.")
+        if not np.isfinite(x).all():
+            rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
+            raise MetricError(
+                f"{metric}: {role} features hold NaN or infinity in {len(rows)} of {len(x)} rows "
+                f"(first: row {rows[0]}). Score those volumes alone to find the cause."
+            )
+        checked[role] = x
+    widths = {role: x.shape[1] for role, x in checked.items()}
+    if len(set(widths.values())) > 1:
+        found = ", ".join(f"{role} {d}" for role, d in widths.items())
+        raise MetricError(
+            f"{metric}: all sets need the same number of features; found {found}. "
+            "Use one extractor for every set."
+        )
+    return checked

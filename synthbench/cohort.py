@@ -1,0 +1,418 @@
+"""Cohorts: ordered sets of volumes with a participants table and a content fingerprint.
+
+A cohort is read from a directory (any depth) of `.nii`, `.nii.gz`, `.mgz` or `.npy` files, from
+a BIDS or BIDS-derivative folder, or from a CSV/TSV manifest. Every file is read and checked
+once, one at a time; all that is wrong is reported together, and nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float32
+from joblib import Parallel, delayed
+from nibabel.filebasedimages import ImageFileError
+from scipy import ndimage
+
+from synthbench.errors import CohortError, near_miss
+from synthbench.space import Intensity, Space, resample, to_unit
+
+SUFFIXES = (".nii", ".nii.gz", ".mgz", ".npy")
+MASK_RULE = "above 0.05 in at least half of the real volumes, holes filled"
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One volume of a cohort: where it is, whose it is, and the hash of its content."""
+
+    path: Path
+    name: str
+    subject: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """An ordered set of volumes of one grid.
+
+    Attributes
+    ----------
+    entries
+        The volumes, ordered by the hash of their content, so that nothing computed from a
+        cohort depends on file names or on the order of a listing.
+    grid
+        The grid that all volumes share, in RAS+.
+    stored_grid
+        The same grid as the files store it, before reorientation to RAS+; what
+        `--assume-grid real` gives to arrays without geometry.
+    participants
+        One row a subject, indexed by participant; empty where no table was found.
+    notes
+        What a reader of the scorecard must know: files passed over, a grid assumed.
+    """
+
+    entries: tuple[Entry, ...]
+    grid: Space
+    stored_grid: Space
+    participants: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    assumed: Space | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the sorted content hashes of all volumes (grid and voxels)."""
+        joined = "\n".join(entry.digest for entry in self.entries)
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    @property
+    def subjects(self) -> np.ndarray:
+        """The index of each volume's subject, 0 to the number of subjects - 1."""
+        names = [entry.subject for entry in self.entries]
+        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+    def load(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        """Read one volume in RAS+ with the intensities that its file holds."""
+        return _read(self.entries[index].path, self.assumed).data
+
+    def volumes(self, space: Space | None = None, intensity: Intensity = "percentile") -> Volumes:
+        """Return the volumes in a space: a grid (None: their own) and an intensity rule."""
+        return Volumes(self, space or self.grid, intensity)
+
+    def brain_centre(self) -> tuple[float, float, float]:
+        """Return the middle, in mm, of the box around voxels non-zero in half of the volumes."""
+        hits = np.zeros(self.grid.shape)
+        for index in range(len(self)):
+            hits += self.load(index) > 0
+        inside = np.argwhere(hits >= len(self) / 2)
+        if len(inside) == 0:
+            raise CohortError(
+                "no voxel is above zero in half of the volumes, so the cohort has no common "
+                "centre to crop around: register the volumes, or leave space.shape unset."
+            )
+        middle = (inside.min(axis=0) + inside.max(axis=0)) / 2
+        x, y, z = self.grid.matrix[:3, :3] @ middle + self.grid.matrix[:3, 3]
+        return float(x), float(y), float(z)
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """The volumes of a cohort in one space, read one at a time.
+
+    Indexing gives `Float32[d h w]`, RAS+, intensities in [0, 1].
+    """
+
+    cohort: Cohort
+    space: Space
+    intensity: Intensity
+
+    def __len__(self) -> int:
+        return len(self.cohort)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        name = self.cohort.entries[index].name
+        scaled = to_unit(self.cohort.load(index), self.intensity, name)
+        return resample(scaled, self.cohort.grid, self.space)
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        reading = Parallel(n_jobs=2, prefer="threads", return_as="generator")
+        return iter(reading(delayed(self.__getitem__)(i) for i in range(len(self))))
+
+
+def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
+    """Return the voxels above 0.05 in at least half of the volumes, with holes filled.
+
+    Raises
+    ------
+    CohortError
+        No voxel is.
+    """
+    hits = np.zeros(volumes.space.shape)
+    for volume in volumes:
+        hits += volume > 0.05
+    mask = ndimage.binary_fill_holes(hits >= len(volumes) / 2)
+    if not mask.any():
+        raise CohortError(
+            "the mask is empty: no voxel is above 0.05 in at least half of the volumes. "
+            "Are they registered to one grid?"
+        )
+    return np.asarray(mask, dtype=bool)
+
+
+def read_cohort(
+    path: Path | str,
+    *,
+    role: str = "cohort",
+    assume_grid: Space | float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Cohort:
+    """Read and check a cohort.
+
+    Parameters
+    ----------
+    path
+        A directory, a BIDS folder, or a CSV/TSV manifest with a column `path` (relative to the
+        manifest), and optionally `participant_id` and covariates.
+    role
+        What the messages call this cohort ("real", "synth").
+    assume_grid
+        The geometry of arrays that carry none: a stored grid, or an isotropic spacing in mm
+        (centred, axes to the right, front and top). Files that carry a geometry keep it.
+    progress
+        Called with the number of files checked so far.
+
+    Raises
+    ------
+    CohortError
+        The path holds no volumes, or any volume is unreadable, truncated, not 3-D, not finite,
+        constant, without geometry or on another grid than the rest. All of them are named.
+    """
+    path = Path(path)
+    listed, participants, notes = _listing(path, role)
+    reading = Parallel(n_jobs=2, prefer="threads", return_as="generator")
+    checks = []
+    for check in reading(delayed(_check)(file, assume_grid) for file, _ in listed):
+        checks.append(check)
+        if progress:
+            progress(len(checks))
+    problems = [f"{_name(f, path)}: {c}" for (f, _), c in zip(listed, checks, strict=True)
+                if isinstance(c, str)]  # fmt: skip
+    good = [(f, s, c) for (f, s), c in zip(listed, checks, strict=True) if isinstance(c, _Checked)]
+    grids = Counter(c.grid for _, _, c in good)
+    common = min(grids, key=lambda g: (-grids[g], g.digest)) if grids else None
+    for file, _, check in good:
+        if common and not check.grid.same_grid(common):
+            problems.append(
+                f"{_name(file, path)}: its grid is {check.grid}, but {grids[common]} of "
+                f"{len(listed)} volumes are {common}"
+                + (" (another origin or rotation)" if str(check.grid) == str(common) else "")
+                + ". Resample it to the others' grid, or leave it out of the manifest."
+            )
+    if problems:
+        shown = "\n  ".join(problems[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise CohortError(
+            f"{role}: {len(problems)} of {len(listed)} volumes cannot be used:\n  {shown}{more}\n"
+            "Nothing is left out silently: mend or remove them, or list the volumes to use in a "
+            "manifest (a CSV with a column 'path')."
+        )
+    assert common is not None  # noqa: S101 - at least one file was listed and none had a problem
+    without = sum(c.assumed is not None for _, _, c in good)
+    if without:
+        notes.append(f"grid assumed for {without} of {len(good)} volumes without geometry")
+    first = good[0][2]
+    order = sorted(range(len(good)), key=lambda i: (good[i][2].digest, _name(good[i][0], path)))
+    return Cohort(
+        entries=tuple(
+            Entry(good[i][0], _name(good[i][0], path), good[i][1], good[i][2].digest)
+            for i in order
+        ),
+        grid=common,
+        stored_grid=first.stored,
+        participants=participants,
+        notes=tuple(notes),
+        assumed=next((c.assumed for _, _, c in good if c.assumed), None),
+    )
+
+
+# ---------------------------------------------------------------- which files, and whose
+
+
+def _name(file: Path, root: Path) -> str:
+    base = root if root.is_dir() else root.parent
+    return str(file.relative_to(base)) if file.is_relative_to(base) else str(file)
+
+
+def _is_volume(file: Path) -> bool:
+    return file.name.endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()
+
+
+def _subject(file: Path, root: Path) -> str:
+    found = re.search(r"sub-[A-Za-z0-9]+", _name(file, root))
+    return found.group() if found else _name(file, root)
+
+
+def _listing(path: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFrame, list[str]]:
+    """Return [(file, subject)], the participants table, and notes on what was passed over."""
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        return _manifest(path, role)
+    if not path.is_dir():
+        what = "it is a file that is no .csv or .tsv manifest" if path.exists() else "no such path"
+        raise CohortError(
+            f"{role}: {path}: {what}. Give a directory of volumes ({', '.join(SUFFIXES)}) "
+            "or a CSV/TSV manifest with a column 'path'."
+        )
+    files = sorted(file for file in path.rglob("*") if _is_volume(file))
+    notes = []
+    if (path / "dataset_description.json").is_file():
+        t1w = [file for file in files if re.search(r"_T1w\.", file.name)]
+        if t1w and len(t1w) < len(files):
+            notes.append(f"BIDS folder: {len(t1w)} T1w volumes used, "
+                         f"{len(files) - len(t1w)} other images passed over")  # fmt: skip
+            files = t1w
+    if not files:
+        raise CohortError(
+            f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}."
+        )
+    table = path / "participants.tsv"
+    participants = _participants(table) if table.is_file() else pd.DataFrame()
+    return [(file, _subject(file, path)) for file in files], participants, notes
+
+
+def _table(file: Path) -> pd.DataFrame:
+    separator = "\t" if file.suffix.lower() == ".tsv" else ","
+    try:
+        return pd.read_csv(file, sep=separator, na_values=["n/a"], dtype={"participant_id": str})
+    except (ValueError, OSError) as error:
+        raise CohortError(f"{file}: cannot be read as a table: {error}") from error
+
+
+def _participants(file: Path) -> pd.DataFrame:
+    table = _table(file)
+    if "participant_id" not in table:
+        raise CohortError(
+            f"{file}: a column 'participant_id' is needed; found {', '.join(table.columns)}."
+        )
+    return table.drop_duplicates("participant_id").set_index("participant_id")
+
+
+def _manifest(file: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFrame, list[str]]:
+    table = _table(file)
+    if "path" not in table:
+        raise CohortError(
+            f"{role}: {file}: a column 'path' is needed; {near_miss('path', table.columns)}"
+        )
+    paths = [file.parent / str(p) for p in table["path"]]
+    missing = [p for p in paths if not p.is_file()]
+    if missing or not paths:
+        raise CohortError(
+            f"{role}: {file}: {len(missing)} of {len(paths)} listed files do not exist"
+            + (f" (first: {missing[0]})" if missing else "")
+            + ". Paths are relative to the manifest's folder."
+        )
+    repeated = [str(p) for p, count in Counter(p.resolve() for p in paths).items() if count > 1]
+    if repeated:
+        raise CohortError(f"{role}: {file}: listed more than once: {', '.join(repeated[:5])}.")
+    if "participant_id" in table:
+        subjects = [str(s) for s in table["participant_id"]]
+        participants = table.drop(columns="path").drop_duplicates("participant_id")
+        return list(zip(paths, subjects, strict=True)), participants.set_index("participant_id"), []
+    return [(p, _subject(p, file.parent)) for p in paths], pd.DataFrame(), []
+
+
+# ---------------------------------------------------------------- one file
+
+
+@dataclass(frozen=True)
+class _Volume:
+    data: Float32[np.ndarray, "d h w"]
+    grid: Space
+    stored: Space
+    assumed: Space | None
+
+
+@dataclass(frozen=True)
+class _Checked:
+    digest: str
+    grid: Space
+    stored: Space
+    assumed: Space | None
+
+
+def _check(file: Path, assume: Space | float | None) -> _Checked | str:
+    """Read a file; return its content hash and grids, or what is wrong and what to do."""
+    try:
+        volume = _read(file, assume)
+    except CohortError as error:
+        return str(error)
+    bad = int((~np.isfinite(volume.data)).sum())
+    if bad:
+        return f"{bad} voxels are NaN or infinite. Find the step that made them, or leave it out."
+    if volume.data.min() == volume.data.max():
+        return f"every voxel is {volume.data.flat[0]:g}. The volume is empty: leave it out."
+    content = hashlib.sha256(repr(volume.grid).encode())
+    content.update(np.ascontiguousarray(volume.data).tobytes())
+    return _Checked(content.hexdigest(), volume.grid, volume.stored, volume.assumed)
+
+
+def _read(file: Path, assume: Space | float | None) -> _Volume:
+    """Read one volume in RAS+, or raise a CohortError that does not name the file."""
+    try:
+        if file.suffix == ".npy":
+            array, affine = np.load(file, allow_pickle=False), None
+        else:
+            image = nib.load(file)  # type: ignore[attr-defined]
+            array, affine = np.asanyarray(image.dataobj), _geometry(image)
+    except _UNREADABLE as error:
+        raise CohortError(
+            f"cannot be read ({type(error).__name__}: {error}). It may be truncated: "
+            "compare its size with the original and copy it again."
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise CohortError(f"holds {array.dtype} values; real numbers are needed.")
+    shape = array.shape
+    spare = [axis for axis in range(array.ndim) if shape[axis] == 1][: max(0, array.ndim - 3)]
+    array = array.squeeze(tuple(spare))
+    if array.ndim != 3:
+        raise CohortError(
+            f"is {len(shape)}-D, of shape {shape}; one 3-D volume a file is needed. "
+            "Split it, one file a volume."
+        )
+    assumed = None
+    if affine is None:
+        assumed = _assumed(array.shape, assume)
+        affine = assumed.matrix
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise CohortError("its affine is singular or not finite. Copy the header of the original.")
+    stored = Space.of(array.shape, affine)
+    canonical = nib.as_closest_canonical(  # type: ignore[attr-defined]
+        nib.Nifti1Image(array.astype(np.float32), affine)
+    )
+    data = np.ascontiguousarray(canonical.dataobj, dtype=np.float32)
+    return _Volume(data, Space.of(data.shape, canonical.affine), stored, assumed)
+
+
+def _geometry(image: nib.spatialimages.SpatialImage) -> np.ndarray | None:
+    """Return the image's affine, or None where the header holds none worth the name.
+
+    An identity (up to the signs that ITK's LPS convention adds) is what an array written
+    without geometry gets: no scanner and no template puts its origin in a voxel centre at
+    exactly 1 mm with corner (0, 0, 0).
+    """
+    header = image.header
+    if isinstance(header, nib.Nifti1Header) and not (header["sform_code"] or header["qform_code"]):
+        return None
+    affine = np.asarray(image.affine, dtype=np.float64)
+    return None if np.allclose(np.abs(affine), np.eye(4), atol=1e-6) else affine
+
+
+def _assumed(shape: tuple[int, ...], assume: Space | float | None) -> Space:
+    if assume is None:
+        raise CohortError(
+            "has no geometry (an array, or an identity affine). If its voxels lie as in the real "
+            "volumes' files, add --assume-grid real; for a real cohort give the voxel size, for "
+            "example --assume-grid 2 (mm; axes to the right, front and top)."
+        )
+    if isinstance(assume, Space):
+        if tuple(shape) != assume.shape:
+            raise CohortError(
+                f"--assume-grid real: its shape is {tuple(shape)}, the real volumes' files are "
+                f"{assume.shape}. Write it with its own affine instead."
+            )
+        return assume
+    affine = np.diag([assume, assume, assume, 1.0])
+    affine[:3, 3] = -assume * (np.array(shape) - 1) / 2
+    return Space.of(shape, affine)

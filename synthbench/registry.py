@@ -1,0 +1,84 @@
+"""One registry for generators, metrics and extractors.
+
+Built-in plugins are the tables below; other packages add theirs as entry points in the groups
+`synthbench.generators`, `synthbench.metrics` and `synthbench.extractors`. Nothing is imported
+until it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from synthbench.errors import UsageError, near_miss
+
+Kind = Literal["generators", "metrics", "extractors"]
+
+_MEDICALNET = "synthbench.metrics.extractors.medicalnet"
+
+BUILT_IN: dict[Kind, dict[str, str]] = {
+    "generators": {
+        "ddpm3d": "synthbench.generators.ddpm3d:DDPM3D",
+        "memorizer": "synthbench.generators.memorizer:Memorizer",
+        "noise": "synthbench.generators.noise:Noise",
+        "pca-gaussian": "synthbench.generators.pca_gaussian:PCAGaussian",
+    },
+    "metrics": {
+        "fid": "synthbench.metrics.fid:FID",
+        "mmd2": "synthbench.metrics.mmd:MMD2",
+        "ms_ssim": "synthbench.metrics.ms_ssim:MSSSIM",
+    },
+    "extractors": {
+        "random-resnet10": "synthbench.metrics.extractors.random_resnet:RandomResNet10",
+        **{
+            f"medicalnet-resnet{depth}{suffix}": f"{_MEDICALNET}:resnet{depth}{attribute}"
+            for depth in (10, 18, 34, 50)
+            for suffix, attribute in (("", ""), ("-23dataset", "_23dataset"))
+        },
+    },
+}
+
+
+def names(kind: Kind) -> dict[str, str]:
+    """Return every plugin of a kind as `{name: "module:attribute"}`, sorted by name.
+
+    Raises
+    ------
+    UsageError
+        Two plugins claim one name.
+    """
+    table = dict(BUILT_IN[kind])
+    claimed_by = dict.fromkeys(table, "synthbench")
+    for entry in entry_points(group=f"synthbench.{kind}"):
+        package = entry.dist.name if entry.dist else "an unknown package"
+        if entry.name in table:
+            raise UsageError(
+                f"two {kind} are named '{entry.name}': one of {claimed_by[entry.name]}, one of "
+                f"{package}. Uninstall one of them, or ask its authors for another name."
+            )
+        table[entry.name] = entry.value
+        claimed_by[entry.name] = package
+    return dict(sorted(table.items()))
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Import and return the plugin of that kind and name.
+
+    Raises
+    ------
+    UsageError
+        The name is unknown (the nearest known one is named), or its module or attribute
+        cannot be imported.
+    """
+    table = names(kind)
+    if name not in table:
+        raise UsageError(f"no {kind[:-1]} is named '{name}': {near_miss(name, table)}")
+    module, _, attribute = table[name].partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"the {kind[:-1]} '{name}' ({table[name]}) cannot be loaded: {error}. "
+            "Reinstall the package that provides it."
+        ) from error
