@@ -1,0 +1,87 @@
+"""`memorizer`: training volumes with imperceptible noise and warps.
+
+It looks perfect and has learned nothing. Distances to the training set must catch it; the
+Frechet distance to a reference does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import BaseModel, Field
+from scipy import ndimage
+
+from synthbench.cohort import Volumes
+from synthbench.generators.generator import Progress, Settings
+from synthbench.generators.noise import one_step, refuse_init
+from synthbench.run import Run
+
+
+class MemorizerSettings(Settings):
+    """Settings of `memorizer`."""
+
+    warp: float = Field(default=0.3, ge=0, description="sd of the displacement, in voxels")
+    noise: float = Field(default=0.01, ge=0, description="sd of the noise inside the brain")
+
+
+class Memorizer:
+    """Training volumes, slightly warped and with a little noise."""
+
+    name = "memorizer"
+    summary = "training volumes with imperceptible noise and warps: metrics must catch it"
+    needs = "nothing; its weights ARE the training volumes: do not publish them"
+    settings = MemorizerSettings
+
+    def fit(
+        self,
+        volumes: Volumes,
+        settings: BaseModel,
+        run: Run,
+        *,
+        resume: bool = False,
+        init: Run | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Store the training volumes, 8 bit a voxel."""
+        assert isinstance(settings, MemorizerSettings)
+        refuse_init(self.name, init)
+        stored = np.zeros((len(volumes), *volumes.space.shape), np.uint8)
+        for index, volume in enumerate(volumes):
+            stored[index] = np.round(volume * 255)
+            if progress:
+                progress(index + 1, len(volumes), "")
+        run.save_weights(
+            {"volumes": stored, "warp_noise": np.array([settings.warp, settings.noise])}
+        )
+
+    def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
+        """Return nothing: there is one way to sample."""
+        return one_step(self.name, sampler, steps)
+
+    def sample(
+        self, run: Run, seeds: Sequence[int], *, sampler: str | None = None, steps: int | None = None
+    ) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        """Yield one volume a seed: a training volume drawn at random, disturbed."""
+        self.sampling(run, sampler, steps)
+        weights = run.load_weights()
+        stored, (warp, noise) = weights["volumes"], weights["warp_noise"]
+        for seed in seeds:
+            rng = np.random.default_rng(seed)
+            volume = stored[rng.integers(len(stored))].astype(np.float32) / 255
+            yield _disturbed(volume, warp, noise, rng)
+
+
+def _disturbed(
+    volume: Float32[np.ndarray, "d h w"], warp: float, noise: float, rng: np.random.Generator
+) -> Float32[np.ndarray, "d h w"]:
+    """Move each voxel by a smooth displacement of sd `warp` voxels and add noise in the brain."""
+    smoothness = 4.0  # voxels: smooth enough that no eye sees it
+    where = np.indices(volume.shape, dtype=np.float64)
+    for axis in range(3):
+        field = ndimage.gaussian_filter(rng.standard_normal(volume.shape), smoothness, mode="wrap")
+        where[axis] += warp * field / field.std()
+    moved = ndimage.map_coordinates(volume, where, order=1, mode="nearest")
+    noisy = moved + noise * rng.standard_normal(volume.shape) * (moved > 0)
+    return np.clip(noisy, 0, 1).astype(np.float32)

@@ -1,0 +1,94 @@
+"""`pca-gaussian`: a Gaussian in the training volumes' principal subspace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import BaseModel, Field
+
+from synthbench.cohort import Volumes
+from synthbench.errors import UsageError
+from synthbench.generators.generator import Progress, Settings
+from synthbench.generators.noise import one_step, refuse_init
+from synthbench.generators.volume_cache import VolumeCache
+from synthbench.run import Run
+
+
+class PCASettings(Settings):
+    """Settings of `pca-gaussian`."""
+
+    variance: float = Field(
+        default=0.99, gt=0, le=1, description="share of the training variance that is kept"
+    )
+
+
+class PCAGaussian:
+    """Mean volume plus independent Gaussian scores on the principal components."""
+
+    name = "pca-gaussian"
+    summary = "a Gaussian in the training volumes' PCA subspace: right on average, blurred"
+    needs = "two volumes at least; fits in seconds"
+    settings = PCASettings
+
+    def fit(
+        self,
+        volumes: Volumes,
+        settings: BaseModel,
+        run: Run,
+        *,
+        resume: bool = False,
+        init: Run | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Find the components from the Gram matrix of the centred volumes.
+
+        Raises
+        ------
+        UsageError
+            There are fewer than two volumes.
+        """
+        assert isinstance(settings, PCASettings)
+        refuse_init(self.name, init)
+        n = len(volumes)
+        if n < 2:
+            raise UsageError(f"{self.name} needs at least 2 training volumes; found {n}.")
+        with VolumeCache(volumes, run.folder, progress) as rows:
+            mean = rows.mean(axis=0, dtype=np.float64)
+            # One voxel block at a time: the centred copy of all volumes never exists at once.
+            blocks = np.array_split(np.arange(rows.shape[1]), max(1, rows.shape[1] // 65536))
+            gram = np.zeros((n, n))
+            for block in blocks:
+                centred = rows[:, block] - mean[block]
+                gram += centred @ centred.T
+            values, vectors = np.linalg.eigh(gram)
+            values, vectors = values[::-1], vectors[:, ::-1]
+            share = np.cumsum(values) / values.sum()
+            kept = min(n - 1, int(np.searchsorted(share, settings.variance)) + 1)
+            # Rows of `components` are scaled so that a standard normal score has the
+            # training set's variance along each: vectors' X / sqrt(n - 1).
+            components = np.empty((kept, rows.shape[1]), np.float32)
+            for block in blocks:
+                centred = rows[:, block] - mean[block]
+                components[:, block] = vectors[:, :kept].T @ centred / np.sqrt(n - 1)
+        run.save_weights(
+            {"mean": mean.astype(np.float32), "components": components,
+             "shape": np.array(volumes.space.shape)}
+        )  # fmt: skip
+
+    def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
+        """Return nothing: there is one way to sample."""
+        return one_step(self.name, sampler, steps)
+
+    def sample(
+        self, run: Run, seeds: Sequence[int], *, sampler: str | None = None, steps: int | None = None
+    ) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        """Yield one volume a seed."""
+        self.sampling(run, sampler, steps)
+        weights = run.load_weights()
+        mean, components = weights["mean"], weights["components"]
+        for seed in seeds:
+            scores = np.random.default_rng(seed).standard_normal(len(components))
+            volume = mean + scores.astype(np.float32) @ components
+            yield np.clip(volume, 0, 1).reshape(tuple(weights["shape"]))

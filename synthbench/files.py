@@ -1,0 +1,48 @@
+"""Files that are whole or absent: atomic writes, and hashes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.space import Space
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a killed writer, never leaves half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def nifti_bytes(volume: Float32[np.ndarray, "d h w"], space: Space, description: str) -> bytes:
+    """Return a volume in [0, 1] as the bytes of a `.nii.gz`: 16-bit, the same bytes each time.
+
+    The step of 1/65535 is the largest rounding: a hundredth of the noise of a good scan.
+    """
+    stored = np.round(np.clip(volume, 0, 1) * 65535).astype(np.uint16)
+    image = nib.Nifti1Image(stored, space.matrix)
+    image.set_sform(space.matrix, code="mni")
+    image.set_qform(space.matrix, code="mni")
+    image.header.set_slope_inter(1 / 65535, 0)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode()[:79]
+    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)

@@ -1,0 +1,198 @@
+"""The scorecard: the typed, versioned record of one scoring.
+
+It holds aggregates only: values, intervals, floors, the protocol, hashes of whole cohorts. No
+per-file hash, no path and no feature of a real volume is in it, so it can be published where
+the data cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from synthbench.errors import ScorecardError
+from synthbench.files import write_atomic
+
+SCHEMA = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CohortRecord(_Record):
+    """What a scorecard says of a cohort."""
+
+    n: int = Field(description="volumes that were scored")
+    subjects: int
+    fingerprint: str = Field(description="sha256 over the sorted hashes of all its volumes")
+    available: int = Field(description="volumes the cohort held; more than n where m was frozen")
+
+
+class ExtractorRecord(_Record):
+    """Which extractor, to the byte."""
+
+    name: str
+    weights_sha256: str | None
+    preprocessing: str
+    layer: str
+    dim: int
+
+    @property
+    def label(self) -> str:
+        """Name and the first eight digits of the weights' sha256."""
+        return f"{self.name}@{(self.weights_sha256 or 'no-weights')[:8]}"
+
+
+class SpaceRecord(_Record):
+    """The grid and the intensity rule that all volumes were brought to."""
+
+    shape: tuple[int, int, int]
+    affine: tuple[float, ...]
+    intensity: str
+    resampling: str = "Gaussian antialiasing, linear"
+
+
+class MaskRecord(_Record):
+    """The mask, frozen from the real cohort."""
+
+    rule: str
+    voxels: int
+    sha256: str
+
+
+class Protocol(_Record):
+    """Every setting that can change a number.
+
+    `settings` holds what each metric froze on the real cohort, under the metric's name and,
+    where it works on features, the extractor's: a kernel's formula and bandwidth, the window
+    and the scales of MS-SSIM.
+    """
+
+    space: SpaceRecord
+    mask: MaskRecord
+    extractors: tuple[ExtractorRecord, ...]
+    settings: dict[str, dict[str, Any]]
+    intervals: dict[str, str] = Field(description="method of each metric")
+    level: float
+    resamples: int
+    floor_splits: int
+    permutations: int
+    seed: int
+    n_real: int
+    n_synth: int
+    version: Literal[1] = 1
+
+    @property
+    def hash(self) -> str:
+        """The first 12 hexadecimal digits of the sha256 of this protocol as sorted JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class IntervalRecord(_Record):
+    """An interval, what it covers and how it was made."""
+
+    low: float
+    high: float
+    level: float
+    method: str
+    label: str
+
+
+class FloorRecord(_Record):
+    """What real against real gives, at n real volumes a side, and synth at the same n."""
+
+    n: int
+    mean: float
+    low: float = Field(description="2.5th percentile over random disjoint halves")
+    high: float = Field(description="97.5th percentile")
+    synth_mean: float = Field(description="mean of n real against n synth")
+
+
+class Value(_Record):
+    """One row: a metric, by one extractor where it uses features."""
+
+    metric: str
+    label: str
+    extractor: str | None = None
+    direction: str
+    value: float | None = None
+    interval: IntervalRecord | None = None
+    floor: FloorRecord | None = None
+    p: float | None = None
+    effective_rank: float | None = None
+    missing: str | None = Field(default=None, description="why there is no value, and the mend")
+
+
+class Origin(_Record):
+    """What the synthetic volumes' sidecars say of where they came from."""
+
+    generator: str | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    weights_sha256: str | None = None
+    training_cohort: str | None = None
+    training_seconds: float | None = None
+    parameters: int | None = None
+    seconds_a_volume: float | None = None
+
+
+class Scorecard(_Record):
+    """The record of one scoring."""
+
+    schema_version: Literal[1] = SCHEMA
+    name: str = Field(description="what a table calls the synthetic volumes")
+    created: str = Field(description="UTC, ISO 8601")
+    real: CohortRecord
+    synth: CohortRecord
+    benchmark: str | None = None
+    protocol: Protocol
+    protocol_hash: str
+    values: tuple[Value, ...]
+    origin: Origin = Origin()
+    notes: tuple[str, ...] = ()
+    software: dict[str, str]
+
+    def row(self, metric: str, extractor: str | None = None) -> Value | None:
+        """Return the row of a metric (the first extractor's, where None is named)."""
+        for value in self.values:
+            if value.metric == metric and extractor in (None, value.extractor):
+                return value
+        return None
+
+    def save(self, file: Path) -> None:
+        """Write the scorecard as JSON."""
+        write_atomic(Path(file), (self.model_dump_json(indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, file: Path) -> Scorecard:
+        """Read a scorecard.
+
+        Raises
+        ------
+        ScorecardError
+            The file is unreadable, is no scorecard, or was changed by hand (its protocol no
+            longer has the hash that stands beside it).
+        """
+        try:
+            card = cls.model_validate_json(Path(file).read_text())
+        except OSError as error:
+            raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ScorecardError(
+                f"{file}: not a scorecard of schema {SCHEMA}: {where}: {first['msg']}. "
+                "Write one with synthbench score --out."
+            ) from error
+        if card.protocol.hash != card.protocol_hash:
+            raise ScorecardError(
+                f"{file}: its protocol hashes to {card.protocol.hash}, but the file says "
+                f"{card.protocol_hash}: it was edited. Score again."
+            )
+        return card
