@@ -11,8 +11,8 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -88,9 +88,15 @@ class Cohort:
         """Read one volume in RAS+ with the intensities that its file holds."""
         return _read(self.entries[index].path, self.assumed).data
 
-    def volumes(self, space: Space | None = None, intensity: Intensity = "percentile") -> Volumes:
+    def subset(self, indices: Iterable[int]) -> Cohort:
+        """Return the cohort of these volumes, in this order."""
+        return replace(self, entries=tuple(self.entries[i] for i in indices))
+
+    def volumes(
+        self, space: Space | None = None, intensity: Intensity = "percentile", workers: int = 2
+    ) -> Volumes:
         """Return the volumes in a space: a grid (None: their own) and an intensity rule."""
-        return Volumes(self, space or self.grid, intensity)
+        return Volumes(self, space or self.grid, intensity, workers)
 
     def brain_centre(self) -> tuple[float, float, float]:
         """Return the middle, in mm, of the box around voxels non-zero in half of the volumes."""
@@ -112,12 +118,14 @@ class Cohort:
 class Volumes:
     """The volumes of a cohort in one space, read one at a time.
 
-    Indexing gives `Float32[d h w]`, RAS+, intensities in [0, 1].
+    Indexing gives `Float32[d h w]`, RAS+, intensities in [0, 1]; iterating reads ahead with
+    `workers` threads.
     """
 
     cohort: Cohort
     space: Space
     intensity: Intensity
+    workers: int = 2
 
     def __len__(self) -> int:
         return len(self.cohort)
@@ -128,7 +136,7 @@ class Volumes:
         return resample(scaled, self.cohort.grid, self.space)
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        reading = Parallel(n_jobs=2, prefer="threads", return_as="generator")
+        reading = Parallel(n_jobs=self.workers, prefer="threads", return_as="generator")
         return iter(reading(delayed(self.__getitem__)(i) for i in range(len(self))))
 
 
@@ -209,7 +217,7 @@ def read_cohort(
             "Nothing is left out silently: mend or remove them, or list the volumes to use in a "
             "manifest (a CSV with a column 'path')."
         )
-    assert common is not None  # noqa: S101 - at least one file was listed and none had a problem
+    assert common is not None
     without = sum(c.assumed is not None for _, _, c in good)
     if without:
         notes.append(f"grid assumed for {without} of {len(good)} volumes without geometry")
@@ -217,8 +225,7 @@ def read_cohort(
     order = sorted(range(len(good)), key=lambda i: (good[i][2].digest, _name(good[i][0], path)))
     return Cohort(
         entries=tuple(
-            Entry(good[i][0], _name(good[i][0], path), good[i][1], good[i][2].digest)
-            for i in order
+            Entry(good[i][0], _name(good[i][0], path), good[i][1], good[i][2].digest) for i in order
         ),
         grid=common,
         stored_grid=first.stored,
@@ -375,7 +382,7 @@ def _read(file: Path, assume: Space | float | None) -> _Volume:
     if affine is None:
         assumed = _assumed(array.shape, assume)
         affine = assumed.matrix
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise CohortError("its affine is singular or not finite. Copy the header of the original.")
     stored = Space.of(array.shape, affine)
     canonical = nib.as_closest_canonical(  # type: ignore[attr-defined]

@@ -1,11 +1,11 @@
 """The run folder: what a training run writes, and how it is read back.
 
-    RUN/config.yaml          the resolved configuration
-    RUN/run.json             what happened: cohort, environment, cost, state
-    RUN/loss.csv             one row a step (generators that train by steps)
-    RUN/weights.safetensors  what sampling needs
-    RUN/checkpoints/         what resuming needs
-    RUN/preview.png          a montage of samples from fixed seeds
+RUN/config.yaml          the resolved configuration
+RUN/run.json             what happened: cohort, environment, cost, state
+RUN/loss.csv             one row a step (generators that train by steps)
+RUN/weights.safetensors  what sampling needs
+RUN/checkpoints/         what resuming needs
+RUN/preview.png          a montage of samples from fixed seeds
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthbench.errors import ScorecardError
 from synthbench.files import write_atomic
+from synthbench.space import Intensity, Space
 
 SCHEMA = 1
 
@@ -53,8 +54,13 @@ class SpaceRecord(_Record):
 
     shape: tuple[int, int, int]
     affine: tuple[float, ...]
-    intensity: str
+    intensity: Intensity
     resampling: str = "Gaussian antialiasing, linear"
+
+    @property
+    def grid(self) -> Space:
+        """The grid."""
+        return Space(self.shape, self.affine)
 
 
 class MaskRecord(_Record):

@@ -108,7 +108,9 @@ def resolve(
                 if known
                 else f"--preset: {generator} has no presets; leave it out."
             )
-        text = (files("synthbench.generators") / "presets" / f"{generator}-{preset}.yaml").read_text()
+        text = (
+            files("synthbench.generators") / "presets" / f"{generator}-{preset}.yaml"
+        ).read_text()
         merged = dict(yaml.safe_load(text))
     if config is not None:
         merged = _merged(merged, _yaml_file(config, generator))

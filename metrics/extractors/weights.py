@@ -1,0 +1,283 @@
+"""Weight files: where they live, and the rule that none is used before its SHA-256 is checked.
+
+The folder is that of the environment variable SYNTHBENCH_WEIGHTS, else `weights` in the cache
+folder of the user. Where the authors of a file publish no hash, its user gives one once
+(`synthbench fetch NAME --sha256 HASH`), and it is recorded in a JSON file beside the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from synthbench.errors import UsageError, WeightsError
+
+FOLDER_VARIABLE = "SYNTHBENCH_WEIGHTS"
+RECORD_FILENAME = "recorded_sha256.json"
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 30.0
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights that its authors publish.
+
+    Attributes
+    ----------
+    name
+        The extractor's name, as in `synthbench fetch NAME`.
+    url
+        Where the file is published.
+    sha256
+        Its SHA-256, lower-case hexadecimal; None where nobody has published one.
+    filename
+        Its name in the weights folder.
+    megabytes
+        Its approximate size in 10^6 bytes.
+    licence
+        SPDX identifier of the licence of the weights.
+    """
+
+    name: str
+    url: str
+    sha256: str | None
+    filename: str
+    megabytes: int
+    licence: str
+
+
+def weights_folder() -> Path:
+    """Return the folder of weight files, which may not exist yet."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    # Imported here because an explicit folder needs no pooch.
+    import pooch
+
+    return Path(pooch.os_cache("synthbench")) / "weights"
+
+
+def locate(file: WeightFile) -> Path | None:
+    """Return the path of the file if it is in the weights folder, unverified, else None."""
+    path = weights_folder() / file.filename
+    return path if path.is_file() else None
+
+
+def known_sha256(file: WeightFile) -> str | None:
+    """Return the published SHA-256 of a file, else the recorded one, else None.
+
+    Raises
+    ------
+    WeightsError
+        The record of hashes is unreadable.
+    """
+    return file.sha256 or _recorded().get(file.filename)
+
+
+def verified(file: WeightFile) -> Path:
+    """Return the path of a file whose SHA-256 is the expected one.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, its hash is not known, or it has another hash.
+    """
+    path, expected = locate(file), known_sha256(file)
+    if path is None:
+        raise WeightsError(
+            f"{file.name}: its weights {file.filename} ({file.megabytes} MB, {file.licence}) are "
+            f"not in {weights_folder()}. Type `{_fetch_command(file)}`{_by_hand(file)}"
+        )
+    if expected is None:
+        raise WeightsError(
+            f"{file.name}: no sha256 is known for {file.filename}, so {path} is not used; found "
+            f"{_sha256_of(path)}. Compare it with a copy you trust, then type "
+            f"`{_fetch_command(file)}`."
+        )
+    _check_sha256(file, path, expected)
+    return path
+
+
+def fetch(file: WeightFile, sha256: str | None = None, progress: bool = True) -> Path:
+    """Download a weight file, verify it and return its path; a verified file is left alone.
+
+    The download goes to a temporary file, which takes the final name after its hash was checked.
+
+    Parameters
+    ----------
+    file
+        What to fetch.
+    sha256
+        The hash that the file must have, where none is published; recorded for later loads.
+    progress
+        Show a progress bar, if standard error is a terminal.
+
+    Raises
+    ------
+    UsageError
+        `sha256` is not 64 hexadecimal digits.
+    WeightsError
+        No hash is known nor given, the given one contradicts the known one, the file in the
+        folder or at the URL has another hash, or the download failed.
+    """
+    expected = _agreed_sha256(file, sha256)
+    path = weights_folder() / file.filename
+    if not path.exists():
+        _download(file, path, expected, progress)
+    _check_sha256(file, path, expected)
+    if file.sha256 is None:
+        _record(file, expected)
+    return path
+
+
+def _agreed_sha256(file: WeightFile, given: str | None) -> str:
+    known = known_sha256(file)
+    if given is None:
+        if known is None:
+            raise WeightsError(
+                f"{file.name}: no sha256 is published for {file.filename}, and nothing is "
+                f"downloaded without one. Read it where {file.url} is published, then "
+                f"type `{_fetch_command(file)}`."
+            )
+        return known
+    given = given.strip().lower()
+    if not re.fullmatch("[0-9a-f]{64}", given):
+        raise UsageError(f"--sha256 must be 64 hexadecimal digits; found '{given}'.")
+    if known is not None and given != known:
+        source = "published" if file.sha256 else f"recorded in {_record_path()}"
+        raise WeightsError(
+            f"{file.name}: --sha256 {given} contradicts {known}, the sha256 of {file.filename} "
+            f"that is {source}. Leave --sha256 out to use that one."
+        )
+    return given
+
+
+def _download(file: WeightFile, path: Path, expected: str, progress: bool) -> None:
+    import pooch
+
+    shown = progress and sys.stderr.isatty()
+    with DownloadBar(file.filename) if shown else nullcontext() as bar:
+        downloader = pooch.HTTPDownloader(
+            progressbar=bar or False,
+            chunk_size=2**20,
+            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+        )
+        try:
+            pooch.retrieve(
+                file.url,
+                known_hash=f"sha256:{expected}",
+                fname=path.name,
+                path=path.parent,
+                downloader=downloader,
+            )
+        except OSError as error:
+            raise WeightsError(
+                f"{file.name}: {file.url} could not be downloaded ({type(error).__name__}: "
+                f"{error}). Try again{_by_hand(file)}"
+            ) from error
+        except ValueError as error:
+            raise WeightsError(
+                f"{file.name}: what {file.url} sent must have the sha256 {expected}, and was "
+                f"thrown away ({error}). Try again; if it stays so, the published file has "
+                "changed, and scores made with it would not be comparable."
+            ) from error
+
+
+def _check_sha256(file: WeightFile, path: Path, expected: str) -> None:
+    found = _sha256_of(path)
+    if found != expected:
+        raise WeightsError(
+            f"{file.name}: {path} must have the sha256 {expected}; found {found}. It is not "
+            f"used. Move it away, then type `{_fetch_command(file)}`{_by_hand(file)}"
+        )
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fetch_command(file: WeightFile) -> str:
+    return f"synthbench fetch {file.name}" + ("" if known_sha256(file) else " --sha256 HASH")
+
+
+def _by_hand(file: WeightFile) -> str:
+    return (
+        f"; on a machine without a network, download {file.url} elsewhere and put it there as "
+        f"{weights_folder() / file.filename}, or set {FOLDER_VARIABLE} to the folder that holds it."
+    )
+
+
+def _record_path() -> Path:
+    return weights_folder() / RECORD_FILENAME
+
+
+def _recorded() -> dict[str, str]:
+    path = _record_path()
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {str(filename): str(sha256) for filename, sha256 in record.items()}
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} must be a JSON object of file names and their sha256; found {error}. "
+            "Delete it, and give the hashes again with `synthbench fetch NAME --sha256 HASH`."
+        ) from error
+
+
+def _record(file: WeightFile, sha256: str) -> None:
+    record = {**_recorded(), file.filename: sha256}
+    path = _record_path()
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+class DownloadBar:
+    """A Rich progress bar with the interface that pooch expects of one.
+
+    Rich is what the command line draws with; pooch's own bar would need tqdm.
+    """
+
+    def __init__(self, description: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+        self.total = 0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task(description, total=None)
+
+    def __enter__(self) -> DownloadBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, amount: int) -> None:
+        """Advance by a number of bytes."""
+        self._progress.update(self._task, total=self.total or None, advance=amount)
+
+    def reset(self) -> None:
+        """Go back to zero bytes."""
+        self._progress.update(self._task, completed=0)
+
+    def close(self) -> None:
+        """Do nothing: leaving the context ends the bar, after a failure too."""

@@ -1,0 +1,472 @@
+"""The command line: each verb is a thin shell over a documented function.
+
+Nothing heavy is imported before the verb that needs it runs: `synthbench --help` is fast.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synthbench.errors import SynthbenchError, UsageError
+
+app = typer.Typer(
+    name="synthbench",
+    help="Judge synthetic 3-D brain MRI: train, sample, score, rank.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, describe, split.")
+benchmark = typer.Typer(no_args_is_help=True, help="Protocols frozen on a real cohort.")
+app.add_typer(data, name="data")
+app.add_typer(benchmark, name="benchmark")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Real = Annotated[
+    Path, typer.Option("--real", help="Real cohort: a folder, BIDS folder or CSV/TSV manifest.")
+]
+Extractors = Annotated[
+    list[str] | None,
+    typer.Option("--extractor", help="May be repeated. Default: medicalnet-resnet50-23dataset."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0)]
+
+
+class Kind(StrEnum):
+    """What `list` lists."""
+
+    generators = "generators"
+    metrics = "metrics"
+    extractors = "extractors"
+
+
+class Intensities(StrEnum):
+    """Intensity rules."""
+
+    percentile = "percentile"
+    unit = "unit"
+
+
+class Grid(StrEnum):
+    """Which side's grid both are brought to."""
+
+    same = "same"
+    real = "real"
+    synth = "synth"
+
+
+class Method(StrEnum):
+    """Interval methods."""
+
+    studentized = "studentized"
+    jackknife = "jackknife"
+    percentile = "percentile"
+
+
+# ---------------------------------------------------------------- the verbs
+
+
+@app.command()
+def train(
+    generator: Annotated[
+        str | None, typer.Argument(help="See `synthbench list generators`.")
+    ] = None,
+    real: Annotated[
+        Path | None,
+        typer.Option("--real", help="Training cohort. Default: the embedded atlas cohort."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder. Default: runs/GENERATOR.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="ddpm3d: tiny, small, paper. Default: tiny without CUDA.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, may be repeated.")
+    ] = None,
+    init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    assume_grid: Annotated[
+        float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train a generator on a cohort, into a run folder."""
+    from synthbench import training
+
+    if resume and out is None:
+        raise UsageError("--resume: name the run folder with --out.")
+    if generator is None and not resume:
+        raise UsageError("name a generator: synthbench list generators shows them.")
+    with _bar("training") as advance:
+        run = training.train(
+            generator,
+            out=out or Path("runs") / str(generator),
+            real=real,
+            preset=preset,
+            config=config,
+            overrides=settings or (),
+            init=init,
+            resume=resume,
+            assume_grid=assume_grid,
+            progress=advance,
+            say=_say,
+        )
+    record = run.record
+    if json:
+        _print_json({"run": str(run.folder), **record})
+        return
+    _say(
+        f"trained in {record['training_seconds']:.0f} s. {run.folder} holds the weights, the "
+        f"configuration and preview.png.\nNext: synthbench sample {run.folder} --n 16 --out synth/"
+    )
+
+
+@app.command()
+def sample(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many volumes.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the volumes go.")],
+    seed: Seed = 0,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddpm3d: ddpm (all steps) or ddim. Default: the preset's.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps of ddim.")] = None,
+    json: Json = False,
+) -> None:
+    """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
+    from synthbench import training
+
+    with _bar("sampling") as advance:
+        files = training.sample(
+            run, n, out, seed=seed, sampler=sampler, steps=steps, progress=advance
+        )
+    if json:
+        _print_json([str(file) for file in files])
+    else:
+        _say(f"{len(files)} volumes, seeds {seed} to {seed + n - 1}, in {out}")
+
+
+@app.command()
+def score(
+    real: Real,
+    synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, likewise.")],
+    extractor: Extractors = None,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="Benchmark whose frozen protocol to use.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What tables call the volumes.")] = None,
+    space: Annotated[
+        Grid, typer.Option(help="Common grid; 'same': both must have it already.")
+    ] = Grid.same,
+    intensity: Annotated[Intensities, typer.Option()] = Intensities.percentile,
+    ci: Annotated[
+        Method | None, typer.Option(help="Interval of all metrics. Default: each metric's own.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
+    seed: Seed = 0,
+    assume_grid: Annotated[
+        str | None, typer.Option(help="Arrays without geometry: 'real', or voxel size in mm.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Scorecard (JSON); features go beside it (npz).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
+    from synthbench import scoring
+
+    if benchmark is not None and extractor:
+        raise UsageError("--benchmark freezes the extractors: leave out --extractor.")
+    with _bar("scoring") as advance:
+        card = scoring.score(
+            real,
+            synth,
+            name=name,
+            benchmark=benchmark,
+            extractors=tuple(extractor or (scoring.DEFAULT_EXTRACTOR,)),
+            space=space.value,
+            intensity=intensity.value,
+            ci=None if ci is None else ci.value,
+            resamples=resamples,
+            seed=seed,
+            assume_grid=_assumed(assume_grid),
+            features_file=None if out is None else out.with_suffix(".npz"),
+            progress=lambda what, done, total: advance(done, total, what),
+            say=_say,
+        )
+    if out is not None:
+        card.save(out)
+    if json:
+        sys.stdout.write(card.model_dump_json(indent=1) + "\n")
+        return
+    from synthbench.table import scorecard_table
+
+    _print(scorecard_table(card))
+
+
+@benchmark.command("init")
+def benchmark_init(
+    name: Annotated[str, typer.Argument(help="Becomes leaderboards/NAME.")],
+    real: Real,
+    m: Annotated[int, typer.Option("--m", help="Synthetic volumes an entry is scored with.")],
+    extractor: Extractors = None,
+    primary: Annotated[str, typer.Option(help="Metric that entries are ordered by.")] = "mmd2",
+    like: Annotated[
+        Path | None, typer.Option(help="A run whose grid to use. Default: the real cohort's.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where benchmarks are kept.")] = Path("leaderboards"),
+    seed: Seed = 0,
+    assume_grid: Annotated[
+        float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
+    ] = None,
+) -> None:
+    """Freeze a protocol on a real cohort: grid, mask, extractors, kernel bandwidths, n and m."""
+    from synthbench import scoring
+    from synthbench.benchmark import FILE
+
+    if (folder / name / FILE).exists():
+        raise UsageError(f"{folder / name / FILE}: already there. Name another benchmark.")
+    with _bar("freezing") as advance:
+        frozen = scoring.freeze(
+            real,
+            name,
+            n_synth=m,
+            primary=primary,
+            extractors=tuple(extractor or (scoring.DEFAULT_EXTRACTOR,)),
+            target=None if like is None else _grid_of(like),
+            seed=seed,
+            assume_grid=assume_grid,
+            progress=lambda what, done, total: advance(done, total, what),
+            say=_say,
+        )
+    file = frozen.save(folder / name)
+    _say(
+        f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "
+        f"{folder / name} --real {real} --synth SYNTH --out {folder / name}/entries/NAME.json"
+    )
+
+
+@app.command()
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="A benchmark, or a folder of benchmarks.")] = Path(
+        "leaderboards"
+    ),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale.")
+    ] = False,
+) -> None:
+    """Render a benchmark's scorecards into its README.md."""
+    from synthbench import leaderboard as pages
+
+    for found in pages.benchmarks_in(folder):
+        if check:
+            pages.check_leaderboard(found)
+            _say(f"{found / pages.PAGE} is up to date")
+        else:
+            _say(f"{pages.write_leaderboard(found)} written")
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind, typer.Argument()],
+    json: Json = False,
+) -> None:
+    """Show what is here, and what each needs."""
+    from synthbench import registry
+
+    rows = []
+    for name in registry.names(kind.value):
+        try:
+            plugin = registry.load(kind.value, name)()
+        except SynthbenchError as error:
+            rows.append({"name": name, "broken": str(error)})
+            continue
+        fields = ("label", "direction", "sees", "misses")
+        if kind is not Kind.metrics:
+            fields = ("summary", "needs")
+        rows.append({"name": name, **{field: getattr(plugin, field) for field in fields}})
+    if json:
+        _print_json(rows)
+        return
+    from rich.table import Table
+
+    titles = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*titles, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(row.get(title, "") for title in titles))
+    _print(table)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="An extractor with weights.")],
+    sha256: Annotated[
+        str | None, typer.Option(help="The file's hash, where synthbench knows none.")
+    ] = None,
+) -> None:
+    """Fetch an extractor's weights and verify their sha256."""
+    from synthbench import registry
+    from synthbench.metrics.extractors import weights
+
+    file = getattr(registry.load("extractors", name)(), "weight_file", None)
+    if file is None:
+        _say(f"{name} has no weights to fetch: it is ready.")
+        return
+    path = weights.fetch(file, sha256=sha256)
+    _say(f"{path}: sha256 verified, licence {file.licence}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("demo"),
+) -> None:
+    """Run the whole story on the embedded cohort, in minutes on two cores."""
+    from synthbench.demo import run_demo
+
+    with _bar("demo") as advance:
+        tables = run_demo(out, progress=advance, say=_say)
+    for table in tables:
+        _print(table)
+
+
+# ---------------------------------------------------------------- data
+
+
+@data.command("atlas")
+def data_atlas(
+    n: Annotated[int, typer.Option("--n", help="Subjects.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder (BIDS derivative).")],
+    seed: Seed = 0,
+    shape: Annotated[
+        tuple[int, int, int], typer.Option(help="Voxels to the right, front and top.")
+    ] = (84, 128, 84),
+) -> None:
+    """Simulate a cohort from the MNI152 template, with true age, sex and volumes."""
+    from synthbench.atlas import atlas_cohort
+
+    with _bar("simulating") as advance:
+        atlas_cohort(n, out, seed=seed, shape=shape, progress=lambda done: advance(done, n, ""))
+    _say(f"{n} simulated subjects in {out}; their truth in {out / 'participants.tsv'}")
+
+
+@data.command("split")
+def data_split(
+    cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
+    sizes: Annotated[list[str], typer.Option("--part", help="NAME=SUBJECTS, repeated: train=70")],
+    out: Annotated[Path, typer.Option("--out", help="Where the manifests go.")],
+    seed: Seed = 0,
+) -> None:
+    """Split a cohort by subject into manifests, one a part."""
+    from synthbench.split import split
+
+    parts = {}
+    for text in sizes:
+        part, equals, size = text.partition("=")
+        if not (part and equals and size.isdigit()):
+            raise UsageError(f"--part {text}: write it as NAME=SUBJECTS, for example train=70")
+        parts[part] = int(size)
+    with _bar("checking") as advance:
+        manifests = split(cohort, parts, out, seed=seed, progress=lambda done: advance(done, 0, ""))
+    for part, file in manifests.items():
+        _say(f"{part}: {parts[part]} subjects, {file}")
+
+
+# ---------------------------------------------------------------- what the verbs share
+
+
+def _say(message: str) -> None:
+    """Write a sentence for the user to standard error, on the main process only."""
+    import os
+
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr, flush=True)
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    # A table that is read by a program or a log must not be wrapped at 80 columns.
+    Console(width=None if console.is_terminal else 200).print(renderable)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    print(json.dumps(value, indent=1))
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    from synthbench.progress import bar
+
+    with bar(title) as advance:
+        yield advance
+
+
+def _assumed(text: str | None) -> Any:
+    if text is None or text == "real":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"--assume-grid: 'real' or a voxel size in mm is needed; found '{text}'."
+        ) from None
+
+
+def _grid_of(run: Path) -> Any:
+    import numpy as np
+
+    from synthbench.run import Run
+    from synthbench.space import Space
+
+    grid = Run.open(run).record["space"]
+    return Space.of(grid["shape"], np.array(grid["affine"]).reshape(4, 4))
+
+
+def _version(value: bool) -> None:
+    if value:
+        from synthbench import __version__
+
+        print(f"synthbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 a check failed, 2 could not run."""
+    try:
+        app()
+    except SynthbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception:
+        traceback.print_exc()
+        print(
+            "error: this is a defect of synthbench: please report it with the lines above.",
+            file=sys.stderr,
+        )
+        sys.exit(2)

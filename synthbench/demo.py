@@ -1,0 +1,98 @@
+"""The whole story on the embedded cohort: train, sample, score, rank, look."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from synthbench.cohort import read_cohort
+from synthbench.errors import UsageError
+
+SHAPE = (44, 52, 44)
+SUBJECTS = 32  # for training, and as many for reference
+VOLUMES = 16  # that each generator samples
+DDPM_STEPS = 60
+PICTURED = 4
+GENERATORS = ("ddpm3d", "pca-gaussian", "memorizer", "noise")
+
+Say = Callable[[str], None]
+
+
+def run_demo(
+    out: Path,
+    *,
+    steps: int = DDPM_STEPS,
+    shape: tuple[int, int, int] = SHAPE,
+    overrides: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] | None = None,
+    say: Say = lambda message: None,
+) -> list[Any]:
+    """Run the demo into a new folder and return its tables as Rich renderables.
+
+    Parameters
+    ----------
+    out
+        A folder that is absent or empty.
+    steps
+        Optimizer steps of ddpm3d: far too few for good samples, enough to see that it learns.
+    shape
+        The grid of everything.
+    overrides
+        More settings of ddpm3d.
+    progress, say
+        As for `synthbench.train`.
+
+    Raises
+    ------
+    UsageError
+        The folder is not empty.
+    """
+    from synthbench.atlas import atlas_cohort
+    from synthbench.leaderboard import write_leaderboard
+    from synthbench.montage import montage
+    from synthbench.scoring import freeze, score
+    from synthbench.table import scorecard_table
+    from synthbench.training import sample, train
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out {out}: already there and not empty. Name a new folder.")
+    say(f"1. Two simulated cohorts of {SUBJECTS} subjects: one to train on, one as reference.")
+    training = atlas_cohort(SUBJECTS, out / "training", seed=1, shape=shape)
+    reference = atlas_cohort(SUBJECTS, out / "reference", seed=2, shape=shape)
+
+    say("2. Four generators, trained and sampled.")
+    for generator in GENERATORS:
+        extra = [f"steps={steps}", *overrides] if generator == "ddpm3d" else []
+        run = train(
+            generator,
+            out=out / "runs" / generator,
+            real=training,
+            preset="tiny" if generator == "ddpm3d" else None,
+            overrides=[f"space.shape={list(shape)}", *extra],
+            progress=progress,
+            say=say,
+        )
+        sample(run, VOLUMES, out / "synth" / generator, progress=progress)
+
+    say("3. A benchmark frozen on the reference, and every generator scored on it.")
+    real = read_cohort(reference, role="real")
+    board = out / "leaderboard"
+    frozen = freeze(real, "demo", n_synth=VOLUMES, extractors=["random-resnet10"], say=say)
+    frozen.save(board)
+    (board / "entries").mkdir()
+    tables = []
+    for generator in GENERATORS:
+        card = score(real, out / "synth" / generator, benchmark=frozen, say=say)
+        card.save(board / "entries" / f"{generator}.json")
+        tables.append(scorecard_table(card))
+    page = write_leaderboard(board)
+
+    rows = {"reference (simulated)": list(itertools.islice(real.volumes(), PICTURED))}
+    for generator in GENERATORS:
+        volumes = read_cohort(out / "synth" / generator).volumes(intensity="unit")
+        rows[f"{generator} (synthetic)"] = list(itertools.islice(volumes, PICTURED))
+    montage(rows, real.grid, out / "montage.png")
+    say(f"4. Look at {page} and {out / 'montage.png'}.")
+    return tables

@@ -1,0 +1,47 @@
+"""Small cohorts that tests share: made of noise and spheres, no template and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+AFFINE[:3, 3] = (-46, -46, -46)
+
+
+def blob(seed: int, shape: tuple[int, int, int] = (24, 24, 24), width: float = 1.0) -> np.ndarray:
+    """A sphere of smooth-edged random tissue on a zero background, in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    axes = np.meshgrid(*[np.linspace(-1, 1, s) for s in shape], indexing="ij")
+    radius = np.sqrt(sum(a**2 for a in axes)) / width
+    tissue = 0.6 + 0.1 * rng.standard_normal() + 0.15 * rng.standard_normal(shape)
+    return np.clip(tissue * (radius < 0.8), 0, 1).astype(np.float32)
+
+
+@pytest.fixture
+def make_cohort(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a folder of NIfTI volumes."""
+
+    def make(
+        name: str,
+        n: int = 6,
+        seed: int = 0,
+        shape: tuple[int, int, int] = (24, 24, 24),
+        affine: np.ndarray = AFFINE,
+        width: float = 1.0,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for i in range(n):
+            volume = blob(1000 * seed + i, shape, width)
+            nib.save(nib.Nifti1Image(volume, affine), folder / f"sub-{i:03d}.nii.gz")
+        return folder
+
+    return make

@@ -1,0 +1,206 @@
+"""Weight files: none is used before its SHA-256 is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from synthbench.errors import UsageError, WeightsError
+from synthbench.metrics.extractors.weights import (
+    WeightFile,
+    fetch,
+    known_sha256,
+    locate,
+    verified,
+    weights_folder,
+)
+
+CONTENT = b"weights" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+OTHER_SHA256 = hashlib.sha256(b"other").hexdigest()
+# Port 9 is "discard": nothing listens on it, and the loopback refuses at once.
+OFFLINE = WeightFile("net", "http://127.0.0.1:9/net.pth", SHA256, "net.pth", 1, "MIT")
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Keep the requests off standard error."""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(variable, "127.0.0.1")
+    monkeypatch.setenv("SYNTHBENCH_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def online(tmp_path: Path) -> Iterator[WeightFile]:
+    """Serve the file from the loopback."""
+    published = tmp_path / "published"
+    published.mkdir()
+    (published / "net.pth").write_bytes(CONTENT)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(published)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield replace(OFFLINE, url=f"http://127.0.0.1:{server.server_port}/net.pth")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def put(folder: Path, content: bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "net.pth"
+    path.write_bytes(content)
+    return path
+
+
+def test_the_folder_of_the_environment_variable(folder: Path):
+    assert weights_folder() == folder
+
+
+def test_the_folder_without_the_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SYNTHBENCH_WEIGHTS")
+    assert weights_folder().parts[-2:] == ("synthbench", "weights")
+
+
+def test_locate(folder: Path):
+    assert locate(OFFLINE) is None
+    path = put(folder, b"anything")
+    assert locate(OFFLINE) == path
+
+
+def test_verified(folder: Path):
+    path = put(folder, CONTENT)
+    assert verified(OFFLINE) == path
+
+
+def test_a_missing_file_names_the_command_the_file_and_the_folder(folder: Path):
+    with pytest.raises(WeightsError) as caught:
+        verified(OFFLINE)
+    message = str(caught.value)
+    assert "`synthbench fetch net`" in message
+    assert str(folder / "net.pth") in message
+    assert OFFLINE.url in message
+    assert "SYNTHBENCH_WEIGHTS" in message
+
+
+def test_another_hash_is_named_with_both_and_the_file_left_in_place(folder: Path):
+    path = put(folder, b"other")
+    for use in (verified, fetch):
+        with pytest.raises(WeightsError) as caught:
+            use(OFFLINE)
+        assert SHA256 in str(caught.value)
+        assert OTHER_SHA256 in str(caught.value)
+    assert path.read_bytes() == b"other"
+
+
+def test_fetch_downloads_and_verifies(online: WeightFile, folder: Path):
+    path = fetch(online)
+    assert path == folder / "net.pth" == verified(online)
+    assert path.read_bytes() == CONTENT
+    assert [p.name for p in folder.iterdir()] == ["net.pth"]
+
+
+def test_fetch_leaves_a_verified_file_alone(folder: Path):
+    path = put(folder, CONTENT)
+    assert fetch(OFFLINE) == path
+
+
+def test_fetch_keeps_nothing_that_has_another_hash(online: WeightFile, folder: Path):
+    with pytest.raises(WeightsError, match=f"must have the sha256 {OTHER_SHA256}"):
+        fetch(replace(online, sha256=OTHER_SHA256))
+    assert list(folder.iterdir()) == []
+
+
+def test_fetch_without_a_network_says_which_file_to_put_where(folder: Path):
+    with pytest.raises(WeightsError) as caught:
+        fetch(OFFLINE)
+    message = str(caught.value)
+    assert "could not be downloaded (ConnectionError" in message
+    assert str(folder / "net.pth") in message
+    assert list(folder.iterdir()) == []
+
+
+def test_fetch_of_a_file_that_is_gone(online: WeightFile):
+    with pytest.raises(WeightsError, match="404"):
+        fetch(replace(online, url=online.url.replace("net.pth", "gone.pth")))
+
+
+def test_an_unknown_hash_is_asked_for_once(online: WeightFile, folder: Path):
+    unknown = replace(online, sha256=None)
+    with pytest.raises(WeightsError, match="`synthbench fetch net --sha256 HASH`"):
+        fetch(unknown)
+    assert locate(unknown) is None
+
+    path = fetch(unknown, sha256=SHA256.upper())
+
+    assert json.loads((folder / "recorded_sha256.json").read_text()) == {"net.pth": SHA256}
+    assert known_sha256(unknown) == SHA256
+    assert fetch(unknown) == verified(unknown) == path
+
+
+def test_a_file_of_unknown_hash_is_not_used_but_its_hash_is_said(folder: Path):
+    put(folder, CONTENT)
+    with pytest.raises(WeightsError, match=SHA256):
+        verified(replace(OFFLINE, sha256=None))
+
+
+def test_recording_keeps_the_other_records(folder: Path):
+    put(folder, CONTENT)
+    (folder / "recorded_sha256.json").write_text(json.dumps({"else.pth": OTHER_SHA256}))
+    fetch(replace(OFFLINE, sha256=None), sha256=SHA256)
+    record = json.loads((folder / "recorded_sha256.json").read_text())
+    assert record == {"else.pth": OTHER_SHA256, "net.pth": SHA256}
+
+
+def test_a_wrong_hash_is_not_recorded(folder: Path):
+    put(folder, CONTENT)
+    with pytest.raises(WeightsError, match=OTHER_SHA256):
+        fetch(replace(OFFLINE, sha256=None), sha256=OTHER_SHA256)
+    assert known_sha256(replace(OFFLINE, sha256=None)) is None
+
+
+def test_a_given_hash_may_not_contradict_a_published_or_recorded_one(folder: Path):
+    put(folder, CONTENT)
+    with pytest.raises(WeightsError, match=r"contradicts .* published"):
+        fetch(OFFLINE, sha256=OTHER_SHA256)
+    unknown = replace(OFFLINE, sha256=None)
+    fetch(unknown, sha256=SHA256)
+    with pytest.raises(WeightsError, match=r"contradicts .* recorded in .*recorded_sha256\.json"):
+        fetch(unknown, sha256=OTHER_SHA256)
+
+
+def test_a_hash_must_be_a_sha256():
+    with pytest.raises(UsageError, match="64 hexadecimal digits; found 'abc'"):
+        fetch(OFFLINE, sha256="abc")
+
+
+@pytest.mark.parametrize("content", ["not JSON", "[]"])
+def test_an_unreadable_record_is_named(folder: Path, content: str):
+    folder.mkdir()
+    (folder / "recorded_sha256.json").write_text(content)
+    with pytest.raises(WeightsError, match=r"recorded_sha256\.json must be a JSON object"):
+        known_sha256(replace(OFFLINE, sha256=None))
+
+
+def test_the_bar_is_drawn_on_a_terminal_only(
+    online: WeightFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    path = fetch(online)
+    assert "net.pth" in capsys.readouterr().err
+    path.unlink()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    fetch(online)
+    assert "━" not in capsys.readouterr().err
