@@ -114,9 +114,11 @@ class PatchedUNet(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Map noisy volumes [b 1 d h w] and timesteps [b] to the prediction [b 1 d h w]."""
         if self.patch == 1:
-            return self.unet(x, timesteps=timesteps)  # type: ignore[no-any-return]
+            whole: Tensor = self.unet(x, timesteps=timesteps)
+            return whole
         folded = pixelunshuffle(x, 3, self.patch)
-        return pixelshuffle(self.unet(folded, timesteps=timesteps), 3, self.patch)
+        predicted: Tensor = pixelshuffle(self.unet(folded, timesteps=timesteps), 3, self.patch)
+        return predicted
 
 
 class DDPM3D:
@@ -156,9 +158,7 @@ class DDPM3D:
                 wanted = noising.get_velocity(clean, noise, t)
             return nn.functional.mse_loss(predicted.float(), wanted)
 
-        averaged = loop.train(
-            model, loss, volumes, settings, run, resume=resume, progress=progress
-        )
+        averaged = loop.train(model, loss, volumes, settings, run, resume=resume, progress=progress)
         if loop.is_main():
             run.update(
                 parameters=sum(p.numel() for p in model.parameters()),
@@ -192,7 +192,12 @@ class DDPM3D:
 
     @torch.inference_mode()
     def sample(
-        self, run: Run, seeds: Sequence[int], *, sampler: str | None = None, steps: int | None = None
+        self,
+        run: Run,
+        seeds: Sequence[int],
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume a seed, drawn on its own: no batch, so no dependence on one."""
         settings = _settings(run)

@@ -87,7 +87,12 @@ class Generator(Protocol):
         ...
 
     def sample(
-        self, run: Run, seeds: Sequence[int], *, sampler: str | None = None, steps: int | None = None
+        self,
+        run: Run,
+        seeds: Sequence[int],
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume a seed, in [0, 1]; volume i depends on `seeds[i]` alone."""
         ...

@@ -66,7 +66,7 @@ class LoopSettings(Settings):
         """Return the number of optimizer steps on `n` volumes."""
         if self.steps is not None:
             return self.steps
-        assert self.epochs is not None  # noqa: S101 - the validator saw to it
+        assert self.epochs is not None
         return math.ceil(self.epochs * n / (self.batch_size * self.accumulation * processes))
 
 
@@ -120,9 +120,9 @@ def train(
     processes = accelerator.num_processes
     total = settings.total_steps(len(volumes), processes)
     volumes_a_step = settings.batch_size * settings.accumulation * processes
-    start = 0
+    start, seconds_before = 0, 0.0
     if resume:
-        start = _restore(run, bare, ema, optimizer.optimizer, volumes_a_step)
+        start, seconds_before = _restore(run, bare, ema, optimizer.optimizer, volumes_a_step)
     if main:
         _truncate_log(run.folder / "loss.csv", start)
 
@@ -157,23 +157,23 @@ def train(
                     "or use precision=fp32, and train again."
                 )
             _update_ema(ema, bare, settings.ema_decay, done)
-            pending.append((done, reached, time.monotonic() - began))
+            seconds = seconds_before + time.monotonic() - began
+            pending.append((done, reached, seconds))
             if main:
                 if done % settings.checkpoint_every == 0 or done == total:
                     _append_log(run.folder / "loss.csv", pending)
                     pending = []
-                    _save(run, done, bare, ema, optimizer.optimizer, volumes_a_step)
+                    state = {"step": done, "seconds": seconds, "volumes_a_step": volumes_a_step}
+                    _save(run, state, bare, ema, optimizer.optimizer)
                 if progress:
                     progress(done, total, f"loss {reached:.4f}")
         accelerator.wait_for_everyone()
     if main:
-        seconds = time.monotonic() - began
-        before = run.record.get("training_seconds", 0.0) if start else 0.0
         run.update(
             steps=total,
             processes=processes,
             device=str(accelerator.device.type),
-            training_seconds=round(before + seconds, 1),
+            training_seconds=round(seconds_before + time.monotonic() - began, 1),
         )
     return {name: value.cpu() for name, value in ema.items()}
 
@@ -242,14 +242,13 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def _save(
     run: Run,
-    step: int,
+    state: Mapping[str, int | float],
     model: nn.Module,
     ema: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    volumes_a_step: int,
 ) -> None:
     """Write a checkpoint: whole under its final name, or not there."""
-    final = run.checkpoints / f"step-{step:08d}"
+    final = run.checkpoints / f"step-{state['step']:08d}"
     partial = run.checkpoints / f".{final.name}.tmp"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -263,8 +262,8 @@ def _save(
         file = partial / f"{part}.safetensors"
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file)
         hashes[part] = sha256_file(file)
-    state = {"step": step, "volumes_a_step": volumes_a_step, "sha256": hashes}
-    write_atomic(partial / "state.json", json.dumps(state, indent=1).encode())
+    whole = {**state, "sha256": hashes}
+    write_atomic(partial / "state.json", json.dumps(whole, indent=1).encode())
     for file in partial.iterdir():
         _flush(file)
     shutil.rmtree(final, ignore_errors=True)
@@ -288,8 +287,8 @@ def _restore(
     ema: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
     volumes_a_step: int,
-) -> int:
-    """Load the newest whole checkpoint and return its step; 0 where there is none."""
+) -> tuple[int, float]:
+    """Load the newest whole checkpoint; return its step and seconds, zeros where there is none."""
     for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
         try:
             state = json.loads((folder / "state.json").read_text())
@@ -310,8 +309,8 @@ def _restore(
         for name, value in ema.items():
             value.copy_(averaged[name])
         _load_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-        return int(state["step"])
-    return 0
+        return int(state["step"]), float(state["seconds"])
+    return 0, 0.0
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

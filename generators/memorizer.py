@@ -61,7 +61,12 @@ class Memorizer:
         return one_step(self.name, sampler, steps)
 
     def sample(
-        self, run: Run, seeds: Sequence[int], *, sampler: str | None = None, steps: int | None = None
+        self,
+        run: Run,
+        seeds: Sequence[int],
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume a seed: a training volume drawn at random, disturbed."""
         self.sampling(run, sampler, steps)
@@ -84,4 +89,4 @@ def _disturbed(
         where[axis] += warp * field / field.std()
     moved = ndimage.map_coordinates(volume, where, order=1, mode="nearest")
     noisy = moved + noise * rng.standard_normal(volume.shape) * (moved > 0)
-    return np.clip(noisy, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(noisy, 0, 1), dtype=np.float32)

@@ -68,7 +68,12 @@ class Noise:
         return one_step(self.name, sampler, steps)
 
     def sample(
-        self, run: Run, seeds: Sequence[int], *, sampler: str | None = None, steps: int | None = None
+        self,
+        run: Run,
+        seeds: Sequence[int],
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume a seed."""
         self.sampling(run, sampler, steps)

@@ -9,11 +9,11 @@ written once, in `synthbench.metrics.inference`, and works for every metric.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from synthbench.errors import MetricError
 
@@ -33,7 +33,10 @@ class Statistic(Protocol):
         together, and pairs of them are left out of within-set pairs.
     """
 
-    subjects: Mapping[str, Int64[np.ndarray, " n"]]
+    @property
+    def subjects(self) -> Mapping[str, Int64[np.ndarray, " _"]]:
+        """The subject index of each image, by role."""
+        ...
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The metric under each row of weights (counts, indicators or ones)."""
@@ -50,6 +53,15 @@ class Studentized(Statistic, Protocol):
 
 
 @runtime_checkable
+class Composite(Statistic, Protocol):
+    """A statistic made of others that are worth a row of their own."""
+
+    def parts(self) -> dict[str, tuple[str, Statistic]]:
+        """For each part, its key, its words in a table, and the statistic."""
+        ...
+
+
+@runtime_checkable
 class Metric(Protocol):
     """A named statistic of (real, synth).
 
@@ -57,8 +69,12 @@ class Metric(Protocol):
     ----------
     name, label
         The key in a scorecard, and the words in a table.
+    formula
+        What is computed, in a line: part of the protocol. A change that moves a number is
+        another formula.
     needs
-        What `prepare` takes: feature matrices, or the images themselves.
+        What a set of images is handed over as: a matrix of features, or what `compare` makes
+        of the volumes.
     direction
         Which way is better: "lower", "higher", or "zero" (closest to zero).
     interval
@@ -69,11 +85,77 @@ class Metric(Protocol):
 
     name: str
     label: str
+    formula: str
     needs: Literal["features", "volumes"]
     direction: Direction
     interval: IntervalMethod
     sees: str
     misses: str
+
+    def freeze(
+        self,
+        real: Float64[np.ndarray, "n d"] | None,
+        subjects: Int64[np.ndarray, " n"] | None,
+    ) -> dict[str, Any]:
+        """Settle the settings that depend on the real set alone, as JSON values.
+
+        They enter the protocol and come back as the `settings` of the other methods. A metric
+        that needs volumes is given None.
+        """
+        ...
+
+    def prepare(
+        self,
+        real: Float64[np.ndarray, "n _"],
+        synth: Float64[np.ndarray, "m _"],
+        *,
+        subjects: Mapping[str, np.ndarray] | None = None,
+        **settings: Any,
+    ) -> Statistic:
+        """Prepare the statistic of a real and a synthetic set once."""
+        ...
+
+    def p_value(
+        self,
+        real: Float64[np.ndarray, "n _"],
+        synth: Float64[np.ndarray, "m _"],
+        *,
+        permutations: int,
+        seed: int,
+        subjects: Mapping[str, np.ndarray] | None = None,
+        **settings: Any,
+    ) -> float | None:
+        """Test that both sets come from one distribution; None where no test is defined."""
+        ...
+
+
+@runtime_checkable
+class VolumeMetric(Metric, Protocol):
+    """A metric that needs the volumes of a set once, to compare them in pairs."""
+
+    def compare(
+        self,
+        volumes: VolumeSource,
+        mask: Bool[np.ndarray, "d h w"],
+        settings: Mapping[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float64[np.ndarray, "n n"]:
+        """Return the matrix over pairs of volumes that `prepare` takes.
+
+        Raises
+        ------
+        MetricError
+            The volumes or the mask do not fit the settings.
+        """
+        ...
+
+
+class VolumeSource(Protocol):
+    """Volumes read one by one: float32 arrays of one shape, intensities in [0, 1]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Float32[np.ndarray, "d h w"]: ...
 
 
 def ones(statistic: Statistic) -> dict[str, Float64[np.ndarray, "1 n"]]:

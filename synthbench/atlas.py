@@ -724,7 +724,7 @@ def _volume_path(index: int) -> Path:
 def _nifti_bytes(subject: Subject) -> bytes:
     """Gzipped NIfTI with no time stamp, so that equal subjects are equal bytes."""
     levels = np.round(subject.volume / np.float32(INTENSITY_STEP)).astype(np.uint8)
-    image: Any = nib.Nifti1Image(levels, subject.affine)  # type: ignore[no-untyped-call]
+    image: Any = nib.Nifti1Image(levels, subject.affine)
     image.header["descrip"] = b"simulated by synthbench from the MNI152 template"
     image.header.set_slope_inter(INTENSITY_STEP, 0)
     image.header.set_xyzt_units("mm")

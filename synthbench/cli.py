@@ -178,8 +178,10 @@ def score(
     assume_grid: Annotated[
         str | None, typer.Option(help="Arrays without geometry: 'real', or voxel size in mm.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Scorecard (JSON); features go beside it (npz).")
+    out: Annotated[Path | None, typer.Option("--out", help="Scorecard (JSON).")] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Save features (npz), real ones too: participant-level data."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -188,6 +190,9 @@ def score(
 
     if benchmark is not None and extractor:
         raise UsageError("--benchmark freezes the extractors: leave out --extractor.")
+    for option, file in (("--out", out), ("--features", features)):
+        if file is not None:
+            _make_room(option, file)
     with _bar("scoring") as advance:
         card = scoring.score(
             real,
@@ -201,7 +206,7 @@ def score(
             resamples=resamples,
             seed=seed,
             assume_grid=_assumed(assume_grid),
-            features_file=None if out is None else out.with_suffix(".npz"),
+            features_file=features,
             progress=lambda what, done, total: advance(done, total, what),
             say=_say,
         )
@@ -292,9 +297,8 @@ def list_(
         except SynthbenchError as error:
             rows.append({"name": name, "broken": str(error)})
             continue
-        fields = ("label", "direction", "sees", "misses")
-        if kind is not Kind.metrics:
-            fields = ("summary", "needs")
+        about_metrics = ("label", "direction", "sees", "misses")
+        fields = about_metrics if kind is Kind.metrics else ("summary", "needs")
         rows.append({"name": name, **{field: getattr(plugin, field) for field in fields}})
     if json:
         _print_json(rows)
@@ -436,6 +440,13 @@ def _grid_of(run: Path) -> Any:
     return Space.of(grid["shape"], np.array(grid["affine"]).reshape(4, 4))
 
 
+def _make_room(option: str, file: Path) -> None:
+    """Make the folder of an output file before the work begins, or say why it cannot be."""
+    if file.is_dir():
+        raise UsageError(f"{option} {file}: that is a folder; name a file in it.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _version(value: bool) -> None:
     if value:
         from synthbench import __version__
@@ -460,6 +471,10 @@ def main() -> None:
     except SynthbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

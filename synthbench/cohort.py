@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -361,7 +362,7 @@ def _read(file: Path, assume: Space | float | None) -> _Volume:
         if file.suffix == ".npy":
             array, affine = np.load(file, allow_pickle=False), None
         else:
-            image = nib.load(file)  # type: ignore[attr-defined]
+            image = nib.load(file)
             array, affine = np.asanyarray(image.dataobj), _geometry(image)
     except _UNREADABLE as error:
         raise CohortError(
@@ -385,14 +386,12 @@ def _read(file: Path, assume: Space | float | None) -> _Volume:
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise CohortError("its affine is singular or not finite. Copy the header of the original.")
     stored = Space.of(array.shape, affine)
-    canonical = nib.as_closest_canonical(  # type: ignore[attr-defined]
-        nib.Nifti1Image(array.astype(np.float32), affine)
-    )
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(array.astype(np.float32), affine))
     data = np.ascontiguousarray(canonical.dataobj, dtype=np.float32)
     return _Volume(data, Space.of(data.shape, canonical.affine), stored, assumed)
 
 
-def _geometry(image: nib.spatialimages.SpatialImage) -> np.ndarray | None:
+def _geometry(image: Any) -> np.ndarray | None:
     """Return the image's affine, or None where the header holds none worth the name.
 
     An identity (up to the signs that ITK's LPS convention adds) is what an array written

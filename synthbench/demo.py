@@ -10,7 +10,7 @@ from typing import Any
 from synthbench.cohort import read_cohort
 from synthbench.errors import UsageError
 
-SHAPE = (44, 52, 44)
+SHAPE = (48, 56, 48)
 SUBJECTS = 32  # for training, and as many for reference
 VOLUMES = 16  # that each generator samples
 DDPM_STEPS = 60

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthbench.errors import ScorecardError
 from synthbench.files import write_atomic
+from synthbench.metrics.metric import IntervalMethod
 from synthbench.space import Intensity, Space
 
 SCHEMA = 1
@@ -83,7 +84,7 @@ class Protocol(_Record):
     mask: MaskRecord
     extractors: tuple[ExtractorRecord, ...]
     settings: dict[str, dict[str, Any]]
-    intervals: dict[str, str] = Field(description="method of each metric")
+    intervals: dict[str, IntervalMethod] = Field(description="method of each metric")
     level: float
     resamples: int
     floor_splits: int
@@ -151,7 +152,7 @@ class Origin(_Record):
 class Scorecard(_Record):
     """The record of one scoring."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     name: str = Field(description="what a table calls the synthetic volumes")
     created: str = Field(description="UTC, ISO 8601")
     real: CohortRecord

@@ -26,7 +26,7 @@ from synthbench.errors import (
 )
 from synthbench.metrics import inference
 from synthbench.metrics.fid import effective_rank
-from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic
+from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic, VolumeMetric
 from synthbench.scorecard import (
     CohortRecord,
     ExtractorRecord,
@@ -155,6 +155,7 @@ def score(
                     material = {role: features[extractor][role] for role in sides}
                     values += _rows(metric, material, subjects, protocol, ci, extractor)
         else:
+            assert isinstance(metric, VolumeMetric)
             values += _volume_rows(metric, sides, mask, subjects, protocol, ci, progress)
     if features_file is not None:
         arrays = {f"{role}/{e}": x for e, sets in features.items() for role, x in sets.items()}
@@ -430,7 +431,7 @@ def _freeze(
     """Settle every setting that can change a number, on the real cohort alone."""
     real = sides["real"]
     settings: dict[str, dict[str, Any]] = {}
-    methods: dict[str, str] = {}
+    methods: dict[str, IntervalMethod] = {}
     for name in registry.names("metrics"):
         metric: Metric = registry.load("metrics", name)()
         methods[name] = ci or metric.interval
@@ -468,7 +469,7 @@ def _key(metric: str, extractor: str | None) -> str:
 
 
 def _volume_rows(
-    metric: Metric,
+    metric: VolumeMetric,
     sides: Mapping[str, Volumes],
     mask: Bool[np.ndarray, "d h w"],
     subjects: Mapping[str, np.ndarray],
@@ -533,7 +534,7 @@ def _row(
     statistic: Statistic,
     against_itself: Statistic | None,
     protocol: Protocol,
-    method: str,
+    method: IntervalMethod,
     extractor: str | None,
     p: float | None,
     rank: float | None,

@@ -24,7 +24,7 @@ from synthbench.space import Intensity, Space
 
 PREVIEWS = 4
 ATLAS_SUBJECTS = 64
-ATLAS_SHAPE = (44, 52, 44)
+ATLAS_SHAPE = (48, 56, 48)
 
 Say = Callable[[str], None]
 

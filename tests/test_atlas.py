@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nibabel.affines import apply_affine
 from scipy import interpolate, stats
 
 from synthbench import atlas
@@ -99,8 +100,8 @@ def test_a_volume_is_ras_within_unit_range_on_a_zero_background(subject: atlas.S
 def test_every_shape_covers_the_classic_box(shape: tuple[int, int, int]) -> None:
     """Voxel faces lie at -90.5..90.5, -126.5..90.5 and -72.5..108.5 mm, whatever the shape."""
     affine = atlas.box_affine(shape)
-    low = nib.affines.apply_affine(affine, (-0.5, -0.5, -0.5))
-    high = nib.affines.apply_affine(affine, np.array(shape) - 0.5)
+    low = apply_affine(affine, (-0.5, -0.5, -0.5))
+    high = apply_affine(affine, np.array(shape) - 0.5)
     np.testing.assert_allclose(low, (-90.5, -126.5, -72.5))
     np.testing.assert_allclose(high, (90.5, 90.5, 108.5))
 

@@ -209,7 +209,7 @@ def test_reading_ahead_changes_nothing(make_cohort):
 
 
 def test_the_majority_mask_by_hand(tmp_path):
-    """A voxel lit in two of three volumes is in, one lit in one of three is out; a hole is filled."""
+    """A voxel lit in two of three volumes is in, in one of three out; a hole is filled."""
     base = np.zeros((8, 8, 8), np.float32)
     base[2:7, 2:7, 2:7] = 1
     base[4, 4, 4] = 0

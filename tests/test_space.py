@@ -6,10 +6,10 @@ from nilearn.image import resample_img
 from synthbench.errors import CohortError, UsageError
 from synthbench.space import Space, resample, to_unit
 
-MNI = Space.of((91, 109, 91), np.array([[2, 0, 0, -90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]))
+MNI = Space((91, 109, 91), (2, 0, 0, -90, 0, 2, 0, -126, 0, 0, 2, -72, 0, 0, 0, 1))
 
 
-def middle(space: Space) -> np.ndarray:
+def middle(space):
     return space.matrix[:3, :3] @ ((np.array(space.shape) - 1) / 2) + space.matrix[:3, 3]
 
 
