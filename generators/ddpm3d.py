@@ -23,6 +23,7 @@ from synthbench.cohort import Volumes
 from synthbench.errors import RunError, UsageError
 from synthbench.generators import loop
 from synthbench.generators.generator import Progress
+from synthbench.processes import is_main
 from synthbench.run import Run
 
 
@@ -159,7 +160,7 @@ class DDPM3D:
             return nn.functional.mse_loss(predicted.float(), wanted)
 
         averaged = loop.train(model, loss, volumes, settings, run, resume=resume, progress=progress)
-        if loop.is_main():
+        if is_main():
             run.update(
                 parameters=sum(p.numel() for p in model.parameters()),
                 initialised_from=None if init is None else init.record["weights_sha256"],

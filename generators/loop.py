@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from jaxtyping import Float32
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
@@ -31,6 +31,7 @@ from synthbench.errors import RunError, UsageError
 from synthbench.files import sha256_file, write_atomic
 from synthbench.generators.generator import Progress, Settings
 from synthbench.generators.volume_cache import VolumeCache
+from synthbench.processes import on_cpu
 from synthbench.run import Run
 
 log = logging.getLogger("synthbench")
@@ -105,6 +106,7 @@ def train(
         The loss is not finite; the last checkpoint is kept.
     """
     accelerator = Accelerator(
+        cpu=on_cpu(),
         mixed_precision="bf16" if settings.precision == "bf16" else "no",
         gradient_accumulation_steps=settings.accumulation,
     )
@@ -113,7 +115,7 @@ def train(
     accelerator.wait_for_everyone()
     cache = cache or VolumeCache(volumes, run.folder, fill=False)
 
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, foreach=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
     ema = {name: p.detach().clone() for name, p in bare.named_parameters()}
@@ -176,11 +178,6 @@ def train(
             training_seconds=round(seconds_before + time.monotonic() - began, 1),
         )
     return {name: value.cpu() for name, value in ema.items()}
-
-
-def is_main() -> bool:
-    """Whether this is the process that writes files (the only one, or the first)."""
-    return bool(PartialState().is_main_process)
 
 
 # ---------------------------------------------------------------- what a step sees

@@ -133,8 +133,10 @@ class Volumes:
 
     def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
         name = self.cohort.entries[index].name
-        scaled = to_unit(self.cohort.load(index), self.intensity, name)
-        return resample(scaled, self.cohort.grid, self.space)
+        # Scaled on the common grid: antialiasing lowers peaks, so a scale that was taken on a
+        # finer grid would leave the resampled side darker than the other.
+        moved = resample(self.cohort.load(index), self.cohort.grid, self.space)
+        return to_unit(moved, self.intensity, name)
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
         reading = Parallel(n_jobs=self.workers, prefer="threads", return_as="generator")

@@ -14,9 +14,15 @@ from synthbench.errors import CohortError, UsageError
 
 Intensity = Literal["percentile", "unit"]
 INTENSITY_RULES: dict[Intensity, str] = {
-    "percentile": "divided by the 99.9th percentile of its voxels above zero, clipped to [0, 1]",
+    "percentile": "on the common grid, divided by the 99.9th percentile of the foreground, "
+    "clipped to [0, 1], and zero below 0.01 of it",
     "unit": "taken as it is; values outside [0, 1] are an error",
 }
+
+# What is darker than this share of the scale is background. Interpolation leaves a rim of tiny
+# positive values around a brain, and generators leave faint noise behind it; extractors that
+# standardise over "voxels above zero" would take both for tissue, on one side only.
+BACKGROUND = 0.01
 
 # Interpolation in other people's resampling leaves small negative values in a zero background.
 # Up to this share of the 99.9th percentile they are set to zero; more is no overshoot.
@@ -163,11 +169,15 @@ def to_unit(
     positive = volume[volume > 0]
     if positive.size == 0:
         raise CohortError(f"{name}: no voxel is above zero; found {low:.4g} to {high:.4g}.")
-    scale = float(np.percentile(positive, 99.9))
+    # The percentile is taken twice, so that the rim that the first one counted does not move
+    # the second: a volume that was scaled before comes out as it went in.
+    rough = float(np.percentile(positive, 99.9))
+    scale = float(np.percentile(positive[positive >= BACKGROUND * rough], 99.9))
     if low < -OVERSHOOT * scale:
         raise CohortError(
             f"{name}: negative values down to {low:.4g} (the 99.9th percentile is {scale:.4g}). "
             "Intensities must be non-negative with background zero: undo the centring (for "
             "example (x + 1) / 2 for volumes in [-1, 1]) before scoring."
         )
-    return np.clip(volume / np.float32(scale), 0, 1).astype(np.float32)
+    scaled = np.clip(volume / np.float32(scale), 0, 1)
+    return np.where(scaled < BACKGROUND, np.float32(0), scaled)

@@ -116,7 +116,7 @@ def resolve(
         merged = _merged(merged, _yaml_file(config, generator))
     for override in overrides:
         merged = _merged(merged, _override(override))
-    common = set(RunSettings.model_fields)
+    common = {"space", "intensity"}
     own = set(plugin.settings.model_fields)
     for key in merged:
         if key not in common | own:
@@ -206,7 +206,10 @@ def train(
         )
         plugin = registry.load("generators", generator)()
         run = Run(Path(out))
-    main, wait = _processes()
+    from synthbench.processes import processes
+
+    state = processes()
+    main, wait = bool(state.is_main_process), state.wait_for_everyone
     starting = Run.open(Path(settings.init)) if settings.init else None
     if starting and starting.record["generator"] != settings.generator:
         raise UsageError(
@@ -368,7 +371,8 @@ def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
     if loaded.get("generator", generator) != generator:
         raise UsageError(f"--config {file} is for {loaded['generator']}, not for {generator}.")
     # A run's config.yaml also says where its data lay; that is not a setting to take over.
-    return {k: v for k, v in loaded.items() if k not in ("generator", "preset", "real", "init")}
+    about_the_run = ("generator", "preset", "real", "assume_grid", "init")
+    return {k: v for k, v in loaded.items() if k not in about_the_run}
 
 
 def _override(text: str) -> dict[str, Any]:
@@ -392,14 +396,6 @@ def _first_problem(error: ValidationError) -> str:
 
 
 # ---------------------------------------------------------------- cohort and processes
-
-
-def _processes() -> tuple[bool, Callable[[], None]]:
-    """Return whether this process writes files, and a barrier."""
-    from accelerate import PartialState
-
-    state = PartialState()
-    return bool(state.is_main_process), state.wait_for_everyone
 
 
 def _trains_in_processes(plugin: Any) -> bool:

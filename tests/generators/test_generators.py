@@ -1,0 +1,169 @@
+"""Every built-in generator, held to the contract through the functions that users call."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from synthbench import registry, training
+from synthbench.cohort import majority_mask, read_cohort
+from synthbench.errors import RunError, SynthbenchError, UsageError
+from synthbench.generators.generator import Generator
+from synthbench.run import Run
+
+NAMES = sorted(registry.BUILT_IN["generators"])
+SMALL = [
+    "space.shape=[16,16,16]",
+    "channels=[8,16]",
+    "attention=[false,true]",
+    "head_channels=[8,8]",
+    "norm_groups=4",
+    "steps=3",
+    "checkpoint_every=1",
+    "sampler_steps=2",
+]
+
+
+def overrides(name):
+    return SMALL if name == "ddpm3d" else ["space.shape=[16,16,16]"]
+
+
+@pytest.fixture(params=NAMES)
+def trained(request, make_cohort, tmp_path):
+    real = make_cohort("real", n=6)
+    preset = "tiny" if request.param == "ddpm3d" else None
+    return training.train(
+        request.param,
+        out=tmp_path / "run",
+        real=real,
+        preset=preset,
+        overrides=overrides(request.param),
+    )
+
+
+def load(file):
+    return nib.load(file).get_fdata(dtype=np.float32)
+
+
+def test_the_contract_holds(trained, tmp_path):
+    """Run folder, determinism by seed, independence of the batch, geometry, range, sidecar."""
+    plugin = registry.load("generators", trained.record["generator"])()
+    assert isinstance(plugin, Generator)
+    for name in ("config.yaml", "run.json", "weights.safetensors", "preview.png"):
+        assert (trained.folder / name).is_file()
+    assert not (trained.folder / "volumes.npy").exists()
+    first = training.sample(trained, 3, tmp_path / "a", seed=5)
+    alone = training.sample(trained, 1, tmp_path / "b", seed=6)
+    assert [f.name for f in first] == [f"synth-00000{s}.nii.gz" for s in (5, 6, 7)]
+    assert first[1].read_bytes() == alone[0].read_bytes()
+    volumes = [load(f) for f in first]
+    assert not np.array_equal(volumes[0], volumes[1])
+    for volume in volumes:
+        assert volume.shape == (16, 16, 16)
+        assert volume.min() >= 0
+        assert volume.max() <= 1
+    image = nib.load(first[0])
+    expected = np.array(trained.record["space"]["affine"]).reshape(4, 4)
+    assert np.allclose(image.affine, expected)
+    assert bytes(image.header["descrip"]).startswith(b"SYNTHETIC: synthbench")
+    sidecar = json.loads((tmp_path / "a" / "synth-000005.json").read_text())
+    assert sidecar["synthetic"] is True
+    assert sidecar["seed"] == 5
+    assert sidecar["training_cohort"] == trained.record["cohort"]["fingerprint"]
+
+
+def test_sampling_resumes_and_refuses_other_volumes(trained, tmp_path):
+    out = tmp_path / "s"
+    training.sample(trained, 2, out)
+    kept = (out / "synth-000000.nii.gz").stat().st_mtime_ns
+    training.sample(trained, 3, out)
+    assert (out / "synth-000000.nii.gz").stat().st_mtime_ns == kept
+    sidecar = out / "synth-000001.json"
+    sidecar.write_text(sidecar.read_text().replace(trained.record["weights_sha256"], "0" * 64))
+    with pytest.raises(UsageError, match="another weights_sha256"):
+        training.sample(trained, 3, out)
+
+
+def test_changed_weights_are_refused(trained, tmp_path):
+    content = bytearray(trained.weights_file.read_bytes())
+    content[-1] ^= 1
+    trained.weights_file.write_bytes(content)
+    with pytest.raises(RunError, match="sha256"):
+        training.sample(trained, 1, tmp_path / "s")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "ddpm3d"])
+def test_one_step_generators_refuse_samplers_and_init(name, make_cohort, tmp_path):
+    real = make_cohort("real", n=4)
+    run = training.train(name, out=tmp_path / "run", real=real)
+    with pytest.raises(UsageError, match="leave out --sampler"):
+        training.sample(run, 1, tmp_path / "s", sampler="ddim")
+    with pytest.raises(UsageError, match="--init"):
+        training.train(name, out=tmp_path / "run2", real=real, init=run.folder)
+
+
+def fitted(name, cohort, tmp_path, *settings):
+    return training.train(name, out=tmp_path / name, real=cohort, overrides=settings)
+
+
+def drawn(run, n):
+    plugin = registry.load("generators", run.record["generator"])()
+    return np.stack(list(plugin.sample(run, range(n))))
+
+
+def test_noise_has_the_moments_of_the_brain(make_cohort, tmp_path):
+    """Away from the clip at 0 and 1, the mean and spread in the mask are the training set's."""
+    folder = make_cohort("real", n=6)
+    volumes = read_cohort(folder).volumes()
+    mask = majority_mask(volumes)
+    inside = np.stack(list(volumes))[:, mask]
+    samples = drawn(fitted("noise", folder, tmp_path), 20)
+    assert samples[:, ~mask].max() == 0
+    assert samples[:, mask].mean() == pytest.approx(inside.mean(), abs=0.01)
+    assert samples[:, mask].std() == pytest.approx(inside.std(), abs=0.02)
+
+
+def test_pca_gaussian_reproduces_mean_and_covariance(make_cohort, tmp_path):
+    """With all components kept, scores are N(0, 1) along vectors whose outer products sum to S.
+
+    The components are compared with numpy's covariance; samples before clipping would have it.
+    """
+    folder = make_cohort("real", n=6, shape=(10, 10, 10))
+    data = np.stack(list(read_cohort(folder).volumes())).reshape(6, -1).astype(np.float64)
+    weights = fitted("pca-gaussian", folder, tmp_path, "variance=1.0").load_weights()
+    components = weights["components"].astype(np.float64)
+    assert np.allclose(components.T @ components, np.cov(data.T), atol=1e-6)
+    assert np.allclose(weights["mean"], data.mean(axis=0), atol=1e-6)
+
+
+def test_pca_gaussian_keeps_the_share_of_variance(make_cohort, tmp_path):
+    folder = make_cohort("real", n=8, shape=(10, 10, 10))
+    data = np.stack(list(read_cohort(folder).volumes())).reshape(8, -1).astype(np.float64)
+    values = np.linalg.svd(data - data.mean(axis=0), compute_uv=False) ** 2
+    expected = int(np.searchsorted(np.cumsum(values) / values.sum(), 0.7)) + 1
+    weights = fitted("pca-gaussian", folder, tmp_path, "variance=0.7").load_weights()
+    assert len(weights["components"]) == expected
+
+
+def test_memorizer_stays_close_to_one_training_volume(make_cohort, tmp_path):
+    """Each sample is nearer to its source than any two training volumes are to one another."""
+    folder = make_cohort("real", n=5)
+    data = np.stack(list(read_cohort(folder).volumes()))
+    apart = min(np.square(data[i] - data[j]).mean() for i in range(5) for j in range(5) if i != j)
+    run = fitted("memorizer", folder, tmp_path, "warp=0.05")
+    for sample in drawn(run, 6):
+        assert min(np.square(sample - volume).mean() for volume in data) < apart / 4
+
+
+def test_pca_gaussian_needs_two_volumes(make_cohort, tmp_path):
+    with pytest.raises(UsageError, match="at least 2"):
+        fitted("pca-gaussian", make_cohort("real", n=1), tmp_path)
+
+
+def test_an_unfinished_run_cannot_be_sampled(tmp_path):
+    run = Run(tmp_path)
+    run.write_config({"generator": "noise"})
+    run.update(generator="noise", space={"shape": [4, 4, 4], "affine": list(np.eye(4).ravel())})
+    with pytest.raises(SynthbenchError, match="--resume"):
+        training.sample(run, 1, tmp_path / "s")
