@@ -25,9 +25,9 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "pca-gaussian": "synthbench.generators.pca_gaussian:PCAGaussian",
     },
     "metrics": {
-        "fid": "synthbench.metrics.fid:FID",
+        "fid": "synthbench.metrics.frechet:FID",
         "mmd2": "synthbench.metrics.mmd:MMD2",
-        "ms_ssim": "synthbench.metrics.ms_ssim:MSSSIM",
+        "ms_ssim": "synthbench.metrics.msssim:MSSSIM",
     },
     "extractors": {
         "random-resnet10": "synthbench.metrics.extractors.random_resnet:RandomResNet10",

@@ -25,7 +25,7 @@ from synthbench.errors import (
     WeightsError,
 )
 from synthbench.metrics import inference
-from synthbench.metrics.fid import effective_rank
+from synthbench.metrics.frechet import effective_rank
 from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic, VolumeMetric
 from synthbench.scorecard import (
     CohortRecord,

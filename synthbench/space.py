@@ -53,7 +53,7 @@ class Space:
     @property
     def matrix(self) -> np.ndarray:
         """The affine as a 4 x 4 matrix."""
-        return np.array(self.affine).reshape(4, 4)
+        return np.array(self.affine, dtype=np.float64).reshape(4, 4)
 
     @property
     def spacing(self) -> tuple[float, float, float]:

@@ -46,6 +46,12 @@ def same_weights(a, b):
     return left.keys() == right.keys() and all(np.array_equal(left[k], right[k]) for k in left)
 
 
+def losses(run):
+    """Step to loss."""
+    rows = np.loadtxt(run / "loss.csv", delimiter=",", skiprows=1)
+    return {int(step): float(loss) for step, loss in rows[:, :2]}
+
+
 def launch(arguments, processes=1):
     program = [sys.executable, "-m", "synthbench"]
     if processes > 1:
@@ -81,10 +87,8 @@ def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(make_cohort, tmp_
     assert whole.wait(120) == 0
     whole.communicate()
     assert same_weights(tmp_path / "killed", tmp_path / "whole")
-    logs = [np.loadtxt(tmp_path / name / "loss.csv", delimiter=",", skiprows=1)[:, :2]
-            for name in ("killed", "whole")]  # fmt: skip
-    assert np.array_equal(*logs)
-    assert logs[0][:, 0].tolist() == list(range(1, 13))
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert list(losses(tmp_path / "killed")) == list(range(1, 13))
 
 
 def stop_after(step):
@@ -119,9 +123,7 @@ def test_two_processes_draw_what_one_with_twice_the_batch_draws(make_cohort, tmp
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     train(real, tmp_path / "one", "steps=4", "batch_size=2")
-    losses = [np.loadtxt(tmp_path / name / "loss.csv", delimiter=",", skiprows=1)[:, 1]
-              for name in ("one", "two")]  # fmt: skip
-    assert np.allclose(*losses, rtol=1e-4)
+    assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "two"), rel=1e-4)
     assert Run.open(tmp_path / "two").record["processes"] == 2
     Run.open(tmp_path / "two").update(finished=False)
     with pytest.raises(UsageError, match="trained with 2 volumes a step"):
@@ -140,9 +142,7 @@ def test_accumulation_adds_up_to_the_larger_batch(make_cohort, tmp_path):
     real = make_cohort("real", n=5)
     train(real, tmp_path / "batch", "steps=3", "batch_size=2")
     train(real, tmp_path / "accumulated", "steps=3", "accumulation=2")
-    losses = [np.loadtxt(tmp_path / name / "loss.csv", delimiter=",", skiprows=1)[:, 1]
-              for name in ("batch", "accumulated")]  # fmt: skip
-    assert np.allclose(*losses, rtol=1e-4)
+    assert losses(tmp_path / "batch") == pytest.approx(losses(tmp_path / "accumulated"), rel=1e-4)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(make_cohort, tmp_path):

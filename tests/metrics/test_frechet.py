@@ -6,7 +6,7 @@ import scipy.linalg
 
 from synthbench.errors import MetricError
 from synthbench.metrics import inference
-from synthbench.metrics.fid import FID, GramFrechet, MomentFrechet, effective_rank, fid
+from synthbench.metrics.frechet import FID, GramFrechet, MomentFrechet, effective_rank, fid
 from synthbench.metrics.metric import Metric
 
 

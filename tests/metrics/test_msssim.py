@@ -9,9 +9,9 @@ from monai.metrics.regression import compute_ms_ssim, compute_ssim_and_cs
 from scipy.ndimage import correlate1d
 
 from synthbench.errors import MetricError
-from synthbench.metrics import inference, ms_ssim
+from synthbench.metrics import inference, msssim
 from synthbench.metrics.metric import Composite, Studentized, VolumeMetric
-from synthbench.metrics.ms_ssim import MSSSIM, PRESETS, Settings, pair_matrix
+from synthbench.metrics.msssim import MSSSIM, PRESETS, Settings, pair_matrix
 
 SMALL = Settings(window=5, weights=(0.3, 0.7))
 
@@ -93,7 +93,7 @@ def test_an_all_ones_mask_is_the_full_frame():
 def test_opposite_volumes_have_similarity_zero():
     """X and 1 - x have negative covariance everywhere; the mean below zero is taken as zero."""
     x = volumes(1, (12, 12, 12))[0]
-    assert ms_ssim.pair_matrix(x[None], 1 - x[None], mask=None, settings=SMALL)[0, 0] == 0
+    assert msssim.pair_matrix(x[None], 1 - x[None], mask=None, settings=SMALL)[0, 0] == 0
 
 
 def test_constant_volumes_differ_in_luminance_only():
@@ -103,7 +103,7 @@ def test_constant_volumes_differ_in_luminance_only():
     a, b, c1 = 0.1, 0.3, 0.01**2
     shape = (44, 44, 44)
     expected = ((2 * a * b + c1) / (a**2 + b**2 + c1)) ** PRESETS["default"].weights[-1]
-    found = ms_ssim.ms_ssim(torch.full(shape, a), torch.full(shape, b))
+    found = msssim.ms_ssim(torch.full(shape, a), torch.full(shape, b))
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -151,11 +151,11 @@ def test_mask_pyramid_halves_a_cube():
     """
     mask = torch.zeros(16, 16, 16, dtype=torch.bool)
     mask[4:12, 4:12, 4:12] = True
-    fine, coarse = ms_ssim.mask_pyramid(mask, SMALL)
+    fine, coarse = msssim.mask_pyramid(mask, SMALL)
     assert (fine.shape, int(fine.sum())) == ((12, 12, 12), 8**3)
     assert (coarse.shape, int(coarse.sum())) == ((4, 4, 4), 4**3)
     mask[4:12, 4:12, 12] = True
-    assert int(ms_ssim.mask_pyramid(mask, SMALL)[1].sum()) == 4**3
+    assert int(msssim.mask_pyramid(mask, SMALL)[1].sum()) == 4**3
 
 
 def test_order_does_not_matter():
@@ -175,8 +175,8 @@ def test_blocks_and_batches_do_not_matter(monkeypatch, others):
     columns = None if others is None else v[others]
     whole = pair_matrix(v, columns, mask=None, settings=SMALL)
     # Two volumes a block: 4 bytes times 3 arrays of 12 x 14 x 13 voxels, and an eighth more.
-    monkeypatch.setattr(ms_ssim, "PREPARED_BYTES", int(2.5 * 12 * 12 * 14 * 13 * 9 / 8))
-    monkeypatch.setattr(ms_ssim, "BATCH_BYTES", {"cpu": 1})
+    monkeypatch.setattr(msssim, "PREPARED_BYTES", int(2.5 * 12 * 12 * 14 * 13 * 9 / 8))
+    monkeypatch.setattr(msssim, "BATCH_BYTES", {"cpu": 1})
     blocked = pair_matrix(v, columns, mask=None, settings=SMALL)
     np.testing.assert_allclose(blocked, whole, rtol=1e-6)
 
@@ -199,13 +199,13 @@ def test_volumes_may_be_read_one_by_one_and_pairs_are_counted():
 
 def test_blur_is_a_separable_correlation():
     v = volumes(2, (9, 40, 12))
-    window = ms_ssim.gaussian_window(4, 1.5)
+    window = msssim.gaussian_window(4, 1.5)
     expected = v.numpy().astype(np.float64)
     for axis in (1, 2, 3):
         expected = correlate1d(expected, window.numpy().astype(np.float64), axis=axis, origin=-1)
     # An even window centred one voxel up: valid positions start at index 1 and end 2 early.
     inner = expected[:, 1:-2, 1:-2, 1:-2]
-    np.testing.assert_allclose(ms_ssim.blur(v, ms_ssim.banded(window)).numpy(), inner, atol=1e-6)
+    np.testing.assert_allclose(msssim.blur(v, msssim.banded(window)).numpy(), inner, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_blur_is_a_separable_correlation():
 )
 def test_scales_that_fit(shape, window, expected):
     """11 voxels at the coarsest grid and MONAI's 11 (s - 1)^2: 11, 22, 44, 99, 176 a side."""
-    assert ms_ssim.scales_that_fit(shape, Settings(window=window)) == expected
+    assert msssim.scales_that_fit(shape, Settings(window=window)) == expected
 
 
 def test_presets():
@@ -234,7 +234,7 @@ def test_presets():
 
 def by_preset(shape, preset):
     x, y = volumes(2, shape)
-    return ms_ssim.ms_ssim(x, y, preset=preset)
+    return msssim.ms_ssim(x, y, preset=preset)
 
 
 def empty_after_cropping():
@@ -246,8 +246,8 @@ def empty_after_cropping():
 @pytest.mark.parametrize(
     ("call", "found"),
     [
-        (lambda: ms_ssim.ms_ssim(*volumes(2, (30, 50, 50))), "smallest side .* 30"),
-        (lambda: ms_ssim.ms_ssim(*volumes(2, (9, 50, 50))), "window of at most 9"),
+        (lambda: msssim.ms_ssim(*volumes(2, (30, 50, 50))), "smallest side .* 30"),
+        (lambda: msssim.ms_ssim(*volumes(2, (9, 50, 50))), "window of at most 9"),
         (lambda: by_preset((84, 84, 84), "wang5"), "at most 3 scales"),
         (lambda: by_preset((9, 9, 9), "wang"), "did you mean 'wang5'"),
         (

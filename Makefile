@@ -1,0 +1,80 @@
+# The two commands of a fresh clone are `make demo` and `make test`; `make help` lists the rest.
+#
+# Everything goes into .venv, demo/ and tool caches in this folder. Packages come from wherever
+# pip is configured to look, torch included: where that index offers several builds of torch,
+# choose one with pip's own settings, for example PIP_INDEX_URL, PIP_EXTRA_INDEX_URL or
+# PIP_FIND_LINKS, before the first `make`.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+# PYTHON=... names the Python to use; otherwise the first of these that is new enough.
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+
+# Processes that run the tests.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help:
+	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
+	@echo 'make test      ruff, mypy, the tests and the doctests'
+	@echo 'make lint      ruff and mypy only'
+	@echo 'make format    let ruff rewrite the code'
+	@echo 'make install   make or refresh .venv (the others do so by themselves)'
+	@echo 'make clean     remove .venv, build folders and caches; demo/ and runs/ stay'
+	@echo
+	@echo 'PYTHON=python3.12 chooses the Python of a new .venv (3.11 to 3.13);'
+	@echo 'WORKERS=8 runs the tests in eight processes instead of two.'
+
+install: $(INSTALLED)
+
+# Bytecode is left to the first import (--no-compile): most modules are never imported, and
+# compiling all of them took as long as unpacking them.
+PIP_INSTALL := $(BIN)/python -m pip install --no-compile --constraint constraints.txt
+
+# The stamp is written last and removed first. So without it an install was never finished, and
+# starting over is safe; with it only the pins have changed, and torch need not come again.
+$(INSTALLED): pyproject.toml constraints.txt
+	@if [ ! -e $@ ]; then \
+		found=; for python in $(PYTHONS); do \
+			if $$python -c '$(SUPPORTED)' 2>/dev/null; then found=$$python; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo 'synthbench needs Python 3.11, 3.12 or 3.13; tried: $(PYTHONS).' >&2; \
+			echo 'Install one, or name it: make PYTHON=/path/to/python3.12' >&2; \
+			exit 1; \
+		fi; \
+		echo "Making $(VENV) with $$found; the first time this takes some minutes."; \
+		$$found -m venv --clear $(VENV); \
+	fi
+	@rm -f $@
+	$(PIP_INSTALL) setuptools
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# synthbench refuses a folder with anything in it. An earlier demo is known by the cohort that
+# it simulates first, and is replaced; any other demo/ stays, and the refusal says so.
+demo: $(INSTALLED)
+	@if grep -qs '"synthbench atlas"' demo/training/dataset_description.json; then rm -rf demo; fi
+	$(BIN)/synthbench demo --out demo
+
+# One thread a worker: threads that compete for cores made the tests twice as slow.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --doctest-modules synthbench tests
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist synthbench.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,276 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from synthbench import metrics, scoring
+from synthbench.benchmark import Benchmark
+from synthbench.cohort import read_cohort
+from synthbench.errors import CohortError, ScorecardError, UsageError
+from synthbench.metrics.extractors.random_resnet import RandomResNet10
+from synthbench.scorecard import Scorecard
+from tests.conftest import blob
+
+GRID = (44, 44, 44)  # the smallest that three scales of MS-SSIM run on
+EXTRACTORS = ("random-resnet10",)
+
+
+@pytest.fixture
+def pair(make_cohort):
+    """Eight real and seven synthetic volumes that differ a little."""
+    return (
+        make_cohort("real", n=8, seed=1, shape=GRID),
+        make_cohort("synth", n=7, seed=2, shape=GRID, width=0.9),
+    )
+
+
+@pytest.fixture
+def small(make_cohort):
+    return make_cohort("real", n=6, seed=1), make_cohort("synth", n=5, seed=2, width=0.9)
+
+
+def score(real, synth, **options):
+    options = {"extractors": EXTRACTORS, "resamples": 200, **options}
+    return scoring.score(real, synth, **options)
+
+
+def test_every_family_has_a_value_an_interval_and_a_floor(pair):
+    card = score(*pair)
+    assert [v.metric for v in card.values] == [
+        "fid", "mmd2", "ms_ssim", "ms_ssim.synth", "ms_ssim.real",
+    ]  # fmt: skip
+    for value in card.values:
+        assert value.interval is not None
+        assert value.interval.low <= value.interval.high
+    for name in ("fid", "mmd2", "ms_ssim"):
+        row = card.row(name)
+        assert row is not None
+        assert row.floor is not None
+        assert row.floor.n == 4
+        assert row.floor.low <= row.floor.mean <= row.floor.high
+    gap, synth, real = (card.row(f"ms_ssim{part}") for part in ("", ".synth", ".real"))
+    assert gap.value == pytest.approx(synth.value - real.value)
+    assert 0 < card.row("mmd2").p <= 1
+    assert card.protocol.settings["mmd2 | random-resnet10"]["bandwidth"] > 0
+
+
+def test_values_are_those_of_the_plain_functions(small):
+    """The scorecard's numbers, by hand: read, scale, extract volume by volume, call the metric."""
+    import torch
+
+    features = {}
+    for role, folder in zip(("real", "synth"), small, strict=True):
+        extractor = RandomResNet10()
+        rows = [extractor.features(torch.from_numpy(v)[None, None]).numpy()[0]
+                for v in read_cohort(folder).volumes()]  # fmt: skip
+        features[role] = np.stack(rows)
+    card = score(*small)
+    assert card.row("fid").value == pytest.approx(metrics.fid(**_xy(features)), rel=1e-9)
+    assert card.row("mmd2").value == pytest.approx(metrics.mmd2(**_xy(features)), rel=1e-9)
+
+
+def _xy(features):
+    return {"x": features["real"], "y": features["synth"]}
+
+
+def test_scores_do_not_depend_on_order_names_batch_or_workers(small, tmp_path):
+    """Renaming reverses the listing; the values, intervals and floors are equal to the last bit."""
+    first = score(*small, workers=1, batch_size=1)
+    renamed = []
+    for folder in small:
+        other = tmp_path / f"renamed-{folder.name}"
+        other.mkdir()
+        for i, file in enumerate(sorted(folder.iterdir())):
+            shutil.copy(file, other / f"z{99 - i}.nii.gz")
+        renamed.append(other)
+    second = score(*renamed, workers=3, batch_size=4)
+    assert second.values == first.values
+    assert second.protocol_hash == first.protocol_hash
+    assert second.real == first.real
+
+
+def test_a_grid_too_small_for_ms_ssim_says_so_and_scores_the_rest(small):
+    card = score(*small)
+    row = card.row("ms_ssim")
+    assert row.value is None
+    assert "at least 44 voxels a side" in row.missing
+    assert card.row("fid").value is not None
+
+
+def test_missing_weights_leave_the_rest_and_name_the_mend(small, monkeypatch, tmp_path):
+    """No network and an empty weights folder: what needs weights is missing, nothing else is."""
+    from synthbench.errors import WeightsError
+    from synthbench.metrics.extractors import weights
+
+    def offline(file, sha256=None, progress=True):
+        raise WeightsError("no network")
+
+    monkeypatch.setenv("SYNTHBENCH_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(weights, "fetch", offline)
+    said: list[str] = []
+    card = score(*small, extractors=(scoring.DEFAULT_EXTRACTOR,), say=said.append)
+    name = "medicalnet-resnet50-23dataset"
+    assert card.row("fid").missing == f"missing: synthbench fetch {name}"
+    assert card.row("mmd2").value is None
+    assert any("fetching" in line for line in said)
+    with pytest.raises(WeightsError):
+        scoring.freeze(small[0], "b", n_synth=4)
+
+
+def test_different_grids_stop_with_the_mend_and_space_records_it(make_cohort):
+    affine = np.array([[2.0, 0, 0, -47], [0, 2, 0, -47], [0, 0, 2, -47], [0, 0, 0, 1]])
+    real = make_cohort("real", n=5, seed=1, shape=(48, 48, 48), affine=affine)
+    synth = make_cohort("synth", n=5, seed=2)
+    with pytest.raises(CohortError, match=r"real is 48 x 48 x 48 at 2 mm.*--space synth"):
+        score(real, synth)
+    card = score(real, synth, space="synth")
+    assert card.protocol.space.shape == (24, 24, 24)
+    assert "real resampled from 48 x 48 x 48 at 2 mm to 24 x 24 x 24 at 4 mm" in card.notes
+
+
+def test_arrays_without_geometry_are_scored_on_the_assumed_grid(small, tmp_path):
+    synth = tmp_path / "arrays"
+    synth.mkdir()
+    for i in range(5):
+        np.save(synth / f"{i}.npy", blob(2000 + i, width=0.9))
+    with pytest.raises(CohortError, match="--assume-grid real"):
+        score(small[0], synth)
+    card = score(small[0], synth, assume_grid="real")
+    assert "synth: grid assumed for 5 of 5 volumes without geometry" in card.notes
+    assert card.row("mmd2").value == pytest.approx(score(*small).row("mmd2").value, rel=1e-12)
+
+
+def test_copies_of_real_volumes_are_noted(small):
+    real, synth = small
+    shutil.copy(next(real.iterdir()), synth / "copy.nii.gz")
+    shutil.copy(synth / "copy.nii.gz", synth / "again.nii.gz")
+    notes = score(real, synth).notes
+    assert "2 synthetic volumes are identical to real ones" in notes
+    assert "synth: 1 volumes are identical to another of the set" in notes
+
+
+def test_too_few_volumes_are_refused(make_cohort):
+    with pytest.raises(CohortError, match="synth: at least 4 subjects"):
+        score(make_cohort("real", n=6), make_cohort("synth", n=3, seed=1))
+
+
+def test_scans_of_one_subject_are_one_resampling_unit(small, tmp_path):
+    """The interval is the delete-one-subject jackknife, done here by removing rows.
+
+    Two scans of each synthetic subject leave together; the real ones have one scan each.
+    """
+    real, synth = small
+    rows = ["path,participant_id"]
+    for i, file in enumerate(sorted(synth.iterdir())):
+        near = tmp_path / f"near-{i}.npy"
+        np.save(near, np.clip(blob(2000 + i, width=0.9) * 0.9 + 0.05 * (i % 2), 0, 1))
+        rows += [f"{file},p{i}", f"{near},p{i}"]
+    manifest = tmp_path / "two-scans.csv"
+    manifest.write_text("\n".join(rows) + "\n")
+    card = score(real, manifest, assume_grid="real", features_file=tmp_path / "f.npz")
+    assert (card.synth.n, card.synth.subjects) == (10, 5)
+    with np.load(tmp_path / "f.npz") as saved:
+        x, y = saved["real/random-resnet10"], saved["synth/random-resnet10"]
+    owner = read_cohort(manifest, assume_grid=read_cohort(real).stored_grid).subjects
+    without_real = [metrics.fid(np.delete(x, i, 0), y) for i in range(6)]
+    without_synth = [metrics.fid(x, y[owner != s]) for s in range(5)]
+    variance = sum((len(u) - 1) * np.var(u) for u in (without_real, without_synth))
+    interval = card.row("fid").interval
+    half = (interval.high - interval.low) / 2
+    assert half == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
+
+
+# ---------------------------------------------------------------- benchmarks
+
+
+@pytest.fixture
+def frozen(small):
+    return scoring.freeze(small[0], "b", n_synth=4, extractors=EXTRACTORS, resamples=200)
+
+
+def test_a_benchmark_keeps_the_bandwidth_and_subsamples_to_m(small, frozen):
+    card = score(*small, benchmark=frozen)
+    assert card.protocol == frozen.protocol
+    assert card.benchmark == "b"
+    assert (card.synth.n, card.synth.available) == (4, 5)
+    assert score(*small, benchmark=frozen).values == card.values
+
+
+def test_a_benchmark_survives_its_file(frozen, tmp_path):
+    frozen.save(tmp_path / "b")
+    assert Benchmark.load(tmp_path / "b") == frozen
+    with pytest.raises(ScorecardError, match="already there"):
+        frozen.save(tmp_path / "b")
+    (tmp_path / "b" / "benchmark.yaml").write_text("name: b\n")
+    with pytest.raises(ScorecardError, match="not a benchmark"):
+        Benchmark.load(tmp_path / "b")
+
+
+def test_a_benchmark_refuses_other_data_by_name(small, frozen, make_cohort):
+    real, synth = small
+    with pytest.raises(ScorecardError, match="frozen on another real cohort"):
+        score(make_cohort("other", n=6, seed=5), synth, benchmark=frozen)
+    more = frozen.protocol.model_copy(update={"n_synth": 6})
+    with pytest.raises(CohortError, match=r"scores 6 volumes; found 5\. Sample 1 more"):
+        score(real, synth, benchmark=frozen.model_copy(update={"protocol": more}))
+
+
+def test_a_benchmark_refuses_other_weights_and_masks(small, frozen):
+    def changed(**update):
+        return frozen.model_copy(update={"protocol": frozen.protocol.model_copy(update=update)})
+
+    record = frozen.protocol.extractors[0].model_copy(update={"weights_sha256": "0" * 64})
+    with pytest.raises(ScorecardError, match="weights_sha256"):
+        score(*small, benchmark=changed(extractors=(record,)))
+    mask = frozen.protocol.mask.model_copy(update={"voxels": 1})
+    with pytest.raises(ScorecardError, match="the mask differs"):
+        score(*small, benchmark=changed(mask=mask))
+    settings = {k: {**v, "formula": "another"} for k, v in frozen.protocol.settings.items()}
+    with pytest.raises(ScorecardError, match="formula 'another'"):
+        score(*small, benchmark=changed(settings=settings))
+
+
+def test_freezing_needs_two_synthetic_volumes(small):
+    with pytest.raises(UsageError, match="--m"):
+        scoring.freeze(small[0], "b", n_synth=1, extractors=EXTRACTORS)
+
+
+# ---------------------------------------------------------------- scorecards
+
+
+def test_a_scorecard_survives_its_file_and_refuses_edits(small, tmp_path):
+    card = score(*small)
+    card.save(tmp_path / "s.json")
+    assert Scorecard.load(tmp_path / "s.json") == card
+    text = (tmp_path / "s.json").read_text()
+    (tmp_path / "s.json").write_text(text.replace('"resamples": 200', '"resamples": 9999'))
+    with pytest.raises(ScorecardError, match="it was edited"):
+        Scorecard.load(tmp_path / "s.json")
+    (tmp_path / "s.json").write_text("{}")
+    with pytest.raises(ScorecardError, match="not a scorecard"):
+        Scorecard.load(tmp_path / "s.json")
+    with pytest.raises(ScorecardError, match="cannot be read"):
+        Scorecard.load(tmp_path / "none.json")
+
+
+def test_a_scorecard_names_no_file_and_no_volume(small):
+    """What may be published: no path, no file name, no per-file hash, no feature."""
+    real, synth = small
+    text = score(real, synth).model_dump_json()
+    assert str(real.parent) not in text
+    assert ".nii" not in text
+    for entry in read_cohort(real).entries:
+        assert entry.digest not in text
+
+
+def test_the_sidecars_origin_is_recorded(make_cohort, tmp_path):
+    from synthbench import training
+
+    real = make_cohort("real", n=6)
+    run = training.train("noise", out=tmp_path / "run", real=real)
+    training.sample(run, 5, tmp_path / "synth")
+    card = score(real, tmp_path / "synth")
+    assert card.name == "noise"
+    assert card.origin.generator == "noise"
+    assert card.origin.weights_sha256 == run.record["weights_sha256"]
+    assert card.origin.training_cohort == read_cohort(real).fingerprint
