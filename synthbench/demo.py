@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthbench.cohort import read_cohort
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.cohort import Volumes, read_cohort
 from synthbench.errors import UsageError
 
 SHAPE = (48, 56, 48)
@@ -89,10 +91,14 @@ def run_demo(
         tables.append(scorecard_table(card))
     page = write_leaderboard(board)
 
-    rows = {"reference (simulated)": list(itertools.islice(real.volumes(), PICTURED))}
+    rows = {"reference (simulated)": _first(real.volumes())}
     for generator in GENERATORS:
-        volumes = read_cohort(out / "synth" / generator).volumes(intensity="unit")
-        rows[f"{generator} (synthetic)"] = list(itertools.islice(volumes, PICTURED))
+        cohort = read_cohort(out / "synth" / generator)
+        rows[f"{generator} (synthetic)"] = _first(cohort.volumes(intensity="unit"))
     montage(rows, real.grid, out / "montage.png")
     say(f"4. Look at {page} and {out / 'montage.png'}.")
     return tables
+
+
+def _first(volumes: Volumes) -> list[Float32[np.ndarray, "d h w"]]:
+    return [volumes[i] for i in range(min(PICTURED, len(volumes)))]

@@ -48,10 +48,12 @@ def montage(
     height = max(tall for _, tall in sizes)
     width = sum(wide for wide, _ in sizes)
     columns = max(len(volumes) for volumes in rows.values())
-    inch = 1.0 / height  # one inch a row
-    label = 0.25
+    inch = 1.3 / height  # 1.3 inches a row
+    label = 0.16
     figure = Figure(
-        figsize=(columns * width * inch * 1.02, len(rows) * (1 + label)), facecolor="black", dpi=110
+        figsize=(columns * width * inch * 1.02, len(rows) * 1.3 * (1 + label)),
+        facecolor="black",
+        dpi=110,
     )
     FigureCanvasAgg(figure)
     total_x, total_y = columns * width * 1.02, len(rows) * height * (1 + label)

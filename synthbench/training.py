@@ -96,18 +96,18 @@ def resolve(
     UsageError
         A preset or key is unknown, or a value is not what its key takes.
     """
-    plugin = registry.load("generators", generator)()
     known = presets(generator)
+    if preset is not None and preset not in known and generator in registry.names("generators"):
+        raise UsageError(
+            f"--preset: {generator} has no preset '{preset}': {near_miss(preset, known)}"
+            if known
+            else f"--preset: {generator} has no presets; leave it out."
+        )
+    plugin = registry.load("generators", generator)()
     if preset is None and "tiny" in known:
         preset = _preset_for_this_machine()
     merged: dict[str, Any] = {}
     if preset is not None:
-        if preset not in known:
-            raise UsageError(
-                f"--preset: {generator} has no preset '{preset}': {near_miss(preset, known)}"
-                if known
-                else f"--preset: {generator} has no presets; leave it out."
-            )
         text = (
             files("synthbench.generators") / "presets" / f"{generator}-{preset}.yaml"
         ).read_text()

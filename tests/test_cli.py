@@ -1,0 +1,129 @@
+"""The installed command, and what a person reads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = str(Path(sys.executable).with_name("synthbench"))
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
+        timeout=300,
+    )  # fmt: skip
+
+
+def test_help_names_every_verb():
+    result = run("--help")
+    assert result.returncode == 0
+    for verb in ("train", "sample", "score", "leaderboard", "benchmark", "data", "list", "fetch"):
+        assert verb in result.stdout
+
+
+def test_version():
+    from synthbench import __version__
+
+    assert run("--version").stdout == f"synthbench {__version__}\n"
+
+
+def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
+    """Train, sample, freeze, score, render, check: every verb once, every exit code 0."""
+    real = make_cohort("real", n=6)
+    steps = [
+        ("train", "noise", "--real", real, "--out", "run", "--json"),
+        ("sample", "run", "--n", 5, "--out", "synth"),
+        ("benchmark", "init", "b", "--real", real, "--m", 5, "--extractor", "random-resnet10"),
+        ("score", "--benchmark", "leaderboards/b", "--real", real, "--synth", "synth", "--out",
+         "leaderboards/b/entries/noise.json"),
+        ("leaderboard",),
+        ("leaderboard", "--check"),
+    ]  # fmt: skip
+    outputs = []
+    for step in steps:
+        result = run(*step, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "Traceback" not in result.stderr
+        outputs.append(result)
+    assert json.loads(outputs[0].stdout)["finished"] is True
+    table = outputs[3].stdout
+    assert "noise | real 6 | synth 5 | random-resnet10@" in table
+    for words in ("value", "95% CI", "floor, real vs real (n=3)", "MMD² (RBF)", "FID (n=5)"):
+        assert words in table
+    card = json.loads((tmp_path / "leaderboards/b/entries/noise.json").read_text())
+    assert card["protocol_hash"] in table
+    page = tmp_path / "leaderboards/b/README.md"
+    page.write_text(page.read_text() + "edited by hand\n")
+    stale = run("leaderboard", "--check", cwd=tmp_path)
+    assert stale.returncode == 1
+    assert "is stale: render it with synthbench leaderboard" in stale.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "ddmp3d"), "did you mean 'ddpm3d'?"),
+        (("train",), "name a generator"),
+        (("train", "noise", "--preset", "tiny"), "noise has no presets"),
+        (("train", "ddpm3d", "--preset", "papr"), "did you mean 'paper'?"),
+        (("train", "ddpm3d", "--preset", "tiny", "--set", "chanels=3"), "did you mean 'channels'?"),
+        (("train", "ddpm3d", "--preset", "tiny", "--set", "steps"), "write it as key=value"),
+        (("train", "ddpm3d", "--preset", "tiny", "--set", "steps=-1"), "steps: "),
+        (("train", "noise", "--real", "nowhere"), "no such path"),
+        (("train", "--resume"), "name the run folder with --out"),
+        (("sample", "nowhere", "--n", "1", "--out", "s"), "no run folder"),
+        (("score", "--real", "nowhere", "--synth", "nowhere"), "real: nowhere: no such path"),
+        (("score", "--real", "r", "--synth", "s", "--assume-grid", "x"), "'real' or a voxel size"),
+        (("leaderboard", "nowhere"), "no benchmark here"),
+        (("fetch", "medicalnet"), "did you mean 'medicalnet-resnet"),
+        (("data", "split", "d", "--part", "train", "--out", "o"), "NAME=SUBJECTS"),
+    ],
+)
+def test_wrong_arguments_exit_2_with_the_next_step(arguments, words, tmp_path):
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_list_says_what_each_needs():
+    result = run("list", "extractors", "--json")
+    listed = {row["name"]: row for row in json.loads(result.stdout)}
+    assert listed["random-resnet10"]["needs"] == "nothing"
+    assert "fetch" in listed["medicalnet-resnet50-23dataset"]["needs"]
+    metrics = {row["name"] for row in json.loads(run("list", "metrics", "--json").stdout)}
+    assert metrics == {"fid", "mmd2", "ms_ssim"}
+    assert "memorizer" in run("list", "generators").stdout
+
+
+def test_no_progress_bar_where_standard_error_is_no_terminal(make_cohort, tmp_path):
+    result = run("train", "noise", "--real", make_cohort("real", n=4), "--out", tmp_path / "run")
+    assert "━" not in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_a_failed_score_leaves_no_scorecard(make_cohort, tmp_path):
+    real = make_cohort("real", n=5)
+    (real / "bad.nii.gz").write_bytes(b"nothing")
+    result = run("score", "--real", real, "--synth", real, "--out", tmp_path / "a" / "s.json")
+    assert result.returncode == 2
+    assert "bad.nii.gz: cannot be read" in result.stderr
+    assert not (tmp_path / "a" / "s.json").exists()
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    """The budget is 0.4 s on an idle machine; here only that nothing heavy is imported."""
+    code = (
+        "import sys, runpy; sys.argv = ['synthbench', '--help']\n"
+        "try: runpy.run_module('synthbench', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch','monai','diffusers','numpy','pandas') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip().endswith("[]")

@@ -1,0 +1,24 @@
+import pytest
+
+from synthbench.demo import run_demo
+from synthbench.errors import UsageError
+
+
+def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
+    """A smaller one than users run, on the same path: four generators, a leaderboard, a picture."""
+    monkeypatch.setattr("synthbench.demo.SUBJECTS", 6)
+    monkeypatch.setattr("synthbench.demo.VOLUMES", 5)
+    small = ["channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]", "norm_groups=4",
+             "sampler_steps=2"]  # fmt: skip
+    said = []
+    tables = run_demo(
+        tmp_path / "demo", steps=2, shape=(24, 24, 24), overrides=small, say=said.append
+    )
+    assert len(tables) == 4
+    page = (tmp_path / "demo" / "leaderboard" / "README.md").read_text()
+    for generator in ("ddpm3d", "pca-gaussian", "memorizer", "noise"):
+        assert f"| {generator} |" in page
+    assert (tmp_path / "demo" / "montage.png").stat().st_size > 1000
+    assert str(tmp_path / "demo" / "montage.png") in said[-1]
+    with pytest.raises(UsageError, match="not empty"):
+        run_demo(tmp_path / "demo")

@@ -1,0 +1,32 @@
+import matplotlib.image
+import numpy as np
+
+from synthbench.montage import montage, planes
+from synthbench.space import Space
+
+SPACE = Space.of((20, 30, 10), np.diag([2.0, 1.0, 4.0, 1.0]))
+
+
+def test_planes_are_upright():
+    """A bright voxel in front, on top and to the right lies up, or right, where it should.
+
+    Images are drawn from the top row down, so the front and the top of the head come first.
+    """
+    volume = np.zeros(SPACE.shape, np.float32)
+    volume[11, 15:, 5] = 1
+    axial, coronal, sagittal = planes(volume, SPACE)
+    assert axial.shape == (30, 20)
+    assert axial[:15].sum() == 15
+    assert axial[15:].sum() == 0
+    assert coronal.shape == (10, 20)
+    assert sagittal.shape == (10, 30)
+    assert sagittal[:, 15:].sum() == 15
+
+
+def test_a_montage_is_the_same_bytes_twice(tmp_path):
+    rows = {"real": [np.full(SPACE.shape, 0.3, np.float32)] * 2, "synth": [np.ones(SPACE.shape)]}
+    for name in ("a", "b"):
+        montage(rows, SPACE, tmp_path / f"{name}.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    picture = matplotlib.image.imread(tmp_path / "a.png")
+    assert picture.max() > 0.9
