@@ -87,6 +87,15 @@ class Benchmark(BaseModel):
                 f"{real.fingerprint[:12]}... (n = {len(real)}). Score against that cohort."
             )
 
+    def check_scaling(self, rule: str) -> None:
+        """Raise where this version's intensity rule is not the frozen one."""
+        if rule != self.protocol.space.scaling:
+            raise ScorecardError(
+                f"benchmark {self.name} was frozen with intensities "
+                f"'{self.protocol.space.scaling}'; this version of synthbench has '{rule}'. "
+                "Use the version that froze it, or freeze a new benchmark."
+            )
+
     def check_mask(self, mask: MaskRecord) -> None:
         """Raise where the mask is not the frozen one."""
         if mask != self.protocol.mask:

@@ -241,7 +241,7 @@ def _protocol(benchmark: Benchmark) -> str:
     p = benchmark.protocol
     rows = [
         ["grid", str(p.space.grid)],
-        ["intensities", p.space.intensity],
+        ["intensities", p.space.scaling],
         ["mask", f"{p.mask.rule}; {p.mask.voxels} voxels, sha256 {p.mask.sha256[:12]}"],
         ["resamples, level, seed", f"{p.resamples}, {p.level:g}, {p.seed}"],
         ["floor", f"{p.floor_splits} random splits"],

@@ -25,8 +25,8 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "pca-gaussian": "synthbench.generators.pca_gaussian:PCAGaussian",
     },
     "metrics": {
-        "fid": "synthbench.metrics.frechet:FID",
         "mmd2": "synthbench.metrics.mmd:MMD2",
+        "fid": "synthbench.metrics.frechet:FID",
         "ms_ssim": "synthbench.metrics.msssim:MSSSIM",
     },
     "extractors": {
@@ -41,7 +41,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
 
 
 def names(kind: Kind) -> dict[str, str]:
-    """Return every plugin of a kind as `{name: "module:attribute"}`, sorted by name.
+    """Return every plugin of a kind as `{name: "module:attribute"}`, built-in ones first.
 
     Raises
     ------
@@ -50,7 +50,8 @@ def names(kind: Kind) -> dict[str, str]:
     """
     table = dict(BUILT_IN[kind])
     claimed_by = dict.fromkeys(table, "synthbench")
-    for entry in entry_points(group=f"synthbench.{kind}"):
+    found = entry_points(group=f"synthbench.{kind}")
+    for entry in sorted(found, key=lambda entry: entry.name):
         package = entry.dist.name if entry.dist else "an unknown package"
         if entry.name in table:
             raise UsageError(
@@ -59,7 +60,7 @@ def names(kind: Kind) -> dict[str, str]:
             )
         table[entry.name] = entry.value
         claimed_by[entry.name] = package
-    return dict(sorted(table.items()))
+    return table
 
 
 def load(kind: Kind, name: str) -> Any:

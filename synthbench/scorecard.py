@@ -56,6 +56,7 @@ class SpaceRecord(_Record):
     shape: tuple[int, int, int]
     affine: tuple[float, ...]
     intensity: Intensity
+    scaling: str = Field(description="the intensity rule in words")
     resampling: str = "Gaussian antialiasing, linear"
 
     @property

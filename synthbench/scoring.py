@@ -39,7 +39,7 @@ from synthbench.scorecard import (
     SpaceRecord,
     Value,
 )
-from synthbench.space import Intensity, Space
+from synthbench.space import INTENSITY_RULES, Intensity, Space
 
 DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
 FLOOR_SPLITS = 200
@@ -120,6 +120,7 @@ def score(
     if frozen is not None:
         frozen.check_real(real)
         target, intensity = frozen.protocol.space.grid, frozen.protocol.space.intensity
+        frozen.check_scaling(INTENSITY_RULES[intensity])
         extractors = tuple(e.name for e in frozen.protocol.extractors)
     else:
         target = _target(real, synth, space)
@@ -445,7 +446,10 @@ def _freeze(
             }
     return Protocol(
         space=SpaceRecord(
-            shape=real.space.shape, affine=real.space.affine, intensity=real.intensity
+            shape=real.space.shape,
+            affine=real.space.affine,
+            intensity=real.intensity,
+            scaling=INTENSITY_RULES[real.intensity],
         ),
         mask=_mask_record(mask),
         extractors=tuple(records),

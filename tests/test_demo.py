@@ -10,7 +10,7 @@ def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
     monkeypatch.setattr("synthbench.demo.VOLUMES", 5)
     small = ["channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]", "norm_groups=4",
              "sampler_steps=2"]  # fmt: skip
-    said = []
+    said: list[str] = []
     tables = run_demo(
         tmp_path / "demo", steps=2, shape=(24, 24, 24), overrides=small, say=said.append
     )

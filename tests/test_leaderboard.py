@@ -39,6 +39,8 @@ def test_entries_are_ordered_by_the_primary_metric(board):
     assert values.index("| near |") < values.index("| far |")
     card = Scorecard.load(board / "entries" / "far.json")
     row = card.row("fid")
+    assert row is not None
+    assert row.interval is not None
     assert f"{row.value:.3g} [{row.interval.low:.3g}, {row.interval.high:.3g}] †" in values
     assert "FID (n=5)" in values
 

@@ -24,7 +24,8 @@ def test_planes_are_upright():
 
 
 def test_a_montage_is_the_same_bytes_twice(tmp_path):
-    rows = {"real": [np.full(SPACE.shape, 0.3, np.float32)] * 2, "synth": [np.ones(SPACE.shape)]}
+    dim, bright = (np.full(SPACE.shape, value, np.float32) for value in (0.3, 1.0))
+    rows = {"real": [dim, dim], "synth": [bright]}
     for name in ("a", "b"):
         montage(rows, SPACE, tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
