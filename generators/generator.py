@@ -45,7 +45,11 @@ class Generator(Protocol):
     name: str
     summary: str
     needs: str
-    settings: type[BaseModel]
+
+    @property
+    def settings(self) -> type[BaseModel]:
+        """The model of everything that can be set."""
+        ...
 
     def fit(
         self,
