@@ -370,6 +370,9 @@ def data_split(
     sizes: Annotated[list[str], typer.Option("--part", help="NAME=SUBJECTS, repeated: train=70")],
     out: Annotated[Path, typer.Option("--out", help="Where the manifests go.")],
     seed: Seed = 0,
+    assume_grid: Annotated[
+        float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
+    ] = None,
 ) -> None:
     """Split a cohort by subject into manifests, one a part."""
     from synthbench.split import split
@@ -381,7 +384,14 @@ def data_split(
             raise UsageError(f"--part {text}: write it as NAME=SUBJECTS, for example train=70")
         parts[part] = int(size)
     with _bar("checking") as advance:
-        manifests = split(cohort, parts, out, seed=seed, progress=lambda done: advance(done, 0, ""))
+        manifests = split(
+            cohort,
+            parts,
+            out,
+            seed=seed,
+            assume_grid=assume_grid,
+            progress=lambda done: advance(done, 0, ""),
+        )
     for part, file in manifests.items():
         _say(f"{part}: {parts[part]} subjects, {file}")
 

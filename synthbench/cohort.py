@@ -10,18 +10,18 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32
-from joblib import Parallel, delayed
 from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage
 
@@ -30,6 +30,8 @@ from synthbench.space import Intensity, Space, resample, to_unit
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".npy")
 MASK_RULE = "above 0.05 in at least half of the real volumes, holes filled"
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
 
 
@@ -139,8 +141,7 @@ class Volumes:
         return to_unit(moved, self.intensity, name)
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        reading = Parallel(n_jobs=self.workers, prefer="threads", return_as="generator")
-        return iter(reading(delayed(self.__getitem__)(i) for i in range(len(self))))
+        return _ahead(self.__getitem__, range(len(self)), self.workers)
 
 
 def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
@@ -193,9 +194,8 @@ def read_cohort(
     """
     path = Path(path)
     listed, participants, notes = _listing(path, role)
-    reading = Parallel(n_jobs=2, prefer="threads", return_as="generator")
     checks = []
-    for check in reading(delayed(_check)(file, assume_grid) for file, _ in listed):
+    for check in _ahead(lambda item: _check(item[0], assume_grid), listed, workers=2):
         checks.append(check)
         if progress:
             progress(len(checks))
@@ -236,6 +236,23 @@ def read_cohort(
         notes=tuple(notes),
         assumed=next((c.assumed for _, _, c in good if c.assumed), None),
     )
+
+
+def _ahead(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int
+) -> Iterator[_Result]:
+    """Map with threads, in order, never more than two results a worker ahead of the reader.
+
+    (joblib's generators do not wait for their reader: all volumes would pile up in memory.)
+    """
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 # ---------------------------------------------------------------- which files, and whose

@@ -58,6 +58,7 @@ def scorecard_table(card: Scorecard) -> Group:
     table.add_column("")
     for title in ("value", level, f"synth (n={n})", f"floor, real vs real (n={n})", "p"):
         table.add_column(title, justify="right")
+    missing: list[Text] = []
     several = len(card.protocol.extractors) > 1
     for value in card.values:
         label = value.label
@@ -68,7 +69,7 @@ def scorecard_table(card: Scorecard) -> Group:
         if several and value.extractor:
             label += f" {value.extractor}"
         if value.missing:
-            table.add_row(label, Text(value.missing, style="yellow"))
+            missing.append(Text(f"{label}  {value.missing}", style="yellow"))
             continue
         floor, matched = "", ""
         if value.floor:
@@ -80,7 +81,7 @@ def scorecard_table(card: Scorecard) -> Group:
             label, number(value.value), interval_words(value), matched, floor,
             "" if "." in value.metric else p_words(value.p),
         )  # fmt: skip
-    lines: list[Table | Text] = [Text(header(card), style="bold"), table]
+    lines: list[Table | Text] = [Text(header(card), style="bold"), table, *missing]
     if any("excludes bias" in v.interval.label for v in card.values if v.interval):
         lines.append(Text(BIASED, style="dim"))
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]

@@ -1,12 +1,13 @@
 import gzip
 import shutil
+import time
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
-from synthbench.cohort import majority_mask, read_cohort
+from synthbench.cohort import Cohort, majority_mask, read_cohort
 from synthbench.errors import CohortError
 from tests.conftest import AFFINE, blob
 
@@ -206,6 +207,24 @@ def test_reading_ahead_changes_nothing(make_cohort):
     one = list(cohort.volumes(workers=1))
     three = list(cohort.volumes(workers=3))
     assert all(np.array_equal(a, b) for a, b in zip(one, three, strict=True))
+
+
+def test_reading_ahead_waits_for_the_reader(make_cohort, monkeypatch):
+    """Memory must not grow with the cohort: two workers hold at most four volumes and the next."""
+    cohort = read_cohort(make_cohort("c", n=12))
+    read: list[int] = []
+    load = Cohort.load
+
+    def counted(self, index):
+        read.append(index)
+        return load(self, index)
+
+    monkeypatch.setattr(Cohort, "load", counted)
+    volumes = iter(cohort.volumes(workers=2))
+    next(volumes)
+    time.sleep(0.3)
+    assert len(read) <= 5
+    assert len(list(volumes)) == 11
 
 
 def test_the_majority_mask_by_hand(tmp_path):
