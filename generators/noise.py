@@ -1,6 +1,6 @@
 """`noise`: Gaussian noise with the brain's mean and spread, inside the brain's outline.
 
-The floor of every leaderboard, and the generator that tests use: it takes milliseconds.
+The far end of every leaderboard, and the generator that tests use: it takes milliseconds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Noise:
     """Independent Gaussian voxels inside the training volumes' mask."""
 
     name = "noise"
-    summary = "Gaussian noise inside the brain's outline: the floor of every leaderboard"
+    summary = "Gaussian noise inside the brain's outline: the far end of every leaderboard"
     needs = "nothing; fits in seconds"
     settings = Settings
 

@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, describe, split.")
+data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, split.")
 benchmark = typer.Typer(no_args_is_help=True, help="Protocols frozen on a real cohort.")
 app.add_typer(data, name="data")
 app.add_typer(benchmark, name="benchmark")
@@ -108,10 +108,11 @@ def train(
         raise UsageError("--resume: name the run folder with --out.")
     if generator is None and not resume:
         raise UsageError("name a generator: synthbench list generators shows them.")
-    with _bar("training") as advance:
+    folder = out or Path("runs") / str(generator)
+    with _interruptible(folder), _bar("training") as advance:
         run = training.train(
             generator,
-            out=out or Path("runs") / str(generator),
+            out=folder,
             real=real,
             preset=preset,
             config=config,
@@ -159,6 +160,7 @@ def sample(
 
 @app.command()
 def score(
+    context: typer.Context,
     real: Real,
     synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, likewise.")],
     extractor: Extractors = None,
@@ -188,8 +190,8 @@ def score(
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
     from synthbench import scoring
 
-    if benchmark is not None and extractor:
-        raise UsageError("--benchmark freezes the extractors: leave out --extractor.")
+    if benchmark is not None:
+        _refuse_frozen(context)
     for option, file in (("--out", out), ("--features", features)):
         if file is not None:
             _make_room(option, file)
@@ -429,6 +431,17 @@ def _bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         yield advance
 
 
+@contextmanager
+def _interruptible(run: Path) -> Iterator[None]:
+    """Say how to go on when the user stops a training that has begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if any((run / "checkpoints").glob("step-*")):
+            _say(f"stopped. Continue with: synthbench train --resume --out {run}")
+        raise
+
+
 def _assumed(text: str | None) -> Any:
     if text is None or text == "real":
         return text
@@ -448,6 +461,15 @@ def _grid_of(run: Path) -> Any:
 
     grid = Run.open(run).record["space"]
     return Space.of(grid["shape"], np.array(grid["affine"]).reshape(4, 4))
+
+
+def _refuse_frozen(context: typer.Context) -> None:
+    """Raise where an option is given that the benchmark has frozen."""
+    frozen = ("extractor", "space", "intensity", "ci", "resamples", "seed")
+    given = [o for o in frozen if str(context.get_parameter_source(o)).endswith("COMMANDLINE")]
+    if given:
+        options = ", ".join(f"--{option}" for option in given)
+        raise UsageError(f"--benchmark has frozen this: leave out {options}.")
 
 
 def _make_room(option: str, file: Path) -> None:

@@ -79,7 +79,8 @@ def score(
     name
         What tables call the synthetic volumes; None: their generator or their folder.
     benchmark
-        Settings frozen on this real cohort; it overrides every setting below except `ci`.
+        Settings frozen on this real cohort; they take the place of every setting from
+        `extractors` to `seed`.
     extractors
         Names in the registry.
     space
@@ -154,10 +155,10 @@ def score(
                     values.append(_missing(metric, missing[extractor], extractor))
                 else:
                     material = {role: features[extractor][role] for role in sides}
-                    values += _rows(metric, material, subjects, protocol, ci, extractor)
+                    values += _rows(metric, material, subjects, protocol, extractor)
         else:
             assert isinstance(metric, VolumeMetric)
-            values += _volume_rows(metric, sides, mask, subjects, protocol, ci, progress)
+            values += _volume_rows(metric, sides, mask, subjects, protocol, progress)
     if features_file is not None:
         arrays = {f"{role}/{e}": x for e, sets in features.items() for role, x in sets.items()}
         np.savez_compressed(features_file, **arrays)  # type: ignore[arg-type]
@@ -478,7 +479,6 @@ def _volume_rows(
     mask: Bool[np.ndarray, "d h w"],
     subjects: Mapping[str, np.ndarray],
     protocol: Protocol,
-    ci: IntervalMethod | None,
     progress: Progress | None,
 ) -> list[Value]:
     settings = _settings(metric, protocol, None)
@@ -491,7 +491,7 @@ def _volume_rows(
             material[role] = metric.compare(volumes, mask, settings, shown)
     except MetricError as error:
         return [_missing(metric, f"missing: {error}", None)]
-    return _rows(metric, material, subjects, protocol, ci, None)
+    return _rows(metric, material, subjects, protocol, None)
 
 
 def _pairs_shown(what: str, progress: Progress) -> Callable[[int, int], None]:
@@ -503,7 +503,6 @@ def _rows(
     material: Mapping[str, np.ndarray],
     subjects: Mapping[str, np.ndarray],
     protocol: Protocol,
-    ci: IntervalMethod | None,
     extractor: str | None,
 ) -> list[Value]:
     """Return the metric's row, then a row for each of its parts."""
@@ -517,7 +516,7 @@ def _rows(
         subjects=subjects, **settings,
     )  # fmt: skip
     rank = effective_rank(real) if extractor is not None else None
-    method = ci or protocol.intervals[metric.name]
+    method = protocol.intervals[metric.name]
     rows = [
         _row(metric, metric.name, metric.label, statistic, against_itself, protocol, method,
              extractor, p, rank)

@@ -77,6 +77,10 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
         (("sample", "nowhere", "--n", "1", "--out", "s"), "no run folder"),
         (("score", "--real", "nowhere", "--synth", "nowhere"), "real: nowhere: no such path"),
         (("score", "--real", "r", "--synth", "s", "--assume-grid", "x"), "'real' or a voxel size"),
+        (
+            ("score", "--benchmark", "b", "--real", "r", "--synth", "s", "--seed", "3"),
+            "leave out --seed",
+        ),
         (("leaderboard", "nowhere"), "no benchmark here"),
         (("fetch", "medicalnet"), "did you mean 'medicalnet-resnet"),
         (("data", "split", "d", "--part", "train", "--out", "o"), "NAME=SUBJECTS"),
