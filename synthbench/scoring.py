@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
+from pydantic import ValidationError
 
 from synthbench import registry
 from synthbench.benchmark import Benchmark
@@ -337,10 +338,11 @@ def _origin(synth: Cohort) -> Origin:
     agreed = {f: sidecars[0].get(f) for f in fields
               if all(s.get(f) == sidecars[0].get(f) for s in sidecars)}  # fmt: skip
     seconds = [s["seconds"] for s in sidecars if isinstance(s.get("seconds"), (int, float))]
-    return Origin(
-        **agreed,
-        seconds_a_volume=round(float(np.mean(seconds)), 3) if seconds else None,
-    )
+    mean = round(float(np.mean(seconds)), 3) if seconds else None
+    try:
+        return Origin(**agreed, seconds_a_volume=mean)
+    except ValidationError:
+        return Origin()  # another program's sidecars
 
 
 # ---------------------------------------------------------------- features
