@@ -26,6 +26,9 @@ from synthbench.generators.generator import Progress
 from synthbench.processes import is_main
 from synthbench.run import Run
 
+# The schedulers' words, of MONAI and diffusers alike.
+PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction", "sample": "sample"}
+
 
 class DDPM3DSettings(loop.LoopSettings):
     """Settings of `ddpm3d`: the network, the diffusion, and the sampler that is the default."""
@@ -41,8 +44,10 @@ class DDPM3DSettings(loop.LoopSettings):
     timesteps: int = Field(default=1000, ge=2, description="T")
     beta_start: float = Field(default=0.0005, gt=0, lt=1, description="scaled-linear schedule")
     beta_end: float = Field(default=0.0195, gt=0, lt=1, description="scaled-linear schedule")
-    prediction: Literal["epsilon", "v"] = Field(
-        default="epsilon", description="what the network predicts (v: Salimans and Ho 2022)"
+    prediction: Literal["epsilon", "v", "sample"] = Field(
+        default="epsilon",
+        description="what the network predicts: the noise, the velocity (Salimans and Ho 2022), "
+        "or the clean volume",
     )
     centred: bool = Field(
         default=False, description="diffuse intensities in [-1, 1] rather than [0, 1]"
@@ -154,7 +159,7 @@ class DDPM3D:
             noise = torch.cat([torch.randn((1, *clean.shape[1:]), generator=g) for g in draws])
             t, noise = t.to(clean.device), noise.to(clean.device)
             predicted = network(noising.add_noise(clean, noise, t), t)
-            wanted = noise
+            wanted = noise if settings.prediction == "epsilon" else clean
             if settings.prediction == "v":
                 wanted = noising.get_velocity(clean, noise, t)
             return nn.functional.mse_loss(predicted.float(), wanted)
@@ -249,7 +254,7 @@ def _noising(settings: DDPM3DSettings) -> DDPMScheduler:
         schedule="scaled_linear_beta",
         beta_start=settings.beta_start,
         beta_end=settings.beta_end,
-        prediction_type="epsilon" if settings.prediction == "epsilon" else "v_prediction",
+        prediction_type=PREDICTION_TYPES[settings.prediction],
         clip_sample=False,
     )
 
@@ -280,7 +285,7 @@ def _ddim(
         beta_schedule="scaled_linear",
         beta_start=settings.beta_start,
         beta_end=settings.beta_end,
-        prediction_type="epsilon" if settings.prediction == "epsilon" else "v_prediction",
+        prediction_type=PREDICTION_TYPES[settings.prediction],
         timestep_spacing="trailing",
         clip_sample=False,
     )

@@ -16,6 +16,7 @@ SHAPE = (48, 56, 48)
 SUBJECTS = 32  # for training, and as many for reference
 VOLUMES = 16  # that each generator samples
 DDPM_STEPS = 60
+SAMPLER_STEPS = 8
 PICTURED = 4
 GENERATORS = ("ddpm3d", "pca-gaussian", "memorizer", "noise")
 
@@ -66,7 +67,9 @@ def run_demo(
 
     say("2. Four generators, trained and sampled.")
     for generator in GENERATORS:
-        extra = [f"steps={steps}", *overrides] if generator == "ddpm3d" else []
+        extra = []
+        if generator == "ddpm3d":
+            extra = [f"steps={steps}", f"sampler_steps={SAMPLER_STEPS}", *overrides]
         run = train(
             generator,
             out=out / "runs" / generator,

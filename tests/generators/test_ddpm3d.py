@@ -32,6 +32,8 @@ class Oracle(torch.nn.Module):
 
     def forward(self, x, timesteps):
         a = self.alphas[timesteps].reshape(-1, 1, 1, 1, 1)
+        if self.prediction == "sample":
+            return self.clean
         noise = (x - a.sqrt() * self.clean) / (1 - a).sqrt()
         return (
             noise
@@ -40,7 +42,7 @@ class Oracle(torch.nn.Module):
         )
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
 @pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 50), ("ddim", 7)])
 def test_samplers_recover_what_a_perfect_network_knows(prediction, sampler, steps):
     """With the true noise predicted at every step, both samplers must end at x_0 exactly.
