@@ -15,7 +15,7 @@ from synthbench.errors import UsageError
 SHAPE = (48, 56, 48)
 SUBJECTS = 32  # for training, and as many for reference
 VOLUMES = 16  # that each generator samples
-DDPM_STEPS = 60
+DDPM_STEPS = 100
 SAMPLER_STEPS = 8
 PICTURED = 4
 GENERATORS = ("ddpm3d", "pca-gaussian", "memorizer", "noise")
