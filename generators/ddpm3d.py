@@ -166,10 +166,7 @@ class DDPM3D:
 
         averaged = loop.train(model, loss, volumes, settings, run, resume=resume, progress=progress)
         if is_main():
-            run.update(
-                parameters=sum(p.numel() for p in model.parameters()),
-                initialised_from=None if init is None else init.record["weights_sha256"],
-            )
+            run.update(parameters=sum(p.numel() for p in model.parameters()))
             run.save_weights({name: value.numpy() for name, value in averaged.items()})
 
     def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:

@@ -210,7 +210,8 @@ def train(
 
     state = processes()
     main, wait = bool(state.is_main_process), state.wait_for_everyone
-    starting = Run.open(Path(settings.init)) if settings.init else None
+    # A resumed run has its first steps behind it, and needs the other run no more.
+    starting = Run.open(Path(settings.init)) if settings.init and not resume else None
     if starting and starting.record["generator"] != settings.generator:
         raise UsageError(
             f"--init: {settings.init} is a run of {starting.record['generator']}, "
@@ -243,6 +244,7 @@ def train(
                 "embedded": settings.real is None,
             },
             space={"shape": volumes.space.shape, "affine": volumes.space.affine},
+            initialised_from=None if starting is None else starting.record["weights_sha256"],
             environment=environment(),
         )
     wait()
