@@ -57,8 +57,8 @@ def launch(arguments, processes=1):
     if processes > 1:
         program = [
             sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
-            str(processes), "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
-            "--dynamo_backend", "no", "-m", "synthbench",
+            str(processes), "--num_machines", "1", "--main_process_port", "0",
+            "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "synthbench",
         ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
