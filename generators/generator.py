@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field
 
 from synthbench.cohort import Volumes
+from synthbench.errors import UsageError
 from synthbench.run import Run
 
 # Called with (steps done, steps in all, a few words such as the loss).
@@ -100,3 +101,16 @@ class Generator(Protocol):
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume a seed, in [0, 1]; volume i depends on `seeds[i]` alone."""
         ...
+
+
+def one_step(name: str, sampler: str | None, steps: int | None) -> dict[str, str | int]:
+    """Return the sampling of a generator that has no sampler to choose; raise if one is named."""
+    if sampler is not None or steps is not None:
+        raise UsageError(f"{name} samples in one step: leave out --sampler and --steps.")
+    return {}
+
+
+def refuse_init(name: str, init: Run | None) -> None:
+    """Raise for a generator that cannot start from another run."""
+    if init is not None:
+        raise UsageError(f"{name} has a closed-form fit: --init has nothing to start from.")

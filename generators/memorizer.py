@@ -14,8 +14,7 @@ from pydantic import BaseModel, Field
 from scipy import ndimage
 
 from synthbench.cohort import Volumes
-from synthbench.generators.generator import Progress, Settings
-from synthbench.generators.noise import one_step, refuse_init
+from synthbench.generators.generator import Progress, Settings, one_step, refuse_init
 from synthbench.run import Run
 
 

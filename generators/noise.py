@@ -12,22 +12,8 @@ from jaxtyping import Float32
 from pydantic import BaseModel
 
 from synthbench.cohort import Volumes, majority_mask
-from synthbench.errors import UsageError
-from synthbench.generators.generator import Progress, Settings
+from synthbench.generators.generator import Progress, Settings, one_step, refuse_init
 from synthbench.run import Run
-
-
-def one_step(name: str, sampler: str | None, steps: int | None) -> dict[str, str | int]:
-    """Return the sampling of a generator that has no sampler to choose; raise if one is named."""
-    if sampler is not None or steps is not None:
-        raise UsageError(f"{name} samples in one step: leave out --sampler and --steps.")
-    return {}
-
-
-def refuse_init(name: str, init: Run | None) -> None:
-    """Raise for a generator that cannot start from another run."""
-    if init is not None:
-        raise UsageError(f"{name} has a closed-form fit: --init has nothing to start from.")
 
 
 class Noise:

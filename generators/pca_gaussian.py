@@ -10,8 +10,7 @@ from pydantic import BaseModel, Field
 
 from synthbench.cohort import Volumes
 from synthbench.errors import UsageError
-from synthbench.generators.generator import Progress, Settings
-from synthbench.generators.noise import one_step, refuse_init
+from synthbench.generators.generator import Progress, Settings, one_step, refuse_init
 from synthbench.generators.volume_cache import VolumeCache
 from synthbench.run import Run
 

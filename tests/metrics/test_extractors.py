@@ -208,7 +208,10 @@ def monai_reference(depth: int, state: dict[str, Tensor]) -> nn.Module:
             if isinstance(shortcut, partial):
                 same_resolution = partial(shortcut.func, **{**shortcut.keywords, "stride": 1})
                 setattr(module, "downsample", same_resolution)  # noqa: B010 - no nn.Module
-    network.load_state_dict(state, strict=False, assign=True)
+    # Counters of batch norm, which nothing reads in eval mode, are all that the state lacks.
+    own = network.state_dict()
+    counters = {key: own[key] for key in own if key.endswith("num_batches_tracked")}
+    network.load_state_dict({**counters, **state}, assign=True)
     return network.eval()
 
 
