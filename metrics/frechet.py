@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference import estimate, ratio, subject_index
-from synthbench.metrics.metric import Direction, IntervalMethod, Weights, check_features
+from synthbench.metrics.metric import BaseMetric, Weights, check_features
 
 GROUP = 64
 """Resamples whose singular values are found together, padded to one shape."""
@@ -112,23 +112,14 @@ class MomentFrechet:
         }
 
 
-class FID:
+class FID(BaseMetric):
     """Frechet distance between Gaussians fitted to the features; biased upward at small n."""
 
     name = "fid"
     label = "FID"
     formula = "|mu_x - mu_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)); divisors n - 1; not clamped"
-    needs: Literal["features", "volumes"] = "features"
-    direction: Direction = "lower"
-    interval: IntervalMethod = "jackknife"
     sees = "differences in the mean and the covariance of the features"
     misses = "higher moments; at small n it rewards lost diversity: read it beside its floor"
-
-    def freeze(
-        self, real: Float64[np.ndarray, "n d"] | None, subjects: np.ndarray | None
-    ) -> dict[str, Any]:
-        """Nothing is frozen: the distance has no settings."""
-        return {}
 
     def prepare(
         self,
@@ -136,6 +127,7 @@ class FID:
         synth: Float64[np.ndarray, "m d"],
         *,
         subjects: Mapping[str, np.ndarray] | None = None,
+        **settings: Any,
     ) -> GramFrechet | MomentFrechet:
         """Compute the joint Gram matrix once; with d <= min(n, m), covariances are cheaper.
 
@@ -160,18 +152,6 @@ class FID:
         if x.shape[1] <= min(len(x), len(y)):
             return MomentFrechet(real=x, synth=y, subjects=index)
         return GramFrechet(real=x @ x.T, synth=y @ y.T, cross=x @ y.T, subjects=index)
-
-    def p_value(
-        self,
-        real: Float64[np.ndarray, "n d"],
-        synth: Float64[np.ndarray, "m d"],
-        *,
-        permutations: int,
-        seed: int,
-        subjects: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        """None: the distance describes, and is not tested."""
-        return
 
 
 def fid(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:

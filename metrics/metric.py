@@ -10,6 +10,8 @@ written once, in `synthbench.metrics.inference`, and works for every metric.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +20,9 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from synthbench.errors import MetricError
 
 Weights = Mapping[str, Float64[np.ndarray, "b n"]]
+Needs = Literal["features", "volumes", "training"]
 Direction = Literal["lower", "zero", "higher"]
+Target = Literal["zero", "floor"]
 IntervalMethod = Literal["studentized", "jackknife", "percentile"]
 
 
@@ -73,10 +77,14 @@ class Metric(Protocol):
         What is computed, in a line: part of the protocol. A change that moves a number is
         another formula.
     needs
-        What a set of images is handed over as: a matrix of features, or what `compare` makes
-        of the volumes.
+        Its space. "features": a set is handed over as a matrix of features. "volumes": as what
+        `VolumeMetric.measure` makes of its volumes. "training": the metric compares with the
+        generator's training images (see `synthbench.metrics.memorization`).
     direction
         Which way is better: "lower", "higher", or "zero" (closest to zero).
+    target
+        What samples of the real distribution would score: "zero", or the real-vs-real "floor"
+        at this n, where the metric is biased.
     interval
         The default interval method.
     sees, misses
@@ -86,8 +94,9 @@ class Metric(Protocol):
     name: str
     label: str
     formula: str
-    needs: Literal["features", "volumes"]
+    needs: Needs
     direction: Direction
+    target: Target
     interval: IntervalMethod
     sees: str
     misses: str
@@ -96,11 +105,14 @@ class Metric(Protocol):
         self,
         real: Float64[np.ndarray, "n d"] | None,
         subjects: Int64[np.ndarray, " n"] | None,
+        *,
+        spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
-        """Settle the settings that depend on the real set alone, as JSON values.
+        """Settle the settings that depend on the real set or the grid alone, as JSON values.
 
         They enter the protocol and come back as the `settings` of the other methods. A metric
-        that needs volumes is given None.
+        that needs volumes is given None for `real` and `subjects`, and the voxel sizes of the
+        common grid in mm.
         """
         ...
 
@@ -131,16 +143,16 @@ class Metric(Protocol):
 
 @runtime_checkable
 class VolumeMetric(Metric, Protocol):
-    """A metric that needs the volumes of a set once, to compare them in pairs."""
+    """A metric that needs the volumes of a set once, and then a row for each of them."""
 
-    def compare(
+    def measure(
         self,
         volumes: VolumeSource,
         mask: Bool[np.ndarray, "d h w"],
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
-    ) -> Float64[np.ndarray, "n n"]:
-        """Return the matrix over pairs of volumes that `prepare` takes.
+    ) -> Float64[np.ndarray, "n _"]:
+        """Return the matrix that `prepare` takes: a profile of each volume, or all pairs.
 
         Raises
         ------
@@ -148,6 +160,134 @@ class VolumeMetric(Metric, Protocol):
             The volumes or the mask do not fit the settings.
         """
         ...
+
+
+@runtime_checkable
+class CrossMetric(VolumeMetric, Protocol):
+    """A metric that compares real volumes with synthetic ones, pair by pair.
+
+    Its `prepare` takes what `measure_across` returns as the keyword `cross`.
+    """
+
+    def measure_across(
+        self,
+        real: VolumeSource,
+        synth: VolumeSource,
+        mask: Bool[np.ndarray, "d h w"],
+        settings: Mapping[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float64[np.ndarray, "n m"]:
+        """Return the matrix over pairs of a real and a synthetic volume.
+
+        Raises
+        ------
+        MetricError
+            The volumes or the mask do not fit the settings.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RowStatistic:
+    """The statistic of a function of weights.
+
+    Attributes
+    ----------
+    function
+        The value under each row of weights.
+    subjects
+        For each role, the subject index of each image.
+    """
+
+    function: Callable[[Weights], Float64[np.ndarray, " b"]]
+    subjects: Mapping[str, Int64[np.ndarray, " _"]]
+
+    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The function's value."""
+        return self.function(weights)
+
+
+class BaseMetric:
+    """Defaults for a metric: nothing frozen, no test, the jackknife, the floor as its target.
+
+    The short way to write one: name it, and give `value`, a function of both sets' rows and of
+    the weights. A metric need not derive from this class; it need only satisfy `Metric`.
+    """
+
+    name: str
+    label: str
+    formula: str
+    needs: Needs = "features"
+    direction: Direction = "lower"
+    target: Target = "floor"
+    interval: IntervalMethod = "jackknife"
+    sees: str
+    misses: str
+
+    def value(
+        self,
+        real: Float64[np.ndarray, "n d"],
+        synth: Float64[np.ndarray, "m d"],
+        weights: Weights,
+        **settings: Any,
+    ) -> Float64[np.ndarray, " b"]:
+        """The metric under each row of weights, the images of a role weighted by its own."""
+        raise NotImplementedError(f"{self.name}: give value(), or prepare() of your own")
+
+    def freeze(
+        self,
+        real: Float64[np.ndarray, "n d"] | None,
+        subjects: np.ndarray | None,
+        *,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> dict[str, Any]:
+        """Nothing is frozen: there are no settings."""
+        return {}
+
+    def prepare(
+        self,
+        real: Float64[np.ndarray, "n d"],
+        synth: Float64[np.ndarray, "m d"],
+        *,
+        subjects: Mapping[str, np.ndarray] | None = None,
+        **settings: Any,
+    ) -> Statistic:
+        """Check the rows of both sets, and return the statistic that `value` computes.
+
+        Parameters
+        ----------
+        real, synth
+            Features or profiles, one row an image.
+        subjects
+            For each role, the subject of each image; None is one image a subject.
+        settings
+            What `freeze` gave.
+
+        Raises
+        ------
+        MetricError
+            The rows are unusable (see `check_features`).
+        """
+        # inference builds on this module.
+        from synthbench.metrics.inference import subject_index
+
+        sets = check_features(self.name, real=real, synth=synth)
+        index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
+        function = partial(self.value, sets["real"], sets["synth"], **settings)
+        return RowStatistic(function, index)
+
+    def p_value(
+        self,
+        real: Float64[np.ndarray, "n _"],
+        synth: Float64[np.ndarray, "m _"],
+        *,
+        permutations: int,
+        seed: int,
+        subjects: Mapping[str, np.ndarray] | None = None,
+        **settings: Any,
+    ) -> float | None:
+        """None: no test is defined."""
+        return None
 
 
 class VolumeSource(Protocol):
@@ -163,6 +303,13 @@ def ones(statistic: Statistic) -> dict[str, Float64[np.ndarray, "1 n"]]:
     return {role: np.ones((1, len(s))) for role, s in statistic.subjects.items()}
 
 
+def as_float64(array: Any) -> Float64[np.ndarray, "*shape"]:
+    """An array or a tensor, of any device, as a float64 array: statistics are computed in it."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+    return np.asarray(array, dtype=np.float64)
+
+
 def check_features(
     metric: str, **sets: Float64[np.ndarray, "n d"]
 ) -> dict[str, Float64[np.ndarray, "n d"]]:
@@ -176,7 +323,7 @@ def check_features(
     """
     checked: dict[str, Float64[np.ndarray, "n d"]] = {}
     for role, matrix in sets.items():
-        x = np.asarray(matrix, dtype=np.float64)
+        x = as_float64(matrix)
         if x.ndim != 2:
             raise MetricError(
                 f"{metric}: {role} must be a matrix of features, one row an image; "

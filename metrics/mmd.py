@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -27,7 +27,13 @@ from synthbench.metrics.inference import (
     within_mean,
     within_row_means,
 )
-from synthbench.metrics.metric import Direction, IntervalMethod, Weights, check_features
+from synthbench.metrics.metric import (
+    BaseMetric,
+    IntervalMethod,
+    Target,
+    Weights,
+    check_features,
+)
 
 BANDWIDTH_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Multiples of the bandwidth over which the permutation test takes its maximum."""
@@ -77,20 +83,23 @@ class KernelDiscrepancy:
         return variance
 
 
-class MMD2:
+class MMD2(BaseMetric):
     """Squared maximum mean discrepancy under a Gaussian (RBF) kernel; unbiased, may be negative."""
 
     name = "mmd2"
     label = "MMD² (RBF)"
     formula = "U-statistic; exp(-|a-b|^2 / (2 l^2)); l^2 = median |a-b|^2 over distinct real pairs"
-    needs: Literal["features", "volumes"] = "features"
-    direction: Direction = "lower"
+    target: Target = "zero"
     interval: IntervalMethod = "studentized"
     sees = "any difference between the two feature distributions, at the scale of the bandwidth"
     misses = "differences far below or above that scale, and whatever the extractor discards"
 
     def freeze(
-        self, real: Float64[np.ndarray, "n d"] | None, subjects: np.ndarray | None
+        self,
+        real: Float64[np.ndarray, "n d"] | None,
+        subjects: np.ndarray | None,
+        *,
+        spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
         """The bandwidth of the real set, as {"bandwidth": l}.
 
@@ -108,8 +117,9 @@ class MMD2:
         real: Float64[np.ndarray, "n d"],
         synth: Float64[np.ndarray, "m d"],
         *,
-        bandwidth: float | None = None,
         subjects: Mapping[str, np.ndarray] | None = None,
+        bandwidth: float | None = None,
+        **settings: Any,
     ) -> KernelDiscrepancy:
         """Compute the kernel matrices once.
 
@@ -117,11 +127,11 @@ class MMD2:
         ----------
         real, synth
             Feature matrices, one row an image.
+        subjects
+            For each role, the subject of each image; None is one image a subject.
         bandwidth
             l of exp(-|a - b|^2 / (2 l^2)), in feature units. None is the median heuristic of
             the real set; a benchmark passes the number that it froze.
-        subjects
-            For each role, the subject of each image; None is one image a subject.
 
         Raises
         ------
@@ -150,9 +160,12 @@ class MMD2:
         permutations: int,
         seed: int,
         subjects: Mapping[str, np.ndarray] | None = None,
-        bandwidth: float,
+        bandwidth: float | None = None,
+        **settings: Any,
     ) -> float:
-        """`permutation_p`, with the frozen bandwidth."""
+        """`permutation_p`, with the frozen bandwidth; None is the real set's median."""
+        if bandwidth is None:
+            bandwidth = median_bandwidth(real, None if subjects is None else subjects.get("real"))
         return permutation_p(
             real, synth, bandwidth, permutations=permutations, seed=seed, subjects=subjects
         )

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,7 +38,16 @@ from synthbench.metrics.inference import (
     within_mean,
     within_row_means,
 )
-from synthbench.metrics.metric import Direction, IntervalMethod, Statistic, VolumeSource, Weights
+from synthbench.metrics.metric import (
+    BaseMetric,
+    Direction,
+    IntervalMethod,
+    Needs,
+    Statistic,
+    Target,
+    VolumeSource,
+    Weights,
+)
 
 WANG_2003 = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales, finest first; they sum to 1.0001, and MONAI keeps them so."""
@@ -667,25 +676,30 @@ class CrossSimilarity:
         return total
 
 
-class MSSSIM:
+class MSSSIM(BaseMetric):
     """MS-SSIM: the gap in diversity between the synthetic and the real set."""
 
     name = "ms_ssim"
     label = "MS-SSIM gap"
     formula = "mean MS-SSIM over synthetic pairs less that over real pairs, inside the mask"
-    needs: Literal["features", "volumes"] = "volumes"
+    needs: Needs = "volumes"
     direction: Direction = "zero"
+    target: Target = "zero"
     interval: IntervalMethod = "studentized"
     sees = "how alike the volumes of a set are: lost (above zero) or excess (below) diversity"
     misses = "whether the volumes are realistic, and differences between equally diverse sets"
 
     def freeze(
-        self, real: Float64[np.ndarray, "n d"] | None, subjects: np.ndarray | None
+        self,
+        real: Float64[np.ndarray, "n d"] | None,
+        subjects: np.ndarray | None,
+        *,
+        spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
         """The settings of the default preset: none of them depends on the real set."""
         return {**asdict(PRESETS["default"]), "weights": list(PRESETS["default"].weights)}
 
-    def compare(
+    def measure(
         self,
         volumes: VolumeSource,
         mask: Bool[np.ndarray, "d h w"],
@@ -758,19 +772,6 @@ class MSSSIM:
             for role, pairs in matrices.items()
         }
         return SimilarityGap(real=within["real"], synth=within["synth"])
-
-    def p_value(
-        self,
-        real: Float64[np.ndarray, "n n"],
-        synth: Float64[np.ndarray, "m m"],
-        *,
-        permutations: int,
-        seed: int,
-        subjects: Mapping[str, np.ndarray] | None = None,
-        **settings: Any,
-    ) -> None:
-        """None: a gap of zero does not mean equal distributions, so none is tested."""
-        return
 
     def prepare_cross(
         self,

@@ -440,7 +440,10 @@ def _freeze(
         metric: Metric = registry.load("metrics", name)()
         methods[name] = ci or metric.interval
         if metric.needs == "volumes":
-            settings[name] = {"formula": metric.formula, **metric.freeze(None, None)}
+            settings[name] = {
+                "formula": metric.formula,
+                **metric.freeze(None, None, spacing=real.space.spacing),
+            }
             continue
         for extractor, sets in features.items():
             settings[_key(name, extractor)] = {
@@ -490,7 +493,7 @@ def _volume_rows(
             shown = None
             if progress:
                 shown = _pairs_shown(f"{metric.label}, {role}", progress)
-            material[role] = metric.compare(volumes, mask, settings, shown)
+            material[role] = metric.measure(volumes, mask, settings, shown)
     except MetricError as error:
         return [_missing(metric, f"missing: {error}", None)]
     return _rows(metric, material, subjects, protocol, None)

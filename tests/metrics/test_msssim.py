@@ -310,7 +310,7 @@ def test_compare_reads_arrays_with_frozen_settings():
     mask[6:38, 6:38, 6:38] = True
     settings = json.loads(json.dumps(MSSSIM().freeze(None, None)))
     done: list[tuple[int, int]] = []
-    found = MSSSIM().compare(
+    found = MSSSIM().measure(
         list(v.numpy()), mask, settings, lambda pairs, total: done.append((pairs, total))
     )
     expected = pair_matrix(v, mask=torch.from_numpy(mask), settings=PRESETS["default"])
