@@ -8,20 +8,87 @@ A resample can be degenerate: all its draws may fall on one subject, which leave
 distinct subjects (the value is NaN), or on so few that its variance is zero (no studentized
 value). Such resamples are left out and counted (`Interval.excluded`); more than
 `MAX_EXCLUDED` of them is an error, because that many would eat into both tails.
+
+The weighted means that a metric is made of, and its subjects' numbering, are those of
+`synthbench.metrics.pairs`, and can be had from here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from synthbench.errors import MetricError, near_miss
-from synthbench.metrics.metric import IntervalMethod, Statistic, Studentized, Weights, ones
+from synthbench.metrics.metric import (
+    Direction,
+    IntervalMethod,
+    Statistic,
+    Studentized,
+    Weights,
+    ones,
+)
+from synthbench.metrics.pairs import (
+    between_mean,
+    between_row_means,
+    distinct_pairs,
+    n_subjects,
+    pair_design,
+    ratio,
+    subject_index,
+    subject_sums,
+    variance_of_mean,
+    within_mean,
+    within_row_means,
+)
+
+__all__ = [
+    "CHUNK_NUMBERS",
+    "JACKKNIFE_MAX_IMAGES",
+    "MAX_EXCLUDED",
+    "POWER",
+    "RELATIVE_ZERO",
+    "Differentiable",
+    "Interval",
+    "Linear",
+    "LinearStudentized",
+    "LinearSubgroup",
+    "Spread",
+    "StudentizedSubgroup",
+    "Subgroup",
+    "between_mean",
+    "between_row_means",
+    "bootstrap_weights",
+    "check_level",
+    "count_excluded",
+    "distinct_pairs",
+    "estimate",
+    "evaluate",
+    "floor",
+    "infinitesimal_jackknife_se",
+    "interval",
+    "jackknife_interval",
+    "jackknife_se",
+    "leave_one_out_values",
+    "leave_one_out_weights",
+    "matched",
+    "n_subjects",
+    "pair_design",
+    "percentile_interval",
+    "permutation_test",
+    "ratio",
+    "studentized_interval",
+    "subgroup",
+    "subject_index",
+    "subject_sums",
+    "variance_of_mean",
+    "within_mean",
+    "within_row_means",
+]
 
 JACKKNIFE_MAX_IMAGES = 200
 """Above this many images in a role, the infinitesimal jackknife replaces delete-one."""
@@ -31,6 +98,9 @@ MAX_EXCLUDED = 0.05
 
 RELATIVE_ZERO = 1e-12
 """A resample's variance below this share of the sample's is zero up to rounding."""
+
+POWER = 0.8
+"""The probability with which `Spread.detectable` would have been found."""
 
 CHUNK_NUMBERS = 2**24
 """Weights are evaluated in chunks whose n x n matrices hold at most this many numbers."""
@@ -46,6 +116,24 @@ class Differentiable(Statistic, Protocol):
         The derivative is along directions that keep the sum of the weights.
         """
         ...
+
+
+@runtime_checkable
+class Linear(Statistic, Protocol):
+    """A statistic that gives the first-order term of each image, for paired comparisons."""
+
+    def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
+        """For each role, c with variance = the sum over roles of `variance_of_mean` of c.
+
+        They add up image by image where two statistics share a role, which variances do not:
+        2 g for a mean over pairs within a set, with g its row means.
+        """
+        ...
+
+
+@runtime_checkable
+class LinearStudentized(Linear, Studentized, Protocol):
+    """A statistic that gives the terms of its variance, and the variance."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +174,9 @@ class Spread:
         Subjects of each role in a subsample.
     repeats
         The number of subsamples.
+    detectable
+        Of a floor, the smallest expected excess over its mean that n subjects would have shown
+        with 80% probability (see `floor`).
     """
 
     mean: float
@@ -93,169 +184,7 @@ class Spread:
     high: float
     n: int
     repeats: int
-
-
-# Subjects
-
-
-def subject_index(
-    labels: Mapping[str, np.ndarray] | None, **sizes: int
-) -> dict[str, Int64[np.ndarray, " n"]]:
-    """Number the subjects of each role 0, 1, ... in order of first appearance.
-
-    Parameters
-    ----------
-    labels
-        For each role, the subject of each image (integers or strings). A role that is not
-        named has one image a subject; so have all where `labels` is None.
-    sizes
-        The number of images of each role.
-
-    Raises
-    ------
-    MetricError
-        A role in `labels` is unknown, or has another number of labels than images.
-
-    Examples
-    --------
-    >>> subject_index({"real": np.array(["b", "a", "b"])}, real=3, synth=2)
-    {'real': array([0, 1, 0]), 'synth': array([0, 1])}
-    """
-    given = labels or {}
-    for role in given:
-        if role not in sizes:
-            raise MetricError(f"subjects: no role '{role}' here; {near_miss(role, sizes)}")
-    index = {role: np.arange(n, dtype=np.int64) for role, n in sizes.items()}
-    for role, subjects in given.items():
-        names = np.asarray(subjects)
-        if names.shape != (sizes[role],):
-            raise MetricError(
-                f"subjects['{role}'] must hold one label for each of the {sizes[role]} images; "
-                f"found an array of shape {names.shape}. Take it from the participants table."
-            )
-        _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
-        index[role] = np.argsort(np.argsort(first))[inverse].astype(np.int64)
-    return index
-
-
-def n_subjects(index: Int64[np.ndarray, " n"]) -> int:
-    """The number of subjects in an index that counts from 0."""
-    return int(index.max()) + 1
-
-
-def subject_sums(
-    values: Float64[np.ndarray, "b n"], index: Int64[np.ndarray, " n"]
-) -> Float64[np.ndarray, "b s"]:
-    """Sum the images' values within each subject."""
-    if np.array_equal(index, np.arange(len(index))):
-        return values
-    membership: Float64[np.ndarray, "n s"] = np.eye(n_subjects(index))[index]
-    sums: Float64[np.ndarray, "b s"] = values @ membership
-    return sums
-
-
-# Means over images and over pairs of images, and the variance of such means
-
-
-def ratio(
-    numerator: Float64[np.ndarray, "*shape"], denominator: Float64[np.ndarray, "*shape"]
-) -> Float64[np.ndarray, "*shape"]:
-    """Divide, and give NaN (undefined) where the denominator is not positive."""
-    top, bottom = np.broadcast_arrays(numerator, denominator)
-    quotient: Float64[np.ndarray, "*shape"] = np.full(top.shape, np.nan)
-    np.divide(top, bottom, out=quotient, where=bottom > 0)
-    return quotient
-
-
-def distinct_pairs(
-    pairs: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
-) -> Float64[np.ndarray, "n n"]:
-    """A copy of a symmetric pair matrix with the pairs within a subject set to zero."""
-    return np.where(index[:, None] == index[None, :], 0.0, pairs)
-
-
-def within_mean(
-    pairs: Float64[np.ndarray, "n n"],
-    w: Float64[np.ndarray, "b n"],
-    index: Int64[np.ndarray, " n"],
-) -> Float64[np.ndarray, " b"]:
-    """Weighted mean over pairs of distinct subjects, an order-2 U-statistic.
-
-    w' K0 w / (n^2 - sum over subjects of W_s^2), with n the sum of w and W_s its sum within a
-    subject: counts as weights give the mean over the repeated rows without pairs of copies.
-
-    Parameters
-    ----------
-    pairs
-        K0, from `distinct_pairs`.
-    w
-        Non-negative weights.
-    index
-        The subject of each image.
-
-    Returns
-    -------
-    The mean under each row of weights, NaN where fewer than two subjects have weight.
-    """
-    pair_weight = w.sum(axis=1) ** 2 - (subject_sums(w, index) ** 2).sum(axis=1)
-    return ratio(((w @ pairs) * w).sum(axis=1), pair_weight)
-
-
-def within_row_means(
-    pairs: Float64[np.ndarray, "n n"],
-    w: Float64[np.ndarray, "b n"],
-    index: Int64[np.ndarray, " n"],
-) -> Float64[np.ndarray, "b n"]:
-    """Each image's weighted mean over the images of other subjects, (K0 w)_i / (n - W_s(i))."""
-    others = w.sum(axis=1, keepdims=True) - subject_sums(w, index)[:, index]
-    return ratio(w @ pairs, others)
-
-
-def between_mean(
-    pairs: Float64[np.ndarray, "n m"],
-    w: Float64[np.ndarray, "b n"],
-    v: Float64[np.ndarray, "b m"],
-) -> Float64[np.ndarray, " b"]:
-    """Weighted mean over pairs across two sets, w' K v / (n m)."""
-    return ratio(((w @ pairs) * v).sum(axis=1), w.sum(axis=1) * v.sum(axis=1))
-
-
-def between_row_means(
-    pairs: Float64[np.ndarray, "n m"], v: Float64[np.ndarray, "b m"]
-) -> Float64[np.ndarray, "b n"]:
-    """Each row's weighted mean over the columns, (K v)_i / m."""
-    return ratio(v @ pairs.T, v.sum(axis=1, keepdims=True))
-
-
-def variance_of_mean(
-    values: Float64[np.ndarray, "b n"],
-    w: Float64[np.ndarray, "b n"],
-    index: Int64[np.ndarray, " n"],
-) -> Float64[np.ndarray, " b"]:
-    """Estimated variance of a weighted mean of images' values, by subjects.
-
-    With z_s = sum_i in s of w_i (g_i - mean g), c_s the weight of an image of subject s and
-    N the sum of c_s: V = N/(N - 1) sum_s z_s^2 / c_s / n^2. With one image a subject this is
-    the sample variance (divisor n - 1) over n.
-
-    Returns
-    -------
-    V under each row of weights, NaN where the counts of subjects sum to one or less.
-    """
-    n = w.sum(axis=1, keepdims=True)
-    weighted = w > 0
-    # A value that no weight reaches may be undefined, and must not reach the sum as 0 * NaN.
-    g = np.where(weighted, values, 0.0)
-    deviations = w * (g - ratio((w * g).sum(axis=1, keepdims=True), n))
-    totals = subject_sums(deviations, index)
-    sums = subject_sums(w, index)
-    # Equals the weight itself where a subject's images share one, as in every resample.
-    multiplicity = np.divide(
-        subject_sums(w**2, index), sums, out=np.zeros_like(sums), where=sums > 0
-    )
-    squares = np.divide(totals**2, multiplicity, out=np.zeros_like(sums), where=sums > 0)
-    count = multiplicity.sum(axis=1)
-    return ratio(count * squares.sum(axis=1), (count - 1) * n[:, 0] ** 2)
+    detectable: float | None = None
 
 
 # Weights
@@ -318,6 +247,116 @@ def evaluate(
     return np.concatenate(chunks)
 
 
+# Some of the images
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """A statistic of some of its images: the others have no weight.
+
+    Attributes
+    ----------
+    whole
+        The statistic of all images.
+    chosen
+        For each role, which images are in the subgroup.
+    subjects
+        For each role, the subject index of each image of the subgroup.
+    """
+
+    whole: Statistic
+    chosen: Mapping[str, Bool[np.ndarray, " n"]]
+    subjects: Mapping[str, Int64[np.ndarray, " k"]]
+
+    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The metric under each row of weights on the subgroup's images."""
+        return self.whole.value(self._on_all_images(weights))
+
+    def _on_all_images(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
+        spread = {}
+        for role, chosen in self.chosen.items():
+            spread[role] = np.zeros((len(weights[role]), len(chosen)))
+            spread[role][:, chosen] = weights[role]
+        return spread
+
+
+@dataclass(frozen=True)
+class StudentizedSubgroup(Subgroup):
+    """A subgroup's statistic that estimates its own sampling variance."""
+
+    whole: Studentized
+
+    def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """Estimated sampling variance of `value` under each row of weights."""
+        return self.whole.variance(self._on_all_images(weights))
+
+
+@dataclass(frozen=True)
+class LinearSubgroup(StudentizedSubgroup):
+    """A subgroup's statistic that also gives the first-order term of each image."""
+
+    whole: LinearStudentized
+
+    def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b k"]]:
+        """The terms of the subgroup's images."""
+        terms = self.whole.contributions(self._on_all_images(weights))
+        return {role: values[:, self.chosen[role]] for role, values in terms.items()}
+
+
+def subgroup(statistic: Statistic, chosen: Mapping[str, Bool[np.ndarray, " n"]]) -> Subgroup:
+    """Restrict a statistic to some of its images, without preparing it again.
+
+    Values and intervals are those of the statistic prepared on the subset alone, with the
+    settings (a bandwidth, a mask) of the whole. A variance and contributions are handed on. A
+    `Differentiable`'s derivative is not: it is taken at equal weights on all images, which a
+    subgroup never has, so the jackknife of a subgroup leaves one subject out at any size.
+
+    Parameters
+    ----------
+    statistic
+        Of all images.
+    chosen
+        For each role, which images are in the subgroup; a role not named keeps all of its own.
+
+    Raises
+    ------
+    MetricError
+        A role is unknown, or its booleans do not fit its images, or choose none of them.
+
+    Examples
+    --------
+    >>> from synthbench.metrics.mmd import MMD2, mmd2
+    >>> x = np.arange(12.0).reshape(6, 2)
+    >>> women = np.array([True, True, False, True, False, True])
+    >>> part = subgroup(MMD2().prepare(x, x + 1, bandwidth=2.0), {"real": women})
+    >>> bool(np.isclose(estimate(part), mmd2(x[women], x + 1, bandwidth=2.0)))
+    True
+    """
+    for role, images in chosen.items():
+        if role not in statistic.subjects:
+            raise MetricError(
+                f"subgroup: no role '{role}' here; {near_miss(role, statistic.subjects)}"
+            )
+        found, n = np.asarray(images), len(statistic.subjects[role])
+        if found.shape != (n,) or found.dtype != np.bool_ or not found.any():
+            raise MetricError(
+                f"subgroup: chosen['{role}'] must be a boolean for each of the {n} images, at "
+                f"least one of them True; found shape {found.shape} of {found.dtype}, "
+                f"{np.count_nonzero(found)} nonzero. Compare a column of the participants table."
+            )
+    every = {
+        role: np.ones(len(index), dtype=np.bool_) for role, index in statistic.subjects.items()
+    }
+    masks = {role: np.asarray(images) for role, images in {**every, **chosen}.items()}
+    labels = {role: statistic.subjects[role][mask] for role, mask in masks.items()}
+    index = subject_index(labels, **{role: len(images) for role, images in labels.items()})
+    if isinstance(statistic, LinearStudentized):
+        return LinearSubgroup(statistic, masks, index)
+    if isinstance(statistic, Studentized):
+        return StudentizedSubgroup(statistic, masks, index)
+    return Subgroup(statistic, masks, index)
+
+
 # The estimate and its intervals
 
 
@@ -358,7 +397,7 @@ def studentized_interval(
     MetricError
         The variance is zero, or more than `MAX_EXCLUDED` of the resamples are degenerate.
     """
-    _check_level(level)
+    check_level(level)
     value = estimate(statistic)
     variance = float(statistic.variance(ones(statistic))[0])
     if not np.sqrt(max(variance, 0.0)) > RELATIVE_ZERO * abs(value):
@@ -371,7 +410,7 @@ def studentized_interval(
     values = evaluate(statistic.value, weights)
     variances = evaluate(statistic.variance, weights)
     usable = np.isfinite(values) & (variances > RELATIVE_ZERO * variance)
-    excluded = _excluded(usable, statistic)
+    excluded = count_excluded(usable, statistic)
     t = (values[usable] - value) / np.sqrt(variances[usable])
     low, high = np.quantile(t, [(1 - level) / 2, (1 + level) / 2])
     sd = np.sqrt(variance)
@@ -389,11 +428,11 @@ def percentile_interval(
     statistic: Statistic, *, resamples: int = 1000, level: float = 0.95, seed: int
 ) -> Interval:
     """Percentiles of the plain bootstrap of subjects; raises as `studentized_interval` does."""
-    _check_level(level)
+    check_level(level)
     weights = bootstrap_weights(statistic.subjects, resamples, np.random.default_rng(seed))
     values = evaluate(statistic.value, weights)
     usable = np.isfinite(values)
-    excluded = _excluded(usable, statistic)
+    excluded = count_excluded(usable, statistic)
     low, high = np.quantile(values[usable], [(1 - level) / 2, (1 + level) / 2])
     return Interval(
         low=float(low),
@@ -418,14 +457,26 @@ def jackknife_se(statistic: Statistic) -> float:
     """
     square = 0.0
     for role in statistic.subjects:
-        values = evaluate(statistic.value, leave_one_out_weights(statistic.subjects, role))
-        if not np.isfinite(values).all():
-            raise MetricError(
-                f"jackknife: the statistic is undefined without one subject of {role}; found "
-                f"{_count_subjects(statistic)}. Give every role at least 3 subjects."
-            )
+        values = leave_one_out_values(statistic, role)
         square += (len(values) - 1) * float(np.var(values))
     return float(np.sqrt(square))
+
+
+def leave_one_out_values(statistic: Statistic, role: str) -> Float64[np.ndarray, " s"]:
+    """The statistic without each subject of `role` in turn.
+
+    Raises
+    ------
+    MetricError
+        Leaving one subject out makes the statistic undefined.
+    """
+    values = evaluate(statistic.value, leave_one_out_weights(statistic.subjects, role))
+    if not np.isfinite(values).all():
+        raise MetricError(
+            f"jackknife: the statistic is undefined without one subject of {role}; found "
+            f"{_count_subjects(statistic)}. Give every role at least 3 subjects."
+        )
+    return values
 
 
 def infinitesimal_jackknife_se(statistic: Differentiable) -> float:
@@ -456,7 +507,7 @@ def jackknife_interval(statistic: Statistic, *, level: float = 0.95) -> Interval
     infinitesimal jackknife. The interval is for the statistic's expectation at this n: where
     the statistic is biased, as the Frechet distance is, it does not cover the population's.
     """
-    _check_level(level)
+    check_level(level)
     value = estimate(statistic)
     large = max(len(index) for index in statistic.subjects.values()) > JACKKNIFE_MAX_IMAGES
     if large and isinstance(statistic, Differentiable):
@@ -506,8 +557,20 @@ def interval(
 # Values at a smaller n
 
 
-def floor(statistic: Statistic, *, n: int | None = None, splits: int = 200, seed: int) -> Spread:
+def floor(
+    statistic: Statistic,
+    *,
+    n: int | None = None,
+    splits: int = 200,
+    seed: int,
+    direction: Direction = "lower",
+) -> Spread:
     """The real-vs-real floor: the statistic between disjoint random halves of one set.
+
+    Its `detectable` is |c - mean| + z_0.8 sd, with c the edge of the floor on the side where a
+    difference shows, and sd its standard deviation over the splits: the expected excess that
+    falls beyond c with 80% probability (normal approximation). It supposes that the spread
+    stays that of the floor. A real difference usually widens it, so this is a lower bound.
 
     Parameters
     ----------
@@ -519,21 +582,16 @@ def floor(statistic: Statistic, *, n: int | None = None, splits: int = 200, seed
         Number of random splits.
     seed
         Seed of the splits.
+    direction
+        Which way the metric is better. A difference shows above the 97.5th percentile for
+        "lower", below the 2.5th for "higher", beyond the one further from the mean for "zero".
 
     Raises
     ------
     MetricError
         The two roles do not hold the same subjects, or there are fewer than two sides of `n`.
     """
-    subjects = statistic.subjects
-    if set(subjects) != {"real", "synth"} or not np.array_equal(
-        subjects["real"], subjects["synth"]
-    ):
-        raise MetricError(
-            "floor: the statistic must hold one set in both roles, 'real' and 'synth'; found "
-            f"{_count_subjects(statistic)}. Prepare it with (real, real)."
-        )
-    index = subjects["real"]
+    index = _one_set(statistic, "floor", "(real, real)")
     available = n_subjects(index)
     side = available // 2 if n is None else n
     if not 2 <= side <= available // 2:
@@ -545,7 +603,9 @@ def floor(statistic: Statistic, *, n: int | None = None, splits: int = 200, seed
     ranks = _random_ranks(available, splits, np.random.default_rng(seed))[:, index]
     first = (ranks < side).astype(np.float64)
     second = ((ranks >= side) & (ranks < 2 * side)).astype(np.float64)
-    return _spread(evaluate(statistic.value, {"real": first, "synth": second}), side)
+    values = evaluate(statistic.value, {"real": first, "synth": second})
+    spread = _spread(values, side)
+    return replace(spread, detectable=_detectable(spread, float(values.std()), direction))
 
 
 def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> Spread:
@@ -571,6 +631,106 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
     return _spread(evaluate(statistic.value, weights), n)
 
 
+# Tests
+
+
+def permutation_test(
+    statistic: Statistic,
+    real: Bool[np.ndarray, " n"],
+    *,
+    permutations: int = 1000,
+    seed: int,
+    direction: Direction = "lower",
+) -> float:
+    """Permutation test that both sets come from one distribution, for any metric.
+
+    The labels "real" and "synth" are dealt anew to whole subjects, as many of each as there
+    are, and the metric between the two sides is compared: p = (1 + #{permuted at least as far
+    as observed}) / (permutations + 1), exact at any n where subjects are exchangeable. For
+    "zero", twice the smaller of the two one-sided p, at most 1.
+
+    Settings of the statistic must be those of the pool, or frozen before the labels were known;
+    what depends on the labels makes the test inexact.
+
+    Parameters
+    ----------
+    statistic
+        Prepared with the pooled set, real and synthetic images, in both roles.
+    real
+        Which of the pooled images are the real ones.
+    permutations
+        Number of random labellings.
+    seed
+        Seed of the labellings.
+    direction
+        Which way the metric is better. Large values are far for "lower", small ones for
+        "higher", both for "zero".
+
+    Returns
+    -------
+    p in [1/(permutations + 1), 1].
+
+    Raises
+    ------
+    MetricError
+        The two roles do not hold the same subjects, `real` does not fit them or splits a
+        subject, `permutations` is below 1, or the metric is undefined on a labelling.
+
+    Examples
+    --------
+    >>> from synthbench.metrics.mmd import MMD2
+    >>> x = np.random.default_rng(0).normal(size=(20, 2))
+    >>> x[10:] += 3
+    >>> permutation_test(MMD2().prepare(x, x), np.arange(20) < 10, permutations=99, seed=1)
+    0.01
+    """
+    index = _one_set(statistic, "permutation test", "(pooled, pooled)")
+    _check_labels(np.asarray(real), index)
+    if permutations < 1:
+        raise MetricError(f"permutations must be at least 1; found {permutations}. Use 1000.")
+    n_real = len(np.unique(index[real]))
+    ranks = _random_ranks(n_subjects(index), permutations, np.random.default_rng(seed))
+    labels = np.vstack([real, (ranks < n_real)[:, index]]).astype(np.float64)
+    values = evaluate(statistic.value, {"real": labels, "synth": 1 - labels})
+    if not np.isfinite(values).all():
+        raise MetricError(
+            "permutation test: the statistic is undefined on a labelling; found "
+            f"{n_real} real of {n_subjects(index)} subjects. Give both sets more subjects."
+        )
+    # Labellings that tie with the observed one count, whatever their last digit.
+    rounding = RELATIVE_ZERO * float(np.abs(values).max())
+    above = float((1 + (values[1:] >= values[0] - rounding).sum()) / (permutations + 1))
+    below = float((1 + (values[1:] <= values[0] + rounding).sum()) / (permutations + 1))
+    return {"lower": above, "higher": below, "zero": min(1.0, 2 * min(above, below))}[direction]
+
+
+def _check_labels(real: np.ndarray, index: Int64[np.ndarray, " n"]) -> None:
+    if real.shape != index.shape or real.dtype != np.bool_:
+        raise MetricError(
+            f"permutation test: real must be a boolean for each of the {len(index)} pooled "
+            f"images; found shape {real.shape} of {real.dtype}. Give True for the real ones."
+        )
+    both = np.intersect1d(index[real], index[~real])
+    if len(both):
+        raise MetricError(
+            f"permutation test: a subject must be real or synthetic; found {len(both)} in both "
+            "sets. Give the synthetic images subjects of their own."
+        )
+
+
+def _one_set(statistic: Statistic, what: str, prepare_with: str) -> Int64[np.ndarray, " n"]:
+    """The subject index of the one set that is in both roles."""
+    subjects = statistic.subjects
+    if set(subjects) != {"real", "synth"} or not np.array_equal(
+        subjects["real"], subjects["synth"]
+    ):
+        raise MetricError(
+            f"{what}: the statistic must hold one set in both roles, 'real' and 'synth'; found "
+            f"{_count_subjects(statistic)}. Prepare it with {prepare_with}."
+        )
+    return subjects["real"]
+
+
 def _random_ranks(n: int, repeats: int, rng: np.random.Generator) -> Int64[np.ndarray, "r n"]:
     return rng.permuted(np.tile(np.arange(n), (repeats, 1)), axis=1)
 
@@ -582,7 +742,20 @@ def _spread(values: Float64[np.ndarray, " r"], n: int) -> Spread:
     return Spread(float(values.mean()), float(low), float(high), n=n, repeats=len(values))
 
 
-def _excluded(usable: np.ndarray, statistic: Statistic) -> int:
+def _detectable(spread: Spread, sd: float, direction: Direction) -> float:
+    below, above = spread.mean - spread.low, spread.high - spread.mean
+    edge = {"lower": above, "higher": below, "zero": max(below, above)}[direction]
+    return edge + NormalDist().inv_cdf(POWER) * sd
+
+
+def count_excluded(usable: Bool[np.ndarray, " b"], statistic: Statistic) -> int:
+    """Count the degenerate resamples.
+
+    Raises
+    ------
+    MetricError
+        They are more than `MAX_EXCLUDED` of all.
+    """
     excluded = int((~usable).sum())
     if excluded > MAX_EXCLUDED * len(usable):
         raise MetricError(
@@ -593,7 +766,8 @@ def _excluded(usable: np.ndarray, statistic: Statistic) -> int:
     return excluded
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raise a MetricError unless `level` is a share."""
     if not 0 < level < 1:
         raise MetricError(f"level must lie between 0 and 1; found {level}. Use 0.95 for 95%.")
 

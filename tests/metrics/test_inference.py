@@ -9,8 +9,10 @@ from scipy import stats
 
 from synthbench.errors import MetricError
 from synthbench.metrics import inference
-from synthbench.metrics.metric import Statistic, Studentized, Weights, ones
+from synthbench.metrics.frechet import FID
+from synthbench.metrics.metric import RowStatistic, Statistic, Studentized, Weights, ones
 from synthbench.metrics.mmd import MMD2
+from synthbench.metrics.msssim import MSSSIM
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,198 @@ def test_within_mean_of_counts_leaves_out_pairs_of_one_subject():
     assert found == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("n", [4, 5, 8, 11])
+def test_a_pair_design_gives_each_image_equally_many_partners(n):
+    """Degrees sum to an even number, so n and the partners cannot both be odd: then one image
+    has a partner fewer. With n - 1 partners it is all pairs.
+    """
+    for partners in range(1, n):
+        design = inference.pair_design(np.arange(n), partners, seed=partners)
+        np.testing.assert_array_equal(design, design.T)
+        assert not design.diagonal().any()
+        short = [partners - 1] if n % 2 and partners % 2 else []
+        assert sorted(design.sum(axis=0)) == short + [partners] * (n - len(short))
+
+
+def test_a_pair_design_pairs_no_images_of_one_subject():
+    index = np.random.default_rng(0).permutation([0, 0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6])
+    for partners in range(1, 8):  # room for 12 images, at most 3 a subject: 12 - 6 + 1 = 7
+        design = inference.pair_design(index, partners, seed=0)
+        assert (design.sum(axis=0) == partners).all()
+        assert not design[index[:, None] == index[None, :]].any()
+    for partners in (0, 8):
+        with pytest.raises(MetricError, match="between 1 and 7 for 12 images, at most 3"):
+            inference.pair_design(index, partners, seed=0)
+
+
+def test_every_pair_is_as_likely_in_a_design():
+    """Each of the 15 pairs of 6 images is among the 6 chosen with probability 2/5."""
+    drawn = [inference.pair_design(np.arange(6), 2, seed=seed) for seed in range(2000)]
+    shares = np.mean(drawn, axis=0)[np.triu_indices(6, k=1)]
+    assert np.abs(shares - 0.4).max() < 4.5 * np.sqrt(0.4 * 0.6 / 2000)
+
+
+def test_means_over_a_design_are_those_of_the_listed_pairs():
+    """The weight of a pair is the product of its images' weights; what was not computed is
+    never read.
+    """
+    rng = np.random.default_rng(0)
+    index = np.arange(9)
+    pairs = rng.random((9, 9))
+    pairs += pairs.T
+    design = inference.pair_design(index, 4, seed=1)
+    w = np.array([2.0, 0, 1, 1, 3, 0, 1, 1, 0])
+    i, j = np.nonzero(np.triu(design))
+    expected = np.average(pairs[i, j], weights=w[i] * w[j])
+    unread = np.where(design, pairs, np.nan)
+    assert inference.within_mean(unread, w[None], index, design)[0] == pytest.approx(expected)
+    rows = inference.within_row_means(unread, w[None], index, design)[0]
+    for image in range(9):
+        others = design[image]
+        weighted = np.average(pairs[image, others], weights=w[others])
+        assert rows[image] == pytest.approx(weighted)
+
+
+def test_an_image_without_partners_left_has_the_mean():
+    design = inference.pair_design(np.arange(5), 2, seed=0)
+    alone = 0
+    w = np.where(design[alone], 0.0, 1.0)
+    rows = inference.within_row_means(np.eye(5) + 2, w[None], np.arange(5), design)
+    assert rows[0, alone] == pytest.approx(2)
+
+
+def test_a_design_with_all_pairs_changes_nothing():
+    rng = np.random.default_rng(0)
+    index = np.arange(7)
+    pairs = rng.random((7, 7))
+    clean = inference.distinct_pairs(pairs + pairs.T, index)
+    w = rng.integers(0, 4, size=(5, 7)).astype(float)
+    design = inference.pair_design(index, 6, seed=0)
+    for mean in (inference.within_mean, inference.within_row_means):
+        with_weight = mean(clean, w, index, design)
+        np.testing.assert_allclose(with_weight, mean(clean, w, index), rtol=1e-12)
+
+
+@dataclass(frozen=True)
+class DesignMean:
+    """The mean over a design's pairs, as a metric over some of the pairs computes it."""
+
+    pairs: np.ndarray
+    design: np.ndarray
+    subjects: Mapping[str, np.ndarray]
+
+    def value(self, weights: Weights) -> np.ndarray:
+        w, index = weights["real"], self.subjects["real"]
+        return inference.within_mean(self.pairs, w, index, self.design)
+
+    def variance(self, weights: Weights) -> np.ndarray:
+        w, index = weights["real"], self.subjects["real"]
+        rows = inference.within_row_means(self.pairs, w, index, self.design)
+        return 4 * inference.variance_of_mean(rows, w, index)
+
+
+def test_the_variance_over_a_design_has_the_derived_expectation():
+    """For K_ij = a_i + a_j + e_ij with var a = s, var e = t and p partners: in 4 var(g)/n, the
+    expectation of var(g) is n/(n - 1) (s (1 + 1/p - 4/n) + t (1/p - 2/(n p))), and the mean
+    itself varies by 4 s/n + 2 t/(n p). Means of 1500 draws are compared at 4.5 of their errors.
+    """
+    n, p, s, t, repeats = 30, 6, 1.0, 4.0, 1500
+    rng = np.random.default_rng(0)
+    design = inference.pair_design(np.arange(n), p, seed=0)
+    values, variances = np.empty(repeats), np.empty(repeats)
+    for r in range(repeats):
+        a, e = rng.normal(scale=np.sqrt(s), size=n), rng.normal(scale=np.sqrt(t / 2), size=(n, n))
+        pairs = a[:, None] + a + e + e.T
+        statistic = DesignMean(pairs, design, {"real": np.arange(n)})
+        values[r] = statistic.value(ones(statistic))[0]
+        variances[r] = statistic.variance(ones(statistic))[0]
+    rows = n / (n - 1) * (s * (1 + 1 / p - 4 / n) + t * (1 / p - 2 / (n * p)))
+    error = 4.5 * variances.std() / np.sqrt(repeats)
+    assert variances.mean() == pytest.approx(4 * rows / n, abs=error)
+    truth = 4 * s / n + 2 * t / (n * p)
+    assert values.var() == pytest.approx(truth, rel=4.5 * np.sqrt(2 / repeats))
+    assert truth < 4 * rows / n
+
+
+def test_the_interval_over_a_design_covers():
+    """exp(-|x - y|^2 / (2 l^2)) of normal x and y in d dimensions has the mean
+    (l^2 / (l^2 + 2))^(d/2). If the interval covers 93%, 200 trials fall below the bound once in
+    10,000 runs.
+    """
+    d, l2, trials, n = 3, 4.0, 200, 30
+    truth = (l2 / (l2 + 2)) ** (d / 2)
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(trials):
+        x = rng.normal(size=(n, d))
+        pairs = np.exp(-((x[:, None] - x) ** 2).sum(axis=-1) / (2 * l2))
+        design = inference.pair_design(np.arange(n), 12, seed=trial)
+        statistic = DesignMean(pairs, design, {"real": np.arange(n)})
+        found = inference.studentized_interval(statistic, resamples=200, seed=trial)
+        covered += found.low <= truth <= found.high
+    assert covered >= stats.binom.ppf(1e-4, trials, 0.93)
+
+
+def prepared(metric: str, x: np.ndarray, y: np.ndarray, subjects: dict[str, np.ndarray]):
+    """A statistic of features; MS-SSIM's is of similarities between the rows."""
+    if metric == "mmd2":
+        return MMD2().prepare(x, y, subjects=subjects, bandwidth=2.0)
+    if metric == "fid":
+        return FID().prepare(x, y, subjects=subjects)
+    similar = [np.exp(-((a[:, None] - a) ** 2).sum(axis=-1)) for a in (x, y)]
+    return MSSSIM().prepare(*similar, subjects=subjects)
+
+
+@pytest.mark.parametrize("metric", ["mmd2", "fid", "ms_ssim"])
+@pytest.mark.parametrize("method", ["studentized", "jackknife", "percentile"])
+def test_a_subgroup_is_the_statistic_of_the_subset_alone(metric, method):
+    """Same estimate, same interval from the same seed, with several images a subject too."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 9)), rng.normal(size=(17, 9)) + 0.5
+    subjects = {"real": np.repeat(np.arange(16), [2, 1, 1, 1] * 4), "synth": np.arange(17)}
+    chosen = {"real": x[:, 0] < 0.4, "synth": y[:, 0] < 0.9}
+    part = inference.subgroup(prepared(metric, x, y, subjects), chosen)
+    alone = prepared(
+        metric,
+        x[chosen["real"]],
+        y[chosen["synth"]],
+        {role: subjects[role][images] for role, images in chosen.items()},
+    )
+    assert 6 < len(part.subjects["real"]) < 20
+    assert inference.estimate(part) == pytest.approx(inference.estimate(alone), rel=1e-9)
+    assert isinstance(part, Studentized) == isinstance(alone, Studentized)
+    if method == "studentized" and metric == "fid":
+        return  # it has no variance, as a subgroup or alone
+    found = inference.interval(part, method, resamples=60, seed=3)
+    expected = inference.interval(alone, method, resamples=60, seed=3)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
+def test_a_subgroup_of_many_leaves_one_out():
+    """The derivative at equal weights on all images is not that of a subgroup, and is not used."""
+    x = np.random.default_rng(0).normal(size=250)
+    chosen = np.arange(250) >= 20
+    part = inference.subgroup(mean_of(x), {"real": chosen})
+    assert not isinstance(part, inference.Differentiable)
+    low, high = stats.norm.interval(0.95, x[20:].mean(), x[20:].std(ddof=1) / np.sqrt(230))
+    found = inference.jackknife_interval(part)
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ({"reel": np.ones(4, dtype=bool)}, "did you mean 'real'"),
+        ({"real": np.ones(3, dtype=bool)}, r"shape \(3,\)"),
+        ({"real": np.array([0, 1, 1, 0])}, "of int64"),
+        ({"real": np.zeros(4, dtype=bool)}, "0 nonzero"),
+    ],
+)
+def test_wrong_subgroups_are_named(chosen, found):
+    with pytest.raises(MetricError, match=found):
+        inference.subgroup(OnlyValue(), chosen)
+
+
 def test_percentile_interval_of_a_mean():
     """Percentiles of means of the values, repeated as the documented stream counts them."""
     x = np.random.default_rng(5).normal(size=10)
@@ -299,3 +493,101 @@ def test_ones_are_the_weights_of_the_estimate():
     x = np.random.default_rng(0).normal(size=6)
     assert ones(mean_of(x))["real"].tolist() == [[1.0] * 6]
     assert inference.estimate(mean_of(x)) == pytest.approx(x.mean())
+
+
+def difference_of_means(x: np.ndarray, subjects: np.ndarray | None = None) -> RowStatistic:
+    """Mean of synth less mean of real, one set of numbers in both roles."""
+    labels = None if subjects is None else {"real": subjects, "synth": subjects}
+    index = inference.subject_index(labels, real=len(x), synth=len(x))
+
+    def value(weights: Weights) -> np.ndarray:
+        w, v = weights["real"], weights["synth"]
+        first, second = inference.ratio(w @ x, w.sum(axis=1)), inference.ratio(v @ x, v.sum(axis=1))
+        gap: np.ndarray = second - first
+        return gap
+
+    return RowStatistic(value, index)
+
+
+@pytest.mark.parametrize(
+    ("direction", "alternative"), [("lower", "greater"), ("higher", "less"), ("zero", "two-sided")]
+)
+def test_permutation_p_is_scipys(direction, alternative):
+    """The p of all C(12, 5) = 792 labellings: 4000 random ones are within 4.5 standard
+    errors of it.
+    """
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=5), rng.normal(size=7) + 0.5
+    exact = stats.permutation_test(
+        (y, x), lambda a, b: a.mean() - b.mean(), alternative=alternative, n_resamples=np.inf
+    ).pvalue
+    assert 0.02 < exact < 0.98
+    statistic = difference_of_means(np.concatenate([x, y]))
+    found = inference.permutation_test(
+        statistic, np.arange(12) < 5, permutations=4000, seed=0, direction=direction
+    )
+    sides = 2 if direction == "zero" else 1
+    error = 4.5 * sides * np.sqrt(exact / sides * (1 - exact / sides) / 4000)
+    assert found == pytest.approx(exact, abs=error)
+
+
+def test_a_permutation_moves_whole_subjects():
+    """Both images of each of 6 subjects are alike, and subjects 0 to 2 are far from 3 to 5. The
+    observed labelling is the furthest of the C(6, 3) = 20, so p is near 1/20; image by image it
+    would be near 1/924.
+    """
+    x = np.repeat([0.0, 0.1, 0.2, 5.0, 5.1, 5.2], 2)
+    statistic = difference_of_means(x, np.repeat(np.arange(6), 2))
+    p = inference.permutation_test(statistic, x < 1, permutations=2000, seed=0)
+    assert p == pytest.approx(1 / 20, abs=4.5 * np.sqrt(0.05 * 0.95 / 2000))
+
+
+def test_the_permutation_test_refuses_what_it_cannot_label():
+    statistic = difference_of_means(np.arange(4.0), np.array([0, 0, 1, 2]))
+    real = np.array([True, True, False, False])
+    with pytest.raises(MetricError, match="found 1 in both sets"):
+        inference.permutation_test(statistic, ~real[[0, 2, 1, 3]], seed=0)
+    with pytest.raises(MetricError, match="of int64"):
+        inference.permutation_test(statistic, real.astype(int), seed=0)
+    with pytest.raises(MetricError, match="at least 1; found 0"):
+        inference.permutation_test(statistic, real, permutations=0, seed=0)
+    with pytest.raises(MetricError, match=r"Prepare it with \(pooled, pooled\)"):
+        inference.permutation_test(mean_of(np.arange(4.0)), real, seed=0)
+    with pytest.raises(MetricError, match="undefined on a labelling"):
+        inference.permutation_test(MMD2().prepare(np.eye(4), np.eye(4)), np.arange(4) < 1, seed=0)
+
+
+def test_the_detectable_excess_is_on_the_side_where_a_difference_shows():
+    """|c - mean| + z_0.8 sd, with c of each side from the directions' own definition."""
+    x = np.random.default_rng(0).exponential(size=11)
+    index = np.random.default_rng(2).permuted(np.tile(np.arange(11), (300, 1)), axis=1)
+    values = np.array([x[(r >= 5) & (r < 10)].mean() - x[r < 5].mean() for r in index])
+    z_sd = stats.norm.ppf(0.8) * values.std()
+    above = np.quantile(values, 0.975) - values.mean()
+    below = values.mean() - np.quantile(values, 0.025)
+    expected = {"lower": above, "higher": below, "zero": max(above, below)}
+    for direction, edge in expected.items():
+        found = inference.floor(
+            difference_of_means(x),
+            splits=300,
+            seed=2,
+            direction=direction,  # type: ignore[arg-type]
+        )
+        assert found.detectable == pytest.approx(edge + z_sd)
+        assert found.mean == pytest.approx(values.mean())
+    assert inference.matched(difference_of_means(x), 5, seed=0).detectable is None
+
+
+def test_a_shift_of_the_detectable_size_is_found_with_80_percent_power():
+    """Normal data, whose spread a shift leaves as it is. Fresh halves, the second shifted by
+    the detectable excess, fall beyond the floor's edge in 80% of 400 trials, within 4.5
+    standard errors and 2% for the quantile of 200 splits.
+    """
+    rng = np.random.default_rng(0)
+    n, trials, found = 20, 400, 0
+    for trial in range(trials):
+        floor = inference.floor(difference_of_means(rng.normal(size=2 * n)), seed=trial)
+        assert floor.detectable is not None
+        real, synth = rng.normal(size=n), rng.normal(loc=floor.detectable, size=n)
+        found += synth.mean() - real.mean() > floor.high
+    assert found / trials == pytest.approx(0.8, abs=4.5 * np.sqrt(0.16 / trials) + 0.02)
