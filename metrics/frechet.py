@@ -23,6 +23,9 @@ from synthbench.metrics.metric import BaseMetric, Weights, check_features
 GROUP = 64
 """Resamples whose singular values are found together, padded to one shape."""
 
+GROUP_NUMBERS = 2**24
+"""Fewer of them where their n x m matrices would hold more numbers than this."""
+
 
 @dataclass(frozen=True)
 class GramFrechet:
@@ -147,7 +150,7 @@ class FID(BaseMetric):
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
         # Neither route depends on the origin; near the data it loses the fewest digits.
-        origin = np.concatenate([x, y]).mean(axis=0)
+        origin = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
         x, y = x - origin, y - origin
         if x.shape[1] <= min(len(x), len(y)):
             return MomentFrechet(real=x, synth=y, subjects=index)
@@ -277,8 +280,9 @@ def _nuclear_norms(
     norms = np.zeros(len(w))
     # Neighbours in size are padded together, so that little is padded.
     order = np.argsort(np.count_nonzero(w, axis=1) + np.count_nonzero(v, axis=1), kind="stable")
-    for start in range(0, len(w), GROUP):
-        group = order[start : start + GROUP]
+    size = max(1, min(GROUP, GROUP_NUMBERS // cross.size))
+    for start in range(0, len(w), size):
+        group = order[start : start + size]
         norms[group] = _nuclear_norms_of_group(cross, w[group], v[group])
     return norms
 

@@ -136,6 +136,17 @@ class LinearStudentized(Linear, Studentized, Protocol):
     """A statistic that gives the terms of its variance, and the variance."""
 
 
+@runtime_checkable
+class JointlyStudentized(Studentized, Protocol):
+    """A statistic whose value and variance share work, as products with one large matrix."""
+
+    def value_and_variance(
+        self, weights: Weights
+    ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
+        """What `value` and `variance` give, at once."""
+        ...
+
+
 @dataclass(frozen=True)
 class Interval:
     """A confidence interval, and the words that say what it covers.
@@ -407,8 +418,7 @@ def studentized_interval(
             f"{_count_subjects(statistic)}. Look for duplicated volumes, or use --ci percentile."
         )
     weights = bootstrap_weights(statistic.subjects, resamples, np.random.default_rng(seed))
-    values = evaluate(statistic.value, weights)
-    variances = evaluate(statistic.variance, weights)
+    values, variances = _values_and_variances(statistic, weights)
     usable = np.isfinite(values) & (variances > RELATIVE_ZERO * variance)
     excluded = count_excluded(usable, statistic)
     t = (values[usable] - value) / np.sqrt(variances[usable])
@@ -422,6 +432,15 @@ def studentized_interval(
         label=f"{level:.0%} CI (studentized bootstrap)",
         excluded=excluded,
     )
+
+
+def _values_and_variances(
+    statistic: Studentized, weights: Weights
+) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
+    if not isinstance(statistic, JointlyStudentized):
+        return evaluate(statistic.value, weights), evaluate(statistic.variance, weights)
+    both = evaluate(lambda w: np.stack(statistic.value_and_variance(w), axis=1), weights)
+    return both[:, 0], both[:, 1]
 
 
 def percentile_interval(

@@ -79,7 +79,7 @@ class Metric(Protocol):
     needs
         Its space. "features": a set is handed over as a matrix of features. "volumes": as what
         `VolumeMetric.measure` makes of its volumes. "training": the metric compares with the
-        generator's training images (see `synthbench.metrics.memorization`).
+        generator's training images (see `synthbench.metrics.copying`).
     direction
         Which way is better: "lower", "higher", or "zero" (closest to zero).
     target
@@ -143,7 +143,16 @@ class Metric(Protocol):
 
 @runtime_checkable
 class VolumeMetric(Metric, Protocol):
-    """A metric that needs the volumes of a set once, and then a row for each of them."""
+    """A metric that needs the volumes of a set once, and then a row for each of them.
+
+    Attributes
+    ----------
+    pairs
+        Whether `measure` gives a square matrix over pairs of the set's volumes, rather than a
+        profile of each.
+    """
+
+    pairs: bool
 
     def measure(
         self,
@@ -167,7 +176,14 @@ class CrossMetric(VolumeMetric, Protocol):
     """A metric that compares real volumes with synthetic ones, pair by pair.
 
     Its `prepare` takes what `measure_across` returns as the keyword `cross`.
+
+    Attributes
+    ----------
+    needs_cross
+        Whether the value itself depends on those pairs, rather than one of its parts alone.
     """
+
+    needs_cross: bool
 
     def measure_across(
         self,
@@ -221,6 +237,7 @@ class BaseMetric:
     direction: Direction = "lower"
     target: Target = "floor"
     interval: IntervalMethod = "jackknife"
+    pairs: bool = False
     sees: str
     misses: str
 

@@ -5,7 +5,7 @@ its uncertainty comes from resampling images, never pairs.
 
 With an all-ones mask the values are those of MONAI's `compute_ms_ssim`. What differs is the
 cost: a volume's own means and variances are found once, and a pair takes one separable blur
-a scale.
+a scale, of the mask's bounding box.
 
 References
 ----------
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from synthbench.metrics.inference import (
     between_mean,
     between_row_means,
     distinct_pairs,
+    pair_design,
+    ratio,
     subject_index,
     variance_of_mean,
     within_mean,
@@ -55,11 +57,20 @@ WANG_2003 = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 PREPARED_BYTES = 2**30
 """Volumes are prepared in blocks of at most this many bytes; two blocks are held at a time."""
 
-BATCH_BYTES = {"cpu": 2**22, "cuda": 2**29}
-"""Size of a batch of products: within a CPU's cache, or enough to keep a GPU busy."""
+BATCH_BYTES = {"cpu": 1, "cuda": 2**29}
+"""Size of a batch of products: one pair at a time, or enough to keep a GPU busy."""
 
-BLUR_ROWS = 24
+BLUR_ROWS = 16
 """Rows of the banded matrices with which the blur multiplies: few, so that few are zeros."""
+
+PAIR_BUDGET = 50_000
+"""The number of pairs of a set, or across two sets, up to which all of them are computed."""
+
+DESIGN_SEED = 0
+"""Seed of the pairs that are computed where there are more than `PAIR_BUDGET`."""
+
+MIN_PARTNERS = 4
+"""Each image must be in at least this many of the pairs that a design computes."""
 
 
 @dataclass(frozen=True)
@@ -224,12 +235,14 @@ def mask_pyramid(mask: Bool[Tensor, "d h w"], settings: Settings) -> list[Bool[T
 class _Scale:
     """Where a scale is evaluated.
 
-    `box` is the part of the scale's grid that the masked windows touch; `inside` holds the
-    masked positions among the box's windows, flattened, and is None where all of them are.
+    `box` is the part of the scale's grid that the masked windows touch. `inside` says which of
+    the box's windows are masked, in the order of axes of `blur`, and is None where all of them
+    are. `count` is the number of masked windows.
     """
 
     box: tuple[slice, slice, slice]
-    inside: Int64[Tensor, " k"] | None
+    inside: Bool[Tensor, "h w d 1"] | None
+    count: int
 
 
 def _scales(mask: Bool[Tensor, "d h w"], settings: Settings) -> list[_Scale]:
@@ -242,8 +255,8 @@ def _cropped(mask: Bool[Tensor, "d h w"], window: int) -> _Scale:
     low, high = occupied.amin(dim=0).tolist(), (occupied.amax(dim=0) + 1).tolist()
     windows = mask[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
     d, h, w = (slice(a, b + window - 1) for a, b in zip(low, high, strict=True))
-    inside = None if bool(windows.all()) else windows.flatten().nonzero()[:, 0]
-    return _Scale(box=(d, h, w), inside=inside)
+    inside = None if bool(windows.all()) else windows.permute(1, 2, 0)[..., None].contiguous()
+    return _Scale(box=(d, h, w), inside=inside, count=len(occupied))
 
 
 # The blur
@@ -264,49 +277,57 @@ def banded(window: Float32[Tensor, " w"]) -> Float32[Tensor, "r c"]:
     return matrix
 
 
-def _bands(length: int, size: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut an axis into bands: windows, the voxels that they reach, and rows of the matrix."""
-    windows = length - size + 1
-    for start in range(0, windows, BLUR_ROWS):
-        stop = min(start + BLUR_ROWS, windows)
-        yield slice(start, stop), slice(start, stop + size - 1), slice(0, stop - start)
+def slide(columns: Float32[Tensor, "a k"], band: Float32[Tensor, "r c"]) -> Float32[Tensor, "_ k"]:
+    """Weighted means under a window that slides down the columns of a matrix.
+
+    A product with a banded matrix, band by band: one matrix for all positions would be mostly
+    zeros.
+
+    Parameters
+    ----------
+    columns
+        In any layout, so that the transpose of a matrix costs no copy.
+    band
+        The window, from `banded`.
+
+    Returns
+    -------
+    Shorter by the window's length less one, contiguous.
+    """
+    rows, reach = band.shape
+    windows = len(columns) - (reach - rows)
+    means = columns.new_empty(windows, columns.shape[1])
+    for start in range(0, windows, rows):
+        n = min(rows, windows - start)
+        m = n + reach - rows
+        torch.mm(band[:n, :m], columns[start : start + m], out=means[start : start + n])
+    return means
 
 
 def blur(
-    volumes: Float32[Tensor, "b d h w"], band: Float32[Tensor, "r c"]
-) -> Float32[Tensor, "b _ _ _"]:
+    volumes: Float32[Tensor, "d b h w"], band: Float32[Tensor, "r c"]
+) -> Float32[Tensor, "_ _ _ b"]:
     """Weighted local means under a separable window, where it lies inside the grid.
 
-    Three products with banded matrices, one an axis, in bands: a matrix for a whole axis would
-    be mostly zeros.
+    Each pass after the first slides along the last axis and leaves it in front, which is how
+    three plain matrix products need no copy between them.
 
     Parameters
     ----------
     volumes
-        A batch of volumes.
+        A batch of volumes, contiguous; the batch is the second axis.
     band
         The window along one axis, from `banded`.
 
     Returns
     -------
-    Each axis is shorter by the window's length less one.
+    The axes h, w, d and batch; each but the batch is shorter by the window's length less one.
     """
-    size = band.shape[1] - band.shape[0] + 1
-    b, d, h, w = volumes.shape
-    flat = volumes.reshape(b, d, h * w)
-    along_d = flat.new_empty(b, d - size + 1, h * w)
-    for windows, reached, rows in _bands(d, size):
-        along_d[:, windows] = band[rows, : reached.stop - reached.start] @ flat[:, reached]
-    slabs = along_d.reshape(-1, h, w)
-    along_h = slabs.new_empty(len(slabs), h - size + 1, w)
-    for windows, reached, rows in _bands(h, size):
-        matrix = band[rows, : reached.stop - reached.start]
-        along_h[:, windows] = torch.matmul(matrix, slabs[:, reached])
-    lines = along_h.reshape(-1, w)
-    along_w = lines.new_empty(len(lines), w - size + 1)
-    for windows, reached, rows in _bands(w, size):
-        along_w[:, windows] = lines[:, reached] @ band[rows, : reached.stop - reached.start].T
-    return along_w.reshape(b, d - size + 1, h - size + 1, w - size + 1)
+    d, b, h, w = volumes.shape
+    by_d = slide(volumes.view(d, -1), band)
+    by_w = slide(by_d.view(-1, w).T, band)
+    by_h = slide(by_w.view(-1, h).T, band)
+    return by_h.view(len(by_h), len(by_w), len(by_d), b)
 
 
 # Volumes, and pairs of them
@@ -323,27 +344,34 @@ class _Tensors:
         return len(self.arrays)
 
     def __getitem__(self, index: int, /) -> Float32[Tensor, "d h w"]:
-        # A copy, because arrays of a memory map are read-only, which tensors cannot be.
-        array = np.array(self.arrays[index], dtype=np.float32)
-        return torch.from_numpy(array).to(self.device)
+        volume: Tensor = _tensor(self.arrays[index]).to(self.device, torch.float32)
+        return volume
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A block of volumes at one scale, with the part of SSIM that needs one volume only.
+    """Volumes at one scale, with the part of SSIM that needs one volume only.
 
-    `means` are local means at the masked windows; `halves` are (variance + c2/2) / 2 there, so
-    that a pair's denominator is the sum of two of them.
+    `means` are local means; `halves` are (variance + c2/2) / 2, so that a pair's denominator is
+    the sum of two of them, and infinite outside the mask, so that its quotient is zero there.
     """
 
-    volumes: Float32[Tensor, "b d h w"]
-    means: Float32[Tensor, "b k"]
-    halves: Float32[Tensor, "b k"]
+    volumes: Float32[Tensor, "d b h w"]
+    means: Float32[Tensor, "h w d b"]
+    halves: Float32[Tensor, "h w d b"]
 
 
-def _at_windows(maps: Float32[Tensor, "b d h w"], scale: _Scale) -> Float32[Tensor, "b k"]:
-    flat = maps.flatten(start_dim=1)
-    return flat if scale.inside is None else flat.index_select(1, scale.inside)
+def _covariance(
+    x: Float32[Tensor, "d b h w"],
+    y: Float32[Tensor, "d b h w"],
+    means_of_x: Float32[Tensor, "h w d b"],
+    means_of_y: Float32[Tensor, "h w d b"],
+    band: Float32[Tensor, "r c"],
+    c2: float,
+) -> Float32[Tensor, "h w d b"]:
+    """Local covariances plus c2/2, which joins the product because a window sums to one."""
+    product = torch.addcmul(y.new_tensor(c2 / 2), x, y, out=y.new_empty(y.shape))
+    return blur(product, band).addcmul_(means_of_x, means_of_y, value=-1)
 
 
 def _prepare(
@@ -358,45 +386,41 @@ def _prepare(
     for number, scale in enumerate(scales):
         if number:
             level = avg_pool3d(level, kernel_size=2)
-        box = level[:, scale.box[0], scale.box[1], scale.box[2]].contiguous()
-        means = _at_windows(blur(box, band), scale)
-        variances = _at_windows(blur(box * box, band), scale).addcmul_(means, means, value=-1)
-        prepared.append(_Prepared(box, means, variances.add_(c2 / 2).div_(2)))
+        box = level[0][scale.box][:, None].contiguous()
+        means = blur(box, band)
+        halves = _covariance(box, box, means, means, band, c2).div_(2)
+        if scale.inside is not None:
+            halves.masked_fill_(~scale.inside, torch.inf)
+        prepared.append(_Prepared(box, means, halves))
     return prepared
 
 
-def _prepare_block(
-    source: TensorSource,
-    block: range,
-    mask: Bool[Tensor, "d h w"],
-    scales: list[_Scale],
-    band: Float32[Tensor, "r c"],
-    settings: Settings,
-) -> list[_Prepared]:
-    singles = [_prepare(_checked(source[i], i, mask), scales, band, settings) for i in block]
+def _side_by_side(singles: list[list[_Prepared]]) -> list[_Prepared]:
+    """Join volumes that were prepared one by one into a batch, scale by scale."""
+    if len(singles) == 1:
+        return singles[0]
     return [
         _Prepared(
-            torch.cat([one.volumes for one in level]),
-            torch.cat([one.means for one in level]),
-            torch.cat([one.halves for one in level]),
+            torch.cat([one.volumes for one in level], dim=1),
+            torch.cat([one.means for one in level], dim=3),
+            torch.cat([one.halves for one in level], dim=3),
         )
         for level in zip(*singles, strict=True)
     ]
 
 
 def _contrast(
-    one: _Prepared, others: _Prepared, scale: _Scale, band: Tensor, c2: float
-) -> Float32[Tensor, "b k"]:
+    x: _Prepared, y: _Prepared, band: Float32[Tensor, "r c"], c2: float
+) -> Float32[Tensor, "h w d b"]:
     """The contrast-structure term, (2 s_xy + c2) / (s_x^2 + s_y^2 + c2), at each window."""
-    covariance = _at_windows(blur(others.volumes * one.volumes, band), scale)
-    covariance.addcmul_(others.means, one.means, value=-1).add_(c2 / 2)
-    return covariance.div_(others.halves + one.halves)
+    terms = _covariance(x.volumes, y.volumes, x.means, y.means, band, c2)
+    return terms.div_(y.halves + x.halves)
 
 
-def _luminance(one: _Prepared, others: _Prepared, c1: float) -> Float32[Tensor, "b k"]:
+def _luminance(x: _Prepared, y: _Prepared, c1: float) -> Float32[Tensor, "h w d b"]:
     """The luminance term, (2 m_x m_y + c1) / (m_x^2 + m_y^2 + c1), at each window."""
-    product = (2 * others.means).mul_(one.means).add_(c1)
-    return product.div_(others.means.square().add_(one.means.square()).add_(c1))
+    product = (2 * y.means).mul_(x.means).add_(c1)
+    return product.div_(y.means.square().add_(x.means.square()).add_(c1))
 
 
 def _similarities(
@@ -409,14 +433,15 @@ def _similarities(
     """MS-SSIM of one volume with each of a batch: the product of the scales' masked means."""
     c1 = (settings.k1 * settings.data_range) ** 2
     c2 = (settings.k2 * settings.data_range) ** 2
-    product = torch.ones(len(others[0].means), dtype=torch.float64, device=band.device)
+    size = others[0].volumes.shape[1]
+    product = torch.ones(size, dtype=torch.float64, device=band.device)
     for number, (x, y, scale) in enumerate(zip(one, others, scales, strict=True)):
-        terms = _contrast(x, y, scale, band, c2)
+        terms = _contrast(x, y, band, c2)
         if number == settings.scales - 1:
             terms.mul_(_luminance(x, y, c1))
+        mean = terms.sum(dim=(0, 1, 2)).to(torch.float64) / scale.count
         # A negative mean has no real power; MONAI takes zero for it too.
-        mean = torch.relu(terms.mean(dim=1).to(torch.float64))
-        product *= mean ** settings.weights[number]
+        product *= torch.relu(mean) ** settings.weights[number]
     return product
 
 
@@ -427,6 +452,7 @@ def pair_matrix(
     *,
     mask: Bool[Tensor, "d h w"] | None,
     settings: Settings,
+    design: Bool[np.ndarray, "n m"] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Float64[np.ndarray, "n m"]:
     """MS-SSIM of every pair of volumes.
@@ -443,18 +469,22 @@ def pair_matrix(
         The voxels to average over, in the volumes' grid; None is the full frame.
     settings
         Window, scales and constants.
+    design
+        The pairs to compute, symmetric within one set; None is all of them.
     progress
         Called with the number of pairs done since its last call.
 
     Returns
     -------
-    Values in [0, 1]; within one set symmetric, with ones on the diagonal.
+    Values in [0, 1], NaN where the design leaves a pair out; within one set symmetric, with
+    ones on the diagonal.
 
     Raises
     ------
     MetricError
         A set is empty, shapes differ, a volume holds NaN or infinity, the grid is too small,
-        the mask is empty at a scale, or the settings are full-frame and a mask is given.
+        the mask is empty at a scale, the settings are full-frame and a mask is given, or the
+        design does not fit the sets.
     """
     for role, source in (("volumes", volumes), ("others", others)):
         if source is not None and len(source) == 0:
@@ -464,35 +494,68 @@ def pair_matrix(
     scales = _scales(grid, settings)
     band = banded(gaussian_window(settings.window, settings.sigma)).to(first.device)
 
-    def prepare(source: TensorSource, block: range) -> list[_Prepared]:
-        return _prepare_block(source, block, grid, scales, band, settings)
-
     columns = volumes if others is None else others
-    result = np.zeros((len(volumes), len(columns)))
+
+    def prepare(source: TensorSource, block: range) -> list[list[_Prepared]]:
+        which = "" if source is volumes else " of the second set"
+        checked = (_checked(source[i], f"volume {i}{which}", grid) for i in block)
+        return [_prepare(volume, scales, band, settings) for volume in checked]
+
+    chosen = _chosen_pairs(design, len(volumes), None if others is None else len(others))
+    result = np.full(chosen.shape, np.nan)
     block_size, batch_size = _sizes(scales, grid, settings)
     for rows in _blocks(range(len(volumes)), block_size):
         held = prepare(volumes, rows)
         # Within one set, the pairs below the diagonal mirror those above it.
         first_column = rows.start if others is None else 0
         for block in _blocks(range(first_column, len(columns)), block_size):
-            diagonal = others is None and block == rows
-            facing = held if diagonal else prepare(columns, block)
-            for i in rows:
-                one = _part(held, i - rows.start, i - rows.start + 1)
-                partners = range(i + 1 if diagonal else block.start, block.stop)
-                for batch in _blocks(partners, batch_size):
-                    these = _part(facing, batch.start - block.start, batch.stop - block.start)
-                    values = _similarities(one, these, scales, band, settings)
-                    result[i, batch.start : batch.stop] = values.cpu().numpy()
+            wanted = chosen[rows.start : rows.stop, block.start : block.stop]
+            if not wanted.any():
+                continue
+            facing = held if others is None and block == rows else prepare(columns, block)
+            for i, partners in enumerate(wanted):
+                for start, stop in _runs(partners, batch_size):
+                    batch = _side_by_side(facing[start:stop])
+                    values = _similarities(held[i], batch, scales, band, settings)
+                    columns_done = slice(block.start + start, block.start + stop)
+                    result[rows.start + i, columns_done] = values.cpu().numpy()
                     if progress is not None:
-                        progress(len(batch))
-    return result + result.T + np.eye(len(volumes)) if others is None else result
+                        progress(stop - start)
+    return result if others is not None else _mirrored(result)
+
+
+def _chosen_pairs(
+    design: Bool[np.ndarray, "n m"] | None, n: int, m: int | None
+) -> Bool[np.ndarray, "n m"]:
+    """Which pairs to compute: within one set (m is None) those above the diagonal only."""
+    shape = (n, n if m is None else m)
+    wanted = np.ones(shape, dtype=np.bool_) if design is None else np.asarray(design)
+    if wanted.shape != shape or wanted.dtype != np.bool_:
+        raise MetricError(
+            f"MS-SSIM: the design must be a boolean matrix of shape {shape}; found shape "
+            f"{wanted.shape} of {wanted.dtype}. Use pair_design, or None for all pairs."
+        )
+    if m is not None:
+        return wanted
+    if not np.array_equal(wanted, wanted.T):
+        raise MetricError(
+            "MS-SSIM: the design of pairs within one set must be symmetric; found otherwise. "
+            "Use design | design.T."
+        )
+    above: Bool[np.ndarray, "n n"] = np.triu(wanted, k=1)
+    return above
+
+
+def _mirrored(above: Float64[np.ndarray, "n n"]) -> Float64[np.ndarray, "n n"]:
+    pairs: Float64[np.ndarray, "n n"] = np.fmax(above, above.T)
+    np.fill_diagonal(pairs, 1.0)
+    return pairs
 
 
 def ms_ssim(
-    x: Float32[Tensor, "d h w"],
-    y: Float32[Tensor, "d h w"],
-    mask: Bool[Tensor, "d h w"] | None = None,
+    x: Float32[Tensor, "d h w"] | Float32[np.ndarray, "d h w"],
+    y: Float32[Tensor, "d h w"] | Float32[np.ndarray, "d h w"],
+    mask: Bool[Tensor, "d h w"] | Bool[np.ndarray, "d h w"] | None = None,
     preset: str = "default",
 ) -> float:
     """MS-SSIM of two volumes (Wang et al. 2003, equation 7).
@@ -500,7 +563,7 @@ def ms_ssim(
     Parameters
     ----------
     x, y
-        Volumes with intensities in [0, 1].
+        Volumes with intensities in [0, 1]: arrays, or tensors. The device of `x` computes.
     mask
         The voxels to average over; None is the full frame.
     preset
@@ -508,15 +571,44 @@ def ms_ssim(
 
     Returns
     -------
-    A value in [0, 1]; 1 for equal volumes.
+    A value in [0, 1]; 1 for equal volumes, constant ones too.
 
     Raises
     ------
     MetricError
-        As `pair_matrix`, or no preset has this name.
+        A volume has more than the axes (d, h, w), no preset has this name, or as `pair_matrix`.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).random((44, 44, 44), dtype=np.float32)
+    >>> ms_ssim(x, x)
+    1.0
     """
     settings = preset_settings(preset)
-    return float(pair_matrix(x[None], y[None], mask=mask, settings=settings)[0, 0])
+    first, second = (_volume(name, volume) for name, volume in (("x", x), ("y", y)))
+    return float(
+        pair_matrix(
+            first[None],
+            second.to(first.device)[None],
+            mask=None if mask is None else _tensor(mask),
+            settings=settings,
+        )[0, 0]
+    )
+
+
+def _tensor(array: Tensor | np.ndarray) -> Tensor:
+    # A copy, because arrays of a memory map are read-only, which tensors cannot be.
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+
+
+def _volume(name: str, array: Tensor | np.ndarray) -> Float32[Tensor, "d h w"]:
+    volume = _tensor(array)
+    if volume.ndim != 3:
+        raise MetricError(
+            f"MS-SSIM: {name} must be one volume with the axes (d, h, w); found shape "
+            f"{tuple(volume.shape)}. Pass {name}[0] to drop a leading axis."
+        )
+    return volume.to(torch.float32)
 
 
 def _blocks(indices: range, size: int) -> Iterator[range]:
@@ -524,12 +616,12 @@ def _blocks(indices: range, size: int) -> Iterator[range]:
         yield range(start, min(start + size, indices.stop))
 
 
-def _part(levels: list[_Prepared], start: int, stop: int) -> list[_Prepared]:
-    chosen = slice(start, stop)
-    return [
-        _Prepared(level.volumes[chosen], level.means[chosen], level.halves[chosen])
-        for level in levels
-    ]
+def _runs(partners: Bool[np.ndarray, " m"], size: int) -> Iterator[tuple[int, int]]:
+    """Start and stop of the runs of chosen partners, each of at most `size`."""
+    edges = np.flatnonzero(np.diff(partners, prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2).tolist():
+        for run in _blocks(range(start, stop), size):
+            yield run.start, run.stop
 
 
 def _sizes(scales: list[_Scale], mask: Tensor, settings: Settings) -> tuple[int, int]:
@@ -563,22 +655,22 @@ def _check_grid(shape: tuple[int, ...], settings: Settings) -> None:
     needed = smallest_side(settings.scales, settings.window)
     remedy = f"Use at most {fit} scales" if fit else f"Use a window of at most {min(shape)} voxels"
     raise MetricError(
-        f"MS-SSIM: {settings.scales} scales with a {settings.window}-voxel window need at least "
+        f"MS-SSIM: {settings.scales} scales and windows of {settings.window} voxels need at least "
         f"{needed} voxels a side; the smallest side of {'x'.join(map(str, shape))} has "
         f"{min(shape)}. {remedy}, or volumes on a finer grid."
     )
 
 
-def _checked(volume: Tensor, index: int, mask: Tensor) -> Float32[Tensor, "d h w"]:
+def _checked(volume: Tensor, name: str, mask: Tensor) -> Float32[Tensor, "d h w"]:
     if volume.shape != mask.shape:
         raise MetricError(
-            f"MS-SSIM: volumes and mask must share one grid; found volume {index} of shape "
+            f"MS-SSIM: volumes and mask must share one grid; found {name} of shape "
             f"{tuple(volume.shape)} where the grid is {tuple(mask.shape)}. "
             "Bring all of them to one space."
         )
     if not bool(torch.isfinite(volume).all()):
         raise MetricError(
-            f"MS-SSIM: volume {index} holds NaN or infinity. Look at it, and remove or mend it."
+            f"MS-SSIM: {name} holds NaN or infinity. Look at it, and remove or mend it."
         )
     return volume.to(torch.float32)
 
@@ -598,20 +690,88 @@ class MeanSimilarity:
         Whose weights apply.
     subjects
         For that role, the subject index of each image.
+    design
+        Which pairs were computed; None is all of them.
     """
 
     pairs: Float64[np.ndarray, "n n"]
     role: str
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
+    design: Bool[np.ndarray, "n n"] | None = None
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The U-statistic w' S0 w / (n^2 - sum over subjects of (sum of their w)^2)."""
-        return within_mean(self.pairs, weights[self.role], self.subjects[self.role])
+        """The U-statistic w' S0 w / (n^2 - sum over subjects of (sum of their w)^2).
+
+        With a design, the weighted mean over its pairs (see `within_mean`).
+        """
+        index = self.subjects[self.role]
+        return within_mean(self.pairs, weights[self.role], index, self.design)
 
     def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """V = 4 var(g)/n, with g the images' mean similarities to the others."""
+        """V = 4 var(g)/n, with g the images' mean similarities to the others.
+
+        With a design, g runs over an image's partners, and V includes the choice of pairs (see
+        `within_row_means`: it is conservative).
+        """
         w, index = weights[self.role], self.subjects[self.role]
-        return 4 * variance_of_mean(within_row_means(self.pairs, w, index), w, index)
+        return variance_of_mean(self.contributions(weights)[self.role], w, index)
+
+    def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
+        """The first-order term of each image, 2 g_i."""
+        index = self.subjects[self.role]
+        return {self.role: 2 * within_row_means(self.pairs, weights[self.role], index, self.design)}
+
+
+@dataclass(frozen=True)
+class CrossSimilarity:
+    """Mean similarity over pairs of a real and a synthetic image.
+
+    Attributes
+    ----------
+    pairs
+        Pair matrix of real rows and synthetic columns, zero for those not computed.
+    subjects
+        For each role, the subject index of each image.
+    design
+        Which pairs were computed; None is all of them.
+    """
+
+    pairs: Float64[np.ndarray, "n m"]
+    subjects: Mapping[str, Int64[np.ndarray, " _"]]
+    design: Bool[np.ndarray, "n m"] | None = None
+
+    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The mean w' S v / (n m); with a design A, w' (A * S) v / (w' A v)."""
+        w, v = weights["real"], weights["synth"]
+        if self.design is None:
+            return between_mean(self.pairs, w, v)
+        return ratio(((w @ self.pairs) * v).sum(axis=1), ((w @ self.design) * v).sum(axis=1))
+
+    def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """V = var(row means)/n + var(column means)/m: order (1, 1), so no factor of 4.
+
+        With a design the means run over an image's partners, whose own differences stay in
+        them: V then includes the choice of pairs, and is conservative.
+        """
+        total = np.zeros(len(weights["real"]))
+        for role, means in self.contributions(weights).items():
+            total += variance_of_mean(means, weights[role], self.subjects[role])
+        return total
+
+    def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
+        """The first-order term of each image: its mean similarity to the other role's."""
+        w, v = weights["real"], weights["synth"]
+        if self.design is None:
+            return {
+                "real": between_row_means(self.pairs, v),
+                "synth": between_row_means(self.pairs.T, w),
+            }
+        overall = self.value(weights)[:, None]
+        rows, columns = v @ self.design.T, w @ self.design
+        return {
+            "real": np.where(rows > 0, ratio(v @ self.pairs.T, rows), overall),
+            "synth": np.where(columns > 0, ratio(w @ self.pairs, columns), overall),
+        }
 
 
 @dataclass(frozen=True)
@@ -623,6 +783,7 @@ class SimilarityGap:
 
     real: MeanSimilarity
     synth: MeanSimilarity
+    cross: CrossSimilarity | None = None
 
     @property
     def subjects(self) -> Mapping[str, Int64[np.ndarray, " _"]]:
@@ -641,43 +802,70 @@ class SimilarityGap:
         )
         return total
 
+    def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
+        """The first-order term of each image: -2 g_i of real ones, 2 g_j of synthetic ones."""
+        return {
+            "real": -self.real.contributions(weights)["real"],
+            "synth": self.synth.contributions(weights)["synth"],
+        }
+
     def parts(self) -> dict[str, tuple[str, Statistic]]:
-        """The two means that the gap is made of."""
-        return {"synth": ("MS-SSIM synth", self.synth), "real": ("MS-SSIM real", self.real)}
+        """The two means that the gap is made of, and the mean across where it is known."""
+        parts: dict[str, tuple[str, Statistic]] = {
+            "synth": ("MS-SSIM synth", self.synth),
+            "real": ("MS-SSIM real", self.real),
+        }
+        if self.cross is not None:
+            parts["cross"] = ("MS-SSIM real x synth", self.cross)
+        return parts
 
 
-@dataclass(frozen=True)
-class CrossSimilarity:
-    """Mean similarity over pairs of a real and a synthetic image.
+def cross_design(n: int, m: int, partners: int, *, seed: int) -> Bool[np.ndarray, "n m"]:
+    """Choose pairs across two sets at random so that each image is in equally many.
 
-    Attributes
+    Rows, in a random order, take turns through the columns, in another: each row is in
+    `partners` pairs, each column in n partners / m of them, rounded up or down.
+
+    Parameters
     ----------
-    pairs
-        Pair matrix of real rows and synthetic columns.
-    subjects
-        For each role, the subject index of each image.
+    n, m
+        The numbers of images.
+    partners
+        The number of pairs that each row is in.
+    seed
+        Seed of the orders.
+
+    Raises
+    ------
+    MetricError
+        `partners` lies outside 1 to m.
+
+    Examples
+    --------
+    >>> design = cross_design(4, 6, 3, seed=0)
+    >>> design.sum(axis=0), design.sum(axis=1)
+    (array([2, 2, 2, 2, 2, 2]), array([3, 3, 3, 3]))
     """
-
-    pairs: Float64[np.ndarray, "n m"]
-    subjects: Mapping[str, Int64[np.ndarray, " _"]]
-
-    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The mean w' S v / (n m)."""
-        return between_mean(self.pairs, weights["real"], weights["synth"])
-
-    def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """V = var(row means)/n + var(column means)/m: order (1, 1), so no factor of 4."""
-        w, v = weights["real"], weights["synth"]
-        rows = between_row_means(self.pairs, v)
-        columns = between_row_means(self.pairs.T, w)
-        by_real = variance_of_mean(rows, w, self.subjects["real"])
-        by_synth = variance_of_mean(columns, v, self.subjects["synth"])
-        total: Float64[np.ndarray, " b"] = by_real + by_synth
-        return total
+    if not 1 <= partners <= m:
+        raise MetricError(
+            f"MS-SSIM: partners must lie between 1 and the {m} columns; found {partners}. "
+            "Use fewer, or all pairs."
+        )
+    rng = np.random.default_rng(seed)
+    turns = np.arange(n * partners)
+    design = np.zeros((n, m), dtype=np.bool_)
+    design[rng.permutation(n)[turns // partners], rng.permutation(m)[turns % m]] = True
+    return design
 
 
 class MSSSIM(BaseMetric):
-    """MS-SSIM: the gap in diversity between the synthetic and the real set."""
+    """MS-SSIM: the gap in diversity between the synthetic and the real set.
+
+    Up to `PAIR_BUDGET` pairs of a set, or across both, all are computed; past it a seeded random
+    design of about that many, in which each image is equally often.
+    """
+
+    preset: ClassVar[str] = "default"
 
     name = "ms_ssim"
     label = "MS-SSIM gap"
@@ -685,6 +873,8 @@ class MSSSIM(BaseMetric):
     needs: Needs = "volumes"
     direction: Direction = "zero"
     target: Target = "zero"
+    pairs = True
+    needs_cross = False
     interval: IntervalMethod = "studentized"
     sees = "how alike the volumes of a set are: lost (above zero) or excess (below) diversity"
     misses = "whether the volumes are realistic, and differences between equally diverse sets"
@@ -696,8 +886,9 @@ class MSSSIM(BaseMetric):
         *,
         spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
-        """The settings of the default preset: none of them depends on the real set."""
-        return {**asdict(PRESETS["default"]), "weights": list(PRESETS["default"].weights)}
+        """The settings of the metric's preset: none of them depends on the real set."""
+        settings = PRESETS[self.preset]
+        return {**asdict(settings), "weights": list(settings.weights)}
 
     def measure(
         self,
@@ -719,26 +910,53 @@ class MSSSIM(BaseMetric):
         progress
             Called with the pairs done and their total.
 
+        Returns
+        -------
+        As `pair_matrix`: past the budget, NaN for the pairs that are left out.
+
+        Raises
+        ------
+        MetricError
+            There are fewer than 2 volumes, or as `pair_matrix`.
+        """
+        n = len(volumes)
+        if n < 2:
+            raise MetricError(
+                f"{self.name}: a mean over pairs needs at least 2 volumes; found {n}. Add more."
+            )
+        design = _affordable_design(n)
+        total = n * (n - 1) // 2 if design is None else int(design.sum()) // 2
+        return pair_matrix(
+            _Tensors(volumes, _device()),
+            **_averaged_over(mask, settings),
+            design=design,
+            progress=_counted(total, progress),
+        )
+
+    def measure_across(
+        self,
+        real: VolumeSource,
+        synth: VolumeSource,
+        mask: Bool[np.ndarray, "d h w"],
+        settings: Mapping[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float64[np.ndarray, "n m"]:
+        """Return the pair matrix of real rows and synthetic columns; see `measure`.
+
         Raises
         ------
         MetricError
             As `pair_matrix`.
         """
-        chosen = Settings(**{**settings, "weights": tuple(settings["weights"])})
-        total = len(volumes) * (len(volumes) - 1) // 2
-        done = 0
-
-        def advance(pairs: int) -> None:
-            nonlocal done
-            done += pairs
-            if progress is not None:
-                progress(done, total)
-
+        n, m = len(real), len(synth)
+        design = _affordable_cross_design(n, m)
+        device = _device()
         return pair_matrix(
-            _Tensors(volumes, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-            mask=None if chosen.full_frame else torch.from_numpy(np.array(mask, dtype=bool)),
-            settings=chosen,
-            progress=advance,
+            _Tensors(real, device),
+            _Tensors(synth, device),
+            **_averaged_over(mask, settings),
+            design=design,
+            progress=_counted(n * m if design is None else int(design.sum()), progress),
         )
 
     def prepare(
@@ -746,6 +964,7 @@ class MSSSIM(BaseMetric):
         real: Float64[np.ndarray, "n n"],
         synth: Float64[np.ndarray, "m m"],
         *,
+        cross: Float64[np.ndarray, "n m"] | None = None,
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> SimilarityGap:
@@ -754,7 +973,11 @@ class MSSSIM(BaseMetric):
         Parameters
         ----------
         real, synth
-            Symmetric matrices of `pair_matrix`.
+            Symmetric matrices of `measure`; NaN stands for a pair that was not computed.
+        cross
+            The matrix of `measure_across`; with it the mean across is a part of the gap. Of a
+            set in both roles, for a floor, it is the set's own matrix: a floor's two sides are
+            disjoint, so that they never meet its diagonal.
         subjects
             For each role, the subject of each image; None is one image a subject.
         settings
@@ -763,49 +986,138 @@ class MSSSIM(BaseMetric):
         Raises
         ------
         MetricError
-            A matrix is not square, smaller than 2 x 2, asymmetric or not finite.
+            A matrix has the wrong shape, is smaller than 2 x 2, asymmetric or infinite, or
+            leaves an image with fewer than `MIN_PARTNERS` pairs.
         """
-        matrices = {"real": _checked_pairs("real", real), "synth": _checked_pairs("synth", synth)}
         index = subject_index(subjects, real=len(real), synth=len(synth))
         within = {
-            role: MeanSimilarity(distinct_pairs(pairs, index[role]), role, {role: index[role]})
-            for role, pairs in matrices.items()
+            role: self._within(role, matrix, index[role])
+            for role, matrix in (("real", real), ("synth", synth))
         }
-        return SimilarityGap(real=within["real"], synth=within["synth"])
+        across = None if cross is None else self._across(cross, index)
+        return SimilarityGap(real=within["real"], synth=within["synth"], cross=across)
 
-    def prepare_cross(
-        self,
-        pairs: Float64[np.ndarray, "n m"],
-        *,
-        subjects: Mapping[str, np.ndarray] | None = None,
-    ) -> CrossSimilarity:
-        """The mean over real-synthetic pairs, from the pair matrix across the two sets.
-
-        Raises
-        ------
-        MetricError
-            The matrix is not a finite matrix with at least two rows and columns.
-        """
+    def _within(
+        self, role: str, pairs: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
+    ) -> MeanSimilarity:
         matrix = np.asarray(pairs, dtype=np.float64)
-        if matrix.ndim != 2 or min(matrix.shape) < 2 or not np.isfinite(matrix).all():
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
             raise MetricError(
-                "MS-SSIM: the cross pairs must be a finite matrix of at least 2 real by 2 "
-                f"synthetic images; found shape {matrix.shape}. Use pair_matrix(real, synth, ...)."
+                f"{self.name}: {role} must be a square matrix of pairs of at least 2 images; "
+                f"found shape {matrix.shape}. Use pair_matrix(volumes, ...)."
             )
-        index = subject_index(subjects, real=matrix.shape[0], synth=matrix.shape[1])
-        return CrossSimilarity(matrix, index)
+        if np.isinf(matrix).any() or not np.allclose(matrix, matrix.T, equal_nan=True):
+            raise MetricError(
+                f"{self.name}: the pair matrix of {role} must be finite and symmetric; found "
+                "otherwise. Use pair_matrix(volumes, ...) without others."
+            )
+        distinct = index[:, None] != index[None, :]
+        computed = self._computed(f"of {role}", matrix, needed=distinct)
+        pairs_of_subjects = distinct_pairs(np.nan_to_num(matrix, nan=0.0), index)
+        return MeanSimilarity(pairs_of_subjects, role, {role: index}, computed)
+
+    def _across(
+        self, pairs: Float64[np.ndarray, "n m"], index: Mapping[str, Int64[np.ndarray, " _"]]
+    ) -> CrossSimilarity:
+        matrix = np.asarray(pairs, dtype=np.float64)
+        shape = (len(index["real"]), len(index["synth"]))
+        if matrix.shape != shape or np.isinf(matrix).any():
+            raise MetricError(
+                f"{self.name}: the cross pairs must be a finite matrix of {shape[0]} real by "
+                f"{shape[1]} synthetic images; found shape {matrix.shape}. "
+                "Use pair_matrix(real, synth, ...)."
+            )
+        computed = self._computed("across", matrix, needed=np.ones(shape, dtype=np.bool_))
+        return CrossSimilarity(np.nan_to_num(matrix, nan=0.0), dict(index), computed)
+
+    def _computed(
+        self, which: str, matrix: Float64[np.ndarray, "n m"], needed: Bool[np.ndarray, "n m"]
+    ) -> Bool[np.ndarray, "n m"] | None:
+        """Which of the needed pairs were computed; None where all of them were."""
+        computed: Bool[np.ndarray, "n m"] = needed & ~np.isnan(matrix)
+        if np.array_equal(computed, needed):
+            return None
+        fewest = int(min(computed.sum(axis=0).min(), computed.sum(axis=1).min()))
+        if fewest < MIN_PARTNERS:
+            raise MetricError(
+                f"{self.name}: the pair matrix {which} must hold at least {MIN_PARTNERS} finite "
+                f"pairs of each image; found {fewest} of one, and NaN for "
+                f"{int((needed & ~computed).sum())} of {int(needed.sum())} entries. "
+                "Use pair_matrix with a design of more pairs, or without a design."
+            )
+        return computed
 
 
-def _checked_pairs(role: str, pairs: Float64[np.ndarray, "n n"]) -> Float64[np.ndarray, "n n"]:
-    matrix = np.asarray(pairs, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
+class MSSSIMWang5(MSSSIM):
+    """MS-SSIM with the five scales of Wang et al. 2003, for comparison with papers."""
+
+    preset = "wang5"
+    name = "ms_ssim_wang5"
+    label = "MS-SSIM gap (five scales)"
+
+
+class MSSSIMMonaiK4(MSSSIM):
+    """MS-SSIM as in MONAI's tutorials, for comparison with papers.
+
+    Papers print the mean and the spread over pairs within a set: its parts are those means,
+    with intervals over images.
+    """
+
+    preset = "monai-k4"
+    name = "ms_ssim_monai_k4"
+    label = "MS-SSIM gap (MONAI, 4-voxel window)"
+    formula = "mean MS-SSIM over synthetic pairs less that over real pairs, over the full frame"
+    misses = "diversity inside the brain: the background that all volumes share counts as alike"
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _averaged_over(mask: Bool[np.ndarray, "d h w"], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as `pair_matrix` takes them, and the mask that they allow."""
+    chosen = Settings(**{**settings, "weights": tuple(settings["weights"])})
+    given = None if chosen.full_frame else torch.from_numpy(np.array(mask, dtype=bool))
+    return {"settings": chosen, "mask": given}
+
+
+def _counted(
+    total: int, progress: Callable[[int, int], None] | None
+) -> Callable[[int], None] | None:
+    """Sum up the pairs done, for a progress that wants them with their total."""
+    if progress is None:
+        return None
+    done = 0
+
+    def advance(pairs: int) -> None:
+        nonlocal done
+        done += pairs
+        progress(done, total)
+
+    return advance
+
+
+def _affordable_design(n: int) -> Bool[np.ndarray, "n n"] | None:
+    """About `PAIR_BUDGET` pairs of a set's n volumes; None where all of them are affordable."""
+    if n * (n - 1) // 2 <= PAIR_BUDGET:
+        return None
+    partners = 2 * PAIR_BUDGET // n
+    _check_partners(partners, f"{n} volumes")
+    return pair_design(np.arange(n), partners, seed=DESIGN_SEED)
+
+
+def _affordable_cross_design(n: int, m: int) -> Bool[np.ndarray, "n m"] | None:
+    """About `PAIR_BUDGET` pairs across two sets; None where all of them are affordable."""
+    if n * m <= PAIR_BUDGET:
+        return None
+    partners = PAIR_BUDGET // n
+    _check_partners(min(partners, n * partners // m), f"{n} real by {m} synthetic volumes")
+    return cross_design(n, m, partners, seed=DESIGN_SEED)
+
+
+def _check_partners(fewest: int, found: str) -> None:
+    if fewest < MIN_PARTNERS:
         raise MetricError(
-            f"MS-SSIM: {role} must be a square matrix of pairs of at least 2 images; found shape "
-            f"{matrix.shape}. Use pair_matrix(volumes, ...)."
+            f"MS-SSIM: each image must be in at least {MIN_PARTNERS} of the {PAIR_BUDGET} pairs "
+            f"that are computed; found {found}, which leaves {fewest}. Score fewer volumes."
         )
-    if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T):
-        raise MetricError(
-            f"MS-SSIM: the pair matrix of {role} must be finite and symmetric; found otherwise. "
-            "Use pair_matrix(volumes, ...) without others."
-        )
-    return matrix

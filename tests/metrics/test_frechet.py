@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.linalg
+import torch
 
 from synthbench.errors import MetricError
-from synthbench.metrics import inference
+from synthbench.metrics import frechet, inference
 from synthbench.metrics.frechet import FID, GramFrechet, MomentFrechet, effective_rank, fid
 from synthbench.metrics.metric import Metric
 
@@ -90,6 +93,17 @@ def test_counts_are_repeated_rows(route, d):
         assert found[b] == pytest.approx(fid(x[rows], y[columns]), rel=1e-6)
 
 
+def test_large_resamples_are_taken_fewer_at_a_time(monkeypatch):
+    x, y = sets(d=60)
+    statistic = gram(x, y)
+    weights = inference.bootstrap_weights(statistic.subjects, 20, np.random.default_rng(0))
+    together = statistic.value(weights)
+    monkeypatch.setattr(frechet, "GROUP_NUMBERS", 3 * 30 * 26)
+    np.testing.assert_allclose(statistic.value(weights), together, rtol=1e-12)
+    monkeypatch.setattr(frechet, "GROUP_NUMBERS", 1)
+    np.testing.assert_allclose(statistic.value(weights), together, rtol=1e-12)
+
+
 @pytest.mark.parametrize(("route", "d"), [(gram, 5), (gram, 60), (covariances, 5)])
 def test_influence_is_the_numeric_derivative(route, d):
     """Moving weight e from image j to image i changes the value by e (g_i - g_j)/n."""
@@ -159,6 +173,27 @@ def test_constant_features_have_a_distance_but_no_rank():
     x = np.full((5, 3), 0.1)
     assert fid(x, x + 2) == pytest.approx(12)
     with pytest.raises(MetricError, match="must vary"):
+        effective_rank(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("d", [5, 40])
+def test_tensors_are_taken_as_their_values_in_float64(dtype, d):
+    tensors: list[Any] = [torch.from_numpy(a).to(dtype).requires_grad_() for a in sets(d=d)]
+    x, y = (tensor.detach().double().numpy() for tensor in tensors)
+    assert fid(*tensors) == fid(x, y)
+    assert effective_rank(tensors[0]) == effective_rank(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "found"),
+    [
+        (np.zeros((1, 3)), "at least 2 images"),
+        (np.full((4, 3), np.nan), "NaN or infinity in 4 of 4 rows"),
+    ],
+)
+def test_what_has_no_rank_is_named(x, found):
+    with pytest.raises(MetricError, match=found):
         effective_rank(x)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from synthbench.errors import MetricError
 from synthbench.metrics import inference, mmd
-from synthbench.metrics.metric import Metric, Studentized, Weights
-from synthbench.metrics.mmd import MMD2
+from synthbench.metrics.metric import CrossMetric, Metric, Studentized, Weights
+from synthbench.metrics.mmd import KID, MMD2, MMDLinear
 
 
 def sets(n=11, m=9, d=4, shift=0.5, seed=0):
@@ -39,9 +41,61 @@ def rbf_double_sums(x, y, bandwidth, x_id=None, y_id=None):
     )
 
 
-def test_it_is_a_metric_and_its_statistic_is_studentized():
-    assert isinstance(MMD2(), Metric)
-    assert isinstance(MMD2().prepare(*sets()), Studentized)
+def volumes(n, seed, shape=(4, 3, 5), shift=0.0):
+    """Bright volumes that differ little: their discrepancy is about 1e-4 of their products."""
+    rng = np.random.default_rng(seed)
+    return (0.8 + shift + 0.05 * rng.normal(size=(n, *shape))).astype(np.float32)
+
+
+def linear_statistic(x, y, subjects=None):
+    """Through the metric's three steps, with a mask and settings that it has no use for."""
+    metric, mask = MMDLinear(), np.zeros(x.shape[1:], dtype=bool)
+    real, synth = (metric.measure(a, mask, {}) for a in (x, y))
+    cross = metric.measure_across(x, y, mask, {})
+    return metric.prepare(real, synth, cross=cross, subjects=subjects)
+
+
+@pytest.mark.parametrize("metric", [MMD2(), KID(), MMDLinear()], ids=lambda metric: metric.name)
+def test_they_are_metrics(metric):
+    assert isinstance(metric, Metric)
+    assert isinstance(metric, CrossMetric) == (metric.needs == "volumes")
+    for words in (metric.name, metric.label, metric.formula, metric.sees, metric.misses):
+        assert words.strip()
+
+
+@pytest.mark.parametrize(
+    "statistic",
+    [
+        MMD2().prepare(*sets()),
+        KID().prepare(*sets()),
+        linear_statistic(volumes(5, 0), volumes(4, 1)),
+    ],
+    ids=["mmd2", "kid", "mmd_linear"],
+)
+def test_their_statistics_are_studentized_and_give_each_image_its_share(statistic):
+    """The variance is that of the mean of the contributions, summed over both sets."""
+    assert isinstance(statistic, Studentized)
+    assert isinstance(statistic, inference.Linear)
+    weights = inference.bootstrap_weights(statistic.subjects, 20, np.random.default_rng(0))
+    shares = statistic.contributions(weights)
+    expected = sum(
+        inference.variance_of_mean(shares[role], weights[role], statistic.subjects[role])
+        for role in ("real", "synth")
+    )
+    np.testing.assert_allclose(statistic.variance(weights), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scans", [None, np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 6])])
+def test_value_and_variance_at_once_are_those_one_by_one(scans):
+    subjects = None if scans is None else {"real": scans}
+    statistic = MMD2().prepare(*sets(), bandwidth=1.3, subjects=subjects)
+    weights = inference.bootstrap_weights(statistic.subjects, 50, np.random.default_rng(0))
+    weights["real"][7] = statistic.subjects["real"] == 2  # one subject: undefined
+    value, variance = statistic.value_and_variance(weights)
+    assert np.isnan(value[7])
+    assert np.isnan(variance[7])
+    np.testing.assert_allclose(value, statistic.value(weights), rtol=1e-11)
+    np.testing.assert_allclose(variance, statistic.variance(weights), rtol=1e-11)
 
 
 def test_value_is_the_double_sum():
@@ -54,6 +108,10 @@ def test_kid_is_the_double_sum_of_the_cubic_kernel():
     xx, yy, xy = (polynomial_kernel(a, b, degree=3, coef0=1) for a, b in ((x, x), (y, y), (x, y)))
     expected = double_sums(xx, yy, xy, np.arange(len(x)), np.arange(len(y)))
     assert mmd.kid(x, y) == pytest.approx(expected, rel=1e-12)
+    labels = {"real": np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 6])}
+    found = inference.estimate(KID().prepare(x, y, subjects=labels))
+    expected = double_sums(xx, yy, xy, labels["real"], np.arange(len(y)))
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_counts_are_repeated_rows_without_pairs_of_copies():
@@ -132,6 +190,30 @@ def test_identical_sets_are_below_zero():
     assert expected < 0
 
 
+def test_identical_sets_have_the_closed_form_of_their_kernel():
+    """U = 2 (s - q)/n, with s the mean kernel of distinct images and q that of an image with
+    itself, as in the test above. For the linear kernel q - s is the trace of the covariance.
+    """
+    x, _ = sets()
+    n = len(x)
+    kernel = polynomial_kernel(x, x, degree=3, coef0=1)
+    distinct = kernel[~np.eye(n, dtype=bool)].mean()
+    expected = 2 * (distinct - np.diag(kernel).mean()) / n
+    assert mmd.kid(x, x) == pytest.approx(expected, rel=1e-12)
+    expected = -2 * np.trace(np.cov(x, rowvar=False)) / n
+    assert mmd.mmd_linear(x, x) == pytest.approx(expected, rel=1e-12)
+
+
+def test_constant_features_have_a_discrepancy_of_zero_but_no_interval():
+    """All kernel values are equal: the two means within are twice the mean across."""
+    x, y = np.full((5, 3), 0.3), np.full((4, 3), 0.3)
+    assert mmd.kid(x, y) == pytest.approx(0.0, abs=1e-15)
+    assert mmd.mmd_linear(x, y) == pytest.approx(0.0, abs=1e-15)
+    assert mmd.mmd2(x, y, bandwidth=1.0) == pytest.approx(0.0, abs=1e-15)
+    with pytest.raises(MetricError, match="nothing to studentize by"):
+        inference.studentized_interval(KID().prepare(x, y), seed=0)
+
+
 def test_order_does_not_matter_and_the_sets_are_exchangeable():
     x, y = sets()
     value = mmd.mmd2(x, y, 1.3)
@@ -163,6 +245,58 @@ def test_the_frozen_bandwidth_is_that_of_the_real_set():
         MMD2().freeze(None, None)
 
 
+def test_blocks_do_not_change_what_is_computed(monkeypatch):
+    x, y = sets()
+    labels = np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 6])
+    whole = mmd.median_bandwidth(x, labels), mmd.mmd2(x, y), mmd.kid(x, y)
+    monkeypatch.setattr(mmd, "BLOCK_NUMBERS", 35)
+    in_blocks = mmd.median_bandwidth(x, labels), mmd.mmd2(x, y), mmd.kid(x, y)
+    assert in_blocks == pytest.approx(whole, rel=1e-13)
+
+
+@pytest.mark.parametrize("prepare", [MMD2().prepare, KID().prepare], ids=["mmd2", "kid"])
+def test_no_more_than_three_kernel_matrices_are_held(prepare, monkeypatch):
+    """At n = m = 700 each takes 3.9 MB; features and blocks take little here."""
+    monkeypatch.setattr(mmd, "BLOCK_NUMBERS", 2**14)
+    x, y = sets(n=700, m=700, d=4)
+    tracemalloc.start()
+    try:
+        prepare(x, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3.4 * 8 * 700**2
+
+
+def test_saturation_is_the_share_of_the_ceiling():
+    """Points 0, 1 and s, s + 1 at bandwidth 1: the kernel within is exp(-1/2) in both sets, and
+    across it is the mean of exp(-s^2/2) twice, exp(-(s+1)^2/2) and exp(-(s-1)^2/2).
+    """
+    x = np.array([[0.0], [1.0]])
+    for s in (0.5, 2.0, 4.0):
+        across = np.exp(-(np.array([s, s, s + 1, s - 1]) ** 2) / 2).mean()
+        statistic = MMD2().prepare(x, x + s, bandwidth=1.0)
+        assert statistic.saturation == pytest.approx(1 - across / np.exp(-0.5), rel=1e-12)
+    assert statistic.saturated
+
+
+def test_a_shift_of_two_and_a_half_bandwidths_saturates():
+    """exp(-s^2 / (2 l^2)) = 0.05 at s = 2.45 l, in many dimensions and at equal spread."""
+    x, y = sets(n=150, m=150, d=300, shift=0.0)
+    bandwidth = mmd.median_bandwidth(x)
+    for shift, saturated in ((2.2, False), (2.7, True)):
+        moved = y + shift * bandwidth / np.sqrt(300)
+        assert MMD2().prepare(x, moved, bandwidth=bandwidth).saturated is saturated
+
+
+def test_only_the_bounded_kernel_saturates_and_a_tiny_bandwidth_is_named():
+    x, y = sets()
+    assert not hasattr(KID().prepare(x, y), "saturated")
+    assert not hasattr(linear_statistic(volumes(3, 0), volumes(3, 1)), "saturated")
+    with pytest.raises(MetricError, match=r"far too small. Use median_bandwidth"):
+        _ = MMD2().prepare(x, y, bandwidth=1e-4).saturation
+
+
 def test_distances_far_from_the_origin_keep_their_digits():
     x, y = sets()
     np.testing.assert_allclose(
@@ -176,6 +310,63 @@ def test_linear_mmd_is_monais():
     as_volumes = [torch.from_numpy(a).reshape(8, 1, 3, 3, 3) for a in (x, y)]
     expected = float(monai_metrics.MMDMetric()(*as_volumes))
     assert mmd.mmd_linear(x, y) == pytest.approx(expected, rel=1e-10)
+
+
+def test_linear_mmd_of_volumes_is_monais():
+    monai_metrics = pytest.importorskip("monai.metrics")
+    x, y = volumes(8, 0), volumes(8, 1, shift=0.01)
+    expected = float(
+        monai_metrics.MMDMetric()(*(torch.from_numpy(a[:, None]).double() for a in (x, y)))
+    )
+    assert inference.estimate(linear_statistic(x, y)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_linear_mmd_of_volumes_is_that_of_their_voxels():
+    x, y = volumes(9, 0), volumes(7, 1, shift=0.01)
+    expected = mmd.mmd_linear(x.reshape(9, -1), y.reshape(7, -1))
+    assert abs(expected) < 1e-3 * (x[0] ** 2).sum()
+    assert inference.estimate(linear_statistic(x, y)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_linear_mmd_of_volumes_keeps_its_interval_when_both_sets_grow_brighter():
+    """A distance of means does not depend on the origin, and its interval should not either.
+    Intensities on a grid of 2^-12 stay exact in float32 when a half is added.
+    """
+    x, y = (np.round(a * 4096) / 4096 for a in (volumes(9, 0) - 0.5, volumes(7, 1) - 0.5))
+    dim, bright = (linear_statistic(x + s, y + s) for s in (np.float32(0), np.float32(0.5)))
+    weights = inference.bootstrap_weights(dim.subjects, 20, np.random.default_rng(0))
+    scale = np.abs(dim.value(weights)).max()
+    np.testing.assert_allclose(bright.value(weights), dim.value(weights), atol=1e-9 * scale)
+    np.testing.assert_allclose(bright.variance(weights), dim.variance(weights), rtol=1e-9)
+
+
+def test_linear_mmd_of_volumes_leaves_out_pairs_within_a_subject():
+    """With the midpoint of the mean volumes as origin, the double sum over other subjects."""
+    x, y = volumes(5, 0), volumes(4, 1)
+    labels = np.array([0, 0, 1, 2, 2])
+    a, b = (v.reshape(len(v), -1).astype(float) for v in (x, y))
+    origin = (a.mean(axis=0) + b.mean(axis=0)) / 2
+    a, b = a - origin, b - origin
+    expected = double_sums(a @ a.T, b @ b.T, a @ b.T, labels, np.arange(4))
+    found = inference.estimate(linear_statistic(x, y, {"real": labels}))
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"cross": None}, r"cross must hold.*measure_across"),
+        ({"cross": np.eye(5)[:, :3]}, "real 5x5, synth 4x4, cross 5x3"),
+        ({"real": np.ones((5, 4))}, "real 5x4"),
+        ({"real": np.ones((1, 1)), "cross": np.ones((1, 4))}, "at least 2 images each"),
+        ({"synth": np.full((4, 4), np.nan)}, "products of synth hold NaN"),
+        ({"subjects": {"real": np.zeros(5, dtype=int)}}, "at least 2 subjects"),
+    ],
+)
+def test_products_that_do_not_fit_are_named(change, found):
+    arguments = {"real": np.eye(5), "synth": np.eye(4), "cross": np.ones((5, 4)), **change}
+    with pytest.raises(MetricError, match=found):
+        MMDLinear().prepare(arguments.pop("real"), arguments.pop("synth"), **arguments)
 
 
 def test_linear_mmd_is_the_double_sum_at_unequal_sizes():
@@ -203,6 +394,22 @@ def test_permutation_p_is_uniform_under_the_null():
     assert low <= (p <= 0.5).sum() <= high
 
 
+def test_permutation_p_is_that_of_the_definition():
+    """Labellings drawn as documented, U by double sums, its maximum over the five bandwidths."""
+    x, y = sets(n=6, m=5, shift=0.8)
+    pooled = np.concatenate([x, y])
+    observed = np.arange(11) < 6
+    rng = np.random.default_rng(3)
+    labels = np.vstack([observed, rng.permuted(np.tile(observed, (40, 1)), axis=1)])
+    scores = []
+    for bandwidth in 1.3 * np.array([0.25, 0.5, 1, 2, 4]):
+        u = np.array([rbf_double_sums(pooled[r], pooled[~r], bandwidth) for r in labels])
+        scores.append((u - u.mean()) / u.std())
+    largest = np.max(scores, axis=0)
+    expected = (1 + (largest[1:] >= largest[0] - 1e-9).sum()) / 41
+    assert mmd.permutation_p(x, y, 1.3, permutations=40, seed=3) == pytest.approx(expected)
+
+
 def test_permutation_p_is_smallest_for_sets_apart():
     """No labelling of separated sets but the observed one and its mirror reaches the observed
     statistic: p = 1/(B + 1).
@@ -222,6 +429,43 @@ def test_permutation_p_of_two_subjects_a_set_counts_the_labellings():
     p = mmd.permutation_p(scans[:10], scans[10:], 1.0, permutations=600, seed=0, subjects=labels)
     low, high = stats.binom.interval(0.999, 600, 1 / 3)
     assert (1 + low) / 601 <= p <= (1 + high) / 601
+
+
+FUNCTIONS = {
+    "mmd2": mmd.mmd2,
+    "kid": mmd.kid,
+    "mmd_linear": mmd.mmd_linear,
+    "permutation_p": lambda x, y: mmd.permutation_p(x, y, 1.3, permutations=49, seed=0),
+    "median_bandwidth": lambda x, y: mmd.median_bandwidth(x),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_tensors_are_taken_as_their_values_in_float64(name, dtype):
+    x, y = (torch.from_numpy(a).to(dtype).requires_grad_() for a in sets())
+    expected = FUNCTIONS[name](x.detach().double().numpy(), y.detach().double().numpy())
+    assert FUNCTIONS[name](x, y) == expected
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("x", "y", "found"),
+    [
+        (np.zeros((1, 4)), np.zeros((5, 4)), "real needs at least 2 images; found 1"),
+        (np.full((5, 4), np.nan), np.zeros((5, 4)), "NaN or infinity in 5 of 5 rows"),
+        (np.zeros(4), np.zeros((5, 4)), r"shape \(4,\)"),
+    ],
+)
+def test_what_no_function_can_score_is_named(name, x, y, found):
+    with pytest.raises(MetricError, match=found):
+        FUNCTIONS[name](x, y)
+
+
+@pytest.mark.parametrize("name", ["mmd2", "kid", "mmd_linear", "permutation_p"])
+def test_sets_of_different_width_are_named(name):
+    with pytest.raises(MetricError, match="real 4, synth 3"):
+        FUNCTIONS[name](np.eye(5, 4), np.eye(5, 3))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,17 @@ from scipy.ndimage import correlate1d
 
 from synthbench.errors import MetricError
 from synthbench.metrics import inference, msssim
-from synthbench.metrics.metric import Composite, Studentized, VolumeMetric
-from synthbench.metrics.msssim import MSSSIM, PRESETS, Settings, pair_matrix
+from synthbench.metrics.metric import Composite, CrossMetric, Studentized
+from synthbench.metrics.msssim import (
+    MSSSIM,
+    PRESETS,
+    CrossSimilarity,
+    MSSSIMMonaiK4,
+    MSSSIMWang5,
+    Settings,
+    cross_design,
+    pair_matrix,
+)
 
 SMALL = Settings(window=5, weights=(0.3, 0.7))
 
@@ -88,6 +97,26 @@ def test_an_all_ones_mask_is_the_full_frame():
     mask = torch.ones(14, 15, 16, dtype=torch.bool)
     masked = pair_matrix(v, mask=mask, settings=SMALL)
     np.testing.assert_array_equal(masked, pair_matrix(v, mask=None, settings=SMALL))
+
+
+def test_equal_volumes_have_similarity_one():
+    """Numerators and denominators are equal, and computed alike: exactly 1, constant or not."""
+    shape = (44, 44, 44)
+    mask = np.zeros(shape, dtype=bool)
+    mask[10:30, 12:34, 9:31] = True
+    for v in (torch.full(shape, 0.7), torch.zeros(shape), volumes(1, shape)[0]):
+        assert msssim.ms_ssim(v, v) == 1
+        assert msssim.ms_ssim(v, v.clone(), mask) == 1
+
+
+def test_arrays_are_compared_as_tensors_are():
+    v = volumes(2, (44, 46, 45))
+    mask = torch.zeros(44, 46, 45, dtype=torch.bool)
+    mask[8:36, 8:36, 8:36] = True
+    x, y = v.numpy()
+    x.flags.writeable = False
+    assert msssim.ms_ssim(x, y.astype(np.float64)) == msssim.ms_ssim(v[0], v[1])
+    assert msssim.ms_ssim(x, v[1], mask.numpy()) == msssim.ms_ssim(v[0], y, mask)
 
 
 def test_opposite_volumes_have_similarity_zero():
@@ -169,14 +198,31 @@ def test_order_does_not_matter():
     np.testing.assert_allclose(across, found[:1, 1:], rtol=1e-6)
 
 
+def test_pairs_outside_a_design_are_not_computed():
+    v = volumes(5, (12, 14, 13))
+    whole = pair_matrix(v, mask=None, settings=SMALL)
+    design = np.zeros((5, 5), dtype=bool)
+    design[[0, 0, 2], [1, 4, 3]] = True
+    design |= design.T
+    done: list[int] = []
+    found = pair_matrix(v, mask=None, settings=SMALL, design=design, progress=done.append)
+    np.testing.assert_array_equal(np.isnan(found), ~(design | np.eye(5, dtype=bool)))
+    np.testing.assert_array_equal(found[design], whole[design])
+    assert sum(done) == 3
+    across = pair_matrix(v, v[1:], mask=None, settings=SMALL, design=design[:, 1:])
+    np.testing.assert_array_equal(np.isnan(across), ~design[:, 1:])
+    np.testing.assert_allclose(across[design[:, 1:]], whole[:, 1:][design[:, 1:]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("others", [None, slice(1, 4)])
-def test_blocks_and_batches_do_not_matter(monkeypatch, others):
+@pytest.mark.parametrize("batch", [1, 2**20])
+def test_blocks_and_batches_do_not_matter(monkeypatch, others, batch):
     v = volumes(5, (12, 14, 13))
     columns = None if others is None else v[others]
     whole = pair_matrix(v, columns, mask=None, settings=SMALL)
     # Two volumes a block: 4 bytes times 3 arrays of 12 x 14 x 13 voxels, and an eighth more.
     monkeypatch.setattr(msssim, "PREPARED_BYTES", int(2.5 * 12 * 12 * 14 * 13 * 9 / 8))
-    monkeypatch.setattr(msssim, "BATCH_BYTES", {"cpu": 1})
+    monkeypatch.setattr(msssim, "BATCH_BYTES", {"cpu": batch})
     blocked = pair_matrix(v, columns, mask=None, settings=SMALL)
     np.testing.assert_allclose(blocked, whole, rtol=1e-6)
 
@@ -205,7 +251,8 @@ def test_blur_is_a_separable_correlation():
         expected = correlate1d(expected, window.numpy().astype(np.float64), axis=axis, origin=-1)
     # An even window centred one voxel up: valid positions start at index 1 and end 2 early.
     inner = expected[:, 1:-2, 1:-2, 1:-2]
-    np.testing.assert_allclose(msssim.blur(v, msssim.banded(window)).numpy(), inner, atol=1e-6)
+    found = msssim.blur(v.transpose(0, 1).contiguous(), msssim.banded(window))
+    np.testing.assert_allclose(found.permute(3, 2, 0, 1).numpy(), inner, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +284,23 @@ def by_preset(shape, preset):
     return msssim.ms_ssim(x, y, preset=preset)
 
 
+def designed(design):
+    return pair_matrix(volumes(2, (12,) * 3), mask=None, settings=SMALL, design=design)
+
+
+def measured(v, mask=None):
+    metric = MSSSIM()
+    inside = np.ones(v.shape[1:], dtype=bool) if mask is None else mask
+    return metric.measure(list(v.numpy()), inside, metric.freeze(None, None))
+
+
+def across(real, synth):
+    metric = MSSSIM()
+    mask = np.ones(real.shape[1:], dtype=bool)
+    sides = list(real.numpy()), list(synth.numpy())
+    return metric.measure_across(*sides, mask, metric.freeze(None, None))
+
+
 def empty_after_cropping():
     mask = torch.zeros(12, 12, 12, dtype=torch.bool)
     mask[0] = True
@@ -266,13 +330,25 @@ def empty_after_cropping():
             lambda: pair_matrix(
                 volumes(2, (12,) * 3), volumes(1, (12, 12, 13)), mask=None, settings=SMALL
             ),
-            "volume 0 of shape",
+            "volume 0 of the second set of shape",
         ),
         (
             lambda: pair_matrix(torch.full((2, 12, 12, 12), torch.nan), mask=None, settings=SMALL),
             "volume 0 holds NaN",
         ),
         (lambda: pair_matrix(torch.zeros(0, 12, 12, 12), mask=None, settings=SMALL), "found none"),
+        (lambda: msssim.ms_ssim(volumes(1, (44,) * 3), volumes(1, (44,) * 3)), r"Pass x\[0\]"),
+        (lambda: designed(np.ones((2, 3), dtype=bool)), r"boolean matrix of shape \(2, 2\)"),
+        (lambda: designed(np.ones((2, 2))), "of float64"),
+        (lambda: designed(np.array([[False, True], [False, False]])), "must be symmetric"),
+        (lambda: measured(volumes(1, (44,) * 3)), "at least 2 volumes; found 1"),
+        (lambda: measured(volumes(3, (40,) * 3)), "smallest side of 40x40x40 has 40"),
+        (lambda: measured(volumes(2, (44,) * 3), np.zeros((44,) * 3, bool)), "0 of 85184 voxels"),
+        (
+            lambda: measured(volumes(2, (44,) * 3), np.ones((44, 44, 45), bool)),
+            r"volume 0 of shape \(44, 44, 44\) where the grid is \(44, 44, 45\)",
+        ),
+        (lambda: across(volumes(2, (44,) * 3), volumes(2, (44, 45, 44))), "must share one grid"),
         (lambda: Settings(window=1), "window"),
         (lambda: Settings(sigma=0.0), "sigma"),
         (lambda: Settings(weights=()), "at least one scale"),
@@ -293,14 +369,48 @@ def pair_matrices(n=9, m=7, seed=0):
     return (real + real.T) / 2, (synth + synth.T) / 2, rng.random((n, m))
 
 
-def test_it_is_a_metric_with_studentized_statistics():
+@pytest.mark.parametrize("metric", [MSSSIM(), MSSSIMWang5(), MSSSIMMonaiK4()])
+def test_it_is_a_metric_with_studentized_statistics(metric: MSSSIM) -> None:
     real, synth, cross = pair_matrices()
-    metric = MSSSIM()
-    assert isinstance(metric, VolumeMetric)
-    gap = metric.prepare(real, synth)
+    assert isinstance(metric, CrossMetric)
+    gap = metric.prepare(real, synth, cross=cross)
     assert isinstance(gap, Composite)
-    for statistic in (gap, gap.real, gap.synth, metric.prepare_cross(cross)):
+    for statistic in (gap, gap.real, gap.synth, gap.cross):
         assert isinstance(statistic, Studentized)
+        assert isinstance(statistic, inference.Linear)
+
+
+def cross_statistic(real, synth, cross):
+    statistic = MSSSIM().prepare(real, synth, cross=cross).cross
+    assert statistic is not None
+    return statistic
+
+
+def test_settings_of_committed_scorecards():
+    """As scorecards hold them: Wang's first three weights over their sum, 0.6305."""
+    assert MSSSIM().freeze(None, None) == {
+        "window": 11,
+        "sigma": 1.5,
+        "weights": [0.07105471847739889, 0.4529738302934179, 0.4759714512291831],
+        "k1": 0.01,
+        "k2": 0.03,
+        "data_range": 1.0,
+        "full_frame": False,
+    }
+
+
+def test_variants_differ_from_the_default_in_their_preset():
+    """Five scales take 176 voxels a side with 11-voxel windows, 64 with 4-voxel ones; MONAI's
+    tutorial has no mask, so one that holds a single voxel changes nothing.
+    """
+    assert MSSSIMWang5().freeze(None, None)["weights"] == list(msssim.WANG_2003)
+    settings = json.loads(json.dumps(MSSSIMMonaiK4().freeze(None, None)))
+    assert (settings["window"], settings["full_frame"]) == (4, True)
+    v = volumes(2, (64, 64, 65))
+    mask = np.zeros((64, 64, 65), dtype=bool)
+    mask[32, 32, 32] = True
+    found = MSSSIMMonaiK4().measure(list(v.numpy()), mask, settings)
+    assert found[0, 1] == pytest.approx(monai_value(v[0], v[1], PRESETS["monai-k4"]), abs=1e-5)
 
 
 def test_compare_reads_arrays_with_frozen_settings():
@@ -316,13 +426,20 @@ def test_compare_reads_arrays_with_frozen_settings():
     expected = pair_matrix(v, mask=torch.from_numpy(mask), settings=PRESETS["default"])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert done[-1] == (3, 3)
+    across = MSSSIM().measure_across(
+        list(v[:1].numpy()), list(v[1:].numpy()), mask, settings, lambda *pairs: done.append(pairs)
+    )
+    np.testing.assert_allclose(across, expected[:1, 1:], rtol=1e-6)
+    assert done[-1] == (2, 2)
 
 
 def test_the_gap_shows_its_parts():
-    real, synth, _ = pair_matrices()
-    gap = MSSSIM().prepare(real, synth)
+    real, synth, cross = pair_matrices()
+    assert set(MSSSIM().prepare(real, synth).parts()) == {"synth", "real"}
+    gap = MSSSIM().prepare(real, synth, cross=cross)
     parts = {part: inference.estimate(inner) for part, (_, inner) in gap.parts().items()}
     assert parts["synth"] - parts["real"] == pytest.approx(inference.estimate(gap))
+    assert parts["cross"] == pytest.approx(cross.mean())
 
 
 def test_means_over_pairs_their_gap_and_the_cross():
@@ -333,7 +450,7 @@ def test_means_over_pairs_their_gap_and_the_cross():
     assert inference.estimate(gap.real) == pytest.approx(within_real)
     assert inference.estimate(gap.synth) == pytest.approx(within_synth)
     assert inference.estimate(gap) == pytest.approx(within_synth - within_real)
-    assert inference.estimate(MSSSIM().prepare_cross(cross)) == pytest.approx(cross.mean())
+    assert inference.estimate(cross_statistic(real, synth, cross)) == pytest.approx(cross.mean())
 
 
 def test_variances_of_pair_means():
@@ -348,12 +465,112 @@ def test_variances_of_pair_means():
     weights = {"real": np.ones((1, 9)), "synth": np.ones((1, 7))}
     assert gap.variance(weights)[0] == pytest.approx(within(real) + within(synth))
     across = cross.mean(axis=1).var(ddof=1) / 9 + cross.mean(axis=0).var(ddof=1) / 7
-    assert MSSSIM().prepare_cross(cross).variance(weights)[0] == pytest.approx(across)
+    assert cross_statistic(real, synth, cross).variance(weights)[0] == pytest.approx(across)
+
+
+def test_variance_is_that_of_the_mean_of_contributions():
+    real, synth, cross = pair_matrices()
+    weights = {"real": np.ones((1, 9)), "synth": np.ones((1, 7))}
+    for statistic in (MSSSIM().prepare(real, synth), cross_statistic(real, synth, cross)):
+        terms = statistic.contributions(weights)
+        expected = sum(np.var(c[0], ddof=1) / c.shape[1] for c in terms.values())
+        assert statistic.variance(weights)[0] == pytest.approx(expected)
 
 
 def test_gap_of_a_set_with_itself_is_zero():
-    real, _, _ = pair_matrices()
-    assert inference.estimate(MSSSIM().prepare(real, real)) == 0
+    """The diagonal of its matrix is never met between the two sides of a floor: over all 2 x 2
+    splits of four images the mean across is that over all pairs of distinct images.
+    """
+    real, _, _ = pair_matrices(n=4)
+    np.fill_diagonal(real, 1)
+    assert inference.estimate(MSSSIM().prepare(real, real, cross=real)) == 0
+    sides = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]], dtype=float)
+    between = cross_statistic(real, real, real).value({"real": sides, "synth": 1 - sides})
+    assert between.mean() == pytest.approx(real[np.triu_indices(4, 1)].mean())
+
+
+def test_a_set_of_identical_volumes_has_no_interval():
+    x = volumes(1, (12, 12, 12))
+    pairs = pair_matrix(x.expand(5, -1, -1, -1), mask=None, settings=SMALL)
+    np.testing.assert_array_equal(pairs, np.ones((5, 5)))
+    with pytest.raises(MetricError, match="duplicated volumes"):
+        inference.studentized_interval(MSSSIM().prepare(pairs, pairs), seed=0)
+
+
+# More pairs than are affordable
+
+
+def test_past_the_budget_each_volume_is_in_equally_many_pairs(monkeypatch):
+    """36 pairs of nine volumes, of which 27 fit: six partners each. The mean is over those, and
+    its variance 4 var(g)/n with g an image's mean over its partners.
+    """
+    monkeypatch.setattr(msssim, "PAIR_BUDGET", 27)
+    v = volumes(9, (44, 44, 44))
+    pairs = measured(v)
+    computed = ~np.isnan(pairs) & ~np.eye(9, dtype=bool)
+    np.testing.assert_array_equal(computed, computed.T)
+    np.testing.assert_array_equal(computed.sum(axis=0), 6)
+    np.testing.assert_array_equal(measured(v), pairs)
+    gap = MSSSIM().prepare(pairs, np.eye(5))
+    assert inference.estimate(gap.real) == pytest.approx(pairs[computed].mean())
+    g = [pairs[i, computed[i]].mean() for i in range(9)]
+    found = gap.real.variance({"real": np.ones((1, 9))})[0]
+    assert found == pytest.approx(4 * np.var(g, ddof=1) / 9)
+    inference.studentized_interval(gap.real, resamples=200, seed=0)
+
+
+def test_past_the_budget_real_and_synthetic_volumes_meet_equally_often(monkeypatch):
+    """54 pairs of nine and six, of which 36 fit: four partners a row, six a column."""
+    monkeypatch.setattr(msssim, "PAIR_BUDGET", 36)
+    v = volumes(15, (44, 44, 44))
+    cross = across(v[:9], v[9:])
+    computed = ~np.isnan(cross)
+    np.testing.assert_array_equal(computed.sum(axis=1), 4)
+    np.testing.assert_array_equal(computed.sum(axis=0), 6)
+    real, synth, _ = pair_matrices(9, 6)
+    part = cross_statistic(real, synth, cross)
+    assert inference.estimate(part) == pytest.approx(cross[computed].mean())
+    without = {"real": np.array([[0.0] + [1.0] * 8]), "synth": np.ones((1, 6))}
+    assert part.value(without)[0] == pytest.approx(cross[1:][computed[1:]].mean())
+
+
+def test_the_variance_across_includes_the_design():
+    """For K_ij = a_i + b_j + e_ij of variances A, B, E, with p partners a row and q a column,
+    the mean over the design varies by A/n + B/m + E/(n p); row and column means by A + (B + E)/p
+    and B + (A + E)/q. So E[V] exceeds it by (B + E)/(n p) + (A + E)/(m q) - E/(n p).
+    """
+    n, m, p, q = 30, 20, 4, 6
+    rng = np.random.default_rng(0)
+    design = cross_design(n, m, p, seed=1)
+    index = {"real": np.arange(n), "synth": np.arange(m)}
+    weights = {"real": np.ones((1, n)), "synth": np.ones((1, m))}
+    values, variances = [], []
+    for _ in range(1000):
+        a, b, e = rng.normal(size=(n, 1)), rng.normal(size=m), rng.normal(size=(n, m))
+        statistic = CrossSimilarity(np.where(design, a + b + e, 0), index, design)
+        values.append(statistic.value(weights)[0])
+        variances.append(statistic.variance(weights)[0])
+    truth = 1 / n + 1 / m + 1 / (n * p)
+    assert np.var(values) == pytest.approx(truth, rel=0.15)
+    expected = 1 / n + 1 / m + 2 / (n * p) + 2 / (m * q)
+    assert np.mean(variances) == pytest.approx(expected, rel=0.05)
+
+
+def test_designs_that_starve_an_image_are_refused(monkeypatch):
+    real, synth, cross = pair_matrices()
+    real[0, 4:] = real[4:, 0] = np.nan
+    with pytest.raises(MetricError, match=r"of real must hold at least 4 .* found 3 of one"):
+        MSSSIM().prepare(real, synth)
+    cross[:5, 2] = np.nan
+    with pytest.raises(MetricError, match=r"across must hold at least 4 .* found 2 of one"):
+        MSSSIM().prepare(synth, synth, cross=cross[:, :7][:7])
+    monkeypatch.setattr(msssim, "PAIR_BUDGET", 5)
+    with pytest.raises(MetricError, match="found 5 volumes, which leaves 2"):
+        measured(volumes(5, (44, 44, 44)))
+    with pytest.raises(MetricError, match="found 3 real by 3 synthetic volumes, which leaves 1"):
+        across(*volumes(6, (44, 44, 44)).split(3))
+    with pytest.raises(MetricError, match="between 1 and the 4 columns; found 5"):
+        cross_design(3, 4, 5, seed=0)
 
 
 def test_scans_of_one_subject_are_no_pairs():
@@ -371,10 +588,15 @@ def test_scans_of_one_subject_are_no_pairs():
         (np.ones((1, 1)), "at least 2"),
         (np.array([[1, 0.2], [0.3, 1]]), "symmetric"),
         (np.full((2, 2), np.nan), "finite"),
+        (np.full((2, 2), np.inf), "finite"),
     ],
 )
 def test_matrices_that_hold_no_pairs_are_named(real, found):
     with pytest.raises(MetricError, match=found):
         MSSSIM().prepare(real, np.eye(3))
-    with pytest.raises(MetricError, match="cross pairs"):
-        MSSSIM().prepare_cross(np.ones((1, 4)))
+
+
+def test_a_cross_matrix_of_other_images_is_named():
+    real, synth, cross = pair_matrices()
+    with pytest.raises(MetricError, match=r"ms_ssim: the cross pairs must be .* 9 real by 7"):
+        MSSSIM().prepare(real, synth, cross=cross.T)

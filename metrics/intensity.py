@@ -1,0 +1,231 @@
+"""Distance between the intensity distributions of two sets of volumes.
+
+References
+----------
+Villani, "Optimal Transport", Springer 2009: in one dimension the Wasserstein-1 distance is the
+area between the two cumulative distribution functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+from torch import Tensor
+
+from synthbench.errors import MetricError
+from synthbench.metrics.inference import estimate, ratio
+from synthbench.metrics.metric import BaseMetric, Needs, VolumeSource, Weights, as_float64
+
+Array = np.ndarray | Tensor
+"""Numbers as an array, or as a tensor of any device."""
+
+LEVELS = 255
+"""Thresholds of the cumulative distribution, half-way between the values of 8-bit volumes."""
+
+RANGE_TOLERANCE = 1e-6
+"""Rounding by which an intensity may leave [0, 1]."""
+
+
+class Intensity(BaseMetric):
+    """Wasserstein-1 distance between the sets' mean in-mask intensity distributions."""
+
+    name = "intensity"
+    label = "intensity (W1)"
+    formula = (
+        "Wasserstein-1 distance of the sets' mean in-mask intensity distributions, "
+        f"from cumulative shares at {LEVELS} thresholds (k + 1/2)/{LEVELS}"
+    )
+    needs: Needs = "volumes"
+    sees = "shifts, scalings and clipping of intensities, and wrong tissue proportions"
+    misses = "where in the brain an intensity occurs, and how much volumes of a set differ"
+
+    def measure(
+        self,
+        volumes: VolumeSource,
+        mask: Bool[np.ndarray, "d h w"],
+        settings: Mapping[str, Any],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float64[np.ndarray, "n 255"]:
+        """Return each volume's cumulative distribution, see `cumulative_shares`.
+
+        Parameters
+        ----------
+        volumes
+            Float32 arrays, intensities in [0, 1].
+        mask
+            The voxels that count, of the real and the synthetic volumes alike.
+        settings
+            What `freeze` gave: nothing.
+        progress
+            Called with the volumes done and their total.
+
+        Raises
+        ------
+        MetricError
+            As `check_set` and `checked_volumes`, or an intensity is outside [0, 1].
+        """
+        check_set(self.name, volumes, mask)
+        rows = []
+        for index, volume in enumerate(checked_volumes(self.name, volumes, mask)):
+            inside = volume[mask]
+            _check_range(inside, index)
+            rows.append(cumulative_shares(inside))
+            if progress is not None:
+                progress(index + 1, len(volumes))
+        return np.stack(rows)
+
+    def value(
+        self,
+        real: Float64[np.ndarray, "n k"],
+        synth: Float64[np.ndarray, "m k"],
+        weights: Weights,
+        **settings: Any,
+    ) -> Float64[np.ndarray, " b"]:
+        """The area between the weighted mean distributions, in [0, 1] intensity units."""
+        gap = _weighted_mean(real, weights["real"]) - _weighted_mean(synth, weights["synth"])
+        area: Float64[np.ndarray, " b"] = np.abs(gap).mean(axis=1)
+        return area
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Volumes stacked in an array or a tensor of any device, read as float32 arrays.
+
+    Attributes
+    ----------
+    stacked
+        Its axes are (n, d, h, w).
+    """
+
+    stacked: Float32[Array, "n d h w"]
+
+    def __len__(self) -> int:
+        return len(self.stacked)
+
+    def __getitem__(self, index: int, /) -> Float32[np.ndarray, "d h w"]:
+        return as_float64(self.stacked[index]).astype(np.float32)
+
+
+def intensity_distance(
+    x: Float32[Array, "n d h w"],
+    y: Float32[Array, "m d h w"],
+    mask: Bool[Array, "d h w"] | None = None,
+) -> float:
+    """Wasserstein-1 distance between the mean intensity distributions of two sets.
+
+    Each volume weighs equally. Exact for 8-bit intensities k/255; otherwise each intensity
+    is rounded to the nearest of those.
+
+    Parameters
+    ----------
+    x, y
+        Real and synthetic volumes, intensities in [0, 1]: arrays, or tensors of any device.
+    mask
+        The voxels that count; None: all.
+
+    Returns
+    -------
+    The distance, in [0, 1]; biased upward by sampling, so two samples of one distribution do
+    not reach zero.
+
+    Raises
+    ------
+    MetricError
+        As `Intensity.measure`.
+    """
+    inside = stack_mask(Intensity.name, x, mask)
+    metric = Intensity()
+    rows = [metric.measure(Stack(volumes), inside, {}) for volumes in (x, y)]
+    return estimate(metric.prepare(rows[0], rows[1]))
+
+
+def cumulative_shares(intensities: Float32[np.ndarray, " v"]) -> Float64[np.ndarray, " 255"]:
+    """The share of intensities at most (k + 1/2)/255, for k = 0 to 254.
+
+    >>> cumulative_shares(np.array([0.0, 1.0]))[[0, 254]]
+    array([0.5, 0.5])
+    """
+    nearest = np.ceil(as_float64(intensities) * LEVELS - 0.5).clip(0, LEVELS).astype(np.int64)
+    counts = np.bincount(nearest, minlength=LEVELS + 1)
+    shares: Float64[np.ndarray, " 255"] = np.cumsum(counts[:LEVELS]) / intensities.size
+    return shares
+
+
+def stack_mask(
+    metric: str, volumes: Float32[Array, "n d h w"], mask: Bool[Array, "d h w"] | None
+) -> Bool[np.ndarray, "d h w"]:
+    """The mask of a stack of volumes as an array; without one, every voxel.
+
+    Raises
+    ------
+    MetricError
+        The stack does not have four axes.
+    """
+    if volumes.ndim != 4:
+        raise MetricError(
+            f"{metric}: volumes must be stacked along (n, d, h, w); found shape "
+            f"{tuple(volumes.shape)}. Use np.stack, or x[None] for one volume."
+        )
+    if mask is None:
+        return np.ones(tuple(volumes.shape[1:]), dtype=bool)
+    return as_float64(mask) > 0
+
+
+def check_set(metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"]) -> None:
+    """Say what is wrong with a set before its volumes are read.
+
+    Raises
+    ------
+    MetricError
+        There are fewer than two volumes, or the mask is empty.
+    """
+    if len(volumes) < 2:
+        raise MetricError(
+            f"{metric}: a set needs at least 2 volumes; found {len(volumes)}. Add more."
+        )
+    if not mask.any():
+        raise MetricError(
+            f"{metric}: the mask must hold at least one voxel; found none of {mask.size}. "
+            "Use the mask of the real set (synthbench.cohort.majority_mask)."
+        )
+
+
+def checked_volumes(
+    metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"]
+) -> Iterator[Float32[np.ndarray, "d h w"]]:
+    """Yield the volumes one by one, or say what is wrong with one.
+
+    Raises
+    ------
+    MetricError
+        A volume has another shape than the mask, or holds NaN or infinity.
+    """
+    for index in range(len(volumes)):
+        volume = volumes[index]
+        if volume.shape != mask.shape:
+            raise MetricError(
+                f"{metric}: volumes and mask must share one grid; found volume {index} of shape "
+                f"{volume.shape} where the mask has {mask.shape}. Bring all of them to one space."
+            )
+        if not np.isfinite(volume).all():
+            raise MetricError(f"{metric}: volume {index} holds NaN or infinity. Remove or mend it.")
+        yield volume
+
+
+def _weighted_mean(
+    rows: Float64[np.ndarray, "n k"], w: Float64[np.ndarray, "b n"]
+) -> Float64[np.ndarray, "b k"]:
+    return ratio(w @ rows, w.sum(axis=1, keepdims=True))
+
+
+def _check_range(inside: Float32[np.ndarray, " v"], index: int) -> None:
+    low, high = float(inside.min()), float(inside.max())
+    if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+        raise MetricError(
+            f"intensity: intensities must lie in [0, 1]; found {low:.4g} to {high:.4g} in volume "
+            f"{index}. Rescale the volumes first (synthbench.space.to_unit)."
+        )
