@@ -40,6 +40,11 @@ class Benchmark(BaseModel):
     protocol: Protocol
 
     @classmethod
+    def opened(cls, benchmark: Path | Benchmark) -> Benchmark:
+        """Return a benchmark, read where it is named by its folder (see `load`)."""
+        return benchmark if isinstance(benchmark, Benchmark) else cls.load(Path(benchmark))
+
+    @classmethod
     def load(cls, folder: Path) -> Benchmark:
         """Read `benchmark.yaml` from a benchmark's folder, or the file itself.
 

@@ -38,6 +38,10 @@ Extractors = Annotated[
     list[str] | None,
     typer.Option("--extractor", help="May be repeated. Default: medicalnet-resnet50-23dataset."),
 ]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="May be repeated. Default: see `synthbench list metrics`."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0)]
 
 
@@ -163,7 +167,16 @@ def score(
     context: typer.Context,
     real: Real,
     synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, likewise.")],
+    train: Annotated[
+        Path | None,
+        typer.Option("--train", help="The generator's training cohort: tests for copies."),
+    ] = None,
+    holdout: Annotated[
+        Path | None,
+        typer.Option("--holdout", help="Real cohort that neither side has seen."),
+    ] = None,
     extractor: Extractors = None,
+    metric: Metrics = None,
     benchmark: Annotated[
         Path | None, typer.Option(help="Benchmark whose frozen protocol to use.")
     ] = None,
@@ -185,23 +198,35 @@ def score(
         Path | None,
         typer.Option(help="Save features (npz), real ones too: participant-level data."),
     ] = None,
+    neighbours: Annotated[
+        Path | None,
+        typer.Option(help="Save nearest training volumes (TSV): participant-level data."),
+    ] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="Record of `synthbench sensitivity`: reads scores back as doses."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
     from synthbench import scoring
+    from synthbench.protocol import DEFAULT_EXTRACTOR
 
     if benchmark is not None:
         _refuse_frozen(context)
-    for option, file in (("--out", out), ("--features", features)):
+    for option, file in (("--out", out), ("--features", features), ("--neighbours", neighbours)):
         if file is not None:
             _make_room(option, file)
     with _bar("scoring") as advance:
         card = scoring.score(
             real,
             synth,
+            train=train,
+            holdout=holdout,
             name=name,
             benchmark=benchmark,
-            extractors=tuple(extractor or (scoring.DEFAULT_EXTRACTOR,)),
+            extractors=tuple(extractor or (DEFAULT_EXTRACTOR,)),
+            metrics=metric,
             space=space.value,
             intensity=intensity.value,
             ci=None if ci is None else ci.value,
@@ -209,6 +234,8 @@ def score(
             seed=seed,
             assume_grid=_assumed(assume_grid),
             features_file=features,
+            neighbours_file=neighbours,
+            curves=sensitivity,
             progress=lambda what, done, total: advance(done, total, what),
             say=_say,
         )
@@ -222,12 +249,73 @@ def score(
     _print(scorecard_table(card))
 
 
+@app.command()
+def sensitivity(
+    context: typer.Context,
+    real: Real,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="Benchmark whose frozen protocol to use.")
+    ] = None,
+    extractor: Extractors = None,
+    metric: Metrics = None,
+    corruption: Annotated[
+        list[str] | None, typer.Option("--corruption", help="May be repeated. Default: all.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="A run whose grid to use. Default: the real cohort's.")
+    ] = None,
+    intensity: Annotated[Intensities, typer.Option()] = Intensities.percentile,
+    seed: Seed = 0,
+    assume_grid: Annotated[
+        float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Record (JSON); the figure goes beside it (PNG).")
+    ] = Path("sensitivity.json"),
+    json: Json = False,
+) -> None:
+    """Show what the metrics see on your data: known damage to real volumes, dose by dose."""
+    from synthbench import dose_response
+    from synthbench import sensitivity as study
+    from synthbench.protocol import DEFAULT_EXTRACTOR
+
+    if benchmark is not None:
+        _refuse_frozen(context)
+    _make_room("--out", out)
+    with _bar("sensitivity") as advance:
+        found = study.sensitivity(
+            real,
+            benchmark=benchmark,
+            extractors=tuple(extractor or (DEFAULT_EXTRACTOR,)),
+            metrics=metric,
+            corruptions=corruption,
+            target=None if like is None else _grid_of(like),
+            intensity=intensity.value,
+            seed=seed,
+            assume_grid=assume_grid,
+            progress=lambda what, done, total: advance(done, total, what),
+            say=_say,
+        )
+    found.save(out)
+    figure = out.with_suffix(".png")
+    dose_response.figure(found, figure)
+    if json:
+        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+        return
+    _print(dose_response.table(found))
+    _say(
+        f"{out}, {figure}. Next: synthbench score --real {real} --synth SYNTH --sensitivity {out} "
+        "reads scores back as doses."
+    )
+
+
 @benchmark.command("init")
 def benchmark_init(
     name: Annotated[str, typer.Argument(help="Becomes leaderboards/NAME.")],
     real: Real,
     m: Annotated[int, typer.Option("--m", help="Synthetic volumes an entry is scored with.")],
     extractor: Extractors = None,
+    metric: Metrics = None,
     primary: Annotated[str, typer.Option(help="Metric that entries are ordered by.")] = "mmd2",
     like: Annotated[
         Path | None, typer.Option(help="A run whose grid to use. Default: the real cohort's.")
@@ -241,6 +329,7 @@ def benchmark_init(
     """Freeze a protocol on a real cohort: grid, mask, extractors, kernel bandwidths, n and m."""
     from synthbench import scoring
     from synthbench.benchmark import FILE
+    from synthbench.protocol import DEFAULT_EXTRACTOR
 
     if (folder / name / FILE).exists():
         raise UsageError(f"{folder / name / FILE}: already there. Name another benchmark.")
@@ -250,7 +339,8 @@ def benchmark_init(
             name,
             n_synth=m,
             primary=primary,
-            extractors=tuple(extractor or (scoring.DEFAULT_EXTRACTOR,)),
+            extractors=tuple(extractor or (DEFAULT_EXTRACTOR,)),
+            metrics=metric,
             target=None if like is None else _grid_of(like),
             seed=seed,
             assume_grid=assume_grid,
@@ -299,7 +389,7 @@ def list_(
         except SynthbenchError as error:
             rows.append({"name": name, "broken": str(error)})
             continue
-        about_metrics = ("label", "direction", "sees", "misses")
+        about_metrics = ("label", "needs", "direction", "target", "sees", "misses")
         fields = about_metrics if kind is Kind.metrics else ("summary", "needs")
         rows.append({"name": name, **{field: getattr(plugin, field) for field in fields}})
     if json:
@@ -465,7 +555,7 @@ def _grid_of(run: Path) -> Any:
 
 def _refuse_frozen(context: typer.Context) -> None:
     """Raise where an option is given that the benchmark has frozen."""
-    frozen = ("extractor", "space", "intensity", "ci", "resamples", "seed")
+    frozen = ("extractor", "metric", "space", "intensity", "ci", "resamples", "seed", "like")
     given = [o for o in frozen if str(context.get_parameter_source(o)).endswith("COMMANDLINE")]
     if given:
         options = ", ".join(f"--{option}" for option in given)

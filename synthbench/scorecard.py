@@ -120,6 +120,25 @@ class FloorRecord(_Record):
     low: float = Field(description="2.5th percentile over random disjoint halves")
     high: float = Field(description="97.5th percentile")
     synth_mean: float = Field(description="mean of n real against n synth")
+    source: Literal["halves", "hold-out"] = Field(
+        default="halves", description="disjoint sides of the real set, or of it and the hold-out"
+    )
+    detectable: float | None = Field(
+        default=None, description="smallest excess over the mean that n could have shown, at least"
+    )
+
+
+class EquivalentRecord(_Record):
+    """The dose of a corruption at which real volumes would score the same."""
+
+    corruption: str
+    words: str = Field(description="as far from real as real volumes ...")
+    text: str = Field(description="the dose with its interval, for a table")
+    relation: str
+    dose: float
+    low: float | None
+    high: float | None
+    unit: str
 
 
 class Value(_Record):
@@ -129,12 +148,41 @@ class Value(_Record):
     label: str
     extractor: str | None = None
     direction: str
+    target: str | None = Field(default=None, description="zero, or the real-vs-real floor")
     value: float | None = None
     interval: IntervalRecord | None = None
     floor: FloorRecord | None = None
     p: float | None = None
     effective_rank: float | None = None
+    saturated: bool | None = Field(
+        default=None, description="whether the value is near the kernel's ceiling: only 'far'"
+    )
+    equivalents: tuple[EquivalentRecord, ...] = ()
     missing: str | None = Field(default=None, description="why there is no value, and the mend")
+
+
+class CopiesTest(_Record):
+    """The one-sided test for closeness to the training images, and what it found."""
+
+    value: float = Field(description="mean log(d_holdout / d_train); above zero: nearer training")
+    interval: IntervalRecord | None
+    p: float
+    level: float = Field(description="copying is detected where p is not above it")
+    detectable_share: float | None = Field(
+        description="smallest share of copies that would be found with 80% probability"
+    )
+    words: str
+
+
+class MemorizationRecord(_Record):
+    """Memorization in one space: an extractor's features, or the voxels inside the mask."""
+
+    space: str
+    n: int = Field(description="subjects a side: training and hold-out, equalised")
+    exact_copies: int
+    auth_pct: float = Field(description="percentage called authentic (Alaa et al.); no verdict")
+    plain: CopiesTest
+    flipped: CopiesTest | None = Field(description="the same, mirrored left to right")
 
 
 class Origin(_Record):
@@ -158,10 +206,14 @@ class Scorecard(_Record):
     created: str = Field(description="UTC, ISO 8601")
     real: CohortRecord
     synth: CohortRecord
+    train: CohortRecord | None = None
+    holdout: CohortRecord | None = None
     benchmark: str | None = None
     protocol: Protocol
     protocol_hash: str
     values: tuple[Value, ...]
+    memorization: tuple[MemorizationRecord, ...] = ()
+    not_assessed: str | None = Field(default=None, description="why memorization was not assessed")
     origin: Origin = Origin()
     notes: tuple[str, ...] = ()
     software: dict[str, str]

@@ -2,62 +2,74 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool
 from pydantic import ValidationError
 
-from synthbench import registry
+from synthbench import memorization, registry
 from synthbench.benchmark import Benchmark
-from synthbench.cohort import MASK_RULE, Cohort, Volumes, majority_mask, read_cohort
+from synthbench.cohort import Cohort, majority_mask, read_cohort
+from synthbench.dose_response import Sensitivity, read_back
 from synthbench.errors import (
     CohortError,
     MetricError,
-    ScorecardError,
     UsageError,
     WeightsError,
 )
+from synthbench.evaluation import (
+    Job,
+    Progress,
+    Sample,
+    Say,
+    across,
+    add_features,
+    against_itself,
+    checking,
+    jobs,
+    load_extractors,
+    measure,
+    prepared,
+)
 from synthbench.metrics import inference
 from synthbench.metrics.frechet import effective_rank
-from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic, VolumeMetric
+from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic, Studentized
+from synthbench.protocol import (
+    DEFAULT_EXTRACTOR,
+    check_frozen,
+    default_metrics,
+    freeze_protocol,
+    frozen_settings,
+)
 from synthbench.scorecard import (
     CohortRecord,
-    ExtractorRecord,
     FloorRecord,
     IntervalRecord,
-    MaskRecord,
     Origin,
     Protocol,
     Scorecard,
-    SpaceRecord,
     Value,
 )
 from synthbench.space import INTENSITY_RULES, Intensity, Space
-
-DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
-FLOOR_SPLITS = 200
-PERMUTATIONS = 1000
-
-Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
-Features = dict[str, Float32[np.ndarray, "n d"]]
 
 
 def score(
     real: Path | str | Cohort,
     synth: Path | str | Cohort,
     *,
+    train: Path | str | Cohort | None = None,
+    holdout: Path | str | Cohort | None = None,
     name: str | None = None,
     benchmark: Path | Benchmark | None = None,
     extractors: Sequence[str] = (DEFAULT_EXTRACTOR,),
+    metrics: Sequence[str] | None = None,
     space: Literal["same", "real", "synth"] = "same",
     intensity: Intensity = "percentile",
     ci: IntervalMethod | None = None,
@@ -68,6 +80,8 @@ def score(
     workers: int = 2,
     batch_size: int = 1,
     features_file: Path | None = None,
+    neighbours_file: Path | None = None,
+    curves: Path | Sensitivity | None = None,
     progress: Progress | None = None,
     say: Say = lambda message: None,
 ) -> Scorecard:
@@ -77,6 +91,13 @@ def score(
     ----------
     real, synth
         What `read_cohort` reads, or cohorts that were read.
+    train
+        The generator's training volumes: memorization is assessed where they are given.
+    holdout
+        Real volumes that the generator never saw and that are not in `real`. Floors are taken
+        between disjoint sides of both together, which reaches a larger n than halves of `real`,
+        and memorization compares with them; without them it compares with `real`, where that
+        is disjoint from `train`.
     name
         What tables call the synthetic volumes; None: their generator or their folder.
     benchmark
@@ -84,6 +105,8 @@ def score(
         `extractors` to `seed`.
     extractors
         Names in the registry.
+    metrics
+        Names in the registry; None: `default_metrics()`.
     space
         The common grid: "same" (both must have it already), "real" or "synth" (the other side
         is resampled to it, antialiased).
@@ -100,6 +123,12 @@ def score(
         Threads that read, volumes handed to an extractor at once; no number depends on them.
     features_file
         Where to save the features (npz), real ones included: participant-level data.
+    neighbours_file
+        Where to write each synthetic volume's nearest training and hold-out volume (TSV), by
+        file name: participant-level data.
+    curves
+        A record of `synthbench.sensitivity.sensitivity` on the same real cohort: values are read
+        back on its curves, as the damage to real volumes that would score the same.
     progress
         Called with (what, done, total).
     say
@@ -113,79 +142,106 @@ def score(
     Raises
     ------
     SynthbenchError
-        Either cohort cannot be used, the grids differ, or the benchmark is of other data.
+        A cohort cannot be used, the grids differ, training and hold-out overlap, or the
+        benchmark is of other data.
     """
-    frozen = None if benchmark is None else _opened(benchmark)
-    real, synth = _cohorts(real, synth, assume_grid, progress)
-    notes = [f"real: {note}" for note in real.notes] + [f"synth: {note}" for note in synth.notes]
-    notes += _identical(real, synth)
+    frozen = None if benchmark is None else Benchmark.opened(benchmark)
+    study = Sensitivity.load(curves) if isinstance(curves, Path) else curves
+    cohorts = _cohorts(
+        {"real": real, "synth": synth, "train": train, "holdout": holdout}, assume_grid, progress
+    )
+    memorization.check_disjoint(cohorts)
+    notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
+    notes += _identical(cohorts["real"], cohorts["synth"])
     if frozen is not None:
-        frozen.check_real(real)
+        frozen.check_real(cohorts["real"])
         target, intensity = frozen.protocol.space.grid, frozen.protocol.space.intensity
         frozen.check_scaling(INTENSITY_RULES[intensity])
         extractors = tuple(e.name for e in frozen.protocol.extractors)
+        metrics = tuple(frozen.protocol.intervals)
     else:
-        target = _target(real, synth, space)
-    for role, cohort in (("real", real), ("synth", synth)):
+        target = _target(cohorts["real"], cohorts["synth"], space)
+        metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
+    for role, cohort in cohorts.items():
         if not cohort.grid.same_grid(target):
             notes.append(f"{role} resampled from {cohort.grid} to {target}")
-    available = len(synth)
+    available = {role: len(cohort) for role, cohort in cohorts.items()}
     if frozen is not None:
-        synth = _subsampled(synth, frozen.protocol.n_synth, frozen.protocol.seed)
-    sides = {
-        "real": real.volumes(target, intensity, workers),
-        "synth": synth.volumes(target, intensity, workers),
+        cohorts["synth"] = _subsampled(
+            cohorts["synth"], frozen.protocol.n_synth, frozen.protocol.seed
+        )
+    samples = {
+        role: Sample(role, cohort.volumes(target, intensity, workers), cohort.subjects)
+        for role, cohort in cohorts.items()
     }
-    mask = majority_mask(sides["real"])
-    features, missing, records = _features(extractors, sides, batch_size, progress, say)
-    subjects = {"real": real.subjects, "synth": synth.subjects}
+    mask = majority_mask(cohorts["real"].volumes(target, intensity, workers))
+    loaded = load_extractors(extractors, say)
+    add_features(samples.values(), loaded, batch_size, progress)
+    todo = jobs(metrics, extractors)
     if frozen is None:
-        protocol = _freeze(
-            sides, mask, features, records, subjects, ci, resamples, level, seed
+        protocol = freeze_protocol(
+            samples["real"], target, intensity, mask, metrics, todo, loaded, ci=ci,
+            resamples=resamples, level=level, seed=seed, n_synth=len(samples["synth"]),
         )  # fmt: skip
     else:
-        frozen.check_mask(_mask_record(mask))
-        frozen.check_extractors(records)
+        check_frozen(frozen, mask, loaded)
         protocol = frozen.protocol
+    # A benchmark's floors are those of its real cohort, whatever hold-out an entry brings.
+    reference = samples["real"]
+    if "holdout" in samples and frozen is None:
+        reference = reference.joined(samples["holdout"])
     values: list[Value] = []
-    for metric_name in registry.names("metrics"):
-        metric: Metric = registry.load("metrics", metric_name)()
-        if metric.needs == "features":
-            for extractor in extractors:
-                if extractor in missing:
-                    values.append(_missing(metric, missing[extractor], extractor))
-                else:
-                    material = {role: features[extractor][role] for role in sides}
-                    values += _rows(metric, material, subjects, protocol, extractor)
+    for job in todo:
+        if job.extractor in loaded.missing:
+            values.append(_missing(job, loaded.missing[job.extractor]))
         else:
-            assert isinstance(metric, VolumeMetric)
-            values += _volume_rows(metric, sides, mask, subjects, protocol, progress)
+            values += _rows(job, samples, reference, mask, protocol, progress)
+    if study is not None:
+        values = [
+            value.model_copy(
+                update={"equivalents": read_back(study, value, protocol, cohorts["real"])}
+            )
+            for value in values
+        ]
+        if not any(value.equivalents for value in values):
+            notes.append(
+                "no value can be read back on the sensitivity curves: they are of another "
+                "cohort, grid, extractor or number of volumes, or turn round"
+            )
+    assessed, not_assessed = memorization.assess(
+        cohorts, samples, mask, loaded, protocol, neighbours_file, progress
+    )
     if features_file is not None:
-        arrays = {f"{role}/{e}": x for e, sets in features.items() for role, x in sets.items()}
+        arrays = {f"{role}/{e}": x for role, s in samples.items() for e, x in s.features.items()}
         np.savez_compressed(features_file, **arrays)  # type: ignore[arg-type]
-    origin = _origin(synth)
+    origin = _origin(cohorts["synth"])
+    records = {
+        role: CohortRecord(
+            n=len(cohort), subjects=len(set(cohort.subjects)), fingerprint=cohort.fingerprint,
+            available=available[role],
+        )
+        for role, cohort in cohorts.items()
+    }  # fmt: skip
     return Scorecard(
         name=name or origin.generator or "synth",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        real=CohortRecord(
-            n=len(real), subjects=len(set(real.subjects)), fingerprint=real.fingerprint,
-            available=len(real),
-        ),
-        synth=CohortRecord(
-            n=len(synth), subjects=len(set(synth.subjects)), fingerprint=synth.fingerprint,
-            available=available,
-        ),
+        real=records["real"],
+        synth=records["synth"],
+        train=records.get("train"),
+        holdout=records.get("holdout"),
         benchmark=None if frozen is None else frozen.name,
         protocol=protocol,
         protocol_hash=protocol.hash,
         values=tuple(values),
+        memorization=tuple(assessed),
+        not_assessed=not_assessed,
         origin=origin,
         notes=tuple(notes),
         software={
             "python": platform.python_version(),
             **{p: version(p) for p in ("synthbench", "torch", "numpy", "scipy", "nibabel")},
         },
-    )  # fmt: skip
+    )
 
 
 def freeze(
@@ -195,6 +251,7 @@ def freeze(
     n_synth: int,
     primary: str = "mmd2",
     extractors: Sequence[str] = (DEFAULT_EXTRACTOR,),
+    metrics: Sequence[str] | None = None,
     target: Space | None = None,
     intensity: Intensity = "percentile",
     resamples: int = 1000,
@@ -227,20 +284,26 @@ def freeze(
     """
     if n_synth < 2:
         raise UsageError(f"--m: at least 2 synthetic volumes are needed; found {n_synth}.")
-    if primary not in registry.names("metrics"):
+    metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
+    if primary not in metrics:
         registry.load("metrics", primary)
+        raise UsageError(
+            f"--primary {primary}: it is not among the metrics; add --metric {primary}."
+        )
     if not isinstance(real, Cohort):
         real = read_cohort(Path(real), role="real", assume_grid=assume_grid,
-                           progress=_reading("real", progress))  # fmt: skip
-    sides = {"real": real.volumes(target or real.grid, intensity, workers)}
-    mask = majority_mask(sides["real"])
-    features, missing, records = _features(extractors, sides, 1, progress, say)
-    if missing:
-        raise WeightsError("; ".join(missing.values()))
-    subjects = {"real": real.subjects}
-    protocol = _freeze(
-        sides, mask, features, records, subjects, None, resamples, level, seed, n_synth
-    )
+                           progress=checking("real", progress))  # fmt: skip
+    volumes = real.volumes(target or real.grid, intensity, workers)
+    sample = Sample("real", volumes, real.subjects)
+    mask = majority_mask(volumes)
+    loaded = load_extractors(extractors, say)
+    if loaded.missing:
+        raise WeightsError("; ".join(loaded.missing.values()))
+    add_features([sample], loaded, progress=progress)
+    protocol = freeze_protocol(
+        sample, volumes.space, intensity, mask, metrics, jobs(metrics, extractors), loaded,
+        resamples=resamples, level=level, seed=seed, n_synth=n_synth,
+    )  # fmt: skip
     return Benchmark(
         name=name, primary=primary, real_fingerprint=real.fingerprint,
         real_subjects=len(set(real.subjects)), protocol=protocol,
@@ -250,37 +313,35 @@ def freeze(
 # ---------------------------------------------------------------- cohorts and spaces
 
 
-def _opened(benchmark: Path | Benchmark) -> Benchmark:
-    return benchmark if isinstance(benchmark, Benchmark) else Benchmark.load(Path(benchmark))
-
-
-def _reading(role: str, progress: Progress | None) -> Callable[[int], None] | None:
-    return None if progress is None else lambda done: progress(f"checking {role}", done, 0)
-
-
 def _cohorts(
-    real: Path | str | Cohort,
-    synth: Path | str | Cohort,
+    given: Mapping[str, Path | str | Cohort | None],
     assume_grid: Literal["real"] | float | None,
     progress: Progress | None,
-) -> tuple[Cohort, Cohort]:
-    if not isinstance(real, Cohort):
-        given = assume_grid if isinstance(assume_grid, float) else None
-        real = read_cohort(
-            Path(real), role="real", assume_grid=given, progress=_reading("real", progress)
+) -> dict[str, Cohort]:
+    """Read the cohorts that are given, the real one first: others may lie on its grid."""
+    cohorts: dict[str, Cohort] = {}
+    for role, source in given.items():
+        if source is None:
+            continue
+        if isinstance(source, Cohort):
+            cohorts[role] = source
+            continue
+        grid: Space | float | None = None
+        if isinstance(assume_grid, float):
+            grid = assume_grid
+        elif assume_grid == "real" and role != "real":
+            grid = cohorts["real"].stored_grid
+        cohorts[role] = read_cohort(
+            Path(source), role=role, assume_grid=grid, progress=checking(role, progress)
         )
-    if not isinstance(synth, Cohort):
-        grid = real.stored_grid if assume_grid == "real" else assume_grid
-        synth = read_cohort(
-            Path(synth), role="synth", assume_grid=grid, progress=_reading("synth", progress)
-        )
-    for role, cohort in (("real", real), ("synth", synth)):
-        if len(set(cohort.subjects)) < 4:
+    for role, cohort in cohorts.items():
+        found = len(set(cohort.subjects))
+        if found < 4:
             raise CohortError(
                 f"{role}: at least 4 subjects are needed for a value with an interval and a floor; "
-                f"found {len(set(cohort.subjects))}."
+                f"found {found}."
             )
-    return real, synth
+    return cohorts
 
 
 def _target(real: Cohort, synth: Cohort, space: Literal["same", "real", "synth"]) -> Space:
@@ -345,258 +406,114 @@ def _origin(synth: Cohort) -> Origin:
         return Origin()  # another program's sidecars
 
 
-# ---------------------------------------------------------------- features
-
-
-def _features(
-    names: Sequence[str],
-    sides: Mapping[str, Volumes],
-    batch_size: int,
-    progress: Progress | None,
-    say: Say,
-) -> tuple[dict[str, Features], dict[str, str], list[ExtractorRecord]]:
-    """Extract with every extractor; say why where one's weights cannot be had."""
-    features: dict[str, Features] = {}
-    missing: dict[str, str] = {}
-    records = []
-    for name in dict.fromkeys(names):
-        extractor = registry.load("extractors", name)()
-        try:
-            _ready(extractor, say)
-        except WeightsError as error:
-            missing[name] = f"missing: synthbench fetch {name}"
-            say(str(error))
-        else:
-            features[name] = {
-                role: _extract(extractor, volumes, batch_size, f"{name}, {role}", progress)
-                for role, volumes in sides.items()
-            }
-        records.append(
-            ExtractorRecord(
-                name=name, weights_sha256=extractor.weights_sha256, layer=extractor.layer,
-                preprocessing=extractor.preprocessing, dim=extractor.dim,
-            )
-        )  # fmt: skip
-    return features, missing, records
-
-
-def _ready(extractor: Any, say: Say) -> None:
-    """Load an extractor, fetching its weights on first use."""
-    from synthbench.metrics.extractors import weights
-
-    file = getattr(extractor, "weight_file", None)
-    if file is not None and weights.locate(file) is None:
-        say(f"fetching {file.name} ({file.megabytes} MB, licence {file.licence}) ...")
-        weights.fetch(file)
-    load = getattr(extractor, "load", None)
-    if load is not None:
-        load()
-
-
-def _extract(
-    extractor: Any, volumes: Volumes, batch_size: int, what: str, progress: Progress | None
-) -> Float32[np.ndarray, "n d"]:
-    import torch
-
-    rows: list[Float32[np.ndarray, "b d"]] = []
-    batch: list[Float32[np.ndarray, "d h w"]] = []
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    for done, volume in enumerate(volumes, 1):
-        batch.append(volume)
-        if len(batch) == batch_size or done == len(volumes):
-            stacked = torch.from_numpy(np.stack(batch)[:, None]).to(device)
-            rows.append(extractor.features(stacked).cpu().numpy())
-            batch = []
-        if progress:
-            progress(what, done, len(volumes))
-    return np.concatenate(rows)
-
-
-# ---------------------------------------------------------------- the protocol
-
-
-def _mask_record(mask: Bool[np.ndarray, "d h w"]) -> MaskRecord:
-    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
-    return MaskRecord(rule=MASK_RULE, voxels=int(mask.sum()), sha256=digest)
-
-
-def _freeze(
-    sides: Mapping[str, Volumes],
-    mask: Bool[np.ndarray, "d h w"],
-    features: Mapping[str, Features],
-    records: Sequence[ExtractorRecord],
-    subjects: Mapping[str, np.ndarray],
-    ci: IntervalMethod | None,
-    resamples: int,
-    level: float,
-    seed: int,
-    n_synth: int | None = None,
-) -> Protocol:
-    """Settle every setting that can change a number, on the real cohort alone."""
-    real = sides["real"]
-    settings: dict[str, dict[str, Any]] = {}
-    methods: dict[str, IntervalMethod] = {}
-    for name in registry.names("metrics"):
-        metric: Metric = registry.load("metrics", name)()
-        methods[name] = ci or metric.interval
-        if metric.needs == "volumes":
-            settings[name] = {
-                "formula": metric.formula,
-                **metric.freeze(None, None, spacing=real.space.spacing),
-            }
-            continue
-        for extractor, sets in features.items():
-            settings[_key(name, extractor)] = {
-                "formula": metric.formula,
-                **metric.freeze(sets["real"], subjects["real"]),
-            }
-    return Protocol(
-        space=SpaceRecord(
-            shape=real.space.shape,
-            affine=real.space.affine,
-            intensity=real.intensity,
-            scaling=INTENSITY_RULES[real.intensity],
-        ),
-        mask=_mask_record(mask),
-        extractors=tuple(records),
-        settings=settings,
-        intervals=methods,
-        level=level,
-        resamples=resamples,
-        floor_splits=FLOOR_SPLITS,
-        permutations=PERMUTATIONS,
-        seed=seed,
-        n_real=len(real),
-        n_synth=len(sides["synth"]) if n_synth is None else n_synth,
-    )
-
-
-def _key(metric: str, extractor: str | None) -> str:
-    return metric if extractor is None else f"{metric} | {extractor}"
-
-
 # ---------------------------------------------------------------- values
 
 
-def _volume_rows(
-    metric: VolumeMetric,
-    sides: Mapping[str, Volumes],
+def _rows(
+    job: Job,
+    samples: Mapping[str, Sample],
+    reference: Sample,
     mask: Bool[np.ndarray, "d h w"],
-    subjects: Mapping[str, np.ndarray],
     protocol: Protocol,
     progress: Progress | None,
 ) -> list[Value]:
-    settings = _settings(metric, protocol, None)
-    material: dict[str, Float64[np.ndarray, "n _"]] = {}
+    """Return the metric's row, then a row for each of its parts.
+
+    `reference` is the real sample, followed by the hold-out where there is one: floors are
+    taken within it.
+    """
+    settings = frozen_settings(job.metric, job.key, protocol)
+    real, synth = samples["real"], samples["synth"]
+    subjects = {"real": real.subjects, "synth": synth.subjects}
     try:
-        for role, volumes in sides.items():
-            shown = None
-            if progress:
-                shown = _pairs_shown(f"{metric.label}, {role}", progress)
-            material[role] = metric.measure(volumes, mask, settings, shown)
+        measure(job, reference, mask, settings, progress)
+        measure(job, synth, mask, settings, progress)
+        cross = across(job, real, synth, mask, settings, progress)
+        of_real, of_synth = job.material(reference, len(real)), job.material(synth)
+        statistic = prepared(job, of_real, of_synth, subjects, settings, cross)
+        floor_statistic = against_itself(job, reference, settings)
+        p = job.metric.p_value(
+            of_real, of_synth, permutations=protocol.permutations, seed=protocol.seed,
+            subjects=subjects, **settings,
+        )  # fmt: skip
+        source: Literal["halves", "hold-out"] = "halves" if reference is real else "hold-out"
+        row = _row(job, job.metric.name, job.metric.label, statistic, floor_statistic, protocol,
+                   source)  # fmt: skip
     except MetricError as error:
-        return [_missing(metric, f"missing: {error}", None)]
-    return _rows(metric, material, subjects, protocol, None)
-
-
-def _pairs_shown(what: str, progress: Progress) -> Callable[[int, int], None]:
-    return lambda done, total: progress(what, done, total)
-
-
-def _rows(
-    metric: Metric,
-    material: Mapping[str, np.ndarray],
-    subjects: Mapping[str, np.ndarray],
-    protocol: Protocol,
-    extractor: str | None,
-) -> list[Value]:
-    """Return the metric's row, then a row for each of its parts."""
-    settings = _settings(metric, protocol, extractor)
-    real, synth = material["real"], material["synth"]
-    statistic = metric.prepare(real, synth, subjects=subjects, **settings)
-    both_real = {"real": subjects["real"], "synth": subjects["real"]}
-    against_itself = metric.prepare(real, real, subjects=both_real, **settings)
-    p = metric.p_value(
-        real, synth, permutations=protocol.permutations, seed=protocol.seed,
-        subjects=subjects, **settings,
-    )  # fmt: skip
-    rank = effective_rank(real) if extractor is not None else None
-    method = protocol.intervals[metric.name]
-    rows = [
-        _row(metric, metric.name, metric.label, statistic, against_itself, protocol, method,
-             extractor, p, rank)
-    ]  # fmt: skip
-    if isinstance(statistic, Composite):
-        for part, (label, inner) in statistic.parts().items():
-            rows.append(
-                _row(metric, f"{metric.name}.{part}", label, inner, None, protocol, method,
-                     extractor, None, None)
-            )  # fmt: skip
+        return [_missing(job, f"missing: {error}")]
+    rank = effective_rank(of_real) if job.extractor is not None else None
+    saturated = getattr(statistic, "saturated", None)
+    rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
+    inner_floors = floor_statistic.parts() if isinstance(floor_statistic, Composite) else {}
+    for part, (label, inner) in (
+        statistic.parts().items() if isinstance(statistic, Composite) else ()
+    ):
+        both = set(inner.subjects) == {"real", "synth"}
+        inner_floor = inner_floors[part][1] if both and part in inner_floors else None
+        rows.append(
+            _row(job, f"{job.metric.name}.{part}", label, inner, inner_floor, protocol, source)
+        )
     return rows
 
 
 def _row(
-    metric: Metric,
+    job: Job,
     name: str,
     label: str,
     statistic: Statistic,
-    against_itself: Statistic | None,
+    floor_statistic: Statistic | None,
     protocol: Protocol,
-    method: IntervalMethod,
-    extractor: str | None,
-    p: float | None,
-    rank: float | None,
+    source: Literal["halves", "hold-out"],
 ) -> Value:
+    method = protocol.intervals[job.metric.name]
+    # A part need not give a variance where the whole does; the record names what was used.
+    if method == "studentized" and "." in name and not isinstance(statistic, Studentized):
+        method = "jackknife"
+    value = inference.estimate(statistic)
     interval = inference.interval(
         statistic, method, resamples=protocol.resamples, level=protocol.level, seed=protocol.seed
     )
+    floor = None
+    if floor_statistic is not None:
+        floor = _floor(job.metric, statistic, floor_statistic, protocol, source)
     return Value(
         metric=name,
         label=label,
-        extractor=extractor,
-        direction=metric.direction,
-        value=inference.estimate(statistic),
+        extractor=job.extractor,
+        direction=job.metric.direction,
+        target=job.metric.target,
+        value=value,
         interval=IntervalRecord(
             low=interval.low, high=interval.high, level=interval.level, method=interval.method,
             label=interval.label,
         ),
-        floor=None if against_itself is None else _floor(statistic, against_itself, protocol),
-        p=p,
-        effective_rank=rank,
+        floor=floor,
     )  # fmt: skip
 
 
-def _floor(statistic: Statistic, against_itself: Statistic, protocol: Protocol) -> FloorRecord:
-    """Real against real at n' = half the real subjects, and synth at the same n'."""
+def _floor(
+    metric: Metric,
+    statistic: Statistic,
+    floor_statistic: Statistic,
+    protocol: Protocol,
+    source: Literal["halves", "hold-out"],
+) -> FloorRecord:
+    """Real against real at the largest n that both sides reach, and synth at the same n."""
     splits, seed = protocol.floor_splits, protocol.seed
     available = [inference.n_subjects(index) for index in statistic.subjects.values()]
-    n = min(inference.n_subjects(against_itself.subjects["real"]) // 2, *available)
-    floor = inference.floor(against_itself, n=n, splits=splits, seed=seed)
+    n = min(inference.n_subjects(floor_statistic.subjects["real"]) // 2, *available)
+    floor = inference.floor(
+        floor_statistic, n=n, splits=splits, seed=seed, direction=metric.direction
+    )
     matched = inference.matched(statistic, n, repeats=splits, seed=seed)
     return FloorRecord(
-        n=n, mean=floor.mean, low=floor.low, high=floor.high, synth_mean=matched.mean
-    )
+        n=n, mean=floor.mean, low=floor.low, high=floor.high, synth_mean=matched.mean,
+        source=source, detectable=floor.detectable,
+    )  # fmt: skip
 
 
-def _settings(metric: Metric, protocol: Protocol, extractor: str | None) -> dict[str, Any]:
-    key = _key(metric.name, extractor)
-    if key not in protocol.settings:
-        raise ScorecardError(
-            f"the protocol was frozen without '{key}': it is of another version of synthbench or "
-            "of other plugins. Freeze the benchmark anew."
-        )
-    settings = dict(protocol.settings[key])
-    formula = settings.pop("formula")
-    if formula != metric.formula:
-        raise ScorecardError(
-            f"{key}: the benchmark was frozen with the formula '{formula}'; this version has "
-            f"'{metric.formula}'. Use the version of synthbench that froze it."
-        )
-    return settings
-
-
-def _missing(metric: Metric, why: str, extractor: str | None) -> Value:
+def _missing(job: Job, why: str) -> Value:
     return Value(
-        metric=metric.name, label=metric.label, extractor=extractor,
-        direction=metric.direction, missing=why,
+        metric=job.metric.name, label=job.metric.label, extractor=job.extractor,
+        direction=job.metric.direction, target=job.metric.target, missing=why,
     )  # fmt: skip

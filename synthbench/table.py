@@ -6,10 +6,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from synthbench.scorecard import Scorecard, Value
+from synthbench.scorecard import MemorizationRecord, Scorecard, Value
 
 DAGGER = "†"
+FOR_PAPERS = ("mmd_linear", "g4r_ssim", "ms_ssim_wang5", "ms_ssim_monai_k4")
+"""Metrics that are printed apart: for comparison with papers, unranked."""
+SATURATED = "‡"
 BIASED = f"{DAGGER} sampling variability at this n; it excludes bias: read it beside the floor"
+SATURATION = "the kernel is near its ceiling: the value says 'far', and does not order rows like it"
+SHOWS = "shows from: the least a value must exceed its floor by to be told from it at that n"
 
 
 def number(x: float) -> str:
@@ -52,37 +57,85 @@ def header(card: Scorecard) -> str:
 def scorecard_table(card: Scorecard) -> Group:
     """Return the scorecard as a Rich renderable."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    floors = sorted({v.floor.n for v in card.values if v.floor})
-    n = "/".join(map(str, floors))
-    level = f"{card.protocol.level:.0%} CI"
+    scored = [v for v in card.values if not v.missing]
+    n = "/".join(map(str, sorted({v.floor.n for v in scored if v.floor})))
     table.add_column("")
-    for title in ("value", level, f"synth (n={n})", f"floor, real vs real (n={n})", "p"):
+    titles = ["value", f"{card.protocol.level:.0%} CI", f"synth (n={n})",
+              f"floor, real vs real (n={n})", "shows from", "p"]  # fmt: skip
+    equivalents = any(v.equivalents for v in scored)
+    if equivalents:
+        titles.append("as real, blurred by")
+    for title in titles:
         table.add_column(title, justify="right")
-    missing: list[Text] = []
     several = len(card.protocol.extractors) > 1
-    for value in card.values:
-        label = value.label
-        if value.metric == "fid":
-            label = f"FID (n={min(card.real.n, card.synth.n)})"
-        if "." in value.metric:
-            label = f"  {label}"
-        if several and value.extractor:
-            label += f" {value.extractor}"
-        if value.missing:
-            missing.append(Text(f"{label}  {value.missing}", style="yellow"))
-            continue
-        floor, matched = "", ""
-        if value.floor:
-            f = value.floor
-            floor = f"{number(f.mean)} ({number(f.low)} to {number(f.high)})"
-            matched = number(f.synth_mean)
-        assert value.value is not None
-        table.add_row(
-            label, number(value.value), interval_words(value), matched, floor,
-            "" if "." in value.metric else p_words(value.p),
-        )  # fmt: skip
-    lines: list[Table | Text] = [Text(header(card), style="bold"), table, *missing]
-    if any("excludes bias" in v.interval.label for v in card.values if v.interval):
+    own = [v for v in scored if _family(v) not in FOR_PAPERS]
+    for value in own:
+        table.add_row(*_cells(value, card, several, equivalents))
+    compared = [v for v in scored if _family(v) in FOR_PAPERS]
+    if compared:
+        table.add_row(Text("for comparison with papers, unranked:", style="dim"))
+    for value in compared:
+        table.add_row(*_cells(value, card, several, equivalents))
+    lines: list[Table | Text] = [Text(header(card), style="bold"), table]
+    lines += [Text(f"{_label(v, card, several)}  {v.missing}", style="yellow")
+              for v in card.values if v.missing]  # fmt: skip
+    lines += [Text(line) for line in memorization_lines(card)]
+    if any("excludes bias" in v.interval.label for v in scored if v.interval):
         lines.append(Text(BIASED, style="dim"))
+    if any(v.floor and v.floor.detectable is not None for v in scored):
+        lines.append(Text(SHOWS, style="dim"))
+    if any(v.saturated for v in scored):
+        lines.append(Text(f"{SATURATED} {SATURATION}", style="dim"))
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]
     return Group(*lines)
+
+
+def memorization_lines(card: Scorecard) -> list[str]:
+    """Return a sentence a space on copies of training images, or why there is none."""
+    if card.not_assessed:
+        return [f"copies: {card.not_assessed}"]
+    return [_copies(record) for record in card.memorization]
+
+
+def _copies(record: MemorizationRecord) -> str:
+    plain = record.plain
+    words = f"copies ({record.space}): {plain.words}; p {p_words(plain.p)}"
+    if record.flipped is not None:
+        words += f"; mirrored: {record.flipped.words}; p {p_words(record.flipped.p)}"
+    if record.exact_copies:
+        words += f"; {record.exact_copies} exact copies"
+    return f"{words}; AuthPct {record.auth_pct:.0f}%; n = {record.n} a side"
+
+
+def _family(value: Value) -> str:
+    return value.metric.partition(".")[0]
+
+
+def _label(value: Value, card: Scorecard, several: bool) -> str:
+    label = value.label
+    if value.metric == "fid":
+        label = f"FID (n={min(card.real.n, card.synth.n)})"
+    if "." in value.metric:
+        label = f"  {label}"
+    return f"{label} {value.extractor}" if several and value.extractor else label
+
+
+def _cells(value: Value, card: Scorecard, several: bool, equivalents: bool) -> list[str]:
+    assert value.value is not None
+    matched, floor, shows = "", "", ""
+    if value.floor:
+        f = value.floor
+        matched = number(f.synth_mean)
+        floor = f"{number(f.mean)} ({number(f.low)} to {number(f.high)})"
+        if f.detectable is not None:
+            shows = f"+{number(f.detectable)}"
+    cells = [
+        _label(value, card, several),
+        number(value.value) + (f" {SATURATED}" if value.saturated else ""),
+        interval_words(value), matched, floor, shows,
+        "" if "." in value.metric else p_words(value.p),
+    ]  # fmt: skip
+    if equivalents:
+        cells.append(next((e.text for e in value.equivalents
+                           if e.corruption == "blur"), ""))  # fmt: skip
+    return cells

@@ -1,6 +1,8 @@
 import shutil
 
+import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from synthbench import metrics, scoring
@@ -8,11 +10,13 @@ from synthbench.benchmark import Benchmark
 from synthbench.cohort import read_cohort
 from synthbench.errors import CohortError, ScorecardError, UsageError
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
+from synthbench.protocol import DEFAULT_EXTRACTOR
 from synthbench.scorecard import Scorecard
-from tests.conftest import blob
+from tests.conftest import AFFINE, blob
 
 GRID = (44, 44, 44)  # the smallest that three scales of MS-SSIM run on
 EXTRACTORS = ("random-resnet10",)
+METRICS = ("mmd2", "fid", "ms_ssim")
 
 
 @pytest.fixture
@@ -29,29 +33,123 @@ def small(make_cohort):
     return make_cohort("real", n=6, seed=1), make_cohort("synth", n=5, seed=2, width=0.9)
 
 
+def save(volume, file):
+    nib.save(nib.Nifti1Image(volume, AFFINE), file)
+
+
 def score(real, synth, **options):
-    options = {"extractors": EXTRACTORS, "resamples": 200, **options}
+    options = {"extractors": EXTRACTORS, "metrics": METRICS, "resamples": 200, **options}
     return scoring.score(real, synth, **options)
 
 
-def test_every_family_has_a_value_an_interval_and_a_floor(pair):
-    card = score(*pair)
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    """Twelve real volumes, twelve synthetic, ten of training: two of them are copied."""
+    roles = {"real": (1, 1.0), "train": (2, 1.0), "synth": (3, 0.9), "holdout": (4, 1.0)}
+    folders = {}
+    for role, (seed, width) in roles.items():
+        folders[role] = tmp_path_factory.mktemp("cohorts") / role
+        folders[role].mkdir()
+        for i in range(12):
+            save(blob(1000 * seed + i, GRID, width), folders[role] / f"{role}-{i:02d}.nii.gz")
+    for i in range(2):
+        shutil.copy(
+            folders["train"] / f"train-{i:02d}.nii.gz", folders["synth"] / f"copy{i}.nii.gz"
+        )
+    return folders
+
+
+@pytest.fixture(scope="module")
+def full_card(families, tmp_path_factory):
+    neighbours = tmp_path_factory.mktemp("out") / "neighbours.tsv"
+    card = score(
+        families["real"], families["synth"], train=families["train"],
+        holdout=families["holdout"], metrics=None, neighbours_file=neighbours,
+    )  # fmt: skip
+    return card, neighbours
+
+
+def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
+    card, _ = full_card
     assert [v.metric for v in card.values] == [
-        "mmd2", "fid", "ms_ssim", "ms_ssim.synth", "ms_ssim.real",
+        "mmd2", "fid", "kid", "precision", "recall", "density", "coverage",
+        "ms_ssim", "ms_ssim.synth", "ms_ssim.real", "ms_ssim.cross",
+        "spectrum", "spectrum.seam_x", "spectrum.seam_y", "spectrum.seam_z", "intensity",
+        "mmd_linear", "g4r_ssim", "g4r_ssim.synth", "g4r_ssim.real",
     ]  # fmt: skip
     for value in card.values:
-        assert value.interval is not None
+        assert value.missing is None
         assert value.interval.low <= value.interval.high
-    for name in ("fid", "mmd2", "ms_ssim"):
-        row = card.row(name)
-        assert row is not None
-        assert row.floor is not None
-        assert row.floor.n == 4
-        assert row.floor.low <= row.floor.mean <= row.floor.high
+        assert value.target in ("zero", "floor")
+        if value.metric.partition(".")[2] in ("synth", "real"):
+            assert value.floor is None
+        else:
+            assert value.floor.low <= value.floor.mean <= value.floor.high
+            assert value.floor.detectable >= 0
     gap, synth, real = (card.row(f"ms_ssim{part}") for part in ("", ".synth", ".real"))
     assert gap.value == pytest.approx(synth.value - real.value)
     assert 0 < card.row("mmd2").p <= 1
+    assert card.row("mmd2").saturated is not None
     assert card.protocol.settings["mmd2 | random-resnet10"]["bandwidth"] > 0
+
+
+def test_a_hold_out_raises_the_floors_n_and_leaves_the_values(families, full_card):
+    """Twelve reals and twelve of the hold-out make sides of 12; halves of the reals make 6."""
+    card, _ = full_card
+    alone = score(families["real"], families["synth"])
+    for name in METRICS:
+        floor, halves = card.row(name).floor, alone.row(name).floor
+        assert (floor.n, floor.source) == (12, "hold-out")
+        assert (halves.n, halves.source) == (6, "halves")
+        assert card.row(name).value == alone.row(name).value
+        assert card.row(name).interval == alone.row(name).interval
+        # All 12 of the 12 reals; 12 of the 14 synthetic volumes at random.
+        assert floor.synth_mean == pytest.approx(card.row(name).value, rel=0.2)
+    assert card.holdout.n == 12
+    assert alone.holdout is None
+
+
+def test_copies_are_found_in_features_and_voxels(full_card):
+    card, neighbours = full_card
+    assert [record.space for record in card.memorization] == ["random-resnet10", "voxels"]
+    for record in card.memorization:
+        assert record.n == 12
+        assert record.exact_copies == 2
+        assert record.plain.words == "copying detected"
+    assert card.not_assessed is None
+    table = pd.read_csv(neighbours, sep="\t")
+    copies = table[(table.space == "voxels") & (table.mirrored == "no")].set_index("synth")
+    assert copies.loc["copy1.nii.gz", "train"] == "train-01.nii.gz"
+    assert copies.loc["copy1.nii.gz", "train_distance"] == pytest.approx(0, abs=1e-3)
+    assert len(table) == 2 * 2 * 14
+
+
+def test_memorization_is_not_assessed_without_unseen_volumes(families):
+    real, synth = families["real"], families["synth"]
+    options = {"metrics": ("memorization",)}
+    assert "--train" in score(real, synth, **options).not_assessed
+    seen = score(real, synth, train=real, **options)
+    assert "12 of the 12 real volumes are training volumes" in seen.not_assessed
+    assert seen.memorization == ()
+    assert score(real, synth, train=families["train"], **options).memorization[0].n == 12
+    assert score(real, synth).not_assessed is None  # not asked for
+
+
+def test_a_hold_out_that_was_trained_on_is_refused(families, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(families["holdout"], mixed)
+    shutil.copy(families["train"] / "train-00.nii.gz", mixed / "x.nii.gz")
+    with pytest.raises(CohortError, match=r"holdout: 1 of its volumes .* in train .*x\.nii\.gz"):
+        score(families["real"], families["synth"], train=families["train"], holdout=mixed)
+    with pytest.raises(CohortError, match="in real too"):
+        score(families["real"], families["synth"], holdout=families["real"])
+
+
+def test_a_metric_that_cannot_be_computed_loses_no_other(pair):
+    """Seven synthetic volumes make sides of 4, too few for five neighbours."""
+    card = score(*pair, metrics=("coverage", "fid"))
+    assert "undefined at 4 subjects" in card.row("coverage").missing
+    assert card.row("fid").value > 0
 
 
 def test_values_are_those_of_the_plain_functions(small):
@@ -108,7 +206,7 @@ def test_missing_weights_leave_the_rest_and_name_the_mend(small, monkeypatch, tm
     monkeypatch.setenv("SYNTHBENCH_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr(weights, "fetch", offline)
     said: list[str] = []
-    card = score(*small, extractors=(scoring.DEFAULT_EXTRACTOR,), say=said.append)
+    card = score(*small, extractors=(DEFAULT_EXTRACTOR,), say=said.append)
     name = "medicalnet-resnet50-23dataset"
     assert card.row("fid").missing == f"missing: synthbench fetch {name}"
     assert card.row("mmd2").value is None
@@ -185,7 +283,9 @@ def test_scans_of_one_subject_are_one_resampling_unit(small, tmp_path):
 
 @pytest.fixture
 def frozen(small):
-    return scoring.freeze(small[0], "b", n_synth=4, extractors=EXTRACTORS, resamples=200)
+    return scoring.freeze(
+        small[0], "b", n_synth=4, extractors=EXTRACTORS, metrics=METRICS, resamples=200
+    )
 
 
 def test_a_benchmark_keeps_the_bandwidth_and_subsamples_to_m(small, frozen):

@@ -1,0 +1,312 @@
+"""From volumes to statistics: what the metrics need of a set of volumes, computed once.
+
+A `Sample` is a set of volumes with its features and measures; a `Job` is a metric, by one
+extractor where it works on features. `prepared` brings two samples and a job together as a
+statistic, on which all inference works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from synthbench import registry
+from synthbench.errors import WeightsError
+from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetric
+from synthbench.scorecard import ExtractorRecord
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+class Readable(Protocol):
+    """Volumes of one grid that are read one by one, or in order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Float32[np.ndarray, "d h w"]: ...
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]: ...
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Two sets of volumes as one."""
+
+    first: Readable
+    second: Readable
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        split = len(self.first)
+        return self.first[index] if index < split else self.second[index - split]
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        yield from self.first
+        yield from self.second
+
+
+@dataclass(frozen=True)
+class Flipped:
+    """Volumes mirrored left to right, about the middle of the grid."""
+
+    volumes: Readable
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        return self.volumes[index][::-1].copy()
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        for volume in self.volumes:
+            yield volume[::-1].copy()
+
+
+@dataclass
+class Sample:
+    """A set of volumes, and what was computed from it.
+
+    Attributes
+    ----------
+    role
+        What progress bars and messages call it.
+    volumes
+        The volumes, in the common space.
+    subjects
+        The number of each volume's subject, from 0.
+    features
+        By extractor, one row a volume.
+    measures
+        By metric, what `VolumeMetric.measure` gave.
+    """
+
+    role: str
+    volumes: Readable
+    subjects: np.ndarray
+    features: dict[str, Float32[np.ndarray, "n d"]] = field(default_factory=dict)
+    measures: dict[str, Float64[np.ndarray, "n _"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def joined(self, other: Sample) -> Sample:
+        """Append a sample of other subjects, with the features of both."""
+        return Sample(
+            role=f"{self.role} and {other.role}",
+            volumes=Joined(self.volumes, other.volumes),
+            subjects=np.concatenate([self.subjects, self.subjects.max() + 1 + other.subjects]),
+            features={
+                name: np.concatenate([rows, other.features[name]])
+                for name, rows in self.features.items()
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A metric, and the extractor whose features it works on, if it does."""
+
+    metric: Metric
+    extractor: str | None
+
+    @property
+    def key(self) -> str:
+        """The name under which a protocol keeps its settings."""
+        name = self.metric.name
+        return name if self.extractor is None else f"{name} | {self.extractor}"
+
+    def material(self, sample: Sample, n: int | None = None) -> Float64[np.ndarray, "n _"]:
+        """What the metric takes of a sample, or of its first n volumes."""
+        if self.extractor is not None:
+            return sample.features[self.extractor][:n]
+        measured = sample.measures[self.metric.name]
+        assert isinstance(self.metric, VolumeMetric)
+        return measured[:n, :n] if self.metric.pairs else measured[:n]
+
+
+def jobs(metrics: Iterable[str], extractors: Sequence[str]) -> list[Job]:
+    """One job a metric of volumes, and one a metric of features and extractor, in order.
+
+    Metrics that need the training images are left to `synthbench.memorization`.
+
+    Raises
+    ------
+    UsageError
+        A metric's name is unknown.
+    """
+    found: list[Job] = []
+    for name in metrics:
+        metric: Metric = registry.load("metrics", name)()
+        if metric.needs == "features":
+            found += [Job(metric, extractor) for extractor in extractors]
+        elif metric.needs == "volumes":
+            found.append(Job(metric, None))
+    return found
+
+
+# ---------------------------------------------------------------- features
+
+
+@dataclass(frozen=True)
+class Extractors:
+    """Extractors that are loaded, and why others are not.
+
+    Attributes
+    ----------
+    loaded
+        By name.
+    missing
+        By name, the words that a row without a value prints.
+    records
+        All of them, for the protocol.
+    """
+
+    loaded: dict[str, Any]
+    missing: dict[str, str]
+    records: list[ExtractorRecord]
+
+
+def load_extractors(names: Sequence[str], say: Say) -> Extractors:
+    """Load extractors by name, fetching their weights on first use."""
+    loaded, missing, records = {}, {}, []
+    for name in dict.fromkeys(names):
+        extractor = registry.load("extractors", name)()
+        try:
+            _make_ready(extractor, say)
+            loaded[name] = extractor
+        except WeightsError as error:
+            missing[name] = f"missing: synthbench fetch {name}"
+            say(str(error))
+        records.append(
+            ExtractorRecord(
+                name=name, weights_sha256=extractor.weights_sha256, layer=extractor.layer,
+                preprocessing=extractor.preprocessing, dim=extractor.dim,
+            )
+        )  # fmt: skip
+    return Extractors(loaded, missing, records)
+
+
+def _make_ready(extractor: Any, say: Say) -> None:
+    from synthbench.metrics.extractors import weights
+
+    file = getattr(extractor, "weight_file", None)
+    if file is not None and weights.locate(file) is None:
+        say(f"fetching {file.name} ({file.megabytes} MB, licence {file.licence}) ...")
+        weights.fetch(file)
+    load = getattr(extractor, "load", None)
+    if load is not None:
+        load()
+
+
+def extract(
+    extractor: Any,
+    volumes: Readable,
+    batch_size: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float32[np.ndarray, "n d"]:
+    """Features of every volume, on the GPU where there is one."""
+    import torch
+
+    rows: list[Float32[np.ndarray, "b d"]] = []
+    batch: list[Float32[np.ndarray, "d h w"]] = []
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for done, volume in enumerate(volumes, 1):
+        batch.append(volume)
+        if len(batch) == batch_size or done == len(volumes):
+            stacked = torch.from_numpy(np.stack(batch)[:, None]).to(device)
+            rows.append(extractor.features(stacked).cpu().numpy())
+            batch = []
+        if progress:
+            progress(done, len(volumes))
+    return np.concatenate(rows)
+
+
+def add_features(
+    samples: Iterable[Sample],
+    extractors: Extractors,
+    batch_size: int = 1,
+    progress: Progress | None = None,
+) -> None:
+    """Extract with every loaded extractor, from every sample."""
+    for name, extractor in extractors.loaded.items():
+        for sample in samples:
+            sample.features[name] = extract(
+                extractor, sample.volumes, batch_size,
+                shown(f"{name}, {sample.role}", progress),
+            )  # fmt: skip
+
+
+def checking(role: str, progress: Progress | None) -> Callable[[int], None] | None:
+    """A count of the files checked: how many there are is not known before."""
+    return None if progress is None else lambda done: progress(f"checking {role}", done, 0)
+
+
+def shown(what: str, progress: Progress | None) -> Callable[[int, int], None] | None:
+    """A bar of its own for one piece of work."""
+    return None if progress is None else lambda done, total: progress(what, done, total)
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def measure(
+    job: Job,
+    sample: Sample,
+    mask: Bool[np.ndarray, "d h w"],
+    settings: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> None:
+    """Compute what a metric of volumes needs of a sample, unless that is done.
+
+    Raises
+    ------
+    MetricError
+        The volumes do not fit the metric.
+    """
+    metric = job.metric
+    if isinstance(metric, VolumeMetric) and metric.name not in sample.measures:
+        bar = shown(f"{metric.label}, {sample.role}", progress)
+        sample.measures[metric.name] = metric.measure(sample.volumes, mask, settings, bar)
+
+
+def across(
+    job: Job,
+    real: Sample,
+    synth: Sample,
+    mask: Bool[np.ndarray, "d h w"],
+    settings: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> Float64[np.ndarray, "n m"] | None:
+    """Compare real with synthetic volumes, where the metric does."""
+    if not isinstance(job.metric, CrossMetric):
+        return None
+    bar = shown(f"{job.metric.label}, {real.role} x {synth.role}", progress)
+    return job.metric.measure_across(real.volumes, synth.volumes, mask, settings, bar)
+
+
+def prepared(
+    job: Job,
+    real: Float64[np.ndarray, "n _"],
+    synth: Float64[np.ndarray, "m _"],
+    subjects: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any],
+    cross: Float64[np.ndarray, "n m"] | None = None,
+) -> Statistic:
+    """The job's statistic of a real and a synthetic set."""
+    extra = {} if cross is None else {"cross": cross}
+    return job.metric.prepare(real, synth, subjects=subjects, **extra, **settings)
+
+
+def against_itself(job: Job, sample: Sample, settings: Mapping[str, Any]) -> Statistic:
+    """The job's statistic of a sample in both roles, for its floor."""
+    material = job.material(sample)
+    subjects = {"real": sample.subjects, "synth": sample.subjects}
+    cross = material if isinstance(job.metric, CrossMetric) else None
+    return prepared(job, material, material, subjects, settings, cross)

@@ -1,0 +1,143 @@
+"""Freezing a protocol on a real cohort, and holding later scores to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from synthbench import registry
+from synthbench.benchmark import Benchmark
+from synthbench.cohort import MASK_RULE
+from synthbench.errors import ScorecardError
+from synthbench.evaluation import Extractors, Job, Sample
+from synthbench.metrics.metric import IntervalMethod, Metric
+from synthbench.scorecard import MaskRecord, Protocol, SpaceRecord
+from synthbench.space import INTENSITY_RULES, Intensity, Space
+
+DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
+ON_REQUEST = ("ms_ssim_wang5", "ms_ssim_monai_k4")
+"""Metrics that are computed only where they are asked for by name."""
+
+FLOOR_SPLITS = 200
+PERMUTATIONS = 1000
+
+
+def default_metrics() -> list[str]:
+    """Name the metrics that are scored where none is asked for: all but those on request."""
+    return [name for name in registry.names("metrics") if name not in ON_REQUEST]
+
+
+def freeze_protocol(
+    real: Sample,
+    space: Space,
+    intensity: Intensity,
+    mask: Bool[np.ndarray, "d h w"],
+    metrics: Sequence[str],
+    todo: Sequence[Job],
+    extractors: Extractors,
+    *,
+    ci: IntervalMethod | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    n_synth: int,
+) -> Protocol:
+    """Settle every setting that can change a number, on the real cohort alone.
+
+    Parameters
+    ----------
+    real
+        The real volumes in the common space, with their features.
+    space, intensity
+        The common grid and the intensity rule.
+    mask
+        Frozen from the real volumes.
+    metrics, todo
+        The metrics' names, and their jobs.
+    extractors
+        Loaded ones freeze settings; missing ones are recorded.
+    ci
+        Interval method of all metrics; None: each metric's own.
+    resamples, level, seed
+        Of the bootstrap.
+    n_synth
+        How many synthetic volumes are scored.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    methods: dict[str, IntervalMethod] = {}
+    for name in metrics:
+        metric: Metric = registry.load("metrics", name)()
+        methods[name] = ci or metric.interval
+        if metric.needs == "training":
+            settings[name] = {"formula": metric.formula, **metric.freeze(None, None)}
+    for job in todo:
+        if job.extractor is None:
+            chosen = job.metric.freeze(None, None, spacing=space.spacing)
+        elif job.extractor in extractors.loaded:
+            chosen = job.metric.freeze(real.features[job.extractor], real.subjects)
+        else:
+            continue
+        settings[job.key] = {"formula": job.metric.formula, **chosen}
+    return Protocol(
+        space=SpaceRecord(
+            shape=space.shape, affine=space.affine, intensity=intensity,
+            scaling=INTENSITY_RULES[intensity],
+        ),
+        mask=_mask_record(mask),
+        extractors=tuple(extractors.records),
+        settings=settings,
+        intervals=methods,
+        level=level,
+        resamples=resamples,
+        floor_splits=FLOOR_SPLITS,
+        permutations=PERMUTATIONS,
+        seed=seed,
+        n_real=len(real),
+        n_synth=n_synth,
+    )  # fmt: skip
+
+
+def check_frozen(
+    benchmark: Benchmark, mask: Bool[np.ndarray, "d h w"], extractors: Extractors
+) -> None:
+    """Raise where the mask or an extractor is not the one that the benchmark froze.
+
+    Raises
+    ------
+    ScorecardError
+        One of them differs.
+    """
+    benchmark.check_mask(_mask_record(mask))
+    benchmark.check_extractors(extractors.records)
+
+
+def _mask_record(mask: Bool[np.ndarray, "d h w"]) -> MaskRecord:
+    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    return MaskRecord(rule=MASK_RULE, voxels=int(mask.sum()), sha256=digest)
+
+
+def frozen_settings(metric: Metric, key: str, protocol: Protocol) -> dict[str, Any]:
+    """The settings that a metric froze, without its formula.
+
+    Raises
+    ------
+    ScorecardError
+        The protocol does not hold them, or this version's formula is another.
+    """
+    if key not in protocol.settings:
+        raise ScorecardError(
+            f"the protocol was frozen without '{key}': it is of another version of synthbench or "
+            "of other plugins. Freeze the benchmark anew."
+        )
+    settings = dict(protocol.settings[key])
+    formula = settings.pop("formula")
+    if formula != metric.formula:
+        raise ScorecardError(
+            f"{key}: the benchmark was frozen with the formula '{formula}'; this version has "
+            f"'{metric.formula}'. Use the version of synthbench that froze it."
+        )
+    return settings

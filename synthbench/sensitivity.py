@@ -1,0 +1,403 @@
+"""What can these metrics see on this data? Known damage, dose by dose, scored by each of them.
+
+Every dose is scored as the floor is: undamaged volumes of one random half of the subjects against
+damaged volumes of the other half, over many splits. So dose zero is the floor itself, a curve
+stands at the n of the column `synth (n=...)` of a scorecard on the same cohort, and a value in
+that column can be read back on it (`synthbench.dose_response.read_back`).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from synthbench.benchmark import Benchmark
+from synthbench.cohort import Cohort, Volumes, majority_mask, read_cohort
+from synthbench.corruptions import (
+    CORRUPTIONS,
+    Corrupted,
+    Corruption,
+    Pick,
+    SetCorruption,
+    corruption,
+)
+from synthbench.dose_response import Curve, Floor, Row, Sensitivity
+from synthbench.errors import CohortError, MetricError
+from synthbench.evaluation import (
+    Extractors,
+    Job,
+    Progress,
+    Sample,
+    Say,
+    add_features,
+    checking,
+    jobs,
+    load_extractors,
+    measure,
+    prepared,
+    shown,
+)
+from synthbench.metrics import inference
+from synthbench.metrics.copying import Memorization, feature_distances
+from synthbench.metrics.inference import Spread
+from synthbench.metrics.metric import Composite, CrossMetric, Direction, Metric, Statistic, Target
+from synthbench.protocol import (
+    DEFAULT_EXTRACTOR,
+    check_frozen,
+    default_metrics,
+    freeze_protocol,
+    frozen_settings,
+)
+from synthbench.scorecard import CohortRecord, Protocol
+from synthbench.space import Intensity, Space
+
+SET_SPLITS = 50
+"""Random halves over which a corruption of the set is averaged: each makes sets of its own."""
+
+HELD_BYTES = 2**32
+"""Volumes are kept in memory up to this size, and read again for every dose beyond it."""
+
+
+def sensitivity(
+    real: Path | str | Cohort,
+    *,
+    benchmark: Path | Benchmark | None = None,
+    extractors: Sequence[str] = (DEFAULT_EXTRACTOR,),
+    metrics: Sequence[str] | None = None,
+    corruptions: Sequence[str] | None = None,
+    target: Space | None = None,
+    intensity: Intensity = "percentile",
+    seed: int = 0,
+    assume_grid: float | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+    say: Say = lambda message: None,
+) -> Sensitivity:
+    """Score known damage to real volumes, dose by dose, with every metric.
+
+    Parameters
+    ----------
+    real
+        What `read_cohort` reads, or a cohort that was read: at least 12 subjects.
+    benchmark
+        Settings frozen on this cohort, in place of those from `extractors` to `seed`.
+    extractors, metrics
+        Names in the registry; metrics None: those that `score` takes by default.
+    corruptions
+        Names in `synthbench.corruptions.CORRUPTIONS`; None: all.
+    target
+        The grid; None: the cohort's own.
+    intensity
+        See `synthbench.space.INTENSITY_RULES`; applied to damaged volumes anew.
+    seed
+        Of the damage, the splits and the protocol.
+    assume_grid, workers, progress, say
+        As in `synthbench.scoring.score`.
+
+    Raises
+    ------
+    SynthbenchError
+        The cohort cannot be used or is too small, a name is unknown, or the benchmark is of
+        other data.
+    """
+    chosen = [corruption(name) for name in (CORRUPTIONS if corruptions is None else corruptions)]
+    frozen = None if benchmark is None else Benchmark.opened(benchmark)
+    if not isinstance(real, Cohort):
+        real = read_cohort(
+            Path(real), role="real", assume_grid=assume_grid, progress=checking("real", progress)
+        )
+    subjects = len(set(real.subjects))
+    if subjects < 12:
+        raise CohortError(
+            f"real: sensitivity needs at least 12 subjects, 6 a side; found {subjects}."
+        )
+    if frozen is not None:
+        frozen.check_real(real)
+        target, intensity = frozen.protocol.space.grid, frozen.protocol.space.intensity
+        extractors = tuple(e.name for e in frozen.protocol.extractors)
+        metrics, seed = tuple(frozen.protocol.intervals), frozen.protocol.seed
+    metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
+    volumes = Held.of(real.volumes(target or real.grid, intensity, workers))
+    mask = majority_mask(real.volumes(volumes.space, intensity, workers))
+    loaded = load_extractors(extractors, say)
+    clean = Sample("undamaged", volumes, real.subjects)
+    add_features([clean], loaded, progress=progress)
+    todo = [job for job in jobs(metrics, extractors) if job.extractor not in loaded.missing]
+    if frozen is None:
+        protocol = freeze_protocol(
+            clean, volumes.space, intensity, mask, metrics, todo, loaded, seed=seed,
+            n_synth=len(clean) // 2,
+        )  # fmt: skip
+    else:
+        check_frozen(frozen, mask, loaded)
+        protocol = frozen.protocol
+    study = _Study(clean, volumes, mask, loaded, protocol, intensity, progress)
+    ready, notes = study.measured(todo)
+    notes += [f"{name}: {why}" for name, why in loaded.missing.items()]
+    rows: list[Row] = []
+    for kind in chosen:
+        if isinstance(kind, SetCorruption) and not _keeps_places(kind):
+            rows += study.of_sets(kind, ready, "memorization" in metrics)
+        else:
+            rows += study.of_volumes(kind, ready)
+    return Sensitivity(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        real=CohortRecord(
+            n=len(real), subjects=subjects, fingerprint=real.fingerprint, available=len(real)
+        ),
+        n=subjects // 2,
+        protocol=protocol,
+        seed=seed,
+        rows=tuple(rows),
+        notes=tuple(notes),
+        software={
+            "python": platform.python_version(),
+            **{p: version(p) for p in ("synthbench", "torch", "numpy", "scipy")},
+        },
+    )
+
+
+# ---------------------------------------------------------------- volumes in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Volumes of one grid, kept in memory where they fit: every dose reads all of them."""
+
+    source: Volumes | Sequence[Float32[np.ndarray, "d h w"]]
+    space: Space
+
+    @classmethod
+    def of(cls, volumes: Volumes) -> Held:
+        """Read the volumes once, where they fit."""
+        size = 4 * int(np.prod(volumes.space.shape)) * len(volumes)
+        return cls(list(volumes) if size <= HELD_BYTES else volumes, volumes.space)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        return self.source[index]
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        return iter(self.source)
+
+    def subset(self, indices: Int64[np.ndarray, " k"]) -> Held:
+        """These volumes, in this order."""
+        return Held([self.source[int(i)] for i in indices], self.space)
+
+
+# ---------------------------------------------------------------- the study
+
+
+def _keeps_places(kind: SetCorruption) -> bool:
+    """Whether volume i of the damaged set is still of subject i, as under flips."""
+    return kind.name == "flip"
+
+
+@dataclass(frozen=True)
+class _Study:
+    clean: Sample
+    volumes: Held
+    mask: Bool[np.ndarray, "d h w"]
+    extractors: Extractors
+    protocol: Protocol
+    intensity: Intensity
+    progress: Progress | None
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        return frozen_settings(job.metric, job.key, self.protocol)
+
+    def measured(self, todo: Sequence[Job]) -> tuple[list[Job], list[str]]:
+        """Measure the undamaged volumes; return the jobs that can, and why others cannot."""
+        ready, notes = [], []
+        for job in todo:
+            try:
+                measure(job, self.clean, self.mask, self.settings(job), self.progress)
+                ready.append(job)
+            except MetricError as error:
+                notes.append(str(error))
+        return ready, notes
+
+    # Damage to volumes: every volume has its damaged twin.
+
+    def of_volumes(self, kind: Corruption, todo: Sequence[Job]) -> list[Row]:
+        samples = [self.clean, *(self._damaged(kind, dose, todo) for dose in kind.doses)]
+        rows = []
+        for job in todo:
+            spreads: dict[str, list[Spread]] = {}
+            for sample in samples:
+                for name, _, statistic in _with_parts(job, self._statistic(job, sample)):
+                    spreads.setdefault(name, []).append(self._between_halves(job, statistic))
+            labels = {
+                name: label for name, label, _ in _with_parts(job, self._statistic(job, self.clean))
+            }
+            rows += [_row(kind, job, name, labels[name], s) for name, s in spreads.items()]
+        return rows
+
+    def _damaged(self, kind: Corruption, dose: float, todo: Sequence[Job]) -> Sample:
+        damaged = Corrupted(self.volumes, kind, dose, self.protocol.seed, intensity=self.intensity)
+        sample = Sample(kind.sentence(dose), damaged, self.clean.subjects)
+        add_features([sample], self.extractors, progress=self.progress)
+        for job in todo:
+            measure(job, sample, self.mask, self.settings(job), self.progress)
+        return sample
+
+    def _statistic(self, job: Job, sample: Sample) -> Statistic:
+        """Undamaged volumes as the real role, a sample as the synthetic one."""
+        settings, cross = self.settings(job), None
+        metric = job.metric
+        if isinstance(metric, CrossMetric) and metric.needs_cross:
+            bar = shown(f"{metric.label}, {sample.role}", self.progress)
+            cross = metric.measure_across(
+                self.clean.volumes, sample.volumes, self.mask, settings, bar
+            )
+        subjects = {"real": self.clean.subjects, "synth": sample.subjects}
+        material = (job.material(self.clean), job.material(sample))
+        return prepared(job, *material, subjects, settings, cross)
+
+    def _between_halves(self, job: Job, statistic: Statistic) -> Spread:
+        return inference.floor(
+            statistic, splits=self.protocol.floor_splits, seed=self.protocol.seed,
+            direction=job.metric.direction,
+        )  # fmt: skip
+
+    # Damage to the set: the volumes are undamaged, so everything is there and only picked.
+
+    def of_sets(self, kind: SetCorruption, todo: Sequence[Job], memorization: bool) -> list[Row]:
+        doses = (0.0, *kind.doses)
+        rng = np.random.default_rng([self.protocol.seed, *kind.name.encode()])
+        first = np.unique(self.clean.subjects, return_index=True)[1]
+        parts = 3 if kind.needs_training else 2
+        side = len(first) // parts
+        draws = []
+        for split in range(SET_SPLITS):
+            order = rng.permutation(first)
+            real, synth, training = (order[i * side : (i + 1) * side] for i in range(3))
+            sets = [
+                _picked(kind, dose, self.volumes.subset(synth), synth, training, split)
+                for dose in doses
+            ]
+            n = min(len(chosen) for chosen in sets)
+            draws.append((real[:n], training, [rng.permutation(chosen)[:n] for chosen in sets]))
+            if self.progress:
+                self.progress(kind.label, split + 1, SET_SPLITS)
+        rows = []
+        for job in todo:
+            values: dict[str, list[list[float]]] = {}
+            labels: dict[str, str] = {}
+            for real, _, sets in draws:
+                for d, synth in enumerate(sets):
+                    statistic = self._picked_statistic(job, real, synth)
+                    for name, label, inner in _with_parts(job, statistic):
+                        labels[name] = label
+                        per_dose = values.setdefault(name, [[] for _ in doses])
+                        per_dose[d].append(inference.estimate(inner))
+            n = len(draws[0][0])
+            rows += [
+                _row(kind, job, name, labels[name], [_spread(v, n) for v in found])
+                for name, found in values.items()
+            ]
+        if memorization and kind.needs_training:
+            rows += [self._memorization(kind, name, draws) for name in self.extractors.loaded]
+        return rows
+
+    def _picked_statistic(
+        self, job: Job, real: Int64[np.ndarray, " n"], synth: Int64[np.ndarray, " n"]
+    ) -> Statistic:
+        material = job.material(self.clean)
+        cross = None
+        if isinstance(job.metric, CrossMetric) and job.metric.needs_cross:
+            cross = material[np.ix_(real, synth)]
+        sides = [
+            material[np.ix_(chosen, chosen)] if _over_pairs(job.metric) else material[chosen]
+            for chosen in (real, synth)
+        ]
+        # A copy counts as a volume of its own: nobody has told the metric that it is one.
+        subjects = {"real": np.arange(len(real)), "synth": np.arange(len(synth))}
+        return prepared(job, sides[0], sides[1], subjects, self.settings(job), cross)
+
+    def _memorization(self, kind: SetCorruption, extractor: str, draws: list[Any]) -> Row:
+        metric = Memorization()
+        settings = frozen_settings(metric, metric.name, self.protocol)
+        x = self.clean.features[extractor]
+        values = [
+            [
+                metric.assess(
+                    feature_distances(x[sets[d]], x[training], x[real]),
+                    permutations=100, seed=self.protocol.seed, **settings,
+                ).value
+                for real, training, sets in draws
+            ]
+            for d in range(1 + len(kind.doses))
+        ]  # fmt: skip
+        spreads = [_spread(v, len(draws[0][0])) for v in values]
+        curve = _curve(kind, spreads, metric.direction, metric.target)
+        return Row.of(kind, metric.name, metric.label, curve, extractor)
+
+
+def _over_pairs(metric: Metric) -> bool:
+    return bool(getattr(metric, "pairs", False))
+
+
+def _picked(
+    kind: SetCorruption,
+    dose: float,
+    volumes: Held,
+    synth: Int64[np.ndarray, " n"],
+    training: Int64[np.ndarray, " n"],
+    split: int,
+) -> Int64[np.ndarray, " k"]:
+    """The cohort's indices of the volumes that make up the damaged set."""
+    picks: Sequence[Pick] = [Pick(i) for i in range(len(synth))]
+    if dose:
+        # One stream for all doses: what is replaced at a small share is so at a larger one.
+        rng = np.random.default_rng([split, *kind.name.encode()])
+        picks = kind.choose(volumes, dose, rng, len(training))
+    return np.array([(training if pick.training else synth)[pick.index] for pick in picks])
+
+
+def _with_parts(job: Job, statistic: Statistic) -> list[tuple[str, str, Statistic]]:
+    """The statistic, and those of its parts that compare the two sets."""
+    found = [(job.metric.name, job.metric.label, statistic)]
+    if isinstance(statistic, Composite):
+        found += [
+            (f"{job.metric.name}.{part}", label, inner)
+            for part, (label, inner) in statistic.parts().items()
+            if set(inner.subjects) == {"real", "synth"}
+        ]
+    return found
+
+
+def _spread(values: Sequence[float], n: int) -> Spread:
+    array: Float64[np.ndarray, " r"] = np.asarray(values, dtype=np.float64)
+    low, high = np.quantile(array, [0.025, 0.975])
+    return Spread(float(array.mean()), float(low), float(high), n=n, repeats=len(array))
+
+
+def _row(kind: Corruption, job: Job, name: str, label: str, spreads: Sequence[Spread]) -> Row:
+    curve = _curve(kind, spreads, job.metric.direction, job.metric.target)
+    return Row.of(kind, name, label, curve, job.extractor)
+
+
+def _curve(
+    kind: Corruption, spreads: Sequence[Spread], direction: Direction, target: Target
+) -> Curve:
+    """The curve of one metric: its floor is what the undamaged volumes give."""
+    return Curve(
+        doses=(0.0, *kind.doses),
+        values=tuple(spread.mean for spread in spreads),
+        intervals=tuple((spread.low, spread.high) for spread in spreads),
+        floor=Floor.of(spreads[0]),
+        direction=direction,
+        target=target,
+        unit=kind.unit,
+    )
