@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+from jaxtyping import Bool, Float32, Float64
+from scipy.ndimage import gaussian_filter
 
 from synthbench.cohort import Volumes
-from synthbench.errors import UsageError
+from synthbench.errors import MetricError, UsageError
 from synthbench.generators.generator import Generator
+from synthbench.metrics import inference
+from synthbench.metrics.metric import (
+    Composite,
+    CrossMetric,
+    Direction,
+    IntervalMethod,
+    Metric,
+    Needs,
+    Statistic,
+    Studentized,
+    Target,
+    VolumeMetric,
+    Weights,
+    ones,
+)
 from synthbench.run import Run
+
+GRID = (48, 48, 48)
+"""Shape of the simulated volumes."""
+
+SPACING = (4.0, 4.0, 4.0)
+"""Their voxel sizes in mm: with `GRID` about the extent of a head."""
+
+ROUNDING = 1e-12
+"""Relative difference that one sum in another order may make."""
+
+SINGLE_PRECISION = 1e-5
+"""The same where a metric measures float32 volumes."""
+
+SPLITS = 200
+"""Random halves of the real set that stand for held-out images."""
+
+STANDARD_ERRORS = 5
+"""The mean of an unbiased statistic over the splits may lie this far from zero by chance."""
 
 
 def check_generator(
@@ -73,3 +111,581 @@ def check_generator(
     except UsageError:
         return
     raise AssertionError(f"{name}: an unknown sampler raised no UsageError")
+
+
+def check_metric(
+    metric: Metric, *, images: int | None = None, worse: np.ndarray | None = None, seed: int = 0
+) -> None:
+    """Hold a metric to the contract of `synthbench.metrics.metric.Metric`.
+
+    Both sets are simulated: features drawn from normal distributions, or smooth random volumes
+    inside an ellipsoid of a 48 x 48 x 48 grid of 4-mm voxels. The first two images of a set
+    are of one subject.
+
+    Parameters
+    ----------
+    metric
+        An instance of the plugin, which needs features or volumes.
+    images
+        Real images, at least 8; the synthetic set has one fewer. None is 16 rows of features,
+        or 8 volumes.
+    worse
+        A synthetic set that the metric must tell from real images: features of 6 columns, or
+        float32 volumes in [0, 1] on the grid above. None asks that it tells one of several:
+        images that are shifted, spread out or all alike, volumes that are noisy, blurred, dim
+        or all alike. Give one to a metric that is made to see something else.
+    seed
+        Seed of the simulation.
+
+    Raises
+    ------
+    AssertionError
+        The metric breaks the contract; the message says which part of it.
+    UsageError
+        The metric needs training images, which are not simulated, or `images` is below 8.
+
+    Examples
+    --------
+    >>> from synthbench.metrics.frechet import FID
+    >>> check_metric(FID())
+    """
+    _check_attributes(metric)
+    if metric.needs == "training":
+        raise UsageError(
+            f"check_metric simulates no training images; found '{metric.name}', which needs them. "
+            "Test it on sets of its own."
+        )
+    if images is not None and images < 8:
+        raise UsageError(f"images must be at least 8; found {images}. Leave it out.")
+    if metric.needs == "volumes":
+        assert isinstance(metric, VolumeMetric), (
+            f"{metric.name}: needs is 'volumes', but measure() or pairs is missing"
+        )
+        scene = _volume_scene(8 if images is None else images, seed)
+    else:
+        scene = _feature_scene(16 if images is None else images, seed)
+    if worse is not None:
+        scene = replace(scene, worse={"worse": worse})
+    trial = _check_inputs_kept(metric, scene)
+    _check_statistic(trial)
+    _check_same_twice(trial)
+    _check_rows_apart(trial, seed)
+    _check_order(trial, scene, seed)
+    _check_weights_as_rows(trial, seed)
+    _check_intervals(trial, seed)
+    _check_p_value(trial)
+    _check_refusals(trial)
+    held_out = _held_out(trial, seed)
+    _check_target(metric, held_out)
+    _check_direction(metric, held_out, scene)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Simulated images: rows of features, or volumes.
+
+    `worse` holds synthetic sets that are worse than `real`, by what is wrong with them.
+    """
+
+    real: np.ndarray
+    synth: np.ndarray
+    subjects: dict[str, np.ndarray]
+    worse: dict[str, np.ndarray]
+    mask: Bool[np.ndarray, "d h w"] | None = None
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A metric and what its `prepare` takes: a row an image, or a square matrix of pairs."""
+
+    metric: Metric
+    settings: dict[str, Any]
+    real: Float64[np.ndarray, "n _"]
+    synth: Float64[np.ndarray, "m _"]
+    subjects: dict[str, np.ndarray]
+    cross: Float64[np.ndarray, "n m"] | None = None
+    real_cross: Float64[np.ndarray, "n n"] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.metric.name
+
+    @property
+    def pairs(self) -> bool:
+        return isinstance(self.metric, VolumeMetric) and self.metric.pairs
+
+    def chosen(self, real: np.ndarray, synth: np.ndarray) -> _Trial:
+        """The trial of these images, which may repeat; copies are of one subject."""
+        return replace(
+            self,
+            real=self.real[np.ix_(real, real)] if self.pairs else self.real[real],
+            synth=self.synth[np.ix_(synth, synth)] if self.pairs else self.synth[synth],
+            subjects={"real": self.subjects["real"][real], "synth": self.subjects["synth"][synth]},
+            cross=None if self.cross is None else self.cross[np.ix_(real, synth)],
+            real_cross=None if self.real_cross is None else self.real_cross[np.ix_(real, real)],
+        )
+
+    def against_itself(self) -> _Trial:
+        """The real set in both roles, one image a subject."""
+        first = np.unique(self.subjects["real"], return_index=True)[1]
+        alone = self.chosen(np.sort(first), np.arange(len(self.synth)))
+        labels = alone.subjects["real"]
+        return replace(
+            alone,
+            synth=alone.real,
+            subjects={"real": labels, "synth": labels},
+            cross=alone.real_cross,
+        )
+
+    def prepare(self) -> Statistic:
+        given: dict[str, Any] = {} if self.cross is None else {"cross": self.cross}
+        statistic: Statistic = self.metric.prepare(
+            self.real, self.synth, subjects=self.subjects, **given, **self.settings
+        )
+        return statistic
+
+    def statistic(self) -> Statistic:
+        with _nothing_raised(self.name, "prepare()"):
+            return self.prepare()
+
+    def value(self, weights: Weights | None = None) -> Float64[np.ndarray, " b"]:
+        """The values under each row of weights, by default all ones."""
+        statistic = self.statistic()
+        chosen = ones(statistic) if weights is None else weights
+        return _numbers(self.name, "value()", statistic.value, chosen)
+
+
+# Simulated images
+
+
+def _labels(role: str, n: int) -> np.ndarray:
+    """Names of n - 1 subjects: the first one has two images."""
+    return np.array([f"{role}-{max(0, i - 1):03d}" for i in range(n)])
+
+
+def _feature_scene(n: int, seed: int, d: int = 6) -> _Scene:
+    rng = np.random.default_rng(seed)
+    real, synth = rng.normal(size=(n, d)), 0.8 * rng.normal(size=(n - 1, d)) + 0.5
+    for rows in (real, synth):
+        rows[1] = rows[0] + 0.1 * rng.normal(size=d)
+    like_real = rng.normal(size=(n - 1, d))
+    return _Scene(
+        real=real,
+        synth=synth,
+        subjects={"real": _labels("real", n), "synth": _labels("synth", n - 1)},
+        worse={
+            "shifted": like_real + 10,
+            "spread out": like_real * 10,
+            "all alike": like_real / 100,
+        },
+    )
+
+
+def _volume_scene(n: int, seed: int) -> _Scene:
+    rng = np.random.default_rng(seed)
+    axes = np.meshgrid(*[np.linspace(-1, 1, side) for side in GRID], indexing="ij")
+    semi_axes = np.array([0.8, 0.9, 0.7])[:, None, None, None]
+    mask = ((np.array(axes) / semi_axes) ** 2).sum(axis=0) < 1
+
+    def field(sigma: float) -> Float64[np.ndarray, "d h w"]:
+        noise = gaussian_filter(rng.normal(size=GRID), sigma)
+        normalised: Float64[np.ndarray, "d h w"] = noise / noise.std()
+        return normalised
+
+    anatomy = field(4.0)
+
+    def volume(sigma: float, own: float) -> Float32[np.ndarray, "d h w"]:
+        tissue = 0.5 + 0.1 * anatomy + own * field(sigma) + 0.03 * rng.normal()
+        return np.where(mask, tissue.clip(0, 1), 0).astype(np.float32)
+
+    def volumes(count: int, sigma: float, own: float) -> Float32[np.ndarray, "n d h w"]:
+        drawn = [volume(sigma, own) for _ in range(count)]
+        drawn[1] = np.where(mask, (drawn[0] + 0.01 * field(2.0)).clip(0, 1), 0).astype(np.float32)
+        return np.stack(drawn)
+
+    real, synth = volumes(n, 2.0, 0.08), volumes(n - 1, 2.5, 0.06)
+    like_real = volumes(n - 1, 2.0, 0.08)
+    noise = rng.normal(size=like_real.shape).astype(np.float32)
+    return _Scene(
+        real=real,
+        synth=synth,
+        subjects={"real": _labels("real", n), "synth": _labels("synth", n - 1)},
+        worse={
+            "noisy": np.where(mask, (like_real + 0.2 * noise).clip(0, 1), np.float32(0)),
+            "blurred": np.stack([gaussian_filter(one, 3.0) for one in like_real]),
+            "dim": like_real * np.float32(0.3),
+            "all alike": np.where(mask, (like_real[:1] + 0.001 * noise).clip(0, 1), np.float32(0)),
+        },
+        mask=mask,
+    )
+
+
+def _trial(metric: Metric, scene: _Scene) -> _Trial:
+    """Freeze the settings, as a protocol stores them, and measure the volumes."""
+    settings = _frozen(metric, scene)
+    if not isinstance(metric, VolumeMetric):
+        return _Trial(metric, settings, scene.real, scene.synth, scene.subjects)
+    assert scene.mask is not None
+    real, synth = (
+        _measured(metric, volumes, scene.mask, settings) for volumes in (scene.real, scene.synth)
+    )
+    if not isinstance(metric, CrossMetric):
+        return _Trial(metric, settings, real, synth, scene.subjects)
+    across = []
+    for others in (scene.synth, scene.real):
+        with _nothing_raised(metric.name, "measure_across()"):
+            across.append(metric.measure_across(scene.real, others, scene.mask, settings))
+        shape = (len(scene.real), len(others))
+        assert across[-1].shape == shape, (
+            f"{metric.name}: measure_across() of {shape[0]} and {shape[1]} volumes has shape "
+            f"{across[-1].shape}"
+        )
+    return _Trial(metric, settings, real, synth, scene.subjects, across[0], across[1])
+
+
+def _frozen(metric: Metric, scene: _Scene) -> dict[str, Any]:
+    with _nothing_raised(metric.name, "freeze()"):
+        if metric.needs == "volumes":
+            settings = metric.freeze(None, None, spacing=SPACING)
+        else:
+            settings = metric.freeze(scene.real, scene.subjects["real"])
+    assert isinstance(settings, dict), f"{metric.name}: freeze() gives no dict: {settings!r}"
+    assert "formula" not in settings, f"{metric.name}: freeze() must not set 'formula'"
+    try:
+        stored: dict[str, Any] = json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise AssertionError(
+            f"{metric.name}: freeze() gives what JSON cannot hold: {error}"
+        ) from error
+    assert stored == settings, (
+        f"{metric.name}: freeze() gives what JSON changes (a tuple to a list, a key to a string): "
+        f"{settings}"
+    )
+    return stored
+
+
+def _measured(
+    metric: VolumeMetric,
+    volumes: np.ndarray,
+    mask: Bool[np.ndarray, "d h w"],
+    settings: Mapping[str, Any],
+) -> Float64[np.ndarray, "n _"]:
+    steps: list[tuple[int, int]] = []
+    with _nothing_raised(metric.name, "measure()"):
+        rows = metric.measure(
+            volumes, mask, settings, lambda done, total: steps.append((done, total))
+        )
+    n = len(volumes)
+    assert all(0 <= done <= total for done, total in steps), (
+        f"{metric.name}: measure() reports progress beyond its total: {steps}"
+    )
+    assert rows.ndim == 2, f"{metric.name}: measure() gives no matrix but shape {rows.shape}"
+    assert len(rows) == n, f"{metric.name}: measure() of {n} volumes gives {len(rows)} rows"
+    if metric.pairs:
+        assert rows.shape == (n, n), (
+            f"{metric.name}: pairs is True, but measure() of {n} volumes has shape {rows.shape}"
+        )
+        assert np.array_equal(rows, rows.T), f"{metric.name}: measure() is not symmetric in pairs"
+    return rows
+
+
+# The checks
+
+
+def _check_attributes(metric: Metric) -> None:
+    name = getattr(metric, "name", type(metric).__name__)
+    for field in ("name", "label", "formula", "sees", "misses"):
+        words = getattr(metric, field, None)
+        assert isinstance(words, str), f"{name}: {field} must be words; found {words!r}"
+        assert words.strip(), f"{name}: {field} is empty"
+    # Tables and protocols write "name | extractor" and "name.part".
+    assert not set(name) & set(" |."), f"{name}: name must hold no space, '|' or '.'"
+    allowed = {"needs": Needs, "direction": Direction, "target": Target, "interval": IntervalMethod}
+    for field, values in allowed.items():
+        found, known = getattr(metric, field, None), get_args(values)
+        assert found in known, f"{name}: {field} must be one of {known}; found {found!r}"
+    for method in ("freeze", "prepare", "p_value"):
+        assert callable(getattr(metric, method, None)), f"{name}: {method}() is missing"
+
+
+def _check_inputs_kept(metric: Metric, scene: _Scene) -> _Trial:
+    """Return the trial of the scene, after a look at what preparing and scoring it left behind."""
+    images = {"real": scene.real.copy(), "synth": scene.synth.copy()}
+    trial = _trial(metric, scene)
+    rows = {"real": trial.real.copy(), "synth": trial.synth.copy()}
+    statistic = trial.statistic()
+    weights = ones(statistic)
+    with _nothing_raised(metric.name, "value()"):
+        statistic.value(weights)
+    for before, after in (
+        (images, {"real": scene.real, "synth": scene.synth}),
+        (rows, {"real": trial.real, "synth": trial.synth}),
+        ({role: np.ones_like(w) for role, w in weights.items()}, weights),
+    ):
+        for role, array in after.items():
+            assert np.array_equal(array, before[role]), (
+                f"{metric.name}: an array of {role} that it was given is changed in place: copy it"
+            )
+    return trial
+
+
+def _check_statistic(trial: _Trial) -> None:
+    name, statistic = trial.name, trial.statistic()
+    assert isinstance(statistic, Statistic), f"{name}: prepare() gives no value() or no subjects"
+    if trial.metric.interval == "studentized":
+        assert isinstance(statistic, Studentized), (
+            f"{name}: interval is 'studentized', but the statistic has no variance()"
+        )
+    roles = set(statistic.subjects)
+    assert roles == {"real", "synth"}, f"{name}: subjects are of the roles {sorted(roles)}"
+    for role, labels in trial.subjects.items():
+        index = np.asarray(statistic.subjects[role])
+        expected = inference.subject_index({role: labels}, **{role: len(labels)})[role]
+        assert np.array_equal(index, expected), (
+            f"{name}: subjects of {role} are {index}, not {expected}: use subject_index(subjects)"
+        )
+    trial.value()
+    if isinstance(statistic, Composite):
+        for key, (words, part) in statistic.parts().items():
+            assert key.strip(), f"{name}: a part has no key"
+            assert words.strip(), f"{name}: the part '{key}' has no words"
+            assert np.isfinite(part.value(ones(part))).all(), f"{name}: '{key}' is not finite"
+
+
+def _check_same_twice(trial: _Trial) -> None:
+    first, second = trial.value(), trial.value()
+    assert np.array_equal(first, second), (
+        f"{trial.name}: the same images gave {first[0]!r}, then {second[0]!r}: take a seed from "
+        "the settings"
+    )
+
+
+def _check_rows_apart(trial: _Trial, seed: int) -> None:
+    """A row's value must not depend on the rows beside it."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        role: np.vstack([np.ones(n), rng.integers(1, 4, size=(3, n)), rng.random((2, n)) + 0.5])
+        for role, n in (("real", len(trial.real)), ("synth", len(trial.synth)))
+    }
+    statistic = trial.statistic()
+    functions = {"value()": statistic.value}
+    if isinstance(statistic, Studentized):
+        functions["variance()"] = statistic.variance
+    for part, function in functions.items():
+        together = _numbers(trial.name, part, function, weights)
+        rows = [{role: w[i : i + 1] for role, w in weights.items()} for i in range(len(together))]
+        alone = [_numbers(trial.name, part, function, row)[0] for row in rows]
+        _assert_equal(
+            together,
+            np.array(alone),
+            ROUNDING,
+            f"{trial.name}: {part} of a row of weights depends on the other rows",
+        )
+
+
+def _check_order(trial: _Trial, scene: _Scene, seed: int) -> None:
+    """Freezing, measuring and preparing the images in another order gives the same value."""
+    rng = np.random.default_rng(seed)
+    real, synth = rng.permutation(len(scene.real)), rng.permutation(len(scene.synth))
+    subjects = {"real": scene.subjects["real"][real], "synth": scene.subjects["synth"][synth]}
+    shuffled = replace(scene, real=scene.real[real], synth=scene.synth[synth], subjects=subjects)
+    _assert_equal(
+        _trial(trial.metric, shuffled).value(),
+        trial.value(),
+        SINGLE_PRECISION if trial.metric.needs == "volumes" else 100 * ROUNDING,
+        f"{trial.name}: the value depends on the order of the images",
+    )
+
+
+def _check_weights_as_rows(trial: _Trial, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = {"real": len(trial.real), "synth": len(trial.synth)}
+    # The fourth image and, in the second row, one of the two images of a subject.
+    left_out = {role: np.ones((2, n)) for role, n in sizes.items()}
+    for w in left_out.values():
+        w[:, 3] = 0
+        w[1, 1] = 0
+    counts = {role: rng.integers(1, 4, size=(2, n)).astype(float) for role, n in sizes.items()}
+    for weights, words in (
+        (left_out, "images of weight zero are not as if they were not there"),
+        (counts, "an image of weight 2 is not as if it were there twice, its pair left out"),
+    ):
+        found = trial.value(weights)
+        expected = [
+            trial.chosen(
+                np.repeat(np.arange(sizes["real"]), w.astype(int)),
+                np.repeat(np.arange(sizes["synth"]), v.astype(int)),
+            ).value()[0]
+            for w, v in zip(weights["real"], weights["synth"], strict=True)
+        ]
+        _assert_equal(found, np.array(expected), 100 * ROUNDING, f"{trial.name}: {words}")
+
+
+def _check_intervals(trial: _Trial, seed: int) -> None:
+    statistic, name = trial.statistic(), trial.name
+    methods: list[IntervalMethod] = ["jackknife", "percentile"]
+    if isinstance(statistic, Studentized):
+        methods.append("studentized")
+    for method in methods:
+        with _nothing_raised(name, f"the {method} interval"):
+            found = inference.interval(statistic, method, resamples=99, seed=seed)
+        assert np.isfinite([found.low, found.high]).all(), f"{name}: {method}: {found}"
+    if isinstance(statistic, Studentized):
+        variance = _numbers(name, "variance()", statistic.variance, ones(statistic))[0]
+        by_jackknife = inference.jackknife_se(statistic) ** 2
+        assert by_jackknife / 3 <= variance <= 3 * by_jackknife, (
+            f"{name}: variance() is {variance:.3g} where the jackknife gives {by_jackknife:.3g}: "
+            "it must estimate the sampling variance of value()"
+        )
+
+
+def _check_p_value(trial: _Trial) -> None:
+    def p(permutations: int = 19) -> float | None:
+        with _nothing_raised(trial.name, "p_value()"):
+            return trial.metric.p_value(
+                trial.real,
+                trial.synth,
+                permutations=permutations,
+                seed=3,
+                subjects=trial.subjects,
+                **trial.settings,
+            )
+
+    found = p()
+    assert found is None or 0 < found <= 1, f"{trial.name}: p_value() is {found}, not in (0, 1]"
+    again = p()
+    assert again == found, f"{trial.name}: p_value() with one seed gave {found}, then {again}"
+
+
+def _check_refusals(trial: _Trial) -> None:
+    """What cannot be scored raises a MetricError that names the metric."""
+
+    def without_numbers(rows: np.ndarray) -> np.ndarray:
+        return np.full_like(rows, np.nan)
+
+    bad = {
+        "real rows in one dimension": replace(trial, real=trial.real[:, 0]),
+        "synthetic rows in one dimension": replace(trial, synth=trial.synth[:, 0]),
+        "a single real image": trial.chosen(np.arange(1), np.arange(len(trial.synth))),
+        "a single synthetic image": trial.chosen(np.arange(len(trial.real)), np.arange(1)),
+        "NaN": replace(
+            trial,
+            real=without_numbers(trial.real),
+            synth=without_numbers(trial.synth),
+            cross=None if trial.cross is None else without_numbers(trial.cross),
+        ),
+    }
+    if not trial.pairs:
+        bad["sets of different widths"] = replace(trial, synth=trial.synth[:, :-1])
+    for words, broken in bad.items():
+        message = _refusal(broken, words)
+        assert _letters(trial.name) in _letters(message), (
+            f"{trial.name}: the error for {words} does not name the metric: {message}"
+        )
+
+
+def _refusal(trial: _Trial, words: str) -> str:
+    try:
+        statistic = trial.prepare()
+        statistic.value(ones(statistic))
+    except MetricError as error:
+        return str(error)
+    except Exception as error:
+        raise AssertionError(
+            f"{trial.name}: {words} must raise a MetricError; found {type(error).__name__}: {error}"
+        ) from error
+    raise AssertionError(f"{trial.name}: {words} must raise a MetricError; found none")
+
+
+def _held_out(trial: _Trial, seed: int) -> inference.Spread:
+    """The statistic between random disjoint halves of the real set."""
+    statistic = trial.against_itself().statistic()
+    with _nothing_raised(trial.name, "the real-vs-real floor"):
+        return inference.floor(statistic, splits=SPLITS, seed=seed)
+
+
+def _check_target(metric: Metric, held_out: inference.Spread) -> None:
+    """An unbiased statistic is zero on average over random disjoint halves of one set."""
+    if metric.target != "zero":
+        return
+    # The middle 95% of a normal distribution are 3.92 standard deviations wide.
+    sd = (held_out.high - held_out.low) / 3.92
+    chance = STANDARD_ERRORS * sd / np.sqrt(held_out.repeats) + ROUNDING
+    assert abs(held_out.mean) <= chance, (
+        f"{metric.name}: target is 'zero', but disjoint halves of one set score "
+        f"{held_out.mean:.3g} on average, where chance is {chance:.2g} at most: mend the bias, or "
+        "use the target 'floor'"
+    )
+
+
+def _check_direction(metric: Metric, held_out: inference.Spread, scene: _Scene) -> None:
+    """By its direction, some corruption scores worse than 97.5% of held-out real images."""
+    found = {}
+    for words, synth in scene.worse.items():
+        labels = np.array([f"synth-{i:03d}" for i in range(len(synth))])
+        subjects = {"real": scene.subjects["real"], "synth": labels}
+        found[words] = float(
+            _trial(metric, replace(scene, synth=synth, subjects=subjects)).value()[0]
+        )
+        if _worse(metric.direction, found[words], held_out):
+            return
+    raise AssertionError(
+        f"{metric.name}: by the direction '{metric.direction}' nothing is worse than disjoint "
+        f"halves of the real set, which score {held_out.low:.3g} to {held_out.high:.3g}; found "
+        f"{', '.join(f'{words} {value:.3g}' for words, value in found.items())}. "
+        "Mend the direction, or give a set that it must see as worse="
+    )
+
+
+def _worse(direction: Direction, value: float, held_out: inference.Spread) -> bool:
+    if direction == "lower":
+        return value > held_out.high
+    if direction == "higher":
+        return value < held_out.low
+    return abs(value) > max(abs(held_out.low), abs(held_out.high))
+
+
+@contextmanager
+def _nothing_raised(name: str, part: str) -> Iterator[None]:
+    """Turn an error of the plugin into one that names the part of the contract."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{name}: {part} raised {type(error).__name__}: {error}") from error
+
+
+def _numbers(
+    name: str,
+    part: str,
+    function: Callable[[Weights], Float64[np.ndarray, " b"]],
+    weights: Weights,
+) -> Float64[np.ndarray, " b"]:
+    """Call a function of weights, and check that it gives a finite number for each row."""
+    rows = len(weights["real"])
+    with _nothing_raised(name, part):
+        numbers = function(weights)
+    assert isinstance(numbers, np.ndarray), f"{name}: {part} gives no numpy array: {numbers!r}"
+    assert numbers.shape == (rows,), (
+        f"{name}: {part} of {rows} rows of weights must be one number a row; found shape "
+        f"{numbers.shape}"
+    )
+    assert numbers.dtype == np.float64, f"{name}: {part} gives {numbers.dtype}, not float64"
+    assert np.isfinite(numbers).all(), f"{name}: {part} is not finite: {numbers}"
+    return numbers
+
+
+def _assert_equal(
+    found: Float64[np.ndarray, " b"],
+    expected: Float64[np.ndarray, " b"],
+    tolerance: float,
+    words: str,
+) -> None:
+    difference = np.abs(found - expected).max()
+    assert difference <= tolerance * np.abs(expected).max(), (
+        f"{words}: {found} where {expected} is expected"
+    )
+
+
+def _letters(words: str) -> str:
+    """The letters and digits alone: "MS-SSIM" names ms_ssim."""
+    return "".join(c for c in words.lower() if c.isalnum())
