@@ -105,6 +105,9 @@ POWER = 0.8
 CHUNK_NUMBERS = 2**24
 """Weights are evaluated in chunks whose n x n matrices hold at most this many numbers."""
 
+NUMBERS_AN_IMAGE = 16
+"""What `JointlyStudentized.value_and_variance` may hold for an image and a row of weights."""
+
 
 @runtime_checkable
 class Differentiable(Statistic, Protocol):
@@ -138,7 +141,11 @@ class LinearStudentized(Linear, Studentized, Protocol):
 
 @runtime_checkable
 class JointlyStudentized(Studentized, Protocol):
-    """A statistic whose value and variance share work, as products with one large matrix."""
+    """A statistic whose value and variance share work, as products with one large matrix.
+
+    A call reads that matrix once for all rows, so it is given many: its memory for a row of
+    weights grows as n, not as n^2.
+    """
 
     def value_and_variance(
         self, weights: Weights
@@ -245,12 +252,18 @@ def leave_one_out_weights(
 
 
 def evaluate(
-    function: Callable[[Weights], Float64[np.ndarray, " b"]], weights: Weights
+    function: Callable[[Weights], Float64[np.ndarray, " b"]],
+    weights: Weights,
+    *,
+    numbers_a_row: int | None = None,
 ) -> Float64[np.ndarray, " b"]:
-    """Call a statistic's `value` or `variance` on chunks of rows, so that memory is bounded."""
+    """Call a statistic's `value` or `variance` on chunks of rows, so that memory is bounded.
+
+    `numbers_a_row` is what the function holds for each row of weights; None is n^2.
+    """
     rows = len(next(iter(weights.values())))
     widest = max(w.shape[1] for w in weights.values())
-    step = max(1, CHUNK_NUMBERS // widest**2)
+    step = max(1, CHUNK_NUMBERS // (numbers_a_row or widest**2))
     chunks = [
         function({role: w[start : start + step] for role, w in weights.items()})
         for start in range(0, rows, step)
@@ -439,7 +452,12 @@ def _values_and_variances(
 ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
     if not isinstance(statistic, JointlyStudentized):
         return evaluate(statistic.value, weights), evaluate(statistic.variance, weights)
-    both = evaluate(lambda w: np.stack(statistic.value_and_variance(w), axis=1), weights)
+    widest = max(w.shape[1] for w in weights.values())
+    both = evaluate(
+        lambda w: np.stack(statistic.value_and_variance(w), axis=1),
+        weights,
+        numbers_a_row=NUMBERS_AN_IMAGE * widest,
+    )
     return both[:, 0], both[:, 1]
 
 

@@ -323,7 +323,8 @@ def ones(statistic: Statistic) -> dict[str, Float64[np.ndarray, "1 n"]]:
 def as_float64(array: Any) -> Float64[np.ndarray, "*shape"]:
     """An array or a tensor, of any device, as a float64 array: statistics are computed in it."""
     if hasattr(array, "detach"):
-        array = array.detach().cpu()
+        # NumPy has no bfloat16: tensors are widened before they become arrays.
+        array = array.detach().cpu().double()
     return np.asarray(array, dtype=np.float64)
 
 

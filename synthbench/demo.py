@@ -19,6 +19,7 @@ DDPM_STEPS = 100
 SAMPLER_STEPS = 8
 PICTURED = 4
 GENERATORS = ("ddpm3d", "pca-gaussian", "memorizer", "noise")
+METRICS = ("mmd2", "fid", "coverage", "ms_ssim", "spectrum", "memorization")
 
 Say = Callable[[str], None]
 
@@ -84,12 +85,19 @@ def run_demo(
     say("3. A benchmark frozen on the reference, and every generator scored on it.")
     real = read_cohort(reference, role="real")
     board = out / "leaderboard"
-    frozen = freeze(real, "demo", n_synth=VOLUMES, extractors=["random-resnet10"], say=say)
+    frozen = freeze(
+        real, "demo", n_synth=VOLUMES, extractors=["random-resnet10"], metrics=METRICS, say=say
+    )
     frozen.save(board)
     (board / "entries").mkdir()
     tables = []
+    trained_on = read_cohort(training, role="train")
     for generator in GENERATORS:
-        card = score(real, out / "synth" / generator, benchmark=frozen, say=say)
+        synth = out / "synth" / generator
+        card = score(
+            real, synth, train=trained_on, benchmark=frozen,
+            progress=progress and _as_bar(progress), say=say,
+        )  # fmt: skip
         card.save(board / "entries" / f"{generator}.json")
         tables.append(scorecard_table(card))
     page = write_leaderboard(board)
@@ -101,6 +109,10 @@ def run_demo(
     montage(rows, real.grid, out / "montage.png")
     say(f"4. Look at {page} and {out / 'montage.png'}.")
     return tables
+
+
+def _as_bar(advance: Callable[[int, int, str], None]) -> Callable[[str, int, int], None]:
+    return lambda what, done, total: advance(done, total, what)
 
 
 def _first(volumes: Volumes) -> list[Float32[np.ndarray, "d h w"]]:

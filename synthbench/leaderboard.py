@@ -15,7 +15,7 @@ from synthbench.benchmark import FILE, Benchmark
 from synthbench.errors import CheckFailed, ScorecardError
 from synthbench.files import write_atomic
 from synthbench.scorecard import Scorecard, Value
-from synthbench.table import BIASED, interval_words, number, p_words
+from synthbench.table import BIASED, FOR_PAPERS, interval_words, number, p_words
 
 PAGE = "README.md"
 NOTES = "notes.md"
@@ -124,7 +124,7 @@ def _heading(benchmark: Benchmark) -> str:
 
 
 def _main_table(cards: Sequence[Scorecard], benchmark: Benchmark) -> str:
-    keys = [(v.metric, v.extractor) for v in cards[0].values]
+    keys = [(v.metric, v.extractor) for v in cards[0].values if _in_main_table(v)]
     several = len(benchmark.protocol.extractors) > 1
     level = f"{benchmark.protocol.level:.0%}"
     head = ["entry"]
@@ -134,6 +134,9 @@ def _main_table(cards: Sequence[Scorecard], benchmark: Benchmark) -> str:
         words = f"FID (n={_n(benchmark)})" if metric == "fid" else row.label
         head.append(_cell(f"{words}, {extractor}" if several and extractor else words))
     head.append("p (MMD²)")
+    copies = any(card.memorization or card.not_assessed for card in cards)
+    if copies:
+        head.append("copies of training images")
     rows = []
     for card in cards:
         cells = [_cell(card.name)]
@@ -141,13 +144,37 @@ def _main_table(cards: Sequence[Scorecard], benchmark: Benchmark) -> str:
             row = card.row(metric, extractor)
             cells.append("" if row is None else _value_words(row))
         test = card.row("mmd2")
-        rows.append([*cells, p_words(test.p if test else None)])
+        cells.append(p_words(test.p if test else None))
+        rows.append([*cells, _copies(card)] if copies else cells)
     return (
         f"## Values, with {level} intervals\n\n{_table(head, rows)}\n\n{BIASED}. MMD² is the "
         "unbiased estimate and may be negative; its p-value is a permutation test that both "
         "sets come from one distribution. The MS-SSIM gap is synthetic minus real: above zero "
         "the synthetic volumes are too alike."
+        + (" A test for copies is no privacy guarantee." if copies else "")
     )
+
+
+def _in_main_table(row: Value) -> bool:
+    """Whether a row is a metric's own, or MS-SSIM's two means; others stand at the floor's n."""
+    family, _, part = row.metric.partition(".")
+    return family not in FOR_PAPERS and (
+        not part or row.metric in ("ms_ssim.synth", "ms_ssim.real")
+    )
+
+
+def _copies(card: Scorecard) -> str:
+    if not card.memorization:
+        return "not assessed"
+    tests = [(r.space, t) for r in card.memorization for t in (r.plain, r.flipped) if t]
+    found = list(dict.fromkeys(space for space, t in tests if t.words.startswith("copying")))
+    if found:
+        exact = max(record.exact_copies for record in card.memorization)
+        words = f"**detected** in {', '.join(map(_cell, found))}"
+        return f"{words}; {exact} exact" if exact else words
+    best = min((t.detectable_share for _, t in tests if t.detectable_share), default=None)
+    power = "power below 80% at 50%" if best is None else f"80% power at {best:.0%}"
+    return f"none detected ({power})"
 
 
 def _value_words(row: Value) -> str:

@@ -341,13 +341,12 @@ def test_linear_mmd_of_volumes_keeps_its_interval_when_both_sets_grow_brighter()
 
 
 def test_linear_mmd_of_volumes_leaves_out_pairs_within_a_subject():
-    """With the midpoint of the mean volumes as origin, the double sum over other subjects."""
+    """The double sum over other subjects, of half the negative squared distances (scipy's)."""
     x, y = volumes(5, 0), volumes(4, 1)
     labels = np.array([0, 0, 1, 2, 2])
     a, b = (v.reshape(len(v), -1).astype(float) for v in (x, y))
-    origin = (a.mean(axis=0) + b.mean(axis=0)) / 2
-    a, b = a - origin, b - origin
-    expected = double_sums(a @ a.T, b @ b.T, a @ b.T, labels, np.arange(4))
+    kernels = [-cdist(u, v, "sqeuclidean") / 2 for u, v in ((a, a), (b, b), (a, b))]
+    expected = double_sums(*kernels, labels, np.arange(4))
     found = inference.estimate(linear_statistic(x, y, {"real": labels}))
     assert found == pytest.approx(expected, rel=1e-9)
 
