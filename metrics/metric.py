@@ -89,6 +89,9 @@ class Metric(Protocol):
         The default interval method.
     sees, misses
         One sentence each, for `synthbench list metrics`.
+    responds_to
+        Names of corruptions (`synthbench.corruptions`) under which the value leaves the floor
+        and moves one way with the dose. A claim: on the embedded cohort it is tested.
     """
 
     name: str
@@ -100,6 +103,7 @@ class Metric(Protocol):
     interval: IntervalMethod
     sees: str
     misses: str
+    responds_to: tuple[str, ...]
 
     def freeze(
         self,
@@ -240,6 +244,7 @@ class BaseMetric:
     pairs: bool = False
     sees: str
     misses: str
+    responds_to: tuple[str, ...] = ()
 
     def value(
         self,

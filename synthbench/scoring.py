@@ -445,14 +445,15 @@ def _rows(
     saturated = getattr(statistic, "saturated", None)
     rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
     inner_floors = floor_statistic.parts() if isinstance(floor_statistic, Composite) else {}
-    for part, (label, inner) in (
-        statistic.parts().items() if isinstance(statistic, Composite) else ()
-    ):
+    parts = statistic.parts() if isinstance(statistic, Composite) else {}
+    for part, (label, inner) in parts.items():
+        name = f"{job.metric.name}.{part}"
         both = set(inner.subjects) == {"real", "synth"}
         inner_floor = inner_floors[part][1] if both and part in inner_floors else None
-        rows.append(
-            _row(job, f"{job.metric.name}.{part}", label, inner, inner_floor, protocol, source)
-        )
+        try:
+            rows.append(_row(job, name, label, inner, inner_floor, protocol, source))
+        except MetricError as error:
+            rows.append(_missing(job, f"missing: {error}", name, label))
     return rows
 
 
@@ -512,8 +513,8 @@ def _floor(
     )  # fmt: skip
 
 
-def _missing(job: Job, why: str) -> Value:
+def _missing(job: Job, why: str, name: str | None = None, label: str | None = None) -> Value:
     return Value(
-        metric=job.metric.name, label=job.metric.label, extractor=job.extractor,
+        metric=name or job.metric.name, label=label or job.metric.label, extractor=job.extractor,
         direction=job.metric.direction, target=job.metric.target, missing=why,
     )  # fmt: skip

@@ -72,7 +72,7 @@ def sensitivity(
     benchmark: Path | Benchmark | None = None,
     extractors: Sequence[str] = (DEFAULT_EXTRACTOR,),
     metrics: Sequence[str] | None = None,
-    corruptions: Sequence[str] | None = None,
+    corruptions: Sequence[str | Corruption] | None = None,
     target: Space | None = None,
     intensity: Intensity = "percentile",
     seed: int = 0,
@@ -92,7 +92,7 @@ def sensitivity(
     extractors, metrics
         Names in the registry; metrics None: those that `score` takes by default.
     corruptions
-        Names in `synthbench.corruptions.CORRUPTIONS`; None: all.
+        Names in `synthbench.corruptions.CORRUPTIONS`, or corruptions; None: all by name.
     target
         The grid; None: the cohort's own.
     intensity
@@ -108,7 +108,8 @@ def sensitivity(
         The cohort cannot be used or is too small, a name is unknown, or the benchmark is of
         other data.
     """
-    chosen = [corruption(name) for name in (CORRUPTIONS if corruptions is None else corruptions)]
+    wanted = CORRUPTIONS if corruptions is None else corruptions
+    chosen = [corruption(kind) if isinstance(kind, str) else kind for kind in wanted]
     frozen = None if benchmark is None else Benchmark.opened(benchmark)
     if not isinstance(real, Cohort):
         real = read_cohort(
@@ -139,9 +140,9 @@ def sensitivity(
     else:
         check_frozen(frozen, mask, loaded)
         protocol = frozen.protocol
-    study = _Study(clean, volumes, mask, loaded, protocol, intensity, progress)
-    ready, notes = study.measured(todo)
-    notes += [f"{name}: {why}" for name, why in loaded.missing.items()]
+    notes = [f"{name}: {why}" for name, why in loaded.missing.items()]
+    study = _Study(clean, volumes, mask, loaded, protocol, intensity, notes, progress)
+    ready = study.measured(todo)
     rows: list[Row] = []
     for kind in chosen:
         if isinstance(kind, SetCorruption) and not _keeps_places(kind):
@@ -204,6 +205,18 @@ def _keeps_places(kind: SetCorruption) -> bool:
 
 
 @dataclass(frozen=True)
+class _Draw:
+    """One random division of the cohort: indices of real, training and synthetic volumes.
+
+    `sets` holds the synthetic ones at each dose, all as many as `real`.
+    """
+
+    real: Int64[np.ndarray, " n"]
+    training: Int64[np.ndarray, " n"]
+    sets: list[Int64[np.ndarray, " n"]]
+
+
+@dataclass(frozen=True)
 class _Study:
     clean: Sample
     volumes: Held
@@ -211,21 +224,22 @@ class _Study:
     extractors: Extractors
     protocol: Protocol
     intensity: Intensity
+    notes: list[str]
     progress: Progress | None
 
     def settings(self, job: Job) -> dict[str, Any]:
         return frozen_settings(job.metric, job.key, self.protocol)
 
-    def measured(self, todo: Sequence[Job]) -> tuple[list[Job], list[str]]:
-        """Measure the undamaged volumes; return the jobs that can, and why others cannot."""
-        ready, notes = [], []
+    def measured(self, todo: Sequence[Job]) -> list[Job]:
+        """Measure the undamaged volumes; return the jobs that could, and note why others not."""
+        ready = []
         for job in todo:
             try:
                 measure(job, self.clean, self.mask, self.settings(job), self.progress)
                 ready.append(job)
             except MetricError as error:
-                notes.append(str(error))
-        return ready, notes
+                self.notes.append(str(error))
+        return ready
 
     # Damage to volumes: every volume has its damaged twin.
 
@@ -287,28 +301,37 @@ class _Study:
                 for dose in doses
             ]
             n = min(len(chosen) for chosen in sets)
-            draws.append((real[:n], training, [rng.permutation(chosen)[:n] for chosen in sets]))
+            picked = [rng.permutation(chosen)[:n] for chosen in sets]
+            draws.append(_Draw(real[:n], training, picked))
             if self.progress:
                 self.progress(kind.label, split + 1, SET_SPLITS)
-        rows = []
+        rows: list[Row] = []
         for job in todo:
-            values: dict[str, list[list[float]]] = {}
-            labels: dict[str, str] = {}
-            for real, _, sets in draws:
-                for d, synth in enumerate(sets):
-                    statistic = self._picked_statistic(job, real, synth)
-                    for name, label, inner in _with_parts(job, statistic):
-                        labels[name] = label
-                        per_dose = values.setdefault(name, [[] for _ in doses])
-                        per_dose[d].append(inference.estimate(inner))
-            n = len(draws[0][0])
-            rows += [
-                _row(kind, job, name, labels[name], [_spread(v, n) for v in found])
-                for name, found in values.items()
-            ]
+            try:
+                rows += self._of_sets(kind, job, doses, draws)
+            except MetricError as error:
+                self.notes.append(f"{kind.label}: {error}")
         if memorization and kind.needs_training:
             rows += [self._memorization(kind, name, draws) for name in self.extractors.loaded]
         return rows
+
+    def _of_sets(
+        self, kind: SetCorruption, job: Job, doses: Sequence[float], draws: Sequence[_Draw]
+    ) -> list[Row]:
+        values: dict[str, list[list[float]]] = {}
+        labels: dict[str, str] = {}
+        for draw in draws:
+            for d, synth in enumerate(draw.sets):
+                statistic = self._picked_statistic(job, draw.real, synth)
+                for name, label, inner in _with_parts(job, statistic):
+                    labels[name] = label
+                    per_dose = values.setdefault(name, [[] for _ in doses])
+                    per_dose[d].append(inference.estimate(inner))
+        n = len(draws[0].real)
+        return [
+            _row(kind, job, name, labels[name], [_spread(v, n) for v in found])
+            for name, found in values.items()
+        ]
 
     def _picked_statistic(
         self, job: Job, real: Int64[np.ndarray, " n"], synth: Int64[np.ndarray, " n"]
@@ -325,21 +348,21 @@ class _Study:
         subjects = {"real": np.arange(len(real)), "synth": np.arange(len(synth))}
         return prepared(job, sides[0], sides[1], subjects, self.settings(job), cross)
 
-    def _memorization(self, kind: SetCorruption, extractor: str, draws: list[Any]) -> Row:
+    def _memorization(self, kind: SetCorruption, extractor: str, draws: Sequence[_Draw]) -> Row:
         metric = Memorization()
         settings = frozen_settings(metric, metric.name, self.protocol)
         x = self.clean.features[extractor]
         values = [
             [
                 metric.assess(
-                    feature_distances(x[sets[d]], x[training], x[real]),
+                    feature_distances(x[draw.sets[d]], x[draw.training], x[draw.real]),
                     permutations=100, seed=self.protocol.seed, **settings,
                 ).value
-                for real, training, sets in draws
+                for draw in draws
             ]
             for d in range(1 + len(kind.doses))
         ]  # fmt: skip
-        spreads = [_spread(v, len(draws[0][0])) for v in values]
+        spreads = [_spread(v, len(draws[0].real)) for v in values]
         curve = _curve(kind, spreads, metric.direction, metric.target)
         return Row.of(kind, metric.name, metric.label, curve, extractor)
 

@@ -144,16 +144,15 @@ def test_run_skips_cells_that_are_done(study, tmp_path, capsys):
         ("mmd2", "mean shift", 1970, True),  # 98.5%
         ("mmd2", "null", 1970, False),
         ("mmd2", "null", 1998, True),
+        ("mmd2", "small spread change", 1970, False),  # nearly degenerate too
         ("ms_ssim", "null", 1970, True),  # the similarity gap is not degenerate
         ("fid", "mean shift", 1000, False),  # printed only
     ],
 )
 def test_gate(study, metric, regime, covered, fails):
-    record = {
-        "name": "cell",
-        "regime": regime,
-        "intervals": {metric: {"covered": covered, "reps": 2000}},
-    }
+    target = {"null": 0.0, "small spread change": 0.002, "mean shift": 0.05}[regime]
+    summary = {"covered": covered, "reps": 2000, "target": target, "sd": 0.01}
+    record = {"name": "cell", "regime": regime, "intervals": {metric: summary}}
     assert bool(study.failures([record])) is fails
 
 

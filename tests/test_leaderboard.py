@@ -8,12 +8,16 @@ from synthbench import scoring
 from synthbench.errors import CheckFailed, ScorecardError
 from synthbench.scorecard import Scorecard
 
+METRICS = ("mmd2", "fid", "ms_ssim")
+
 
 @pytest.fixture
 def board(make_cohort, tmp_path):
     """A benchmark with a near entry, a far one, and one scored under another protocol."""
     real = make_cohort("real", n=6, seed=1)
-    frozen = scoring.freeze(real, "b", n_synth=5, extractors=["random-resnet10"], resamples=100)
+    frozen = scoring.freeze(
+        real, "b", n_synth=5, extractors=["random-resnet10"], metrics=METRICS, resamples=100
+    )
     folder = tmp_path / "b"
     frozen.save(folder)
     (folder / "entries").mkdir()
@@ -22,8 +26,8 @@ def board(make_cohort, tmp_path):
         card = scoring.score(real, synth, benchmark=frozen, name=name)
         card.save(folder / "entries" / f"{name}.json")
     other = scoring.score(
-        real, make_cohort("x", n=5, seed=9), extractors=["random-resnet10"], resamples=150,
-        name="other",
+        real, make_cohort("x", n=5, seed=9), extractors=["random-resnet10"], metrics=METRICS,
+        resamples=150, name="other",
     )  # fmt: skip
     other.save(folder / "entries" / "other.json")
     return folder

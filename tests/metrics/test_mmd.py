@@ -345,8 +345,8 @@ def test_linear_mmd_of_volumes_leaves_out_pairs_within_a_subject():
     x, y = volumes(5, 0), volumes(4, 1)
     labels = np.array([0, 0, 1, 2, 2])
     a, b = (v.reshape(len(v), -1).astype(float) for v in (x, y))
-    kernels = [-cdist(u, v, "sqeuclidean") / 2 for u, v in ((a, a), (b, b), (a, b))]
-    expected = double_sums(*kernels, labels, np.arange(4))
+    xx, yy, xy = (-cdist(u, v, "sqeuclidean") / 2 for u, v in ((a, a), (b, b), (a, b)))
+    expected = double_sums(xx, yy, xy, labels, np.arange(4))
     found = inference.estimate(linear_statistic(x, y, {"real": labels}))
     assert found == pytest.approx(expected, rel=1e-9)
 
