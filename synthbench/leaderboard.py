@@ -15,7 +15,15 @@ from synthbench.benchmark import FILE, Benchmark
 from synthbench.errors import CheckFailed, ScorecardError
 from synthbench.files import write_atomic
 from synthbench.scorecard import Scorecard, Value
-from synthbench.table import BIASED, FOR_PAPERS, interval_words, number, p_words
+from synthbench.table import (
+    BIASED,
+    FOR_PAPERS,
+    SATURATED,
+    SATURATION,
+    interval_words,
+    number,
+    p_words,
+)
 
 PAGE = "README.md"
 NOTES = "notes.md"
@@ -151,6 +159,11 @@ def _main_table(cards: Sequence[Scorecard], benchmark: Benchmark) -> str:
         "unbiased estimate and may be negative; its p-value is a permutation test that both "
         "sets come from one distribution. The MS-SSIM gap is synthetic minus real: above zero "
         "the synthetic volumes are too alike."
+        + (
+            f" {SATURATED} {SATURATION}."
+            if any(v.saturated for c in cards for v in c.values)
+            else ""
+        )
         + (" A test for copies is no privacy guarantee." if copies else "")
     )
 
@@ -180,7 +193,8 @@ def _copies(card: Scorecard) -> str:
 def _value_words(row: Value) -> str:
     if row.value is None:
         return _cell(row.missing or "missing")
-    return f"{number(row.value)} {interval_words(row)}"
+    mark = f" {SATURATED}" if row.saturated else ""
+    return f"{number(row.value)}{mark} {interval_words(row)}"
 
 
 def _floor_table(cards: Sequence[Scorecard]) -> str:
