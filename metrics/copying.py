@@ -335,6 +335,7 @@ class Memorization(BaseMetric):
         "copied parts of images, rare copies below the share that it prints, and what an attack "
         "on the model could find: it is no privacy guarantee"
     )
+    responds_to: tuple[str, ...] = ("copies",)
 
     def freeze(
         self,

@@ -126,6 +126,7 @@ class G4RSSIM(BaseMetric):
     pairs = True
     sees = "how alike the edges and textures of a set's volumes are: lost or excess diversity"
     misses = "brightness and the overall contrast of a set, and whether the volumes are realistic"
+    responds_to: tuple[str, ...] = ("blur", "noise", "duplicates")
 
     def measure(
         self,

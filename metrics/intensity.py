@@ -42,6 +42,7 @@ class Intensity(BaseMetric):
     needs: Needs = "volumes"
     sees = "shifts, scalings and clipping of intensities, and wrong tissue proportions"
     misses = "where in the brain an intensity occurs, and how much volumes of a set differ"
+    responds_to: tuple[str, ...] = ("noise", "gamma", "bias")
 
     def measure(
         self,

@@ -205,6 +205,7 @@ class Precision(_BallMetric):
         "lost diversity, which it rewards: copies of one typical image score 1.00; "
         "one outlying real image makes a ball that holds much"
     )
+    responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_held)
 
 
@@ -220,6 +221,7 @@ class Recall(_BallMetric):
         "realism, and excess spread, which it rewards: "
         "a few far-off synthetic images make balls that hold all real ones"
     )
+    responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_held)
 
 
@@ -234,6 +236,7 @@ class Density(_BallMetric):
         "lost diversity, which it rewards: shrunk synthetic spread scores 4.0 where the floor is "
         "near 1, so a value above the floor is no praise"
     )
+    responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(mean_balls)
 
 
@@ -248,6 +251,7 @@ class Coverage(_BallMetric):
         "shrunk synthetic spread, which still scores 1.00: with few images and many features "
         "the real balls overlap at the centre; bad images beside good ones"
     )
+    responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_occupied)
 
 

@@ -187,6 +187,7 @@ class MMD2(BaseMetric):
     interval: IntervalMethod = "studentized"
     sees = "any difference between the two feature distributions, at the scale of the bandwidth"
     misses = "differences far below or above that scale, and whatever the extractor discards"
+    responds_to: tuple[str, ...] = ("blur",)
 
     def freeze(
         self,
@@ -276,6 +277,7 @@ class KID(BaseMetric):
     interval: IntervalMethod = "studentized"
     sees = "differences in the first three moments of the features; unbiased at any n"
     misses = "higher moments; its unit is the features' own, so extractors are not comparable"
+    responds_to: tuple[str, ...] = ("blur", "bias")
 
     def prepare(
         self,
@@ -324,6 +326,7 @@ class MMDLinear(BaseMetric):
     needs_cross = True
     sees = "differences between the mean volumes, in squared intensities summed over voxels"
     misses = "everything but the mean: diversity, texture, and copies of one average volume"
+    responds_to: tuple[str, ...] = ("noise", "gamma")
 
     def measure(
         self,

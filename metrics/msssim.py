@@ -878,6 +878,7 @@ class MSSSIM(BaseMetric):
     interval: IntervalMethod = "studentized"
     sees = "how alike the volumes of a set are: lost (above zero) or excess (below) diversity"
     misses = "whether the volumes are realistic, and differences between equally diverse sets"
+    responds_to: tuple[str, ...] = ("blur", "noise", "warp", "slices", "duplicates")
 
     def freeze(
         self,

@@ -157,6 +157,7 @@ class Spectrum(BaseMetric):
     interval: IntervalMethod = "studentized"
     sees = "blur, noise and upsampling patterns; its parts: slice jitter and borders between tiles"
     misses = "where a structure is: a volume and its mirror image have one spectrum"
+    responds_to: tuple[str, ...] = ("blur", "noise", "slices")
 
     def freeze(
         self,

@@ -298,7 +298,7 @@ def sensitivity(
         )
     found.save(out)
     figure = out.with_suffix(".png")
-    dose_response.figure(found, figure)
+    dose_response.figure(found, figure, study.pictured(found))
     if json:
         sys.stdout.write(found.model_dump_json(indent=1) + "\n")
         return
@@ -391,7 +391,10 @@ def list_(
             continue
         about_metrics = ("label", "needs", "direction", "target", "sees", "misses")
         fields = about_metrics if kind is Kind.metrics else ("summary", "needs")
-        rows.append({"name": name, **{field: getattr(plugin, field) for field in fields}})
+        row = {"name": name, **{field: getattr(plugin, field) for field in fields}}
+        if kind is Kind.metrics:
+            row["responds to"] = ", ".join(getattr(plugin, "responds_to", ()))
+        rows.append(row)
     if json:
         _print_json(rows)
         return

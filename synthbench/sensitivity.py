@@ -59,6 +59,18 @@ from synthbench.protocol import (
 from synthbench.scorecard import CohortRecord, Protocol
 from synthbench.space import Intensity, Space
 
+PICTURED = (
+    "mmd2",
+    "fid",
+    "coverage",
+    "ms_ssim",
+    "spectrum",
+    "spectrum.seam_z",
+    "intensity",
+    "memorization",
+)
+"""Metrics whose curves a figure draws: one a family."""
+
 SET_SPLITS = 50
 """Random halves over which a corruption of the set is averaged: each makes sets of its own."""
 
@@ -164,6 +176,12 @@ def sensitivity(
             **{p: version(p) for p in ("synthbench", "torch", "numpy", "scipy")},
         },
     )
+
+
+def pictured(study: Sensitivity) -> list[str] | None:
+    """Those of `PICTURED` that were studied; None where none was: the first few."""
+    studied = {row.metric for row in study.rows}
+    return [name for name in PICTURED if name in studied] or None
 
 
 # ---------------------------------------------------------------- volumes in memory
@@ -415,11 +433,14 @@ def _curve(
     kind: Corruption, spreads: Sequence[Spread], direction: Direction, target: Target
 ) -> Curve:
     """The curve of one metric: its floor is what the undamaged volumes give."""
+    floor = Floor.of(spreads[0])
+    # Where nearly all splits agree, as with shares that are all one, the mean lies outside.
+    low, high = min(floor.low, floor.mean), max(floor.high, floor.mean)
     return Curve(
         doses=(0.0, *kind.doses),
         values=tuple(spread.mean for spread in spreads),
         intervals=tuple((spread.low, spread.high) for spread in spreads),
-        floor=Floor.of(spreads[0]),
+        floor=floor.model_copy(update={"low": low, "high": high}),
         direction=direction,
         target=target,
         unit=kind.unit,
