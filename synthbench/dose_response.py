@@ -726,19 +726,24 @@ def _draw_curves(below: Any, sensitivity: Sensitivity, drawn: dict[Column, str])
     """Small multiples on one scale: distances from the floor's mean, in its half-widths."""
     corruptions, rows = _corruptions(sensitivity), _by_key(sensitivity)
     panels = below.subplots(len(drawn), len(corruptions), sharey=True, sharex="col", squeeze=False)
+    lowest: dict[str, tuple[Axes, Row]] = {}
     for y, (metric, extractor) in enumerate(drawn):
+        heading = _heading((metric, extractor), drawn[metric, extractor]).replace(" | ", "\n")
         for x, name in enumerate(corruptions):
             axes, row = panels[y, x], rows.get((name, metric, extractor))
             if row is None:
                 axes.set_axis_off()
                 continue
             _draw_curve(axes, row.curve)
-            if y == len(drawn) - 1:
-                axes.set_xlabel(row.curve.unit, fontsize=7)
-            if y == 0:
-                axes.set_title(row.corruption_label, fontsize=8)
-        heading = _heading((metric, extractor), drawn[metric, extractor])
-        panels[y, 0].set_ylabel(heading.replace(" | ", "\n"), fontsize=8)
+            # The first of a row has its name, wherever it stands.
+            axes.set_ylabel(heading, fontsize=8)
+            heading = ""
+            lowest[name] = (axes, row)
+    for x, name in enumerate(corruptions):
+        axes, row = lowest[name]
+        axes.set_xlabel(row.curve.unit, fontsize=7)
+        axes.tick_params(labelbottom=True)
+        panels[0, x].set_title(row.corruption_label, fontsize=8)
     below.suptitle(
         "distance from the floor's mean, in the floor's half-widths; grey: the floor; dotted: "
         "where the curve leaves it",
