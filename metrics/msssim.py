@@ -17,10 +17,11 @@ IEEE Transactions on Image Processing 13 (2004): window, k1 and k2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -59,6 +60,9 @@ PREPARED_BYTES = 2**30
 
 BATCH_BYTES = {"cpu": 1, "cuda": 2**29}
 """Size of a batch of products: one pair at a time, or enough to keep a GPU busy."""
+
+_Run = TypeVar("_Run")
+_Compared = TypeVar("_Compared")
 
 BLUR_ROWS = 16
 """Rows of the banded matrices with which the blur multiplies: few, so that few are zeros."""
@@ -513,15 +517,47 @@ def pair_matrix(
             if not wanted.any():
                 continue
             facing = held if others is None and block == rows else prepare(columns, block)
-            for i, partners in enumerate(wanted):
-                for start, stop in _runs(partners, batch_size):
-                    batch = _side_by_side(facing[start:stop])
-                    values = _similarities(held[i], batch, scales, band, settings)
-                    columns_done = slice(block.start + start, block.start + stop)
-                    result[rows.start + i, columns_done] = values.cpu().numpy()
-                    if progress is not None:
-                        progress(stop - start)
+
+            def compare(
+                run: tuple[int, int, int],
+                held: list[list[_Prepared]] = held,
+                facing: list[list[_Prepared]] = facing,
+            ) -> tuple[tuple[int, int, int], Float64[np.ndarray, " b"]]:
+                i, start, stop = run
+                batch = _side_by_side(facing[start:stop])
+                return run, _similarities(held[i], batch, scales, band, settings).cpu().numpy()
+
+            runs = [
+                (i, start, stop)
+                for i, partners in enumerate(wanted)
+                for start, stop in _runs(partners, batch_size)
+            ]
+            for (i, start, stop), values in _each(compare, runs, band.device):
+                result[rows.start + i, block.start + start : block.start + stop] = values
+                if progress is not None:
+                    progress(stop - start)
     return result if others is not None else _mirrored(result)
+
+
+def _each(
+    function: Callable[[_Run], _Compared], runs: Sequence[_Run], device: torch.device
+) -> Iterator[_Compared]:
+    """Map, on a CPU with a pair on each core: one pair's products are too small to share out.
+
+    So every pair is computed by one thread, and its value does not depend on their number.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    if threads == 1:
+        yield from map(function, runs)
+        return
+
+    def alone(run: _Run) -> _Compared:
+        with torch.no_grad():  # which holds for one thread only
+            return function(run)
+
+    # The number of threads of an operation is a setting of the thread that calls it.
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(alone, runs)
 
 
 def _chosen_pairs(

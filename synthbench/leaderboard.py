@@ -180,11 +180,14 @@ def _copies(card: Scorecard) -> str:
     if not card.memorization:
         return "not assessed"
     tests = [(r.space, t) for r in card.memorization for t in (r.plain, r.flipped) if t]
-    found = list(dict.fromkeys(space for space, t in tests if t.words.startswith("copying")))
+    found: dict[str, float] = {}
+    for space, test in tests:
+        if test.words.startswith("copying"):
+            found[space] = min(test.p, found.get(space, 1.0))
     if found:
         exact = max(record.exact_copies for record in card.memorization)
-        words = f"**detected** in {', '.join(map(_cell, found))}"
-        return f"{words}; {exact} exact" if exact else words
+        spaces = ", ".join(f"{_cell(space)} (p {p_words(p)})" for space, p in found.items())
+        return f"**detected** in {spaces}" + (f"; {exact} exact" if exact else "")
     best = min((t.detectable_share for _, t in tests if t.detectable_share), default=None)
     power = "power below 80% at 50%" if best is None else f"80% power at {best:.0%}"
     return f"none detected ({power})"
