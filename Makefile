@@ -64,7 +64,7 @@ demo: $(INSTALLED)
 
 # One thread a worker: threads that compete for cores made the tests twice as slow.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --doctest-modules synthbench tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --doctest-modules synthbench tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

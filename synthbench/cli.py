@@ -398,13 +398,37 @@ def list_(
     if json:
         _print_json(rows)
         return
+    _print(_metrics_listed(rows) if kind is Kind.metrics else _listed(rows))
+
+
+def _listed(rows: list[dict[str, str]]) -> Any:
     from rich.table import Table
 
     titles = list(dict.fromkeys(key for row in rows for key in row))
     table = Table(*titles, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(row.get(title, "") for title in titles))
-    _print(table)
+    return table
+
+
+def _metrics_listed(rows: list[dict[str, str]]) -> Any:
+    """Each metric's name and kind on a line, and its sentences below."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[Any] = []
+    for row in rows:
+        if "broken" in row:
+            parts.append(Text(f"{row['name']}: {row['broken']}\n", style="yellow"))
+            continue
+        kind = f"{row['label']}; of {row['needs']}; best {row['direction']}; target {row['target']}"
+        words = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+        for field in ("sees", "misses", "responds to"):
+            if row[field]:
+                words.add_row("  " + field, row[field])
+        parts += [Text.assemble((row["name"], "bold"), "  ", kind), words]
+    return Group(*parts)
 
 
 @app.command()
