@@ -507,13 +507,15 @@ def read_back(
     setting, or stands at another n, or where a curve cannot be read backwards.
     """
     floor = value.floor
-    if floor is None or value.value is None or value.interval is None:
+    if floor is None or value.value is None:
         return ()
     if study.real.fingerprint != real.fingerprint or not _alike(study.protocol, protocol, value):
         return ()
     # The interval is that of the value at the full n, moved to where it stands at this n.
-    moved = floor.synth_mean - value.value
-    ends = (value.interval.low + moved, value.interval.high + moved)
+    ends = None
+    if value.interval is not None:
+        moved = floor.synth_mean - value.value
+        ends = (value.interval.low + moved, value.interval.high + moved)
     found = []
     for row in study.rows:
         of_this = (row.metric, row.extractor) == (value.metric, value.extractor)

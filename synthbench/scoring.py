@@ -484,11 +484,21 @@ def _row(
         direction=job.metric.direction,
         target=job.metric.target,
         value=value,
-        interval=IntervalRecord(
-            low=interval.low, high=interval.high, level=interval.level, method=interval.method,
-            label=interval.label,
-        ),
+        interval=_record(interval),
         floor=floor,
+    )  # fmt: skip
+
+
+def _record(interval: inference.Interval) -> IntervalRecord | None:
+    """None for an interval of no width: values that all agree know nothing of their error.
+
+    A share that is 0 of 86 images is no proof that it is 0.
+    """
+    if interval.low == interval.high:
+        return None
+    return IntervalRecord(
+        low=interval.low, high=interval.high, level=interval.level, method=interval.method,
+        label=interval.label,
     )  # fmt: skip
 
 

@@ -29,8 +29,8 @@ def number(x: float) -> str:
 
 
 def interval_words(value: Value) -> str:
-    """Format a row's interval, marked where it is conditional on n."""
-    if value.interval is None:
+    """Format a row's interval, marked where it is conditional on n; none where it has no width."""
+    if value.interval is None or value.interval.low == value.interval.high:
         return "-"
     words = f"[{number(value.interval.low)}, {number(value.interval.high)}]"
     return f"{words} {DAGGER}" if "excludes bias" in value.interval.label else words
