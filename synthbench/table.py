@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +13,7 @@ from synthbench.scorecard import MemorizationRecord, Scorecard, Value
 DAGGER = "†"
 FOR_PAPERS = ("mmd_linear", "g4r_ssim", "ms_ssim_wang5", "ms_ssim_monai_k4")
 """Metrics that are printed apart: for comparison with papers, unranked."""
+_READ_BACK = ("at", "at least", "beyond")
 SATURATED = "‡"
 BIASED = f"{DAGGER} sampling variability at this n; it excludes bias: read it beside the floor"
 SATURATION = "the kernel is near its ceiling: the value says 'far', and does not order rows like it"
@@ -79,6 +82,7 @@ def scorecard_table(card: Scorecard) -> Group:
     lines: list[Table | Text] = [Text(header(card), style="bold"), table]
     lines += [Text(f"{_label(v, card, several)}  {v.missing}", style="yellow")
               for v in card.values if v.missing]  # fmt: skip
+    lines += [Text(line) for line in equivalent_lines(own)]
     lines += [Text(line) for line in memorization_lines(card)]
     if any("excludes bias" in v.interval.label for v in scored if v.interval):
         lines.append(Text(BIASED, style="dim"))
@@ -88,6 +92,20 @@ def scorecard_table(card: Scorecard) -> Group:
         lines.append(Text(f"{SATURATED} {SATURATION}", style="dim"))
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]
     return Group(*lines)
+
+
+def equivalent_lines(values: Sequence[Value]) -> list[str]:
+    """Return a sentence a metric with the noise and the misregistration that would score the same.
+
+    Blur has a column of its own; other damage is in the scorecard.
+    """
+    lines = []
+    for value in values:
+        words = [e.words for e in value.equivalents
+                 if e.corruption in ("noise", "shift") and e.relation in _READ_BACK]  # fmt: skip
+        if words and "." not in value.metric:
+            lines.append(f"{value.label}: as far from real as real volumes {', or '.join(words)}")
+    return lines
 
 
 def memorization_lines(card: Scorecard) -> list[str]:
