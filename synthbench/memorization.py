@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from synthbench.cohort import Cohort
+from synthbench.cohort import Cohort, Entry
 from synthbench.errors import CohortError, MetricError
 from synthbench.evaluation import (
     Extractors,
@@ -43,15 +43,12 @@ VOXELS = "voxels"
 
 
 def check_disjoint(cohorts: Mapping[str, Cohort]) -> None:
-    """Raise where the hold-out shares a volume or a subject with the training or the real set.
-
-    Subjects are compared where their names come from a table or a `sub-` label: names of files
-    may agree by accident.
+    """Raise where the hold-out shares a volume or a person with the training or the real set.
 
     Raises
     ------
     CohortError
-        They overlap.
+        They overlap (see `overlap`).
     """
     if "holdout" not in cohorts:
         return
@@ -63,17 +60,31 @@ def check_disjoint(cohorts: Mapping[str, Cohort]) -> None:
             raise CohortError(
                 f"holdout: {len(shared)} of its volumes or subjects are in {other} too (first: "
                 f"{shared[0]}). A hold-out is real data that neither the generator nor the other "
-                "side has seen: split by subject with synthbench data split."
+                "side has seen: split by subject with synthbench data split. If they are other "
+                "persons of the same name, give them names of their own in a manifest "
+                "(participant_id)."
             )
 
 
 def overlap(one: Cohort, other: Cohort) -> list[str]:
-    """Names of the volumes of `one` whose content or named subject is in `other` too."""
+    """Names of the volumes of `one` whose content or person is in `other` too.
+
+    A person is a named subject (from a table, or a `sub-` label) of one dataset: two BIDS
+    datasets may number theirs alike. Names of files may agree by accident, and do not count.
+    """
     digests = {entry.digest for entry in other.entries}
-    subjects = {entry.subject for entry in other.entries if entry.subject != entry.name}
+    persons = {_person(entry) for entry in other.entries} - {None}
     return [
-        entry.name for entry in one.entries if entry.digest in digests or entry.subject in subjects
+        entry.name for entry in one.entries if entry.digest in digests or _person(entry) in persons
     ]
+
+
+def _person(entry: Entry) -> tuple[Path | None, str] | None:
+    if entry.subject == entry.name:
+        return None
+    folders = entry.path.resolve().parents
+    dataset = next((f for f in folders if (f / "dataset_description.json").is_file()), None)
+    return dataset, entry.subject
 
 
 def assess(

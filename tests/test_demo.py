@@ -18,6 +18,8 @@ def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
     page = (tmp_path / "demo" / "leaderboard" / "README.md").read_text()
     for generator in ("ddpm3d", "pca-gaussian", "memorizer", "noise"):
         assert f"| {generator} |" in page
+    assert "copies of training images" in page
+    assert "not assessed" not in page
     assert (tmp_path / "demo" / "montage.png").stat().st_size > 1000
     assert str(tmp_path / "demo" / "montage.png") in said[-1]
     with pytest.raises(UsageError, match="not empty"):

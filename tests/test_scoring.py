@@ -159,6 +159,17 @@ def test_a_hold_out_that_was_trained_on_is_refused(small_families, tmp_path):
         score(families["real"], families["synth"], holdout=families["real"])
 
 
+def test_datasets_may_number_their_subjects_alike(make_cohort, tmp_path):
+    """sub-000 of two BIDS datasets are two persons; outside of datasets they are one."""
+    real, synth = make_cohort("real", n=6, seed=1), make_cohort("synth", n=5, seed=3)
+    train = make_cohort("train", n=6, seed=2)
+    options = {"metrics": ("memorization",), "train": train}
+    assert "6 of the 6 real" in score(real, synth, **options).not_assessed
+    for folder in (real, train):
+        (folder / "dataset_description.json").write_text("{}")
+    assert score(real, synth, **options).memorization[0].n == 6
+
+
 def test_a_share_of_zero_has_no_interval_of_no_width(make_cohort):
     """Spheres of half the width are in no real ball, whichever image is left out."""
     real = make_cohort("real", n=12, seed=1)
