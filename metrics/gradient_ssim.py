@@ -51,7 +51,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from synthbench.errors import MetricError
-from synthbench.metrics.inference import distinct_pairs, pair_design, subject_index
+from synthbench.metrics.inference import pair_design, subject_index
 from synthbench.metrics.metric import (
     BaseMetric,
     Direction,
@@ -63,14 +63,13 @@ from synthbench.metrics.metric import (
 )
 from synthbench.metrics.msssim import (
     DESIGN_SEED,
-    MIN_PARTNERS,
     PAIR_BUDGET,
-    MeanSimilarity,
     SimilarityGap,
     TensorSource,
     banded,
     blur,
     gaussian_window,
+    mean_similarity,
 )
 
 WINDOW = 11
@@ -209,7 +208,7 @@ class G4RSSIM(BaseMetric):
         """
         index = subject_index(subjects, real=len(real), synth=len(synth))
         within = {
-            role: _mean_similarity(role, pairs, index[role])
+            role: mean_similarity(self.name, role, pairs, index[role])
             for role, pairs in (("real", real), ("synth", synth))
         }
         return GradientSimilarityGap(real=within["real"], synth=within["synth"])
@@ -516,31 +515,3 @@ def _checked(volume: Tensor, index: int, mask: Tensor) -> Float32[Tensor, "d h w
     if not bool(torch.isfinite(volume).all()):
         raise MetricError(f"g4r_ssim: volume {index} holds NaN or infinity. Remove or mend it.")
     return volume.to(torch.float32)
-
-
-def _mean_similarity(
-    role: str, pairs: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
-) -> MeanSimilarity:
-    matrix = np.asarray(pairs, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
-        raise MetricError(
-            f"g4r_ssim: {role} must be a square matrix of pairs of at least 2 images; found shape "
-            f"{matrix.shape}. Use gradient_pair_matrix(volumes, ...)."
-        )
-    if np.isinf(matrix).any() or not np.allclose(matrix, matrix.T, equal_nan=True):
-        raise MetricError(
-            f"g4r_ssim: the pair matrix of {role} must be finite and symmetric; found otherwise. "
-            "Use gradient_pair_matrix(volumes, ...) without others."
-        )
-    distinct = index[:, None] != index[None, :]
-    computed = distinct & ~np.isnan(matrix)
-    if np.array_equal(computed, distinct):
-        return MeanSimilarity(distinct_pairs(matrix, index), role, {role: index})
-    if computed.sum(axis=1).min() < MIN_PARTNERS:
-        raise MetricError(
-            f"g4r_ssim: the pair matrix of {role} must hold at least {MIN_PARTNERS} finite pairs "
-            f"of each image; found {computed.sum(axis=1).min()} of one. Use a design of more "
-            "pairs, or none."
-        )
-    known = np.nan_to_num(matrix, nan=0.0)
-    return MeanSimilarity(distinct_pairs(known, index), role, {role: index}, computed)

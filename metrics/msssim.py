@@ -894,6 +894,61 @@ def cross_design(n: int, m: int, partners: int, *, seed: int) -> Bool[np.ndarray
     return design
 
 
+def mean_similarity(
+    metric: str, role: str, pairs: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
+) -> MeanSimilarity:
+    """The mean over a set's pairs, from a pair matrix in which pairs not computed are NaN.
+
+    Parameters
+    ----------
+    metric, role
+        What the messages call the metric and the set.
+    pairs
+        A symmetric pair matrix.
+    index
+        The subject of each image.
+
+    Raises
+    ------
+    MetricError
+        The matrix is not square, smaller than 2 x 2, asymmetric, infinite, or holds too few
+        pairs of an image.
+    """
+    matrix = np.asarray(pairs, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
+        raise MetricError(
+            f"{metric}: {role} must be a square matrix of pairs of at least 2 images; "
+            f"found shape {matrix.shape}. Compute the pairs of a set of volumes."
+        )
+    if np.isinf(matrix).any() or not np.allclose(matrix, matrix.T, equal_nan=True):
+        raise MetricError(
+            f"{metric}: the pair matrix of {role} must be finite and symmetric; found "
+            "otherwise. Compute the pairs within one set, without others."
+        )
+    distinct = index[:, None] != index[None, :]
+    computed = _computed(metric, f"of {role}", matrix, needed=distinct)
+    pairs_of_subjects = distinct_pairs(np.nan_to_num(matrix, nan=0.0), index)
+    return MeanSimilarity(pairs_of_subjects, role, {role: index}, computed)
+
+
+def _computed(
+    metric: str, which: str, matrix: Float64[np.ndarray, "n m"], needed: Bool[np.ndarray, "n m"]
+) -> Bool[np.ndarray, "n m"] | None:
+    """Which of the needed pairs were computed; None where all of them were."""
+    computed: Bool[np.ndarray, "n m"] = needed & ~np.isnan(matrix)
+    if np.array_equal(computed, needed):
+        return None
+    fewest = int(min(computed.sum(axis=0).min(), computed.sum(axis=1).min()))
+    if fewest < MIN_PARTNERS:
+        raise MetricError(
+            f"{metric}: the pair matrix {which} must hold at least {MIN_PARTNERS} finite "
+            f"pairs of each image; found {fewest} of one, and NaN for "
+            f"{int((needed & ~computed).sum())} of {int(needed.sum())} entries. "
+            "Use a design of more pairs, or none."
+        )
+    return computed
+
+
 class MSSSIM(BaseMetric):
     """MS-SSIM: the gap in diversity between the synthetic and the real set.
 
@@ -1028,30 +1083,11 @@ class MSSSIM(BaseMetric):
         """
         index = subject_index(subjects, real=len(real), synth=len(synth))
         within = {
-            role: self._within(role, matrix, index[role])
+            role: mean_similarity(self.name, role, matrix, index[role])
             for role, matrix in (("real", real), ("synth", synth))
         }
         across = None if cross is None else self._across(cross, index)
         return SimilarityGap(real=within["real"], synth=within["synth"], cross=across)
-
-    def _within(
-        self, role: str, pairs: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
-    ) -> MeanSimilarity:
-        matrix = np.asarray(pairs, dtype=np.float64)
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
-            raise MetricError(
-                f"{self.name}: {role} must be a square matrix of pairs of at least 2 images; "
-                f"found shape {matrix.shape}. Use pair_matrix(volumes, ...)."
-            )
-        if np.isinf(matrix).any() or not np.allclose(matrix, matrix.T, equal_nan=True):
-            raise MetricError(
-                f"{self.name}: the pair matrix of {role} must be finite and symmetric; found "
-                "otherwise. Use pair_matrix(volumes, ...) without others."
-            )
-        distinct = index[:, None] != index[None, :]
-        computed = self._computed(f"of {role}", matrix, needed=distinct)
-        pairs_of_subjects = distinct_pairs(np.nan_to_num(matrix, nan=0.0), index)
-        return MeanSimilarity(pairs_of_subjects, role, {role: index}, computed)
 
     def _across(
         self, pairs: Float64[np.ndarray, "n m"], index: Mapping[str, Int64[np.ndarray, " _"]]
@@ -1064,25 +1100,8 @@ class MSSSIM(BaseMetric):
                 f"{shape[1]} synthetic images; found shape {matrix.shape}. "
                 "Use pair_matrix(real, synth, ...)."
             )
-        computed = self._computed("across", matrix, needed=np.ones(shape, dtype=np.bool_))
+        computed = _computed(self.name, "across", matrix, needed=np.ones(shape, dtype=np.bool_))
         return CrossSimilarity(np.nan_to_num(matrix, nan=0.0), dict(index), computed)
-
-    def _computed(
-        self, which: str, matrix: Float64[np.ndarray, "n m"], needed: Bool[np.ndarray, "n m"]
-    ) -> Bool[np.ndarray, "n m"] | None:
-        """Which of the needed pairs were computed; None where all of them were."""
-        computed: Bool[np.ndarray, "n m"] = needed & ~np.isnan(matrix)
-        if np.array_equal(computed, needed):
-            return None
-        fewest = int(min(computed.sum(axis=0).min(), computed.sum(axis=1).min()))
-        if fewest < MIN_PARTNERS:
-            raise MetricError(
-                f"{self.name}: the pair matrix {which} must hold at least {MIN_PARTNERS} finite "
-                f"pairs of each image; found {fewest} of one, and NaN for "
-                f"{int((needed & ~computed).sum())} of {int(needed.sum())} entries. "
-                "Use pair_matrix with a design of more pairs, or without a design."
-            )
-        return computed
 
 
 class MSSSIMWang5(MSSSIM):
