@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,17 @@ from typing import Annotated, Any
 
 import typer
 
+from synthbench.console import (
+    AssumeGrid,
+    Json,
+    Seed,
+    make_room,
+    print_json,
+    progress_bar,
+    say,
+    show,
+)
+from synthbench.data_commands import data
 from synthbench.errors import SynthbenchError, UsageError
 
 app = typer.Typer(
@@ -25,12 +36,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, split.")
 benchmark = typer.Typer(no_args_is_help=True, help="Protocols frozen on a real cohort.")
 app.add_typer(data, name="data")
 app.add_typer(benchmark, name="benchmark")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Real = Annotated[
     Path, typer.Option("--real", help="Real cohort: a folder, BIDS folder or CSV/TSV manifest.")
 ]
@@ -42,7 +51,6 @@ Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", help="May be repeated. Default: see `synthbench list metrics`."),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0)]
 
 
 class Kind(StrEnum):
@@ -100,9 +108,7 @@ def train(
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    assume_grid: Annotated[
-        float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
-    ] = None,
+    assume_grid: AssumeGrid = None,
     json: Json = False,
 ) -> None:
     """Train a generator on a cohort, into a run folder."""
@@ -113,7 +119,7 @@ def train(
     if generator is None and not resume:
         raise UsageError("name a generator: synthbench list generators shows them.")
     folder = out or Path("runs") / str(generator)
-    with _interruptible(folder), _bar("training") as advance:
+    with _interruptible(folder), progress_bar("training") as advance:
         run = training.train(
             generator,
             out=folder,
@@ -125,13 +131,13 @@ def train(
             resume=resume,
             assume_grid=assume_grid,
             progress=advance,
-            say=_say,
+            say=say,
         )
     record = run.record
     if json:
-        _print_json({"run": str(run.folder), **record})
+        print_json({"run": str(run.folder), **record})
         return
-    _say(
+    say(
         f"trained in {record['training_seconds']:.0f} s. {run.folder} holds the weights, the "
         f"configuration and preview.png.\nNext: synthbench sample {run.folder} --n 16 --out synth/"
     )
@@ -152,14 +158,14 @@ def sample(
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
     from synthbench import training
 
-    with _bar("sampling") as advance:
+    with progress_bar("sampling") as advance:
         files = training.sample(
             run, n, out, seed=seed, sampler=sampler, steps=steps, progress=advance
         )
     if json:
-        _print_json([str(file) for file in files])
+        print_json([str(file) for file in files])
     else:
-        _say(f"{len(files)} volumes, seeds {seed} to {seed + n - 1}, in {out}")
+        say(f"{len(files)} volumes, seeds {seed} to {seed + n - 1}, in {out}")
 
 
 @app.command()
@@ -216,8 +222,8 @@ def score(
         _refuse_frozen(context)
     for option, file in (("--out", out), ("--features", features), ("--neighbours", neighbours)):
         if file is not None:
-            _make_room(option, file)
-    with _bar("scoring") as advance:
+            make_room(option, file)
+    with progress_bar("scoring") as advance:
         card = scoring.score(
             real,
             synth,
@@ -237,7 +243,7 @@ def score(
             neighbours_file=neighbours,
             curves=sensitivity,
             progress=lambda what, done, total: advance(done, total, what),
-            say=_say,
+            say=say,
         )
     if out is not None:
         card.save(out)
@@ -246,7 +252,7 @@ def score(
         return
     from synthbench.table import scorecard_table
 
-    _print(scorecard_table(card))
+    show(scorecard_table(card))
 
 
 @app.command()
@@ -266,9 +272,7 @@ def sensitivity(
     ] = None,
     intensity: Annotated[Intensities, typer.Option()] = Intensities.percentile,
     seed: Seed = 0,
-    assume_grid: Annotated[
-        float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
-    ] = None,
+    assume_grid: AssumeGrid = None,
     out: Annotated[
         Path, typer.Option("--out", help="Record (JSON); the figure goes beside it (PNG).")
     ] = Path("sensitivity.json"),
@@ -281,8 +285,8 @@ def sensitivity(
 
     if benchmark is not None:
         _refuse_frozen(context)
-    _make_room("--out", out)
-    with _bar("sensitivity") as advance:
+    make_room("--out", out)
+    with progress_bar("sensitivity") as advance:
         found = study.sensitivity(
             real,
             benchmark=benchmark,
@@ -294,7 +298,7 @@ def sensitivity(
             seed=seed,
             assume_grid=assume_grid,
             progress=lambda what, done, total: advance(done, total, what),
-            say=_say,
+            say=say,
         )
     found.save(out)
     figure = out.with_suffix(".png")
@@ -302,8 +306,8 @@ def sensitivity(
     if json:
         sys.stdout.write(found.model_dump_json(indent=1) + "\n")
         return
-    _print(dose_response.table(found))
-    _say(
+    show(dose_response.table(found))
+    say(
         f"{out}, {figure}. Next: synthbench score --real {real} --synth SYNTH --sensitivity {out} "
         "reads scores back as doses."
     )
@@ -322,9 +326,7 @@ def benchmark_init(
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where benchmarks are kept.")] = Path("leaderboards"),
     seed: Seed = 0,
-    assume_grid: Annotated[
-        float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
-    ] = None,
+    assume_grid: AssumeGrid = None,
 ) -> None:
     """Freeze a protocol on a real cohort: grid, mask, extractors, kernel bandwidths, n and m."""
     from synthbench import scoring
@@ -333,7 +335,7 @@ def benchmark_init(
 
     if (folder / name / FILE).exists():
         raise UsageError(f"{folder / name / FILE}: already there. Name another benchmark.")
-    with _bar("freezing") as advance:
+    with progress_bar("freezing") as advance:
         frozen = scoring.freeze(
             real,
             name,
@@ -345,10 +347,10 @@ def benchmark_init(
             seed=seed,
             assume_grid=assume_grid,
             progress=lambda what, done, total: advance(done, total, what),
-            say=_say,
+            say=say,
         )
     file = frozen.save(folder / name)
-    _say(
+    say(
         f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "
         f"{folder / name} --real {real} --synth SYNTH --out {folder / name}/entries/NAME.json"
     )
@@ -369,9 +371,9 @@ def leaderboard(
     for found in pages.benchmarks_in(folder):
         if check:
             pages.check_leaderboard(found)
-            _say(f"{found / pages.PAGE} is up to date")
+            say(f"{found / pages.PAGE} is up to date")
         else:
-            _say(f"{pages.write_leaderboard(found)} written")
+            say(f"{pages.write_leaderboard(found)} written")
 
 
 @app.command("list")
@@ -396,9 +398,9 @@ def list_(
             row["responds to"] = ", ".join(getattr(plugin, "responds_to", ()))
         rows.append(row)
     if json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _print(_metrics_listed(rows) if kind is Kind.metrics else _listed(rows))
+    show(_metrics_listed(rows) if kind is Kind.metrics else _listed(rows))
 
 
 def _listed(rows: list[dict[str, str]]) -> Any:
@@ -444,10 +446,10 @@ def fetch(
 
     file = getattr(registry.load("extractors", name)(), "weight_file", None)
     if file is None:
-        _say(f"{name} has no weights to fetch: it is ready.")
+        say(f"{name} has no weights to fetch: it is ready.")
         return
     path = weights.fetch(file, sha256=sha256)
-    _say(f"{path}: sha256 verified, licence {file.licence}")
+    say(f"{path}: sha256 verified, licence {file.licence}")
 
 
 @app.command()
@@ -457,95 +459,13 @@ def demo(
     """Run the whole story on the embedded cohort, in minutes on two cores."""
     from synthbench.demo import run_demo
 
-    with _bar("demo") as advance:
-        tables = run_demo(out, progress=advance, say=_say)
+    with progress_bar("demo") as advance:
+        tables = run_demo(out, progress=advance, say=say)
     for table in tables:
-        _print(table)
+        show(table)
 
 
-# ---------------------------------------------------------------- data
-
-
-@data.command("atlas")
-def data_atlas(
-    n: Annotated[int, typer.Option("--n", help="Subjects.")],
-    out: Annotated[Path, typer.Option("--out", help="A new folder (BIDS derivative).")],
-    seed: Seed = 0,
-    shape: Annotated[
-        tuple[int, int, int], typer.Option(help="Voxels to the right, front and top.")
-    ] = (84, 128, 84),
-) -> None:
-    """Simulate a cohort from the MNI152 template, with true age, sex and volumes."""
-    from synthbench.atlas import atlas_cohort
-
-    with _bar("simulating") as advance:
-        atlas_cohort(n, out, seed=seed, shape=shape, progress=lambda done: advance(done, n, ""))
-    _say(f"{n} simulated subjects in {out}; their truth in {out / 'participants.tsv'}")
-
-
-@data.command("split")
-def data_split(
-    cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
-    sizes: Annotated[list[str], typer.Option("--part", help="NAME=SUBJECTS, repeated: train=70")],
-    out: Annotated[Path, typer.Option("--out", help="Where the manifests go.")],
-    seed: Seed = 0,
-    assume_grid: Annotated[
-        float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
-    ] = None,
-) -> None:
-    """Split a cohort by subject into manifests, one a part."""
-    from synthbench.split import split
-
-    parts = {}
-    for text in sizes:
-        part, equals, size = text.partition("=")
-        if not (part and equals and size.isdigit()):
-            raise UsageError(f"--part {text}: write it as NAME=SUBJECTS, for example train=70")
-        parts[part] = int(size)
-    with _bar("checking") as advance:
-        manifests = split(
-            cohort,
-            parts,
-            out,
-            seed=seed,
-            assume_grid=assume_grid,
-            progress=lambda done: advance(done, 0, ""),
-        )
-    for part, file in manifests.items():
-        _say(f"{part}: {parts[part]} subjects, {file}")
-
-
-# ---------------------------------------------------------------- what the verbs share
-
-
-def _say(message: str) -> None:
-    """Write a sentence for the user to standard error, on the main process only."""
-    import os
-
-    if os.environ.get("RANK", "0") == "0":
-        print(message, file=sys.stderr, flush=True)
-
-
-def _print(renderable: Any) -> None:
-    from rich.console import Console
-
-    console = Console()
-    # A table that is read by a program or a log must not be wrapped at 80 columns.
-    Console(width=None if console.is_terminal else 200).print(renderable)
-
-
-def _print_json(value: Any) -> None:
-    import json
-
-    print(json.dumps(value, indent=1))
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    from synthbench.progress import bar
-
-    with bar(title) as advance:
-        yield advance
+# ---------------------------------------------------------------- what the verbs need
 
 
 @contextmanager
@@ -555,7 +475,7 @@ def _interruptible(run: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if any((run / "checkpoints").glob("step-*")):
-            _say(f"stopped. Continue with: synthbench train --resume --out {run}")
+            say(f"stopped. Continue with: synthbench train --resume --out {run}")
         raise
 
 
@@ -587,13 +507,6 @@ def _refuse_frozen(context: typer.Context) -> None:
     if given:
         options = ", ".join(f"--{option}" for option in given)
         raise UsageError(f"--benchmark has frozen this: leave out {options}.")
-
-
-def _make_room(option: str, file: Path) -> None:
-    """Make the folder of an output file before the work begins, or say why it cannot be."""
-    if file.is_dir():
-        raise UsageError(f"{option} {file}: that is a folder; name a file in it.")
-    file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _version(value: bool) -> None:

@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float32, Float64
 from synthbench import registry
 from synthbench.errors import WeightsError
 from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetric
-from synthbench.scorecard import ExtractorRecord
+from synthbench.scorecard import ExtractorRecord, GridRecord
+from synthbench.space import Space
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -188,9 +189,14 @@ def load_extractors(names: Sequence[str], say: Say) -> Extractors:
             ExtractorRecord(
                 name=name, weights_sha256=extractor.weights_sha256, layer=extractor.layer,
                 preprocessing=extractor.preprocessing, dim=extractor.dim,
+                grid=_grid_record(extractor.space),
             )
         )  # fmt: skip
     return Extractors(loaded, missing, records)
+
+
+def _grid_record(space: Space | None) -> GridRecord | None:
+    return None if space is None else GridRecord(shape=space.shape, affine=space.affine)
 
 
 def _make_ready(extractor: Any, say: Say) -> None:

@@ -35,6 +35,13 @@ class CohortRecord(_Record):
     available: int = Field(description="volumes the cohort held; more than n where m was frozen")
 
 
+class GridRecord(_Record):
+    """A grid in RAS+ millimetres."""
+
+    shape: tuple[int, int, int]
+    affine: tuple[float, ...]
+
+
 class ExtractorRecord(_Record):
     """Which extractor, to the byte."""
 
@@ -43,6 +50,7 @@ class ExtractorRecord(_Record):
     preprocessing: str
     layer: str
     dim: int
+    grid: GridRecord | None = Field(default=None, description="its own; None: the common grid")
 
     @property
     def label(self) -> str:
@@ -98,7 +106,12 @@ class Protocol(_Record):
     @property
     def hash(self) -> str:
         """The first 12 hexadecimal digits of the sha256 of this protocol as sorted JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        fields = self.model_dump(mode="json")
+        for extractor in fields["extractors"]:
+            # Protocols of before extractors had a grid of their own keep their hash.
+            if extractor["grid"] is None:
+                del extractor["grid"]
+        text = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

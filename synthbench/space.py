@@ -124,6 +124,14 @@ class Space:
         return f"{self.shape[0]} x {self.shape[1]} x {self.shape[2]} at {size} mm"
 
 
+# 84 x 128 x 84 over the field of view of MNI152 at 1 mm in FSL's and SPM's convention
+# (181 x 217 x 181 voxels, centres from -90 -126 -72 to 90 90 108 mm): the paper's grid.
+PAPER_GRID = Space.of(
+    (181, 217, 181),
+    np.array([[1, 0, 0, -90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]]),
+).regrid((84, 128, 84))
+
+
 def resample(
     volume: Float32[np.ndarray, "a b c"], source: Space, target: Space
 ) -> Float32[np.ndarray, "d h w"]:

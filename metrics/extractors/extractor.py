@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from jaxtyping import Float32
 
 from synthbench.errors import MetricError
+from synthbench.space import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,10 @@ class Extractor(Protocol):
     weights_sha256
         SHA-256 of the weights, lower-case hexadecimal: of their file where they come as one.
         None for a formula without weights, and while the hash of a file is not known yet.
+    space
+        The grid that `features` takes its volumes on, RAS+, in millimetres of MNI152; None: any
+        grid, so the protocol's. Volumes reach it from the protocol's common grid, antialiased,
+        with `synthbench.space.resample`: real and synthetic ones lose the same detail.
     preprocessing
         Name and version of what is done to a volume before the network sees it, such as
         "zscore-nonzero-zeros-v1". A change that moves a feature is a new version.
@@ -47,6 +52,7 @@ class Extractor(Protocol):
     name: str
     dim: int
     weights_sha256: str | None
+    space: Space | None
     preprocessing: str
     layer: str
     summary: str
@@ -60,7 +66,7 @@ class Extractor(Protocol):
         Parameters
         ----------
         volumes
-            RAS+, intensities in [0, 1], background zero.
+            RAS+, intensities in [0, 1], background zero; on the grid `space`, where it is one.
         """
         ...
 

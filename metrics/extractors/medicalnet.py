@@ -15,6 +15,7 @@ from jaxtyping import Float32
 from synthbench.errors import UsageError, WeightsError, near_miss
 from synthbench.metrics.extractors.extractor import ZSCORE_NONZERO_ZEROS
 from synthbench.metrics.extractors.weights import WeightFile, known_sha256, verified
+from synthbench.space import PAPER_GRID, Space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +89,7 @@ class MedicalNet:
         self.name = name
         self.dim = _DIM[self._depth]
         self.weights_sha256 = known_sha256(self.weight_file)
+        self.space: Space | None = PAPER_GRID
         self.preprocessing = ZSCORE_NONZERO_ZEROS
         self.layer = "stage 4, global average"
         training = "23 datasets" if name.endswith("23dataset") else "the datasets of the paper"

@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from synthbench.errors import WeightsError
 from synthbench.metrics.extractors.extractor import ZSCORE_NONZERO_ZEROS
+from synthbench.space import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,7 @@ class RandomResNet10:
         self.name = "random-resnet10"
         self.dim = 512
         self.weights_sha256: str | None = WEIGHTS_SHA256
+        self.space: Space | None = None
         self.preprocessing = ZSCORE_NONZERO_ZEROS
         self.layer = "stage 4, global average"
         self.summary = "3-D ResNet-10, random weights that are the same everywhere"
