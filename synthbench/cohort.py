@@ -27,6 +27,7 @@ from scipy import ndimage
 
 from synthbench.errors import CohortError, near_miss
 from synthbench.space import Intensity, Space, resample, to_unit
+from synthbench.split import verify
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".npy")
 MASK_RULE = "above 0.05 in at least half of the real volumes, holes filled"
@@ -226,10 +227,13 @@ def read_cohort(
         notes.append(f"grid assumed for {without} of {len(good)} volumes without geometry")
     first = good[0][2]
     order = sorted(range(len(good)), key=lambda i: (good[i][2].digest, _name(good[i][0], path)))
+    entries = tuple(
+        Entry(good[i][0], _name(good[i][0], path), good[i][1], good[i][2].digest) for i in order
+    )
+    if path.is_file():
+        verify(path, entries)
     return Cohort(
-        entries=tuple(
-            Entry(good[i][0], _name(good[i][0], path), good[i][1], good[i][2].digest) for i in order
-        ),
+        entries=entries,
         grid=common,
         stored_grid=first.stored,
         participants=participants,

@@ -33,28 +33,48 @@ def atlas(
 @data.command("split")
 def split_(
     cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
-    sizes: Annotated[list[str], typer.Option("--part", help="NAME=SUBJECTS, repeated: train=70")],
-    out: Annotated[Path, typer.Option("--out", help="Where the manifests go.")],
+    out: Annotated[Path, typer.Option("--out", help="Where split.tsv and the manifests go.")],
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            help="NAME=SUBJECTS or NAME=SHARE%, repeated. "
+            "Default: train=60% validation=10% holdout=30%.",
+        ),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to balance the parts on, repeated. Default: site, sex, age."),
+    ] = None,
     seed: Seed = 0,
     assume_grid: AssumeGrid = None,
 ) -> None:
-    """Split a cohort by subject into manifests, one a part."""
+    """Split a cohort by subject, balanced in site, sex and age: a manifest a part."""
     from synthbench.split import split
 
-    parts = {}
-    for text in sizes:
-        part, equals, size = text.partition("=")
-        if not (part and equals and size.isdigit()):
-            raise UsageError(f"--part {text}: write it as NAME=SUBJECTS, for example train=70")
-        parts[part] = int(size)
+    parts = dict(_part(text) for text in sizes or ())
     with progress_bar("checking") as advance:
-        manifests = split(
+        drawn = split(
             cohort,
-            parts,
+            parts or None,
             out,
+            by=by,
             seed=seed,
             assume_grid=assume_grid,
             progress=lambda done: advance(done, 0, ""),
         )
-    for part, file in manifests.items():
-        say(f"{part}: {parts[part]} subjects, {file}")
+    if not drawn.stratified_by:
+        say("no site, sex or age is known of these subjects: drawn at random, balanced on nothing")
+    for part, row in drawn.balance().iterrows():
+        words = "; ".join(f"{name} {value}" for name, value in row.items())
+        say(f"{drawn.manifests[str(part)]}: {words}")
+
+
+def _part(text: str) -> tuple[str, int | float]:
+    part, _, size = text.partition("=")
+    number = size.removesuffix("%")
+    if not (part and number.isdigit()):
+        raise UsageError(
+            f"--part {text}: write it as NAME=SUBJECTS or NAME=SHARE%, for example train=70"
+        )
+    return part, int(number) / 100 if size.endswith("%") else int(number)

@@ -1,79 +1,319 @@
-"""Splitting a cohort by subject, so that nobody is on two sides."""
+"""Splitting a cohort by subject, stratified, so that nobody is on two sides.
+
+A split is a folder: `split.tsv`, which says of every volume whose it is, on which side, and what
+it holds (the hash of its content), and a manifest a part (`train.tsv`), which any verb takes as a
+cohort. A manifest is verified against `split.tsv` whenever it is read.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from synthbench.cohort import read_cohort
-from synthbench.errors import UsageError
+from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.files import write_atomic
+
+if TYPE_CHECKING:
+    from synthbench.cohort import Entry
+
+RECORD = "split.tsv"
+STRATIFIED_BY = ("site", "sex", "age")
+PARTS: dict[str, int | float] = {"train": 0.6, "validation": 0.1, "holdout": 0.3}
+"""Shares where none are asked for. Tests for copies compare the training volumes with as many of
+the hold-out, and floors are taken on it: a small hold-out says little."""
+
+BINS = 3
+"""Levels that a number is cut into where it is not the one that subjects are ordered by."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split that was drawn.
+
+    Attributes
+    ----------
+    manifests
+        By part, the file to give to `--real`, `--train` or `--holdout`.
+    subjects
+        One row a subject, indexed by participant: its part, and its covariates.
+    stratified_by
+        The covariates that the parts were balanced on.
+    """
+
+    manifests: dict[str, Path]
+    subjects: pd.DataFrame
+    stratified_by: tuple[str, ...]
+
+    def balance(self) -> pd.DataFrame:
+        """Return a row a part: subjects, and each covariate in words."""
+        rows = {}
+        for part in self.manifests:
+            inside = self.subjects[self.subjects["part"] == part]
+            words = {name: _described(inside[name]) for name in self.stratified_by}
+            rows[part] = {"subjects": len(inside), **words}
+        return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def split(
     cohort: Path,
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, int | float] | None,
     out: Path,
     *,
+    by: Sequence[str] | None = None,
     seed: int = 0,
     assume_grid: float | None = None,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, Path]:
-    """Write one manifest a part, with all scans of a subject in the same part.
+) -> Split:
+    """Draw a split and write it, with all scans of a subject in the same part.
 
     Parameters
     ----------
     cohort
         Anything that `read_cohort` reads.
     sizes
-        Part name to number of subjects; together at most as many as there are.
+        Part name to a number of subjects (int) or a share of them (float below 1). Subjects
+        that are in no part are left out. None: `PARTS`.
     out
-        A folder; `<part>.tsv` is written there, with paths relative to it.
+        A folder; `split.tsv` and `<part>.tsv` are written there, with paths relative to it.
+    by
+        Columns of the participants table to balance the parts on; None: those of
+        `STRATIFIED_BY` that it has.
     seed
-        Of the random order of subjects.
+        Of the draw.
     assume_grid, progress
         See `read_cohort`.
-
-    Returns
-    -------
-    dict of str to Path
-        The manifests.
 
     Raises
     ------
     UsageError
-        More subjects are asked for than there are, or a manifest exists already.
+        More subjects are asked for than there are, a column is unknown, or the folder holds a
+        split already.
     """
+    from synthbench.cohort import read_cohort
+
     read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
-    subjects = sorted({entry.subject for entry in read.entries})
-    if any(size < 1 for size in sizes.values()) or sum(sizes.values()) > len(subjects):
-        asked = ", ".join(f"{part}={size}" for part, size in sizes.items())
-        raise UsageError(
-            f"--sizes {asked}: positive numbers with a sum of at most {len(subjects)} subjects "
-            "are needed."
-        )
-    manifests = {part: Path(out) / f"{part}.tsv" for part in sizes}
-    for file in manifests.values():
+    _check_one_name_a_volume(read.entries)
+    names = sorted({entry.subject for entry in read.entries})
+    counts = _counts(sizes or PARTS, len(names))
+    manifests = {part: Path(out) / f"{part}.tsv" for part in counts}
+    record = Path(out) / RECORD
+    for file in (record, *manifests.values()):
         if file.exists():
             raise UsageError(f"{file}: already there. A split is drawn once: name another --out.")
-    shuffled = [subjects[i] for i in np.random.default_rng(seed).permutation(len(subjects))]
+    covariates = read.participants.reindex(names)
+    chosen = _columns(covariates, by)
+    parts = draw(covariates[list(chosen)], counts, np.random.default_rng(seed))
+
     Path(out).mkdir(parents=True, exist_ok=True)
-    start = 0
-    for part, size in sizes.items():
-        chosen = set(shuffled[start : start + size])
-        start += size
-        rows = [e for e in read.entries if e.subject in chosen]
-        table = pd.DataFrame(
-            {
-                "participant_id": [e.subject for e in rows],
-                "path": [os.path.relpath(e.path, out) for e in rows],
-            }
-        ).join(read.participants, on="participant_id")
-        table = table.sort_values(["participant_id", "path"])
-        text = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-        write_atomic(manifests[part], text.encode())
-    return manifests
+    table = pd.DataFrame(
+        {
+            "participant_id": [e.subject for e in read.entries],
+            "path": [os.path.relpath(e.path, out) for e in read.entries],
+            "part": [parts.get(e.subject) for e in read.entries],
+            "content": [e.digest for e in read.entries],
+        }
+    )
+    table = table.dropna(subset="part").sort_values(["part", "participant_id", "path"])
+    for part, file in manifests.items():
+        rows = table[table["part"] == part].drop(columns=["part", "content"])
+        _write(file, rows.join(read.participants, on="participant_id"))
+    # The record last: manifests without one are no split.
+    _write(record, table)
+    drawn = covariates.assign(part=pd.Series(parts))
+    return Split(manifests, drawn, chosen)
+
+
+def draw(
+    covariates: pd.DataFrame, counts: Mapping[str, int], random: np.random.Generator
+) -> dict[Any, str]:
+    """Assign subjects to parts so that the parts are alike in the covariates.
+
+    Subjects are ordered by their categories and, within those, by the first number (age); parts
+    are dealt along this order in proportion to their sizes, and shuffled within blocks of
+    neighbours: stratified block randomisation, with age as a matching variable (Kernan et al.
+    1999, J Clin Epidemiol 52:19, on stratified randomisation).
+
+    Parameters
+    ----------
+    covariates
+        One row a subject. Empty columns: a plain random split.
+    counts
+        Part name to number of subjects; what is left over is in no part.
+    random
+        Of the draw.
+
+    Returns
+    -------
+    The part of each subject that is in one, by the index of `covariates`.
+    """
+    n = len(covariates)
+    strata, ordering = _strata(covariates)
+    # lexsort: the last key comes first; what ties is in random order.
+    order = np.lexsort((random.permutation(n), ordering, strata))
+    # Rolled by any number of places with equal probability: without that, the subject at a place
+    # of its own would land on the same side in every draw.
+    labels = np.roll(_dealt({**counts, "": n - sum(counts.values())}, n), random.integers(n))
+    block = int(np.ceil(n / min(size for size in counts.values())))
+    for stratum in np.unique(strata):
+        places = np.flatnonzero(strata[order] == stratum)
+        for start in range(0, len(places), block):
+            here = places[start : start + block]
+            labels[here] = random.permutation(labels[here])
+    dealt = zip(covariates.index[order], labels, strict=True)
+    return {subject: str(part) for subject, part in dealt if part}
+
+
+def verify(manifest: Path, entries: Iterable[Entry]) -> None:
+    """Check a manifest against the split that it is a part of, if it is one.
+
+    Raises
+    ------
+    CohortError
+        A subject of the manifest is on another side of the split or not in it, a volume was
+        added or removed, or its content has changed since the split was drawn.
+    """
+    record, part = manifest.parent / RECORD, manifest.stem
+    if not record.is_file() or manifest.name == RECORD:
+        return
+    try:
+        table = pd.read_csv(record, sep="\t", dtype=str)
+        owners = table.groupby("participant_id")["part"].unique()
+        contents = table.set_index("content")
+    except (KeyError, ValueError, OSError) as error:
+        raise CohortError(
+            f"{record}: cannot be read as a split ({error}). Draw it anew with synthbench data "
+            "split, or move the manifest elsewhere."
+        ) from error
+    on_two = [str(name) for name, sides in owners.items() if len(sides) > 1]
+    if on_two:
+        raise CohortError(
+            f"{record}: {', '.join(on_two[:5])}: on two sides. The file was edited: draw the split "
+            "anew with synthbench data split."
+        )
+    if part not in set(table["part"]):
+        return  # another manifest that lies in the folder
+    found = list(entries)
+    mend = "Restore the files, or draw the split anew with synthbench data split."
+    for entry in found:
+        if entry.digest not in contents.index:
+            raise CohortError(
+                f"{manifest}: {entry.name} is not a volume of the split, or its content (or the "
+                f"grid assumed for it) has changed since it was drawn. {mend}"
+            )
+        sides = set(contents.loc[[entry.digest], "part"])
+        if sides != {part} or list(owners.get(entry.subject, ())) != [part]:
+            raise CohortError(
+                f"{manifest}: {entry.name} ({entry.subject}) is on another side of the split: "
+                f"{', '.join(sorted(sides))}. {mend}"
+            )
+    expected = int((table["part"] == part).sum())
+    if len(found) != expected:
+        raise CohortError(
+            f"{manifest}: holds {len(found)} volumes; the split gave '{part}' {expected}. {mend} "
+            "For a smaller set, write a manifest of another name."
+        )
+
+
+def _check_one_name_a_volume(entries: Sequence[Entry]) -> None:
+    owner: dict[str, Entry] = {}
+    for entry in entries:
+        other = owner.setdefault(entry.digest, entry)
+        if other.subject != entry.subject:
+            raise CohortError(
+                f"cohort: {other.name} and {entry.name} are the same volume under two subjects, "
+                "who could land on two sides. Remove one of them, or name their common "
+                "participant_id in a manifest."
+            )
+
+
+def _counts(sizes: Mapping[str, int | float], subjects: int) -> dict[str, int]:
+    """Shares as numbers of subjects."""
+    asked = ", ".join(
+        f"{part}={f'{size:.0%}' if isinstance(size, float) else size}"
+        for part, size in sizes.items()
+    )
+    counts = {
+        part: int(np.floor(size * subjects + 0.5)) if isinstance(size, float) else size
+        for part, size in sizes.items()
+    }
+    shares = sum(size for size in sizes.values() if isinstance(size, float))
+    if all(isinstance(size, float) for size in sizes.values()) and abs(shares - 1) < 1e-9:
+        # The largest part takes what rounding left over.
+        largest = max(counts, key=lambda part: counts[part])
+        counts[largest] += subjects - sum(counts.values())
+    if RECORD.removesuffix(".tsv") in counts:
+        raise UsageError("--part split: that is the name of the record; name the part otherwise.")
+    if any(size < 1 for size in counts.values()) or sum(counts.values()) > subjects:
+        raise UsageError(
+            f"--part {asked}: every part needs at least one subject, and together they have at "
+            f"most {subjects}, the subjects of the cohort."
+        )
+    return counts
+
+
+def _columns(covariates: pd.DataFrame, by: Sequence[str] | None) -> tuple[str, ...]:
+    if by is None:
+        return tuple(name for name in STRATIFIED_BY if name in covariates)
+    for name in by:
+        if name not in covariates:
+            known = near_miss(name, covariates.columns) if len(covariates.columns) else "none here."
+            raise UsageError(f"--by {name}: no such column in the participants table: {known}")
+    return tuple(dict.fromkeys(by))
+
+
+def _strata(covariates: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return each subject's stratum as a number, and a number to order by within strata."""
+    ordering = np.zeros(len(covariates))
+    keys = []
+    ordered = False
+    for name in covariates:
+        column = covariates[name]
+        continuous = pd.api.types.is_numeric_dtype(column) and column.nunique() > 2 * BINS
+        if continuous and not ordered:
+            # Who has no age is ordered after those who have.
+            ordering, ordered = column.fillna(np.inf).to_numpy(dtype=np.float64), True
+        elif continuous:
+            keys.append(pd.qcut(column, BINS, labels=False, duplicates="drop"))
+        else:
+            keys.append(column)
+    if not keys:
+        return np.zeros(len(covariates), dtype=np.int64), ordering
+    # dropna=False: those of unknown sex are a stratum of their own.
+    strata = pd.concat(keys, axis=1).groupby([key.name for key in keys], dropna=False).ngroup()
+    return strata.to_numpy(dtype=np.int64), ordering
+
+
+def _dealt(counts: Mapping[str, int], n: int) -> np.ndarray:
+    """Return n labels in which every part is spread evenly, each as often as it counts."""
+    names = [part for part, size in counts.items() if size]
+    left = np.array([counts[part] for part in names])
+    share = left / n
+    given = np.zeros(len(names))
+    labels = []
+    for place in range(1, n + 1):
+        lag = np.where(given < left, share * place - given, -np.inf)
+        chosen = int(np.argmax(lag))
+        given[chosen] += 1
+        labels.append(names[chosen])
+    return np.array(labels, dtype=object)
+
+
+def _described(column: pd.Series) -> str:
+    known = column.dropna()
+    if pd.api.types.is_numeric_dtype(known) and known.nunique() > 2 * BINS:
+        words = f"{known.mean():.1f} ± {known.std():.1f}"
+    else:
+        words = ", ".join(f"{k} {v}" for k, v in known.value_counts().sort_index().items())
+    unknown = len(column) - len(known)
+    return words + (f" ({unknown} n/a)" if unknown else "")
+
+
+def _write(file: Path, table: pd.DataFrame) -> None:
+    text = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    write_atomic(file, text.encode())

@@ -1,9 +1,10 @@
+import numpy as np
 import pandas as pd
 import pytest
 
 from synthbench.cohort import read_cohort
-from synthbench.errors import UsageError
-from synthbench.split import split
+from synthbench.errors import CohortError, UsageError
+from synthbench.split import RECORD, draw, split
 
 
 @pytest.fixture
@@ -19,8 +20,21 @@ def cohort(make_cohort, tmp_path):
     return tmp_path / "m.csv"
 
 
+def people(n, seed=0):
+    """Subjects of two sites of unequal size, two sexes, and ages from 20 to 80."""
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "site": random.choice(["Guys", "HH"], n, p=[0.7, 0.3]),
+            "sex": random.choice(["F", "M"], n),
+            "age": random.uniform(20, 80, n),
+        },
+        index=[f"sub-{i:03d}" for i in range(n)],
+    )
+
+
 def test_all_scans_of_a_subject_stay_together(cohort, tmp_path):
-    parts = split(cohort, {"train": 5, "reference": 3}, tmp_path / "split")
+    parts = split(cohort, {"train": 5, "reference": 3}, tmp_path / "split").manifests
     read = {name: read_cohort(file) for name, file in parts.items()}
     owners = {name: {e.subject for e in c.entries} for name, c in read.items()}
     assert {name: len(o) for name, o in owners.items()} == {"train": 5, "reference": 3}
@@ -31,7 +45,7 @@ def test_all_scans_of_a_subject_stay_together(cohort, tmp_path):
 
 def test_the_split_depends_on_the_seed_alone(cohort, tmp_path):
     texts = [
-        split(cohort, {"train": 4}, tmp_path / name, seed=seed)["train"].read_text()
+        split(cohort, {"train": 4}, tmp_path / name, seed=seed).manifests["train"].read_text()
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert texts[0] == texts[1]
@@ -39,8 +53,120 @@ def test_the_split_depends_on_the_seed_alone(cohort, tmp_path):
 
 
 def test_impossible_sizes_and_existing_splits_are_refused(cohort, tmp_path):
-    with pytest.raises(UsageError, match="at most 8 subjects"):
+    with pytest.raises(UsageError, match="at most 8"):
         split(cohort, {"train": 5, "reference": 4}, tmp_path / "s")
+    with pytest.raises(UsageError, match="at least one subject"):
+        split(cohort, {"train": 0.01, "reference": 4}, tmp_path / "s")
+    with pytest.raises(UsageError, match="name of the record"):
+        split(cohort, {"split": 4}, tmp_path / "s")
     split(cohort, {"train": 5}, tmp_path / "s")
     with pytest.raises(UsageError, match="drawn once"):
         split(cohort, {"train": 5}, tmp_path / "s")
+
+
+def test_shares_use_every_subject(cohort, tmp_path):
+    """60%, 10% and 30% of 8 are 4.8, 0.8 and 2.4: 5, 1 and 2, which are all 8."""
+    drawn = split(cohort, None, tmp_path / "s")
+    assert drawn.balance()["subjects"].to_dict() == {"train": 5, "validation": 1, "holdout": 2}
+    assert drawn.stratified_by == ("age",)
+
+
+def test_an_unknown_column_is_refused_with_the_nearest(cohort, tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'age'"):
+        split(cohort, None, tmp_path / "s", by=["agee"])
+
+
+def test_parts_are_alike_in_site_sex_and_age():
+    """Against plain random splits of the same people, whose imbalance is sampling error.
+
+    A part of 50 of 100 holds half of every stratum to within one subject a stratum (4 strata),
+    and its mean age differs from the other's by less than a third of the standard error of a
+    random split, 2 sd / sqrt(100) = 3.5 years.
+    """
+    table = people(100)
+    for seed in range(20):
+        parts = draw(table, {"a": 50, "b": 50}, np.random.default_rng(seed))
+        of = table.assign(part=pd.Series(parts))
+        counts = of.groupby(["site", "sex"])["part"].value_counts().unstack()
+        assert (counts["a"] - counts["b"]).abs().max() <= 3
+        ages = of.groupby("part")["age"].mean()
+        assert abs(ages["a"] - ages["b"]) < 3.5 / 3
+
+
+def test_every_subject_lands_on_every_side_about_as_often_as_its_share():
+    """500 draws of 40%: a binomial share of 0.4 has a standard error of 0.022; 5 of them."""
+    table = people(30)
+    inside = pd.Series(0, index=table.index)
+    for seed in range(500):
+        parts = draw(table, {"a": 12}, np.random.default_rng(seed))
+        assert len(parts) == 12
+        inside[list(parts)] += 1
+    assert inside.div(500).between(0.4 - 0.11, 0.4 + 0.11).all()
+
+
+def test_subjects_without_covariates_are_dealt_too():
+    table = people(40)
+    table.loc[table.index[:7], ["sex", "age"]] = np.nan
+    parts = draw(table, {"a": 20, "b": 20}, np.random.default_rng(0))
+    assert pd.Series(parts).value_counts().to_dict() == {"a": 20, "b": 20}
+    unknown = [parts[name] for name in table.index[:7]]
+    assert 2 <= unknown.count("a") <= 5
+
+
+def drawn_in(tmp_path, cohort):
+    manifests = split(cohort, {"train": 5, "reference": 3}, tmp_path / "split").manifests
+    return manifests["train"], manifests["reference"], tmp_path / "split" / RECORD
+
+
+def test_a_subject_that_was_moved_to_another_side_is_found(tmp_path, cohort):
+    train, reference, _ = drawn_in(tmp_path, cohort)
+    moved = reference.read_text().splitlines()[1]
+    train.write_text(train.read_text() + moved + "\n")
+    with pytest.raises(CohortError, match="is on another side of the split: reference"):
+        read_cohort(train)
+
+
+def test_a_renamed_subject_is_found(tmp_path, cohort):
+    train, reference, _ = drawn_in(tmp_path, cohort)
+    other = reference.read_text().splitlines()[1].split("\t")[0]
+    lines = train.read_text().splitlines()
+    lines[1] = "\t".join([other, *lines[1].split("\t")[1:]])
+    train.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CohortError, match="another side"):
+        read_cohort(train)
+
+
+def test_a_changed_volume_is_found(tmp_path, cohort, make_cohort):
+    train, _, _ = drawn_in(tmp_path, cohort)
+    make_cohort("other", n=12, seed=9)
+    for file in (tmp_path / "c").iterdir():
+        file.write_bytes((tmp_path / "other" / file.name).read_bytes())
+    with pytest.raises(CohortError, match="has changed since it was drawn"):
+        read_cohort(train)
+
+
+def test_a_volume_left_out_is_found(tmp_path, cohort):
+    train, _, _ = drawn_in(tmp_path, cohort)
+    lines = train.read_text().splitlines()
+    train.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(CohortError, match="the split gave 'train'"):
+        read_cohort(train)
+    smaller = train.with_name("some.tsv")
+    smaller.write_text(train.read_text())
+    assert len(read_cohort(smaller)) == len(lines) - 2
+
+
+def test_a_record_with_a_subject_on_two_sides_is_refused(tmp_path, cohort):
+    train, _, record = drawn_in(tmp_path, cohort)
+    text = record.read_text().splitlines()
+    text.append(text[1].replace("\treference\t", "\ttrain\t"))
+    record.write_text("\n".join(text) + "\n")
+    with pytest.raises(CohortError, match="on two sides"):
+        read_cohort(train)
+
+
+def test_one_volume_under_two_names_is_not_split(tmp_path, make_cohort):
+    folder = make_cohort("c", n=6)
+    (folder / "sub-900.nii.gz").write_bytes((folder / "sub-001.nii.gz").read_bytes())
+    with pytest.raises(CohortError, match="same volume under two subjects"):
+        split(folder, {"train": 3}, tmp_path / "s")
