@@ -53,19 +53,21 @@ Metrics = Annotated[
 ]
 
 
+Intensity = Annotated[
+    str,
+    typer.Option(
+        help="percentile, unit, or constant:SCALE:UNIT for a quantitative map, such as "
+        "constant:0.003:mm2/s."
+    ),
+]
+
+
 class Kind(StrEnum):
     """What `list` lists."""
 
     generators = "generators"
     metrics = "metrics"
     extractors = "extractors"
-
-
-class Intensities(StrEnum):
-    """Intensity rules."""
-
-    percentile = "percentile"
-    unit = "unit"
 
 
 class Grid(StrEnum):
@@ -190,7 +192,7 @@ def score(
     space: Annotated[
         Grid, typer.Option(help="Common grid; 'same': both must have it already.")
     ] = Grid.same,
-    intensity: Annotated[Intensities, typer.Option()] = Intensities.percentile,
+    intensity: Intensity = "percentile",
     ci: Annotated[
         Method | None, typer.Option(help="Interval of all metrics. Default: each metric's own.")
     ] = None,
@@ -234,7 +236,7 @@ def score(
             extractors=tuple(extractor or (DEFAULT_EXTRACTOR,)),
             metrics=metric,
             space=space.value,
-            intensity=intensity.value,
+            intensity=intensity,
             ci=None if ci is None else ci.value,
             resamples=resamples,
             seed=seed,
@@ -270,7 +272,7 @@ def sensitivity(
     like: Annotated[
         Path | None, typer.Option(help="A run whose grid to use. Default: the real cohort's.")
     ] = None,
-    intensity: Annotated[Intensities, typer.Option()] = Intensities.percentile,
+    intensity: Intensity = "percentile",
     seed: Seed = 0,
     assume_grid: AssumeGrid = None,
     out: Annotated[
@@ -294,7 +296,7 @@ def sensitivity(
             metrics=metric,
             corruptions=corruption,
             target=None if like is None else _grid_of(like),
-            intensity=intensity.value,
+            intensity=intensity,
             seed=seed,
             assume_grid=assume_grid,
             progress=lambda what, done, total: advance(done, total, what),

@@ -16,7 +16,7 @@ from synthbench.errors import ScorecardError
 from synthbench.evaluation import Extractors, Job, Sample
 from synthbench.metrics.metric import IntervalMethod, Metric
 from synthbench.scorecard import MaskRecord, Protocol, SpaceRecord
-from synthbench.space import INTENSITY_RULES, Intensity, Space
+from synthbench.space import Intensity, Space, intensity_words
 
 DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
 ON_REQUEST = ("ms_ssim_wang5", "ms_ssim_monai_k4")
@@ -85,7 +85,7 @@ def freeze_protocol(
     return Protocol(
         space=SpaceRecord(
             shape=space.shape, affine=space.affine, intensity=intensity,
-            scaling=INTENSITY_RULES[intensity],
+            scaling=intensity_words(intensity),
         ),
         mask=_mask_record(mask),
         extractors=tuple(extractors.records),

@@ -209,6 +209,7 @@ class Origin(_Record):
     training_seconds: float | None = None
     parameters: int | None = None
     seconds_a_volume: float | None = None
+    intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 
 
 class Scorecard(_Record):

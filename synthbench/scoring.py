@@ -57,7 +57,7 @@ from synthbench.scorecard import (
     Scorecard,
     Value,
 )
-from synthbench.space import INTENSITY_RULES, Intensity, Space
+from synthbench.space import Intensity, Space, intensity_words
 
 
 def score(
@@ -156,12 +156,18 @@ def score(
     if frozen is not None:
         frozen.check_real(cohorts["real"])
         target, intensity = frozen.protocol.space.grid, frozen.protocol.space.intensity
-        frozen.check_scaling(INTENSITY_RULES[intensity])
+        frozen.check_scaling(intensity_words(intensity))
         extractors = tuple(e.name for e in frozen.protocol.extractors)
         metrics = tuple(frozen.protocol.intervals)
     else:
         target = _target(cohorts["real"], cohorts["synth"], space)
         metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
+    origin = _origin(cohorts["synth"])
+    if origin.intensity not in (None, intensity):
+        raise UsageError(
+            f"synth: its sidecars say that it was written as {origin.intensity}; scored as "
+            f"'{intensity}', its unit would be lost. Add --intensity {origin.intensity}"
+        )
     for role, cohort in cohorts.items():
         if not cohort.grid.same_grid(target):
             notes.append(f"{role} resampled from {cohort.grid} to {target}")
@@ -214,7 +220,6 @@ def score(
     if features_file is not None:
         arrays = {f"{role}/{e}": x for role, s in samples.items() for e, x in s.features.items()}
         np.savez_compressed(features_file, **arrays)  # type: ignore[arg-type]
-    origin = _origin(cohorts["synth"])
     records = {
         role: CohortRecord(
             n=len(cohort), subjects=len(set(cohort.subjects)), fingerprint=cohort.fingerprint,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 import synthbench
 from synthbench import registry
@@ -20,7 +20,7 @@ from synthbench.errors import RunError, UsageError, near_miss
 from synthbench.files import nifti_bytes, write_atomic
 from synthbench.montage import montage
 from synthbench.run import Run, environment
-from synthbench.space import Intensity, Space
+from synthbench.space import Intensity, Space, quantity
 
 PREVIEWS = 4
 ATLAS_SUBJECTS = 64
@@ -54,6 +54,12 @@ class RunSettings(BaseModel):
     init: str | None = None
     space: SpaceSettings = SpaceSettings()
     intensity: Intensity = "percentile"
+
+    @field_validator("intensity")
+    @classmethod
+    def _known(cls, rule: Intensity) -> Intensity:
+        quantity(rule)  # raises where there is no such rule
+        return rule
 
 
 def presets(generator: str) -> list[str]:
@@ -293,7 +299,8 @@ def sample(
     Returns
     -------
     list of Path
-        The volumes, in order of seed: 16 bit, [0, 1], the training space's affine.
+        The volumes, in order of seed: 16 bit, the training space's affine, in [0, 1] or, where
+        the run was trained on a quantitative map, in its unit.
 
     Raises
     ------
@@ -310,6 +317,8 @@ def sample(
     space = Space.of(record["space"]["shape"], np.array(record["space"]["affine"]).reshape(4, 4))
     # Everything but seed and cost is common to all volumes of this call; a file that says
     # otherwise comes from somewhere else.
+    rule = run.config.get("intensity", "percentile")
+    measured = quantity(rule)
     origin = {
         "synthetic": True,
         "generator": record["generator"],
@@ -319,7 +328,9 @@ def sample(
         "training_seconds": record.get("training_seconds"),
         "parameters": record.get("parameters"),
         "software": f"synthbench {synthbench.__version__}",
+        **({} if measured is None else {"intensity": rule, "unit": measured.unit}),
     }
+    scale = 1.0 if measured is None else measured.scale
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     wanted = {s: out / f"synth-{s:06d}.nii.gz" for s in range(seed, seed + n)}
@@ -335,7 +346,7 @@ def sample(
     drawn = plugin.sample(run, todo, sampler=sampler, steps=steps)
     for done, (s, volume) in enumerate(zip(todo, drawn, strict=True), 1):
         words = f"SYNTHETIC: synthbench {record['generator']} seed {s}"
-        write_atomic(wanted[s], nifti_bytes(volume, space, words))
+        write_atomic(wanted[s], nifti_bytes(volume, space, words, scale))
         cost = {"seed": s, "seconds": round(time.monotonic() - began, 3)}
         sidecar = json.dumps({**origin, **cost}, indent=1)
         write_atomic(_sidecar(wanted[s]), sidecar.encode())

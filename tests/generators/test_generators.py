@@ -11,6 +11,7 @@ from synthbench.cohort import majority_mask, read_cohort
 from synthbench.errors import RunError, SynthbenchError, UsageError
 from synthbench.generators.noise import Noise
 from synthbench.run import Run
+from synthbench.scoring import score
 from synthbench.testing import check_generator
 
 NAMES = sorted(registry.BUILT_IN["generators"])
@@ -187,3 +188,48 @@ def test_an_unfinished_run_cannot_be_sampled(tmp_path):
     run.update(generator="noise", space={"shape": [4, 4, 4], "affine": list(np.eye(4).ravel())})
     with pytest.raises(SynthbenchError, match="--resume"):
         training.sample(run, 1, tmp_path / "s")
+
+
+def test_a_quantitative_map_keeps_its_unit(make_cohort, tmp_path):
+    """Training volumes in mm²/s come out in mm²/s: the memorizer's nearly as they went in."""
+    folder = make_cohort("unit", n=4)
+    for file in folder.glob("*.nii.gz"):
+        image = nib.load(file)
+        nib.save(nib.Nifti1Image(0.002 * image.get_fdata(dtype=np.float32), image.affine), file)
+    rule = "constant:0.003:mm2/s"
+    run = fitted("memorizer", folder, tmp_path, f"intensity={rule}", "noise=0", "warp=0")
+    files = training.sample(run, 2, tmp_path / "s")
+    originals = [nib.load(f).get_fdata() for f in folder.glob("*.nii.gz")]
+    for file in files:
+        volume = nib.load(file).get_fdata()
+        # Stored in steps of 0.003 / 65535; zero below a hundredth of the scale.
+        nearest = min(np.abs(volume - original).max() for original in originals)
+        assert nearest <= 0.003 / 100
+    sidecar = json.loads((tmp_path / "s" / "synth-000000.json").read_text())
+    assert (sidecar["intensity"], sidecar["unit"]) == (rule, "mm2/s")
+    with pytest.raises(UsageError, match="write it as constant"):
+        fitted("noise", folder, tmp_path, "intensity=constant:3")
+
+
+def test_a_quantitative_map_is_scored_in_its_unit(make_cohort, tmp_path):
+    folder = make_cohort("unit", n=5)
+    for file in folder.glob("*.nii.gz"):
+        image = nib.load(file)
+        nib.save(nib.Nifti1Image(0.002 * image.get_fdata(dtype=np.float32), image.affine), file)
+    rule = "constant:0.003:mm2/s"
+    run = fitted("memorizer", folder, tmp_path, f"intensity={rule}")
+    training.sample(run, 5, tmp_path / "s")
+    with pytest.raises(UsageError, match=f"--intensity {rule}"):
+        score(folder, tmp_path / "s", metrics=["intensity"])
+    card = score(folder, tmp_path / "s", metrics=["intensity"], intensity=rule)
+    assert card.protocol.space.intensity == rule
+    assert "0.003 mm2/s" in card.protocol.space.scaling
+    brighter = tmp_path / "brighter"
+    brighter.mkdir()
+    for file in (tmp_path / "s").glob("*.nii.gz"):
+        image = nib.load(file)
+        data = np.clip(1.2 * image.get_fdata(dtype=np.float32), 0, 0.003)
+        nib.save(nib.Nifti1Image(data, image.affine), brighter / file.name)
+    moved = score(folder, brighter, metrics=["intensity"], intensity=rule)
+    # One constant scale: a factor of 1.2 is seen, which a percentile of each volume would undo.
+    assert moved.values[0].value > 2 * card.values[0].value
