@@ -9,6 +9,7 @@ images. At n far below d it is biased upward, by an amount that falls with n.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +124,7 @@ class FID(BaseMetric):
     formula = "|mu_x - mu_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)); divisors n - 1; not clamped"
     sees = "differences in the mean and the covariance of the features"
     misses = "higher moments; at small n it rewards lost diversity: read it beside its floor"
+    bounds: tuple[float, float] = (0.0, math.inf)
     responds_to: tuple[str, ...] = ("blur", "bias")
 
     def prepare(

@@ -8,6 +8,7 @@ area between the two cumulative distribution functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ class Intensity(BaseMetric):
     needs: Needs = "volumes"
     sees = "shifts, scalings and clipping of intensities, and wrong tissue proportions"
     misses = "where in the brain an intensity occurs, and how much volumes of a set differ"
+    bounds: tuple[float, float] = (0.0, math.inf)
     responds_to: tuple[str, ...] = ("noise", "gamma", "bias")
 
     def measure(

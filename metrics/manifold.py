@@ -18,6 +18,7 @@ section 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -205,6 +206,7 @@ class Precision(_BallMetric):
         "lost diversity, which it rewards: copies of one typical image score 1.00; "
         "one outlying real image makes a ball that holds much"
     )
+    bounds: tuple[float, float] = (0.0, 1.0)
     responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_held)
 
@@ -221,6 +223,7 @@ class Recall(_BallMetric):
         "realism, and excess spread, which it rewards: "
         "a few far-off synthetic images make balls that hold all real ones"
     )
+    bounds: tuple[float, float] = (0.0, 1.0)
     responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_held)
 
@@ -236,6 +239,7 @@ class Density(_BallMetric):
         "lost diversity, which it rewards: shrunk synthetic spread scores 4.0 where the floor is "
         "near 1, so a value above the floor is no praise"
     )
+    bounds: tuple[float, float] = (0.0, math.inf)
     responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(mean_balls)
 
@@ -251,6 +255,7 @@ class Coverage(_BallMetric):
         "shrunk synthetic spread, which still scores 1.00: with few images and many features "
         "the real balls overlap at the centre; bad images beside good ones"
     )
+    bounds: tuple[float, float] = (0.0, 1.0)
     responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_occupied)
 

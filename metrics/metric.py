@@ -9,6 +9,7 @@ written once, in `synthbench.metrics.inference`, and works for every metric.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -242,6 +243,8 @@ class BaseMetric:
     target: Target = "floor"
     interval: IntervalMethod = "jackknife"
     pairs: bool = False
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """Values outside which the metric cannot lie, even in expectation: intervals end there."""
     sees: str
     misses: str
     responds_to: tuple[str, ...] = ()

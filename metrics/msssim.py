@@ -612,7 +612,8 @@ def ms_ssim(
     Raises
     ------
     MetricError
-        A volume has more than the axes (d, h, w), no preset has this name, or as `pair_matrix`.
+        A volume has more than the axes (d, h, w) or leaves [0, 1], no preset has this name, or as
+        `pair_matrix`.
 
     Examples
     --------
@@ -621,7 +622,9 @@ def ms_ssim(
     1.0
     """
     settings = preset_settings(preset)
-    first, second = (_volume(name, volume) for name, volume in (("x", x), ("y", y)))
+    first, second = (
+        _volume(name, volume, settings.data_range) for name, volume in (("x", x), ("y", y))
+    )
     return float(
         pair_matrix(
             first[None],
@@ -637,12 +640,19 @@ def _tensor(array: Tensor | np.ndarray) -> Tensor:
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
 
 
-def _volume(name: str, array: Tensor | np.ndarray) -> Float32[Tensor, "d h w"]:
+def _volume(name: str, array: Tensor | np.ndarray, data_range: float) -> Float32[Tensor, "d h w"]:
     volume = _tensor(array)
     if volume.ndim != 3:
         raise MetricError(
             f"MS-SSIM: {name} must be one volume with the axes (d, h, w); found shape "
             f"{tuple(volume.shape)}. Pass {name}[0] to drop a leading axis."
+        )
+    low, high = (float(bound) for bound in volume.aminmax())
+    # A comparison with NaN is false, so this refuses NaN too.
+    if not (low >= 0 and high <= data_range):
+        raise MetricError(
+            f"MS-SSIM: intensities must be finite and lie in [0, {data_range:g}]; {name} spans "
+            f"[{low:g}, {high:g}]. Scale both volumes by one factor first."
         )
     return volume.to(torch.float32)
 

@@ -635,9 +635,11 @@ def _bounding_box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]
 def _checked_spacing(
     spacing: tuple[float, float, float] | list[float] | None,
 ) -> tuple[float, float, float]:
-    if spacing is None or len(spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing):
+    sizes = np.asarray(np.nan if spacing is None else spacing, dtype=np.float64)
+    if sizes.shape != (3,) or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise MetricError(
-            "spectrum: frequencies are physical, so the voxel sizes are needed as three positive "
-            f"numbers of mm; found {spacing}. Pass spacing=(sx, sy, sz)."
+            "spacing: frequencies and patches are physical, so the voxel sizes are needed as three "
+            f"positive numbers of mm; found {spacing}. Pass spacing=(sx, sy, sz)."
         )
+    assert spacing is not None
     return float(spacing[0]), float(spacing[1]), float(spacing[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,17 +20,26 @@ AssumeGrid = Annotated[
 ]
 
 
+def is_main() -> bool:
+    """Whether this process speaks: the only one, or the first of those that were launched.
+
+    It asks the environment, as `synthbench.processes.is_main` would need torch.
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(message: str) -> None:
     """Write a sentence for the user to standard error, on the main process only."""
-    import os
-
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         print(message, file=sys.stderr, flush=True)
 
 
 def show(renderable: Any) -> None:
-    """Print a table or a text to standard output."""
+    """Print a table or a text to standard output, on the main process only."""
     from rich.console import Console
+
+    if not is_main():
+        return
 
     console = Console()
     # A table that is read by a program or a log must not be wrapped at 80 columns.
@@ -37,17 +47,24 @@ def show(renderable: Any) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON to standard output."""
+    """Print a value as JSON to standard output, on the main process only."""
     import json
 
-    print(json.dumps(value, indent=1))
+    if is_main():
+        print(json.dumps(value, indent=1))
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar of (done, total, words) on standard error, where that is a terminal."""
+    """Show a bar of (done, total, words) on standard error, where that is a terminal.
+
+    Only the main process shows one.
+    """
     from synthbench.progress import bar
 
+    if not is_main():
+        yield lambda done, total, words="": None
+        return
     with bar(title) as advance:
         yield advance
 

@@ -600,3 +600,10 @@ def test_a_cross_matrix_of_other_images_is_named():
     real, synth, cross = pair_matrices()
     with pytest.raises(MetricError, match=r"ms_ssim: the cross pairs must be .* 9 real by 7"):
         MSSSIM().prepare(real, synth, cross=cross.T)
+
+
+def test_volumes_outside_the_range_are_refused():
+    x = np.random.default_rng(0).random((44, 44, 44), dtype=np.float32)
+    for bad in (2 * x, x - 0.5, np.where(x > 0.5, np.nan, x).astype(np.float32)):
+        with pytest.raises(MetricError, match=r"lie in \[0, 1\]; y spans"):
+            msssim.ms_ssim(x, bad)

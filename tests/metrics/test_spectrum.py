@@ -342,3 +342,10 @@ def test_rows_of_another_origin_are_refused():
     rows = np.zeros((3, 10))
     with pytest.raises(MetricError, match="4 blocks of one length; found 10 columns"):
         Spectrum().prepare(rows, rows)
+
+
+@pytest.mark.parametrize("spacing", [4, (4, 4), (4, 4, 0), None])
+def test_a_spacing_that_is_no_three_sizes_is_refused(spacing):
+    x = np.ones((2, 24, 24, 24), dtype=np.float32)
+    with pytest.raises(MetricError, match=r"spacing: .* three positive numbers of mm"):
+        seam_energy(x, x, np.ones((24, 24, 24), dtype=bool), spacing=spacing)
