@@ -63,10 +63,14 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     from synthbench.progress import bar
 
     if not is_main():
-        yield lambda done, total, words="": None
+        yield _unseen
         return
     with bar(title) as advance:
         yield advance
+
+
+def _unseen(done: int, total: int, words: str = "") -> None:
+    pass
 
 
 def make_room(option: str, file: Path) -> None:

@@ -1,23 +1,21 @@
 """From volumes to statistics: what the metrics need of a set of volumes, computed once.
 
-A `Sample` is a set of volumes with its features and measures; a `Job` is a metric, by one
-extractor where it works on features. `prepared` brings two samples and a job together as a
-statistic, on which all inference works.
+A `Sample` is a set of volumes with its features (see `synthbench.extraction`) and measures; a
+`Job` is a metric, by one extractor where it works on features. `prepared` brings two samples and a
+job together as a statistic, on which all inference works.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from synthbench import registry
-from synthbench.errors import WeightsError
 from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetric
-from synthbench.scorecard import ExtractorRecord, GridRecord
 from synthbench.space import Space
 
 Say = Callable[[str], None]
@@ -27,6 +25,11 @@ Progress = Callable[[str, int, int], None]
 class Readable(Protocol):
     """Volumes of one grid that are read one by one, or in order."""
 
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Float32[np.ndarray, "d h w"]: ...
@@ -34,12 +37,40 @@ class Readable(Protocol):
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]: ...
 
 
+@runtime_checkable
+class Identified(Protocol):
+    """Volumes of which it is known where they come from."""
+
+    def name(self, index: int, /) -> str:
+        """What messages call a volume."""
+        ...
+
+    def identity(self, index: int, /) -> str | None:
+        """Words that are equal only for equal voxels on equal grids; None: not known."""
+        ...
+
+
+def name_of(volumes: Readable, index: int) -> str:
+    """What messages call a volume."""
+    return volumes.name(index) if isinstance(volumes, Identified) else f"volume {index}"
+
+
+def identity_of(volumes: Readable, index: int) -> str | None:
+    """What a volume's voxels depend on; None where that is not known, as under damage."""
+    return volumes.identity(index) if isinstance(volumes, Identified) else None
+
+
 @dataclass(frozen=True)
 class Joined:
-    """Two sets of volumes as one."""
+    """Two sets of volumes of one grid as one."""
 
     first: Readable
     second: Readable
+
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        return self.first.space
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
@@ -58,6 +89,20 @@ class Flipped:
     """Volumes mirrored left to right, about the middle of the grid."""
 
     volumes: Readable
+
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        return self.volumes.space
+
+    def name(self, index: int) -> str:
+        """What messages call a volume."""
+        return f"{name_of(self.volumes, index)}, mirrored"
+
+    def identity(self, index: int) -> str | None:
+        """What a mirrored volume's voxels depend on."""
+        original = identity_of(self.volumes, index)
+        return None if original is None else f"mirrored: {original}"
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -152,101 +197,7 @@ def jobs(metrics: Iterable[str], extractors: Sequence[str]) -> list[Job]:
     return found
 
 
-# ---------------------------------------------------------------- features
-
-
-@dataclass(frozen=True)
-class Extractors:
-    """Extractors that are loaded, and why others are not.
-
-    Attributes
-    ----------
-    loaded
-        By name.
-    missing
-        By name, the words that a row without a value prints.
-    records
-        All of them, for the protocol.
-    """
-
-    loaded: dict[str, Any]
-    missing: dict[str, str]
-    records: list[ExtractorRecord]
-
-
-def load_extractors(names: Sequence[str], say: Say) -> Extractors:
-    """Load extractors by name, fetching their weights on first use."""
-    loaded, missing, records = {}, {}, []
-    for name in dict.fromkeys(names):
-        extractor = registry.load("extractors", name)()
-        try:
-            _make_ready(extractor, say)
-            loaded[name] = extractor
-        except WeightsError as error:
-            missing[name] = f"missing: synthbench fetch {name}"
-            say(str(error))
-        records.append(
-            ExtractorRecord(
-                name=name, weights_sha256=extractor.weights_sha256, layer=extractor.layer,
-                preprocessing=extractor.preprocessing, dim=extractor.dim,
-                grid=_grid_record(extractor.space),
-            )
-        )  # fmt: skip
-    return Extractors(loaded, missing, records)
-
-
-def _grid_record(space: Space | None) -> GridRecord | None:
-    return None if space is None else GridRecord(shape=space.shape, affine=space.affine)
-
-
-def _make_ready(extractor: Any, say: Say) -> None:
-    from synthbench.metrics.extractors import weights
-
-    file = getattr(extractor, "weight_file", None)
-    if file is not None and weights.locate(file) is None:
-        say(f"fetching {file.name} ({file.megabytes} MB, licence {file.licence}) ...")
-        weights.fetch(file)
-    load = getattr(extractor, "load", None)
-    if load is not None:
-        load()
-
-
-def extract(
-    extractor: Any,
-    volumes: Readable,
-    batch_size: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Float32[np.ndarray, "n d"]:
-    """Features of every volume, on the GPU where there is one."""
-    import torch
-
-    rows: list[Float32[np.ndarray, "b d"]] = []
-    batch: list[Float32[np.ndarray, "d h w"]] = []
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    for done, volume in enumerate(volumes, 1):
-        batch.append(volume)
-        if len(batch) == batch_size or done == len(volumes):
-            stacked = torch.from_numpy(np.stack(batch)[:, None]).to(device)
-            rows.append(extractor.features(stacked).cpu().numpy())
-            batch = []
-        if progress:
-            progress(done, len(volumes))
-    return np.concatenate(rows)
-
-
-def add_features(
-    samples: Iterable[Sample],
-    extractors: Extractors,
-    batch_size: int = 1,
-    progress: Progress | None = None,
-) -> None:
-    """Extract with every loaded extractor, from every sample."""
-    for name, extractor in extractors.loaded.items():
-        for sample in samples:
-            sample.features[name] = extract(
-                extractor, sample.volumes, batch_size,
-                shown(f"{name}, {sample.role}", progress),
-            )  # fmt: skip
+# ---------------------------------------------------------------- progress
 
 
 def checking(role: str, progress: Progress | None) -> Callable[[int], None] | None:

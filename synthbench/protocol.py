@@ -13,7 +13,8 @@ from synthbench import registry
 from synthbench.benchmark import Benchmark
 from synthbench.cohort import MASK_RULE
 from synthbench.errors import ScorecardError
-from synthbench.evaluation import Extractors, Job, Sample
+from synthbench.evaluation import Job, Sample
+from synthbench.extraction import Extractors
 from synthbench.metrics.metric import IntervalMethod, Metric
 from synthbench.scorecard import MaskRecord, Protocol, SpaceRecord
 from synthbench.space import Intensity, Space, intensity_words

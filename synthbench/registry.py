@@ -7,6 +7,7 @@ until it is used.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Literal
@@ -42,12 +43,23 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "ms_ssim_monai_k4": "synthbench.metrics.msssim:MSSSIMMonaiK4",
     },
     "extractors": {
+        "qiu2022": "synthbench.metrics.extractors.qiu2022:Qiu2022",
+        "voxels": "synthbench.metrics.extractors.voxels:Voxels",
+        "anatomy": "synthbench.metrics.extractors.anatomy:Anatomy",
         "random-resnet10": "synthbench.metrics.extractors.random_resnet:RandomResNet10",
         **{
             f"medicalnet-resnet{depth}{suffix}": f"{_MEDICALNET}:resnet{depth}{attribute}"
             for depth in (10, 18, 34, 50)
             for suffix, attribute in (("", ""), ("-23dataset", "_23dataset"))
         },
+    },
+}
+
+# Plugins that are files of the user, named `scheme:FILE`.
+FROM_FILE: dict[Kind, dict[str, str]] = {
+    "extractors": {
+        "net": "synthbench.metrics.extractors.exported:ExportedNet",
+        "slices": "synthbench.metrics.extractors.exported:ExportedSlices",
     },
 }
 
@@ -78,20 +90,31 @@ def names(kind: Kind) -> dict[str, str]:
 def load(kind: Kind, name: str) -> Any:
     """Import and return the plugin of that kind and name.
 
+    An extractor may also be a file of the user, as in "slices:resnet50.onnx".
+
     Raises
     ------
     UsageError
         The name is unknown (the nearest known one is named), or its module or attribute
         cannot be imported.
     """
+    schemes = FROM_FILE.get(kind, {})
+    scheme, colon, file = name.partition(":")
+    if colon and scheme in schemes:
+        return partial(_imported(kind, scheme, schemes[scheme]), file)
     table = names(kind)
     if name not in table:
-        raise UsageError(f"no {kind[:-1]} is named '{name}': {near_miss(name, table)}")
-    module, _, attribute = table[name].partition(":")
+        known = [*table, *(f"{scheme}:FILE" for scheme in schemes)]
+        raise UsageError(f"no {kind[:-1]} is named '{name}': {near_miss(name, known)}")
+    return _imported(kind, name, table[name])
+
+
+def _imported(kind: Kind, name: str, value: str) -> Any:
+    module, _, attribute = value.partition(":")
     try:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UsageError(
-            f"the {kind[:-1]} '{name}' ({table[name]}) cannot be loaded: {error}. "
+            f"the {kind[:-1]} '{name}' ({value}) cannot be loaded: {error}. "
             "Reinstall the package that provides it."
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -20,6 +20,14 @@ def blob(seed: int, shape: tuple[int, int, int] = (24, 24, 24), width: float = 1
     radius = np.sqrt(sum(a**2 for a in axes)) / width
     tissue = 0.6 + 0.1 * rng.standard_normal() + 0.15 * rng.standard_normal(shape)
     return np.clip(tissue * (radius < 0.8), 0, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _features_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither find features of the user's own volumes, nor leave those of the tests with them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNTHBENCH_CACHE", str(tmp_path_factory.mktemp("feature_cache")))
+        yield
 
 
 @pytest.fixture

@@ -16,12 +16,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from synthbench.errors import UsageError, WeightsError
 
+if TYPE_CHECKING:
+    import requests
+
 FOLDER_VARIABLE = "SYNTHBENCH_WEIGHTS"
 RECORD_FILENAME = "recorded_sha256.json"
+PART_SUFFIX = ".part"
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 30.0
+CHUNK_BYTES = 2**18
+PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,9 @@ def verified(file: WeightFile) -> Path:
 def fetch(file: WeightFile, sha256: str | None = None, progress: bool = True) -> Path:
     """Download a weight file, verify it and return its path; a verified file is left alone.
 
-    The download goes to a temporary file, which takes the final name after its hash was checked.
+    The download goes to a file that ends in `.part`, which takes the final name after its hash
+    was checked. What an interrupted download has received is kept there, and the next call asks
+    the server for the rest. Proxies are those of the environment.
 
     Parameters
     ----------
@@ -159,34 +168,87 @@ def _agreed_sha256(file: WeightFile, given: str | None) -> str:
 
 
 def _download(file: WeightFile, path: Path, expected: str, progress: bool) -> None:
-    import pooch
-
+    """Download to `path` by way of a file beside it that a later call goes on with."""
+    part = path.with_name(path.name + PART_SUFFIX)
+    path.parent.mkdir(parents=True, exist_ok=True)
     shown = progress and sys.stderr.isatty()
-    with DownloadBar(file.filename) if shown else nullcontext() as bar:
-        downloader = pooch.HTTPDownloader(
-            progressbar=bar or False,
-            chunk_size=2**20,
-            timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+    try:
+        with DownloadBar(file.filename) if shown else nullcontext() as bar:
+            _receive_all(file.url, part, bar)
+    except OSError as error:
+        kept = f"; the {_size(part)} bytes in {part} are kept" if part.exists() else ""
+        raise WeightsError(
+            f"{file.name}: {file.url} could not be downloaded ({type(error).__name__}: "
+            f"{error}){kept}. Try again{_by_hand(file)}"
+        ) from error
+    if path.exists() and not part.exists():
+        return  # Another process fetched the same file, and finished first.
+    found = _sha256_of(part)
+    if found != expected:
+        part.unlink()
+        raise WeightsError(
+            f"{file.name}: what {file.url} sent must have the sha256 {expected}; found {found}. "
+            "It was thrown away. Try again; if it stays so, the published file has changed, and "
+            "scores made with it would not be comparable."
         )
-        try:
-            pooch.retrieve(
-                file.url,
-                known_hash=f"sha256:{expected}",
-                fname=path.name,
-                path=path.parent,
-                downloader=downloader,
-            )
-        except OSError as error:
-            raise WeightsError(
-                f"{file.name}: {file.url} could not be downloaded ({type(error).__name__}: "
-                f"{error}). Try again{_by_hand(file)}"
-            ) from error
-        except ValueError as error:
-            raise WeightsError(
-                f"{file.name}: what {file.url} sent must have the sha256 {expected}, and was "
-                f"thrown away ({error}). Try again; if it stays so, the published file has "
-                "changed, and scores made with it would not be comparable."
-            ) from error
+    part.replace(path)
+
+
+def _receive_all(url: str, part: Path, bar: DownloadBar | None) -> None:
+    """Receive the rest of a file, asking again after a broken connection that brought some of it.
+
+    Raises
+    ------
+    OSError
+        The server cannot be reached, refuses, or brings nothing more.
+    """
+    import requests
+
+    broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    with requests.Session() as session:
+        while True:
+            before = _size(part)
+            try:
+                _receive(session, url, part, bar)
+                return
+            except broken:
+                if _size(part) <= before:
+                    raise
+
+
+def _receive(session: requests.Session, url: str, part: Path, bar: DownloadBar | None) -> None:
+    """Write what is missing of a file to the end of `part`, in one request.
+
+    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY), as always with requests. That
+    the parts fit together is left to the hash of the whole.
+    """
+    have = _size(part)
+    # A compressed reply would be counted in other bytes than those that are kept.
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+    with session.get(url, headers=headers, stream=True, timeout=timeout) as reply:
+        if reply.status_code == RANGE_NOT_SATISFIABLE:
+            return  # Nothing lies beyond what is there.
+        reply.raise_for_status()
+        if reply.status_code != PARTIAL_CONTENT:
+            have = 0
+        length = reply.headers.get("Content-Length")
+        if bar is not None:
+            bar.start(done=have, total=have + int(length) if length else None)
+        # Seeking, not appending: a second process that fetches the file at the same time then
+        # writes the same bytes to the same places.
+        with part.open("r+b" if have else "wb") as stream:
+            stream.seek(have)
+            for chunk in reply.iter_content(CHUNK_BYTES):
+                stream.write(chunk)
+                if bar is not None:
+                    bar.update(len(chunk))
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _check_sha256(file: WeightFile, path: Path, expected: str) -> None:
@@ -241,16 +303,12 @@ def _record(file: WeightFile, sha256: str) -> None:
 
 
 class DownloadBar:
-    """A Rich progress bar with the interface that pooch expects of one.
-
-    Rich is what the command line draws with; pooch's own bar would need tqdm.
-    """
+    """A progress bar of bytes on standard error."""
 
     def __init__(self, description: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-        self.total = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -271,13 +329,10 @@ class DownloadBar:
     ) -> None:
         self._progress.stop()
 
+    def start(self, done: int, total: int | None) -> None:
+        """Stand at `done` of `total` bytes; None where the server does not say."""
+        self._progress.update(self._task, completed=done, total=total)
+
     def update(self, amount: int) -> None:
         """Advance by a number of bytes."""
-        self._progress.update(self._task, total=self.total or None, advance=amount)
-
-    def reset(self) -> None:
-        """Go back to zero bytes."""
-        self._progress.update(self._task, completed=0)
-
-    def close(self) -> None:
-        """Do nothing: leaving the context ends the bar, after a failure too."""
+        self._progress.update(self._task, advance=amount)

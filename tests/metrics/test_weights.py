@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from synthbench.errors import UsageError, WeightsError
+from synthbench.metrics.extractors import weights
 from synthbench.metrics.extractors.weights import (
     WeightFile,
     fetch,
@@ -35,6 +38,37 @@ class Silent(SimpleHTTPRequestHandler):
         """Keep the requests off standard error."""
 
 
+class Ranges(Silent):
+    """Serve the content, whole or from an offset, and break off as often as `pieces` says.
+
+    Class attributes, set by a subclass of each test: `pieces`, the bytes after which each request
+    breaks off (none left: it does not); `asked`, the Range of each request.
+    """
+
+    pieces: ClassVar[list[int]]
+    asked: ClassVar[list[str | None]]
+    honours_ranges = True
+
+    def do_GET(self) -> None:
+        asked = self.headers["Range"]
+        self.asked.append(asked)
+        start = 0
+        if asked and self.honours_ranges:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        rest = CONTENT[start:]
+        self.wfile.write(rest[: self.pieces.pop(0)] if self.pieces else rest)
+        self.close_connection = True
+
+
+Serve = Callable[[type[SimpleHTTPRequestHandler] | partial[Silent]], str]
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("NO_PROXY", "no_proxy"):
@@ -44,18 +78,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def online(tmp_path: Path) -> Iterator[WeightFile]:
+def serve() -> Iterator[Serve]:
+    """Return a function that serves requests on the loopback until the test ends."""
+    with ExitStack() as running:
+
+        def start(handler: type[SimpleHTTPRequestHandler] | partial[Silent]) -> str:
+            server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            running.callback(server.server_close)
+            running.callback(thread.join)
+            running.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start
+
+
+@pytest.fixture
+def online(tmp_path: Path, serve: Serve) -> WeightFile:
     """Serve the file from the loopback."""
     published = tmp_path / "published"
     published.mkdir()
     (published / "net.pth").write_bytes(CONTENT)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(published)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield replace(OFFLINE, url=f"http://127.0.0.1:{server.server_port}/net.pth")
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return replace(OFFLINE, url=serve(partial(Silent, directory=str(published))) + "/net.pth")
 
 
 def put(folder: Path, content: bytes) -> Path:
@@ -135,6 +180,103 @@ def test_fetch_without_a_network_says_which_file_to_put_where(folder: Path):
 def test_fetch_of_a_file_that_is_gone(online: WeightFile):
     with pytest.raises(WeightsError, match="404"):
         fetch(replace(online, url=online.url.replace("net.pth", "gone.pth")))
+
+
+def breaking_off(*after: int, honours_ranges: bool = True) -> type[Ranges]:
+    """A server whose first requests break off after so many bytes each."""
+    attributes = {"pieces": list(after), "asked": [], "honours_ranges": honours_ranges}
+    return type("Breaking", (Ranges,), attributes)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what arrives in pieces of 100 bytes: what is in no whole piece is asked for again."""
+    monkeypatch.setattr(weights, "CHUNK_BYTES", 100)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_broken_download_goes_on_where_it_broke_off(serve: Serve, folder: Path):
+    server = breaking_off(1000, 2000)
+    path = fetch(replace(OFFLINE, url=serve(server) + "/net.pth"))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=1000-", "bytes=3000-"]
+    assert [p.name for p in folder.iterdir()] == ["net.pth"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_download_that_brings_nothing_more_is_kept_for_the_next_call(serve: Serve, folder: Path):
+    server = breaking_off(1000, 0)
+    file = replace(OFFLINE, url=serve(server) + "/net.pth")
+    with pytest.raises(WeightsError) as caught:
+        fetch(file)
+    part = folder / "net.pth.part"
+    assert f"the 1000 bytes in {part} are kept. Try again" in str(caught.value)
+    assert part.read_bytes() == CONTENT[:1000]
+    assert locate(file) is None
+    assert fetch(file).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=1000-", "bytes=1000-"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_server_without_ranges_starts_anew(serve: Serve):
+    server = breaking_off(1000, honours_ranges=False)
+    path = fetch(replace(OFFLINE, url=serve(server) + "/net.pth"))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=1000-"]
+
+
+def test_a_part_that_is_whole_is_taken(serve: Serve, folder: Path):
+    """As after an interruption between the last byte and the new name."""
+    put(folder, CONTENT).rename(folder / "net.pth.part")
+    server = breaking_off()
+    assert fetch(replace(OFFLINE, url=serve(server) + "/net.pth")).read_bytes() == CONTENT
+    assert server.asked == [f"bytes={len(CONTENT)}-"]
+
+
+def test_a_part_of_another_file_is_thrown_away(serve: Serve, folder: Path):
+    put(folder, b"other").rename(folder / "net.pth.part")
+    file = replace(OFFLINE, url=serve(breaking_off()) + "/net.pth")
+    with pytest.raises(WeightsError, match=rf"must have the sha256 {SHA256}; found .*thrown away"):
+        fetch(file)
+    assert list(folder.iterdir()) == []
+    assert fetch(file).read_bytes() == CONTENT
+
+
+def test_the_proxy_of_the_environment_is_asked(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    """A proxy gets the whole address; the host in it need not exist."""
+    addresses = []
+
+    class Proxy(breaking_off()):  # type: ignore[misc]
+        def do_GET(self) -> None:
+            addresses.append(self.path)
+            super().do_GET()
+
+    monkeypatch.setenv("http_proxy", serve(Proxy))
+    path = fetch(replace(OFFLINE, url="http://weights.invalid/net.pth"))
+    assert path.read_bytes() == CONTENT
+    assert addresses == ["http://weights.invalid/net.pth"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_bar_goes_on_where_the_download_does(
+    serve: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of 7000 bytes, 1000 are there; then come 6000 more, and the total stays the same."""
+    steps: list[tuple[str, int, int | None]] = []
+
+    class Noted(weights.DownloadBar):
+        def start(self, done: int, total: int | None) -> None:
+            steps.append(("start", done, total))
+
+        def update(self, amount: int) -> None:
+            steps.append(("update", amount, None))
+
+    monkeypatch.setattr(weights, "DownloadBar", Noted)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    put(folder, CONTENT[:1000]).rename(folder / "net.pth.part")
+    fetch(replace(OFFLINE, url=serve(breaking_off()) + "/net.pth"))
+    assert steps[0] == ("start", 1000, 7000)
+    assert sum(amount for _, amount, _ in steps[1:]) == 6000
 
 
 def test_an_unknown_hash_is_asked_for_once(online: WeightFile, folder: Path):

@@ -1,0 +1,457 @@
+"""`slices:FILE` and `net:FILE`: extractors that are networks in files of the user.
+
+FILE is an ONNX or a torch.export .pt2 file. A YAML file of the same stem beside it says what the
+network takes and gives (`NetDescription`, `SliceDescription`). The name of such an extractor is
+the YAML's, never a path: a bare name stands for a file in the folder of weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import yaml
+from jaxtyping import Float32
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from synthbench.errors import MetricError, UsageError
+from synthbench.metrics.extractors.extractor import zscore_nonzero_zeros
+from synthbench.metrics.extractors.weights import FOLDER_VARIABLE, weights_folder
+from synthbench.space import PAPER_GRID, Space
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from synthbench.metrics.extractors.network_file import Network
+
+Plane = Literal["sagittal", "coronal", "axial"]
+
+NORMAL: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""The axis, in RAS+, that a plane is perpendicular to."""
+
+SUFFIXES = (".onnx", ".pt2")
+
+BRAIN_SHARE = 0.05
+"""A plane meets the brain where its area above zero is at least this share of the largest one."""
+
+Four = tuple[float, float, float, float]
+
+
+class _Described(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Grid(_Described):
+    """A grid in RAS+ millimetres of MNI152, as in a NIfTI header."""
+
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    affine: tuple[Four, Four, Four, Four] = Field(description="voxel indices to mm, row by row")
+
+    @model_validator(mode="after")
+    def _ras(self) -> Grid:
+        axes = np.array(self.affine)[:3, :3]
+        upright = (np.diag(axes) > 0).all() and (np.abs(axes).argmax(axis=0) == range(3)).all()
+        if not upright or self.affine[3] != (0, 0, 0, 1):
+            raise ValueError("the axes must run to the right, the front and up (RAS+)")
+        return self
+
+
+class NetDescription(_Described):
+    """What a network takes and gives: the YAML file of `net:FILE`."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="as the file, without its suffix"
+    )
+    licence: str = Field(min_length=1, description="SPDX identifier of the weights' licence")
+    source: str = Field(min_length=1, description="where weights and architecture are from")
+    output: int | str = Field(description="index or name of the output that is read")
+    pooling: Literal["none", "global-average"] = Field(
+        description="what turns the output into features: nothing, or its mean over space"
+    )
+    dim: PositiveInt = Field(description="features of one image: channels of the output")
+    channels: PositiveInt = Field(description="of the input; all are the one channel of the MRI")
+    dtype: Literal["float32", "float64"] = Field(description="of the input")
+    space: Literal["protocol", "paper"] | Grid = Field(description="the grid of the volumes")
+    scaling: Literal["unit", "zscore-nonzero-zeros", "mean-std"] = Field(
+        description="of intensities in [0, 1]: none; over voxels above zero; by `mean` and `std`"
+    )
+    mean: tuple[float, ...] | None = Field(default=None, description="one number a channel")
+    std: tuple[PositiveFloat, ...] | None = Field(default=None, description="one number a channel")
+
+    @model_validator(mode="after")
+    def _moments(self) -> NetDescription:
+        given = [] if self.mean is None and self.std is None else [self.mean or (), self.std or ()]
+        if (self.scaling == "mean-std") != bool(given):
+            raise ValueError("mean and std belong to the scaling 'mean-std', and to no other")
+        if any(len(numbers) != self.channels for numbers in given):
+            raise ValueError(f"mean and std must have {self.channels} numbers, one a channel")
+        return self
+
+    @property
+    def grid(self) -> Space | None:
+        """The grid that the volumes must be on; None: the protocol's."""
+        if isinstance(self.space, Grid):
+            return Space.of(self.space.shape, np.array(self.space.affine))
+        return PAPER_GRID if self.space == "paper" else None
+
+
+class SliceDescription(NetDescription):
+    """What a 2-D network takes and gives, and which slices: the YAML file of `slices:FILE`."""
+
+    size: tuple[PositiveInt, PositiveInt] = Field(description="rows, columns of the input")
+    planes: tuple[Plane, ...] = Field(min_length=1, description="orthogonal planes, in order")
+    slices: PositiveInt = Field(description="slices a plane")
+
+    @model_validator(mode="after")
+    def _planes_once(self) -> SliceDescription:
+        if len(set(self.planes)) < len(self.planes):
+            raise ValueError("planes must differ")
+        return self
+
+
+class _Exported:
+    """What both extractors share: the two files, their hashes, and running the network.
+
+    Construction reads the YAML file only.
+    """
+
+    scheme: str
+    summary: str
+    description: NetDescription
+
+    def __init__(self, file: str | Path, model: type[NetDescription]) -> None:
+        self._path = find_file(self.scheme, str(file))
+        beside = self._path.with_suffix(".yaml")
+        self.description, digest = read_description(beside, model)
+        if self.description.name != self._path.stem:
+            raise UsageError(
+                f"{beside}: name must be '{self._path.stem}', as the file's, by which a "
+                f"benchmark finds it again; found '{self.description.name}'. Rename one of them."
+            )
+        self.name = f"{self.scheme}:{self.description.name}"
+        self.dim = self.description.dim
+        self.weights_sha256: str | None = None
+        self.space: Space | None = self.description.grid
+        self.preprocessing = f"{self.scheme}-v1-yaml-{digest[:12]}"
+        pooled = "" if self.description.pooling == "none" else ", global average"
+        self.layer = f"output {self.description.output}{pooled}"
+        self.needs = "nothing" if self._path.suffix == ".pt2" else "the extra onnx"
+        self._network: Network | None = None
+
+    def load(self) -> Network:
+        """Read and hash the file and build the network from it, once.
+
+        Raises
+        ------
+        UsageError
+            The file is no network, or not the one that the YAML describes.
+        """
+        if self._network is None:
+            from synthbench.metrics.extractors.network_file import open_network
+
+            content = self._path.read_bytes()
+            network = open_network(self._path, content, self.description.output)
+            self._check_input(network)
+            self.weights_sha256 = hashlib.sha256(content).hexdigest()
+            self._network = network
+        return self._network
+
+    def features(self, volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b dim"]:
+        """Return one row of features a volume; see `Extractor.features`.
+
+        Raises
+        ------
+        MetricError
+            The volumes do not fit the contract or are on another grid, one of them is blank, or
+            its features are not finite.
+        UsageError
+            The network is not the one that the YAML describes.
+        """
+        from synthbench.metrics.extractors.network import one_at_a_time
+
+        network = self.load()
+
+        def features(volume: Float32[Tensor, "d h w"]) -> Float32[Tensor, " dim"]:
+            if self.space is not None and tuple(volume.shape) != self.space.shape:
+                raise MetricError(
+                    f"the grid must be {self.space}; found the shape {tuple(volume.shape)}. "
+                    "Bring the volume there with synthbench.space.resample."
+                )
+            if self.description.scaling == "zscore-nonzero-zeros":
+                return self._features(network, zscore_nonzero_zeros(volume), volume > 0)
+            return self._features(network, volume, volume > 0)
+
+        return one_at_a_time(self.name, volumes, features)
+
+    def _features(
+        self, network: Network, scaled: Float32[Tensor, "d h w"], foreground: Tensor
+    ) -> Float32[Tensor, " dim"]:
+        raise NotImplementedError
+
+    def _sides(self) -> tuple[tuple[int | None, ...], str]:
+        """The lengths of an image's axes, None for any, and the key that says so."""
+        raise NotImplementedError
+
+    def _check_input(self, network: Network) -> None:
+        import torch
+
+        sides, key = self._sides()
+        shape = (1, self.description.channels, *sides)
+        dtype: torch.dtype = getattr(torch, self.description.dtype)
+        if not network.input.takes(shape) or network.input.dtype != dtype:
+            words = ", ".join("any" if side is None else str(side) for side in shape)
+            raise UsageError(
+                f"{self._path} takes {network.input}; by channels, {key} and dtype, "
+                f"{self._path.with_suffix('.yaml')} gives it the shape ({words}), "
+                f"{self.description.dtype}. Mend those keys, or export the network for them."
+            )
+
+    def _row(self, network: Network, image: Float32[Tensor, "*grid"]) -> Tensor:
+        """The network's features of one image, in float64."""
+        output = network(self._input(image)).double()
+        found = tuple(output.shape)
+        if self.description.pooling == "global-average":
+            if output.ndim < 3:
+                raise UsageError(
+                    f"{self._path}: pooling 'global-average' needs an output with axes of space; "
+                    f"found the shape {found}. Set pooling to none."
+                )
+            output = output.flatten(2).mean(dim=2)
+        if tuple(output.shape) != (1, self.description.dim):
+            raise UsageError(
+                f"{self._path}: by dim, the output {self.description.output!r} must have "
+                f"{self.description.dim} features of one image; found the shape {found}. Mend "
+                f"dim, output or pooling in {self._path.with_suffix('.yaml')}."
+            )
+        if not bool(output.isfinite().all()):
+            raise MetricError(
+                f"{self._path.name} gives NaN or infinity. Look at the volume, and at the scaling "
+                "in the YAML file."
+            )
+        return output[0]
+
+    def _input(self, image: Float32[Tensor, "*grid"]) -> Tensor:
+        """Repeat an image to the channels, normalise each, and add the axis of the batch."""
+        import torch
+
+        described = self.description
+        channels = image.expand(described.channels, *image.shape).double()
+        if described.mean is not None and described.std is not None:
+            ones = (1,) * image.ndim
+            mean = channels.new_tensor(described.mean).reshape(-1, *ones)
+            std = channels.new_tensor(described.std).reshape(-1, *ones)
+            channels = (channels - mean) / std
+        dtype: torch.dtype = getattr(torch, described.dtype)
+        return channels.to(dtype)[None].contiguous()
+
+
+class ExportedNet(_Exported):
+    """A 3-D network in a file.
+
+    Parameters
+    ----------
+    file
+        Path of the .onnx or .pt2 file, with its YAML file beside it; or, for a file in the folder
+        of weights, its bare name.
+
+    Raises
+    ------
+    UsageError
+        A file is missing, or the YAML does not fit `NetDescription`.
+    """
+
+    scheme = "net"
+
+    def __init__(self, file: str | Path) -> None:
+        super().__init__(file, NetDescription)
+        self.summary = f"3-D network of the user, from {self.description.source}"
+
+    def _sides(self) -> tuple[tuple[int | None, ...], str]:
+        return (None, None, None) if self.space is None else self.space.shape, "space"
+
+    def _features(
+        self, network: Network, scaled: Float32[Tensor, "d h w"], foreground: Tensor
+    ) -> Float32[Tensor, " dim"]:
+        if not network.input.takes((1, self.description.channels, *scaled.shape)):
+            raise MetricError(
+                f"the network takes {network.input}; found the grid {tuple(scaled.shape)}. Name "
+                "its grid as the space in the YAML file."
+            )
+        return self._row(network, scaled).float()
+
+
+class ExportedSlices(_Exported):
+    """A 2-D network in a file, over slices of three planes: features in 2.5 dimensions.
+
+    Along the normal of each plane, `slices` slices lie in the middles of that many equal parts
+    of the brain's extent (`slice_stack`). Each is resized, antialiased, repeated to the channels,
+    normalised and put through the network alone. Features are averaged over the slices of a
+    plane, and the planes are concatenated, so that a volume has one row.
+
+    Parameters
+    ----------
+    file
+        Path of the .onnx or .pt2 file, with its YAML file beside it; or, for a file in the folder
+        of weights, its bare name.
+
+    Raises
+    ------
+    UsageError
+        A file is missing, or the YAML does not fit `SliceDescription`.
+
+    Notes
+    -----
+    Frechet distances of 2-D features by plane are the practice of MONAI's generative models
+    (Guo et al. 2024, "MAISI", arXiv:2409.11169), with RadImageNet's ResNet-50 (Mei et al. 2022,
+    Radiology: Artificial Intelligence 4:e210315). They take each slice for a sample of its own;
+    here a volume is the sample, since the slices of one head are not independent.
+    """
+
+    scheme = "slices"
+    description: SliceDescription
+
+    def __init__(self, file: str | Path) -> None:
+        super().__init__(file, SliceDescription)
+        described = self.description
+        self.dim = described.dim * len(described.planes)
+        self.layer += f", mean over {described.slices} slices, {' + '.join(described.planes)}"
+        self.summary = f"2-D network of the user on slices, from {described.source}"
+
+    def _sides(self) -> tuple[tuple[int | None, ...], str]:
+        return self.description.size, "size"
+
+    def _features(
+        self, network: Network, scaled: Float32[Tensor, "d h w"], foreground: Tensor
+    ) -> Float32[Tensor, " dim"]:
+        import torch
+
+        described = self.description
+        by_plane = []
+        for plane in described.planes:
+            stack = slice_stack(scaled, foreground, plane, described.slices)
+            images = resized(stack, described.size)
+            rows = torch.stack([self._row(network, image) for image in images])
+            by_plane.append(rows.mean(dim=0))
+        return torch.cat(by_plane).float()
+
+
+def slice_stack(
+    volume: Float32[Tensor, "d h w"], foreground: Tensor, plane: Plane, count: int
+) -> Float32[Tensor, "count rows columns"]:
+    """Cut slices in the middles of equal parts of the brain's extent along a plane's normal.
+
+    The extent is the volume's own: from the first to the last plane with at least `BRAIN_SHARE`
+    of the foreground of the fullest one, so that a stray voxel moves nothing. Slices stand
+    upright: the first row is superior (anterior in axial slices), the first column is the
+    patient's right (anterior in sagittal slices).
+
+    Parameters
+    ----------
+    volume
+        RAS+.
+    foreground
+        Which voxels belong to the brain.
+    plane
+        The slices' plane.
+    count
+        How many; with more than the planes of the extent, some are repeated.
+
+    Raises
+    ------
+    MetricError
+        There is no foreground.
+    """
+    axis = NORMAL[plane]
+    area = foreground.movedim(axis, 0).flatten(1).sum(dim=1)
+    if not bool(area.any()):
+        raise MetricError(
+            "slices are cut through the voxels above zero; found none. Look at the volume, then "
+            "remove it or sample it again."
+        )
+    met = (area >= BRAIN_SHARE * area.max()).nonzero().flatten()
+    first, extent = int(met[0]), int(met[-1] - met[0] + 1)
+    chosen = [first + (2 * part + 1) * extent // (2 * count) for part in range(count)]
+    # In RAS+ the rest of the axes run to the right or the front, then to the front or up.
+    return volume.movedim(axis, 0)[chosen].transpose(1, 2).flip(1, 2)
+
+
+def resized(
+    stack: Float32[Tensor, "n rows columns"], size: tuple[int, int]
+) -> Float32[Tensor, "n h w"]:
+    """Resize images by bilinear interpolation, antialiased where they shrink."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(
+        stack[:, None], size=size, mode="bilinear", antialias=True, align_corners=False
+    )[:, 0]
+
+
+def find_file(scheme: str, file: str) -> Path:
+    """Return the path of a network: as given, or by its bare name in the folder of weights.
+
+    Raises
+    ------
+    UsageError
+        There is no such file, its suffix is unknown, or a bare name stands for two files.
+    """
+    given = Path(file).expanduser()
+    if given.suffix in SUFFIXES:
+        found = [given] if given.is_file() else []
+        where = str(given)
+    elif given.name == file:
+        candidates = [weights_folder() / f"{file}{suffix}" for suffix in SUFFIXES]
+        found = [path for path in candidates if path.is_file()]
+        where = " or ".join(map(str, candidates))
+    else:
+        raise UsageError(
+            f"{scheme}:{file}: a network must end in {' or '.join(SUFFIXES)}; found "
+            f"'{given.suffix}'. See docs/extractors.md for how to export one."
+        )
+    if len(found) == 1:
+        return found[0]
+    number = "both files" if found else "no file"
+    raise UsageError(
+        f"{scheme}:{file} must be one network file; found {number} {where}. Give its path, as in "
+        f"`--extractor {scheme}:FILE.onnx`, or set {FOLDER_VARIABLE} to the folder that holds it."
+    )
+
+
+def read_description(path: Path, model: type[NetDescription]) -> tuple[Any, str]:
+    """Read the YAML file beside a network, and return its content and its SHA-256.
+
+    Raises
+    ------
+    UsageError
+        The file is missing, no YAML, or does not fit the model; each wrong key is named.
+    """
+    if not path.is_file():
+        keys = ", ".join(model.model_fields)
+        raise UsageError(
+            f"{path} must describe the network beside it, and is missing. Write it with the keys "
+            f"{keys}; docs/extractors.md shows one."
+        )
+    content = path.read_bytes()
+    try:
+        described = model.model_validate(yaml.safe_load(content))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} must be YAML; found {error}. Mend it.") from error
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'as a whole'}: {one['msg']}"
+            for one in error.errors()
+        )
+        raise UsageError(
+            f"{path} does not describe a network: {wrong}. Mend those keys."
+        ) from error
+    return described, hashlib.sha256(content).hexdigest()
