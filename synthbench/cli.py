@@ -15,10 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
+from synthbench.cache_commands import cache
 from synthbench.console import (
     AssumeGrid,
     Json,
     Seed,
+    is_main,
     make_room,
     print_json,
     progress_bar,
@@ -37,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 benchmark = typer.Typer(no_args_is_help=True, help="Protocols frozen on a real cohort.")
+app.add_typer(cache, name="cache")
 app.add_typer(data, name="data")
 app.add_typer(benchmark, name="benchmark")
 
@@ -58,6 +61,14 @@ Intensity = Annotated[
     typer.Option(
         help="percentile, unit, or constant:SCALE:UNIT for a quantitative map, such as "
         "constant:0.003:mm2/s."
+    ),
+]
+
+
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept", help="Preflight rule whose errors are meant to be so; may be repeated."
     ),
 ]
 
@@ -111,6 +122,7 @@ def train(
     init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     assume_grid: AssumeGrid = None,
+    accept: Accept = None,
     json: Json = False,
 ) -> None:
     """Train a generator on a cohort, into a run folder."""
@@ -132,6 +144,7 @@ def train(
             init=init,
             resume=resume,
             assume_grid=assume_grid,
+            accept=accept or (),
             progress=advance,
             say=say,
         )
@@ -201,6 +214,7 @@ def score(
     assume_grid: Annotated[
         str | None, typer.Option(help="Arrays without geometry: 'real', or voxel size in mm.")
     ] = None,
+    accept: Accept = None,
     out: Annotated[Path | None, typer.Option("--out", help="Scorecard (JSON).")] = None,
     features: Annotated[
         Path | None,
@@ -214,6 +228,10 @@ def score(
         Path | None,
         typer.Option(help="Record of `synthbench sensitivity`: reads scores back as doses."),
     ] = None,
+    cached: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Keep features for later runs; see `cache info`."),
+    ] = True,
     json: Json = False,
 ) -> None:
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
@@ -241,12 +259,16 @@ def score(
             resamples=resamples,
             seed=seed,
             assume_grid=_assumed(assume_grid),
+            accept=accept or (),
             features_file=features,
             neighbours_file=neighbours,
             curves=sensitivity,
+            cache=cached,
             progress=lambda what, done, total: advance(done, total, what),
             say=say,
         )
+    if not is_main():
+        return
     if out is not None:
         card.save(out)
     if json:
@@ -302,6 +324,8 @@ def sensitivity(
             progress=lambda what, done, total: advance(done, total, what),
             say=say,
         )
+    if not is_main():
+        return
     found.save(out)
     figure = out.with_suffix(".png")
     dose_response.figure(found, figure, study.pictured(found))
@@ -351,6 +375,8 @@ def benchmark_init(
             progress=lambda what, done, total: advance(done, total, what),
             say=say,
         )
+    if not is_main():
+        return
     file = frozen.save(folder / name)
     say(
         f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "
@@ -399,6 +425,14 @@ def list_(
         if kind is Kind.metrics:
             row["responds to"] = ", ".join(getattr(plugin, "responds_to", ()))
         rows.append(row)
+    if kind is Kind.extractors:
+        rows += [
+            {"name": f"{scheme}:FILE", "summary": words, "needs": "an ONNX or .pt2 file, and YAML"}
+            for scheme, words in (
+                ("slices", "a 2-D network of yours on slices along three planes"),
+                ("net", "a 3-D network of yours"),
+            )
+        ]
     if json:
         print_json(rows)
         return

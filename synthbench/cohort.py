@@ -8,6 +8,7 @@ once, one at a time; all that is wrong is reported together, and nothing is drop
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import zlib
 from collections import Counter, deque
@@ -26,7 +27,8 @@ from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage
 
 from synthbench.errors import CohortError, near_miss
-from synthbench.space import Intensity, Space, resample, to_unit
+from synthbench.inspection import Inspection, inspect
+from synthbench.space import Intensity, Space, intensity_words, resample, to_unit
 from synthbench.split import verify
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".npy")
@@ -38,12 +40,16 @@ _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
 
 @dataclass(frozen=True)
 class Entry:
-    """One volume of a cohort: where it is, whose it is, and the hash of its content."""
+    """One volume of a cohort: where it is, whose it is, and the hash of its content.
+
+    `inspection` is what was measured of it as it was read; it is no part of its identity.
+    """
 
     path: Path
     name: str
     subject: str
     digest: str
+    inspection: Inspection | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,22 @@ class Volumes:
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
         return _ahead(self.__getitem__, range(len(self)), self.workers)
 
+    def name(self, index: int) -> str:
+        """The volume's name in the cohort."""
+        return self.cohort.entries[index].name
+
+    def identity(self, index: int) -> str:
+        """All that the voxels depend on: content, grid, space and intensity rule."""
+        grid, space = self.cohort.grid, self.space
+        return json.dumps(
+            {
+                "content": self.cohort.entries[index].digest,
+                "grid": [grid.shape, grid.affine],
+                "space": [space.shape, space.affine],
+                "intensity": [self.intensity, intensity_words(self.intensity)],
+            }
+        )
+
 
 def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
     """Return the voxels above 0.05 in at least half of the volumes, with holes filled.
@@ -163,6 +185,31 @@ def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
             "Are they registered to one grid?"
         )
     return np.asarray(mask, dtype=bool)
+
+
+def overlap(one: Cohort, other: Cohort) -> list[str]:
+    """Names of the volumes of `one` whose content or person is in `other` too."""
+    digests = {entry.digest for entry in other.entries}
+    persons = {entry.name for entry in of_shared_persons(one.entries, other.entries)}
+    return [entry.name for entry in one.entries if entry.digest in digests or entry.name in persons]
+
+
+def of_shared_persons(one: Iterable[Entry], other: Iterable[Entry]) -> list[Entry]:
+    """The volumes of `one` whose person is in `other` too.
+
+    A person is a named subject (from a table, or a `sub-` label) of one dataset: two BIDS
+    datasets may number theirs alike. Names of files may agree by accident, and do not count.
+    """
+    persons = {_person(entry) for entry in other} - {None}
+    return [entry for entry in one if _person(entry) in persons]
+
+
+def _person(entry: Entry) -> tuple[Path | None, str] | None:
+    if entry.subject == entry.name:
+        return None
+    folders = entry.path.resolve().parents
+    dataset = next((f for f in folders if (f / "dataset_description.json").is_file()), None)
+    return dataset, entry.subject
 
 
 def read_cohort(
@@ -194,52 +241,109 @@ def read_cohort(
         constant, without geometry or on another grid than the rest. All of them are named.
     """
     path = Path(path)
-    listed, participants, notes = _listing(path, role)
-    checks = []
-    for check in _ahead(lambda item: _check(item[0], assume_grid), listed, workers=2):
-        checks.append(check)
-        if progress:
-            progress(len(checks))
-    problems = [f"{_name(f, path)}: {c}" for (f, _), c in zip(listed, checks, strict=True)
-                if isinstance(c, str)]  # fmt: skip
-    good = [(f, s, c) for (f, s), c in zip(listed, checks, strict=True) if isinstance(c, _Checked)]
-    grids = Counter(c.grid for _, _, c in good)
-    common = min(grids, key=lambda g: (-grids[g], g.digest)) if grids else None
-    for file, _, check in good:
-        if common and not check.grid.same_grid(common):
-            problems.append(
-                f"{_name(file, path)}: its grid is {check.grid}, but {grids[common]} of "
-                f"{len(listed)} volumes are {common}"
-                + (" (another origin or rotation)" if str(check.grid) == str(common) else "")
-                + ". Resample it to the others' grid, or leave it out of the manifest."
-            )
-    if problems:
+    found = examine(path, role=role, assume_grid=assume_grid, progress=progress)
+    if found.problems:
+        problems = [f"{name}: {problem}" for name, problem in found.problems.items()]
         shown = "\n  ".join(problems[:20])
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise CohortError(
-            f"{role}: {len(problems)} of {len(listed)} volumes cannot be used:\n  {shown}{more}\n"
+            f"{role}: {len(problems)} of {found.listed} volumes cannot be used:\n  {shown}{more}\n"
             "Nothing is left out silently: mend or remove them, or list the volumes to use in a "
             "manifest (a CSV with a column 'path')."
         )
-    assert common is not None
-    without = sum(c.assumed is not None for _, _, c in good)
-    if without:
-        notes.append(f"grid assumed for {without} of {len(good)} volumes without geometry")
-    first = good[0][2]
-    order = sorted(range(len(good)), key=lambda i: (good[i][2].digest, _name(good[i][0], path)))
-    entries = tuple(
-        Entry(good[i][0], _name(good[i][0], path), good[i][1], good[i][2].digest) for i in order
-    )
+    assert found.cohort is not None
     if path.is_file():
-        verify(path, entries)
-    return Cohort(
-        entries=entries,
+        verify(path, found.cohort.entries)
+    return found.cohort
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found at a path: the cohort, and the files that cannot be part of it.
+
+    Attributes
+    ----------
+    listed
+        How many files were looked at.
+    cohort
+        The usable volumes of the commonest grid; None where there are none.
+    elsewhere
+        Volumes that are usable but for their grid.
+    problems
+        For each file that is not in `cohort`, by name, what is wrong and what to do.
+    """
+
+    listed: int
+    cohort: Cohort | None
+    elsewhere: tuple[Entry, ...]
+    problems: dict[str, str]
+
+
+def examine(
+    path: Path | str,
+    *,
+    role: str = "cohort",
+    assume_grid: Space | float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Examined:
+    """Read and check every file of a cohort, whatever is wrong with some of them.
+
+    The parameters are those of `read_cohort`, which takes nothing less than all files.
+
+    Raises
+    ------
+    CohortError
+        The path holds no volumes, or the manifest cannot be used.
+    """
+    path = Path(path)
+    listed, participants, notes = _listing(path, role)
+    problems: dict[str, str] = {}
+    good: list[tuple[Path, str, _Checked]] = []
+    checks = _ahead(lambda item: _check(item[0], assume_grid), listed, workers=2)
+    for done, ((file, subject), check) in enumerate(zip(listed, checks, strict=True), 1):
+        if isinstance(check, str):
+            problems[_name(file, path)] = check
+        else:
+            good.append((file, subject, check))
+        if progress:
+            progress(done)
+    grids = Counter(check.grid for _, _, check in good)
+    common = min(grids, key=lambda g: (-grids[g], g.digest)) if grids else None
+    if common is None:
+        return Examined(len(listed), None, (), problems)
+    usable: list[_Checked] = []
+    entries: list[Entry] = []
+    elsewhere: list[Entry] = []
+    for file, subject, check in good:
+        entry = Entry(file, _name(file, path), subject, check.digest, check.inspection)
+        if check.grid.same_grid(common):
+            usable.append(check)
+            entries.append(entry)
+            continue
+        elsewhere.append(entry)
+        problems[entry.name] = (
+            f"its grid is {check.grid}, but {grids[common]} of {len(listed)} volumes are {common}"
+            + (" (another origin or rotation)" if str(check.grid) == str(common) else "")
+            + ". Resample it to the others' grid, or leave it out of the manifest."
+        )
+    without = sum(check.assumed is not None for check in usable)
+    if without:
+        notes.append(f"grid assumed for {without} of {len(usable)} volumes without geometry")
+    cohort = Cohort(
+        entries=tuple(sorted(entries, key=lambda entry: (entry.digest, entry.name))),
         grid=common,
-        stored_grid=first.stored,
+        stored_grid=usable[0].stored,
         participants=participants,
         notes=tuple(notes),
-        assumed=next((c.assumed for _, _, c in good if c.assumed), None),
+        assumed=next((check.assumed for check in usable if check.assumed), None),
     )
+    return Examined(len(listed), cohort, tuple(elsewhere), problems)
+
+
+def read_volume(entry: Entry) -> Float32[np.ndarray, "d h w"]:
+    """Read an examined volume in RAS+ with the intensities that its file holds."""
+    found = entry.inspection
+    return _read(entry.path, found.stored if found and found.assumed else None).data
 
 
 def _ahead(
@@ -353,6 +457,9 @@ class _Volume:
     grid: Space
     stored: Space
     assumed: Space | None
+    dtype: str
+    slope: float = 1.0
+    inter: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -361,10 +468,11 @@ class _Checked:
     grid: Space
     stored: Space
     assumed: Space | None
+    inspection: Inspection
 
 
 def _check(file: Path, assume: Space | float | None) -> _Checked | str:
-    """Read a file; return its content hash and grids, or what is wrong and what to do."""
+    """Read a file; return its content hash, its grids and what was measured, or what is wrong."""
     try:
         volume = _read(file, assume)
     except CohortError as error:
@@ -376,7 +484,11 @@ def _check(file: Path, assume: Space | float | None) -> _Checked | str:
         return f"every voxel is {volume.data.flat[0]:g}. The volume is empty: leave it out."
     content = hashlib.sha256(repr(volume.grid).encode())
     content.update(np.ascontiguousarray(volume.data).tobytes())
-    return _Checked(content.hexdigest(), volume.grid, volume.stored, volume.assumed)
+    inspection = inspect(
+        volume.data, volume.grid, volume.stored, dtype=volume.dtype, slope=volume.slope,
+        inter=volume.inter, assumed=volume.assumed is not None,
+    )  # fmt: skip
+    return _Checked(content.hexdigest(), volume.grid, volume.stored, volume.assumed, inspection)
 
 
 def _read(file: Path, assume: Space | float | None) -> _Volume:
@@ -384,9 +496,11 @@ def _read(file: Path, assume: Space | float | None) -> _Volume:
     try:
         if file.suffix == ".npy":
             array, affine = np.load(file, allow_pickle=False), None
+            stored_as: tuple[str, float, float] = (str(array.dtype), 1.0, 0.0)
         else:
             image = nib.load(file)
             array, affine = np.asanyarray(image.dataobj), _geometry(image)
+            stored_as = _stored_as(image)
     except _UNREADABLE as error:
         raise CohortError(
             f"cannot be read ({type(error).__name__}: {error}). It may be truncated: "
@@ -411,7 +525,14 @@ def _read(file: Path, assume: Space | float | None) -> _Volume:
     stored = Space.of(array.shape, affine)
     canonical = nib.as_closest_canonical(nib.Nifti1Image(array.astype(np.float32), affine))
     data = np.ascontiguousarray(canonical.dataobj, dtype=np.float32)
-    return _Volume(data, Space.of(data.shape, canonical.affine), stored, assumed)
+    return _Volume(data, Space.of(data.shape, canonical.affine), stored, assumed, *stored_as)
+
+
+def _stored_as(image: Any) -> tuple[str, float, float]:
+    """Return an image file's data type, slope and intercept; formats without scaling have 1, 0."""
+    rule = image.dataobj
+    slope, inter = getattr(rule, "slope", 1.0), getattr(rule, "inter", 0.0)
+    return image.get_data_dtype().name, float(slope), float(inter)
 
 
 def _geometry(image: Any) -> np.ndarray | None:

@@ -7,10 +7,19 @@ from typing import Annotated
 
 import typer
 
-from synthbench.console import AssumeGrid, Seed, progress_bar, say
-from synthbench.errors import UsageError
+from synthbench.console import (
+    AssumeGrid,
+    Json,
+    Seed,
+    make_room,
+    print_json,
+    progress_bar,
+    say,
+    show,
+)
+from synthbench.errors import CheckFailed, UsageError
 
-data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, split.")
+data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, look at, select, split, prepare.")
 
 
 @data.command("atlas")
@@ -28,6 +37,71 @@ def atlas(
     with progress_bar("simulating") as advance:
         atlas_cohort(n, out, seed=seed, shape=shape, progress=lambda done: advance(done, n, ""))
     say(f"{n} simulated subjects in {out}; their truth in {out / 'participants.tsv'}")
+
+
+@data.command("info")
+def info(
+    cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for montage.png and histograms.png.")
+    ] = None,
+    assume_grid: AssumeGrid = None,
+    json: Json = False,
+) -> None:
+    """Look at a cohort before it is used: what it is, and what would make numbers wrong."""
+    from synthbench import cohort_table, preflight
+
+    if out is not None:
+        make_room("--out", out / "montage.png")
+    with progress_bar("reading") as advance:
+        report = preflight.report(cohort, assume_grid, progress=lambda done: advance(done, 0, ""))
+    if json:
+        print_json(cohort_table.as_json(report))
+    else:
+        show(cohort_table.as_table(report))
+    if out is not None:
+        from synthbench.cohort_figures import figures
+
+        for file in figures(report, out):
+            say(f"written: {file}")
+    if report.failed:
+        raise CheckFailed(
+            f"{cohort} cannot be used as it is: {len(report.unusable)} unusable files, "
+            f"{sum(f.severity == 'error' for f in report.findings)} findings that would make "
+            "numbers wrong."
+        )
+
+
+@data.command("select")
+def select(
+    source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
+    out: Annotated[Path | None, typer.Option("--out", help="A new .csv or .tsv.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="A condition: \"diagnosis == 'CN' and age > 50\".")
+    ] = None,
+    one_scan_per_subject: Annotated[
+        bool, typer.Option("--one-scan-per-subject", help="The preferred scan of one visit.")
+    ] = False,
+    scan: Annotated[str, typer.Option(help="Which visit that is: first or last.")] = "first",
+    layout: Annotated[str | None, typer.Option(help="As in docs/cohorts.md.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the scans, tab-separated.")] = False,
+) -> None:
+    """Select scans by age, sex, diagnosis and whatever else is known, into a manifest."""
+    from synthbench.selection import check_out, chosen_scans, listing, write_manifest
+
+    if out is None and not list_:
+        raise UsageError("name the manifest to write (--out FILE.csv), or look first (--list).")
+    if out is not None:
+        check_out(out)
+    chosen = chosen_scans(
+        source, where=where, one_scan_per_subject=one_scan_per_subject, scan=scan, layout=layout
+    )
+    say("\n".join(chosen.account()))
+    if list_:
+        typer.echo(listing(chosen.rows))
+    if out is not None:
+        write_manifest(chosen, out)
+        say(f"written: {out}")
 
 
 @data.command("split")
@@ -78,3 +152,44 @@ def _part(text: str) -> tuple[str, int | float]:
             f"--part {text}: write it as NAME=SUBJECTS or NAME=SHARE%, for example train=70"
         )
     return part, int(number) / 100 if size.endswith("%") else int(number)
+
+
+@data.command("prepare")
+def prepare(
+    source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
+    out: Annotated[Path, typer.Option("--out", help="A folder (BIDS derivative).")],
+    layout: Annotated[str | None, typer.Option(help="As in docs/cohorts.md.")] = None,
+    shape: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Voxels to the right, front and top. Default: 84 128 84."),
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Voxel size in mm. Default: the MNI box over the shape.")
+    ] = None,
+    brain_extraction: Annotated[
+        str, typer.Option(help="builtin, or a tool on PATH: hd-bet, synthstrip, ants.")
+    ] = "builtin",
+    denoise: Annotated[bool, typer.Option("--denoise/--no-denoise")] = True,
+    jobs: Annotated[int, typer.Option(help="Scans at a time, one core each.")] = 1,
+    dask: Annotated[
+        str | None, typer.Option(help="A Dask scheduler's address, in place of --jobs.")
+    ] = None,
+) -> None:
+    """Prepare whole-head T1w scans: skull-stripped, in MNI152 space, intensities in [0, 1]."""
+    from synthbench.preparation import prepare as prepare_cohort
+    from synthbench.space import PAPER_GRID
+
+    with progress_bar("preparing") as advance:
+        summary = prepare_cohort(
+            source,
+            out,
+            layout=layout,
+            grid=PAPER_GRID.regrid(shape, spacing),
+            jobs=jobs,
+            dask=dask,
+            brain_extraction=brain_extraction,
+            denoise=denoise,
+            progress=advance,
+            say=say,
+        )
+    say(f"{len(summary)} scans prepared in {out}; look at the pictures *_desc-quality_T1w.png")

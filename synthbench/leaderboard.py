@@ -58,6 +58,8 @@ def render_leaderboard(folder: Path | str) -> str:
     parts = [_heading(benchmark)]
     if ordered:
         parts += [_main_table(ordered, benchmark), _floor_table(ordered), _cost_table(ordered)]
+    if any(found.accepted for card in ordered for found in card.preflight):
+        parts.append(_accepted(ordered))
     if others:
         parts.append(_not_comparable(others, benchmark))
     if (folder / NOTES).is_file():
@@ -226,6 +228,17 @@ def _floor_table(cards: Sequence[Scorecard]) -> str:
         "The floor is the mean (2.5th to 97.5th percentile) over random disjoint halves of the "
         "real cohort; entries are means over random subsets of the same size."
     )
+
+
+def _accepted(cards: Sequence[Scorecard]) -> str:
+    """Say which entries were scored although preflight would have stopped them."""
+    lines = [
+        f"- {_cell(card.name)}: `{found.rule}` ({found.role})"
+        for card in cards
+        for found in card.preflight
+        if found.accepted
+    ]
+    return "\n".join(["## Scored in spite of preflight", "", *lines])
 
 
 def _cost_table(cards: Sequence[Scorecard]) -> str:

@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from synthbench.cohort import Cohort, Entry
-from synthbench.errors import CohortError, MetricError
+from synthbench.cohort import Cohort, overlap
+from synthbench.errors import MetricError
 from synthbench.evaluation import (
-    Extractors,
     Flipped,
     Progress,
     Sample,
-    extract,
     shown,
 )
+from synthbench.extraction import Extractors, extract
+from synthbench.feature_cache import FeatureCache
 from synthbench.files import write_atomic
 from synthbench.metrics.copying import (
     Assessment,
@@ -38,53 +38,8 @@ from synthbench.metrics.inference import studentized_interval
 from synthbench.protocol import frozen_settings
 from synthbench.scorecard import CopiesTest, IntervalRecord, MemorizationRecord, Protocol
 
-VOXELS = "voxels"
+VOXELS = "voxels in the mask"
 """The name of the space of in-mask voxels, beside those of extractors."""
-
-
-def check_disjoint(cohorts: Mapping[str, Cohort]) -> None:
-    """Raise where the hold-out shares a volume or a person with the training or the real set.
-
-    Raises
-    ------
-    CohortError
-        They overlap (see `overlap`).
-    """
-    if "holdout" not in cohorts:
-        return
-    for other in ("train", "real"):
-        if other not in cohorts:
-            continue
-        shared = overlap(cohorts["holdout"], cohorts[other])
-        if shared:
-            raise CohortError(
-                f"holdout: {len(shared)} of its volumes or subjects are in {other} too (first: "
-                f"{shared[0]}). A hold-out is real data that neither the generator nor the other "
-                "side has seen: split by subject with synthbench data split. If they are other "
-                "persons of the same name, give them names of their own in a manifest "
-                "(participant_id)."
-            )
-
-
-def overlap(one: Cohort, other: Cohort) -> list[str]:
-    """Names of the volumes of `one` whose content or person is in `other` too.
-
-    A person is a named subject (from a table, or a `sub-` label) of one dataset: two BIDS
-    datasets may number theirs alike. Names of files may agree by accident, and do not count.
-    """
-    digests = {entry.digest for entry in other.entries}
-    persons = {_person(entry) for entry in other.entries} - {None}
-    return [
-        entry.name for entry in one.entries if entry.digest in digests or _person(entry) in persons
-    ]
-
-
-def _person(entry: Entry) -> tuple[Path | None, str] | None:
-    if entry.subject == entry.name:
-        return None
-    folders = entry.path.resolve().parents
-    dataset = next((f for f in folders if (f / "dataset_description.json").is_file()), None)
-    return dataset, entry.subject
 
 
 def assess(
@@ -95,6 +50,7 @@ def assess(
     protocol: Protocol,
     neighbours_file: Path | None = None,
     progress: Progress | None = None,
+    cache: FeatureCache | None = None,
 ) -> tuple[list[MemorizationRecord], str | None]:
     """Assess memorization in every extractor's features and in the voxels inside the mask.
 
@@ -117,7 +73,7 @@ def assess(
     neighbours: list[tuple[object, ...]] = []
     for space in (*extractors.loaded, VOXELS):
         try:
-            distances = _distances(space, sides, mask, extractors, progress)
+            distances = _distances(space, sides, mask, extractors, progress, cache)
             found = metric.assess(
                 distances, permutations=protocol.permutations, seed=protocol.seed,
                 subjects=subjects, **settings,
@@ -135,6 +91,12 @@ def _not_assessed(cohorts: Mapping[str, Cohort]) -> str | None:
     if "train" not in cohorts:
         return "not assessed: name the generator's training volumes with --train"
     if "holdout" in cohorts:
+        shared = overlap(cohorts["holdout"], cohorts["train"])
+        if shared:
+            return (
+                f"not assessed: {len(shared)} of the {len(cohorts['holdout'])} hold-out volumes "
+                "are of training subjects"
+            )
         return None
     shared = overlap(cohorts["real"], cohorts["train"])
     if shared:
@@ -151,6 +113,7 @@ def _distances(
     mask: Bool[np.ndarray, "d h w"],
     extractors: Extractors,
     progress: Progress | None,
+    cache: FeatureCache | None,
 ) -> Distances:
     if space == VOXELS:
         of_synth, of_train, of_holdout = (sides[n].volumes for n in ("synth", "train", "holdout"))
@@ -159,7 +122,7 @@ def _distances(
         )
     mirrored = extract(
         extractors.loaded[space], Flipped(sides["synth"].volumes),
-        progress=shown(f"{space}, synth mirrored", progress),
+        progress=shown(f"{space}, synth mirrored", progress), cache=cache,
     )  # fmt: skip
     synth, train, holdout = (sides[n].features[space] for n in ("synth", "train", "holdout"))
     return feature_distances(synth, train, holdout, mirrored)

@@ -198,6 +198,16 @@ class MemorizationRecord(_Record):
     flipped: CopiesTest | None = Field(description="the same, mirrored left to right")
 
 
+class PreflightRecord(_Record):
+    """What a rule of `synthbench.preflight` found, without the names of files."""
+
+    rule: str
+    role: str
+    severity: Literal["error", "warning"]
+    volumes: int = Field(description="how many it names; 0: it is about the whole set")
+    accepted: bool = Field(description="an error that --accept let pass")
+
+
 class Origin(_Record):
     """What the synthetic volumes' sidecars say of where they came from."""
 
@@ -228,6 +238,7 @@ class Scorecard(_Record):
     values: tuple[Value, ...]
     memorization: tuple[MemorizationRecord, ...] = ()
     not_assessed: str | None = Field(default=None, description="why memorization was not assessed")
+    preflight: tuple[PreflightRecord, ...] = ()
     origin: Origin = Origin()
     notes: tuple[str, ...] = ()
     software: dict[str, str]

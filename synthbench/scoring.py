@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,9 +15,9 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import ValidationError
 
-from synthbench import memorization, registry
+from synthbench import memorization, preflight, registry
 from synthbench.benchmark import Benchmark
-from synthbench.cohort import Cohort, majority_mask, read_cohort
+from synthbench.cohort import Cohort, majority_mask, overlap, read_cohort
 from synthbench.dose_response import Sensitivity, read_back
 from synthbench.errors import (
     CohortError,
@@ -30,17 +31,18 @@ from synthbench.evaluation import (
     Sample,
     Say,
     across,
-    add_features,
     against_itself,
     checking,
     jobs,
-    load_extractors,
     measure,
     prepared,
 )
+from synthbench.extraction import add_features, load_extractors
+from synthbench.feature_cache import FeatureCache
 from synthbench.metrics import inference
 from synthbench.metrics.frechet import effective_rank
 from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic, Studentized
+from synthbench.processes import is_main
 from synthbench.protocol import (
     DEFAULT_EXTRACTOR,
     check_frozen,
@@ -53,6 +55,7 @@ from synthbench.scorecard import (
     FloorRecord,
     IntervalRecord,
     Origin,
+    PreflightRecord,
     Protocol,
     Scorecard,
     Value,
@@ -77,11 +80,13 @@ def score(
     level: float = 0.95,
     seed: int = 0,
     assume_grid: Literal["real"] | float | None = None,
+    accept: Sequence[str] = (),
     workers: int = 2,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     features_file: Path | None = None,
     neighbours_file: Path | None = None,
     curves: Path | Sensitivity | None = None,
+    cache: bool = True,
     progress: Progress | None = None,
     say: Say = lambda message: None,
 ) -> Scorecard:
@@ -119,8 +124,11 @@ def score(
     assume_grid
         Geometry of arrays without one: "real" (synthetic volumes lie as the real files store
         theirs), or an isotropic voxel size in mm.
+    accept
+        Rules of `synthbench.preflight.RULES` whose errors stop nothing; the scorecard names them.
     workers, batch_size
-        Threads that read, volumes handed to an extractor at once; no number depends on them.
+        Threads that read, volumes handed to an extractor at once (see `extraction.extract`); no
+        number depends on them.
     features_file
         Where to save the features (npz), real ones included: participant-level data.
     neighbours_file
@@ -129,6 +137,9 @@ def score(
     curves
         A record of `synthbench.sensitivity.sensitivity` on the same real cohort: values are read
         back on its curves, as the damage to real volumes that would score the same.
+    cache
+        Take features from earlier runs, and keep those of this one, in the local feature cache
+        (see `synthbench.feature_cache`); no number depends on it.
     progress
         Called with (what, done, total).
     say
@@ -142,17 +153,28 @@ def score(
     Raises
     ------
     SynthbenchError
-        A cohort cannot be used, the grids differ, training and hold-out overlap, or the
-        benchmark is of other data.
+        A cohort cannot be used, preflight finds an error, the grids differ, or the benchmark is
+        of other data.
     """
+    extractors, metrics, accept = (
+        _names(what, names)
+        for what, names in (("extractors", extractors), ("metrics", metrics), ("accept", accept))
+    )
     frozen = None if benchmark is None else Benchmark.opened(benchmark)
+    if neighbours_file is not None:
+        chosen = frozen.protocol.intervals if frozen else metrics or default_metrics()
+        if train is None or "memorization" not in chosen:
+            raise UsageError(
+                f"--neighbours {neighbours_file}: nearest training volumes are found where "
+                "memorization is assessed: add --train and, with --metric, --metric memorization."
+            )
     study = Sensitivity.load(curves) if isinstance(curves, Path) else curves
+    kept = FeatureCache(say=say) if cache else None
     cohorts = _cohorts(
         {"real": real, "synth": synth, "train": train, "holdout": holdout}, assume_grid, progress
     )
-    memorization.check_disjoint(cohorts)
+    findings = preflight.check(cohorts, accept, say)
     notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
-    notes += _identical(cohorts["real"], cohorts["synth"])
     if frozen is not None:
         frozen.check_real(cohorts["real"])
         target, intensity = frozen.protocol.space.grid, frozen.protocol.space.intensity
@@ -182,8 +204,8 @@ def score(
     }
     mask = majority_mask(cohorts["real"].volumes(target, intensity, workers))
     loaded = load_extractors(extractors, say)
-    add_features(samples.values(), loaded, batch_size, progress)
-    todo = jobs(metrics, extractors)
+    add_features(samples.values(), loaded, batch_size, progress, cache=kept, workers=workers)
+    todo = jobs(metrics, loaded.names)
     if frozen is None:
         protocol = freeze_protocol(
             samples["real"], target, intensity, mask, metrics, todo, loaded, ci=ci,
@@ -194,7 +216,7 @@ def score(
         protocol = frozen.protocol
     # A benchmark's floors are those of its real cohort, whatever hold-out an entry brings.
     reference = samples["real"]
-    if "holdout" in samples and frozen is None:
+    if "holdout" in samples and frozen is None and not overlap(cohorts["holdout"], cohorts["real"]):
         reference = reference.joined(samples["holdout"])
     values: list[Value] = []
     for job in todo:
@@ -202,6 +224,9 @@ def score(
             values.append(_missing(job, loaded.missing[job.extractor]))
         else:
             values += _rows(job, samples, reference, mask, protocol, progress)
+    if values and all(value.missing for value in values) and "train" not in cohorts:
+        whys = dict.fromkeys(str(value.missing).removeprefix("missing: ") for value in values)
+        raise MetricError(f"nothing could be scored: {'; '.join(whys)}")
     if study is not None:
         values = [
             value.model_copy(
@@ -215,9 +240,12 @@ def score(
                 "cohort, grid, extractor or number of volumes, or turn round"
             )
     assessed, not_assessed = memorization.assess(
-        cohorts, samples, mask, loaded, protocol, neighbours_file, progress
-    )
-    if features_file is not None:
+        cohorts, samples, mask, loaded, protocol, neighbours_file if is_main() else None, progress,
+        cache=kept,
+    )  # fmt: skip
+    if kept is not None and is_main():
+        kept.trim()
+    if features_file is not None and is_main():
         arrays = {f"{role}/{e}": x for role, s in samples.items() for e, x in s.features.items()}
         np.savez_compressed(features_file, **arrays)  # type: ignore[arg-type]
     records = {
@@ -240,6 +268,7 @@ def score(
         values=tuple(values),
         memorization=tuple(assessed),
         not_assessed=not_assessed,
+        preflight=tuple(_preflight_record(finding) for finding in findings),
         origin=origin,
         notes=tuple(notes),
         software={
@@ -264,6 +293,7 @@ def freeze(
     seed: int = 0,
     assume_grid: float | None = None,
     workers: int = 2,
+    cache: bool = True,
     progress: Progress | None = None,
     say: Say = lambda message: None,
 ) -> Benchmark:
@@ -295,6 +325,7 @@ def freeze(
         raise UsageError(
             f"--primary {primary}: it is not among the metrics; add --metric {primary}."
         )
+    kept = FeatureCache(say=say) if cache else None
     if not isinstance(real, Cohort):
         real = read_cohort(Path(real), role="real", assume_grid=assume_grid,
                            progress=checking("real", progress))  # fmt: skip
@@ -304,15 +335,24 @@ def freeze(
     loaded = load_extractors(extractors, say)
     if loaded.missing:
         raise WeightsError("; ".join(loaded.missing.values()))
-    add_features([sample], loaded, progress=progress)
+    add_features([sample], loaded, progress=progress, cache=kept, workers=workers)
+    if kept is not None and is_main():
+        kept.trim()
     protocol = freeze_protocol(
-        sample, volumes.space, intensity, mask, metrics, jobs(metrics, extractors), loaded,
+        sample, volumes.space, intensity, mask, metrics, jobs(metrics, loaded.names), loaded,
         resamples=resamples, level=level, seed=seed, n_synth=n_synth,
     )  # fmt: skip
     return Benchmark(
         name=name, primary=primary, real_fingerprint=real.fingerprint,
         real_subjects=len(set(real.subjects)), protocol=protocol,
     )  # fmt: skip
+
+
+def _names(what: str, names: Sequence[str] | None) -> Any:
+    """A string is a sequence of letters, which nobody means."""
+    if isinstance(names, str):
+        raise UsageError(f"{what}={names!r}: a list of names is needed, such as [{names!r}].")
+    return names
 
 
 # ---------------------------------------------------------------- cohorts and spaces
@@ -342,10 +382,11 @@ def _cohorts(
     for role, cohort in cohorts.items():
         found = len(set(cohort.subjects))
         if found < 4:
-            raise CohortError(
-                f"{role}: at least 4 subjects are needed for a value with an interval and a floor; "
-                f"found {found}."
-            )
+            purpose = {
+                "train": "to compare them with a hold-out",
+                "holdout": "to stand for volumes that nobody has seen",
+            }.get(role, "for a value with an interval and a floor")
+            raise CohortError(f"{role}: at least 4 subjects are needed {purpose}; found {found}.")
     return cohorts
 
 
@@ -365,17 +406,12 @@ def _target(real: Cohort, synth: Cohort, space: Literal["same", "real", "synth"]
     return real.grid
 
 
-def _identical(real: Cohort, synth: Cohort) -> list[str]:
-    notes = []
-    inside = {"real": [e.digest for e in real.entries], "synth": [e.digest for e in synth.entries]}
-    for role, digests in inside.items():
-        repeated = len(digests) - len(set(digests))
-        if repeated:
-            notes.append(f"{role}: {repeated} volumes are identical to another of the set")
-    shared = sum(digest in set(inside["real"]) for digest in inside["synth"])
-    if shared:
-        notes.append(f"{shared} synthetic volumes are identical to real ones")
-    return notes
+def _preflight_record(finding: preflight.Finding) -> PreflightRecord:
+    assert finding.severity != "note"
+    return PreflightRecord(
+        rule=finding.rule, role=finding.role, severity=finding.severity,
+        volumes=len(finding.volumes), accepted=finding.severity == "error",
+    )  # fmt: skip
 
 
 def _subsampled(cohort: Cohort, n: int, seed: int) -> Cohort:
@@ -489,20 +525,25 @@ def _row(
         direction=job.metric.direction,
         target=job.metric.target,
         value=value,
-        interval=_record(interval),
+        interval=_record(interval, job.metric),
         floor=floor,
     )  # fmt: skip
 
 
-def _record(interval: inference.Interval) -> IntervalRecord | None:
+def _record(interval: inference.Interval, metric: Metric) -> IntervalRecord | None:
     """None for an interval of no width: values that all agree know nothing of their error.
 
-    A share that is 0 of 86 images is no proof that it is 0.
+    A share that is 0 of 86 images is no proof that it is 0. Otherwise the interval is cut where
+    the metric cannot lie, which loses no coverage.
     """
     if interval.low == interval.high:
         return None
+    least, most = getattr(metric, "bounds", (-math.inf, math.inf))
+    low, high = max(interval.low, least), min(interval.high, most)
+    if low > high:  # the whole interval lies outside, by rounding
+        return None
     return IntervalRecord(
-        low=interval.low, high=interval.high, level=interval.level, method=interval.method,
+        low=low, high=high, level=interval.level, method=interval.method,
         label=interval.label,
     )  # fmt: skip
 

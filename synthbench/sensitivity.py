@@ -28,27 +28,28 @@ from synthbench.corruptions import (
     Pick,
     SetCorruption,
     corruption,
+    share_count,
 )
 from synthbench.dose_response import Curve, Floor, Row, Sensitivity
 from synthbench.errors import CohortError, MetricError
 from synthbench.evaluation import (
-    Extractors,
     Job,
     Progress,
     Sample,
     Say,
-    add_features,
     checking,
     jobs,
-    load_extractors,
     measure,
     prepared,
     shown,
 )
+from synthbench.extraction import Extractors, add_features, load_extractors
+from synthbench.feature_cache import FeatureCache
 from synthbench.metrics import inference
 from synthbench.metrics.copying import Memorization, feature_distances
 from synthbench.metrics.inference import Spread
 from synthbench.metrics.metric import Composite, CrossMetric, Direction, Metric, Statistic, Target
+from synthbench.processes import is_main
 from synthbench.protocol import (
     DEFAULT_EXTRACTOR,
     check_frozen,
@@ -90,6 +91,7 @@ def sensitivity(
     seed: int = 0,
     assume_grid: float | None = None,
     workers: int = 2,
+    cache: bool = True,
     progress: Progress | None = None,
     say: Say = lambda message: None,
 ) -> Sensitivity:
@@ -111,8 +113,8 @@ def sensitivity(
         See `synthbench.space.INTENSITY_RULES`; applied to damaged volumes anew.
     seed
         Of the damage, the splits and the protocol.
-    assume_grid, workers, progress, say
-        As in `synthbench.scoring.score`.
+    assume_grid, workers, cache, progress, say
+        As in `synthbench.scoring.score`; damaged volumes are never kept in the cache.
 
     Raises
     ------
@@ -123,6 +125,7 @@ def sensitivity(
     wanted = CORRUPTIONS if corruptions is None else corruptions
     chosen = [corruption(kind) if isinstance(kind, str) else kind for kind in wanted]
     frozen = None if benchmark is None else Benchmark.opened(benchmark)
+    kept = FeatureCache(say=say) if cache else None
     if not isinstance(real, Cohort):
         real = read_cohort(
             Path(real), role="real", assume_grid=assume_grid, progress=checking("real", progress)
@@ -142,8 +145,10 @@ def sensitivity(
     mask = majority_mask(real.volumes(volumes.space, intensity, workers))
     loaded = load_extractors(extractors, say)
     clean = Sample("undamaged", volumes, real.subjects)
-    add_features([clean], loaded, progress=progress)
-    todo = [job for job in jobs(metrics, extractors) if job.extractor not in loaded.missing]
+    add_features([clean], loaded, progress=progress, cache=kept, workers=workers)
+    if kept is not None and is_main():
+        kept.trim()
+    todo = [job for job in jobs(metrics, loaded.names) if job.extractor not in loaded.missing]
     if frozen is None:
         protocol = freeze_protocol(
             clean, volumes.space, intensity, mask, metrics, todo, loaded, seed=seed,
@@ -155,6 +160,11 @@ def sensitivity(
     notes = [f"{name}: {why}" for name, why in loaded.missing.items()]
     study = _Study(clean, volumes, mask, loaded, protocol, intensity, notes, progress)
     ready = study.measured(todo)
+    if "memorization" in metrics and not any(_needs_training(kind) for kind in chosen):
+        notes.append(
+            "memorization: not assessed: it responds to copies of training volumes; add "
+            "--corruption copies"
+        )
     rows: list[Row] = []
     for kind in chosen:
         if isinstance(kind, SetCorruption) and not _keeps_places(kind):
@@ -178,6 +188,10 @@ def sensitivity(
     )
 
 
+def _needs_training(kind: Corruption) -> bool:
+    return isinstance(kind, SetCorruption) and kind.needs_training
+
+
 def pictured(study: Sensitivity) -> list[str] | None:
     """Those of `PICTURED` that were studied; None where none was: the first few."""
     studied = {row.metric for row in study.rows}
@@ -193,12 +207,13 @@ class Held:
 
     source: Volumes | Sequence[Float32[np.ndarray, "d h w"]]
     space: Space
+    read_from: Volumes | None = None
 
     @classmethod
     def of(cls, volumes: Volumes) -> Held:
         """Read the volumes once, where they fit."""
         size = 4 * int(np.prod(volumes.space.shape)) * len(volumes)
-        return cls(list(volumes) if size <= HELD_BYTES else volumes, volumes.space)
+        return cls(list(volumes) if size <= HELD_BYTES else volumes, volumes.space, volumes)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -208,6 +223,14 @@ class Held:
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
         return iter(self.source)
+
+    def name(self, index: int) -> str:
+        """What messages call a volume."""
+        return f"volume {index}" if self.read_from is None else self.read_from.name(index)
+
+    def identity(self, index: int) -> str | None:
+        """What a volume's voxels depend on; None in a subset, which keeps no record of it."""
+        return None if self.read_from is None else self.read_from.identity(index)
 
     def subset(self, indices: Int64[np.ndarray, " k"]) -> Held:
         """These volumes, in this order."""
@@ -259,10 +282,16 @@ class _Study:
                 self.notes.append(str(error))
         return ready
 
+    @property
+    def clean_side(self) -> int:
+        """Volumes a side where the undamaged ones are split in two."""
+        return len(np.unique(self.clean.subjects)) // 2
+
     # Damage to volumes: every volume has its damaged twin.
 
     def of_volumes(self, kind: Corruption, todo: Sequence[Job]) -> list[Row]:
-        samples = [self.clean, *(self._damaged(kind, dose, todo) for dose in kind.doses)]
+        doses = (0.0, *_doses(kind, len(self.clean)))
+        samples = [self.clean, *(self._damaged(kind, dose, todo) for dose in doses[1:])]
         rows = []
         for job in todo:
             spreads: dict[str, list[Spread]] = {}
@@ -272,7 +301,7 @@ class _Study:
             labels = {
                 name: label for name, label, _ in _with_parts(job, self._statistic(job, self.clean))
             }
-            rows += [_row(kind, job, name, labels[name], s) for name, s in spreads.items()]
+            rows += [_row(kind, doses, job, name, labels[name], s) for name, s in spreads.items()]
         return rows
 
     def _damaged(self, kind: Corruption, dose: float, todo: Sequence[Job]) -> Sample:
@@ -305,11 +334,11 @@ class _Study:
     # Damage to the set: the volumes are undamaged, so everything is there and only picked.
 
     def of_sets(self, kind: SetCorruption, todo: Sequence[Job], memorization: bool) -> list[Row]:
-        doses = (0.0, *kind.doses)
         rng = np.random.default_rng([self.protocol.seed, *kind.name.encode()])
         first = np.unique(self.clean.subjects, return_index=True)[1]
         parts = 3 if kind.needs_training else 2
         side = len(first) // parts
+        doses = (0.0, *_doses(kind, side))
         draws = []
         for split in range(SET_SPLITS):
             order = rng.permutation(first)
@@ -323,6 +352,8 @@ class _Study:
             draws.append(_Draw(real[:n], training, picked))
             if self.progress:
                 self.progress(kind.label, split + 1, SET_SPLITS)
+        if (n := len(draws[0].real)) < self.clean_side:
+            self.notes.append(f"{kind.label}: {n} volumes a side")
         rows: list[Row] = []
         for job in todo:
             try:
@@ -330,7 +361,9 @@ class _Study:
             except MetricError as error:
                 self.notes.append(f"{kind.label}: {error}")
         if memorization and kind.needs_training:
-            rows += [self._memorization(kind, name, draws) for name in self.extractors.loaded]
+            rows += [
+                self._memorization(kind, name, doses, draws) for name in self.extractors.loaded
+            ]
         return rows
 
     def _of_sets(
@@ -347,7 +380,7 @@ class _Study:
                     per_dose[d].append(inference.estimate(inner))
         n = len(draws[0].real)
         return [
-            _row(kind, job, name, labels[name], [_spread(v, n) for v in found])
+            _row(kind, doses, job, name, labels[name], [_spread(v, n) for v in found])
             for name, found in values.items()
         ]
 
@@ -366,7 +399,9 @@ class _Study:
         subjects = {"real": np.arange(len(real)), "synth": np.arange(len(synth))}
         return prepared(job, sides[0], sides[1], subjects, self.settings(job), cross)
 
-    def _memorization(self, kind: SetCorruption, extractor: str, draws: Sequence[_Draw]) -> Row:
+    def _memorization(
+        self, kind: SetCorruption, extractor: str, doses: Sequence[float], draws: Sequence[_Draw]
+    ) -> Row:
         metric = Memorization()
         settings = frozen_settings(metric, metric.name, self.protocol)
         x = self.clean.features[extractor]
@@ -378,10 +413,10 @@ class _Study:
                 ).value
                 for draw in draws
             ]
-            for d in range(1 + len(kind.doses))
+            for d in range(len(doses))
         ]  # fmt: skip
         spreads = [_spread(v, len(draws[0].real)) for v in values]
-        curve = _curve(kind, spreads, metric.direction, metric.target)
+        curve = _curve(doses, kind.unit, spreads, metric.direction, metric.target)
         return Row.of(kind, metric.name, metric.label, curve, extractor)
 
 
@@ -424,24 +459,42 @@ def _spread(values: Sequence[float], n: int) -> Spread:
     return Spread(float(array.mean()), float(low), float(high), n=n, repeats=len(array))
 
 
-def _row(kind: Corruption, job: Job, name: str, label: str, spreads: Sequence[Spread]) -> Row:
-    curve = _curve(kind, spreads, job.metric.direction, job.metric.target)
+def _doses(kind: Corruption, n: int) -> tuple[float, ...]:
+    """The doses as they are done to n volumes: of shares, those that round to one are one."""
+    if not isinstance(kind, SetCorruption):
+        return kind.doses
+    return tuple(dict.fromkeys(100 * share_count(dose, n) / n for dose in kind.doses))
+
+
+def _row(
+    kind: Corruption,
+    doses: Sequence[float],
+    job: Job,
+    name: str,
+    label: str,
+    spreads: Sequence[Spread],
+) -> Row:
+    curve = _curve(doses, kind.unit, spreads, job.metric.direction, job.metric.target)
     return Row.of(kind, name, label, curve, job.extractor)
 
 
 def _curve(
-    kind: Corruption, spreads: Sequence[Spread], direction: Direction, target: Target
+    doses: Sequence[float],
+    unit: str,
+    spreads: Sequence[Spread],
+    direction: Direction,
+    target: Target,
 ) -> Curve:
     """The curve of one metric: its floor is what the undamaged volumes give."""
     floor = Floor.of(spreads[0])
     # Where nearly all splits agree, as with shares that are all one, the mean lies outside.
     low, high = min(floor.low, floor.mean), max(floor.high, floor.mean)
     return Curve(
-        doses=(0.0, *kind.doses),
+        doses=tuple(doses),
         values=tuple(spread.mean for spread in spreads),
         intervals=tuple((spread.low, spread.high) for spread in spreads),
         floor=floor.model_copy(update={"low": low, "high": high}),
         direction=direction,
         target=target,
-        unit=kind.unit,
+        unit=unit,
     )

@@ -247,8 +247,8 @@ def to_unit(
     if low < -OVERSHOOT * brightest:
         raise CohortError(
             f"{name}: negative values down to {low:.4g}, with a 99.9th percentile of "
-            f"{brightest:.4g}. Intensities must be non-negative with background zero: undo the centring "
-            "(for example (x + 1) / 2 for volumes in [-1, 1]) before scoring."
+            f"{brightest:.4g}. Intensities must be non-negative with background zero: undo the "
+            "centring (for example (x + 1) / 2 for volumes in [-1, 1]) before scoring."
         )
     scaled = np.clip(volume / np.float32(scale), 0, 1)
     return np.where(scaled < BACKGROUND, np.float32(0), scaled)

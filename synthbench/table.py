@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from synthbench.preflight import RULES
 from synthbench.scorecard import MemorizationRecord, Scorecard, Value
 
 DAGGER = "†"
@@ -90,6 +91,7 @@ def scorecard_table(card: Scorecard) -> Group:
         lines.append(Text(SHOWS, style="dim"))
     if any(v.saturated for v in scored):
         lines.append(Text(f"{SATURATED} {SATURATION}", style="dim"))
+    lines += [Text(line, style="yellow") for line in preflight_lines(card)]
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]
     return Group(*lines)
 
@@ -105,6 +107,18 @@ def equivalent_lines(values: Sequence[Value]) -> list[str]:
                  if e.corruption in ("noise", "shift") and e.relation in _READ_BACK]  # fmt: skip
         if words and "." not in value.metric:
             lines.append(f"{value.label}: as far from real as real volumes {', or '.join(words)}")
+    return lines
+
+
+def preflight_lines(card: Scorecard) -> list[str]:
+    """Return a sentence a finding of preflight, accepted errors first."""
+    lines = []
+    for found in sorted(card.preflight, key=lambda found: not found.accepted):
+        what = "accepted" if found.accepted else found.severity
+        which = f", {found.volumes} volumes" if found.volumes > 1 else ""
+        which = ", 1 volume" if found.volumes == 1 else which
+        asked = RULES.get(found.rule, "a rule of another version")
+        lines.append(f"preflight, {what}: {found.role}{which}: not '{found.rule}' ({asked})")
     return lines
 
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 import synthbench
-from synthbench import registry
+from synthbench import preflight, registry
 from synthbench.cohort import Cohort, Volumes, read_cohort
 from synthbench.errors import RunError, UsageError, near_miss
 from synthbench.files import nifti_bytes, write_atomic
@@ -149,6 +149,7 @@ def train(
     init: Path | None = None,
     resume: bool = False,
     assume_grid: float | None = None,
+    accept: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
     say: Say = lambda message: None,
 ) -> Run:
@@ -170,6 +171,9 @@ def train(
         Continue the run in `out` with its own configuration.
     assume_grid
         Voxel size in mm for arrays without geometry.
+    accept
+        Rules of `synthbench.preflight.RULES` whose errors stop nothing; the run's record names
+        them.
     progress
         Called with (done, total, words) while training.
     say
@@ -231,6 +235,8 @@ def train(
             )
         run.folder.mkdir(parents=True, exist_ok=True)
     cohort = _training_cohort(settings, own, run, main, wait, say)
+    # A resumed run has passed; what was accepted stands in its record.
+    findings = [] if resume else preflight.check({"train": cohort}, accept, say)
     volumes = _training_volumes(cohort, settings)
     if resume and run.record["cohort"]["fingerprint"] != cohort.fingerprint:
         raise RunError(
@@ -250,6 +256,7 @@ def train(
                 "embedded": settings.real is None,
             },
             space={"shape": volumes.space.shape, "affine": volumes.space.affine},
+            accepted=sorted({f.rule for f in findings if f.severity == "error"}),
             initialised_from=None if starting is None else starting.record["weights_sha256"],
             environment=environment(),
         )

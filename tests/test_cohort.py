@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthbench.cohort import Cohort, majority_mask, read_cohort
+from synthbench.cohort import Cohort, examine, majority_mask, overlap, read_cohort, read_volume
 from synthbench.errors import CohortError
 from tests.conftest import AFFINE, blob
 
@@ -252,3 +252,61 @@ def test_the_brain_centre_is_the_middle_of_the_common_box(tmp_path):
         save(volume * (1 - 0.1 * i), tmp_path / f"{i}.nii")
     expected = (4 * 3.5 - 46, 4 * 9 - 46, 4 * 21 - 46)
     assert read_cohort(tmp_path).brain_centre() == pytest.approx(expected)
+
+
+def test_examine_keeps_what_is_usable_and_says_what_is_wrong_with_the_rest(make_cohort):
+    folder = make_cohort("c", n=4)
+    moved = AFFINE.copy()
+    moved[0, 3] += 10
+    save(blob(50), folder / "moved.nii.gz", moved)
+    save(np.stack([blob(51)] * 2, axis=-1), folder / "four.nii.gz")
+    found = examine(folder)
+    assert found.listed == 6
+    assert found.cohort is not None
+    assert len(found.cohort) == 4
+    assert [entry.name for entry in found.elsewhere] == ["moved.nii.gz"]
+    assert found.problems.keys() == {"moved.nii.gz", "four.nii.gz"}
+
+
+def test_what_was_measured_is_kept_and_is_no_part_of_an_entrys_identity(make_cohort):
+    folder = make_cohort("c", n=4)
+    first, again = read_cohort(folder), read_cohort(folder)
+    assert first.entries == again.entries
+    assert hash(first.entries[0]) == hash(again.entries[0])
+    measured = first.entries[0].inspection
+    assert measured is not None
+    assert measured is not again.entries[0].inspection
+    assert (measured.grid, measured.stored, measured.dtype) == (first.grid, first.grid, "float32")
+    assert "inspection" not in repr(first.entries[0])
+
+
+def test_the_scaling_rule_of_a_file_is_recorded(make_cohort):
+    folder = make_cohort("c", n=4)
+    image = nib.Nifti1Image((blob(60) * 200).astype(np.uint8), AFFINE)
+    image.header.set_slope_inter(0.005, 0)
+    nib.save(image, folder / "scaled.nii")
+    entry = next(e for e in read_cohort(folder).entries if e.name == "scaled.nii")
+    assert entry.inspection is not None
+    assert entry.inspection.dtype == "uint8"
+    assert entry.inspection.slope == pytest.approx(0.005)
+    assert entry.inspection.high <= 1
+
+
+def test_a_volume_is_read_again_on_the_grid_that_was_assumed_for_it(tmp_path):
+    for i in range(4):
+        np.save(tmp_path / f"{i}.npy", blob(i))
+    cohort = read_cohort(tmp_path, assume_grid=4.0)
+    np.testing.assert_array_equal(read_volume(cohort.entries[0]), cohort.load(0))
+
+
+def test_overlap_is_by_content_or_by_named_person_of_one_dataset(make_cohort, tmp_path):
+    """`sub-000` to `sub-003` are persons of whichever dataset lies above the files, if any."""
+    make_cohort("one", n=4)
+    make_cohort("two", n=2, seed=1)
+    one, two = read_cohort(tmp_path / "one"), read_cohort(tmp_path / "two")
+    assert sorted(overlap(two, one)) == ["sub-000.nii.gz", "sub-001.nii.gz"]
+    for name in ("one", "two"):
+        (tmp_path / name / "dataset_description.json").write_text("{}")
+    assert overlap(two, one) == []
+    shutil.copy(tmp_path / "one" / "sub-003.nii.gz", tmp_path / "two" / "sub-777.nii.gz")
+    assert overlap(read_cohort(tmp_path / "two"), one) == ["sub-777.nii.gz"]

@@ -8,7 +8,8 @@ import pytest
 from synthbench import metrics, scoring
 from synthbench.benchmark import Benchmark
 from synthbench.cohort import read_cohort
-from synthbench.errors import CohortError, ScorecardError, UsageError
+from synthbench.errors import CohortError, MetricError, ScorecardError, UsageError
+from synthbench.memorization import VOXELS
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
 from synthbench.protocol import DEFAULT_EXTRACTOR
 from synthbench.scorecard import Scorecard
@@ -124,14 +125,14 @@ def test_a_hold_out_raises_the_floors_n_and_leaves_the_values(families, full_car
 
 def test_copies_are_found_in_features_and_voxels(full_card):
     card, neighbours = full_card
-    assert [record.space for record in card.memorization] == ["random-resnet10", "voxels"]
+    assert [record.space for record in card.memorization] == ["random-resnet10", VOXELS]
     for record in card.memorization:
         assert record.n == 12
         assert record.exact_copies == 2
         assert record.plain.words == "copying detected"
     assert card.not_assessed is None
     table = pd.read_csv(neighbours, sep="\t")
-    copies = table[(table.space == "voxels") & (table.mirrored == "no")].set_index("synth")
+    copies = table[(table.space == VOXELS) & (table.mirrored == "no")].set_index("synth")
     assert copies.loc["copy1.nii.gz", "train"] == "train-01.nii.gz"
     assert copies.loc["copy1.nii.gz", "train_distance"] == pytest.approx(0, abs=1e-3)
     assert len(table) == 2 * 2 * 14
@@ -141,7 +142,11 @@ def test_memorization_is_not_assessed_without_unseen_volumes(small_families):
     real, synth = small_families["real"], small_families["synth"]
     options = {"metrics": ("memorization",)}
     assert "--train" in score(real, synth, **options).not_assessed
-    seen = score(real, synth, train=real, **options)
+    with pytest.raises(CohortError, match=r"6 of 6 real volumes are identical .* of train"):
+        score(real, synth, train=real, **options)
+    seen = score(real, synth, train=real, accept=("identical-across", "subjects"), **options)
+    accepted = {record.rule for record in seen.preflight if record.accepted}
+    assert accepted == {"identical-across"}
     assert "6 of the 6 real volumes are training volumes" in seen.not_assessed
     assert seen.memorization == ()
     assert score(real, synth, train=small_families["train"], **options).memorization[0].n == 6
@@ -153,9 +158,9 @@ def test_a_hold_out_that_was_trained_on_is_refused(small_families, tmp_path):
     mixed = tmp_path / "mixed"
     shutil.copytree(families["holdout"], mixed)
     shutil.copy(families["train"] / "train-00.nii.gz", mixed / "x.nii.gz")
-    with pytest.raises(CohortError, match=r"holdout: 1 of its volumes .* in train .*x\.nii\.gz"):
+    with pytest.raises(CohortError, match=r"1 of 7 holdout volumes .* of train: x\.nii\.gz"):
         score(families["real"], families["synth"], train=families["train"], holdout=mixed)
-    with pytest.raises(CohortError, match="in real too"):
+    with pytest.raises(CohortError, match="6 of 6 holdout volumes are identical"):
         score(families["real"], families["synth"], holdout=families["real"])
 
 
@@ -164,7 +169,8 @@ def test_datasets_may_number_their_subjects_alike(make_cohort, tmp_path):
     real, synth = make_cohort("real", n=6, seed=1), make_cohort("synth", n=5, seed=3)
     train = make_cohort("train", n=6, seed=2)
     options = {"metrics": ("memorization",), "train": train}
-    assert "6 of the 6 real" in score(real, synth, **options).not_assessed
+    with pytest.raises(CohortError, match="6 of 6 real volumes are of persons in train"):
+        score(real, synth, **options)
     for folder in (real, train):
         (folder / "dataset_description.json").write_text("{}")
     assert score(real, synth, **options).memorization[0].n == 6
@@ -241,11 +247,17 @@ def test_missing_weights_leave_the_rest_and_name_the_mend(small, monkeypatch, tm
     monkeypatch.setenv("SYNTHBENCH_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr(weights, "fetch", offline)
     said: list[str] = []
-    card = score(*small, extractors=(DEFAULT_EXTRACTOR,), say=said.append)
+    card = score(
+        *small, extractors=(DEFAULT_EXTRACTOR,), metrics=["mmd2", "fid", "intensity"],
+        say=said.append,
+    )  # fmt: skip
     name = "medicalnet-resnet50-23dataset"
     assert card.row("fid").missing == f"missing: synthbench fetch {name}"
     assert card.row("mmd2").value is None
+    assert card.row("intensity").value is not None
     assert any("fetching" in line for line in said)
+    with pytest.raises(MetricError, match=f"nothing could be scored: synthbench fetch {name}"):
+        score(*small, extractors=(DEFAULT_EXTRACTOR,), metrics=["fid"])
     with pytest.raises(WeightsError):
         scoring.freeze(small[0], "b", n_synth=4)
 
@@ -277,9 +289,12 @@ def test_copies_of_real_volumes_are_noted(small):
     real, synth = small
     shutil.copy(next(real.iterdir()), synth / "copy.nii.gz")
     shutil.copy(synth / "copy.nii.gz", synth / "again.nii.gz")
-    notes = score(real, synth).notes
-    assert "2 synthetic volumes are identical to real ones" in notes
-    assert "synth: 1 volumes are identical to another of the set" in notes
+    said: list[str] = []
+    found = {record.rule: record for record in score(real, synth, say=said.append).preflight}
+    across, within = found["identical-across"], found["identical"]
+    assert (across.role, across.volumes, across.severity) == ("synth", 2, "warning")
+    assert (within.role, within.volumes, within.accepted) == ("synth", 2, False)
+    assert any("copy.nii.gz" in line for line in said)
 
 
 def test_too_few_volumes_are_refused(make_cohort):
@@ -409,3 +424,27 @@ def test_the_sidecars_origin_is_recorded(make_cohort, tmp_path):
     assert card.origin.generator == "noise"
     assert card.origin.weights_sha256 == run.record["weights_sha256"]
     assert card.origin.training_cohort == read_cohort(real).fingerprint
+
+
+def test_neighbours_without_a_test_for_copies_are_refused_before_the_work(small, tmp_path):
+    with pytest.raises(UsageError, match=r"--neighbours .*: add --train"):
+        score(*small, neighbours_file=tmp_path / "n.tsv")
+
+
+def test_a_name_in_place_of_a_list_of_names_is_refused(small):
+    with pytest.raises(UsageError, match="a list of names is needed, such as"):
+        score(*small, metrics="fid")
+
+
+def test_intervals_end_where_the_metric_does(small):
+    """A share lies between 0 and 1, whatever the jackknife's normal interval says."""
+    real = small[0]
+    card = score(
+        real, real, metrics=["precision", "coverage", "intensity", "fid"],
+        accept=["identical-across"],
+    )  # fmt: skip
+    for value in card.values:
+        if value.interval:
+            assert value.interval.low >= 0
+            if value.metric in ("precision", "coverage"):
+                assert value.interval.high <= 1

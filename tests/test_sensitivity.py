@@ -210,3 +210,20 @@ def test_on_the_embedded_cohort_metrics_respond_as_they_claim(atlas_study, metri
     assert row.monotone
     assert row.leaves_floor is not None
     assert np.ptp(row.curve.values) > 0
+
+
+def test_shares_are_those_that_were_done(study):
+    """Of 20 // 3 = 6 volumes, 5%, 10% and 20% are one volume, 50% three, and 100% all six."""
+    curve = study.row("copies", "mmd2").curve
+    nominal = CORRUPTIONS["copies"].doses
+    counts = sorted({max(1, round(dose / 100 * 6)) for dose in nominal})
+    assert curve.doses == pytest.approx([0, *(100 * k / 6 for k in counts)])
+    assert any(note.endswith(": 6 volumes a side") for note in study.notes)
+
+
+def test_memorization_without_copies_says_why_it_is_not_there(cohorts):
+    found = studied(
+        cohorts[0], extractors=EXTRACTORS, metrics=("intensity", "memorization"),
+        corruptions=("blur",),
+    )  # fmt: skip
+    assert any("--corruption copies" in note for note in found.notes)

@@ -232,4 +232,7 @@ def test_a_quantitative_map_is_scored_in_its_unit(make_cohort, tmp_path):
         nib.save(nib.Nifti1Image(data, image.affine), brighter / file.name)
     moved = score(folder, brighter, metrics=["intensity"], intensity=rule)
     # One constant scale: a factor of 1.2 is seen, which a percentile of each volume would undo.
-    assert moved.values[0].value > 2 * card.values[0].value
+    value, base = moved.values[0].value, card.values[0].value
+    assert value is not None
+    assert base is not None
+    assert value > 2 * base

@@ -1,0 +1,273 @@
+"""`anatomy`: volumes of the brain's tissues and of the lateral ventricles, in millilitres.
+
+A formula without weights. Tissues come from a mixture model of the volume's own intensities with
+the MNI152 maps as prior (`synthbench.metrics.extractors.tissue`). The lateral ventricles are the
+fluid that is connected to the place of the template's ventricles, inside their territory: nearer
+to them than to the fluid around the brain, with a margin in their favour, since they are what
+grows.
+
+Volumes are those of the MNI152 grid: where registration was affine, head size is taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+from scipy import ndimage
+
+from synthbench.errors import MetricError
+from synthbench.metrics.extractors.extractor import check_volumes
+from synthbench.metrics.extractors.tissue import (
+    FLUID,
+    GREY,
+    MAPS_SHA256,
+    MNI152_2MM,
+    WHITE,
+    Tissues,
+    mni152,
+    tissues_of,
+)
+from synthbench.space import Space, resample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MEASURES = (
+    "brain_volume",
+    "grey_matter_volume",
+    "white_matter_volume",
+    "csf_volume",
+    "ventricle_volume",
+    "ventricle_asymmetry",
+)
+"""What a row of features holds, all in mL of MNI152 space.
+
+`brain_volume` is grey plus white matter; `csf_volume` all fluid that skull-stripping left, that
+of the ventricles included; `ventricle_volume` both lateral ventricles; `ventricle_asymmetry` the
+left one less the right one.
+"""
+
+# The template's lateral ventricles part from all other fluid below this T1 intensity.
+_VENTRICLE_T1 = 0.45
+_FRONTAL_HORNS_MM = ((-8, 14, 14), (8, 14, 14))
+# How much nearer the fluid around the brain must be than the ventricles to own a place. The
+# ventricles widen towards a surface that the skull holds.
+TERRITORY_FACTOR = 2.0
+TERRITORY_REACH_MM = 30.0
+# Reach of the tissue that a voxel at the ventricles' wall is compared with.
+WALL_SIGMA_MM = 6.0
+
+
+@dataclass(frozen=True)
+class Ventricles:
+    """Where the template's lateral ventricles are, and what may belong to a person's.
+
+    Attributes
+    ----------
+    core
+        Voxels that the template's ventricles fill by half or more.
+    territory
+        Voxels in which a person's ventricles are looked for.
+    """
+
+    core: Bool[np.ndarray, "91 109 91"]
+    territory: Bool[np.ndarray, "91 109 91"]
+
+
+class Anatomy:
+    """Volumes of tissues and of the lateral ventricles, one row of `MEASURES` a volume.
+
+    Construction needs neither torch nor the template; `load`, or the first call of `features`,
+    reads it. `weights_sha256` is that of nilearn's MNI152 maps.
+    """
+
+    def __init__(self) -> None:
+        self.name = "anatomy"
+        self.dim = len(MEASURES)
+        self.weights_sha256: str | None = MAPS_SHA256
+        self.space: Space | None = MNI152_2MM
+        self.preprocessing = "tissue-mixture-v1"
+        self.layer = "volumes in mL: " + ", ".join(MEASURES)
+        self.summary = "volumes of grey matter, white matter, CSF and lateral ventricles"
+        self.needs = "nothing"
+
+    def load(self) -> Ventricles:
+        """Read the template, and verify it, once.
+
+        Raises
+        ------
+        WeightsError
+            nilearn's maps are not the pinned ones.
+        """
+        return template_ventricles()
+
+    def features(self, volumes: Float32[Tensor, "b 1 91 109 91"]) -> Float32[Tensor, "b 6"]:
+        """Measure each volume, one row a volume; see `Extractor.features`.
+
+        Raises
+        ------
+        MetricError
+            The volumes do not fit the contract, are on another grid, or one of them is blank or
+            constant.
+        WeightsError
+            nilearn's maps are not the pinned ones.
+        """
+        import torch
+
+        check_volumes(self.name, volumes)
+        rows = []
+        for index, volume in enumerate(volumes[:, 0].cpu().numpy()):
+            try:
+                rows.append(list(volumes_of(volume).values()))
+            except MetricError as error:
+                raise MetricError(f"{self.name}: volume {index}: {error}") from error
+        return torch.tensor(rows, dtype=torch.float32, device=volumes.device)
+
+
+def volumes_of(volume: Float32[np.ndarray, "d h w"], space: Space = MNI152_2MM) -> dict[str, float]:
+    """Measure one volume: `MEASURES` by name, in mL of MNI152 space.
+
+    Parameters
+    ----------
+    volume
+        Skull-stripped T1, aligned with MNI152, background zero, intensities of at least 0: a
+        factor on them changes nothing.
+    space
+        The grid that the volume is on. Another one than `MNI152_2MM` is resampled to it.
+
+    Raises
+    ------
+    MetricError
+        The volume is blank or constant, is not of the shape of its grid, is not finite, has
+        negative values, or holds no head to fit tissues to.
+    WeightsError
+        nilearn's maps are not the pinned ones.
+    """
+    _check(volume, space)
+    tissues = tissues_of(resample(volume, space, MNI152_2MM))
+    millilitres = float(np.prod(MNI152_2MM.spacing)) / 1000
+    fluid, grey, white = tissues.fractions.sum(axis=(1, 2, 3)) * millilitres
+    ventricles = ventricle_fractions(tissues) * millilitres
+    total = float(ventricles.sum())
+    left = float(_left(tissues) @ ventricles.sum(axis=(1, 2)))
+    values = (grey + white, grey, white, fluid, total, 2 * left - total)
+    return {name: float(value) for name, value in zip(MEASURES, values, strict=True)}
+
+
+def brain_fraction(volumes: Mapping[str, float]) -> float:
+    """Grey and white matter as a share of all that skull-stripping left, in [0, 1].
+
+    Parameters
+    ----------
+    volumes
+        What `volumes_of` returns.
+    """
+    brain = volumes["brain_volume"]
+    return brain / (brain + volumes["csf_volume"])
+
+
+def ventricle_fractions(tissues: Tissues) -> Float64[np.ndarray, "91 109 91"]:
+    """Share of each voxel that the lateral ventricles fill.
+
+    Voxels that are fluid by half or more, in the ventricles' territory and connected to their
+    place in the template, are the ventricles; they and the voxels next to them count by their
+    share of fluid. Fluid elsewhere in the territory, which is mostly noise, does not count.
+    """
+    template = template_ventricles()
+    fluid = np.zeros(tissues.head.shape)
+    box = _box(template.territory)
+    fluid[box] = _fluid_beside_tissue(tissues, box) * template.territory[box]
+    labels, _ = ndimage.label(fluid > 0.5)
+    found = np.setdiff1d(labels[template.core], [0])
+    ventricles = np.isin(labels, found)
+    with_wall = ndimage.binary_dilation(ventricles, np.ones((3, 3, 3)))
+    return np.asarray(fluid * with_wall)
+
+
+def _fluid_beside_tissue(
+    tissues: Tissues, box: tuple[slice, slice, slice]
+) -> Float64[np.ndarray, "a b c"]:
+    """Share of fluid in each voxel, by its intensity between fluid's and that of the tissue near.
+
+    The wall of a ventricle is white matter here and grey matter there: with either as the only
+    standard, a voxel that fluid fills by half would be misjudged on the other.
+    """
+    sigma = WALL_SIGMA_MM / np.array(MNI152_2MM.spacing)
+    corrected = tissues.corrected[box]
+    means = tissues.mixture.means
+    tissue = (tissues.head & (tissues.fractions[FLUID] < 0.1))[box].astype(np.float64)
+    # Normalised convolution; far from any tissue, the mean of grey and white matter.
+    weight = ndimage.gaussian_filter(tissue, sigma) + 1e-3
+    near = ndimage.gaussian_filter(tissue * corrected, sigma) + 1e-3 * means[[GREY, WHITE]].mean()
+    near /= weight
+    share = (near - corrected) / np.maximum(near - means[FLUID], 1e-6)
+    return np.asarray(np.clip(share, 0.0, 1.0) * tissues.head[box])
+
+
+def _left(tissues: Tissues) -> Float64[np.ndarray, " 91"]:
+    """Share of each sagittal plane that is left of the middle of the brain."""
+    brain = tissues.fractions[[GREY, WHITE]].sum(axis=(0, 2, 3))
+    plane = np.arange(len(brain))
+    middle = float(brain @ plane / brain.sum())
+    return np.asarray(np.clip(middle - plane + 0.5, 0.0, 1.0))
+
+
+@lru_cache(maxsize=1)
+def template_ventricles() -> Ventricles:
+    """Find the lateral ventricles of the MNI152 template, and their territory.
+
+    Raises
+    ------
+    WeightsError
+        nilearn's maps are not the pinned ones.
+    """
+    template = mni152()
+    labels, _ = ndimage.label((template.t1 > 0) & (template.t1 < _VENTRICLE_T1))
+    to_voxel = np.linalg.inv(template.space.matrix)
+    horns = [
+        labels[tuple(np.rint(to_voxel @ (*mm, 1))[:3].astype(int))] for mm in _FRONTAL_HORNS_MM
+    ]
+    ventricles = np.isin(labels, horns)
+    wall = ndimage.binary_dilation(ventricles, iterations=3)
+    core = _share(ventricles, template.space) >= 0.5
+    # A sheet of fluid 1 mm thick fills a quarter of both voxels that it runs between.
+    around = _share((template.tissues[FLUID] > 0.5) & ~wall, template.space) >= 0.25
+    to_core, to_others = (
+        ndimage.distance_transform_edt(~mask, sampling=MNI152_2MM.spacing)
+        for mask in (core, around)
+    )
+    territory = (to_core < TERRITORY_FACTOR * to_others) & (to_core < TERRITORY_REACH_MM)
+    return Ventricles(core, territory)
+
+
+def _share(mask: Bool[np.ndarray, "a b c"], space: Space) -> Float32[np.ndarray, "91 109 91"]:
+    return resample(mask.astype(np.float32), space, MNI152_2MM)
+
+
+def _box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds a mask, with a margin for what lies beside it."""
+    margin = int(np.ceil(2 * WALL_SIGMA_MM / min(MNI152_2MM.spacing)))
+    (x, y, z) = (
+        slice(max(0, int(at.min()) - margin), int(at.max()) + margin + 1) for at in np.nonzero(mask)
+    )
+    return x, y, z
+
+
+def _check(volume: Float32[np.ndarray, "d h w"], space: Space) -> None:
+    if volume.shape != space.shape:
+        raise MetricError(
+            f"the volume must be on the grid {space}; found the shape {volume.shape}. Name its "
+            "own grid: volumes_of(volume, space)."
+        )
+    low, high = float(volume.min()), float(volume.max())
+    # A comparison with NaN is false, so this refuses NaN too.
+    if not (low >= 0.0 and high < np.inf):
+        raise MetricError(
+            f"intensities must be finite and at least 0; found {low:g} to {high:g}. Bring the "
+            "volume to [0, 1] with synthbench.space.to_unit."
+        )
