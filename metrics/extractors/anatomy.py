@@ -57,6 +57,12 @@ _VENTRICLE_T1 = 0.45
 _FRONTAL_HORNS_MM = ((-8, 14, 14), (8, 14, 14))
 # How much nearer the fluid around the brain must be than the ventricles to own a place. The
 # ventricles widen towards a surface that the skull holds.
+TYPICAL_ML = (1700.0, 900.0, 800.0, 600.0, 20.0, 0.0)
+SPREAD_ML = (70.0, 50.0, 40.0, 60.0, 15.0, 2.5)
+"""What `features` takes from each of `MEASURES`, and divides it by: about the mean and the standard
+deviation between healthy adults (IXI, at 4 mm). Without that a distance would be one of brain
+volumes alone; that the figures are round shows that they need not be exact."""
+
 TERRITORY_FACTOR = 2.0
 TERRITORY_REACH_MM = 30.0
 # Reach of the tissue that a voxel at the ventricles' wall is compared with.
@@ -82,7 +88,8 @@ class Ventricles:
 class Anatomy:
     """Volumes of tissues and of the lateral ventricles, one row of `MEASURES` a volume.
 
-    Construction needs neither torch nor the template; `load`, or the first call of `features`,
+    Each measure is centred and scaled to units of its spread between people (`TYPICAL_ML`,
+    `SPREAD_ML`); `volumes_of` gives millilitres. Construction needs neither torch nor the template; `load`, or the first call of `features`,
     reads it. `weights_sha256` is that of nilearn's MNI152 maps.
     """
 
@@ -92,7 +99,10 @@ class Anatomy:
         self.weights_sha256: str | None = MAPS_SHA256
         self.space: Space | None = MNI152_2MM
         self.preprocessing = "tissue-mixture-v1"
-        self.layer = "volumes in mL: " + ", ".join(MEASURES)
+        self.layer = ", ".join(
+            f"{name} ({typical:g} ± {spread:g} mL)"
+            for name, typical, spread in zip(MEASURES, TYPICAL_ML, SPREAD_ML, strict=True)
+        )
         self.summary = "volumes of grey matter, white matter, CSF and lateral ventricles"
         self.needs = "nothing"
 
@@ -123,10 +133,11 @@ class Anatomy:
         rows = []
         for index, volume in enumerate(volumes[:, 0].cpu().numpy()):
             try:
-                rows.append(list(volumes_of(volume).values()))
+                measured = np.array(list(volumes_of(volume).values()))
+                rows.append((measured - TYPICAL_ML) / SPREAD_ML)
             except MetricError as error:
                 raise MetricError(f"{self.name}: volume {index}: {error}") from error
-        return torch.tensor(rows, dtype=torch.float32, device=volumes.device)
+        return torch.tensor(np.stack(rows), dtype=torch.float32, device=volumes.device)
 
 
 def volumes_of(volume: Float32[np.ndarray, "d h w"], space: Space = MNI152_2MM) -> dict[str, float]:

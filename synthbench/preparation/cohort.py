@@ -1,0 +1,266 @@
+"""A whole cohort: every scan a task of its own, and a table of how each fared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from synthbench.errors import CheckFailed, RunError, SynthbenchError, UsageError
+from synthbench.files import write_atomic
+from synthbench.preparation.settings import EXTRACTORS, Settings
+from synthbench.scans import Scan
+from synthbench.space import PAPER_GRID, Space
+
+Row = dict[str, Any]
+
+_MEASURED = ("brain_ml", "correlation_head", "correlation_brain", "noise_sd")
+
+
+def prepare(
+    source: Path | str,
+    out: Path | str,
+    *,
+    layout: str | None = None,
+    grid: Space = PAPER_GRID,
+    jobs: int = 1,
+    dask: str | None = None,
+    brain_extraction: str = "builtin",
+    denoise: bool = True,
+    settings: Settings | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Prepare every T1-weighted scan of a cohort, into a BIDS derivative.
+
+    Scans that are there already, of the same content and settings, are kept: a run that was
+    killed can be repeated. Volumes, masks and pictures are the same bytes whatever `jobs` and
+    however often; the seconds in a sidecar are not.
+
+    Parameters
+    ----------
+    source
+        A cohort's folder in a known layout, or a manifest (see `synthbench data select`).
+    out
+        A new folder, or one of an earlier run with the same settings.
+    layout
+        The layout's name; None recognises it.
+    grid
+        What the volumes are resampled to, in MNI152 millimetres.
+    jobs
+        How many scans at a time, each in a process of its own on one core.
+    dask
+        The address of a Dask scheduler that takes the tasks instead ("tcp://host:8786"). Its
+        workers need the same files at the same paths.
+    brain_extraction
+        "builtin", or an external tool: "hd-bet", "synthstrip", "ants".
+    denoise
+        Whether to denoise.
+    settings
+        The rest of the settings; what the parameters above say goes before it.
+    progress
+        Called with the number of scans done, of all, and the last one's name.
+    say
+        Called with sentences for the user: what was found, and the terms of use.
+
+    Returns
+    -------
+    DataFrame
+        One row a scan, as in `summary.tsv`: `scan`, `status` ("ok" or "failed"), `reason`,
+        `brain_ml`, `correlation_head`, `correlation_brain` (with the template), `noise_sd`,
+        `seconds`.
+
+    Raises
+    ------
+    CheckFailed
+        Scans failed: all others were prepared all the same; the message names them.
+    CohortError
+        The source holds no scan, or cannot be read as a cohort.
+    RunError
+        The system ended a process.
+    UsageError
+        A parameter is not usable, a package or tool is missing, or `out` holds something else.
+    """
+    _check_packages("SimpleITK", "dipy", extra="prepare")
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least 1 is needed.")
+    # These need SimpleITK and dipy, which are known to be there only now.
+    from synthbench.preparation.derivative import (
+        Destination,
+        check_folder,
+        table_bytes,
+        write_covariates,
+        write_description,
+    )
+    from synthbench.selection import chosen_scans
+
+    say = say or (lambda _: None)
+    out = Path(out)
+    chosen = _chosen(settings or Settings(), grid, brain_extraction, denoise)
+    found = chosen_scans(source, layout=layout)
+    say("\n".join(found.account()))
+    scans = _scans(found.rows)
+    destinations = [Destination.of(scan, out) for scan in scans]
+    check_folder(out, destinations, chosen)
+    write_description(out, Path(source).name, found.terms, chosen)
+
+    rows: list[Row | None] = [None] * len(scans)
+    for done, (index, row) in enumerate(_run(scans, out, chosen, jobs, dask), start=1):
+        rows[index] = row
+        if progress:
+            progress(done, len(scans), row["scan"])
+    summary = pd.DataFrame([row for row in rows if row])
+    write_atomic(out / "summary.tsv", table_bytes(summary))
+    good = (summary["status"] == "ok").to_numpy()
+    if good.any():
+        write_covariates(out, found.rows[good])
+    if not good.all():
+        raise CheckFailed(_failures(summary[~good], len(summary), out))
+    return summary
+
+
+def prepare_task(scan: Scan, out: Path, settings: Settings) -> Row:
+    """Prepare one scan of a cohort, or keep it, and return its row of the summary.
+
+    Whatever goes wrong with this scan is its row's reason: it does not stop the others.
+    """
+    from synthbench.preparation.derivative import Destination
+
+    destination = Destination.of(scan, out)
+    empty = dict.fromkeys((*_MEASURED, "seconds"))
+    try:
+        measured = _prepared(scan, destination, settings)["Measured"]
+    except SynthbenchError as error:
+        return {"scan": destination.name, "status": "failed", "reason": _one_line(error), **empty}
+    except Exception as error:
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        return {"scan": destination.name, "status": "failed", "reason": reason, **empty}
+    facts = {name: measured[name] for name in _MEASURED}
+    seconds = measured["total_seconds"]
+    return {"scan": destination.name, "status": "ok", "reason": None, **facts, "seconds": seconds}
+
+
+def _prepared(scan: Scan, destination: Any, settings: Settings) -> Row:
+    """The sidecar of a scan that was prepared, now or before."""
+    from synthbench.preparation.image import read_image
+    from synthbench.preparation.pipeline import prepare_scan
+
+    began = time.perf_counter()
+    image = read_image(scan.path, scan.axes)
+    source = {"file": scan.path.name, "sha256": image.digest}
+    record: Row | None = destination.record()
+    if record is not None:
+        if record["Source"]["sha256"] == image.digest:
+            return record
+        raise UsageError(
+            f"{destination.sidecar.name} was made from other voxels than {scan.path.name} now "
+            "holds. Delete it, and the scan is prepared anew."
+        )
+    prepared = prepare_scan(image, settings)
+    seconds = time.perf_counter() - began
+    written: Row = destination.write(prepared, settings, source, seconds)
+    return written
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _failures(failed: pd.DataFrame, total: int, out: Path) -> str:
+    named = zip(failed["scan"][:20], failed["reason"][:20], strict=True)
+    lines = "\n  ".join(f"{scan}: {reason}" for scan, reason in named)
+    more = f"\n  and {len(failed) - 20} more" if len(failed) > 20 else ""
+    return (
+        f"{len(failed)} of {total} scans could not be prepared:\n  {lines}{more}\n"
+        f"The others are in {out}; see {out / 'summary.tsv'}. Repeat the command to try again."
+    )
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _chosen(settings: Settings, grid: Space, brain_extraction: str, denoise: bool) -> Settings:
+    """The settings, with what is given by name put in."""
+    from synthbench.preparation.external import find_tool
+
+    if brain_extraction not in EXTRACTORS:
+        find_tool(brain_extraction)  # names the nearest one that there is
+    tool = {} if brain_extraction == "builtin" else find_tool(brain_extraction)
+    named = {
+        "shape": grid.shape,
+        "affine": grid.affine,
+        "denoise": denoise,
+        "brain_extraction": brain_extraction,
+        "tool": tool,
+    }
+    return Settings.model_validate({**settings.model_dump(), **named})
+
+
+def _scans(rows: pd.DataFrame) -> list[Scan]:
+    texts = rows.reindex(columns=["path", "participant_id", "session", "run", "axes"])
+    return [
+        Scan(Path(path), person, *(v if isinstance(v, str) else None for v in (visit, run, axes)))
+        for path, person, visit, run, axes in texts.itertuples(index=False)
+    ]
+
+
+def _check_packages(*names: str, extra: str) -> None:
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"data prepare needs {' and '.join(missing)}, which is not installed. "
+            f"Type: pip install 'synthbench[{extra}]'"
+        )
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def _run(
+    scans: list[Scan], out: Path, settings: Settings, jobs: int, dask: str | None
+) -> Iterator[tuple[int, Row]]:
+    """Each scan's place and row, as they are done."""
+    from joblib import Parallel, delayed, parallel_config
+
+    with ExitStack() as stack:
+        if dask is not None:
+            stack.enter_context(_dask_client(dask))
+            stack.enter_context(parallel_config(backend="dask"))
+        else:
+            stack.enter_context(parallel_config(backend="loky", inner_max_num_threads=1))
+        tasks = Parallel(
+            n_jobs=jobs if dask is None else -1, return_as="generator_unordered", batch_size=1
+        )
+        try:
+            yield from tasks(
+                delayed(_numbered)(index, scan, out, settings) for index, scan in enumerate(scans)
+            )
+        except BrokenProcessPool as error:
+            raise RunError(
+                f"--jobs {jobs}: the system ended a process, most likely for want of memory. "
+                "What was prepared is kept: repeat the command with fewer jobs."
+            ) from error
+
+
+def _numbered(index: int, scan: Scan, out: Path, settings: Settings) -> tuple[int, Row]:
+    return index, prepare_task(scan, out, settings)
+
+
+def _dask_client(address: str) -> Any:
+    """A client of the scheduler, which joblib's Dask backend finds by itself."""
+    _check_packages("dask", "distributed", extra="prepare,cluster")
+    from distributed import Client
+
+    try:
+        return Client(address, timeout="10s")
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UsageError(
+            f"--dask {address}: no scheduler answers there ({_one_line(error)}). Start one with "
+            "dask scheduler, and give the address that it prints (tcp://host:8786)."
+        ) from error
