@@ -89,8 +89,9 @@ class Anatomy:
     """Volumes of tissues and of the lateral ventricles, one row of `MEASURES` a volume.
 
     Each measure is centred and scaled to units of its spread between people (`TYPICAL_ML`,
-    `SPREAD_ML`); `volumes_of` gives millilitres. Construction needs neither torch nor the template; `load`, or the first call of `features`,
-    reads it. `weights_sha256` is that of nilearn's MNI152 maps.
+    `SPREAD_ML`); `volumes_of` gives millilitres. Construction needs neither torch nor the
+    template; `load`, or the first call of `features`, reads it. `weights_sha256` is that of
+    nilearn's MNI152 maps.
     """
 
     def __init__(self) -> None:
