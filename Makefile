@@ -62,9 +62,10 @@ demo: $(INSTALLED)
 	@if grep -qs '"synthbench atlas"' demo/training/dataset_description.json; then rm -rf demo; fi
 	$(BIN)/synthbench demo --out demo
 
-# One thread a worker: threads that compete for cores made the tests twice as slow.
+# One thread a worker: threads that compete for cores made the tests twice as slow. A file stays
+# with one worker: what its tests share is made once.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --doctest-modules synthbench tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --doctest-modules synthbench tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

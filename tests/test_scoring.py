@@ -16,9 +16,6 @@ from synthbench.scorecard import Scorecard
 from tests.conftest import AFFINE, blob
 
 GRID = (44, 44, 44)  # the smallest that three scales of MS-SSIM run on
-# Cohorts and studies that tests of this file share are made once.
-pytestmark = pytest.mark.xdist_group("scoring")
-
 EXTRACTORS = ("random-resnet10",)
 METRICS = ("mmd2", "fid", "ms_ssim")
 

@@ -14,9 +14,6 @@ from synthbench.errors import CohortError, UsageError
 from synthbench.sensitivity import sensitivity
 from tests.conftest import AFFINE
 
-# Cohorts and studies that tests of this file share are made once.
-pytestmark = pytest.mark.xdist_group("sensitivity")
-
 EXTRACTORS = ("random-resnet10",)
 METRICS = ("mmd2", "fid", "intensity", "mmd_linear", "memorization")
 
