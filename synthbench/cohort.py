@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zlib
 from collections import Counter, deque
@@ -28,10 +29,23 @@ from scipy import ndimage
 
 from synthbench.errors import CohortError, near_miss
 from synthbench.inspection import Inspection, inspect
-from synthbench.space import Intensity, Space, intensity_words, resample, to_unit
+from synthbench.listing import dicom_advice, files_below
+from synthbench.space import (
+    Intensity,
+    Space,
+    intensity_words,
+    quantity,
+    range_refusal,
+    resample,
+    scale_refusal,
+    to_unit,
+)
 from synthbench.split import verify
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".npy")
+PREPARE = "synthbench data prepare DIR --out PREPARED"
+"""What messages on scans that were not prepared tell the user to type."""
+
 MASK_RULE = "above 0.05 in at least half of the real volumes, holes filled"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -103,10 +117,18 @@ class Cohort:
         return replace(self, entries=tuple(self.entries[i] for i in indices))
 
     def volumes(
-        self, space: Space | None = None, intensity: Intensity = "percentile", workers: int = 2
+        self,
+        space: Space | None = None,
+        intensity: Intensity = "percentile",
+        workers: int = 2,
+        *,
+        role: str = "",
     ) -> Volumes:
-        """Return the volumes in a space: a grid (None: their own) and an intensity rule."""
-        return Volumes(self, space or self.grid, intensity, workers)
+        """Return the volumes in a space: a grid (None: their own) and an intensity rule.
+
+        `role` is what messages call the cohort.
+        """
+        return Volumes(self, space or self.grid, intensity, workers, role)
 
     def brain_centre(self) -> tuple[float, float, float]:
         """Return the middle, in mm, of the box around voxels non-zero in half of the volumes."""
@@ -136,19 +158,22 @@ class Volumes:
     space: Space
     intensity: Intensity
     workers: int = 2
+    role: str = ""
 
     def __len__(self) -> int:
         return len(self.cohort)
 
     def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
         name = self.cohort.entries[index].name
+        if self.role:
+            name = f"{self.role}: {name}"
         # Scaled on the common grid: antialiasing lowers peaks, so a scale that was taken on a
         # finer grid would leave the resampled side darker than the other.
         moved = resample(self.cohort.load(index), self.cohort.grid, self.space)
         return to_unit(moved, self.intensity, name)
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        return _ahead(self.__getitem__, range(len(self)), self.workers)
+        return read_ahead(self.__getitem__, range(len(self)), self.workers)
 
     def name(self, index: int) -> str:
         """The volume's name in the cohort."""
@@ -165,6 +190,48 @@ class Volumes:
                 "intensity": [self.intensity, intensity_words(self.intensity)],
             }
         )
+
+
+def check_intensities(cohort: Cohort, rule: Intensity, role: str) -> None:
+    """Check by what was measured as they were read that volumes keep to an intensity rule.
+
+    Of volumes that are to be resampled it says nothing certain: their values change.
+
+    Parameters
+    ----------
+    rule
+        See `synthbench.space.INTENSITY_RULES`.
+    role
+        What the message calls the cohort.
+
+    Raises
+    ------
+    CohortError
+        Volumes break the rule; the brightest is named with what was found, and all are counted.
+    UsageError
+        There is no such rule.
+    """
+    refused = [
+        (entry.inspection.scale, f"{entry.name}: {why}")
+        for entry in cohort.entries
+        if entry.inspection and (why := _refused(entry.inspection, rule))
+    ]
+    if refused:
+        _, brightest = max(refused)
+        raise CohortError(
+            f"{role}: {len(refused)} of {len(cohort)} volumes break the intensity rule "
+            f"'{rule}'. {brightest}"
+        )
+
+
+def _refused(found: Inspection, rule: Intensity) -> str | None:
+    declared = quantity(rule)
+    if rule == "unit":
+        return range_refusal(found.low, found.high)
+    # On a background that is not zero the inspection measures another percentile.
+    if declared is None or found.background[1] != 0:
+        return None
+    return scale_refusal(found.scale, declared)
 
 
 def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
@@ -249,7 +316,7 @@ def read_cohort(
         raise CohortError(
             f"{role}: {len(problems)} of {found.listed} volumes cannot be used:\n  {shown}{more}\n"
             "Nothing is left out silently: mend or remove them, or list the volumes to use in a "
-            "manifest (a CSV with a column 'path')."
+            "manifest (a CSV with a column 'path')." + _advice_on_grids(found)
         )
     assert found.cohort is not None
     if path.is_file():
@@ -299,7 +366,7 @@ def examine(
     listed, participants, notes = _listing(path, role)
     problems: dict[str, str] = {}
     good: list[tuple[Path, str, _Checked]] = []
-    checks = _ahead(lambda item: _check(item[0], assume_grid), listed, workers=2)
+    checks = read_ahead(lambda item: _check(item[0], assume_grid), listed, workers=2)
     for done, ((file, subject), check) in enumerate(zip(listed, checks, strict=True), 1):
         if isinstance(check, str):
             problems[_name(file, path)] = check
@@ -340,13 +407,20 @@ def examine(
     return Examined(len(listed), cohort, tuple(elsewhere), problems)
 
 
+def _advice_on_grids(found: Examined) -> str:
+    """What to do with scans that have grids of their own, as they left the scanner."""
+    if found.cohort is None or len(found.elsewhere) < len(found.cohort):
+        return ""
+    return f"\nWhole heads are brought to one grid with: {PREPARE}"
+
+
 def read_volume(entry: Entry) -> Float32[np.ndarray, "d h w"]:
     """Read an examined volume in RAS+ with the intensities that its file holds."""
     found = entry.inspection
     return _read(entry.path, found.stored if found and found.assumed else None).data
 
 
-def _ahead(
+def read_ahead(
     function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int
 ) -> Iterator[_Result]:
     """Map with threads, in order, never more than two results a worker ahead of the reader.
@@ -371,8 +445,9 @@ def _name(file: Path, root: Path) -> str:
     return str(file.relative_to(base)) if file.is_relative_to(base) else str(file)
 
 
-def _is_volume(file: Path) -> bool:
-    return file.name.endswith(SUFFIXES) and not file.name.startswith(".") and file.is_file()
+def is_volume(file: Path) -> bool:
+    """Whether a file's name is that of a volume, and not of a hidden file."""
+    return file.name.endswith(SUFFIXES) and not file.name.startswith(".")
 
 
 def _subject(file: Path, root: Path) -> str:
@@ -390,7 +465,8 @@ def _listing(path: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFram
             f"{role}: {path}: {what}. Give a directory of volumes ({', '.join(SUFFIXES)}) "
             "or a CSV/TSV manifest with a column 'path'."
         )
-    files = sorted(file for file in path.rglob("*") if _is_volume(file))
+    below = files_below(path)
+    files = [file for file in below if is_volume(file)]
     notes = []
     if (path / "dataset_description.json").is_file():
         t1w = [file for file in files if re.search(r"_T1w\.", file.name)]
@@ -399,8 +475,10 @@ def _listing(path: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFram
                          f"{len(files) - len(t1w)} other images passed over")  # fmt: skip
             files = t1w
     if not files:
+        advice = dicom_advice(path, below)
         raise CohortError(
             f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}."
+            + (f" {advice}" if advice else "")
         )
     table = path / "participants.tsv"
     participants = _participants(table) if table.is_file() else pd.DataFrame()
@@ -493,6 +571,11 @@ def _check(file: Path, assume: Space | float | None) -> _Checked | str:
 
 def _read(file: Path, assume: Space | float | None) -> _Volume:
     """Read one volume in RAS+, or raise a CohortError that does not name the file."""
+    if file.is_symlink() and not file.exists():
+        raise CohortError(
+            f"is a link to {os.readlink(file)}, which is not there. Fetch it (datalad get, git "
+            "annex get), or mend the link."
+        )
     try:
         if file.suffix == ".npy":
             array, affine = np.load(file, allow_pickle=False), None

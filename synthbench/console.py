@@ -14,7 +14,7 @@ import typer
 from synthbench.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Seed = Annotated[int, typer.Option("--seed", min=0)]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N")]
 AssumeGrid = Annotated[
     float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
 ]
@@ -55,17 +55,17 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(title: str, *, lines: bool = False) -> Iterator[Callable[[int, int, str], None]]:
     """Show a bar of (done, total, words) on standard error, where that is a terminal.
 
-    Only the main process shows one.
+    Only the main process shows one. Where there is no terminal, `lines` prints a line a step.
     """
     from synthbench.progress import bar
 
     if not is_main():
         yield _unseen
         return
-    with bar(title) as advance:
+    with bar(title, lines=lines) as advance:
         yield advance
 
 

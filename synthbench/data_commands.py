@@ -19,6 +19,15 @@ from synthbench.console import (
 )
 from synthbench.errors import CheckFailed, UsageError
 
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        # Spelled out: to import the layouts would slow every help page down.
+        help="bids, adni, ppmi, nifd, oasis1, oasis2, oasis3, camcan or ixi. Default: recognised.",
+    ),
+]
+
 data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, look at, select, split, prepare.")
 
 
@@ -83,7 +92,7 @@ def select(
         bool, typer.Option("--one-scan-per-subject", help="The preferred scan of one visit.")
     ] = False,
     scan: Annotated[str, typer.Option(help="Which visit that is: first or last.")] = "first",
-    layout: Annotated[str | None, typer.Option(help="As in docs/cohorts.md.")] = None,
+    layout: Layout = None,
     list_: Annotated[bool, typer.Option("--list", help="Print the scans, tab-separated.")] = False,
 ) -> None:
     """Select scans by age, sex, diagnosis and whatever else is known, into a manifest."""
@@ -124,13 +133,15 @@ def split_(
     assume_grid: AssumeGrid = None,
 ) -> None:
     """Split a cohort by subject, balanced in site, sex and age: a manifest a part."""
-    from synthbench.split import split
+    from synthbench.split import check_part_names, split
 
-    parts = dict(_part(text) for text in sizes or ())
+    named = [_part(text) for text in sizes or ()]
+    # Here too: of two parts of one name, a dictionary keeps the last.
+    check_part_names(part for part, _ in named)
     with progress_bar("checking") as advance:
         drawn = split(
             cohort,
-            parts or None,
+            dict(named) or None,
             out,
             by=by,
             seed=seed,
@@ -142,6 +153,8 @@ def split_(
     for part, row in drawn.balance().iterrows():
         words = "; ".join(f"{name} {value}" for name, value in row.items())
         say(f"{drawn.manifests[str(part)]}: {words}")
+    if drawn.left_out:
+        say(f"{drawn.left_out} of {len(drawn.subjects)} subjects are in no part")
 
 
 def _part(text: str) -> tuple[str, int | float]:
@@ -158,28 +171,35 @@ def _part(text: str) -> tuple[str, int | float]:
 def prepare(
     source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
     out: Annotated[Path, typer.Option("--out", help="A folder (BIDS derivative).")],
-    layout: Annotated[str | None, typer.Option(help="As in docs/cohorts.md.")] = None,
+    layout: Layout = None,
     shape: Annotated[
         tuple[int, int, int] | None,
-        typer.Option(help="Voxels to the right, front and top. Default: 84 128 84."),
+        typer.Option(
+            metavar="X Y Z", help="Voxels to the right, front and top. Default: 84 128 84."
+        ),
     ] = None,
     spacing: Annotated[
-        float | None, typer.Option(help="Voxel size in mm. Default: the MNI box over the shape.")
+        float | None,
+        typer.Option(metavar="MM", help="Voxel size. Default: the MNI box over the shape."),
     ] = None,
     brain_extraction: Annotated[
-        str, typer.Option(help="builtin, or a tool on PATH: hd-bet, synthstrip, ants.")
+        str,
+        typer.Option(metavar="TOOL", help="builtin, or on PATH: hd-bet, synthstrip, ants."),
     ] = "builtin",
-    denoise: Annotated[bool, typer.Option("--denoise/--no-denoise")] = True,
-    jobs: Annotated[int, typer.Option(help="Scans at a time, one core each.")] = 1,
+    denoise: Annotated[
+        bool, typer.Option("--denoise/--no-denoise", help="Non-local means first.")
+    ] = True,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Scans at a time, one core each.")] = 1,
     dask: Annotated[
-        str | None, typer.Option(help="A Dask scheduler's address, in place of --jobs.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler's, in place of --jobs."),
     ] = None,
 ) -> None:
     """Prepare whole-head T1w scans: skull-stripped, in MNI152 space, intensities in [0, 1]."""
     from synthbench.preparation import prepare as prepare_cohort
     from synthbench.space import PAPER_GRID
 
-    with progress_bar("preparing") as advance:
+    with progress_bar("preparing", lines=True) as advance:
         summary = prepare_cohort(
             source,
             out,
@@ -192,4 +212,9 @@ def prepare(
             progress=advance,
             say=say,
         )
-    say(f"{len(summary)} scans prepared in {out}; look at the pictures *_desc-quality_T1w.png")
+    kept = int(summary["kept"].sum())
+    before = f", {kept} kept from an earlier run" if kept else ""
+    say(
+        f"{len(summary) - kept} scans prepared{before}, in {out}; look at the pictures "
+        "*_desc-quality_T1w.png"
+    )

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from synthbench import registry
-from synthbench.cohort import _ahead
+from synthbench.cohort import read_ahead
 from synthbench.errors import MetricError, UsageError, WeightsError
 from synthbench.evaluation import (
     Progress,
@@ -70,30 +70,43 @@ class Extractors:
         return [record.name for record in self.records]
 
 
-def load_extractors(names: Sequence[str], say: Say) -> Extractors:
-    """Load extractors by name, fetching their weights on first use.
+def named_extractors(names: Sequence[str]) -> dict[str, Any]:
+    """Return extractors by what they call themselves, without fetching or loading weights.
 
     Raises
     ------
     UsageError
         A name is unknown, or two files call themselves the same.
     """
+    found: dict[str, Any] = {}
+    for asked in dict.fromkeys(names):
+        extractor = registry.load("extractors", asked)()
+        if extractor.name in found:
+            raise UsageError(
+                f"--extractor {asked}: another one is named '{extractor.name}' too. Rename one of "
+                "the files, and the name in its YAML."
+            )
+        found[extractor.name] = extractor
+    return found
+
+
+def load_extractors(names: Sequence[str], say: Say) -> Extractors:
+    """Load extractors by name, fetching their weights on first use.
+
+    Raises
+    ------
+    UsageError
+        See `named_extractors`.
+    """
     loaded: dict[str, Any] = {}
     missing: dict[str, str] = {}
     records: list[ExtractorRecord] = []
-    for asked in dict.fromkeys(names):
-        extractor = registry.load("extractors", asked)()
-        name = extractor.name
-        if name in loaded or name in missing:
-            raise UsageError(
-                f"--extractor {asked}: another one is named '{name}' too. Rename one of the files, "
-                "and the name in its YAML."
-            )
+    for name, extractor in named_extractors(names).items():
         try:
             _make_ready(extractor, say)
             loaded[name] = extractor
         except WeightsError as error:
-            missing[name] = f"missing: synthbench fetch {name}"
+            missing[name] = to_fetch(name)
             say(str(error))
         records.append(
             ExtractorRecord(
@@ -103,6 +116,11 @@ def load_extractors(names: Sequence[str], say: Say) -> Extractors:
             )
         )  # fmt: skip
     return Extractors(loaded, missing, records)
+
+
+def to_fetch(name: str) -> str:
+    """What a row says in place of a value where the extractor's weights cannot be had."""
+    return f"missing: synthbench fetch {name}"
 
 
 def _grid_record(space: Space | None) -> GridRecord | None:
@@ -216,7 +234,7 @@ def extract(
         batch_size = min(torch.get_num_threads(), AT_ONCE) if device == "cpu" else 1
     # Two volumes a thread are read ahead: as many as a batch at least.
     workers = max(workers, batch_size // 2)
-    ahead = zip(missing, _ahead(_reader(volumes, extractor), missing, workers), strict=True)
+    ahead = zip(missing, read_ahead(_reader(volumes, extractor), missing, workers), strict=True)
     while batch := dict(islice(ahead, batch_size)):
         for index, row in zip(batch, _features(extractor, volumes, batch, device), strict=True):
             kept.keep(index, row)

@@ -34,7 +34,7 @@ def sha256_file(path: Path) -> str:
 
 
 def nifti_bytes(
-    volume: Float32[np.ndarray, "d h w"], space: Space, description: str, scale: float = 1.0
+    volume: Float32[np.ndarray, "d h w *t"], space: Space, description: str, scale: float = 1.0
 ) -> bytes:
     """Return a volume in [0, 1] as the bytes of a `.nii.gz`: 16-bit, the same bytes each time.
 

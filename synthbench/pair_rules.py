@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from synthbench import alignment
-from synthbench.cohort import Entry, of_shared_persons
+from synthbench.cohort import PREPARE, Entry, of_shared_persons
 from synthbench.findings import Finding, if_any, of_set
 from synthbench.inspection import correlation
 from synthbench.set_rules import CONTRADICTION, MIN_SCALE_FACTOR, is_centred
@@ -19,6 +19,9 @@ from synthbench.survey import MIN_TURN_AGREEMENT, MIN_TURN_GAIN, Survey
 MIN_SET_SHIFT_MM = 1.5
 MAX_LEVEL = 0.05
 SATURATED_LEVEL = 0.9
+
+_ROLES = ("synth", "holdout", "real", "validation", "train")
+"""In the order in which the former of two sets is the one to mend."""
 
 
 class Pair:
@@ -70,7 +73,7 @@ class Pair:
 def shared(surveys: Mapping[str, Survey]) -> list[Finding]:
     """Volumes and persons that are in two sets."""
     found = []
-    roles = [role for role in ("synth", "holdout", "real", "train") if role in surveys]
+    roles = [role for role in _ROLES if role in surveys]
     for i, one in enumerate(roles):
         for other in roles[i + 1 :]:
             found += _shared_volumes(surveys[one].entries, surveys[other].entries, one, other)
@@ -90,6 +93,7 @@ def _shared_volumes(
         "synth": "If it is the generator that copies, that is a result; if the wrong folder was "
         "named, name another.",
         "holdout": "Draw the sides with synthbench data split.",
+        "validation": "Draw the sides with synthbench data split.",
         "real": "Scores against training volumes flatter a generator that copies: score against "
         "volumes that it never saw.",
     }[role]
@@ -119,7 +123,7 @@ def _skull_mismatch(pair: Pair) -> list[Finding]:
     words = {True: "skull-stripped", False: "not skull-stripped"}
     message = (
         f"the {role} volumes are {words[bool(states[1])]}, the real ones "
-        f"{words[bool(states[0])]}. Prepare both alike."
+        f"{words[bool(states[0])]}. Prepare both alike; whole heads: {PREPARE}"
     )
     return [of_set("skull-mismatch", "error", role, message)]
 
@@ -134,7 +138,8 @@ def _registered_mismatch(pair: Pair) -> list[Finding]:
     message = (
         f"correlation with MNI152, as the affines place the brains: {role} {means[0]:.2f}, real "
         f"{means[1]:.2f}. One side is registered to it and the other is not: resample both to one "
-        "space, or write the synthetic volumes with the affine of the training data."
+        "space, or write the synthetic volumes with the affine of the training data; whole heads: "
+        + PREPARE
     )
     return [of_set("registered-mismatch", "error", role, message)]
 

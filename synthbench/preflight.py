@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthbench.cohort import Cohort, Entry, examine
+from synthbench.cohort import PREPARE, Cohort, Entry, examine
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.findings import Finding as Finding
 from synthbench.findings import of_set
@@ -60,8 +60,8 @@ def findings_within(cohort: Cohort, role: str) -> list[Finding]:
     cohort
         As `read_cohort` gives it.
     role
-        "real", "train", "holdout" or "synth": in the last, what is odd in single volumes is a
-        warning.
+        "real", "train", "validation", "holdout" or "synth": in the last, what is odd in single
+        volumes is a warning.
 
     Returns
     -------
@@ -76,9 +76,22 @@ def findings_between(cohorts: Mapping[str, Cohort]) -> list[Finding]:
     Parameters
     ----------
     cohorts
-        By role: "real", "synth", "train", "holdout"; any may be absent.
+        By role: "real", "synth", "train", "validation", "holdout"; any may be absent.
     """
     return _between({role: Survey(cohort.entries) for role, cohort in cohorts.items()})
+
+
+def check_rules(names: Iterable[str]) -> None:
+    """Check that names to accept are rules.
+
+    Raises
+    ------
+    UsageError
+        One is not; the nearest is named.
+    """
+    for rule in names:
+        if rule not in RULES:
+            raise UsageError(f"--accept {rule}: no such rule; {near_miss(rule, RULES)}")
 
 
 def check(
@@ -108,9 +121,7 @@ def check(
     CohortError
         A rule found an error that was not accepted; all of them are listed.
     """
-    for rule in accepted:
-        if rule not in RULES:
-            raise UsageError(f"--accept {rule}: no such rule; {near_miss(rule, RULES)}")
+    check_rules(accepted)
     surveys = {role: Survey(cohort.entries) for role, cohort in cohorts.items()}
     found = [finding for role, survey in surveys.items() for finding in _within(survey, role)]
     found = _ordered([*found, *_between(surveys)])
@@ -225,8 +236,8 @@ def report(
 def _own_grids(entries: Sequence[Entry]) -> Finding:
     grids = len({inspection_of(entry).grid for entry in entries})
     message = (
-        f"{len(entries)} volumes have {grids} grids: scans that were not prepared. Register them "
-        "to one space; train and score take volumes of one grid."
+        f"{len(entries)} volumes have {grids} grids: scans that were not prepared. train and score "
+        f"take volumes of one grid: {PREPARE}"
     )
     return of_set("grid", "warning", "cohort", message)
 

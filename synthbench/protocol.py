@@ -14,10 +14,10 @@ from synthbench.benchmark import Benchmark
 from synthbench.cohort import MASK_RULE
 from synthbench.errors import ScorecardError
 from synthbench.evaluation import Job, Sample
-from synthbench.extraction import Extractors
+from synthbench.extraction import Extractors, named_extractors
 from synthbench.metrics.metric import IntervalMethod, Metric
 from synthbench.scorecard import MaskRecord, Protocol, SpaceRecord
-from synthbench.space import Intensity, Space, intensity_words
+from synthbench.space import Intensity, Space, intensity_words, quantity
 
 DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
 ON_REQUEST = ("ms_ssim_wang5", "ms_ssim_monai_k4")
@@ -30,6 +30,22 @@ PERMUTATIONS = 1000
 def default_metrics() -> list[str]:
     """Name the metrics that are scored where none is asked for: all but those on request."""
     return [name for name in registry.names("metrics") if name not in ON_REQUEST]
+
+
+def check_names(
+    extractors: Sequence[str], metrics: Sequence[str] | None, intensity: Intensity
+) -> None:
+    """Refuse wrong settings before a volume is read or weights are fetched.
+
+    Raises
+    ------
+    UsageError
+        There is no such extractor, metric or intensity rule; the nearest is named.
+    """
+    for name in metrics or ():
+        registry.load("metrics", name)
+    named_extractors(extractors)
+    quantity(intensity)
 
 
 def freeze_protocol(

@@ -14,6 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from synthbench.errors import CohortError, UsageError, near_miss
+from synthbench.listing import dicom_advice, files_below
+
+NOT_KNOWN = "not known"
+"""The name of terms of use that no file states."""
 
 COVARIATES = ("age", "sex", "diagnosis", "site", "date", "days")
 _OF_THE_SCAN = ("path", "participant_id", "session", "run", "axes")
@@ -62,6 +66,23 @@ class DataUseTerms:
     name: str
     url: str
     text: str
+
+    def as_text(self) -> str:
+        """Return the words of `DATA_USE_TERMS.txt`: name, address, a blank line, the summary."""
+        return "\n".join([self.name, self.url, "", self.text, ""])
+
+    @classmethod
+    def of_text(cls, name: str, text: str) -> DataUseTerms:
+        """Return the terms of that name that `as_text` gave, or somebody else's words as they are.
+
+        >>> terms = DataUseTerms("CC0", "https://x.org", "Cite us.")
+        >>> DataUseTerms.of_text("CC0", terms.as_text()) == terms
+        True
+        """
+        first, url, blank, *rest = [*text.split("\n", 3), "", "", ""][:4]
+        if (first, blank) == (name, ""):
+            return cls(name, url, rest[0].removesuffix("\n"))
+        return cls(name, "", text)
 
 
 @dataclass(frozen=True)
@@ -171,6 +192,8 @@ def _recognise(folder: Path) -> str:
             f"{folder}: fits several layouts: {', '.join(fitting)}. "
             f"Name the one that is meant: --layout {fitting[0]}"
         )
+    if advice := dicom_advice(folder, files_below(folder)):
+        raise CohortError(f"{folder}: holds no volumes in a layout that is known. {advice}")
     looked_for = "\n  ".join(f"{name}: {layout.signs}" for name, layout in LAYOUTS.items())
     raise CohortError(
         f"{folder}: the layout is not recognised. Looked for\n  {looked_for}\n"

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from synthbench import memorization, preflight, registry
 from synthbench.benchmark import Benchmark
-from synthbench.cohort import Cohort, majority_mask, overlap, read_cohort
+from synthbench.cohort import Cohort, check_intensities, majority_mask, overlap, read_cohort
 from synthbench.dose_response import Sensitivity, read_back
 from synthbench.errors import (
     CohortError,
@@ -37,7 +37,7 @@ from synthbench.evaluation import (
     measure,
     prepared,
 )
-from synthbench.extraction import add_features, load_extractors
+from synthbench.extraction import add_features, load_extractors, to_fetch
 from synthbench.feature_cache import FeatureCache
 from synthbench.metrics import inference
 from synthbench.metrics.frechet import effective_rank
@@ -46,6 +46,7 @@ from synthbench.processes import is_main
 from synthbench.protocol import (
     DEFAULT_EXTRACTOR,
     check_frozen,
+    check_names,
     default_metrics,
     freeze_protocol,
     frozen_settings,
@@ -61,6 +62,8 @@ from synthbench.scorecard import (
     Value,
 )
 from synthbench.space import Intensity, Space, intensity_words
+
+WITHOUT_WEIGHTS = "--extractor random-resnet10 (needs no weights)"
 
 
 def score(
@@ -168,6 +171,9 @@ def score(
                 f"--neighbours {neighbours_file}: nearest training volumes are found where "
                 "memorization is assessed: add --train and, with --metric, --metric memorization."
             )
+    if frozen is None:
+        check_names(extractors, metrics, intensity)
+    preflight.check_rules(accept)
     study = Sensitivity.load(curves) if isinstance(curves, Path) else curves
     kept = FeatureCache(say=say) if cache else None
     cohorts = _cohorts(
@@ -193,16 +199,18 @@ def score(
     for role, cohort in cohorts.items():
         if not cohort.grid.same_grid(target):
             notes.append(f"{role} resampled from {cohort.grid} to {target}")
+        else:
+            check_intensities(cohort, intensity, role)
     available = {role: len(cohort) for role, cohort in cohorts.items()}
     if frozen is not None:
         cohorts["synth"] = _subsampled(
             cohorts["synth"], frozen.protocol.n_synth, frozen.protocol.seed
         )
     samples = {
-        role: Sample(role, cohort.volumes(target, intensity, workers), cohort.subjects)
+        role: Sample(role, cohort.volumes(target, intensity, workers, role=role), cohort.subjects)
         for role, cohort in cohorts.items()
     }
-    mask = majority_mask(cohorts["real"].volumes(target, intensity, workers))
+    mask = majority_mask(cohorts["real"].volumes(target, intensity, workers, role="real"))
     loaded = load_extractors(extractors, say)
     add_features(samples.values(), loaded, batch_size, progress, cache=kept, workers=workers)
     todo = jobs(metrics, loaded.names)
@@ -226,7 +234,8 @@ def score(
             values += _rows(job, samples, reference, mask, protocol, progress)
     if values and all(value.missing for value in values) and "train" not in cohorts:
         whys = dict.fromkeys(str(value.missing).removeprefix("missing: ") for value in values)
-        raise MetricError(f"nothing could be scored: {'; '.join(whys)}")
+        other = f". Or score with {WITHOUT_WEIGHTS}" if loaded.missing and frozen is None else ""
+        raise MetricError(f"nothing could be scored: {'; '.join(whys)}{other}")
     if study is not None:
         values = [
             value.model_copy(
@@ -325,11 +334,12 @@ def freeze(
         raise UsageError(
             f"--primary {primary}: it is not among the metrics; add --metric {primary}."
         )
+    check_names(extractors, metrics, intensity)
     kept = FeatureCache(say=say) if cache else None
     if not isinstance(real, Cohort):
         real = read_cohort(Path(real), role="real", assume_grid=assume_grid,
                            progress=checking("real", progress))  # fmt: skip
-    volumes = real.volumes(target or real.grid, intensity, workers)
+    volumes = real.volumes(target or real.grid, intensity, workers, role="real")
     sample = Sample("real", volumes, real.subjects)
     mask = majority_mask(volumes)
     loaded = load_extractors(extractors, say)
@@ -567,6 +577,21 @@ def _floor(
         n=n, mean=floor.mean, low=floor.low, high=floor.high, synth_mean=matched.mean,
         source=source, detectable=floor.detectable,
     )  # fmt: skip
+
+
+def without_weights(card: Scorecard) -> str | None:
+    """Say what to do about rows that have no value for want of weights; None where none lacks."""
+    lacking = dict.fromkeys(
+        value.extractor
+        for value in card.values
+        if value.extractor and value.missing == to_fetch(value.extractor)
+    )
+    if not lacking:
+        return None
+    names = " and ".join(lacking)
+    advice = f"the weights of {names} are not here: fetch them where there is a network"
+    # A benchmark has frozen its extractors.
+    return advice if card.benchmark else f"{advice}, or score with {WITHOUT_WEIGHTS}"
 
 
 def _missing(job: Job, why: str, name: str | None = None, label: str | None = None) -> Value:

@@ -12,19 +12,15 @@ from typing import Literal
 
 import pandas as pd
 
+from synthbench.data_use import terms_of
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.files import write_atomic
-from synthbench.scans import DataUseTerms, find_scans, natural_order, visit_order
+from synthbench.scans import NOT_KNOWN, DataUseTerms, find_scans, natural_order, visit_order
 
 Which = Literal["first", "last"]
 _SHOWN_VALUES = 8
 _OF_THE_SCAN = ("path", "participant_id", "session", "run", "axes")
 _LISTED = ("participant_id", "session", "run", "age", "sex", "diagnosis", "site", "path")
-_MANIFEST_TERMS = DataUseTerms(
-    name="those of the data listed",
-    url="",
-    text="The manifest does not say under what terms its scans may be used: theirs bind you.",
-)
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Selection:
     source
         Where the scans are from: a layout, or "manifest".
     terms
-        The data's terms of use.
+        The terms of use of the data; of a manifest, those of the datasets that its scans lie in.
     notes
         What the layout passed over before any rule.
     """
@@ -153,7 +149,7 @@ def chosen_scans(
         found=found,
         dropped=tuple(dropped),
         source=name,
-        terms=terms,
+        terms=terms or terms_of(Path(path) for path in rows["path"]),
         notes=notes,
     )
 
@@ -204,17 +200,20 @@ def write_manifest(chosen: Selection, out: Path) -> pd.DataFrame:
 
 def _rows(
     source: Path, layout: str | None
-) -> tuple[pd.DataFrame, str, DataUseTerms, tuple[str, ...]]:
+) -> tuple[pd.DataFrame, str, DataUseTerms | None, tuple[str, ...]]:
+    """Rows, what they are from, its terms of use where it states some as a whole, and notes."""
     if source.is_file() and source.suffix.lower() in (".csv", ".tsv"):
         if layout is not None:
             raise UsageError(
                 f"--layout {layout}: {source} is a manifest, which has no layout. Leave it out."
             )
-        return _manifest(source), "manifest", _MANIFEST_TERMS, ()
+        return _manifest(source), "manifest", None, ()
     table = find_scans(source, layout)
     rows = table.covariates()
     rows["path"] = [_absolute(Path(path)) for path in rows["path"]]
-    return rows.drop(columns=_empty(rows)), table.layout, table.terms, table.notes
+    # Folders that hold links to a dataset's subjects say nothing themselves.
+    terms = None if table.terms.name == NOT_KNOWN else table.terms
+    return rows.drop(columns=_empty(rows)), table.layout, terms, table.notes
 
 
 def _absolute(path: Path) -> str:

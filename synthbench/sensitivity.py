@@ -53,6 +53,7 @@ from synthbench.processes import is_main
 from synthbench.protocol import (
     DEFAULT_EXTRACTOR,
     check_frozen,
+    check_names,
     default_metrics,
     freeze_protocol,
     frozen_settings,
@@ -125,6 +126,8 @@ def sensitivity(
     wanted = CORRUPTIONS if corruptions is None else corruptions
     chosen = [corruption(kind) if isinstance(kind, str) else kind for kind in wanted]
     frozen = None if benchmark is None else Benchmark.opened(benchmark)
+    if frozen is None:
+        check_names(extractors, metrics, intensity)
     kept = FeatureCache(say=say) if cache else None
     if not isinstance(real, Cohort):
         real = read_cohort(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from synthbench import alignment
+from synthbench.cohort import PREPARE
 from synthbench.findings import Finding, Severity, if_any, of_set, of_volumes
 from synthbench.inspection import MIN_AGREEMENT, Inspection
 from synthbench.space import BACKGROUND, OVERSHOOT
@@ -39,8 +40,8 @@ def _single(role: str) -> Severity:
 
 def _few(survey: Survey, role: str) -> list[Finding]:
     found = survey.subjects
-    if role == "train":
-        # How few are enough to train on is the generator's to say.
+    if role in ("train", "validation"):
+        # How few are enough to train on, or to watch it, is the user's to say.
         return []
     if found < MIN_SUBJECTS:
         message = f"{found} subjects; at least {MIN_SUBJECTS} are needed. Add volumes."
@@ -197,12 +198,14 @@ def _registered(survey: Survey, role: str) -> list[Finding]:
         message = (
             f"{len(off)} of {len(states)} volumes are not registered to MNI152 (median correlation "
             f"{np.nanmedian([p.agreement for p in survey.placements]):.2f}). Metrics that compare "
-            "voxels see position first: register the volumes (to MNI152, or all to one space)."
+            "voxels see position first: register the volumes (to MNI152, or all to one space). "
+            f"Whole heads: {PREPARE}"
         )
         return [of_set("registered", "warning", role, message)]
     return if_any(
         "registered", _single(role), role, off,
-        "these are not registered to MNI152, as the others are", "Register them again.",
+        "these are not registered to MNI152, as the others are",
+        f"Register them again; whole heads: {PREPARE}",
     )  # fmt: skip
 
 
@@ -212,7 +215,7 @@ def _skull(survey: Survey, role: str) -> list[Finding]:
     if all(state is False for state in states):
         message = (
             "no volume is skull-stripped. Features and distances see scalp and neck before the "
-            "brain: strip all sets with one tool, or none."
+            f"brain: strip all sets with one tool, or none. To strip and register: {PREPARE}"
         )
         return [of_set("skull", "warning", role, message)]
     if most is None:
@@ -225,7 +228,7 @@ def _skull(survey: Survey, role: str) -> list[Finding]:
     return if_any(
         "skull", _single(role), role, off,
         "skull-stripped and not skull-stripped volumes are mixed; these differ from most",
-        "Strip all volumes with one tool.",
+        f"Strip all volumes with one tool, for example: {PREPARE}",
     )  # fmt: skip
 
 

@@ -207,6 +207,34 @@ def intensity_words(rule: Intensity) -> str:
     )
 
 
+def range_refusal(low: float, high: float) -> str | None:
+    """Say why a volume with these extremes breaks the rule 'unit'; None where it does not."""
+    if low >= 0 and high <= 1:
+        return None
+    return (
+        f"the intensity rule 'unit' needs values in [0, 1]; found {low:.4g} to {high:.4g}. "
+        "Use --intensity percentile, or rescale the volume."
+    )
+
+
+def scale_refusal(brightest: float, declared: Quantity) -> str | None:
+    """Say why a volume is no map of the declared quantity; None where it may be.
+
+    Parameters
+    ----------
+    brightest
+        The 99.9th percentile of its foreground.
+    """
+    scale, unit = declared.scale, declared.unit
+    if BACKGROUND * scale < brightest <= scale:
+        return None
+    return (
+        f"the 99.9th percentile of its foreground is {brightest:.4g}, which does not lie between "
+        f"{BACKGROUND * scale:.4g} and {scale:.4g} {unit}. Is the volume in {unit}? If so, "
+        f"declare a scale that holds all tissue: --intensity constant:{1.2 * brightest:.2g}:{unit}"
+    )
+
+
 def to_unit(
     volume: Float32[np.ndarray, "d h w"], rule: Intensity, name: str
 ) -> Float32[np.ndarray, "d h w"]:
@@ -223,11 +251,8 @@ def to_unit(
     declared = quantity(rule)
     low, high = float(volume.min()), float(volume.max())
     if rule == "unit":
-        if low < 0 or high > 1:
-            raise CohortError(
-                f"{name}: the intensity rule 'unit' needs values in [0, 1]; found {low:.4g} to "
-                f"{high:.4g}. Use --intensity percentile, or rescale the volume."
-            )
+        if refusal := range_refusal(low, high):
+            raise CohortError(f"{name}: {refusal}")
         return volume
     positive = volume[volume > 0]
     if positive.size == 0:
@@ -237,13 +262,8 @@ def to_unit(
     rough = float(np.percentile(positive, 99.9))
     brightest = float(np.percentile(positive[positive >= BACKGROUND * rough], 99.9))
     scale = brightest if declared is None else declared.scale
-    if declared is not None and not BACKGROUND * scale < brightest <= scale:
-        raise CohortError(
-            f"{name}: the 99.9th percentile of its foreground is {brightest:.4g}, which does not "
-            f"lie between {BACKGROUND * scale:.4g} and {scale:.4g} {declared.unit}. Is the volume "
-            f"in {declared.unit}? If so, declare a scale that holds all tissue: --intensity "
-            f"constant:{1.2 * brightest:.2g}:{declared.unit}"
-        )
+    if declared is not None and (refusal := scale_refusal(brightest, declared)):
+        raise CohortError(f"{name}: {refusal}")
     if low < -OVERSHOOT * brightest:
         raise CohortError(
             f"{name}: negative values down to {low:.4g}, with a 99.9th percentile of "

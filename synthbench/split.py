@@ -8,6 +8,8 @@ cohort. A manifest is verified against `split.tsv` whenever it is read.
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from synthbench.cohort import Entry
 
 RECORD = "split.tsv"
+PART_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STRATIFIED_BY = ("site", "sex", "age")
 PARTS: dict[str, int | float] = {"train": 0.6, "validation": 0.1, "holdout": 0.3}
 """Shares where none are asked for. Tests for copies compare the training volumes with as many of
@@ -50,12 +53,20 @@ class Split:
     subjects: pd.DataFrame
     stratified_by: tuple[str, ...]
 
+    @property
+    def left_out(self) -> int:
+        """How many subjects are in no part."""
+        return int(self.subjects["part"].isna().sum())
+
     def balance(self) -> pd.DataFrame:
         """Return a row a part: subjects, and each covariate in words."""
         rows = {}
         for part in self.manifests:
             inside = self.subjects[self.subjects["part"] == part]
-            words = {name: _described(inside[name]) for name in self.stratified_by}
+            words = {
+                name: _described(inside[name], in_numbers=_is_continuous(self.subjects[name]))
+                for name in self.stratified_by
+            }
             rows[part] = {"subjects": len(inside), **words}
         return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -77,8 +88,9 @@ def split(
     cohort
         Anything that `read_cohort` reads.
     sizes
-        Part name to a number of subjects (int) or a share of them (float below 1). Subjects
-        that are in no part are left out. None: `PARTS`.
+        Part name (letters, digits, dots, dashes and underscores) to a number of subjects (int)
+        or a share of them (float up to 1). Subjects that are in no part are left out. None:
+        `PARTS`.
     out
         A folder; `split.tsv` and `<part>.tsv` are written there, with paths relative to it.
     by
@@ -92,11 +104,12 @@ def split(
     Raises
     ------
     UsageError
-        More subjects are asked for than there are, a column is unknown, or the folder holds a
-        split already.
+        A part's name is not usable, more subjects are asked for than there are, a column is
+        unknown, or the folder holds a split already.
     """
     from synthbench.cohort import read_cohort
 
+    check_part_names(sizes or PARTS)
     read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
     _check_one_name_a_volume(read.entries)
     names = sorted({entry.subject for entry in read.entries})
@@ -127,6 +140,31 @@ def split(
     _write(record, table)
     drawn = covariates.assign(part=pd.Series(parts))
     return Split(manifests, drawn, chosen)
+
+
+def check_part_names(names: Iterable[str]) -> None:
+    """Check that every name can be the name of a manifest, and that no two are the same.
+
+    Raises
+    ------
+    UsageError
+        A name is not plain, is the record's, or stands twice (whatever its case: on some systems
+        `Train.tsv` is `train.tsv`).
+    """
+    seen: set[str] = set()
+    for name in names:
+        if not re.fullmatch(PART_NAME, name):
+            raise UsageError(
+                f"--part {name}: a part is named by letters, digits, dots, dashes and underscores, "
+                "and begins with a letter or digit; the manifest NAME.tsv is called by it."
+            )
+        if name.lower() == RECORD.removesuffix(".tsv"):
+            raise UsageError(
+                f"--part {name}: that is the name of the record; name the part otherwise."
+            )
+        if name.lower() in seen:
+            raise UsageError(f"--part {name}: named twice. Give every part a name of its own.")
+        seen.add(name.lower())
 
 
 def draw(
@@ -212,12 +250,34 @@ def verify(manifest: Path, entries: Iterable[Entry]) -> None:
                 f"{manifest}: {entry.name} ({entry.subject}) is on another side of the split: "
                 f"{', '.join(sorted(sides))}. {mend}"
             )
-    expected = int((table["part"] == part).sum())
-    if len(found) != expected:
+    expected = table[table["part"] == part]
+    if len(found) != len(expected):
         raise CohortError(
-            f"{manifest}: holds {len(found)} volumes; the split gave '{part}' {expected}. {mend} "
-            "For a smaller set, write a manifest of another name."
+            f"{manifest}: holds {len(found)} volumes; the split gave '{part}' {len(expected)}"
+            f"{_difference(expected, found)}. {mend} For a smaller set, write a manifest of "
+            "another name."
         )
+
+
+def _difference(expected: pd.DataFrame, found: Sequence[Entry]) -> str:
+    """Which of a part's volumes are missing, by subject and file, or stand there once too often."""
+    spare = Counter(entry.digest for entry in found)
+    missing = []
+    for subject, path, content in zip(
+        expected["participant_id"], expected["path"], expected["content"], strict=True
+    ):
+        if spare[content]:
+            spare[content] -= 1
+        else:
+            missing.append(f"{subject} ({path})")
+    repeated = [f"{entry.subject} ({entry.name})" for entry in found if spare[entry.digest] > 0]
+    words = ((missing, "missing"), (repeated, "there more often than drawn"))
+    return "".join(f"; {what}: {_first(names)}" for names, what in words if names)
+
+
+def _first(names: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def _check_one_name_a_volume(entries: Sequence[Entry]) -> None:
@@ -247,8 +307,6 @@ def _counts(sizes: Mapping[str, int | float], subjects: int) -> dict[str, int]:
         # The largest part takes what rounding left over.
         largest = max(counts, key=lambda part: counts[part])
         counts[largest] += subjects - sum(counts.values())
-    if RECORD.removesuffix(".tsv") in counts:
-        raise UsageError("--part split: that is the name of the record; name the part otherwise.")
     if any(size < 1 for size in counts.values()) or sum(counts.values()) > subjects:
         raise UsageError(
             f"--part {asked}: every part needs at least one subject, and together they have at "
@@ -274,7 +332,7 @@ def _strata(covariates: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     ordered = False
     for name in covariates:
         column = covariates[name]
-        continuous = pd.api.types.is_numeric_dtype(column) and column.nunique() > 2 * BINS
+        continuous = _is_continuous(column)
         if continuous and not ordered:
             # Who has no age is ordered after those who have.
             ordering, ordered = column.fillna(np.inf).to_numpy(dtype=np.float64), True
@@ -304,10 +362,17 @@ def _dealt(counts: Mapping[str, int], n: int) -> np.ndarray:
     return np.array(labels, dtype=object)
 
 
-def _described(column: pd.Series) -> str:
+def _is_continuous(column: pd.Series) -> bool:
+    """Whether a covariate is a number to order by: ages are; a few other values may be codes."""
+    several = column.name == "age" or column.nunique() > 2 * BINS
+    return bool(pd.api.types.is_numeric_dtype(column) and several)
+
+
+def _described(column: pd.Series, in_numbers: bool) -> str:
     known = column.dropna()
-    if pd.api.types.is_numeric_dtype(known) and known.nunique() > 2 * BINS:
-        words = f"{known.mean():.1f} ± {known.std():.1f}"
+    if in_numbers and len(known):
+        spread = f" ± {known.std():.1f}" if len(known) > 1 else ""
+        words = f"{known.mean():.1f}{spread}"
     else:
         words = ", ".join(f"{k} {v}" for k, v in known.value_counts().sort_index().items())
     unknown = len(column) - len(known)

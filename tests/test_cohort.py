@@ -1,14 +1,24 @@
 import gzip
 import shutil
 import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
-from synthbench.cohort import Cohort, examine, majority_mask, overlap, read_cohort, read_volume
+from synthbench.cohort import (
+    Cohort,
+    check_intensities,
+    examine,
+    majority_mask,
+    overlap,
+    read_cohort,
+    read_volume,
+)
 from synthbench.errors import CohortError
+from synthbench.selection import chosen_scans
 from tests.conftest import AFFINE, blob
 
 
@@ -310,3 +320,63 @@ def test_overlap_is_by_content_or_by_named_person_of_one_dataset(make_cohort, tm
     assert overlap(two, one) == []
     shutil.copy(tmp_path / "one" / "sub-003.nii.gz", tmp_path / "two" / "sub-777.nii.gz")
     assert overlap(read_cohort(tmp_path / "two"), one) == ["sub-777.nii.gz"]
+
+
+def test_linked_subjects_are_read_as_select_lists_them(tmp_path):
+    """A BIDS folder whose subjects are links, one of which goes round in a circle."""
+    store, root = tmp_path / "store", tmp_path / "root"
+    root.mkdir()
+    for i in range(3):
+        anat = store / f"sub-{i}" / "anat"
+        anat.mkdir(parents=True)
+        save(blob(i), anat / f"sub-{i}_T1w.nii.gz")
+        (root / f"sub-{i}").symlink_to(store / f"sub-{i}")
+    (store / "sub-0" / "again").symlink_to(store / "sub-0")
+    listed = sorted(Path(path).name for path in chosen_scans(root).rows["path"])
+    read = read_cohort(root)
+    assert sorted(entry.path.name for entry in read.entries) == listed
+    assert {entry.subject for entry in read.entries} == {"sub-0", "sub-1", "sub-2"}
+
+
+def test_a_link_to_a_volume_that_was_not_fetched_is_named(make_cohort):
+    folder = make_cohort("c", n=3)
+    (folder / "sub-900.nii.gz").symlink_to("../annex/MD5E-s9.nii.gz")
+    with pytest.raises(CohortError, match=r"sub-900.*MD5E-s9\.nii\.gz, which is not there. Fetch"):
+        read_cohort(folder)
+
+
+def test_a_folder_of_dicom_is_answered_with_what_converts_it(tmp_path):
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(CohortError, match=f"holds no volumes.*dcm2niix -z y -o OUT {tmp_path}"):
+        read_cohort(tmp_path)
+
+
+def test_scans_on_grids_of_their_own_are_sent_to_preparation(tmp_path):
+    for i in range(3):
+        save(blob(i, (20 + i, 20, 20)), tmp_path / f"{i}.nii")
+    with pytest.raises(CohortError, match="synthbench data prepare DIR --out PREPARED"):
+        read_cohort(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("unit", r"'unit'\. sub-00[13].*found 0 to "),
+        ("constant:10:mm", r"'constant:10:mm'\. sub-00[13].*between 0.1 and 10 mm"),
+    ],
+)
+def test_volumes_that_break_an_intensity_rule_are_counted_on_their_side(make_cohort, rule, words):
+    """Two of five volumes, of at most 1, are a hundred times as bright."""
+    folder = make_cohort("c", n=5)
+    for i in (1, 3):
+        file = folder / f"sub-00{i}.nii.gz"
+        save(100 * nib.load(file).get_fdata(dtype=np.float32), file)
+    with pytest.raises(CohortError, match=rf"synth: 2 of 5 volumes break .*{words}"):
+        check_intensities(read_cohort(folder), rule, "synth")
+    check_intensities(read_cohort(folder), "percentile", "synth")
+
+
+def test_a_volume_that_breaks_the_rule_on_the_common_grid_is_named_with_its_side(make_cohort):
+    volumes = read_cohort(make_cohort("c", n=2)).volumes(intensity="constant:0.1:mm", role="real")
+    with pytest.raises(CohortError, match=r"^real: sub-00\d.nii.gz: the 99.9th percentile"):
+        volumes[0]

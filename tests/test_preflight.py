@@ -10,7 +10,7 @@ import pytest
 from nilearn import datasets
 from scipy import ndimage
 
-from synthbench.cohort import read_cohort
+from synthbench.cohort import PREPARE, read_cohort
 from synthbench.cohort_table import as_json, properties
 from synthbench.errors import CohortError, UsageError
 from synthbench.preflight import RULES, check, findings_between, findings_within, report
@@ -137,6 +137,7 @@ def test_the_one_damaged_volume_is_named(changed, damage):
     assert found[rule].volumes[0].endswith("03.nii")
     assert found[rule].volumes[0] in found[rule].message
     assert found[rule].volumes[0] not in found[rule].summary
+    assert (PREPARE in found[rule].message) == (rule in ("skull", "registered"))
     also = {"up-down": {"registered"}, "elsewhere": {"shift"}}.get(damage, set())
     assert {f.rule for f in found.values() if f.severity == "error"} <= {rule, *also}
 
@@ -150,6 +151,13 @@ def test_a_generators_odd_volumes_are_warnings(changed):
 def test_a_whole_set_that_is_mirrored_against_its_affine_is_found_by_the_template(changed):
     found = serious(findings_within(changed(lambda v, i: v[:, ::-1]), "real"))
     assert [(f.rule, f.severity, f.volumes) for f in found] == [("flip", "error", ())]
+
+
+def test_whole_heads_that_lie_anywhere_are_sent_to_preparation(changed):
+    found = findings_within(changed(lambda v, i: np.roll(with_scalp(v), 7, axis=1)), "real")
+    messages = {f.rule: f.message for f in found}
+    assert PREPARE in messages["registered"]
+    assert PREPARE in messages["skull"]
 
 
 def test_too_few_subjects_and_small_sets(changed):
@@ -207,6 +215,7 @@ def test_a_set_that_was_prepared_otherwise_is_refused(real, changed, name):
     assert [f.rule for f in found if f.severity == "error"] == [rule]
     assert words in found[0].message
     assert found[0].volumes == ()
+    assert (PREPARE in found[0].message) == (rule in ("skull-mismatch", "registered-mismatch"))
 
 
 def test_axes_exchanged_in_a_whole_set_are_found(brains, tmp_path):
@@ -347,6 +356,7 @@ def test_scans_on_grids_of_their_own_are_usable_but_warned(brains, tmp_path):
     found = report(tmp_path)
     assert not found.failed
     assert {"grid", "few"} == {f.rule for f in found.findings}
+    assert PREPARE in next(f for f in found.findings if f.rule == "grid").message
     assert len(found.entries) == 6
 
 

@@ -1,10 +1,13 @@
 """Recognising a layout; each layout has a test file of its own in tests/layouts."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 
+from synthbench.data_commands import Layout
 from synthbench.errors import CohortError, UsageError
 from synthbench.layouts import LAYOUTS
 from synthbench.scans import DataUseTerms, Scan, ScanTable, find_scans, visit_order
@@ -81,3 +84,14 @@ def test_a_sessions_covariate_replaces_the_participants(tmp_path):
     assert rows["age"].fillna(-1).tolist() == [63, -1]
     assert rows["sex"].tolist() == ["F", "F"]
     assert rows["run"].tolist() == [None, "2"]
+
+
+def test_dicom_is_answered_with_what_converts_it(tmp_path):
+    touch(tmp_path / "study" / "a.dcm")
+    with pytest.raises(CohortError, match=r"study/a\.dcm.*dcm2niix -z y -o OUT"):
+        find_scans(tmp_path)
+
+
+def test_the_help_of_layout_names_them_all():
+    words = re.findall(r"\w+", get_args(Layout)[1].help)
+    assert [name for name in LAYOUTS if name not in words] == []

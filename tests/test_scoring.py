@@ -253,7 +253,11 @@ def test_missing_weights_leave_the_rest_and_name_the_mend(small, monkeypatch, tm
     assert card.row("mmd2").value is None
     assert card.row("intensity").value is not None
     assert any("fetching" in line for line in said)
-    with pytest.raises(MetricError, match=f"nothing could be scored: synthbench fetch {name}"):
+    advice = scoring.without_weights(card)
+    assert advice is not None
+    assert f"the weights of {name} are not here" in advice
+    assert "--extractor random-resnet10 (needs no weights)" in advice
+    with pytest.raises(MetricError, match=f"synthbench fetch {name}. Or score with --extractor"):
         score(*small, extractors=(DEFAULT_EXTRACTOR,), metrics=["fid"])
     with pytest.raises(WeightsError):
         scoring.freeze(small[0], "b", n_synth=4)
@@ -411,11 +415,11 @@ def test_a_scorecard_names_no_file_and_no_volume(small):
 
 
 def test_the_sidecars_origin_is_recorded(make_cohort, tmp_path):
-    from synthbench import training
+    from synthbench import sampling, training
 
     real = make_cohort("real", n=6)
     run = training.train("noise", out=tmp_path / "run", real=real)
-    training.sample(run, 5, tmp_path / "synth")
+    sampling.sample(run, 5, tmp_path / "synth")
     card = score(real, tmp_path / "synth")
     assert card.name == "noise"
     assert card.origin.generator == "noise"
@@ -445,3 +449,34 @@ def test_intervals_end_where_the_metric_does(small):
             assert value.interval.low >= 0
             if value.metric in ("precision", "coverage"):
                 assert value.interval.high <= 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"metrics": ["mmd3"]}, "did you mean 'mmd2'"),
+        ({"extractors": [DEFAULT_EXTRACTOR, "random-resnet11"]}, "did you mean 'random-resnet10'"),
+        ({"intensity": "percentil"}, "did you mean 'percentile'"),
+        ({"accept": ["flipp"]}, "did you mean 'flip'"),
+    ],
+)
+def test_wrong_names_are_refused_before_anything_is_read_or_fetched(
+    wrong, words, tmp_path, monkeypatch
+):
+    """There is nothing to read here, and fetching is not allowed."""
+    from synthbench.metrics.extractors import weights
+
+    monkeypatch.setattr(weights, "fetch", None)
+    with pytest.raises(UsageError, match=words):
+        score(tmp_path / "nowhere", tmp_path / "nowhere", **wrong)
+    with pytest.raises(UsageError, match="did you mean 'percentile'"):
+        scoring.freeze(tmp_path / "nowhere", "b", n_synth=4, intensity="percentil")
+
+
+def test_intensities_are_refused_with_the_side_and_the_count(small):
+    real, synth = small
+    for i in range(2):
+        file = synth / f"sub-00{i}.nii.gz"
+        save(3 * nib.load(file).get_fdata(dtype=np.float32), file)
+    with pytest.raises(CohortError, match="synth: 2 of 5 volumes break the intensity rule 'unit'"):
+        score(real, synth, intensity="unit")

@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from synthbench.cli import app
 from synthbench.cohort import read_cohort
+from synthbench.data_use import terms_of
 from synthbench.errors import CohortError, UsageError
+from synthbench.layouts import LAYOUTS
+from synthbench.scans import DataUseTerms
 from synthbench.selection import chosen_scans, describe, select
 
 PEOPLE = """participant_id\tage\tsex\tdiagnosis\tM/F
@@ -200,3 +203,62 @@ def test_the_verb_needs_somewhere_to_write(cohort):
     result = CliRunner().invoke(app, ["data", "select", str(cohort)])
     assert result.exit_code != 0
     assert isinstance(result.exception, UsageError)
+
+
+def described(folder, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset_description.json").write_text(text)
+
+
+def test_a_manifests_terms_are_those_of_the_dataset_its_scans_lie_in(cohort, tmp_path):
+    select(cohort, tmp_path / "m.csv")
+    assert chosen_scans(tmp_path / "m.csv").terms.name == "not known"
+    described(cohort, '{"License": "CC0", "ReferencesAndLinks": ["https://x.org"]}')
+    terms = chosen_scans(tmp_path / "m.csv").terms
+    assert (terms.name, terms.url) == ("CC0", "https://x.org")
+
+
+def test_terms_that_were_carried_over_are_carried_on(cohort, tmp_path):
+    described(cohort, '{"DatasetType": "derivative", "License": "X agreement"}')
+    carried = DataUseTerms("X agreement", "https://x.org", "Pass nothing on.\nAsk first.")
+    (cohort / "DATA_USE_TERMS.txt").write_text(carried.as_text())
+    select(cohort, tmp_path / "m.csv")
+    assert chosen_scans(tmp_path / "m.csv").terms == chosen_scans(cohort).terms == carried
+
+
+def test_a_folder_of_links_to_subjects_has_their_datasets_terms(cohort, tmp_path):
+    described(cohort, '{"License": "CC0"}')
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "sub-01").symlink_to(cohort / "sub-01")
+    assert chosen_scans(linked).terms.name == "CC0"
+
+
+ORIGINAL = {
+    "adni": "ADNI/002_S_0413/MPRAGE/2006-05-19_16_17_47.0/I45117/x.nii",
+    "ppmi": "PPMI_T1/PPMI/3000/MPRAGE/2010-05-19_16_17_47.0/I45117/x.nii",
+    "nifd": "NIFD/1_S_0001/t1_mprage/2010-05-19_16_17_47.0/I45117/x.nii",
+    "oasis1": "disc1/OAS1_0001_MR1/RAW/OAS1_0001_MR1_mpr-1_anon.hdr",
+    "oasis2": "OAS2_RAW_PART1/OAS2_0001_MR1/RAW/mpr-1.nifti.hdr",
+    "oasis3": "OAS30001_MR_d0129/anat2/sub-OAS30001_ses-d0129_run-01_T1w.nii.gz",
+    "camcan": "BIDS_20190411/anat/sub-CC110033/anat/sub-CC110033_T1w.nii.gz",
+    "ixi": "IXI002-Guys-0828-T1.nii.gz",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "bids"])
+def test_scans_of_a_public_cohort_keep_its_terms_in_a_manifest(name, tmp_path):
+    """Whatever a dataset_description.json says there; and no other cohort claims them."""
+    described(tmp_path, '{"License": "see website"}')
+    file = tmp_path / ORIGINAL[name]
+    assert terms_of([file]) == LAYOUTS[name].terms
+    assert [key for key, layout in LAYOUTS.items() if layout.holds(file)] == [name]
+
+
+def test_scans_of_several_datasets_bring_all_terms(tmp_path):
+    described(tmp_path / "a", '{"License": "CC0"}')
+    files = [tmp_path / "a" / "1.nii", tmp_path / "a" / "2.nii", tmp_path / ORIGINAL["ixi"]]
+    terms = terms_of(files)
+    assert terms.name == "CC0; CC BY-SA 3.0"
+    assert "2 scans: CC0." in terms.text
+    assert "1 scans: CC BY-SA 3.0. https://creativecommons.org" in terms.text

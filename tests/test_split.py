@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from synthbench.cli import app
 from synthbench.cohort import read_cohort
 from synthbench.errors import CohortError, UsageError
 from synthbench.split import RECORD, draw, split
@@ -57,8 +59,6 @@ def test_impossible_sizes_and_existing_splits_are_refused(cohort, tmp_path):
         split(cohort, {"train": 5, "reference": 4}, tmp_path / "s")
     with pytest.raises(UsageError, match="at least one subject"):
         split(cohort, {"train": 0.01, "reference": 4}, tmp_path / "s")
-    with pytest.raises(UsageError, match="name of the record"):
-        split(cohort, {"split": 4}, tmp_path / "s")
     split(cohort, {"train": 5}, tmp_path / "s")
     with pytest.raises(UsageError, match="drawn once"):
         split(cohort, {"train": 5}, tmp_path / "s")
@@ -149,8 +149,10 @@ def test_a_volume_left_out_is_found(tmp_path, cohort):
     train, _, _ = drawn_in(tmp_path, cohort)
     lines = train.read_text().splitlines()
     train.write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(CohortError, match="the split gave 'train'"):
+    subject, path = lines[-1].split("\t")[:2]
+    with pytest.raises(CohortError, match="the split gave 'train'") as caught:
         read_cohort(train)
+    assert f"missing: {subject} ({path})" in str(caught.value)
     smaller = train.with_name("some.tsv")
     smaller.write_text(train.read_text())
     assert len(read_cohort(smaller)) == len(lines) - 2
@@ -170,3 +172,62 @@ def test_one_volume_under_two_names_is_not_split(tmp_path, make_cohort):
     (folder / "sub-900.nii.gz").write_bytes((folder / "sub-001.nii.gz").read_bytes())
     with pytest.raises(CohortError, match="same volume under two subjects"):
         split(folder, {"train": 3}, tmp_path / "s")
+
+
+def test_a_volume_that_stands_twice_is_named(tmp_path, cohort):
+    train, _, _ = drawn_in(tmp_path, cohort)
+    lines = train.read_text().splitlines()
+    subject, path, *rest = lines[1].split("\t")
+    copy = train.with_name("copy.nii.gz")
+    copy.write_bytes((train.parent / path).read_bytes())
+    train.write_text("\n".join([*lines, "\t".join([subject, copy.name, *rest])]) + "\n")
+    with pytest.raises(CohortError, match="there more often than drawn: p"):
+        read_cohort(train)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../esc", "letters, digits, dots"),
+        ("a/b", "letters, digits, dots"),
+        (".hidden", "begins with a letter"),
+        ("", "letters, digits, dots"),
+        ("split", "name of the record"),
+        ("Train", "named twice"),
+    ],
+)
+def test_a_part_needs_a_plain_name_of_its_own(name, words, tmp_path):
+    """Refused before the cohort is read: there is none here."""
+    with pytest.raises(UsageError, match=words):
+        split(tmp_path / "nowhere", {"train": 3, name: 2}, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_subjects_in_no_part_are_counted(cohort, tmp_path):
+    assert split(cohort, {"train": 5}, tmp_path / "a").left_out == 3
+    assert split(cohort, None, tmp_path / "b").left_out == 0
+
+
+def test_ages_of_a_few_subjects_are_a_mean(tmp_path, make_cohort):
+    """Four people of 20, 30, 40 and 50; their sex, in codes, is counted."""
+    folder = make_cohort("c", n=4)
+    table = "participant_id\tage\tsex\n"
+    table += "".join(f"sub-00{i}\t{20 + 10 * i}\t{1 + i % 2}\n" for i in range(4))
+    (folder / "participants.tsv").write_text(table)
+    (row,) = split(folder, {"all": 4}, tmp_path / "s").balance().to_dict("records")
+    assert row == {"subjects": 4, "sex": "1 2, 2 2", "age": "35.0 ± 12.9"}
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["data", "split", *map(str, arguments)])
+
+
+def test_the_verb_refuses_a_part_that_is_given_twice(cohort, tmp_path):
+    done = run(cohort, "--out", tmp_path / "s", "--part", "train=50%", "--part", "train=50%")
+    assert isinstance(done.exception, UsageError)
+    assert "--part train: named twice" in str(done.exception)
+
+
+def test_the_verb_says_who_is_in_no_part(cohort, tmp_path):
+    done = run(cohort, "--out", tmp_path / "s", "--part", "train=5")
+    assert "3 of 8 subjects are in no part" in done.stderr

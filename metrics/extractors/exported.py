@@ -403,9 +403,14 @@ def find_file(scheme: str, file: str) -> Path:
     Raises
     ------
     UsageError
-        There is no such file, its suffix is unknown, or a bare name stands for two files.
+        There is no such file, it is no network by its suffix, or a bare name stands for two files.
     """
     given = Path(file).expanduser()
+    if given.suffix in (".yaml", ".yml"):
+        networks = " or ".join(f"{scheme}:{given.with_suffix(suffix)}" for suffix in SUFFIXES)
+        raise UsageError(
+            f"{scheme}:{file}: give the network, {networks}; its YAML is found beside it."
+        )
     if given.suffix in SUFFIXES:
         found = [given] if given.is_file() else []
         where = str(given)

@@ -20,7 +20,7 @@ from synthbench.layouts.tables import (
     with_common_names,
 )
 from synthbench.layouts.tree import counted, is_nifti, label
-from synthbench.scans import DataUseTerms, Scan, ScanTable, natural_order
+from synthbench.scans import NOT_KNOWN, DataUseTerms, Scan, ScanTable, natural_order
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "age": ("age", "age_at_scan", "age_at_session", "age_years"),
@@ -54,7 +54,7 @@ def read(folder: Path) -> ScanTable:
     sessions, session_notes = sessions_table(folder)
     return assemble(
         "bids",
-        _terms(folder),
+        dataset_terms(folder),
         folder,
         scans,
         participants,
@@ -167,12 +167,24 @@ def _description(root: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _terms(root: Path) -> DataUseTerms:
+def dataset_terms(root: Path) -> DataUseTerms:
+    """Return what a dataset says of its terms of use, in its description or beside it.
+
+    `DATA_USE_TERMS.txt` is what `synthbench data prepare` carries over from the scans.
+
+    Raises
+    ------
+    CohortError
+        `dataset_description.json` is not valid JSON.
+    """
     described = _description(root)
     licence = described.get("DataUse") or described.get("License")
     thanks = described.get("HowToAcknowledge")
     sources = [s.get("URL") for s in described.get("SourceDatasets", []) if isinstance(s, dict)]
     links = [link for link in (*described.get("ReferencesAndLinks", []), *sources) if link]
+    carried = root / "DATA_USE_TERMS.txt"
+    if licence and carried.is_file():
+        return DataUseTerms.of_text(str(licence), carried.read_text(encoding="utf-8-sig"))
     if not licence:
         text = (
             "dataset_description.json names no licence: find out under what terms you hold these "
@@ -183,7 +195,7 @@ def _terms(root: Path) -> DataUseTerms:
     if thanks:
         text += f" It asks for this acknowledgement: {thanks}"
     return DataUseTerms(
-        name=str(licence) if licence else "not known",
+        name=str(licence) if licence else NOT_KNOWN,
         url=str(links[0]) if links else "",
         text=f"{text} {SIGNED_AGREEMENT}",
     )

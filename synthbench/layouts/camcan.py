@@ -123,4 +123,6 @@ CAMCAN = Layout(
     signs="sub-CC<6 digits>/anat, at the top or below cc700/mri/pipeline/release*/BIDS_*/anat",
     fits=fits,
     read=read,
+    terms=_TERMS,
+    path=r"/sub-CC\d{6}/",
 )

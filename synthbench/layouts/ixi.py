@@ -85,4 +85,6 @@ IXI = Layout(
     signs="IXI<3 digits>-<site>-<number>-T1.nii.gz",
     fits=fits,
     read=read,
+    terms=_TERMS,
+    path=rf"/{_NAME.pattern}$",
 )

@@ -315,6 +315,8 @@ def _layout(study: _Study, example: str) -> Layout:
         signs=f"{study.name}/{example}/<series>/<date_time>/I<number>",
         fits=partial(_fits, study),
         read=partial(_read, study),
+        terms=study.terms,
+        path=rf"/(?i:{study.name})[^/]*/(.*/)?{study.subjects}/[^/]+/\d{{4}}-\d\d-\d\d[^/]*/[IS]\d+/",
     )
 
 

@@ -204,10 +204,14 @@ OASIS1 = Layout(
     signs="OAS1_<4 digits>_MR<n>/PROCESSED or RAW, in disc folders or not",
     fits=partial(_fits, 1),
     read=_read_first,
+    terms=TERMS,
+    path=rf"/{_SESSION[1]}/",
 )
 OASIS2 = Layout(
     name="oasis2",
     signs="OAS2_<4 digits>_MR<n>/RAW/mpr-<n>.nifti.hdr",
     fits=partial(_fits, 2),
     read=_read_second,
+    terms=TERMS,
+    path=rf"/{_SESSION[2]}/",
 )

@@ -28,6 +28,7 @@ from synthbench.layouts.tables import (
     with_common_names,
 )
 from synthbench.layouts.tree import counted, folders, is_nifti
+from synthbench.listing import files_below
 from synthbench.scans import Scan, ScanTable, natural_order
 
 _SESSION = r"OAS3\d{4}_MR_d\d+"
@@ -77,7 +78,7 @@ def read(folder: Path) -> ScanTable:
 
 def _images(folder: Path) -> list[tuple[Path, re.Match[str]]]:
     places = [*folders(folder, _SESSION, depth=3), *folders(folder, _SUBJECT, depth=2)]
-    files = (file for place in places for file in sorted(place.rglob("*.nii*")))
+    files = (file for place in places for file in files_below(place))
     named = ((file, _IMAGE.fullmatch(file.name)) for file in files if is_nifti(file.name))
     return [(file, found) for file, found in named if found]
 
@@ -104,7 +105,7 @@ _EARLIER = {"Subject": "OASISID", "ageAtEntry": "AgeatEntry", "cdr": "CDRTOT", "
 def _the_table(
     folder: Path, what: str, headers: tuple[tuple[str, ...], ...]
 ) -> pd.DataFrame | None:
-    below = sorted(folder.rglob("*.csv"))
+    below = [file for file in files_below(folder) if file.suffix == ".csv"]
     files = [file for columns in headers for file in tables_with(below, *columns)]
     if len(files) > 1:
         raise CohortError(
@@ -214,4 +215,6 @@ OASIS3 = Layout(
     signs="OAS3<4 digits>_MR_d<day>/anat*/*_T1w.nii.gz, or sub-OAS3<4 digits>/ses-d<day>/anat",
     fits=fits,
     read=read,
+    terms=TERMS,
+    path=rf"/({_SESSION}|{_SUBJECT})/",
 )

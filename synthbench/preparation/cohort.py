@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from synthbench.errors import CheckFailed, RunError, SynthbenchError, UsageError
+from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
 from synthbench.files import write_atomic
 from synthbench.preparation.settings import EXTRACTORS, Settings
 from synthbench.scans import Scan
 from synthbench.space import PAPER_GRID, Space
+
+if TYPE_CHECKING:
+    from joblib import Parallel
 
 Row = dict[str, Any]
 
@@ -65,7 +69,8 @@ def prepare(
     settings
         The rest of the settings; what the parameters above say goes before it.
     progress
-        Called with the number of scans done, of all, and the last one's name.
+        Called with the number of scans done, of all, and the last one's name and whether it was
+        kept from an earlier run or failed.
     say
         Called with sentences for the user: what was found, and the terms of use.
 
@@ -74,7 +79,7 @@ def prepare(
     DataFrame
         One row a scan, as in `summary.tsv`: `scan`, `status` ("ok" or "failed"), `reason`,
         `brain_ml`, `correlation_head`, `correlation_brain` (with the template), `noise_sd`,
-        `seconds`.
+        `seconds`, and `kept`: whether it was there from an earlier run.
 
     Raises
     ------
@@ -84,6 +89,8 @@ def prepare(
         The source holds no scan, or cannot be read as a cohort.
     RunError
         The system ended a process.
+    Stopped
+        The user interrupted it; what was done is kept.
     UsageError
         A parameter is not usable, a package or tool is missing, or `out` holds something else.
     """
@@ -108,13 +115,23 @@ def prepare(
     scans = _scans(found.rows)
     destinations = [Destination.of(scan, out) for scan in scans]
     check_folder(out, destinations, chosen)
-    write_description(out, Path(source).name, found.terms, chosen)
 
     rows: list[Row | None] = [None] * len(scans)
-    for done, (index, row) in enumerate(_run(scans, out, chosen, jobs, dask), start=1):
-        rows[index] = row
-        if progress:
-            progress(done, len(scans), row["scan"])
+    try:
+        with _workers(jobs, dask) as parallel:
+            write_description(out, Path(source).name, found.terms, chosen)
+            if progress:
+                progress(0, len(scans), "")
+            for done, (index, row) in enumerate(_run(parallel, scans, out, chosen), start=1):
+                rows[index] = row
+                if progress:
+                    progress(done, len(scans), _told(row))
+    except KeyboardInterrupt:
+        complete = sum(destination.record() is not None for destination in destinations)
+        raise Stopped(
+            f"stopped; {complete} of {len(scans)} are done; repeat the command to go on.",
+            signal.SIGINT,
+        ) from None
     summary = pd.DataFrame([row for row in rows if row])
     write_atomic(out / "summary.tsv", table_bytes(summary))
     good = (summary["status"] == "ok").to_numpy()
@@ -133,21 +150,27 @@ def prepare_task(scan: Scan, out: Path, settings: Settings) -> Row:
     from synthbench.preparation.derivative import Destination
 
     destination = Destination.of(scan, out)
-    empty = dict.fromkeys((*_MEASURED, "seconds"))
+    empty = {**dict.fromkeys((*_MEASURED, "seconds")), "kept": False}
     try:
-        measured = _prepared(scan, destination, settings)["Measured"]
+        sidecar, kept = _prepared(scan, destination, settings)
     except SynthbenchError as error:
         return {"scan": destination.name, "status": "failed", "reason": _one_line(error), **empty}
     except Exception as error:
         reason = f"{type(error).__name__}: {_one_line(error)}"
         return {"scan": destination.name, "status": "failed", "reason": reason, **empty}
+    measured = sidecar["Measured"]
     facts = {name: measured[name] for name in _MEASURED}
-    seconds = measured["total_seconds"]
-    return {"scan": destination.name, "status": "ok", "reason": None, **facts, "seconds": seconds}
+    facts |= {"seconds": measured["total_seconds"], "kept": kept}
+    return {"scan": destination.name, "status": "ok", "reason": None, **facts}
 
 
-def _prepared(scan: Scan, destination: Any, settings: Settings) -> Row:
-    """The sidecar of a scan that was prepared, now or before."""
+def _told(row: Row) -> str:
+    words = "failed" if row["status"] == "failed" else "kept" if row["kept"] else ""
+    return f"{row['scan']} ({words})" if words else str(row["scan"])
+
+
+def _prepared(scan: Scan, destination: Any, settings: Settings) -> tuple[Row, bool]:
+    """The sidecar of a scan that was prepared, and whether that was before."""
     from synthbench.preparation.image import read_image
     from synthbench.preparation.pipeline import prepare_scan
 
@@ -157,7 +180,7 @@ def _prepared(scan: Scan, destination: Any, settings: Settings) -> Row:
     record: Row | None = destination.record()
     if record is not None:
         if record["Source"]["sha256"] == image.digest:
-            return record
+            return record, True
         raise UsageError(
             f"{destination.sidecar.name} was made from other voxels than {scan.path.name} now "
             "holds. Delete it, and the scan is prepared anew."
@@ -165,7 +188,7 @@ def _prepared(scan: Scan, destination: Any, settings: Settings) -> Row:
     prepared = prepare_scan(image, settings)
     seconds = time.perf_counter() - began
     written: Row = destination.write(prepared, settings, source, seconds)
-    return written
+    return written, False
 
 
 def _one_line(error: Exception) -> str:
@@ -222,11 +245,10 @@ def _check_packages(*names: str, extra: str) -> None:
 # ---------------------------------------------------------------- tasks
 
 
-def _run(
-    scans: list[Scan], out: Path, settings: Settings, jobs: int, dask: str | None
-) -> Iterator[tuple[int, Row]]:
-    """Each scan's place and row, as they are done."""
-    from joblib import Parallel, delayed, parallel_config
+@contextmanager
+def _workers(jobs: int, dask: str | None) -> Iterator[Parallel]:
+    """What runs the tasks: processes of this machine, or a Dask scheduler's workers."""
+    from joblib import Parallel, parallel_config
 
     with ExitStack() as stack:
         if dask is not None:
@@ -234,18 +256,26 @@ def _run(
             stack.enter_context(parallel_config(backend="dask"))
         else:
             stack.enter_context(parallel_config(backend="loky", inner_max_num_threads=1))
-        tasks = Parallel(
-            n_jobs=jobs if dask is None else -1, return_as="generator_unordered", batch_size=1
-        )
         try:
-            yield from tasks(
-                delayed(_numbered)(index, scan, out, settings) for index, scan in enumerate(scans)
+            yield Parallel(
+                n_jobs=jobs if dask is None else -1, return_as="generator_unordered", batch_size=1
             )
         except BrokenProcessPool as error:
             raise RunError(
                 f"--jobs {jobs}: the system ended a process, most likely for want of memory. "
                 "What was prepared is kept: repeat the command with fewer jobs."
             ) from error
+
+
+def _run(
+    parallel: Parallel, scans: list[Scan], out: Path, settings: Settings
+) -> Iterator[tuple[int, Row]]:
+    """Each scan's place and row, as they are done."""
+    from joblib import delayed
+
+    yield from parallel(
+        delayed(_numbered)(index, scan, out, settings) for index, scan in enumerate(scans)
+    )
 
 
 def _numbered(index: int, scan: Scan, out: Path, settings: Settings) -> tuple[int, Row]:

@@ -17,8 +17,10 @@ import pandas as pd
 from jaxtyping import Bool
 
 from synthbench import __version__
+from synthbench.cohort import is_volume
 from synthbench.errors import UsageError
 from synthbench.files import nifti_bytes, write_atomic
+from synthbench.listing import files_below
 from synthbench.preparation.pipeline import PreparedScan
 from synthbench.preparation.quality import quality_picture
 from synthbench.preparation.settings import Settings
@@ -27,6 +29,11 @@ from synthbench.scans import DataUseTerms, Scan
 from synthbench.space import Space
 
 GENERATOR = "synthbench data prepare"
+
+_SPACE = "_space-MNI152"
+_VOLUME = "_desc-prepared_T1w.nii.gz"
+_MASK = "_desc-brain_mask.nii.gz"
+_WRITTEN = (f"{_SPACE}{_VOLUME}", f"{_SPACE}{_MASK}")
 
 
 @dataclass(frozen=True)
@@ -50,22 +57,22 @@ class Destination:
         parts = [part for part in (scan.participant_id, scan.session) if part]
         folder = out.joinpath(*parts, "anat")
         run = [f"run-{scan.run.removeprefix('run-')}"] if scan.run else []
-        return cls(folder, "_".join([*parts, *run, "space-MNI152"]))
+        return cls(folder, "_".join([*parts, *run]) + _SPACE)
 
     @property
     def name(self) -> str:
         """Subject, session and run, for tables and messages."""
-        return self.stem.removesuffix("_space-MNI152")
+        return self.stem.removesuffix(_SPACE)
 
     @property
     def volume(self) -> Path:
         """The prepared volume."""
-        return self.folder / f"{self.stem}_desc-prepared_T1w.nii.gz"
+        return self.folder / f"{self.stem}{_VOLUME}"
 
     @property
     def mask(self) -> Path:
         """The brain mask."""
-        return self.folder / f"{self.stem}_desc-brain_mask.nii.gz"
+        return self.folder / f"{self.stem}{_MASK}"
 
     @property
     def picture(self) -> Path:
@@ -147,8 +154,8 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
     Raises
     ------
     UsageError
-        It is a file, holds a dataset of something else, or scans that were prepared with other
-        settings (all of them are named).
+        It is a file, holds a dataset of something else, volumes that were not prepared, or scans
+        that were prepared with other settings (all of them are named).
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: that is a file; name a folder.")
@@ -160,6 +167,12 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
                 f"--out {out}: holds another dataset (made by "
                 f"{made_by[0].get('Name', 'an unnamed program')}). Name a new folder."
             )
+    foreign = [file for file in _volumes_in(out) if not file.name.endswith(_WRITTEN)]
+    if foreign:
+        raise UsageError(
+            f"--out {out}: holds {len(foreign)} volumes that synthbench data prepare did not write "
+            f"(first: {foreign[0]}). Prepared ones would lie among them: name a new folder."
+        )
     others = [
         sidecar.name.split("_space-")[0]
         for sidecar in sorted(out.glob("sub-*/**/*_desc-prepared_T1w.json"))
@@ -180,6 +193,10 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
         )
 
 
+def _volumes_in(folder: Path) -> list[Path]:
+    return [f for f in files_below(folder) if is_volume(f)] if folder.is_dir() else []
+
+
 def write_description(out: Path, source: str, terms: DataUseTerms, settings: Settings) -> None:
     """Write `dataset_description.json` and `DATA_USE_TERMS.txt`."""
     description = {
@@ -194,8 +211,7 @@ def write_description(out: Path, source: str, terms: DataUseTerms, settings: Set
     }
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "dataset_description.json", json_bytes(description))
-    text = "\n".join([terms.name, terms.url, "", terms.text, ""])
-    write_atomic(out / "DATA_USE_TERMS.txt", text.encode())
+    write_atomic(out / "DATA_USE_TERMS.txt", terms.as_text().encode())
 
 
 def write_covariates(out: Path, rows: pd.DataFrame) -> None:

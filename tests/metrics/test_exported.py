@@ -351,6 +351,14 @@ def test_other_kinds_of_files_are_refused(tmp_path: Path):
         ExportedNet(tmp_path / "net.pth")
 
 
+@pytest.mark.parametrize("name", ["net:here/net.yaml", "slices:net.yml"])
+def test_the_yaml_in_place_of_the_network_is_answered_with_the_network(name: str):
+    net = name.rpartition(".")[0]
+    words = rf"{name}: give the network, {net}\.onnx or {net}\.pt2; its YAML is found beside"
+    with pytest.raises(UsageError, match=words):
+        registry.load("extractors", name)()
+
+
 def test_a_missing_yaml_names_its_keys(write: Write):
     path = write(channel_mixer(2, 3))
     path.with_suffix(".yaml").unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from synthbench.cli import app
 from synthbench.cohort import read_cohort
-from synthbench.errors import CheckFailed, UsageError
+from synthbench.errors import CheckFailed, Stopped, UsageError
 from synthbench.preparation import cohort as cohort_module
 from synthbench.preparation import prepare
 from synthbench.preparation.derivative import write_covariates
@@ -188,7 +191,8 @@ def test_a_scheduler_that_does_not_answer_is_named(good, tmp_path, monkeypatch):
 
     monkeypatch.setattr("distributed.Client", refuse)
     with pytest.raises(UsageError, match="--dask tcp://nobody:1: no scheduler answers"):
-        quick(good, tmp_path, dask="tcp://nobody:1")
+        quick(good, tmp_path / "out", dask="tcp://nobody:1")
+    assert not (tmp_path / "out").exists()
 
 
 def command(*arguments) -> subprocess.CompletedProcess[str]:
@@ -241,3 +245,71 @@ def test_covariates_that_change_between_visits_go_to_the_sessions_table(tmp_path
     assert table == "participant_id\tsex\nsub-0\tM\nsub-A\tF\nsub-B\tn/a\n"
     visits = (tmp_path / "sub-A" / "sub-A_sessions.tsv").read_text()
     assert visits == "session_id\tage\nses-1\t60\nses-2\t62\n"
+
+
+def test_volumes_of_something_else_are_refused(good, tmp_path):
+    """Without a dataset_description.json too; the folder is left as it was."""
+    (tmp_path / "sub-9.nii.gz").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"1 volumes that .* did not write \(first: .*sub-9\.nii"):
+        quick(good, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["sub-9.nii.gz"]
+
+
+def test_a_manifests_scans_bring_their_datasets_terms(good, out, tmp_path):
+    """The scan is taken away from the dataset's root; its description says what binds it."""
+    for name in ("a.nii.gz", "good.csv"):
+        (tmp_path / name).write_bytes((good.parent / name).read_bytes())
+    (tmp_path / "dataset_description.json").write_text('{"License": "X agreement"}')
+    said: list[str] = []
+    quick(tmp_path / "good.csv", copied(out, tmp_path), say=said.append)
+    terms = (tmp_path / "out" / "DATA_USE_TERMS.txt").read_text()
+    assert terms.startswith("X agreement\n")
+    assert "terms of use: X agreement" in said[0]
+
+
+def copied(out: Path, folder: Path) -> Path:
+    """A copy of what was prepared, so that nothing has to be prepared again."""
+    return Path(shutil.copytree(out, folder / "out"))
+
+
+def test_progress_begins_with_the_total_and_says_what_was_kept(source, out, tmp_path):
+    calls: list[tuple[int, int, str]] = []
+    with pytest.raises(CheckFailed):
+        quick(source, copied(out, tmp_path), progress=lambda *step: calls.append(step))
+    assert calls[0] == (0, 2, "")
+    assert {words for _, _, words in calls[1:]} == {"sub-A_ses-1 (kept)", "sub-B_ses-1 (failed)"}
+    summary = pd.read_csv(tmp_path / "out" / "summary.tsv", sep="\t")
+    assert summary["kept"].tolist() == [True, False]
+
+
+def test_an_interrupted_run_says_how_far_it_came(source, out, tmp_path, monkeypatch):
+    """The first scan is there from before; Ctrl-C comes while the second is being read."""
+
+    def interrupted(scan, out, settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cohort_module, "prepare_task", interrupted)
+    with pytest.raises(Stopped, match="stopped; 1 of 2 are done; repeat the command") as stopped:
+        quick(source, copied(out, tmp_path))
+    assert stopped.value.exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ([True, True], "0 scans prepared, 2 kept from an earlier run, in "),
+        ([False, False], "2 scans prepared, in "),
+    ],
+)
+def test_the_verb_counts_what_was_kept_apart_and_prints_a_line_a_scan(
+    kept, words, tmp_path, monkeypatch
+):
+    def prepared(source, out, progress, **options):
+        progress(0, 2, "")
+        progress(1, 2, "sub-A")
+        return pd.DataFrame({"kept": kept})
+
+    monkeypatch.setattr(cohort_module, "prepare", prepared)
+    ran = CliRunner().invoke(app, ["data", "prepare", "scans", "--out", str(tmp_path)])
+    assert ran.exit_code == 0, ran.output
+    assert ran.stderr.startswith(f"1/2 sub-A\n{words}")

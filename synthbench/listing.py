@@ -1,0 +1,77 @@
+"""The files below a folder, links followed, each folder once; and DICOM in place of volumes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+_MAGIC_AT = 128
+_MAGIC = b"DICM"
+
+
+def files_below(root: Path) -> list[Path]:
+    """Return the files below a folder at any depth, sorted; hidden folders are passed over.
+
+    Links to folders are followed, and keep their own names in the paths. Every folder is listed
+    once: a link to one that is listed under its own name, or that lies above, adds nothing, so
+    loops end. A link to a file that is not there is listed.
+    """
+    seen: set[str] = set()
+    found: list[Path] = []
+    waiting = [root]
+    while waiting:
+        # Folders before links to them, so that what has a name of its own goes by it.
+        waiting = _walk(waiting, seen, found)
+    return sorted(found)
+
+
+def _walk(roots: Iterable[Path], seen: set[str], found: list[Path]) -> list[Path]:
+    """List what lies below the folders without following links, and return the linked folders."""
+    links: list[Path] = []
+    waiting = list(roots)
+    while waiting:
+        folder = waiting.pop()
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                place = folder / entry.name
+                if not entry.is_dir():
+                    found.append(place)
+                elif not entry.name.startswith("."):
+                    (links if entry.is_symlink() else waiting).append(place)
+    return sorted(links)
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file is named `.dcm`, or begins as DICOM files do (DICOM PS3.10, 7.1)."""
+    if not file.is_file():
+        return False
+    if file.suffix.lower() == ".dcm":
+        return True
+    with file.open("rb") as content:
+        content.seek(_MAGIC_AT)
+        return content.read(len(_MAGIC)) == _MAGIC
+
+
+def dicom_advice(folder: Path, files: Iterable[Path]) -> str | None:
+    """Say how DICOM files become volumes, if there is one among these files.
+
+    Parameters
+    ----------
+    folder
+        What is to be converted.
+    files
+        Looked at until a DICOM file is found.
+    """
+    first = next((file for file in files if is_dicom(file)), None)
+    if first is None:
+        return None
+    return (
+        f"There are DICOM files (first: {first}); convert them, into a folder OUT that exists: "
+        f"dcm2niix -z y -o OUT {shlex.quote(str(folder))}"
+    )
