@@ -7,43 +7,96 @@ would have drawn, and two processes draw what one with twice the batch would.
 
 from __future__ import annotations
 
-import csv
-import json
-import logging
 import math
-import os
-import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import FrameType
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from synthbench.cohort import Volumes
-from synthbench.errors import RunError, UsageError
-from synthbench.files import sha256_file, write_atomic
-from synthbench.generators.generator import Progress, Settings
+from synthbench.cohort import Volumes, read_ahead
+from synthbench.errors import RunError, Stopped, UsageError
+from synthbench.generators import checkpoints
+from synthbench.generators.augmentation import AugmentationSettings, augment
+from synthbench.generators.generator import Progress
+from synthbench.generators.step_log import StepLog
 from synthbench.generators.volume_cache import VolumeCache
 from synthbench.processes import on_cpu
 from synthbench.run import Run
 
-log = logging.getLogger("synthbench")
+BANDS = 5
+"""Equal parts of the timesteps, from little noise to nothing but noise, validated apart."""
 
-KEPT_CHECKPOINTS = 2
-_ORDER, _DRAWS = 0, 1  # independent random streams of one seed
+_ORDER, _DRAWS, _VALIDATION = 0, 1, 2  # independent random streams of one seed
 
-# (model, volumes [b 1 d h w], one random generator a volume) -> scalar loss
-Loss = Callable[[nn.Module, Tensor, list[torch.Generator]], Tensor]
+Volume: TypeAlias = Float32[np.ndarray, "d h w"]
+Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
+
+# (the network with averaged weights, a seed) -> a volume in [0, 1]
+Draw = Callable[[nn.Module, int], Volume]
 
 
-class LoopSettings(Settings):
+class Objective(Protocol):
+    """What a network is trained for.
+
+    Attributes
+    ----------
+    timesteps
+        T; a sample's timestep is drawn from 0 to T - 1.
+    """
+
+    @property
+    def timesteps(self) -> int:
+        """T."""
+        ...
+
+    def losses(
+        self,
+        network: nn.Module,
+        clean: Float32[Tensor, "b c d h w"],
+        t: Int64[Tensor, " b"],
+        noise: Float32[Tensor, "b c d h w"],
+    ) -> Float32[Tensor, " b"]:
+        """Return each sample's loss."""
+        ...
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What whoever calls `fit` hands in: a generator imports no metrics and no trackers.
+
+    Attributes
+    ----------
+    validation
+        Volumes of held-out subjects, in the run's space.
+    score
+        Values of some drawn volumes by name; the first decides, and lower is better. Called in
+        every process.
+    preview
+        Writes a picture of drawn volumes; called in the main process.
+    log
+        Called in the main process with a step and values by name.
+    """
+
+    validation: Volumes | None = None
+    score: Callable[[Sequence[Volume]], Mapping[str, float]] | None = None
+    preview: Callable[[Sequence[Volume], Path], None] | None = None
+    log: Callable[[int, Mapping[str, float]], None] | None = None
+
+
+class LoopSettings(AugmentationSettings):
     """Settings of the training loop."""
 
     steps: int | None = Field(default=None, ge=1, description="optimizer steps; or give epochs")
@@ -55,7 +108,17 @@ class LoopSettings(Settings):
     ema_decay: float = Field(default=0.999, ge=0, lt=1, description="of the averaged weights")
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the network")
+    freeze: tuple[str, ...] = Field(
+        default=(), description="parts of the network that are not trained, by the start of a name"
+    )
     checkpoint_every: int = Field(default=500, ge=1, description="steps between checkpoints")
+    validate_every: int = Field(
+        default=10, ge=0, description="epochs between validation losses; 0: never"
+    )
+    preview_every: int = Field(default=0, ge=0, description="epochs between previews; 0: never")
+    previews: int = Field(default=4, ge=1, description="volumes of a preview, from fixed seeds")
+    score_every: int = Field(default=0, ge=0, description="epochs between scores; 0: never")
+    score_volumes: int = Field(default=16, ge=2, description="volumes drawn for a score")
 
     @model_validator(mode="after")
     def _one_length(self) -> LoopSettings:
@@ -63,121 +126,162 @@ class LoopSettings(Settings):
             raise ValueError("give exactly one of steps and epochs (set the other to null)")
         return self
 
+    def volumes_a_step(self, processes: int) -> int:
+        """Return how many volumes an optimizer step sees, all processes together."""
+        return self.batch_size * self.accumulation * processes
+
     def total_steps(self, n: int, processes: int) -> int:
         """Return the number of optimizer steps on `n` volumes."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return math.ceil(self.epochs * n / (self.batch_size * self.accumulation * processes))
+        return math.ceil(self.epochs * n / self.volumes_a_step(processes))
 
 
 def train(
     model: nn.Module,
-    loss: Loss,
+    objective: Objective,
+    draw: Draw,
     volumes: Volumes,
     settings: LoopSettings,
     run: Run,
     *,
     resume: bool,
-    progress: Progress | None,
+    monitor: Monitor | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """Train a model on volumes and return the averaged (EMA) weights, on the CPU.
+    """Train a model on volumes and return averaged (EMA) weights, on the CPU.
+
+    Those of the best score where scores are taken, otherwise the last ones; the run's record says
+    of which step (`weights_step`).
 
     Parameters
     ----------
     model
         In its initial state.
-    loss
-        Mean loss of a batch; it draws volume i's randomness from generator i alone.
+    objective
+        What it is trained for.
+    draw
+        Samples a volume with a network of averaged weights, for previews and scores.
     volumes
         The training volumes.
     settings
         The loop's settings.
     run
-        Checkpoints and the loss log go here.
+        Checkpoints and logs go here.
     resume
         Continue from the newest checkpoint that is whole; from the start if there is none.
+    monitor
+        Validation, scores, previews and trackers, where wanted.
     progress
         Called after each step on the main process.
 
     Raises
     ------
     RunError
-        The loss is not finite; the last checkpoint is kept.
+        The loss or the gradient is not finite, or a checkpoint cannot be written; the last good
+        state is kept.
+    Stopped
+        A signal (SIGTERM, SIGINT) asked to stop; the step was finished and a checkpoint written.
     """
+    monitor = monitor or Monitor()
     accelerator = Accelerator(
         cpu=on_cpu(),
         mixed_precision="bf16" if settings.precision == "bf16" else "no",
         gradient_accumulation_steps=settings.accumulation,
     )
-    main = accelerator.is_main_process
-    cache = VolumeCache(volumes, run.folder, progress, fill=main) if main else None
-    accelerator.wait_for_everyone()
-    cache = cache or VolumeCache(volumes, run.folder, fill=False)
-
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, foreach=True)
+    main, processes = accelerator.is_main_process, accelerator.num_processes
+    trained = _freeze(model, settings.freeze)
+    optimizer = torch.optim.Adam(trained, lr=settings.learning_rate, foreach=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
     ema = {name: p.detach().clone() for name, p in bare.named_parameters()}
-    processes = accelerator.num_processes
     total = settings.total_steps(len(volumes), processes)
-    volumes_a_step = settings.batch_size * settings.accumulation * processes
-    start, seconds_before = 0, 0.0
+    state = checkpoints.State(0, 0.0, settings.volumes_a_step(processes))
     if resume:
-        start, seconds_before = _restore(run, bare, ema, optimizer.optimizer, volumes_a_step)
-    if main:
-        _truncate_log(run.folder / "loss.csv", start)
+        state = checkpoints.restore(run, bare, ema, optimizer.optimizer, state.volumes_a_step)
+    start, seconds_before = state.step, state.seconds
 
-    began = time.monotonic()
+    def save(reached: checkpoints.State) -> None:
+        if main and reached.step > start:
+            checkpoints.save(run, reached, bare, ema, optimizer.optimizer)
+
+    watch = _Watch(accelerator, objective, draw, settings, run, monitor, len(volumes))
+    losses = StepLog(run.folder / "loss.csv", ("loss", "seconds"))
+    if main:
+        losses.keep(start)
+        watch.keep(start)
     pending: list[tuple[int, float, float]] = []
-    with cache as rows:
+    began = time.monotonic()
+    with (
+        _cached(volumes, run, accelerator, progress) as rows,
+        _stop_signals() as signals,
+        closing(_batches(rows, volumes, objective, settings, accelerator, start, total)) as ahead,
+    ):
         for step in range(start, total):
             rate = settings.learning_rate * min(1.0, (step + 1) / (settings.warmup_steps + 1))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             mean_loss = torch.zeros((), device=accelerator.device)
-            for micro in range(settings.accumulation):
-                first = (step * settings.accumulation + micro) * settings.batch_size * processes
-                mine = first + accelerator.process_index * settings.batch_size
-                samples = range(mine, mine + settings.batch_size)
-                batch = _batch(rows, volumes.space.shape, settings.seed, samples)
-                draws = [_draws(settings.seed, sample) for sample in samples]
+            norm: Tensor | None = None
+            for _ in range(settings.accumulation):
+                clean, t, noise = (x.to(accelerator.device, non_blocking=True) for x in next(ahead))
                 with accelerator.accumulate(model):
-                    value = loss(model, batch.to(accelerator.device), draws)
-                    accelerator.backward(value)
+                    loss = objective.losses(model, clean, t, noise).mean()
+                    accelerator.backward(loss)
                     if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                mean_loss += value.detach() / settings.accumulation
-            reached = float(accelerator.reduce(mean_loss, reduction="mean"))
-            done = step + 1
-            if not math.isfinite(reached):
+                        norm = accelerator.clip_grad_norm_(trained, settings.clip_norm)
+                mean_loss += loss.detach() / settings.accumulation
+            assert norm is not None
+            # One message between the processes: all go on, or all stop at the same step.
+            told = torch.stack([mean_loss, norm.detach().to(mean_loss), _flag(signals, mean_loss)])
+            reached, largest, stop = accelerator.reduce(told, reduction="mean").tolist()
+            if not (math.isfinite(reached) and math.isfinite(largest)):
+                if main and step > start:
+                    losses.append(pending)
+                save(state)
                 raise RunError(
-                    f"step {done}: the loss is {reached}. The state of the last checkpoint is kept "
-                    f"in {run.checkpoints}. Lower learning_rate (now {settings.learning_rate:g}), "
-                    "or use precision=fp32, and train again."
+                    f"step {step + 1}: the loss is {reached}, the gradient's norm {largest}. The "
+                    f"state before that step is kept in {run.checkpoints}. Lower learning_rate "
+                    f"(now {settings.learning_rate:g}), or use precision=fp32, and train again."
                 )
+            optimizer.step()
+            optimizer.zero_grad()
+            done = step + 1
             _update_ema(ema, bare, settings.ema_decay, done)
             seconds = seconds_before + time.monotonic() - began
+            state = replace(state, step=done, seconds=seconds)
             pending.append((done, reached, seconds))
-            if main:
-                if done % settings.checkpoint_every == 0 or done == total:
-                    _append_log(run.folder / "loss.csv", pending)
-                    pending = []
-                    state = {"step": done, "seconds": seconds, "volumes_a_step": volumes_a_step}
-                    _save(run, state, bare, ema, optimizer.optimizer)
-                if progress:
-                    progress(done, total, f"loss {reached:.4f}")
+            if main and monitor.log:
+                monitor.log(done, {"loss": reached, "gradient_norm": largest})
+            state = watch.after(state, bare, ema, last=done == total)
+            if done % settings.checkpoint_every == 0 or done == total or stop:
+                if main:
+                    losses.append(pending)
+                pending = []
+                save(state)
+            if main and progress:
+                progress(done, total, f"loss {reached:.4f}")
+            if stop and done < total:
+                raise Stopped(
+                    f"stopped by a signal at step {done} of {total}; its checkpoint is written. "
+                    f"Continue: synthbench train --resume --out {run.folder}",
+                    signals[0] if signals else signal.SIGTERM,
+                )
         accelerator.wait_for_everyone()
     if main:
         run.update(
             steps=total,
             processes=processes,
             device=str(accelerator.device.type),
-            training_seconds=round(seconds_before + time.monotonic() - began, 1),
+            training_seconds=round(state.seconds, 1),
+            weights_step=total if state.best_step is None else state.best_step,
+            best_score=state.best_score,
         )
-    return {name: value.cpu() for name, value in ema.items()}
+    if state.best_step is None:
+        return {name: value.cpu() for name, value in ema.items()}
+    best: dict[str, Tensor] = load_file(watch.best_file)
+    return best
 
 
 # ---------------------------------------------------------------- what a step sees
@@ -187,11 +291,52 @@ def _seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _draws(seed: int, sample: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(seed, _DRAWS, sample))
+def _draws(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(*key))
 
 
-def _batch(
+@contextmanager
+def _cached(
+    volumes: Volumes, run: Run, accelerator: Accelerator, progress: Progress | None
+) -> Iterator[Float32[np.ndarray, "n voxels"]]:
+    """Give the volumes as rows of one file, which the main process fills."""
+    main = accelerator.is_main_process
+    cache = VolumeCache(volumes, run.folder, progress, fill=True) if main else None
+    accelerator.wait_for_everyone()
+    with cache or VolumeCache(volumes, run.folder, fill=False) as rows:
+        yield rows
+
+
+def _batches(
+    rows: Float32[np.ndarray, "n voxels"],
+    volumes: Volumes,
+    objective: Objective,
+    settings: LoopSettings,
+    accelerator: Accelerator,
+    start: int,
+    total: int,
+) -> Generator[Batch]:
+    """Yield this process's (volumes, timesteps, noise), prepared while the network computes."""
+    size, accumulation = settings.batch_size, settings.accumulation
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    on_gpu = accelerator.device.type == "cuda"
+
+    def batch(index: int) -> Batch:
+        first = (index * processes + rank) * size
+        samples = range(first, first + size)
+        draws = [_draws(settings.seed, _DRAWS, sample) for sample in samples]
+        picked = _volumes_at(rows, volumes.space.shape, settings.seed, samples)
+        clean = augment(picked, settings, draws, volumes.space.spacing)
+        t = torch.cat([torch.randint(objective.timesteps, (1,), generator=g) for g in draws])
+        noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in draws])
+        if on_gpu:
+            return clean.pin_memory(), t.pin_memory(), noise.pin_memory()
+        return clean, t, noise
+
+    yield from read_ahead(batch, range(start * accumulation, total * accumulation), workers=1)
+
+
+def _volumes_at(
     rows: Float32[np.ndarray, "n voxels"], shape: tuple[int, int, int], seed: int, samples: range
 ) -> Tensor:
     """Return the training volumes at these places of the endless, per-epoch shuffled sequence."""
@@ -204,6 +349,24 @@ def _batch(
     return torch.from_numpy(np.stack(picked)).reshape(len(picked), 1, *shape)
 
 
+def _freeze(model: nn.Module, prefixes: Sequence[str]) -> list[nn.Parameter]:
+    """Freeze the parameters whose names begin so, and return the others."""
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            tops = sorted({".".join(name.split(".")[:2]) for name in names})
+            raise UsageError(
+                f"freeze: no parameter's name starts with '{prefix}'. Names start with: "
+                f"{', '.join(tops)}"
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(tuple(prefixes)))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise UsageError("freeze: every parameter is frozen; nothing is left to train.")
+    return trained
+
+
 @torch.no_grad()
 def _update_ema(ema: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
     """Move the average towards the weights; young runs average over fewer steps."""
@@ -212,107 +375,189 @@ def _update_ema(ema: dict[str, Tensor], model: nn.Module, decay: float, step: in
     torch._foreach_lerp_(list(ema.values()), values, 1 - effective)
 
 
-# ---------------------------------------------------------------- the loss log
+# ---------------------------------------------------------------- signals
 
 
-def _truncate_log(file: Path, steps: int) -> None:
-    """Keep the rows of the first `steps` steps: what a killed run wrote beyond is done again."""
-    rows = ["step,loss,seconds"]
-    if steps and file.is_file():
-        old = list(csv.reader(file.read_text().splitlines()))[1:]
-        rows += [",".join(row) for row in old if int(row[0]) <= steps]
-    write_atomic(file, ("\n".join(rows) + "\n").encode())
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGTERM (a scheduler's) and SIGINT (Ctrl-C); a second Ctrl-C acts at once.
 
+    A second SIGTERM does not: a scheduler and a launcher may send one each for one stop.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may set handlers
+        return
 
-def _append_log(file: Path, rows: list[tuple[int, float, float]]) -> None:
-    with file.open("a") as log_file:
-        log_file.writelines(f"{step},{loss:.8g},{seconds:.2f}\n" for step, loss, seconds in rows)
+    def remember(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
-
-# ---------------------------------------------------------------- checkpoints
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
-    return {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()}
-
-
-def _save(
-    run: Run,
-    state: Mapping[str, int | float],
-    model: nn.Module,
-    ema: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    """Write a checkpoint: whole under its final name, or not there."""
-    final = run.checkpoints / f"step-{state['step']:08d}"
-    partial = run.checkpoints / f".{final.name}.tmp"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    parts = {
-        "model": dict(model.state_dict()),
-        "ema": dict(ema),
-        "optimizer": _optimizer_tensors(optimizer),
-    }
-    hashes = {}
-    for part, tensors in parts.items():
-        file = partial / f"{part}.safetensors"
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file)
-        hashes[part] = sha256_file(file)
-    whole = {**state, "sha256": hashes}
-    write_atomic(partial / "state.json", json.dumps(whole, indent=1).encode())
-    for file in partial.iterdir():
-        _flush(file)
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
-    _flush(run.checkpoints)
-    for old in sorted(run.checkpoints.glob("step-*"))[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(old)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    before: dict[int, Any] = {}
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        before[wanted] = signal.getsignal(wanted) or signal.SIG_DFL
+        signal.signal(wanted, remember)
     try:
-        os.fsync(descriptor)
+        yield asked
     finally:
-        os.close(descriptor)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _restore(
-    run: Run,
-    model: nn.Module,
-    ema: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    volumes_a_step: int,
-) -> tuple[int, float]:
-    """Load the newest whole checkpoint; return its step and seconds, zeros where there is none."""
-    for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
+def _flag(signals: Sequence[int], like: Tensor) -> Tensor:
+    return torch.as_tensor(float(bool(signals))).to(like)
+
+
+# ---------------------------------------------------------------- what is watched meanwhile
+
+
+class _Watch:
+    """Validation losses, previews and scores, each due after so many epochs.
+
+    None of it changes the training. All of it uses averaged weights and fixed seeds, and is
+    shared out among the processes with results that do not depend on their number.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        objective: Objective,
+        draw: Draw,
+        settings: LoopSettings,
+        run: Run,
+        monitor: Monitor,
+        volumes: int,
+    ) -> None:
+        self.accelerator, self.objective, self.draw = accelerator, objective, draw
+        self.settings, self.run, self.monitor, self.volumes = settings, run, monitor, volumes
+        bands = tuple(f"{i / BANDS:.0%}-{(i + 1) / BANDS:.0%}" for i in range(BANDS))
+        self.validation = StepLog(run.folder / "validation.csv", ("epoch", *bands))
+        self.scores = StepLog(run.folder / "scores.csv", ("epoch", "score"))
+        self.best_file = run.folder / "best.safetensors"
+
+    def keep(self, steps: int) -> None:
+        """Keep what was logged of the first `steps` steps."""
+        if self.monitor.validation is not None and self.settings.validate_every:
+            self.validation.keep(steps)
+        if self.monitor.score and self.settings.score_every:
+            self.scores.keep(steps)
+
+    def after(
+        self, state: checkpoints.State, model: nn.Module, ema: Mapping[str, Tensor], last: bool
+    ) -> checkpoints.State:
+        """Do what is due after this step, and return the state with the best score so far."""
+        settings, monitor = self.settings, self.monitor
+        validate = monitor.validation is not None and self._due(
+            settings.validate_every, state, last
+        )
+        preview = monitor.preview is not None and self._due(settings.preview_every, state, False)
+        score = monitor.score is not None and self._due(settings.score_every, state, last)
+        if not (validate or preview or score):
+            return state
+        epoch = state.step * state.volumes_a_step / self.volumes
+        with _averaged(model, ema):
+            if validate:
+                self._validate(state.step, epoch, model)
+            if preview:
+                self._preview(state.step, model)
+            if score:
+                state = self._score(state, epoch, model, ema)
+        return state
+
+    def _due(self, every: int, state: checkpoints.State, last: bool) -> bool:
+        if not every:
+            return False
+        period = every * self.volumes
+        seen = state.step * state.volumes_a_step
+        return last or seen // period > (seen - state.volumes_a_step) // period
+
+    def _validate(self, step: int, epoch: float, model: nn.Module) -> None:
+        held_out = self.monitor.validation
+        assert held_out is not None
+        device, bands = self.accelerator.device, BANDS
+        edges = [round(self.objective.timesteps * i / bands) for i in range(bands + 1)]
+
+        def losses(index: int) -> Tensor:
+            clean = torch.from_numpy(held_out[index])[None, None].to(device)
+            found = []
+            for band in range(bands):
+                draws = _draws(self.settings.seed, _VALIDATION, index, band)
+                low, high = edges[band], max(edges[band] + 1, edges[band + 1])
+                t = torch.randint(low, high, (1,), generator=draws).to(device)
+                noise = torch.randn(clean.shape, generator=draws).to(device)
+                found.append(self.objective.losses(model, clean, t, noise))
+            return torch.cat(found)
+
+        means = self._shared(len(held_out), (bands,), losses).double().mean(0).tolist()
+        if self.accelerator.is_main_process:
+            self.validation.append([(step, epoch, *means)])
+            if self.monitor.log:
+                names = self.validation.columns[2:]
+                self.monitor.log(
+                    step, {f"validation/{n}": v for n, v in zip(names, means, strict=True)}
+                )
+
+    def _drawn(self, model: nn.Module, n: int) -> list[Volume]:
+        first = torch.from_numpy(self.draw(model, 0))
+        shared = self._shared(
+            n - 1, tuple(first.shape), lambda i: torch.from_numpy(self.draw(model, i + 1))
+        )
+        return [first.numpy(), *shared.cpu().numpy()]
+
+    def _preview(self, step: int, model: nn.Module) -> None:
+        drawn = self._drawn(model, self.settings.previews)
+        if self.accelerator.is_main_process and self.monitor.preview:
+            folder = self.run.folder / "previews"
+            folder.mkdir(exist_ok=True)
+            self.monitor.preview(drawn, folder / f"step-{step:08d}.png")
+
+    def _score(
+        self,
+        state: checkpoints.State,
+        epoch: float,
+        model: nn.Module,
+        ema: Mapping[str, Tensor],
+    ) -> checkpoints.State:
+        assert self.monitor.score is not None
+        values = dict(self.monitor.score(self._drawn(model, self.settings.score_volumes)))
+        value = next(iter(values.values()))
+        if self.accelerator.is_main_process:
+            self.scores.append([(state.step, epoch, value)])
+            if self.monitor.log:
+                self.monitor.log(state.step, {f"score/{n}": v for n, v in values.items()})
+        if state.best_score is not None and value >= state.best_score:
+            return state
+        if self.accelerator.is_main_process:
+            self._keep_best(ema)
+        return replace(state, best_step=state.step, best_score=value)
+
+    def _keep_best(self, ema: Mapping[str, Tensor]) -> None:
+        temporary = self.best_file.with_suffix(".tmp")
+        save_file({k: v.detach().cpu().contiguous() for k, v in ema.items()}, temporary)
+        temporary.replace(self.best_file)
+
+    def _shared(self, n: int, shape: tuple[int, ...], item: Callable[[int], Tensor]) -> Tensor:
+        """Compute items 0 to n - 1, each in one process; every process returns all of them."""
+        table = torch.zeros((n, *shape), device=self.accelerator.device)
+        for i in range(self.accelerator.process_index, n, self.accelerator.num_processes):
+            table[i] = item(i).to(table)
+        # Every row is zero in all processes but one, so the sum is exact.
+        summed: Tensor = self.accelerator.reduce(table, reduction="sum")
+        return summed
+
+
+@contextmanager
+def _averaged(model: nn.Module, ema: Mapping[str, Tensor]) -> Iterator[None]:
+    """Lend the averaged weights to the network, without gradients; then put its own back."""
+    own = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model.eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(ema[name])
         try:
-            state = json.loads((folder / "state.json").read_text())
-            for part, expected in state["sha256"].items():
-                if sha256_file(folder / f"{part}.safetensors") != expected:
-                    raise ValueError(f"{part}.safetensors is not what was written")
-        except (OSError, ValueError, KeyError) as error:
-            log.warning("%s is damaged (%s): falling back to the one before", folder, error)
-            continue
-        if state["volumes_a_step"] != volumes_a_step:
-            raise UsageError(
-                f"{run.folder}: trained with {state['volumes_a_step']} volumes a step (batch size "
-                f"x accumulation x processes), resumed with {volumes_a_step}. Launch as many "
-                "processes as before."
-            )
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        averaged = load_file(folder / "ema.safetensors")
-        for name, value in ema.items():
-            value.copy_(averaged[name])
-        _load_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-        return int(state["step"]), float(state["seconds"])
-    return 0, 0.0
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+            yield
+        finally:
+            for name, p in model.named_parameters():
+                p.copy_(own[name])
+            model.train()

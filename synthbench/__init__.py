@@ -14,7 +14,7 @@ _EXPORTS = {
     "Space": "synthbench.space",
     "read_cohort": "synthbench.cohort",
     "render_leaderboard": "synthbench.leaderboard",
-    "sample": "synthbench.training",
+    "sample": "synthbench.sampling",
     "score": "synthbench.scoring",
     "train": "synthbench.training",
 }

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +26,7 @@ from synthbench.console import (
     show,
 )
 from synthbench.data_commands import data
-from synthbench.errors import SynthbenchError, UsageError
+from synthbench.errors import CheckFailed, SynthbenchError, UsageError
 
 app = typer.Typer(
     name="synthbench",
@@ -48,7 +46,7 @@ Real = Annotated[
 ]
 Extractors = Annotated[
     list[str] | None,
-    typer.Option("--extractor", help="May be repeated. Default: medicalnet-resnet50-23dataset."),
+    typer.Option("--extractor", help="May be repeated. Default: medicalnet-resnet50-23dataset"),
 ]
 Metrics = Annotated[
     list[str] | None,
@@ -59,8 +57,9 @@ Metrics = Annotated[
 Intensity = Annotated[
     str,
     typer.Option(
-        help="percentile, unit, or constant:SCALE:UNIT for a quantitative map, such as "
-        "constant:0.003:mm2/s."
+        metavar="RULE",
+        help="percentile, unit, or constant:SCALE:UNIT for a quantitative map: "
+        "constant:0.003:mm2/s.",
     ),
 ]
 
@@ -112,15 +111,29 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", help="Run folder. Default: runs/GENERATOR.")
     ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Volumes of other subjects, to watch the training by.")
+    ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="ddpm3d: tiny, small, paper. Default: tiny without CUDA.")
+        str | None,
+        typer.Option(help="ddpm3d: tiny, small, paper, and more. Default: tiny without CUDA."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, may be repeated.")
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="tensorboard, wandb or mlflow, may be repeated."),
+    ] = None,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure the electricity that it takes.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what it would take, and train nothing.")
+    ] = False,
     assume_grid: AssumeGrid = None,
     accept: Accept = None,
     json: Json = False,
@@ -133,15 +146,36 @@ def train(
     if generator is None and not resume:
         raise UsageError("name a generator: synthbench list generators shows them.")
     folder = out or Path("runs") / str(generator)
-    with _interruptible(folder), progress_bar("training") as advance:
+    if dry_run:
+        if resume:
+            raise UsageError("--dry-run is of a new run: leave out --resume.")
+        from synthbench.dry_run import dry_run as planned
+        from synthbench.dry_run import refusal
+
+        plan = planned(
+            str(generator), real=real, preset=preset, config=config, overrides=settings or (),
+            assume_grid=assume_grid, accept=accept or (),
+        )  # fmt: skip
+        if json:
+            print_json(plan.record())
+        else:
+            for name, value in plan.rows():
+                print(f"{name:<18} {value}")
+        if not plan.fits:
+            raise CheckFailed(refusal(plan))
+        return
+    with progress_bar("training") as advance:
         run = training.train(
             generator,
             out=folder,
             real=real,
+            validation=validation,
             preset=preset,
             config=config,
             overrides=settings or (),
             init=init,
+            track=track or (),
+            energy=energy,
             resume=resume,
             assume_grid=assume_grid,
             accept=accept or (),
@@ -165,18 +199,32 @@ def sample(
     out: Annotated[Path, typer.Option("--out", help="Where the volumes go.")],
     seed: Seed = 0,
     sampler: Annotated[
-        str | None, typer.Option(help="ddpm3d: ddpm (all steps) or ddim. Default: the preset's.")
+        str | None,
+        typer.Option(help="ddpm3d: ddpm (all steps), ddim, dpm++, unipc, heun. Default: as set."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps of ddim.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Set what lies outside the brain to zero.")
+    ] = False,
+    trajectory: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed whose way out of the noise to keep, in OUT-trajectory."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
-    from synthbench import training
+    from synthbench import sampling
 
+    if trajectory is not None and is_main():
+        # Beside the volumes, not among them: `score` reads every NIfTI file below a folder.
+        folder = out.resolve().with_name(f"{out.resolve().name}-trajectory")
+        picture = sampling.trajectory(run, trajectory, folder, sampler=sampler, steps=steps)
+        say(f"{picture}, and the clean volumes in it as a 4-D file")
     with progress_bar("sampling") as advance:
-        files = training.sample(
-            run, n, out, seed=seed, sampler=sampler, steps=steps, progress=advance
-        )
+        files = sampling.sample(
+            run, n, out,
+            seed=seed, sampler=sampler, steps=steps, clean=clean, progress=advance, say=say,
+        )  # fmt: skip
     if json:
         print_json([str(file) for file in files])
     else:
@@ -203,13 +251,22 @@ def score(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What tables call the volumes.")] = None,
     space: Annotated[
-        Grid, typer.Option(help="Common grid; 'same': both must have it already.")
+        Grid,
+        typer.Option(
+            metavar="SIDE", help="Whose grid: same (both must have it already), real or synth."
+        ),
     ] = Grid.same,
     intensity: Intensity = "percentile",
     ci: Annotated[
-        Method | None, typer.Option(help="Interval of all metrics. Default: each metric's own.")
+        Method | None,
+        typer.Option(
+            metavar="METHOD",
+            help="studentized, jackknife or percentile. Default: each metric's own.",
+        ),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=100, metavar="N", help="Bootstrap resamples, 100 or more.")
+    ] = 1000,
     seed: Seed = 0,
     assume_grid: Annotated[
         str | None, typer.Option(help="Arrays without geometry: 'real', or voxel size in mm.")
@@ -273,10 +330,15 @@ def score(
         card.save(out)
     if json:
         sys.stdout.write(card.model_dump_json(indent=1) + "\n")
-        return
-    from synthbench.table import scorecard_table
+    else:
+        from synthbench.table import scorecard_table
 
-    show(scorecard_table(card))
+        show(scorecard_table(card))
+    for file in (out, features, neighbours):
+        if file is not None:
+            say(f"written: {file}")
+    if advice := scoring.without_weights(card):
+        say(advice)
 
 
 @app.command()
@@ -502,17 +564,6 @@ def demo(
 
 
 # ---------------------------------------------------------------- what the verbs need
-
-
-@contextmanager
-def _interruptible(run: Path) -> Iterator[None]:
-    """Say how to go on when the user stops a training that has begun."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if any((run / "checkpoints").glob("step-*")):
-            say(f"stopped. Continue with: synthbench train --resume --out {run}")
-        raise
 
 
 def _assumed(text: str | None) -> Any:

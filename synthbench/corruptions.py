@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from scipy import fft, ndimage
 
-from synthbench.cohort import _ahead
+from synthbench.cohort import read_ahead
 from synthbench.errors import UsageError, near_miss
 from synthbench.metrics.metric import VolumeSource
 from synthbench.space import Intensity, Space, to_unit
@@ -231,7 +231,7 @@ class Corrupted:
         return _to_range(damaged, self.intensity, name)
 
     def __iter__(self) -> Iterator[Volume]:
-        return _ahead(self.__getitem__, range(len(self)), self.workers)
+        return read_ahead(self.__getitem__, range(len(self)), self.workers)
 
 
 def corruption(name: str) -> Corruption:

@@ -56,9 +56,10 @@ def run_demo(
     from synthbench.atlas import atlas_cohort
     from synthbench.leaderboard import write_leaderboard
     from synthbench.montage import montage
+    from synthbench.sampling import sample
     from synthbench.scoring import freeze, score
     from synthbench.table import scorecard_table
-    from synthbench.training import sample, train
+    from synthbench.training import train
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: already there and not empty. Name a new folder.")

@@ -35,6 +35,14 @@ class RunError(SynthbenchError):
     """A run folder, or a checkpoint in it, cannot be used."""
 
 
+class Stopped(SynthbenchError):
+    """A signal asked to stop, and what was reached is kept; the exit code is the signal's."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
+
+
 class ScorecardError(SynthbenchError):
     """A scorecard or benchmark is unreadable, or does not fit the data it is used with."""
 

@@ -1,26 +1,27 @@
-"""Training and sampling: from a cohort to a run folder, from a run folder to volumes."""
+"""Training: from a cohort to a run folder."""
 
 from __future__ import annotations
 
-import json
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-import synthbench
 from synthbench import preflight, registry
+from synthbench.cards import sources, subgroups, write_model_card
 from synthbench.cohort import Cohort, Volumes, read_cohort
+from synthbench.energy import Meter, add, check_meter, gpu_hours
 from synthbench.errors import RunError, UsageError, near_miss
-from synthbench.files import nifti_bytes, write_atomic
-from synthbench.montage import montage
+from synthbench.monitor import previewer
 from synthbench.run import Run, environment
 from synthbench.space import Intensity, Space, quantity
+from synthbench.tracking import check_trackers, trackers
 
 PREVIEWS = 4
 ATLAS_SUBJECTS = 64
@@ -52,6 +53,12 @@ class RunSettings(BaseModel):
     real: str | None = None
     assume_grid: float | None = None
     init: str | None = None
+    validation: str | None = None
+    track: tuple[str, ...] = ()
+    energy: bool = False
+    score_extractor: str = Field(
+        default="random-resnet10", description="of scores during training (score_every)"
+    )
     space: SpaceSettings = SpaceSettings()
     intensity: Intensity = "percentile"
 
@@ -114,15 +121,12 @@ def resolve(
         preset = _preset_for_this_machine()
     merged: dict[str, Any] = {}
     if preset is not None:
-        text = (
-            files("synthbench.generators") / "presets" / f"{generator}-{preset}.yaml"
-        ).read_text()
-        merged = dict(yaml.safe_load(text))
+        merged = _preset(generator, preset)
     if config is not None:
         merged = _merged(merged, _yaml_file(config, generator))
     for override in overrides:
         merged = _merged(merged, _override(override))
-    common = {"space", "intensity"}
+    common = {"space", "intensity", "score_extractor"}
     own = set(plugin.settings.model_fields)
     for key in merged:
         if key not in common | own:
@@ -143,10 +147,13 @@ def train(
     *,
     out: Path,
     real: Path | None = None,
+    validation: Path | None = None,
     preset: str | None = None,
     config: Path | None = None,
     overrides: Sequence[str] = (),
     init: Path | None = None,
+    track: Sequence[str] = (),
+    energy: bool = False,
     resume: bool = False,
     assume_grid: float | None = None,
     accept: Sequence[str] = (),
@@ -163,10 +170,16 @@ def train(
         The run folder: new, or one to resume.
     real
         The training cohort; None: the embedded atlas cohort, written into the run folder.
+    validation
+        Volumes of other subjects: validation losses and scores during training are of these.
     preset, config, overrides
         See `resolve`.
     init
         A run of the same generator whose weights to start from.
+    track
+        Trackers by name: tensorboard, wandb, mlflow.
+    energy
+        Measure what the training draws from the mains.
     resume
         Continue the run in `out` with its own configuration.
     assume_grid
@@ -185,20 +198,13 @@ def train(
         What cannot be run, before anything is overwritten.
     """
     if resume:
-        run = Run.open(out)
-        if preset or config or overrides or real or init:
+        if preset or config or overrides or real or init or validation or track or energy:
             raise UsageError(
                 "--resume continues with the run's own configuration: leave out --real, "
-                "--preset, --config, --set and --init."
+                "--validation, --preset, --config, --set, --init, --track and --energy."
             )
-        saved = run.config
-        name = saved["generator"]
-        if generator not in (None, name):
-            raise UsageError(f"{out} is a run of {name}, not of {generator}.")
-        chosen = {k: v for k, v in saved.items() if k in RunSettings.model_fields}
-        settings = RunSettings(**chosen)
-        plugin = registry.load("generators", name)()
-        own = plugin.settings(**{k: v for k, v in saved.items() if k not in chosen})
+        run = Run.open(out)
+        settings, own = _configured(run, generator)
         if run.record.get("finished"):
             say(f"{out} has finished; nothing to resume.")
             return run
@@ -210,34 +216,31 @@ def train(
             preset=preset,
             config=config,
             overrides=overrides,
-            real=None if real is None else str(Path(real).resolve()),
-            init=None if init is None else str(Path(init).resolve()),
+            real=_absolute(real),
+            init=_absolute(init),
+            validation=_absolute(validation),
             assume_grid=assume_grid,
+            track=tuple(track),
+            energy=energy,
         )
-        plugin = registry.load("generators", generator)()
         run = Run(Path(out))
+        _refuse_full(run.folder)
+    plugin = registry.load("generators", settings.generator)()
+    by_steps = trains_by_steps(plugin)
+    _check_watched(settings, own, by_steps)
     from synthbench.processes import processes
 
     state = processes()
     main, wait = bool(state.is_main_process), state.wait_for_everyone
     # A resumed run has its first steps behind it, and needs the other run no more.
-    starting = Run.open(Path(settings.init)) if settings.init and not resume else None
-    if starting and starting.record["generator"] != settings.generator:
-        raise UsageError(
-            f"--init: {settings.init} is a run of {starting.record['generator']}, "
-            f"not of {settings.generator}."
-        )
-    if not resume and main:
-        if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
-            raise RunError(
-                f"{out}: already there and not empty. Continue it with --resume, "
-                "or name another folder with --out."
-            )
-        run.folder.mkdir(parents=True, exist_ok=True)
-    cohort = _training_cohort(settings, own, run, main, wait, say)
+    starting = _starting(settings) if not resume else None
+    # All processes have looked into the folder before one of them writes there.
+    wait()
+    cohorts = _cohorts(settings, own, run, main, wait, say)
     # A resumed run has passed; what was accepted stands in its record.
-    findings = [] if resume else preflight.check({"train": cohort}, accept, say)
-    volumes = _training_volumes(cohort, settings)
+    findings = [] if resume else preflight.check(cohorts, accept, say)
+    cohort = cohorts["train"]
+    volumes = training_volumes(cohort, settings)
     if resume and run.record["cohort"]["fingerprint"] != cohort.fingerprint:
         raise RunError(
             f"{out}: the training cohort has changed since the run began (its fingerprint is "
@@ -245,21 +248,22 @@ def train(
             "...). Restore the files, or train anew."
         )
     if main and not resume:
-        run.write_config({**settings.model_dump(mode="json"), **own.model_dump(mode="json")})
+        # The configuration comes last: a folder that has one can be resumed.
+        run.folder.mkdir(parents=True, exist_ok=True)
         run.update(
             generator=settings.generator,
             finished=False,
-            cohort={
-                "fingerprint": cohort.fingerprint,
-                "n": len(cohort),
-                "subjects": len(set(cohort.subjects)),
-                "embedded": settings.real is None,
-            },
+            cohort=_cohort_record(cohort, embedded=settings.real is None),
+            validation=(_cohort_record(cohorts["validation"]) if "validation" in cohorts else None),
+            # The terms of what the other run was trained on bind these weights too.
+            sources=[*sources(cohort), *(starting.record.get("sources", []) if starting else [])],
+            subgroups=subgroups(cohort),
             space={"shape": volumes.space.shape, "affine": volumes.space.affine},
             accepted=sorted({f.rule for f in findings if f.severity == "error"}),
             initialised_from=None if starting is None else starting.record["weights_sha256"],
             environment=environment(),
         )
+        run.write_config({**settings.model_dump(mode="json"), **own.model_dump(mode="json")})
     wait()
     say(
         f"{settings.generator}"
@@ -267,103 +271,37 @@ def train(
         + f" on {len(cohort)} volumes, {volumes.space}; into {run.folder}"
     )
     began = time.monotonic()
-    if main or _trains_in_processes(plugin):
-        plugin.fit(volumes, own, run, resume=resume, init=starting, progress=progress)
+    gpus = state.num_processes if state.device.type == "cuda" else 0
+    with _measured(settings, run, gpus, _machines()) as log:
+        if by_steps:
+            watched = _monitor(settings, own, cohorts, volumes.space, log, say)
+            plugin.fit(
+                volumes, own, run, resume=resume, init=starting, progress=progress, monitor=watched
+            )
+        elif main:
+            plugin.fit(volumes, own, run, resume=resume, init=starting, progress=progress)
     wait()
     if main:
         if "training_seconds" not in run.record:
             run.update(training_seconds=round(time.monotonic() - began, 1))
-        _preview(plugin, run, volumes.space)
+        run.update(gpu_hours=round(gpu_hours(run.record["training_seconds"], gpus), 3))
+        drawn = list(plugin.sample(run, range(PREVIEWS)))
+        previewer(settings.generator, volumes.space)(drawn, run.folder / "preview.png")
         run.update(finished=True)
+        write_model_card(run, say=say)
     wait()
     return run
 
 
-def sample(
-    run: Run | Path | str,
-    n: int,
-    out: Path,
-    *,
-    seed: int = 0,
-    sampler: str | None = None,
-    steps: int | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> list[Path]:
-    """Sample volumes from a finished run; one seed, one NIfTI file and one sidecar a volume.
-
-    Parameters
-    ----------
-    run
-        A finished run.
-    n
-        How many volumes: seeds `seed` to `seed + n - 1`.
-    out
-        A folder; files that this run, sampler and seed already wrote there are kept, so an
-        interrupted call can be repeated.
-    sampler, steps
-        Of the generator; None: the run's own.
-
-    Returns
-    -------
-    list of Path
-        The volumes, in order of seed: 16 bit, the training space's affine, in [0, 1] or, where
-        the run was trained on a quantitative map, in its unit.
-
-    Raises
-    ------
-    SynthbenchError
-        The run has not finished, or `out` holds volumes of another origin.
-    """
-    run = run if isinstance(run, Run) else Run.open(run)
-    if n < 1 or seed < 0:
-        raise UsageError(f"--n must be at least 1 and --seed at least 0; found {n} and {seed}.")
-    record = run.record
-    if not run.weights_file.is_file():
-        run.load_weights()  # raises, and says what to do
-    plugin = registry.load("generators", record["generator"])()
-    space = Space.of(record["space"]["shape"], np.array(record["space"]["affine"]).reshape(4, 4))
-    # Everything but seed and cost is common to all volumes of this call; a file that says
-    # otherwise comes from somewhere else.
-    rule = run.config.get("intensity", "percentile")
-    measured = quantity(rule)
-    origin = {
-        "synthetic": True,
-        "generator": record["generator"],
-        **plugin.sampling(run, sampler, steps),
-        "weights_sha256": record["weights_sha256"],
-        "training_cohort": record["cohort"]["fingerprint"],
-        "training_seconds": record.get("training_seconds"),
-        "parameters": record.get("parameters"),
-        "software": f"synthbench {synthbench.__version__}",
-        **({} if measured is None else {"intensity": rule, "unit": measured.unit}),
-    }
-    scale = 1.0 if measured is None else measured.scale
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    wanted = {s: out / f"synth-{s:06d}.nii.gz" for s in range(seed, seed + n)}
-    todo = [s for s, file in wanted.items() if not _already(file, {**origin, "seed": s})]
-    description = {
-        "Name": f"Synthetic volumes from {record['generator']}",
-        "BIDSVersion": "1.9.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "synthbench", "Version": synthbench.__version__}],
-    }
-    write_atomic(out / "dataset_description.json", json.dumps(description, indent=1).encode())
-    began = time.monotonic()
-    drawn = plugin.sample(run, todo, sampler=sampler, steps=steps)
-    for done, (s, volume) in enumerate(zip(todo, drawn, strict=True), 1):
-        words = f"SYNTHETIC: synthbench {record['generator']} seed {s}"
-        write_atomic(wanted[s], nifti_bytes(volume, space, words, scale))
-        cost = {"seed": s, "seconds": round(time.monotonic() - began, 3)}
-        sidecar = json.dumps({**origin, **cost}, indent=1)
-        write_atomic(_sidecar(wanted[s]), sidecar.encode())
-        began = time.monotonic()
-        if progress:
-            progress(done, len(todo), "")
-    return list(wanted.values())
-
-
 # ---------------------------------------------------------------- configuration
+
+
+def _preset(generator: str, name: str) -> dict[str, Any]:
+    """Read a preset; one that extends another names its differences alone."""
+    file = files("synthbench.generators") / "presets" / f"{generator}-{name}.yaml"
+    own = dict(yaml.safe_load(file.read_text()))
+    below = own.pop("extends", None)
+    return own if below is None else _merged(_preset(generator, below), own)
 
 
 def _preset_for_this_machine() -> str:
@@ -391,7 +329,9 @@ def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
     if loaded.get("generator", generator) != generator:
         raise UsageError(f"--config {file} is for {loaded['generator']}, not for {generator}.")
     # A run's config.yaml also says where its data lay; that is not a setting to take over.
-    about_the_run = ("generator", "preset", "real", "assume_grid", "init")
+    about_the_run = (
+        "generator", "preset", "real", "assume_grid", "init", "validation", "track", "energy",
+    )  # fmt: skip
     return {k: v for k, v in loaded.items() if k not in about_the_run}
 
 
@@ -415,13 +355,91 @@ def _first_problem(error: ValidationError) -> str:
     return f"{where + ': ' if where else ''}{problem['msg'].removeprefix('Value error, ')}{found}"
 
 
-# ---------------------------------------------------------------- cohort and processes
+# ---------------------------------------------------------------- a run's beginning
 
 
-def _trains_in_processes(plugin: Any) -> bool:
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
+
+
+def _configured(run: Run, generator: str | None) -> tuple[RunSettings, BaseModel]:
+    """Return the settings that a run was begun with."""
+    saved = run.config
+    name = saved["generator"]
+    if generator not in (None, name):
+        raise UsageError(f"{run.folder} is a run of {name}, not of {generator}.")
+    chosen = {k: v for k, v in saved.items() if k in RunSettings.model_fields}
+    plugin = registry.load("generators", name)()
+    own = plugin.settings(**{k: v for k, v in saved.items() if k not in chosen})
+    return RunSettings(**chosen), own
+
+
+def _refuse_full(folder: Path) -> None:
+    """Raise where something is in the way; what a run killed at its start left is not."""
+    early = set() if (folder / "config.yaml").is_file() else {"atlas", "run.json"}
+    there = {p.name for p in folder.iterdir()} - early if folder.is_dir() else set()
+    if there or (folder.exists() and not folder.is_dir()):
+        raise RunError(
+            f"{folder}: already there and not empty. Continue it with --resume, "
+            "or name another folder with --out."
+        )
+
+
+def _starting(settings: RunSettings) -> Run | None:
+    if settings.init is None:
+        return None
+    run = Run.open(Path(settings.init))
+    if run.record["generator"] != settings.generator:
+        raise UsageError(
+            f"--init: {settings.init} is a run of {run.record['generator']}, "
+            f"not of {settings.generator}."
+        )
+    return run
+
+
+def trains_by_steps(plugin: Any) -> bool:
+    """Whether the generator uses the training loop: in all processes, and watched."""
     from synthbench.generators.loop import LoopSettings
 
     return issubclass(plugin.settings, LoopSettings)
+
+
+def _machines() -> int:
+    """How many machines the processes are spread over; launchers say how many each has."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, int(os.environ.get("WORLD_SIZE", "1")) // max(1, here))
+
+
+def _check_watched(settings: RunSettings, own: Any, by_steps: bool) -> None:
+    check_trackers(settings.track)
+    if settings.energy:
+        check_meter()
+    if not by_steps:
+        if settings.validation or settings.track:
+            raise UsageError(
+                f"{settings.generator} is not trained by steps: leave out --validation and --track."
+            )
+        return
+    if own.score_every and not settings.validation:
+        raise UsageError(
+            "score_every: scores during training are against volumes that are not trained on; "
+            "name them with --validation (synthbench data split draws them)."
+        )
+
+
+# ---------------------------------------------------------------- cohorts
+
+
+def _cohorts(
+    settings: RunSettings, own: BaseModel, run: Run, main: bool, wait: Callable[[], None], say: Say
+) -> dict[str, Cohort]:
+    train = _training_cohort(settings, own, run, main, wait, say)
+    if settings.validation is None:
+        return {"train": train}
+    validation = read_cohort(
+        Path(settings.validation), role="validation", assume_grid=settings.assume_grid
+    )
+    return {"train": train, "validation": validation}
 
 
 def _training_cohort(
@@ -443,36 +461,70 @@ def _training_cohort(
     return read_cohort(folder, role="atlas")
 
 
-def _training_volumes(cohort: Cohort, settings: RunSettings) -> Volumes:
+def training_volumes(cohort: Cohort, settings: RunSettings) -> Volumes:
     shape, spacing = settings.space.shape, settings.space.spacing
     centre = cohort.brain_centre() if shape and spacing else None
     return cohort.volumes(cohort.grid.regrid(shape, spacing, centre), settings.intensity)
 
 
-def _preview(plugin: Any, run: Run, space: Space) -> None:
-    volumes = list(plugin.sample(run, range(PREVIEWS)))
-    label = f"{run.record['generator']}: synthetic, seeds 0 to {PREVIEWS - 1}"
-    montage({label: volumes}, space, run.folder / "preview.png")
+def _cohort_record(cohort: Cohort, **more: Any) -> dict[str, Any]:
+    return {
+        "fingerprint": cohort.fingerprint,
+        "n": len(cohort),
+        "subjects": len(set(cohort.subjects)),
+        **more,
+    }
 
 
-# ---------------------------------------------------------------- samples on disk
+# ---------------------------------------------------------------- what is watched and measured
 
 
-def _sidecar(volume: Path) -> Path:
-    return volume.with_name(volume.name.removesuffix(".nii.gz") + ".json")
+@contextmanager
+def _measured(
+    settings: RunSettings, run: Run, gpus: int, machines: int
+) -> Iterator[Callable[[int, Mapping[str, float]], None] | None]:
+    """Start trackers and the energy meter; yield where numbers go, if anywhere.
 
-
-def _already(file: Path, origin: Mapping[str, Any]) -> bool:
-    """Whether the volume is there from the same origin; raise if it has another."""
-    if not file.is_file():
-        return False
-    sidecar = _sidecar(file)
-    found = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-    if not found:
-        return False  # killed between volume and sidecar: drawn again
-    differs = [key for key, value in origin.items() if found.get(key) != value]
-    if differs:
-        raise UsageError(
-            f"{file}: already there with another {', '.join(differs)}. Use an empty --out."
+    What was used is added to the run's record however the training ends, but for a kill.
+    """
+    # Where data lay stays on this machine.
+    config = {k: v for k, v in run.config.items() if k not in ("real", "validation", "init")}
+    newest = max(run.checkpoints.glob("step-*"), default=None)
+    first_step = 0 if newest is None else int(newest.name.removeprefix("step-"))
+    with ExitStack() as stack:
+        tracker = stack.enter_context(
+            trackers(settings.track, run.folder, config, first_step=first_step)
         )
-    return True
+        if settings.energy:
+            meter = stack.enter_context(Meter(gpus, machines))
+            stack.callback(_add_energy, run, meter)
+        yield tracker.log if settings.track else None
+
+
+def _add_energy(run: Run, meter: Meter) -> None:
+    if reading := meter.reading():
+        run.update(energy=add(run.record.get("energy"), reading))
+
+
+def _monitor(
+    settings: RunSettings,
+    own: Any,
+    cohorts: Mapping[str, Cohort],
+    space: Space,
+    log: Callable[[int, Mapping[str, float]], None] | None,
+    say: Say,
+) -> Any:
+    from synthbench.generators.loop import Monitor
+    from synthbench.monitor import Scorer
+
+    held_out = cohorts.get("validation")
+    validation = None if held_out is None else held_out.volumes(space, settings.intensity)
+    score = None
+    if validation is not None and own.score_every:
+        score = Scorer(validation, settings.score_extractor, say)
+    return Monitor(
+        validation=validation,
+        score=score,
+        preview=previewer(settings.generator, space) if own.preview_every else None,
+        log=log,
+    )

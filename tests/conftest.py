@@ -41,12 +41,13 @@ def make_cohort(tmp_path: Path) -> Callable[..., Path]:
         shape: tuple[int, int, int] = (24, 24, 24),
         affine: np.ndarray = AFFINE,
         width: float = 1.0,
+        subject: str = "",
     ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         for i in range(n):
             volume = blob(1000 * seed + i, shape, width)
-            nib.save(nib.Nifti1Image(volume, affine), folder / f"sub-{i:03d}.nii.gz")
+            nib.save(nib.Nifti1Image(volume, affine), folder / f"sub-{subject}{i:03d}.nii.gz")
         return folder
 
     return make

@@ -35,7 +35,7 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     real = make_cohort("real", n=6)
     steps = [
         ("train", "noise", "--real", real, "--out", "run", "--json"),
-        ("sample", "run", "--n", 5, "--out", "synth"),
+        ("sample", "run", "--n", 5, "--out", "synth", "--json"),
         ("benchmark", "init", "b", "--real", real, "--m", 5, "--extractor", "random-resnet10"),
         ("score", "--benchmark", "leaderboards/b", "--real", real, "--synth", "synth", "--out",
          "leaderboards/b/entries/noise.json"),
@@ -49,7 +49,9 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
         assert "Traceback" not in result.stderr
         outputs.append(result)
     assert json.loads(outputs[0].stdout)["finished"] is True
+    assert json.loads(outputs[1].stdout) == [f"synth/synth-{i:06d}.nii.gz" for i in range(5)]
     table = outputs[3].stdout
+    assert "written: leaderboards/b/entries/noise.json" in outputs[3].stderr
     assert "noise | real 6 | synth 5 | random-resnet10@" in table
     for words in ("value", "95% CI", "floor, real vs real (n=3)", "MMD² (RBF)", "FID (n=5)"):
         assert words in table
@@ -92,6 +94,21 @@ def test_wrong_arguments_exit_2_with_the_next_step(arguments, words, tmp_path):
     assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_sample_says_what_to_type_instead(make_cohort, tmp_path):
+    assert run("train", "noise", "--real", make_cohort("real", n=4), "--out", "run",
+               cwd=tmp_path).returncode == 0  # fmt: skip
+    sample = ("sample", "run", "--n", 1, "--out", "synth")
+    for extra, words in (
+        (("--sampler", "dpm++"), "leave out --sampler and --steps"),
+        (("--trajectory", 3), "--trajectory: noise draws a volume in one step"),
+    ):
+        result = run(*sample, *extra, cwd=tmp_path)
+        assert (result.returncode, words in result.stderr) == (2, True), result.stderr
+    assert run(*sample, cwd=tmp_path).returncode == 0
+    again = run(*sample, "--clean", cwd=tmp_path)
+    assert "with another cleaned. Use an empty --out" in again.stderr
 
 
 def test_list_says_what_each_needs():

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler as DiffusersDDPM
 from pydantic import ValidationError
 
 from synthbench import training
 from synthbench.errors import RunError, UsageError
 from synthbench.generators import ddpm3d
-from synthbench.generators.ddpm3d import DDPM3DSettings, PatchedUNet
+from synthbench.generators.ddpm3d import DDPM3DSettings
+from synthbench.generators.unet import PatchedUNet
 
 TINY = {
     "channels": (8, 16),
@@ -21,63 +21,6 @@ TINY = {
 
 def settings(**changes):
     return DDPM3DSettings(**{**TINY, **changes})
-
-
-class Oracle(torch.nn.Module):
-    """Predicts, from x_t = sqrt(a) x_0 + sqrt(1 - a) e and a known x_0, what a network should."""
-
-    def __init__(self, clean, alphas, prediction):
-        super().__init__()
-        self.clean, self.alphas, self.prediction = clean, alphas, prediction
-
-    def forward(self, x, timesteps):
-        a = self.alphas[timesteps].reshape(-1, 1, 1, 1, 1)
-        if self.prediction == "sample":
-            return self.clean
-        noise = (x - a.sqrt() * self.clean) / (1 - a).sqrt()
-        return (
-            noise
-            if self.prediction == "epsilon"
-            else a.sqrt() * noise - (1 - a).sqrt() * self.clean
-        )
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
-@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 50), ("ddim", 7)])
-def test_samplers_recover_what_a_perfect_network_knows(prediction, sampler, steps):
-    """With the true noise predicted at every step, both samplers must end at x_0 exactly.
-
-    The last step of either sets the noise level to zero, where x is the predicted x_0.
-    """
-    chosen = settings(timesteps=50, prediction=prediction, beta_end=0.2)
-    clean = torch.rand(1, 1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
-    alphas = ddpm3d._noising(chosen).alphas_cumprod
-    denoise = {"ddpm": ddpm3d._ddpm, "ddim": ddpm3d._ddim}[sampler]
-    draws = torch.Generator().manual_seed(1)
-    start = torch.randn(clean.shape, generator=draws)
-    end = denoise(Oracle(clean, alphas, prediction), chosen, start, steps, draws)
-    assert torch.allclose(end, clean, atol=1e-4)
-
-
-def test_the_noise_schedule_is_scaled_linear():
-    """beta_t runs linearly in its root; diffusers' scheduler is the independent implementation."""
-    chosen = settings()
-    other = DiffusersDDPM(1000, beta_start=0.0005, beta_end=0.0195, beta_schedule="scaled_linear")
-    assert torch.allclose(ddpm3d._noising(chosen).alphas_cumprod, other.alphas_cumprod, atol=1e-6)
-
-
-def test_space_to_depth_loses_nothing():
-    """With the network replaced by the identity, folding and unfolding returns the volume."""
-    model = PatchedUNet(settings(patch=2))
-
-    class Identity(torch.nn.Module):
-        def forward(self, x, timesteps):
-            assert x.shape == (1, 8, 4, 5, 6)
-            return x
-
-    model.unet = Identity()
-    x = torch.rand(1, 1, 8, 10, 12)
-    assert torch.equal(model(x, torch.tensor([3])), x)
 
 
 def test_initial_weights_depend_on_the_seed_alone():
@@ -135,7 +78,8 @@ def run(make_cohort, tmp_path):
         preset="tiny",
         overrides=[
             "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]",
-            "head_channels=[8,8]", "norm_groups=4", "steps=2", "timesteps=8", "sampler_steps=4",
+            "head_channels=[8,8]", "norm_groups=4", "steps=2", "timesteps=8", "beta_end=0.9",
+            "sampler_steps=4",
         ],
     )  # fmt: skip
 
@@ -171,4 +115,45 @@ def test_init_refuses_another_network(run, make_cohort, tmp_path):
         training.train(
             "ddpm3d", out=tmp_path / "new", real=make_cohort("rare", n=2, seed=9),
             config=run.folder / "config.yaml", init=run.folder, overrides=["channels=[8,32]"],
+        )  # fmt: skip
+
+
+def test_a_trajectory_ends_at_the_volume_that_is_sampled(run):
+    """DDIM's last step goes to the clean volume predicted there: that is what `sample` clips."""
+    plugin = ddpm3d.DDPM3D()
+    frames = list(plugin.trajectory(run, 3, sampler="ddim", steps=4, frames=8))
+    assert [frame.step for frame in frames] == [0, 1, 2, 3]
+    timesteps = [frame.timestep for frame in frames]
+    assert timesteps == sorted(timesteps, reverse=True)
+    volume = next(plugin.sample(run, [3], sampler="ddim", steps=4))
+    assert np.allclose(frames[-1].clean, volume, atol=1e-5)
+    fewer = list(plugin.trajectory(run, 3, sampler="ddim", steps=8, frames=3))
+    assert [frame.step for frame in fewer] == [0, 4, 7]
+
+
+def test_a_run_of_an_earlier_version_is_read_with_the_defaults_of_its_day(run):
+    """Its configuration lacks settings that are newer; without them nothing was different."""
+    before = next(ddpm3d.DDPM3D().sample(run, [0]))
+    config = run.config
+    for newer in ("schedule", "loss_weighting", "gradient_checkpointing", "flip", "freeze"):
+        del config[newer]
+    run.write_config(config)
+    assert np.array_equal(next(ddpm3d.DDPM3D().sample(run, [0])), before)
+
+
+def test_frozen_parts_stay_as_they_were(run, make_cohort, tmp_path):
+    new = training.train(
+        "ddpm3d", out=tmp_path / "new", real=make_cohort("rare", n=2, seed=9),
+        config=run.folder / "config.yaml", init=run.folder,
+        overrides=["steps=2", "freeze=[unet.down_blocks,unet.conv_in]"],
+    )  # fmt: skip
+    old, now = run.load_weights(), new.load_weights()
+    frozen = {k for k in old if k.startswith(("unet.down_blocks", "unet.conv_in"))}
+    assert frozen
+    assert all(np.array_equal(old[k], now[k]) for k in frozen)
+    assert any(not np.array_equal(old[k], now[k]) for k in old.keys() - frozen)
+    with pytest.raises(UsageError, match=r"no parameter's name starts with 'unet.dwon'.*conv_in"):
+        training.train(
+            "ddpm3d", out=tmp_path / "other", real=tmp_path / "rare",
+            config=run.folder / "config.yaml", overrides=["freeze=[unet.dwon]"],
         )  # fmt: skip

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthbench import registry, training
+from synthbench import registry, sampling, training
 from synthbench.cohort import majority_mask, read_cohort
 from synthbench.errors import RunError, SynthbenchError, UsageError
 from synthbench.generators.noise import Noise
@@ -77,8 +77,8 @@ def test_runs_and_samples_on_disk(trained, tmp_path):
     for name in ("config.yaml", "run.json", "weights.safetensors", "preview.png"):
         assert (trained.folder / name).is_file()
     assert not (trained.folder / "volumes.npy").exists()
-    files = training.sample(trained, 3, tmp_path / "a", seed=5)
-    alone = training.sample(trained, 1, tmp_path / "b", seed=6)
+    files = sampling.sample(trained, 3, tmp_path / "a", seed=5)
+    alone = sampling.sample(trained, 1, tmp_path / "b", seed=6)
     assert [f.name for f in files] == [f"synth-00000{s}.nii.gz" for s in (5, 6, 7)]
     assert files[1].read_bytes() == alone[0].read_bytes()
     image = nib.load(files[0])
@@ -96,14 +96,14 @@ def test_runs_and_samples_on_disk(trained, tmp_path):
 
 def test_sampling_resumes_and_refuses_other_volumes(trained, tmp_path):
     out = tmp_path / "s"
-    training.sample(trained, 2, out)
+    sampling.sample(trained, 2, out)
     kept = (out / "synth-000000.nii.gz").stat().st_mtime_ns
-    training.sample(trained, 3, out)
+    sampling.sample(trained, 3, out)
     assert (out / "synth-000000.nii.gz").stat().st_mtime_ns == kept
     sidecar = out / "synth-000001.json"
     sidecar.write_text(sidecar.read_text().replace(trained.record["weights_sha256"], "0" * 64))
     with pytest.raises(UsageError, match="another weights_sha256"):
-        training.sample(trained, 3, out)
+        sampling.sample(trained, 3, out)
 
 
 def test_changed_weights_are_refused(trained, tmp_path):
@@ -111,7 +111,7 @@ def test_changed_weights_are_refused(trained, tmp_path):
     content[-1] ^= 1
     trained.weights_file.write_bytes(content)
     with pytest.raises(RunError, match="sha256"):
-        training.sample(trained, 1, tmp_path / "s")
+        sampling.sample(trained, 1, tmp_path / "s")
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "ddpm3d"])
@@ -119,7 +119,7 @@ def test_one_step_generators_refuse_samplers_and_init(name, make_cohort, tmp_pat
     real = make_cohort("real", n=4)
     run = training.train(name, out=tmp_path / "run", real=real)
     with pytest.raises(UsageError, match="leave out --sampler"):
-        training.sample(run, 1, tmp_path / "s", sampler="ddim")
+        sampling.sample(run, 1, tmp_path / "s", sampler="ddim")
     with pytest.raises(UsageError, match="--init"):
         training.train(name, out=tmp_path / "run2", real=real, init=run.folder)
 
@@ -187,7 +187,7 @@ def test_an_unfinished_run_cannot_be_sampled(tmp_path):
     run.write_config({"generator": "noise"})
     run.update(generator="noise", space={"shape": [4, 4, 4], "affine": list(np.eye(4).ravel())})
     with pytest.raises(SynthbenchError, match="--resume"):
-        training.sample(run, 1, tmp_path / "s")
+        sampling.sample(run, 1, tmp_path / "s")
 
 
 def test_a_quantitative_map_keeps_its_unit(make_cohort, tmp_path):
@@ -198,7 +198,7 @@ def test_a_quantitative_map_keeps_its_unit(make_cohort, tmp_path):
         nib.save(nib.Nifti1Image(0.002 * image.get_fdata(dtype=np.float32), image.affine), file)
     rule = "constant:0.003:mm2/s"
     run = fitted("memorizer", folder, tmp_path, f"intensity={rule}", "noise=0", "warp=0")
-    files = training.sample(run, 2, tmp_path / "s")
+    files = sampling.sample(run, 2, tmp_path / "s")
     originals = [nib.load(f).get_fdata() for f in folder.glob("*.nii.gz")]
     for file in files:
         volume = nib.load(file).get_fdata()
@@ -218,7 +218,7 @@ def test_a_quantitative_map_is_scored_in_its_unit(make_cohort, tmp_path):
         nib.save(nib.Nifti1Image(0.002 * image.get_fdata(dtype=np.float32), image.affine), file)
     rule = "constant:0.003:mm2/s"
     run = fitted("memorizer", folder, tmp_path, f"intensity={rule}")
-    training.sample(run, 5, tmp_path / "s")
+    sampling.sample(run, 5, tmp_path / "s")
     with pytest.raises(UsageError, match=f"--intensity {rule}"):
         score(folder, tmp_path / "s", metrics=["intensity"])
     card = score(folder, tmp_path / "s", metrics=["intensity"], intensity=rule)

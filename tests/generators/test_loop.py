@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from synthbench import training
-from synthbench.errors import RunError, UsageError
+from synthbench.errors import CohortError, RunError, UsageError
 from synthbench.run import Run
 
 SETTINGS = [
@@ -183,3 +183,79 @@ def test_checkpoints_hold_no_pickle_and_old_ones_go(make_cohort, tmp_path):
     }  # fmt: skip
     state = json.loads((tmp_path / "run" / "checkpoints" / folders[1] / "state.json").read_text())
     assert state["step"] == 12
+
+
+def rows(file):
+    """Column to values."""
+    table = np.genfromtxt(file, delimiter=",", names=True, deletechars="")
+    return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}
+
+
+def test_watching_changes_nothing_and_is_written_down(make_cohort, tmp_path):
+    """5 volumes, 12 steps: epochs end in steps 5 and 10; a last look comes after step 12."""
+    real, held_out = make_cohort("real", n=5), make_cohort("held", n=3, seed=7, subject="held")
+    train(real, tmp_path / "plain")
+    train(
+        real, tmp_path / "watched", "validate_every=1", "preview_every=2", "previews=2",
+        "score_every=1", "score_volumes=4", "score_extractor=voxels", validation=held_out,
+    )  # fmt: skip
+    assert losses(tmp_path / "watched") == losses(tmp_path / "plain")
+    validation = rows(tmp_path / "watched" / "validation.csv")
+    assert list(validation["step"]) == [5, 10, 12]
+    assert validation["epoch"] == pytest.approx([1, 2, 2.4])
+    bands = [name for name in validation if "%" in name]
+    assert len(bands) == 5
+    assert all(np.isfinite(validation[band]).all() for band in bands)
+    assert [p.name for p in (tmp_path / "watched" / "previews").iterdir()] == ["step-00000010.png"]
+    scores = rows(tmp_path / "watched" / "scores.csv")
+    best = int(scores["step"][np.argmin(scores["score"])])
+    record = Run.open(tmp_path / "watched").record
+    assert record["weights_step"] == best
+    assert record["best_score"] == pytest.approx(scores["score"].min())
+    assert record["validation"]["n"] == 3
+    assert same_weights(tmp_path / "watched", tmp_path / "plain") == (best == 12)
+
+
+def test_a_watched_run_resumes_to_the_same_rows(make_cohort, tmp_path):
+    real, held_out = make_cohort("real", n=5), make_cohort("held", n=3, seed=7, subject="held")
+    options = ("validate_every=1", "score_every=1", "score_volumes=2", "score_extractor=voxels")
+    train(real, tmp_path / "whole", *options, validation=held_out)
+    with pytest.raises(KeyboardInterrupt):
+        train(real, tmp_path / "run", *options, validation=held_out, progress=stop_after(11))
+    training.train(out=tmp_path / "run", resume=True)
+    for file in ("validation.csv", "scores.csv"):
+        assert (tmp_path / "run" / file).read_text() == (tmp_path / "whole" / file).read_text()
+    assert same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_the_best_scored_weights_become_the_runs(make_cohort, tmp_path, monkeypatch):
+    """Scores are handed in: with 3, 1, 2 the weights of the second look, step 10, are kept."""
+    from synthbench import monitor
+
+    values = iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(monitor.Scorer, "__call__", lambda self, volumes: {"it": next(values)})
+    real, held_out = make_cohort("real", n=5), make_cohort("held", n=3, seed=7, subject="held")
+    train(
+        real, tmp_path / "run", "score_every=1", "score_volumes=2", "score_extractor=voxels",
+        validation=held_out,
+    )  # fmt: skip
+    train(real, tmp_path / "ten", "steps=10")
+    assert Run.open(tmp_path / "run").record["weights_step"] == 10
+    assert same_weights(tmp_path / "run", tmp_path / "ten")
+
+
+def test_scores_need_volumes_that_are_not_trained_on(make_cohort, tmp_path):
+    real = make_cohort("real", n=5)
+    with pytest.raises(UsageError, match="name them with --validation"):
+        train(real, tmp_path / "run", "score_every=1")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(CohortError, match="5 of 5 validation volumes are of persons in train"):
+        train(real, tmp_path / "run", validation=real)
+
+
+def test_a_run_killed_before_its_first_step_is_begun_anew(make_cohort, tmp_path):
+    """A folder without a configuration holds nothing that was trained."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    train(make_cohort("real", n=3), tmp_path / "run", "steps=1")
+    assert Run.open(tmp_path / "run").record["finished"]

@@ -1,0 +1,175 @@
+"""What a training would take, found without training and without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from synthbench import preflight, registry
+from synthbench.cohort import read_cohort
+from synthbench.errors import UsageError
+from synthbench.training import (
+    ATLAS_SHAPE,
+    ATLAS_SUBJECTS,
+    resolve,
+    training_volumes,
+    trains_by_steps,
+)
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training would take, and what would fit where it does not.
+
+    Attributes
+    ----------
+    generator, preset
+        Of the run.
+    volumes, shape
+        How many volumes it would train on, and their grid.
+    estimate
+        A `synthbench.generators.estimate.Estimate`.
+    fits
+        Whether its memory is there.
+    alternatives
+        `--set` options with which it would fit, each with the memory it would take in bytes.
+    """
+
+    generator: str
+    preset: str | None
+    volumes: int
+    shape: Shape
+    estimate: Any
+    fits: bool
+    alternatives: list[tuple[str, int]]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what to print: a name and a value a row."""
+        e = self.estimate
+        parts = ", ".join(f"{name} {_bytes(size)}" for name, size in asdict(e.memory).items())
+        if e.seconds_a_step is None:
+            pace = total = "not timed"
+        else:
+            how = "three steps measured"
+            if e.timing == "extrapolated":
+                how = f"extrapolated by operations from steps at {_grid(e.timed_shape)}"
+            pace = f"{e.seconds_a_step:.3g} ({how})"
+            total = f"{_duration(e.total_seconds)} for {e.steps} steps"
+        a_step = e.batch_size * e.accumulation * e.processes
+        return [
+            ("volumes", f"{self.volumes} of {_grid(self.shape)}; {a_step} a step"),
+            ("parameters", f"{e.parameters / 1e6:.1f} M"),
+            ("operations a step", f"{e.flops_a_step / 1e12:.3g} TFLOP"),
+            ("memory", f"{_bytes(e.memory_bytes)} in {e.precision} ({parts})"),
+            ("there is", f"{_bytes(e.device_memory_bytes)} ({e.device_name})"),
+            ("seconds a step", pace),
+            ("in all", total),
+            ("a checkpoint", f"{_bytes(e.checkpoint_bytes)} on disk, two are kept"),
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it for `--json`."""
+        e = self.estimate
+        derived = {"memory_bytes": e.memory_bytes, "total_seconds": e.total_seconds}
+        return {**asdict(self), "estimate": {**asdict(e), **derived}}
+
+
+def dry_run(
+    generator: str,
+    *,
+    real: Path | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    assume_grid: float | None = None,
+    accept: Sequence[str] = (),
+) -> Plan:
+    """Estimate what a training would take.
+
+    Parameters
+    ----------
+    generator, real, preset, config, overrides, assume_grid, accept
+        As for `synthbench.train`.
+
+    Raises
+    ------
+    UsageError
+        The settings cannot be, the grid does not fit the network, or the generator is not trained
+        by steps.
+    CohortError
+        The cohort cannot be trained on.
+    """
+    settings, own = resolve(
+        generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid
+    )
+    plugin = registry.load("generators", generator)()
+    if not (trains_by_steps(plugin) and hasattr(plugin, "parts")):
+        raise UsageError(
+            f"--dry-run: {generator} is not trained by steps; its training takes seconds."
+        )
+    if real is None:
+        n, shape = ATLAS_SUBJECTS, settings.space.shape or ATLAS_SHAPE
+    else:
+        cohort = read_cohort(Path(real), role="real", assume_grid=assume_grid)
+        preflight.check({"train": cohort}, accept)
+        n, shape = len(cohort), training_volumes(cohort, settings).space.shape
+    from synthbench.generators.estimate import alternatives, estimate, fits
+    from synthbench.processes import processes
+
+    checked: Any = own
+    checked.check_grid(shape)
+    state = processes()
+    found = estimate(
+        plugin.parts,
+        checked,
+        shape,
+        volumes=n,
+        processes=state.num_processes,
+        device=state.device,
+    )
+    fitting = fits(found)
+    options: list[tuple[str, int]] = []
+    if not fitting:
+        options = [
+            (" ".join(f"--set {override}" for override in option.overrides), option.memory_bytes)
+            for option in alternatives(
+                plugin.parts,
+                checked,
+                shape,
+                processes=state.num_processes,
+                device=state.device,
+            )
+        ]
+    return Plan(generator, settings.preset, n, shape, found, fitting, options)
+
+
+def refusal(plan: Plan) -> str:
+    """Say that a training does not fit, and what would."""
+    e = plan.estimate
+    words = (
+        f"it does not fit: {_bytes(e.memory_bytes)} are needed, and of the "
+        f"{_bytes(e.device_memory_bytes)} there nine tenths can be used."
+    )
+    if not plan.alternatives:
+        return f"{words} Nothing that was tried fits: choose a smaller preset or another machine."
+    listed = "\n".join(f"  {option}   ({_bytes(size)})" for option, size in plan.alternatives)
+    return f"{words} What would fit:\n{listed}"
+
+
+def _grid(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

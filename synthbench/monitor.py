@@ -1,0 +1,95 @@
+"""What watches a training: validation losses, scores and previews, handed to the generator.
+
+Generators import no metrics; the callables that they get are made here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.cohort import Volumes
+from synthbench.errors import MetricError, WeightsError
+from synthbench.evaluation import Readable
+from synthbench.extraction import extract, load_extractors
+from synthbench.metrics import kid
+from synthbench.montage import montage
+from synthbench.space import Space
+
+Volume: TypeAlias = Float32[np.ndarray, "d h w"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Volumes in memory, readable like those of a cohort."""
+
+    space: Space
+    volumes: Sequence[Volume]
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, index: int) -> Volume:
+        return self.volumes[index]
+
+    def __iter__(self) -> Iterator[Volume]:
+        return iter(self.volumes)
+
+
+class Scorer:
+    """Kernel distance of drawn volumes to the validation volumes, on a cheap extractor.
+
+    Parameters
+    ----------
+    validation
+        Volumes that are not trained on.
+    extractor
+        Its name; one that needs no weights is quickest.
+    say
+        Told why volumes could not be scored; their distance is then infinite.
+
+    Raises
+    ------
+    WeightsError
+        The extractor's weights are not there.
+    UsageError
+        There is no such extractor.
+    """
+
+    def __init__(self, validation: Volumes, extractor: str, say: Say) -> None:
+        found = load_extractors([extractor], say)
+        for why in found.missing.values():
+            raise WeightsError(f"score_extractor: {extractor}: {why}")
+        self.name, self.extractor = next(iter(found.loaded.items()))
+        self.space, self.say = validation.space, say
+        self.real = self._features(validation)
+
+    def __call__(self, volumes: Sequence[Volume]) -> Mapping[str, float]:
+        """Return the unbiased kernel distance (KID; Binkowski et al. 2018), lower is better."""
+        try:
+            value = kid(self.real, self._features(Drawn(self.space, volumes)))
+        except MetricError as error:
+            # What an untrained network draws may be no image at all: that is its score.
+            self.say(f"volumes drawn during training could not be scored: {error}")
+            value = math.inf
+        return {f"kid {self.name}": value}
+
+    def _features(self, volumes: Readable) -> Any:
+        return extract(self.extractor, volumes).astype(np.float64)
+
+
+def previewer(generator: str, space: Space) -> Callable[[Sequence[Volume], Path], None]:
+    """Return what writes a montage of a few drawn volumes."""
+
+    def write(volumes: Sequence[Volume], file: Path) -> None:
+        label = f"{generator}: synthetic, seeds 0 to {len(volumes) - 1}, {file.stem}"
+        montage({label: volumes}, space, file)
+
+    return write

@@ -1,0 +1,72 @@
+"""`train --dry-run`: what a training would take, without a training."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from synthbench import registry, training
+from synthbench.dry_run import dry_run, refusal
+from synthbench.errors import CohortError, UsageError
+from synthbench.generators import estimate as estimates
+
+SMALL = [
+    "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]",
+    "norm_groups=4",
+]  # fmt: skip
+
+
+def test_a_small_training_is_measured_and_nothing_is_written(make_cohort, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    real = make_cohort("real", n=5)
+    plan = dry_run("ddpm3d", real=real, preset="tiny", overrides=[*SMALL, "steps=7"])
+    assert plan.fits
+    assert plan.alternatives == []
+    assert (plan.volumes, plan.shape) == (5, (16, 16, 16))
+    assert plan.estimate.steps == 7
+    assert plan.estimate.timing == "measured"
+    assert plan.estimate.total_seconds == pytest.approx(7 * plan.estimate.seconds_a_step)
+    _, own = training.resolve("ddpm3d", preset="tiny", overrides=[*SMALL, "steps=7"])
+    build, _ = registry.load("generators", "ddpm3d")().parts(own)
+    assert plan.estimate.parameters == sum(p.numel() for p in build().parameters())
+    assert [p.name for p in tmp_path.iterdir()] == ["real"]
+    names = [name for name, _ in plan.rows()]
+    assert names[:3] == ["volumes", "parameters", "operations a step"]
+    assert json.loads(json.dumps(plan.record()))["estimate"]["steps"] == 7
+
+
+def test_what_does_not_fit_is_refused_with_what_would(monkeypatch):
+    """On a device of 240 MiB the tiny preset cannot train at batch 8, and can at less."""
+    monkeypatch.setattr(
+        estimates, "device_memory", lambda device: ("a small device", 240 * 2**20)
+    )
+    monkeypatch.setattr(estimates, "_timed", lambda *a, **k: estimates._Timing(None, None))
+    plan = dry_run("ddpm3d", preset="tiny", overrides=["batch_size=8"])
+    assert not plan.fits
+    first, needed = plan.alternatives[0]
+    batch, accumulation = (int(part.split("=")[1].split()[0]) for part in first.split("--set ")[1:])
+    assert batch * accumulation == 8
+    assert needed <= estimates.USABLE * 240 * 2**20
+    assert first in refusal(plan)
+    assert "it does not fit" in refusal(plan)
+    assert dict(plan.rows())["seconds a step"] == "not timed"
+
+
+def test_what_cannot_be_trained_is_refused_before_it_is_looked_at(make_cohort):
+    with pytest.raises(UsageError, match=r"space.shape=\[48, 56, 48\]"):
+        dry_run("ddpm3d", preset="tiny", overrides=["space.shape=[47,56,48]"])
+    with pytest.raises(UsageError, match="not trained by steps"):
+        dry_run("pca-gaussian")
+    with pytest.raises(CohortError, match="no such path"):
+        dry_run("ddpm3d", preset="tiny", real=Path("nowhere"))
+
+
+def test_the_papers_network_is_counted_without_being_allocated(monkeypatch):
+    """47.5 M parameters; three forward passes of 15.4 TFLOP a trained volume."""
+    monkeypatch.setattr(estimates, "_timed", lambda *a, **k: estimates._Timing(None, None))
+    plan = dry_run("ddpm3d", preset="paper")
+    assert plan.estimate.parameters == pytest.approx(47.5e6, rel=0.01)
+    assert plan.estimate.flops_a_step == pytest.approx(3 * 15.4e12, rel=0.03)
+    assert plan.estimate.steps == 400 * 64
+    assert not torch.cuda.is_initialized()
