@@ -151,13 +151,13 @@ def refusal(plan: Plan) -> str:
     """Say that a training does not fit, and what would."""
     e = plan.estimate
     words = (
-        f"it does not fit: {_bytes(e.memory_bytes)} are needed, and of the "
+        f"it does not fit: training takes {_bytes(e.memory.training)}, and of the "
         f"{_bytes(e.device_memory_bytes)} there nine tenths can be used."
     )
     if not plan.alternatives:
         return f"{words} Nothing that was tried fits: choose a smaller preset or another machine."
     listed = "\n".join(f"  {option}   ({_bytes(size)})" for option, size in plan.alternatives)
-    return f"{words} What would fit:\n{listed}"
+    return f"{words} What would fit (memory in all):\n{listed}"
 
 
 def _grid(shape: Sequence[int]) -> str:
