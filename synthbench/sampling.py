@@ -166,7 +166,7 @@ def trajectory(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"trajectory-{seed:06d}.nii.gz"
     series = np.stack([frame.clean for frame in held], axis=-1)
-    write_atomic(file, nifti_bytes(series, source.space, "synthetic: synthbench", source.scale))
+    write_atomic(file, nifti_bytes(series, source.space, "SYNTHETIC: synthbench", source.scale))
     about = {
         **source.origin,
         "seed": seed,
@@ -255,7 +255,7 @@ class _Source:
         """Write a volume, then its sidecar: a volume without one is drawn again."""
         shown = brain_only(volume) if self.clean else volume
         about = {**self.origin, "seed": seed, "seconds": round(seconds, 3)}
-        write_atomic(file, nifti_bytes(shown, self.space, "synthetic: synthbench", self.scale))
+        write_atomic(file, nifti_bytes(shown, self.space, "SYNTHETIC: synthbench", self.scale))
         write_atomic(_sidecar(file), json.dumps(about, indent=1).encode())
 
 

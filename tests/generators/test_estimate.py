@@ -340,3 +340,10 @@ def test_limits_of_the_older_cgroups_count(kernel):
         memory__job__memoryDOTusage_in_bytes=3 * 2**30,
     )
     assert room == 2**30
+
+
+def test_the_time_of_a_step_grows_on_a_line():
+    """3 s that do not grow and 2 s an operation: 1 operation takes 5 s, 2 take 7, 10 take 23."""
+    assert estimates._extrapolated([(0, 0.0), (1, 5.0)], 10) == 50
+    assert estimates._extrapolated([(0, 0.0), (1, 5.0), (2, 7.0)], 10) == pytest.approx(23)
+    assert estimates._extrapolated([(0, 0.0), (1, 5.0), (2, 4.0)], 10) == pytest.approx(20)
