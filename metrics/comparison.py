@@ -19,7 +19,7 @@ JASA 100 (2005): the maximum over pairs, of which the single step is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import ceil
 from statistics import NormalDist
@@ -120,6 +120,13 @@ class Ranking:
         Which way the metric is better.
     level
         1 less the probability that any pair is split by chance.
+    resampled
+        The value of each entry, in the order of `standings`, in each resample, recentred on its
+        estimate; NaN where the resample was left out.
+    resampled_t
+        t* of each pair, in the order of `comparisons`, likewise. Rankings of the same entries
+        under other metrics, by one seed and number of resamples, share their resamples row by
+        row: side by side they are what `max_t` takes.
     """
 
     standings: tuple[Standing, ...]
@@ -127,6 +134,8 @@ class Ranking:
     split: tuple[Comparison, ...]
     direction: Direction
     level: float
+    resampled: Float64[np.ndarray, "b k"] = field(repr=False, compare=False)
+    resampled_t: Float64[np.ndarray, "b p"] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -282,12 +291,15 @@ def rank(
         for pair, p in zip(pairs, adjusted.tolist(), strict=True)
     )
     split = [c for c, t in zip(comparisons, observed, strict=True) if abs(t) > critical]
+    values = _recentred(ordered, usable)
     return Ranking(
-        standings=_standings(ordered, split, usable, direction),
+        standings=_standings(ordered, split, values[usable], direction),
         comparisons=comparisons,
         split=tuple(split),
         direction=direction,
         level=level,
+        resampled=values,
+        resampled_t=np.where(usable[:, None], resampled, np.nan),
     )
 
 
@@ -629,16 +641,23 @@ def _simultaneous(
     )
 
 
+def _recentred(
+    ordered: Sequence[_Entry], usable: Bool[np.ndarray, " b"]
+) -> Float64[np.ndarray, "b k"]:
+    """Values about their estimates: copies in a resample move a statistic biased at small n."""
+    resampled = np.stack([entry.values[1:] for entry in ordered], axis=1)
+    estimates = np.array([entry.values[0] for entry in ordered])
+    about = resampled - resampled[usable].mean(axis=0) + estimates
+    return np.where(usable[:, None], about, np.nan)
+
+
 def _standings(
     ordered: Sequence[_Entry],
     split: Sequence[Comparison],
-    usable: Bool[np.ndarray, " b"],
+    resampled: Float64[np.ndarray, "b k"],
     direction: Direction,
 ) -> tuple[Standing, ...]:
-    # Recentred: copies in a resample move the value of a statistic that is biased at small n.
-    resampled = np.stack([entry.values[1:][usable] for entry in ordered], axis=1)
-    estimates = np.array([entry.values[0] for entry in ordered])
-    losses = _loss(resampled - resampled.mean(axis=0) + estimates, direction)
+    losses = _loss(resampled, direction)
     best = np.bincount(losses.argmin(axis=1), minlength=len(ordered)) / len(losses)
     return tuple(
         Standing(

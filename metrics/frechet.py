@@ -47,6 +47,19 @@ class GramFrechet:
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The distance with means and covariances weighted by w and v; NaN below two counts."""
+        n, m = weights["real"].sum(axis=1), weights["synth"].sum(axis=1)
+        nuclear = ratio(
+            _nuclear_norms(self.cross, weights["real"], weights["synth"]),
+            np.sqrt(np.maximum((n - 1) * (m - 1), 0)),
+        )
+        distance: Float64[np.ndarray, " b"] = self.magnitude(weights) - 2 * nuclear
+        return distance
+
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """|mu_x - mu_y|^2 + tr S_x + tr S_y, from which 2 ||A B'||_* is taken.
+
+        That term is at most tr S_x + tr S_y, so it adds no size of its own.
+        """
         w, v = weights["real"], weights["synth"]
         n, m = w.sum(axis=1), v.sum(axis=1)
         mean_norm_x = ratio(((w @ self.real) * w).sum(axis=1), n**2)
@@ -54,10 +67,9 @@ class GramFrechet:
         cross_of_means = ratio(((w @ self.cross) * v).sum(axis=1), n * m)
         trace_x = ratio(w @ np.diag(self.real) - n * mean_norm_x, n - 1)
         trace_y = ratio(v @ np.diag(self.synth) - m * mean_norm_y, m - 1)
-        nuclear = ratio(_nuclear_norms(self.cross, w, v), np.sqrt(np.maximum((n - 1) * (m - 1), 0)))
         mean_distance = mean_norm_x + mean_norm_y - 2 * cross_of_means
-        distance: Float64[np.ndarray, " b"] = mean_distance + trace_x + trace_y - 2 * nuclear
-        return distance
+        terms: Float64[np.ndarray, " b"] = mean_distance + trace_x + trace_y
+        return terms
 
     def influence(self) -> dict[str, Float64[np.ndarray, " n"]]:
         """Derivative by each image's weight, for the infinitesimal jackknife.
@@ -100,6 +112,15 @@ class MomentFrechet:
         """The distance with means and covariances weighted by w and v; NaN below two counts."""
         rows = zip(weights["real"], weights["synth"], strict=True)
         return np.array([self._value(w, v) for w, v in rows])
+
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """|mu_x - mu_y|^2 + tr S_x + tr S_y, as `GramFrechet.magnitude`."""
+        rows = zip(weights["real"], weights["synth"], strict=True)
+        return np.array([self._terms(w, v) for w, v in rows])
+
+    def _terms(self, w: Float64[np.ndarray, " n"], v: Float64[np.ndarray, " m"]) -> float:
+        (mean_x, cov_x), (mean_y, cov_y) = moments(self.real, w), moments(self.synth, v)
+        return float((mean_x - mean_y) @ (mean_x - mean_y) + np.trace(cov_x) + np.trace(cov_y))
 
     def _value(self, w: Float64[np.ndarray, " n"], v: Float64[np.ndarray, " m"]) -> float:
         if min(w.sum(), v.sum()) <= 1:

@@ -29,6 +29,7 @@ from synthbench.metrics.metric import (
     IntervalMethod,
     Statistic,
     Studentized,
+    Summed,
     Weights,
     ones,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "jackknife_se",
     "leave_one_out_values",
     "leave_one_out_weights",
+    "magnitude",
     "matched",
     "n_subjects",
     "pair_design",
@@ -399,6 +401,16 @@ def estimate(statistic: Statistic) -> float:
             f"{_count_subjects(statistic)}. Give every role at least 2 subjects."
         )
     return value
+
+
+def magnitude(statistic: Statistic) -> float:
+    """The size of the terms that the estimate is made of; its own, where it does not say.
+
+    A change of the estimate is small or large beside this number (see `Summed`).
+    """
+    if isinstance(statistic, Summed):
+        return float(statistic.magnitude(ones(statistic))[0])
+    return abs(estimate(statistic))
 
 
 def studentized_interval(

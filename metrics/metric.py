@@ -58,6 +58,19 @@ class Studentized(Statistic, Protocol):
 
 
 @runtime_checkable
+class Summed(Statistic, Protocol):
+    """A statistic that is made of terms which may cancel, and says how large they are.
+
+    A value near zero can be a difference of large terms. Whether a change of it is rounding is
+    then judged beside those terms, not beside the value.
+    """
+
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The sum of the terms' absolute values under each row of weights."""
+        ...
+
+
+@runtime_checkable
 class Composite(Statistic, Protocol):
     """A statistic made of others that are worth a row of their own."""
 

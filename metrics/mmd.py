@@ -99,6 +99,16 @@ class KernelDiscrepancy:
         )
         return u
 
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The three mean kernels, A + B + 2 C in absolute values, of which MMD^2 is A + B - 2 C."""
+        w, v = weights["real"], weights["synth"]
+        terms: Float64[np.ndarray, " b"] = (
+            np.abs(within_mean(self.real, w, self.subjects["real"]))
+            + np.abs(within_mean(self.synth, v, self.subjects["synth"]))
+            + 2 * np.abs(between_mean(self.cross, w, v))
+        )
+        return terms
+
     def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
         """The first-order term of each image, 2 g_i and 2 h_j.
 
@@ -585,6 +595,7 @@ def permutation_p(
     permutations: int = 1000,
     seed: int,
     subjects: Mapping[str, np.ndarray] | None = None,
+    paired: bool = False,
 ) -> float:
     """Permutation test of equal distributions, with the maximum over five bandwidths.
 
@@ -595,6 +606,10 @@ def permutation_p(
 
     Subjects are permuted whole. A subject is taken to belong to one set only: integer labels
     are counted within each set (0 in both sets means two subjects), other labels are names.
+
+    Where subject i of both sets comes from one source, as two volumes of one seed do, the sets
+    are not exchangeable but each pair is: `paired` then swaps the labels within pairs, which
+    sees changes far below the spread of a set.
 
     Parameters
     ----------
@@ -608,6 +623,8 @@ def permutation_p(
         Seed of the labellings.
     subjects
         For each role, the subject of each image.
+    paired
+        Whether subject i of the one set and of the other belong together.
 
     Returns
     -------
@@ -616,8 +633,8 @@ def permutation_p(
     Raises
     ------
     MetricError
-        The features or the bandwidth are unusable, `permutations` is below 1, or a named
-        subject is in both sets.
+        The features or the bandwidth are unusable, `permutations` is below 1, a named subject
+        is in both sets, or paired sets have other numbers of subjects.
     """
     sets = check_features("permutation test", real=real, synth=synth)
     _check_bandwidth(bandwidth)
@@ -628,9 +645,9 @@ def permutation_p(
     _check_subjects(index)
     n_real = n_subjects(index["real"])
     pooled = np.concatenate([index["real"], n_real + index["synth"]])
-    labels = _permuted_labels(
-        n_real, n_subjects(index["synth"]), permutations, np.random.default_rng(seed)
-    )[:, pooled]
+    sizes, rng = (n_real, n_subjects(index["synth"])), np.random.default_rng(seed)
+    deal = _swapped_labels if paired else _permuted_labels
+    labels = deal(*sizes, permutations, rng)[:, pooled]
     rows = np.concatenate([sets["real"], sets["synth"]])
     kernel = zero_within_subjects(
         gaussian_kernel(rows, rows, BANDWIDTH_FACTORS[0] * bandwidth), pooled
@@ -651,6 +668,19 @@ def _permuted_labels(
     """Indicators of the subjects labelled real; the first row is the observed labelling."""
     observed = (np.arange(n + m) < n).astype(np.float64)
     return np.vstack([observed, rng.permuted(np.tile(observed, (permutations, 1)), axis=1)])
+
+
+def _swapped_labels(
+    n: int, m: int, permutations: int, rng: np.random.Generator
+) -> Float64[np.ndarray, "b s"]:
+    """As `_permuted_labels`, of pairs: a coin for each says whether its labels change places."""
+    if n != m:
+        raise MetricError(
+            f"paired permutation test: both sets need as many subjects; found {n} and {m}. "
+            "Leave out those without a partner."
+        )
+    coins = np.vstack([np.zeros((1, n)), rng.integers(2, size=(permutations, n))])
+    return np.hstack([1 - coins, coins])
 
 
 def _split_discrepancy(

@@ -841,6 +841,13 @@ class SimilarityGap:
         gap: Float64[np.ndarray, " b"] = self.synth.value(weights) - self.real.value(weights)
         return gap
 
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The two mean similarities that the gap is the difference of, in absolute values."""
+        terms: Float64[np.ndarray, " b"] = np.abs(self.synth.value(weights)) + np.abs(
+            self.real.value(weights)
+        )
+        return terms
+
     def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The sum of the two variances: the sets are independent."""
         total: Float64[np.ndarray, " b"] = self.synth.variance(weights) + self.real.variance(

@@ -96,6 +96,14 @@ class SeamDistance:
             self._first_rose_less(weights), self.first.value(weights), self.second.value(weights)
         )
 
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The three mean kernels in absolute values, relative to the axis that rose less."""
+        return np.where(
+            self._first_rose_less(weights),
+            self.first.magnitude(weights),
+            self.second.magnitude(weights),
+        )
+
     def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The variance of its first-order term, as if the axis were given."""
         return np.where(

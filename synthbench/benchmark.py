@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import binascii
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from jaxtyping import Bool
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthbench.cohort import Cohort
-from synthbench.errors import ScorecardError
+from synthbench.errors import MetricError, ScorecardError, near_miss
+from synthbench.evaluation import Job, Progress, Sample, against_itself, measure
 from synthbench.files import write_atomic
-from synthbench.scorecard import ExtractorRecord, MaskRecord, Protocol
+from synthbench.metrics import inference
+from synthbench.metrics.metric import Composite, IntervalMethod, Statistic
+from synthbench.scorecard import (
+    ExtractorRecord,
+    FloorRecord,
+    MaskRecord,
+    Protocol,
+    SpaceRecord,
+    Value,
+)
+from synthbench.space import Intensity, Space
 
 FILE = "benchmark.yaml"
+
+
+class FrozenFloor(BaseModel):
+    """What real against real gives, at n real subjects a side: of the real cohort alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: str
+    extractor: str | None
+    n: int
+    mean: float
+    low: float
+    high: float
+    detectable: float | None
 
 
 class Benchmark(BaseModel):
@@ -29,6 +60,15 @@ class Benchmark(BaseModel):
         Of the real cohort.
     protocol
         Every setting that can change a number.
+    stored_mask
+        The mask itself, an aggregate of the real cohort: another processor may round a voxel
+        to the other side of its threshold. Packed bits, deflated, base64; see `mask`.
+    floors
+        Of the real cohort: every entry stands against the same ones.
+    software
+        The versions that it was frozen with.
+
+    The last three are empty in benchmarks of before they were stored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +78,9 @@ class Benchmark(BaseModel):
     real_fingerprint: str
     real_subjects: int
     protocol: Protocol
+    stored_mask: str | None = None
+    floors: tuple[FrozenFloor, ...] = ()
+    software: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def opened(cls, benchmark: Path | Benchmark) -> Benchmark:
@@ -83,6 +126,37 @@ class Benchmark(BaseModel):
         write_atomic(file, text.encode())
         return file
 
+    @property
+    def mask(self) -> Bool[np.ndarray, "d h w"] | None:
+        """The mask as it was frozen; None where it was not stored.
+
+        Raises
+        ------
+        ScorecardError
+            What is stored is no mask of the benchmark's grid.
+        """
+        if self.stored_mask is None:
+            return None
+        try:
+            return unpacked_mask(self.stored_mask, self.protocol.space.shape)
+        except (ValueError, binascii.Error, zlib.error) as error:
+            raise ScorecardError(
+                f"benchmark {self.name}: stored_mask is no mask of {self.protocol.space.grid}: "
+                f"{error}. Take {FILE} from where the benchmark was published."
+            ) from error
+
+    def with_frozen_floors(self, values: Iterable[Value]) -> list[Value]:
+        """Return rows with the benchmark's floors, where it has them at the row's n.
+
+        What an entry shows at that n stays its own.
+        """
+        frozen = {(floor.metric, floor.extractor, floor.n): floor for floor in self.floors}
+        rows = []
+        for row in values:
+            floor = row.floor and frozen.get((row.metric, row.extractor, row.floor.n))
+            rows.append(row if not floor else row.model_copy(update={"floor": _of(row, floor)}))
+        return rows
+
     def check_real(self, real: Cohort) -> None:
         """Raise where the real cohort is not the one that the benchmark was frozen on."""
         if real.fingerprint != self.real_fingerprint:
@@ -104,10 +178,14 @@ class Benchmark(BaseModel):
     def check_mask(self, mask: MaskRecord) -> None:
         """Raise where the mask is not the frozen one."""
         if mask != self.protocol.mask:
+            stored = (
+                f"{FILE} was edited. Take it from where the benchmark was published."
+                if self.stored_mask is not None
+                else "a library resamples differently. Compare the versions in the scorecards."
+            )
             raise ScorecardError(
                 f"benchmark {self.name}: the mask differs from the frozen one ({mask.voxels} "
-                f"voxels, then {self.protocol.mask.voxels}): a library resamples differently. "
-                "Compare the versions in the scorecards."
+                f"voxels, then {self.protocol.mask.voxels}): {stored}"
             )
 
     def check_extractors(self, records: Sequence[ExtractorRecord]) -> None:
@@ -122,3 +200,204 @@ class Benchmark(BaseModel):
                 raise ScorecardError(
                     f"benchmark {self.name}: the extractor {frozen.name} has {', '.join(differs)}."
                 )
+
+
+class Choices(BaseModel):
+    """The settings that a benchmark is frozen with: those of a file, None where it is silent.
+
+    Attributes
+    ----------
+    primary, m, extractors, metrics, intensity, resamples, level, seed
+        As the parameters of `synthbench.scoring.freeze`; m is its `n_synth`.
+    intervals
+        The interval method of each metric that has not its own.
+    space
+        The common grid.
+    protocol
+        The protocol that they were taken from, where the file is one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    primary: str | None = None
+    m: int | None = None
+    extractors: tuple[str, ...] | None = None
+    metrics: tuple[str, ...] | None = None
+    intervals: dict[str, IntervalMethod] | None = None
+    space: SpaceRecord | None = None
+    intensity: Intensity | None = None
+    resamples: int | None = None
+    level: float | None = None
+    seed: int | None = None
+    protocol: Protocol | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that the file names."""
+        fields = {field: getattr(self, field) for field in type(self).model_fields}
+        return {field: value for field, value in fields.items() if value is not None}
+
+    @property
+    def grid(self) -> Space | None:
+        """The common grid."""
+        return None if self.space is None else self.space.grid
+
+    @classmethod
+    def load(cls, file: Path) -> Choices:
+        """Read settings: a benchmark's file or folder, a scorecard, or YAML of some settings.
+
+        Raises
+        ------
+        ScorecardError
+            It cannot be read, or names a setting that there is not.
+        """
+        path = file / FILE if file.is_dir() else file
+        try:
+            found = yaml.safe_load(path.read_text())
+            if isinstance(found, dict) and "protocol" in found:
+                return cls._of(Protocol.model_validate(found["protocol"]), found.get("primary"))
+            if isinstance(found, dict):
+                return cls.model_validate(found)
+        except OSError as error:
+            raise ScorecardError(
+                f"--protocol {path}: cannot be read: {error.strerror}. "
+                f"Name a {FILE}, a scorecard, or YAML of settings."
+            ) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            known = [field for field in cls.model_fields if field != "protocol"]
+            raise ScorecardError(
+                f"--protocol {path}: {where}: {first['msg']}; {near_miss(where, known)}"
+            ) from error
+        except yaml.YAMLError as error:
+            raise ScorecardError(f"--protocol {path}: not YAML: {error}") from error
+        raise ScorecardError(
+            f"--protocol {path}: settings are needed, such as 'metrics: [mmd2, fid]'; "
+            f"found {type(found).__name__}."
+        )
+
+    @classmethod
+    def _of(cls, protocol: Protocol, primary: str | None) -> Choices:
+        return cls(
+            primary=primary,
+            m=protocol.n_synth,
+            extractors=tuple(extractor.name for extractor in protocol.extractors),
+            metrics=tuple(protocol.intervals),
+            intervals=protocol.intervals,
+            space=protocol.space,
+            intensity=protocol.space.intensity,
+            resamples=protocol.resamples,
+            level=protocol.level,
+            seed=protocol.seed,
+            protocol=protocol,
+        )
+
+
+def differences(found: Protocol, frozen: Protocol) -> list[str]:
+    """Name every setting in which a protocol differs from another, with both values.
+
+    As in "settings.mmd2 | qiu2022.bandwidth: 1.4 instead of 1.3".
+    """
+    own, other = dict(_leaves(_dumped(found))), dict(_leaves(_dumped(frozen)))
+    return [
+        f"{name}: {_short(own.get(name, 'absent'))} instead of {_short(other.get(name, 'absent'))}"
+        for name in [*other, *(name for name in own if name not in other)]
+        if own.get(name) != other.get(name)
+    ]
+
+
+def packed_mask(mask: Bool[np.ndarray, "d h w"]) -> str:
+    """Return a mask as text: packed bits (C order, high bit first), deflated, base64."""
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()
+
+
+def unpacked_mask(text: str, shape: tuple[int, int, int]) -> Bool[np.ndarray, "d h w"]:
+    """Return the mask that `packed_mask` wrote.
+
+    Raises
+    ------
+    ValueError, binascii.Error, zlib.error
+        The text is no mask of this shape.
+    """
+    voxels = int(np.prod(shape))
+    packed = zlib.decompress(base64.b64decode(text, validate=True))
+    if len(packed) != -(-voxels // 8):
+        raise ValueError(f"{len(packed)} bytes for {voxels} voxels")
+    bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=voxels)
+    return bits.astype(bool).reshape(shape)
+
+
+def real_floors(
+    todo: Sequence[Job],
+    real: Sample,
+    mask: Bool[np.ndarray, "d h w"],
+    protocol: Protocol,
+    progress: Progress | None = None,
+) -> list[FrozenFloor]:
+    """Return the real-vs-real floors of every metric and part, at the n that entries have them.
+
+    That is half of the real subjects, or n_synth where that is less. A metric that cannot be
+    computed on these volumes has none: its rows say why when an entry is scored.
+    """
+    side = min(inference.n_subjects(real.subjects) // 2, protocol.n_synth)
+    floors = []
+    for job in todo:
+        settings = dict(protocol.settings[job.key])
+        del settings["formula"]
+        try:
+            measure(job, real, mask, settings, progress)
+            statistic = against_itself(job, real, settings)
+            rows = {job.metric.name: statistic, **_paired_parts(job.metric.name, statistic)}
+            for name, row in rows.items():
+                floors.append(_floor(name, job, row, side, protocol))
+        except MetricError:
+            continue
+    return floors
+
+
+def _paired_parts(name: str, statistic: Statistic) -> dict[str, Statistic]:
+    """The parts that compare two sets, which alone have a floor."""
+    parts = statistic.parts() if isinstance(statistic, Composite) else {}
+    return {
+        f"{name}.{key}": part
+        for key, (_, part) in parts.items()
+        if set(part.subjects) == {"real", "synth"}
+    }
+
+
+def _floor(name: str, job: Job, statistic: Statistic, side: int, protocol: Protocol) -> FrozenFloor:
+    spread = inference.floor(
+        statistic, n=side, splits=protocol.floor_splits, seed=protocol.seed,
+        direction=job.metric.direction,
+    )  # fmt: skip
+    return FrozenFloor(
+        metric=name, extractor=job.extractor, n=side, mean=spread.mean, low=spread.low,
+        high=spread.high, detectable=spread.detectable,
+    )  # fmt: skip
+
+
+def _of(row: Value, frozen: FrozenFloor) -> FloorRecord:
+    assert row.floor is not None
+    update = frozen.model_dump(include={"mean", "low", "high", "detectable"})
+    return row.floor.model_copy(update=update)
+
+
+def _dumped(protocol: Protocol) -> dict[str, Any]:
+    """A protocol as JSON values, its extractors by name."""
+    fields = protocol.model_dump(mode="json")
+    fields["extractors"] = {extractor["name"]: extractor for extractor in fields["extractors"]}
+    return fields
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

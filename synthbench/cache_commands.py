@@ -12,7 +12,7 @@ from synthbench.console import Json, print_json, say, show
 if TYPE_CHECKING:
     from synthbench.feature_cache import Usage
 
-cache = typer.Typer(no_args_is_help=True, help="Features kept from earlier runs: local files.")
+cache = typer.Typer(no_args_is_help=True, help="What earlier runs have kept: local files.")
 
 
 @cache.command("info")
@@ -59,8 +59,12 @@ def _record(found: Sequence[Usage]) -> dict[str, Any]:
 
 
 def _words(found: Sequence[Usage]) -> str:
-    total = _record(found)
-    return f"features of {total['rows']} volumes, {_megabytes(total['bytes'])} MB"
+    from synthbench.feature_cache import MATERIALS
+
+    rows = sum(one.rows for one in found if one.extractor != MATERIALS)
+    scorings = sum(one.rows for one in found if one.extractor == MATERIALS)
+    kept = f", materials of {scorings} scorings" if scorings else ""
+    return f"features of {rows} volumes{kept}, {_megabytes(sum(one.size for one in found))} MB"
 
 
 def _megabytes(size: int) -> str:

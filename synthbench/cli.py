@@ -5,6 +5,7 @@ Nothing heavy is imported before the verb that needs it runs: `synthbench --help
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from enum import StrEnum
@@ -281,6 +282,10 @@ def score(
         Path | None,
         typer.Option(help="Save nearest training volumes (TSV): participant-level data."),
     ] = None,
+    materials: Annotated[
+        Path | None,
+        typer.Option(help="Save what comparisons elsewhere need (npz): participant-level data."),
+    ] = None,
     sensitivity: Annotated[
         Path | None,
         typer.Option(help="Record of `synthbench sensitivity`: reads scores back as doses."),
@@ -297,7 +302,8 @@ def score(
 
     if benchmark is not None:
         _refuse_frozen(context)
-    for option, file in (("--out", out), ("--features", features), ("--neighbours", neighbours)):
+    for option, file in (("--out", out), ("--features", features), ("--neighbours", neighbours),
+                         ("--materials", materials)):  # fmt: skip
         if file is not None:
             make_room(option, file)
     with progress_bar("scoring") as advance:
@@ -319,6 +325,7 @@ def score(
             accept=accept or (),
             features_file=features,
             neighbours_file=neighbours,
+            materials_file=materials,
             curves=sensitivity,
             cache=cached,
             progress=lambda what, done, total: advance(done, total, what),
@@ -334,7 +341,7 @@ def score(
         from synthbench.table import scorecard_table
 
         show(scorecard_table(card))
-    for file in (out, features, neighbours):
+    for file in (out, features, neighbours, materials):
         if file is not None:
             say(f"written: {file}")
     if advice := scoring.without_weights(card):
@@ -403,9 +410,16 @@ def sensitivity(
 
 @benchmark.command("init")
 def benchmark_init(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Becomes leaderboards/NAME.")],
     real: Real,
-    m: Annotated[int, typer.Option("--m", help="Synthetic volumes an entry is scored with.")],
+    m: Annotated[
+        int | None, typer.Option("--m", help="Synthetic volumes an entry is scored with.")
+    ] = None,
+    protocol: Annotated[
+        Path | None,
+        typer.Option(help="Settings: a benchmark's or a scorecard's, or YAML of some of them."),
+    ] = None,
     extractor: Extractors = None,
     metric: Metrics = None,
     primary: Annotated[str, typer.Option(help="Metric that entries are ordered by.")] = "mmd2",
@@ -413,26 +427,36 @@ def benchmark_init(
         Path | None, typer.Option(help="A run whose grid to use. Default: the real cohort's.")
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where benchmarks are kept.")] = Path("leaderboards"),
+    intensity: Intensity = "percentile",
     seed: Seed = 0,
     assume_grid: AssumeGrid = None,
 ) -> None:
-    """Freeze a protocol on a real cohort: grid, mask, extractors, kernel bandwidths, n and m."""
+    """Freeze a protocol on a real cohort: grid, mask, extractors, bandwidths, floors, n and m."""
     from synthbench import scoring
-    from synthbench.benchmark import FILE
+    from synthbench.benchmark import FILE, Choices, differences
     from synthbench.protocol import DEFAULT_EXTRACTOR
 
     if (folder / name / FILE).exists():
         raise UsageError(f"{folder / name / FILE}: already there. Name another benchmark.")
+    chosen = Choices() if protocol is None else Choices.load(protocol)
+    _refuse_chosen(context, chosen.given, protocol)
+    n_synth = chosen.m if m is None else m
+    if n_synth is None:
+        raise UsageError("--m: say with how many synthetic volumes an entry is scored.")
     with progress_bar("freezing") as advance:
         frozen = scoring.freeze(
             real,
             name,
-            n_synth=m,
-            primary=primary,
-            extractors=tuple(extractor or (DEFAULT_EXTRACTOR,)),
-            metrics=metric,
-            target=None if like is None else _grid_of(like),
-            seed=seed,
+            n_synth=n_synth,
+            primary=chosen.primary or primary,
+            extractors=chosen.extractors or tuple(extractor or (DEFAULT_EXTRACTOR,)),
+            metrics=chosen.metrics or metric,
+            target=chosen.grid if like is None else _grid_of(like),
+            intensity=chosen.intensity or intensity,
+            ci=chosen.intervals,
+            resamples=chosen.resamples or 1000,
+            level=chosen.level or 0.95,
+            seed=seed if chosen.seed is None else chosen.seed,
             assume_grid=assume_grid,
             progress=lambda what, done, total: advance(done, total, what),
             say=say,
@@ -440,6 +464,9 @@ def benchmark_init(
     if not is_main():
         return
     file = frozen.save(folder / name)
+    if chosen.protocol is not None:
+        changed = differences(frozen.protocol, chosen.protocol)
+        say(f"differs from {protocol}: {'; '.join(changed)}" if changed else f"as {protocol}")
     say(
         f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "
         f"{folder / name} --real {real} --synth SYNTH --out {folder / name}/entries/NAME.json"
@@ -454,16 +481,206 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale.")
     ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Rank: all pairs, where the entries were scored.")
+    ] = False,
+    multiverse: Annotated[
+        bool, typer.Option("--multiverse", help="Value the entries under other choices, likewise.")
+    ] = False,
+    materials: Annotated[
+        list[Path] | None,
+        typer.Option("--materials", help="Of `score --materials`; may be repeated."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write one benchmark as a page for a browser.")
+    ] = None,
 ) -> None:
-    """Render a benchmark's scorecards into its README.md."""
+    """Render a benchmark's scorecards into its README.md, with ranks where they were compared."""
     from synthbench import leaderboard as pages
 
+    if html is not None:
+        _check_html(html, check, pages.benchmarks_in(folder))
+    if check and (compare or multiverse):
+        raise UsageError("--check writes nothing: leave out --compare and --multiverse.")
+    if materials and not (compare or multiverse):
+        raise UsageError("--materials is what a ranking is made of: add --compare or --multiverse.")
+    stale: list[str] = []
     for found in pages.benchmarks_in(folder):
         if check:
-            pages.check_leaderboard(found)
-            say(f"{found / pages.PAGE} is up to date")
-        else:
-            say(f"{pages.write_leaderboard(found)} written")
+            try:
+                pages.check_leaderboard(found)
+                say(f"{found / pages.PAGE} is up to date")
+            except CheckFailed as error:
+                stale.append(str(error))
+            continue
+        if compare:
+            _compare(found, materials or [])
+        if multiverse:
+            _multiverse(found, materials or [])
+        say(f"{pages.write_leaderboard(found)} written")
+        if html is not None:
+            from synthbench.report import leaderboard_report
+
+            _write_page(html, leaderboard_report(found))
+    if stale:
+        raise CheckFailed("\n".join(stale))
+
+
+def _compare(folder: Path, materials: list[Path]) -> None:
+    from synthbench.comparisons import compare
+    from synthbench.materials import load_materials
+
+    with progress_bar("comparing") as advance:
+        found = compare(
+            folder,
+            source=lambda card: load_materials(card, materials),
+            progress=lambda what, done, total: advance(done, total, what),
+        )
+    say(f"{found.save(folder)} written")
+
+
+def _multiverse(folder: Path, materials: list[Path]) -> None:
+    from synthbench.materials import load_materials
+    from synthbench.multiverse import multiverse
+
+    with progress_bar("multiverse") as advance:
+        found = multiverse(
+            folder,
+            source=lambda card: load_materials(card, materials),
+            progress=lambda what, done, total: advance(done, total, what),
+        )
+    say(f"{found.save(folder)} written")
+
+
+@app.command()
+def cite(
+    scorecard: Annotated[Path, typer.Argument(help="A scorecard (JSON).")],
+    json: Json = False,
+) -> None:
+    """Print a LaTeX row, a methods paragraph and a reporting checklist of a scorecard."""
+    from synthbench.citation import cite as citation
+    from synthbench.scorecard import Scorecard
+
+    found = citation(Scorecard.load(scorecard))
+    if json:
+        print_json({"row": found.row, "methods": found.methods, "checklist": found.checklist})
+    else:
+        print(found.text)
+
+
+@app.command()
+def drift(
+    baseline: Annotated[Path, typer.Argument(help="A scorecard.")],
+    current: Annotated[Path, typer.Argument(help="Another, to hold against it.")],
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", help="A row such as fid or ms_ssim.synth; may be repeated."),
+    ] = None,
+    delta: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--delta",
+            metavar="METRIC=VALUE",
+            help="Margin that does not matter, between samples; may be repeated.",
+        ),
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Probability of a false alarm.")] = 0.05,
+    materials: Annotated[
+        list[Path] | None,
+        typer.Option("--materials", help="Of `score --materials`; may be repeated."),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit 1 where two generators differ, too.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit file (XML).")] = None,
+    json: Json = False,
+) -> None:
+    """Say whether two scorecards differ by more than noise: exit 0 no, 1 drift, 2 incomparable."""
+    from synthbench import drift_output
+    from synthbench.drift import drift as compared
+    from synthbench.files import write_atomic
+
+    if junit is not None:
+        make_room("--junit", junit)
+    found = compared(
+        baseline, current, metrics=metrics, deltas=_margins(delta or []), alpha=alpha,
+        materials=materials or (), gate=gate,
+    )  # fmt: skip
+    if junit is not None:
+        write_atomic(junit, drift_output.junit(found))
+    if json:
+        print_json({**found.model_dump(mode="json"), "exit_code": found.exit_code})
+    else:
+        show(drift_output.drift_table(found))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in drift_output.workflow_commands(found):
+            say(line)
+    raise typer.Exit(found.exit_code)
+
+
+def _margins(given: list[str]) -> dict[str, float]:
+    """Read METRIC=VALUE."""
+    margins = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            margins[name] = float(value)
+        except ValueError:
+            raise UsageError(
+                f"--delta {text}: write it as METRIC=VALUE, such as mmd2=0.005."
+            ) from None
+    return margins
+
+
+@app.command()
+def report(
+    scorecards: Annotated[
+        list[Path], typer.Argument(help="Scorecards; several are shown side by side.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="One HTML file.")] = Path("report.html"),
+    real: Annotated[
+        Path | None, typer.Option("--real", help="The real cohort that was scored: adds pictures.")
+    ] = None,
+    synth: Annotated[
+        list[Path] | None,
+        typer.Option("--synth", help="Synthetic cohort that was scored; may be repeated."),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option("--train", help="The generator's training cohort: shows nearest pairs."),
+    ] = None,
+    sensitivity: Annotated[
+        Path | None, typer.Option(help="Record of `synthbench sensitivity`: shows its curves.")
+    ] = None,
+    real_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--real-pictures/--no-real-pictures",
+            help="Picture and name real volumes, or leave them out.",
+        ),
+    ] = True,
+    assume_grid: Annotated[
+        str | None, typer.Option(help="Arrays without geometry: 'real', or voxel size in mm.")
+    ] = None,
+) -> None:
+    """Write scorecards as a page for a browser: verdicts, charts, pictures; needs no network."""
+    from synthbench.report import report as rendered
+
+    make_room("--out", out)
+    with progress_bar("report") as advance:
+        page = rendered(
+            scorecards,
+            real=real,
+            synths=synth or (),
+            train=train,
+            sensitivity=sensitivity,
+            real_pictures=real_pictures,
+            assume_grid=_assumed(assume_grid),
+            progress=lambda what, done, total: advance(done, total, what),
+            say=say,
+        )
+    if is_main():
+        _write_page(out, page)
 
 
 @app.command("list")
@@ -577,6 +794,23 @@ def _assumed(text: str | None) -> Any:
         ) from None
 
 
+def _check_html(file: Path, check: bool, benchmarks: list[Path]) -> None:
+    if check:
+        raise UsageError("--check writes nothing: leave out --html.")
+    if len(benchmarks) > 1:
+        names = ", ".join(str(found) for found in benchmarks)
+        raise UsageError(f"--html {file}: one benchmark a page; name one of {names}.")
+    make_room("--html", file)
+
+
+def _write_page(file: Path, page: str) -> None:
+    from synthbench.files import write_atomic
+
+    content = page.encode()
+    write_atomic(file, content)
+    say(f"{file}: {len(content) / 1e6:.1f} MB, opens in any browser")
+
+
 def _grid_of(run: Path) -> Any:
     import numpy as np
 
@@ -594,6 +828,20 @@ def _refuse_frozen(context: typer.Context) -> None:
     if given:
         options = ", ".join(f"--{option}" for option in given)
         raise UsageError(f"--benchmark has frozen this: leave out {options}.")
+
+
+def _refuse_chosen(context: typer.Context, chosen: dict[str, Any], file: Path | None) -> None:
+    """Raise where an option is given that the file of --protocol has chosen."""
+    options = {"m": "m", "extractor": "extractors", "metric": "metrics", "primary": "primary",
+               "like": "space", "intensity": "intensity", "seed": "seed"}  # fmt: skip
+    given = [
+        option
+        for option, setting in options.items()
+        if setting in chosen and str(context.get_parameter_source(option)).endswith("COMMANDLINE")
+    ]
+    if given:
+        named = ", ".join(f"--{option}" for option in given)
+        raise UsageError(f"--protocol {file} has chosen this: leave out {named}.")
 
 
 def _version(value: bool) -> None:

@@ -8,6 +8,7 @@ anywhere.
 
 FOLDER/EXTRACTOR/ab/abcdef....row    32 bytes: the key; 32 bytes: the sha256 of what follows;
                                      then the features as little-endian float32
+FOLDER/materials/ab/abcdef....npz    what one scoring's comparisons need (`synthbench.materials`)
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ layout of a file changes: no earlier row is found then."""
 ABANDONED_S = 3600.0
 """Age after which a temporary file is one that a killed process left behind."""
 
+MATERIALS = "materials"
+"""The folder of what scorings keep for comparisons, and its name in `usage`."""
+
 _SUFFIX = ".row"
+_MATERIALS_SUFFIX = ".npz"
 _DIGEST_BYTES = 32
 _OWNER_ONLY = 0o700
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9,
@@ -110,9 +115,9 @@ def cache_limit() -> int:
 
 @dataclass
 class FeatureCache:
-    """Rows of features in a folder, safe under concurrent runs and kills.
+    """Rows of features and materials of scorings in a folder, safe under concurrent runs.
 
-    A row is written whole or not at all. One that is truncated, damaged or foreign counts as
+    A file is written whole or not at all. A row that is truncated, damaged or foreign counts as
     absent, and is replaced.
 
     Attributes
@@ -120,7 +125,7 @@ class FeatureCache:
     folder
         Where the rows are; made when the first one is kept.
     limit
-        Bytes that the rows may take after `trim`.
+        Bytes that all files may take together after `trim`.
     say
         Told in one sentence, once, where rows cannot be kept.
     """
@@ -148,13 +153,37 @@ class FeatureCache:
 
     def keep(self, key: str, extractor: str, row: Float32[np.ndarray, " dim"]) -> None:
         """Keep a volume's features; where that fails, say so once and keep no more."""
+        self._write(self._path(key, extractor), _packed(key, row))
+
+    def find_materials(self, key: str) -> bytes | None:
+        """Return the file that a scoring kept, or None where there is none."""
+        path = self._materials_path(key)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return content
+
+    def keep_materials(self, key: str, content: bytes) -> None:
+        """Keep what comparisons need of a scoring; where that fails, say so as `keep` does."""
+        if len(content) > self.limit:
+            self.say(
+                f"what comparisons need of this scoring takes {len(content) / 1e6:,.0f} MB, more "
+                f"than the cache may hold, and is not kept: raise {LIMIT_VARIABLE}, or add "
+                "--materials FILE."
+            )
+            return
+        self._write(self._materials_path(key), content)
+
+    def _write(self, path: Path, content: bytes) -> None:
         if self._refused:
             return
-        path = self._path(key, extractor)
         try:
             for folder in (self.folder, path.parent.parent, path.parent):
                 folder.mkdir(_OWNER_ONLY, parents=True, exist_ok=True)
-            write_atomic(path, _packed(key, row))
+            write_atomic(path, content)
         except OSError as error:
             self._refused = True
             self.say(
@@ -165,7 +194,7 @@ class FeatureCache:
             self._kept += 1
 
     def trim(self) -> None:
-        """Remove the least recently used rows beyond the limit, if this run has kept any.
+        """Remove the least recently used files beyond the limit, if this run has kept any.
 
         It takes one scan of the folder.
         """
@@ -184,20 +213,23 @@ class FeatureCache:
     def _path(self, key: str, extractor: str) -> Path:
         return self.folder / _folder_name(extractor) / key[:2] / f"{key}{_SUFFIX}"
 
+    def _materials_path(self, key: str) -> Path:
+        return self.folder / MATERIALS / key[:2] / f"{key}{_MATERIALS_SUFFIX}"
+
 
 # ---------------------------------------------------------------- what is in the cache
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one extractor's rows take.
+    """What one extractor's rows, or the materials of scorings, take.
 
     Attributes
     ----------
     extractor
-        Its name.
+        Its name; `MATERIALS` for what scorings kept.
     rows
-        How many volumes' features there are.
+        How many volumes' features there are, or how many scorings'.
     size
         Their bytes.
     """
@@ -270,7 +302,10 @@ class _Row:
 
 
 def _rows(folder: Path) -> Iterator[_Row]:
-    for path in folder.glob(f"*/[0-9a-f][0-9a-f]/*{_SUFFIX}"):
+    for path in (
+        *folder.glob(f"*/[0-9a-f][0-9a-f]/*{_SUFFIX}"),
+        *folder.glob(f"{MATERIALS}/[0-9a-f][0-9a-f]/*{_MATERIALS_SUFFIX}"),
+    ):
         # Another process may have removed it since it was listed.
         with suppress(OSError):
             status = path.stat()
@@ -280,10 +315,11 @@ def _rows(folder: Path) -> Iterator[_Row]:
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove what killed processes have left: temporary files of some age."""
-    for path in folder.glob(f"*/[0-9a-f][0-9a-f]/.*{_SUFFIX}.*.tmp"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > ABANDONED_S:
-                path.unlink()
+    for suffix in (_SUFFIX, _MATERIALS_SUFFIX):
+        for path in folder.glob(f"*/[0-9a-f][0-9a-f]/.*{suffix}.*.tmp"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
 
 
 def _remove(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def freeze_protocol(
     todo: Sequence[Job],
     extractors: Extractors,
     *,
-    ci: IntervalMethod | None = None,
+    ci: IntervalMethod | Mapping[str, IntervalMethod] | None = None,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -78,7 +78,7 @@ def freeze_protocol(
     extractors
         Loaded ones freeze settings; missing ones are recorded.
     ci
-        Interval method of all metrics; None: each metric's own.
+        Interval method of all metrics, or of those named; of others each metric's own.
     resamples, level, seed
         Of the bootstrap.
     n_synth
@@ -86,9 +86,10 @@ def freeze_protocol(
     """
     settings: dict[str, dict[str, Any]] = {}
     methods: dict[str, IntervalMethod] = {}
+    chosen_methods = ci if isinstance(ci, Mapping) else dict.fromkeys(metrics, ci)
     for name in metrics:
         metric: Metric = registry.load("metrics", name)()
-        methods[name] = ci or metric.interval
+        methods[name] = chosen_methods.get(name) or metric.interval
         if metric.needs == "training":
             settings[name] = {"formula": metric.formula, **metric.freeze(None, None)}
     for job in todo:

@@ -163,6 +163,9 @@ class Value(_Record):
     direction: str
     target: str | None = Field(default=None, description="zero, or the real-vs-real floor")
     value: float | None = None
+    magnitude: float | None = Field(
+        default=None, description="size of the terms that the value is made of, for `drift`"
+    )
     interval: IntervalRecord | None = None
     floor: FloorRecord | None = None
     p: float | None = None
@@ -219,6 +222,11 @@ class Origin(_Record):
     training_seconds: float | None = None
     parameters: int | None = None
     seconds_a_volume: float | None = None
+    training_seeds: int | None = Field(
+        default=None, description="trained networks behind the volumes, told by their weights"
+    )
+    training_energy_kwh: float | None = None
+    licence: str | None = Field(default=None, description="under which the volumes are shared")
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from pydantic import ValidationError
 
 from synthbench import memorization, preflight, registry
-from synthbench.benchmark import Benchmark
+from synthbench.benchmark import Benchmark, packed_mask, real_floors
 from synthbench.cohort import Cohort, check_intensities, majority_mask, overlap, read_cohort
 from synthbench.dose_response import Sensitivity, read_back
 from synthbench.errors import (
@@ -39,6 +39,7 @@ from synthbench.evaluation import (
 )
 from synthbench.extraction import add_features, load_extractors, to_fetch
 from synthbench.feature_cache import FeatureCache
+from synthbench.materials import JobMaterial, Materials
 from synthbench.metrics import inference
 from synthbench.metrics.frechet import effective_rank
 from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic, Studentized
@@ -88,6 +89,7 @@ def score(
     batch_size: int | None = None,
     features_file: Path | None = None,
     neighbours_file: Path | None = None,
+    materials_file: Path | None = None,
     curves: Path | Sensitivity | None = None,
     cache: bool = True,
     progress: Progress | None = None,
@@ -137,12 +139,15 @@ def score(
     neighbours_file
         Where to write each synthetic volume's nearest training and hold-out volume (TSV), by
         file name: participant-level data.
+    materials_file
+        Where to write what comparisons need of the images (`synthbench.materials`), for another
+        machine: participant-level data.
     curves
         A record of `synthbench.sensitivity.sensitivity` on the same real cohort: values are read
         back on its curves, as the damage to real volumes that would score the same.
     cache
-        Take features from earlier runs, and keep those of this one, in the local feature cache
-        (see `synthbench.feature_cache`); no number depends on it.
+        Take features from earlier runs, and keep those of this one and what comparisons need
+        (`synthbench.materials`), in the local cache; no number depends on it.
     progress
         Called with (what, done, total).
     say
@@ -210,7 +215,9 @@ def score(
         role: Sample(role, cohort.volumes(target, intensity, workers, role=role), cohort.subjects)
         for role, cohort in cohorts.items()
     }
-    mask = majority_mask(cohorts["real"].volumes(target, intensity, workers, role="real"))
+    mask = None if frozen is None else frozen.mask
+    if mask is None:
+        mask = majority_mask(cohorts["real"].volumes(target, intensity, workers, role="real"))
     loaded = load_extractors(extractors, say)
     add_features(samples.values(), loaded, batch_size, progress, cache=kept, workers=workers)
     todo = jobs(metrics, loaded.names)
@@ -227,11 +234,14 @@ def score(
     if "holdout" in samples and frozen is None and not overlap(cohorts["holdout"], cohorts["real"]):
         reference = reference.joined(samples["holdout"])
     values: list[Value] = []
+    taken: dict[str, JobMaterial] = {}
     for job in todo:
         if job.extractor in loaded.missing:
             values.append(_missing(job, loaded.missing[job.extractor]))
         else:
-            values += _rows(job, samples, reference, mask, protocol, progress)
+            values += _rows(job, samples, reference, mask, protocol, taken, progress)
+    if frozen is not None:
+        values = frozen.with_frozen_floors(values)
     if values and all(value.missing for value in values) and "train" not in cohorts:
         whys = dict.fromkeys(str(value.missing).removeprefix("missing: ") for value in values)
         other = f". Or score with {WITHOUT_WEIGHTS}" if loaded.missing and frozen is None else ""
@@ -252,8 +262,8 @@ def score(
         cohorts, samples, mask, loaded, protocol, neighbours_file if is_main() else None, progress,
         cache=kept,
     )  # fmt: skip
-    if kept is not None and is_main():
-        kept.trim()
+    if is_main():
+        _keep(_materials(cohorts, samples, protocol, taken), kept, materials_file)
     if features_file is not None and is_main():
         arrays = {f"{role}/{e}": x for role, s in samples.items() for e, x in s.features.items()}
         np.savez_compressed(features_file, **arrays)  # type: ignore[arg-type]
@@ -280,10 +290,7 @@ def score(
         preflight=tuple(_preflight_record(finding) for finding in findings),
         origin=origin,
         notes=tuple(notes),
-        software={
-            "python": platform.python_version(),
-            **{p: version(p) for p in ("synthbench", "torch", "numpy", "scipy", "nibabel")},
-        },
+        software=_software(),
     )
 
 
@@ -297,6 +304,7 @@ def freeze(
     metrics: Sequence[str] | None = None,
     target: Space | None = None,
     intensity: Intensity = "percentile",
+    ci: IntervalMethod | Mapping[str, IntervalMethod] | None = None,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -306,7 +314,7 @@ def freeze(
     progress: Progress | None = None,
     say: Say = lambda message: None,
 ) -> Benchmark:
-    """Freeze a protocol on a real cohort: space, mask, extractors, kernel bandwidths, n and m.
+    """Freeze a protocol on a real cohort: space, mask, extractors, bandwidths, floors, n and m.
 
     Parameters
     ----------
@@ -320,6 +328,8 @@ def freeze(
         The metric that the leaderboard is ordered by.
     target
         The grid; None: the real cohort's own.
+    ci
+        Interval method of all metrics, or of those named; of others each metric's own.
 
     Raises
     ------
@@ -348,14 +358,23 @@ def freeze(
     add_features([sample], loaded, progress=progress, cache=kept, workers=workers)
     if kept is not None and is_main():
         kept.trim()
+    todo = jobs(metrics, loaded.names)
     protocol = freeze_protocol(
-        sample, volumes.space, intensity, mask, metrics, jobs(metrics, loaded.names), loaded,
+        sample, volumes.space, intensity, mask, metrics, todo, loaded, ci=ci,
         resamples=resamples, level=level, seed=seed, n_synth=n_synth,
     )  # fmt: skip
     return Benchmark(
         name=name, primary=primary, real_fingerprint=real.fingerprint,
         real_subjects=len(set(real.subjects)), protocol=protocol,
+        stored_mask=packed_mask(mask),
+        floors=tuple(real_floors(todo, sample, mask, protocol, progress)),
+        software=_software(),
     )  # fmt: skip
+
+
+def _software() -> dict[str, str]:
+    packages = ("synthbench", "torch", "numpy", "scipy", "nibabel")
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
 
 
 def _names(what: str, names: Sequence[str] | None) -> Any:
@@ -434,27 +453,69 @@ def _subsampled(cohort: Cohort, n: int, seed: int) -> Cohort:
     return cohort.subset(chosen)
 
 
-def _origin(synth: Cohort) -> Origin:
-    """Return what the sidecars of all volumes agree on; nothing where there are none."""
+def _sidecars(synth: Cohort) -> list[dict[str, Any]]:
+    """Return the sidecar of every volume; nothing where one has none that says it is synthetic."""
     sidecars: list[dict[str, Any]] = []
     for entry in synth.entries:
         file = entry.path.with_name(entry.path.name.split(".nii")[0] + ".json")
         try:
             found = json.loads(file.read_text())
         except (OSError, ValueError):
-            return Origin()
+            return []
         if not isinstance(found, dict) or not found.get("synthetic"):
-            return Origin()
+            return []
         sidecars.append(found)
-    fields = [f for f in Origin.model_fields if f != "seconds_a_volume"]
+    return sidecars
+
+
+def _seeds(synth: Cohort) -> tuple[int, ...] | None:
+    """Return the seed of each volume, where all sidecars name one and no two share it."""
+    seeds = [sidecar.get("seed") for sidecar in _sidecars(synth)]
+    found = [seed for seed in seeds if isinstance(seed, int)]
+    return tuple(found) if found and len(set(found)) == len(synth) else None
+
+
+def _origin(synth: Cohort) -> Origin:
+    """Return what the sidecars of all volumes agree on; nothing where there are none."""
+    sidecars = _sidecars(synth)
+    if not sidecars:
+        return Origin()
+    fields = [f for f in Origin.model_fields if f not in ("seconds_a_volume", "training_seeds")]
     agreed = {f: sidecars[0].get(f) for f in fields
               if all(s.get(f) == sidecars[0].get(f) for s in sidecars)}  # fmt: skip
     seconds = [s["seconds"] for s in sidecars if isinstance(s.get("seconds"), (int, float))]
     mean = round(float(np.mean(seconds)), 3) if seconds else None
+    trained = {sidecar.get("weights_sha256") for sidecar in sidecars}
+    seeds = None if None in trained else len(trained)
     try:
-        return Origin(**agreed, seconds_a_volume=mean)
+        return Origin(**agreed, seconds_a_volume=mean, training_seeds=seeds)
     except ValidationError:
         return Origin()  # another program's sidecars
+
+
+def _materials(
+    cohorts: Mapping[str, Cohort],
+    samples: Mapping[str, Sample],
+    protocol: Protocol,
+    taken: Mapping[str, JobMaterial],
+) -> Materials:
+    return Materials(
+        real_fingerprint=cohorts["real"].fingerprint,
+        synth_fingerprint=cohorts["synth"].fingerprint,
+        protocol=protocol,
+        subjects={role: samples[role].subjects for role in ("real", "synth")},
+        jobs=taken,
+        seeds=_seeds(cohorts["synth"]),
+    )
+
+
+def _keep(materials: Materials, cache: FeatureCache | None, file: Path | None) -> None:
+    """Keep what comparisons need in the cache and in a file, where there are such."""
+    if file is not None:
+        materials.save(file)
+    if cache is not None:
+        cache.keep_materials(materials.key, materials.packed())
+        cache.trim()
 
 
 # ---------------------------------------------------------------- values
@@ -466,12 +527,13 @@ def _rows(
     reference: Sample,
     mask: Bool[np.ndarray, "d h w"],
     protocol: Protocol,
+    taken: dict[str, JobMaterial],
     progress: Progress | None,
 ) -> list[Value]:
     """Return the metric's row, then a row for each of its parts.
 
-    `reference` is the real sample, followed by the hold-out where there is one: floors are
-    taken within it.
+    What the metric took of the images is put into `taken`. `reference` is the real sample,
+    followed by the hold-out where there is one: floors are taken within it.
     """
     settings = frozen_settings(job.metric, job.key, protocol)
     real, synth = samples["real"], samples["synth"]
@@ -492,6 +554,7 @@ def _rows(
                    source)  # fmt: skip
     except MetricError as error:
         return [_missing(job, f"missing: {error}")]
+    taken[job.key] = JobMaterial(of_real, of_synth, cross)
     rank = effective_rank(of_real) if job.extractor is not None else None
     saturated = getattr(statistic, "saturated", None)
     rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
@@ -535,6 +598,7 @@ def _row(
         direction=job.metric.direction,
         target=job.metric.target,
         value=value,
+        magnitude=inference.magnitude(statistic),
         interval=_record(interval, job.metric),
         floor=floor,
     )  # fmt: skip

@@ -145,7 +145,9 @@ def sensitivity(
         metrics, seed = tuple(frozen.protocol.intervals), frozen.protocol.seed
     metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
     volumes = Held.of(real.volumes(target or real.grid, intensity, workers))
-    mask = majority_mask(real.volumes(volumes.space, intensity, workers))
+    mask = None if frozen is None else frozen.mask
+    if mask is None:
+        mask = majority_mask(real.volumes(volumes.space, intensity, workers))
     loaded = load_extractors(extractors, say)
     clean = Sample("undamaged", volumes, real.subjects)
     add_features([clean], loaded, progress=progress, cache=kept, workers=workers)

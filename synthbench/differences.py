@@ -1,0 +1,229 @@
+"""What differs between two scorings: images, protocol, software, origin.
+
+A scorecard names everything that can change a number, so two of them tell apart why a number moved.
+What two cohorts share can be seen in the materials (`synthbench.materials`), to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+
+from synthbench.materials import Materials, job_key
+from synthbench.scorecard import Protocol, Scorecard, Value
+
+ROUNDING = 1e-5
+"""Share of a metric's terms up to which a change is rounding: other orders of summation in float32
+move features by about 1e-6 of their spread, and the metrics of features by far less."""
+
+SMALL = 1e-3
+"""Share up to which a change is more than rounding, but warns only: features larger by 1e-4
+move the Frechet distance by 1e-4 of its terms."""
+
+CauseKind = Literal["images", "protocol", "software", "origin", "preflight"]
+Scope = Literal["all", "volumes", "extractor", "job", "size", "none"]
+
+
+class Record(BaseModel):
+    """A record that cannot be changed, and holds nothing undeclared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cause(Record):
+    """One thing in which two scorings differ."""
+
+    kind: CauseKind
+    field: str
+    baseline: str
+    current: str
+    scope: Scope = Field(default="none", description="whose values it makes another quantity")
+    of: str | None = Field(default=None, description="the extractor or the job")
+    small: bool = Field(default=False, description="a frozen number that moved by little")
+
+    @property
+    def words(self) -> str:
+        """The cause in a line."""
+        return f"{self.kind}: {self.field}: {_short(self.baseline)} -> {_short(self.current)}"
+
+    def touches(self, row: Value) -> bool:
+        """Whether a row is another quantity on the two sides for this reason."""
+        family = row.metric.partition(".")[0]
+        return {
+            "all": True,
+            "volumes": row.extractor is None,
+            "extractor": row.extractor is not None and row.extractor == self.of,
+            "job": job_key(family, row.extractor) == self.of,
+            "size": row.target == "floor",
+            "none": False,
+        }[self.scope]
+
+
+def relative(difference: float, terms: float) -> float:
+    """Return the size of a difference as a share of the terms; 0 for none, whatever the terms."""
+    if difference == 0:
+        return 0.0
+    return abs(difference) / terms if terms > 0 else math.inf
+
+
+def differences(baseline: Scorecard, current: Scorecard) -> tuple[Cause, ...]:
+    """Name everything recorded in which two scorings differ, but their values.
+
+    Numbers that a protocol froze on the real cohort, such as a bandwidth, are themselves results:
+    what moved by no more than `ROUNDING` is left out, and up to `SMALL` it is marked so.
+    """
+    return (
+        *_image_causes(baseline, current),
+        *_protocol_causes(baseline.protocol, current.protocol),
+        *_field_causes("software", baseline.software, current.software),
+        *_origin_causes(baseline, current),
+        *_field_causes("preflight", _found_by_preflight(baseline), _found_by_preflight(current)),
+    )
+
+
+def _image_causes(baseline: Scorecard, current: Scorecard) -> Iterator[Cause]:
+    for role in ("real", "synth", "train", "holdout"):
+        one, other = getattr(baseline, role), getattr(current, role)
+        words = [
+            "none" if record is None else f"{record.fingerprint[:12]} (n = {record.n})"
+            for record in (one, other)
+        ]
+        if words[0] != words[1]:
+            yield Cause(
+                kind="images", field=role, baseline=words[0], current=words[1],
+                scope="all" if role == "real" else "none",
+            )  # fmt: skip
+
+
+def _protocol_causes(baseline: Protocol, current: Protocol) -> Iterator[Cause]:
+    one, other = _flat_protocol(baseline), _flat_protocol(current)
+    for path in dict.fromkeys([*one, *other]):
+        before, after = one.get(path, _ABSENT), other.get(path, _ABSENT)
+        if before == after:
+            continue
+        moved = _relative_move(before, after) if path[0] == "settings" else math.inf
+        if moved <= ROUNDING:
+            continue
+        scope, of = _scope(path)
+        yield Cause(
+            kind="protocol", field=" / ".join(path), baseline=_text(before), current=_text(after),
+            scope="none" if moved <= SMALL else scope, of=of, small=moved <= SMALL,
+        )  # fmt: skip
+
+
+_ABSENT = "absent"
+
+
+def _flat_protocol(protocol: Protocol) -> dict[tuple[str, ...], Any]:
+    fields = protocol.model_dump(mode="json")
+    fields["extractors"] = {extractor["name"]: extractor for extractor in fields["extractors"]}
+    return dict(_flat(fields, ()))
+
+
+def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, (*path, key))
+    else:
+        yield path, value
+
+
+def _relative_move(before: Any, after: Any) -> float:
+    """Of two numbers their difference over the larger; infinite for anything else."""
+    if not all(isinstance(x, float) for x in (before, after)):
+        return math.inf
+    return relative(float(after) - float(before), max(abs(before), abs(after)))
+
+
+def _scope(path: tuple[str, ...]) -> tuple[Scope, str | None]:
+    """Whose values a protocol's field makes another quantity.
+
+    Of the rest (resamples, level, seed, interval methods, ...) only intervals, floors and p depend.
+    """
+    scopes: dict[str, Scope] = {
+        "space": "all", "n_real": "all", "version": "all", "mask": "volumes",
+        "extractors": "extractor", "settings": "job", "n_synth": "size",
+    }  # fmt: skip
+    scope = scopes.get(path[0], "none")
+    return scope, path[1] if scope in ("extractor", "job") else None
+
+
+def _field_causes(
+    kind: CauseKind, baseline: Mapping[str, str], current: Mapping[str, str]
+) -> Iterator[Cause]:
+    for field in dict.fromkeys([*baseline, *current]):
+        before, after = baseline.get(field, _ABSENT), current.get(field, _ABSENT)
+        if before != after:
+            yield Cause(kind=kind, field=field, baseline=before, current=after)
+
+
+def _origin_causes(baseline: Scorecard, current: Scorecard) -> Iterator[Cause]:
+    fields = ("generator", "weights_sha256", "sampler", "steps", "training_cohort", "intensity")
+    of_each = [
+        {field: str(getattr(card.origin, field)) for field in fields}
+        for card in (baseline, current)
+    ]
+    return _field_causes("origin", *of_each)
+
+
+def _found_by_preflight(card: Scorecard) -> dict[str, str]:
+    return {f"{found.rule} ({found.role})": f"{found.severity}, {found.volumes} volumes"
+            for found in card.preflight}  # fmt: skip
+
+
+def images_in_common(
+    first: Materials, second: Materials, role: Literal["real", "synth"]
+) -> int | None:
+    """Count the images of the second set whose rows are, to the bit, rows of the first.
+
+    Returns
+    -------
+    None where no job of both has a row for each image, or libraries round otherwise: then it is
+    not known (for the latter, 0).
+    """
+    for key in first.jobs:
+        if key in second.jobs and first.has_rows(key):
+            one, other = (getattr(m.jobs[key], role) for m in (first, second))
+            known = {row.tobytes() for row in np.ascontiguousarray(one)}
+            return sum(row.tobytes() in known for row in np.ascontiguousarray(other))
+    return None
+
+
+def moved_reals(first: Materials, second: Materials) -> Iterator[Cause]:
+    """Name what gives other numbers for the same real volumes: then it is not the samples."""
+    told = set()
+    for key in first.jobs:
+        source = key.partition(" | ")[2] or key
+        if key not in second.jobs or source in told:
+            continue
+        told.add(source)
+        moved = _moved(first.jobs[key].real, second.jobs[key].real)
+        if moved > ROUNDING:
+            features = " | " in key
+            yield Cause(
+                kind="software", field=f"{source} of the same real volumes", baseline="0",
+                current=f"moved by {moved:.2g} of its spread",
+                scope="none" if moved <= SMALL else "extractor" if features else "job",
+                of=source, small=moved <= SMALL,
+            )  # fmt: skip
+
+
+def _moved(before: Float[np.ndarray, "n _"], after: Float[np.ndarray, "n _"]) -> float:
+    if before.shape != after.shape:
+        return math.inf
+    # Pairs that a design left out are NaN on both sides.
+    one, other = (np.nan_to_num(np.asarray(x, np.float64)) for x in (before, after))
+    return relative(float(np.linalg.norm(other - one)), float(np.linalg.norm(one - one.mean(0))))
+
+
+def _text(value: Any) -> str:
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,120 @@
+"""Benchmarks of random features, with their entries and what is kept of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from synthbench.benchmark import Benchmark
+from synthbench.materials import JobMaterial, Materials
+from synthbench.metrics.inference import estimate
+from synthbench.metrics.mmd import median_bandwidth
+from synthbench.registry import load
+from synthbench.scorecard import (
+    CohortRecord,
+    ExtractorRecord,
+    FloorRecord,
+    IntervalRecord,
+    MaskRecord,
+    Origin,
+    Protocol,
+    Scorecard,
+    SpaceRecord,
+    Value,
+)
+
+EXTRACTORS = ("first", "second")
+METRICS = ("mmd2", "fid", "kid")
+N, D = 24, 3
+
+
+def features(seed: int, shift: float = 0.0, n: int = N) -> dict[str, np.ndarray]:
+    """Features of one set by both extractors: the second sees twice the first."""
+    x = np.random.default_rng(seed).normal(size=(n, D))
+    x[:, 0] += shift
+    return {"first": x, "second": 2 * x[:, ::-1]}
+
+
+def make_protocol(real: Mapping[str, np.ndarray], *, n_synth: int = N, resamples: int = 200):
+    """The protocol that these features freeze."""
+    settings = {}
+    for name in METRICS:
+        for extractor in EXTRACTORS:
+            key = f"{name} | {extractor}"
+            settings[key] = {"formula": load("metrics", name).formula}
+            if name == "mmd2":
+                settings[key]["bandwidth"] = float(median_bandwidth(real[extractor]))
+    return Protocol(
+        space=SpaceRecord(shape=(2, 2, 2), affine=tuple(np.eye(4).ravel().tolist()),
+                          intensity="percentile", scaling="as ever"),
+        mask=MaskRecord(rule="all", voxels=8, sha256="0" * 64),
+        extractors=tuple(
+            ExtractorRecord(name=name, weights_sha256=name[0] * 64, preprocessing="none",
+                            layer="last", dim=D)
+            for name in EXTRACTORS
+        ),
+        settings=settings,
+        intervals={name: load("metrics", name).interval for name in METRICS},
+        level=0.95, resamples=resamples, floor_splits=10, permutations=10, seed=3,
+        n_real=N, n_synth=n_synth,
+    )  # fmt: skip
+
+
+def make_materials(protocol: Protocol, real, synth, fingerprint: str) -> Materials:
+    """What would be kept of a scoring of these features."""
+    n, m = len(real["first"]), len(synth["first"])
+    return Materials(
+        real_fingerprint="r" * 64,
+        synth_fingerprint=fingerprint,
+        protocol=protocol,
+        subjects={"real": np.arange(n), "synth": np.arange(m)},
+        jobs={
+            key: JobMaterial(real[key.split(" | ")[1]], synth[key.split(" | ")[1]])
+            for key in protocol.settings
+        },
+    )
+
+
+def make_card(name: str, materials: Materials, **origin) -> Scorecard:
+    """A scorecard whose values are those of its materials."""
+    values = []
+    for key in materials.jobs:
+        metric, extractor = key.split(" | ")
+        value = estimate(materials.statistic(key))
+        values.append(
+            Value(
+                metric=metric, label=load("metrics", metric).label, extractor=extractor,
+                direction="lower", target="zero", value=value,
+                interval=IntervalRecord(low=value - 0.1, high=value + 0.1, level=0.95,
+                                        method="studentized", label="95% CI"),
+                floor=FloorRecord(n=12, mean=0.0, low=-0.05, high=0.05, synth_mean=value),
+            )
+        )  # fmt: skip
+    protocol = materials.protocol
+    return Scorecard(
+        name=name, created="2026-01-02T03:04:05+00:00",
+        real=CohortRecord(n=N, subjects=N, fingerprint="r" * 64, available=N),
+        synth=CohortRecord(n=N, subjects=N, fingerprint=materials.synth_fingerprint,
+                           available=N),
+        benchmark="b", protocol=protocol, protocol_hash=protocol.hash, values=tuple(values),
+        origin=Origin(**origin), software={"synthbench": "0.1.0"},
+    )  # fmt: skip
+
+
+def make_board(folder: Path, shifts: Mapping[str, float], *, primary: str = "mmd2"):
+    """Write a benchmark's folder; return its folder, and a source of materials by card."""
+    real = features(0)
+    protocol = make_protocol(real)
+    (folder / "entries").mkdir(parents=True)
+    Benchmark(
+        name="b", primary=primary, real_fingerprint="r" * 64, real_subjects=N, protocol=protocol
+    ).save(folder)
+    kept = {}
+    for i, (name, shift) in enumerate(shifts.items()):
+        fingerprint = f"{i:064d}"
+        kept[fingerprint] = make_materials(protocol, real, features(10 + i, shift), fingerprint)
+        card = make_card(name, kept[fingerprint], generator=name, weights_sha256="w" * 64)
+        card.save(folder / "entries" / f"{name}.json")
+    return folder, lambda card: kept.get(card.synth.fingerprint)

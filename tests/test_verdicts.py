@@ -1,0 +1,79 @@
+"""Numbers in plain words."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from synthbench.scorecard import CopiesTest, FloorRecord, MemorizationRecord, Value
+from synthbench.verdicts import SIGNS, copies, verdict
+
+
+def row(direction, at_n, **rest):
+    floor = FloorRecord(n=9, mean=1.0, low=0.9, high=1.2, synth_mean=at_n)
+    return Value(metric="m", label="M", direction=direction, value=5.0, floor=floor, **rest)
+
+
+@pytest.mark.parametrize(
+    ("direction", "at_n", "standing", "words"),
+    [
+        ("lower", 1.1, "within", "as real against real"),
+        ("lower", 1.3, "worse", "further from real"),
+        ("lower", 0.8, "other side", "copies?"),
+        ("higher", 1.3, "other side", "above"),
+        ("higher", 0.8, "worse", "below"),
+        ("zero", 1.3, "worse", "above"),
+        ("zero", 0.8, "worse", "below"),
+    ],
+)
+def test_a_value_stands_against_its_floor_at_the_floors_n(direction, at_n, standing, words):
+    """The floor runs from 0.9 to 1.2; the value at the full n, 5, is not what is compared."""
+    found = verdict(row(direction, at_n))
+    assert found.standing == standing
+    assert words in found.words
+
+
+def test_without_a_floor_or_a_value_it_says_so():
+    assert verdict(Value(metric="m", label="M", direction="zero", value=1.0)).standing == "no floor"
+    lacking = Value(metric="m", label="M", direction="zero", missing="missing: fetch it")
+    assert verdict(lacking).words == "fetch it"
+
+
+def test_every_standing_has_a_sign_of_its_own():
+    """Readers without colour tell them apart."""
+    assert len(set(SIGNS.values())) == len(SIGNS)
+
+
+def memorization(space, words, share=None, copies=0):
+    test = CopiesTest(
+        value=0.0, interval=None, p=0.5, level=0.05, detectable_share=share, words=words
+    )
+    return MemorizationRecord(
+        space=space, n=9, exact_copies=copies, auth_pct=50.0, plain=test, flipped=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("records", "standing", "words"),
+    [
+        ([], "missing", "not assessed"),
+        (
+            [memorization("net", "no copying detected (...)", 0.3),
+             memorization("voxels", "no copying detected (...)", 0.1)],
+            "within", "none detected (80% power at 10%)",
+        ),
+        ([memorization("net", "no copying detected (...)")], "within",
+         "none detected (power below 80% at 50%)"),
+        (
+            [memorization("net", "no copying detected (...)", 0.3),
+             memorization("voxels", "copying detected", copies=2)],
+            "worse", "detected (voxels)",
+        ),
+    ],
+    ids=["not assessed", "none", "no power", "in one space"],
+)  # fmt: skip
+def test_copies_are_told_with_the_power_to_find_them(records, standing, words):
+    """The best power of any space is told; copying in any space is copying."""
+    card: Any = SimpleNamespace(memorization=tuple(records))
+    assert copies(card).standing == standing
+    assert copies(card).words == words
