@@ -61,7 +61,7 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     page.write_text(page.read_text() + "edited by hand\n")
     stale = run("leaderboard", "--check", cwd=tmp_path)
     assert stale.returncode == 1
-    assert "is stale: render it with synthbench leaderboard" in stale.stderr
+    assert "is stale: render with synthbench leaderboard" in stale.stderr
 
 
 @pytest.mark.parametrize(

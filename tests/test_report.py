@@ -433,7 +433,7 @@ addEventListener("load", async () => {
   const slider = gallery.querySelector("input[data-plane=axial]");
   slider.value = 9;
   slider.dispatchEvent(new Event("input", { bubbles: true }));
-  for (let i = 0; i < 100 && gallery.querySelector("canvas[hidden]"); i++) await pause(20);
+  for (let i = 0; i < 1000 && gallery.querySelector("canvas[hidden]"); i++) await pause(20);
   found.shown = gallery.querySelectorAll("canvas:not([hidden])").length;
   found.output = slider.parentElement.querySelector("output").textContent;
   const figure = gallery.querySelector(".volume");
@@ -468,7 +468,7 @@ def browse(text, folder, *options):
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-extensions",
          "--no-first-run", "--disable-background-networking", "--proxy-server=127.0.0.1:9",
          f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr",
-         "--virtual-time-budget=20000", "--dump-dom", *options, file.as_uri()],
+         "--virtual-time-budget=60000", "--dump-dom", *options, file.as_uri()],
         capture_output=True, text=True, check=False, timeout=120,
         env={**os.environ, "HOME": str(folder)},
     )  # fmt: skip

@@ -33,7 +33,8 @@ const readMosaic = async (figure) => {
   const [d, h, w] = figure.dataset.shape.split(",").map(Number);
   const columns = Number(figure.dataset.columns);
   const image = figure.querySelector(".mosaic");
-  await image.decode();
+  // Drawing decodes what has arrived; decode() may wait for a frame that a hidden page never paints.
+  if (!image.complete) await new Promise((arrived) => image.addEventListener("load", arrived));
   const sheet = document.createElement("canvas");
   sheet.width = image.naturalWidth;
   sheet.height = image.naturalHeight;
