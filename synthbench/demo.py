@@ -21,6 +21,10 @@ PICTURED = 4
 GENERATORS = ("ddpm3d", "pca-gaussian", "memorizer", "noise")
 METRICS = ("mmd2", "fid", "coverage", "ms_ssim", "spectrum", "memorization")
 
+# After so few steps a brain may well lie off its place: the demo shows how that scores.
+MEANT = ("shift-mismatch", "registered-mismatch", "skull-mismatch", "background-mismatch",
+         "flip-mismatch", "range-mismatch")  # fmt: skip
+
 Say = Callable[[str], None]
 
 
@@ -71,7 +75,11 @@ def run_demo(
     for generator in GENERATORS:
         extra = []
         if generator == "ddpm3d":
-            extra = [f"steps={steps}", f"sampler_steps={SAMPLER_STEPS}", *overrides]
+            # A mean over all timesteps is what gives whole heads soonest.
+            extra = [
+                f"steps={steps}", "loss_weighting=uniform", f"sampler_steps={SAMPLER_STEPS}",
+                *overrides,
+            ]  # fmt: skip
         run = train(
             generator,
             out=out / "runs" / generator,
@@ -96,7 +104,7 @@ def run_demo(
     for generator in GENERATORS:
         synth = out / "synth" / generator
         card = score(
-            real, synth, train=trained_on, benchmark=frozen,
+            real, synth, train=trained_on, benchmark=frozen, accept=MEANT,
             progress=progress and _as_bar(progress), say=say,
         )  # fmt: skip
         card.save(board / "entries" / f"{generator}.json")
