@@ -3,12 +3,12 @@
 Usage: python benchmarks/drift_power.py --out drift-power
        python benchmarks/drift_power.py --out drift-power --report
 
-Simulated subjects are the real volumes, and `pca-gaussian`, fitted to others, is the generator. A
-large pool is sampled and scored once, as it is and blurred; each repetition draws n volumes for the
-baseline and n for the current sample out of the pools. So volumes recur between repetitions, but
-not within one. Repetitions are appended to OUT/repetitions.jsonl; started again, the study goes on
-where it stopped. Prints the tables of docs/drift.md. Timings are for one core: set
-OMP_NUM_THREADS=1.
+Simulated subjects of three scanners, which differ in contrast (`MODES`), are the real volumes, and
+`pca-gaussian`, fitted to others of each scanner, is a generator with three modes. A large pool is
+sampled and scored once, as it is and blurred; each repetition draws n volumes for the baseline
+and n for the current sample out of the pools. So volumes recur between repetitions, but not within
+one. Repetitions are appended to OUT/repetitions.jsonl; started again, the study goes on where it
+stopped. Prints the tables of docs/drift.md. Timings are for one core: set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import math
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -32,7 +32,6 @@ from synthbench import registry
 from synthbench.atlas import atlas_cohort
 from synthbench.benchmark import FILE, Benchmark
 from synthbench.cohort import read_cohort
-from synthbench.corruptions import drop_modes
 from synthbench.drift import change
 from synthbench.files import nifti_bytes, write_atomic
 from synthbench.materials import JobMaterial, Materials
@@ -54,6 +53,27 @@ BLURS = {"half": 1 / 2, "third": 1 / 3}
 
 
 @dataclass(frozen=True)
+class Mode:
+    """Volumes of one scanner.
+
+    Attributes
+    ----------
+    share
+        Of all volumes.
+    gamma
+        The power to which the simulated intensities, in [0, 1], are raised.
+    """
+
+    share: float
+    gamma: float
+
+
+MODES: Mapping[str, Mode] = {
+    "main": Mode(0.6, 1.0), "large": Mode(0.3, 1.5), "small": Mode(0.1, 0.7),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Arm:
     """A way in which the current sample differs from the baseline's generator.
 
@@ -64,23 +84,23 @@ class Arm:
     pool
         Out of which pool the current sample is drawn.
     dropped
-        Share of the pool's volumes, the least typical ones, that the generator no longer draws.
+        A mode that the generator no longer draws.
     same_seeds
         Whether both samples are of the same seeds.
     """
 
     words: str
     pool: str = "plain"
-    dropped: float = 0.0
+    dropped: str | None = None
     same_seeds: bool = False
 
 
 RESAMPLE: Mapping[str, Arm] = {
     "null": Arm("nothing (false alarms)"),
     "blur-half": Arm("blur, half a voxel", "half"),
-    "mode-30": Arm("30% of the modes dropped", dropped=0.3),
+    "mode-30": Arm("a mode of 30% dropped", dropped="large"),
     "blur-third": Arm("blur, a third of a voxel", "third"),
-    "mode-10": Arm("10% of the modes dropped", dropped=0.1),
+    "mode-10": Arm("a mode of 10% dropped", dropped="small"),
     "blur-third-same-seeds": Arm("blur, a third of a voxel, same seeds", "third", same_seeds=True),
 }
 
@@ -96,6 +116,8 @@ RESCORE: Mapping[str, tuple[str, float, float]] = {
 
 # ---------------------------------------------------------------- pools
 
+Alter = Callable[[np.ndarray], np.ndarray]
+
 
 def tell(message: str) -> None:
     """Write to standard error: the tables alone go to standard output."""
@@ -104,14 +126,17 @@ def tell(message: str) -> None:
 
 def pools(given: argparse.Namespace) -> dict[str, Materials]:
     """Sample and score the pools, unless that was done; return what their scorings took."""
-    real = atlas_cohort(given.n, given.out / "real", seed=REAL_SEED, shape=given.shape)
+    real = scanned(given, "real", given.n, REAL_SEED)
     plain = sampled(given)
     frozen = protocol(given, real)
     found = {}
     for name, sigma in {"plain": 0.0, **BLURS}.items():
         file = given.out / f"{name}.npz"
         if not file.is_file():
-            folder = plain if name == "plain" else blurred(plain, given.out / name, sigma)
+            folder = plain
+            if name != "plain":
+                folder = given.out / name
+                rewrite(plain, folder, blur(sigma))
             tell(f"scoring the pool '{name}'")
             card = score(real, folder, name=name, benchmark=frozen, accept=given.accept,
                          materials_file=file, cache=False, say=tell)  # fmt: skip
@@ -120,29 +145,68 @@ def pools(given: argparse.Namespace) -> dict[str, Materials]:
     return found
 
 
+def blur(sigma: float) -> Alter:
+    """Return what blurs a volume; sigma in voxels."""
+    return lambda volume: ndimage.gaussian_filter(volume, sigma, truncate=6)
+
+
+def contrast(gamma: float) -> Alter:
+    """Return what gives a volume a scanner's contrast."""
+    return lambda volume: volume**gamma
+
+
+def shares(total: int) -> dict[str, range]:
+    """Which of `total` volumes, or seeds, are of which mode."""
+    ends = np.cumsum([round(total * mode.share) for mode in MODES.values()]).tolist()
+    ends[-1] = total
+    return {
+        name: range(begin, end)
+        for name, begin, end in zip(MODES, [0, *ends[:-1]], ends, strict=True)
+    }
+
+
+def scanned(given: argparse.Namespace, name: str, n: int, seed: int) -> Path:
+    """Simulate subjects of all scanners: a folder of each, in one."""
+    folder = cast(Path, given.out / name)
+    for mode, members in shares(n).items():
+        if (folder / mode).is_dir():
+            continue
+        # A seed for each: subjects of one seed are the same people.
+        apart = seed + 10 * list(MODES).index(mode)
+        simulated = given.out / f"simulated-{name}-{mode}"
+        subjects = atlas_cohort(len(members), simulated, seed=apart, shape=given.shape)
+        rewrite(subjects, folder / mode, contrast(MODES[mode].gamma))
+    return folder
+
+
 def sampled(given: argparse.Namespace) -> Path:
-    """Fit the generator and draw the pool."""
-    run = given.out / "run"
-    if not (run / "config.yaml").is_file():
-        subjects = atlas_cohort(TRAINING_SUBJECTS, given.out / "training", seed=TRAINING_SEED,
-                                shape=given.shape)  # fmt: skip
-        train("pca-gaussian", out=run, real=subjects, accept=given.accept, say=tell,
-              overrides=[f"space.shape={list(given.shape)}"])  # fmt: skip
-    sample(Run.open(run), given.pool, given.out / "plain", say=tell)
-    return cast(Path, given.out / "plain")
+    """Fit the generator to each scanner's subjects and draw the pool."""
+    pool = cast(Path, given.out / "plain")
+    for mode, seeds in shares(given.pool).items():
+        training = scanned(given, "training", 3 * TRAINING_SUBJECTS, TRAINING_SEED) / mode
+        run = given.out / f"run-{mode}"
+        if not (run / "config.yaml").is_file():
+            train("pca-gaussian", out=run, real=training, accept=given.accept, say=tell,
+                  overrides=[f"space.shape={list(given.shape)}"])  # fmt: skip
+        sample(Run.open(run), len(seeds), pool / mode, seed=seeds.start, say=tell)
+    return pool
 
 
-def blurred(pool: Path, out: Path, sigma: float) -> Path:
-    """Write a pool again, each volume blurred, with its sidecar."""
-    out.mkdir(exist_ok=True)
-    cohort = read_cohort(pool)
+def rewrite(source: Path, out: Path, alter: Alter) -> None:
+    """Write a folder's volumes, altered, into another, with their sidecars.
+
+    Subjects get the new folder's name too: those of two scanners are not the same people.
+    """
+    cohort = read_cohort(source)
     volumes = cohort.volumes(intensity="unit")
     for entry, volume in zip(cohort.entries, volumes, strict=True):
-        smooth = ndimage.gaussian_filter(volume, sigma, truncate=6)
-        write_atomic(out / entry.path.name, nifti_bytes(smooth, cohort.grid, "synthetic: blurred"))
+        name = str(entry.path.relative_to(source))
+        file = out / name.replace("sub-", f"sub-{out.name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, nifti_bytes(alter(volume), cohort.grid, "synthetic: altered"))
         sidecar = entry.path.name.replace(".nii.gz", ".json")
-        write_atomic(out / sidecar, entry.path.with_name(sidecar).read_bytes())
-    return out
+        if entry.path.with_name(sidecar).is_file():
+            write_atomic(file.with_name(sidecar), entry.path.with_name(sidecar).read_bytes())
 
 
 def protocol(given: argparse.Namespace, real: Path) -> Benchmark:
@@ -156,15 +220,10 @@ def protocol(given: argparse.Namespace, real: Path) -> Benchmark:
     return frozen
 
 
-def typical(given: argparse.Namespace, seeds: Sequence[int], share: float) -> list[int]:
-    """Places of the volumes that are left when the least typical ones are dropped."""
-    file = given.out / f"typical-{share:g}.json"
-    if not file.is_file():
-        volumes = read_cohort(given.out / "plain").volumes(intensity="unit")
-        picks = drop_modes(volumes, 100 * share, np.random.default_rng(0))
-        write_atomic(file, json.dumps([seeds[pick.index] for pick in picks]).encode())
-    kept = set(json.loads(file.read_text()))
-    return [place for place, seed in enumerate(seeds) if seed in kept]
+def kept(given: argparse.Namespace, seeds: Sequence[int], dropped: str | None) -> list[int]:
+    """Places of the volumes that are left without a mode."""
+    gone = shares(given.pool)[dropped] if dropped else range(0)
+    return [place for place, seed in enumerate(seeds) if seed not in gone]
 
 
 # ---------------------------------------------------------------- one repetition
@@ -182,7 +241,7 @@ def asked(card: Scorecard) -> list[Asked]:
 def resampled(
     arm: Arm,
     found: Mapping[str, Materials],
-    kept: Sequence[int],
+    left: Sequence[int],
     questions: Sequence[Asked],
     given: argparse.Namespace,
     rng: np.random.Generator,
@@ -192,9 +251,10 @@ def resampled(
     assert baseline.seeds is not None
     assert current.seeds is not None
     place = {seed: i for i, seed in enumerate(current.seeds)}
-    later = rng.choice(np.asarray(kept), given.n, replace=False)
-    others = np.setdiff1d(np.arange(given.pool), later)
-    earlier = later if arm.same_seeds else rng.choice(others, given.n, replace=False)
+    earlier = rng.choice(given.pool, given.n, replace=False)
+    later = earlier
+    if not arm.same_seeds:
+        later = rng.choice(np.setdiff1d(left, earlier), given.n, replace=False)
     tests, rows = compare_samples(
         baseline.with_synth(earlier),
         current.with_synth([place[baseline.seeds[i]] for i in later]),
@@ -282,8 +342,8 @@ def study(given: argparse.Namespace) -> None:
                 began = time.perf_counter()
                 if name in RESAMPLE:
                     arm = RESAMPLE[name]
-                    kept = typical(given, plain.seeds, arm.dropped)
-                    record = resampled(arm, found, kept, questions, given, rng)
+                    left = kept(given, plain.seeds, arm.dropped)
+                    record = resampled(arm, found, left, questions, given, rng)
                 else:
                     _, noise, scale = RESCORE[name]
                     record = rescored(noise, scale, plain, questions, given, rng)

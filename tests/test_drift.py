@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from synthbench import scoring
+from synthbench.benchmark import Benchmark
+from synthbench.cohort import read_cohort
 from synthbench.differences import ROUNDING, SMALL, differences
 from synthbench.drift import change, drift
 from synthbench.drift_output import drift_table, junit, workflow_commands
@@ -604,3 +606,13 @@ def test_the_command(card, tmp_path):
     assert wrong.returncode == 2
     assert "write it as METRIC=VALUE" in wrong.stderr
     assert Scorecard.load(tmp_path / "a.json") == card
+
+
+def test_the_committed_volumes_are_those_of_the_committed_baseline():
+    """`make rescore` compares scorings of the same images only while both stay as they are."""
+    frozen = Path(__file__).parent / "data" / "rescored"
+    card, benchmark = Scorecard.load(frozen / "baseline.json"), Benchmark.load(frozen)
+    for side in ("real", "synth"):
+        assert read_cohort(frozen / side).fingerprint == getattr(card, side).fingerprint
+    assert card.protocol_hash == benchmark.protocol.hash
+    assert all(value.value is not None for value in card.values)
