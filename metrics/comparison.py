@@ -279,7 +279,7 @@ def rank(
         raise MetricError(f"ranking: found {len(entries)} entry. Give at least 2 to compare.")
     chosen = _method(entries, method)
     prepared = _entries(entries, shared, direction, chosen, resamples, seed)
-    ordered = sorted(prepared, key=lambda entry: float(_loss(entry.values[0], direction)))
+    ordered = sorted(prepared, key=lambda entry: float(loss(entry.values[0], direction)))
     pairs = [_pair(first, second) for first, second in combinations(ordered, 2)]
     resampled = np.stack([pair.resampled for pair in pairs], axis=1)
     usable = np.isfinite(resampled).all(axis=1)
@@ -657,7 +657,7 @@ def _standings(
     resampled: Float64[np.ndarray, "b k"],
     direction: Direction,
 ) -> tuple[Standing, ...]:
-    losses = _loss(resampled, direction)
+    losses = loss(resampled, direction)
     best = np.bincount(losses.argmin(axis=1), minlength=len(ordered)) / len(losses)
     return tuple(
         Standing(
@@ -671,7 +671,7 @@ def _standings(
     )
 
 
-def _loss(
+def loss(
     values: Float64[np.ndarray, "*shape"], direction: Direction
 ) -> Float64[np.ndarray, "*shape"]:
     """Values such that the smallest is the best."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float64
@@ -27,7 +27,7 @@ from synthbench.evaluation import Job, jobs
 from synthbench.files import sha256_file, write_atomic
 from synthbench.materials import Materials, load_materials
 from synthbench.metrics import inference
-from synthbench.metrics.comparison import ComparisonMethod, Ranking, max_t, rank
+from synthbench.metrics.comparison import ComparisonMethod, Ranking, loss, max_t, rank
 from synthbench.metrics.metric import Direction, Statistic
 from synthbench.scorecard import Scorecard
 from synthbench.table import FOR_PAPERS
@@ -132,17 +132,64 @@ class Overall(_Record):
     places: tuple[OverallPlace, ...]
 
 
-class Comparisons(_Record):
-    """All pairs of a benchmark's comparable entries; aggregates only."""
+class Aggregates(_Record):
+    """What is computed of a benchmark's entries where their images are; read anywhere."""
+
+    file: ClassVar[str]
+    words: ClassVar[str]
+    flag: ClassVar[str]
 
     schema_version: Literal[1] = 1
     benchmark: str
     protocol_hash: str
-    level: float
     resamples: int
     seed: int
-    shared: tuple[str, ...] = Field(default=("real",), description="roles with shared weights")
     entries: dict[str, str] = Field(description="sha256 of each entry's file")
+
+    def save(self, folder: Path) -> Path:
+        """Write the record into a benchmark's folder."""
+        file = folder / self.file
+        write_atomic(file, (self.model_dump_json(indent=1) + "\n").encode())
+        return file
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Read a benchmark's record; None where there is none.
+
+        Raises
+        ------
+        ScorecardError
+            The file is not readable as one.
+        """
+        file = folder / cls.file
+        if not file.is_file():
+            return None
+        try:
+            return cls.model_validate_json(file.read_text())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ScorecardError(
+                f"{file}: not {cls.words} of schema 1: {where}: {first['msg']}. "
+                f"Write it again: synthbench leaderboard {folder} {cls.flag}"
+            ) from error
+
+    def stale(self, folder: Path, cards: Mapping[str, Scorecard], protocol_hash: str) -> list[str]:
+        """Say what changed since, entry by entry; empty where nothing did."""
+        if protocol_hash != self.protocol_hash:
+            return [f"the protocol is {protocol_hash}, and was {self.protocol_hash}"]
+        return _stale_entries(self.entries, folder, cards)
+
+
+class Comparisons(Aggregates):
+    """All pairs of a benchmark's comparable entries."""
+
+    file: ClassVar[str] = FILE
+    words: ClassVar[str] = "comparisons"
+    flag: ClassVar[str] = "--compare"
+
+    level: float
+    shared: tuple[str, ...] = Field(default=("real",), description="roles with shared weights")
     metrics: tuple[MetricRanking, ...]
     unranked: tuple[Unranked, ...] = ()
     overall: Overall | None = None
@@ -153,40 +200,6 @@ class Comparisons(_Record):
             if found.metric == metric and extractor in (None, found.extractor):
                 return found
         return None
-
-    def save(self, folder: Path) -> Path:
-        """Write `comparisons.json` into a benchmark's folder."""
-        file = folder / FILE
-        write_atomic(file, (self.model_dump_json(indent=1) + "\n").encode())
-        return file
-
-    @classmethod
-    def load(cls, folder: Path) -> Comparisons | None:
-        """Read a benchmark's comparisons; None where there are none.
-
-        Raises
-        ------
-        ScorecardError
-            The file is not readable as comparisons.
-        """
-        file = folder / FILE
-        if not file.is_file():
-            return None
-        try:
-            return cls.model_validate_json(file.read_text())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ScorecardError(
-                f"{file}: not comparisons of schema 1: {where}: {first['msg']}. "
-                f"Write them again: synthbench leaderboard {folder} --compare"
-            ) from error
-
-    def stale(self, folder: Path, cards: Mapping[str, Scorecard], protocol_hash: str) -> list[str]:
-        """Say what changed since, entry by entry; empty where nothing did."""
-        if protocol_hash != self.protocol_hash:
-            return [f"the protocol is {protocol_hash}, and was {self.protocol_hash}"]
-        return stale_entries(self.entries, folder, cards)
 
 
 @dataclass(frozen=True)
@@ -230,7 +243,7 @@ def entry_hashes(folder: Path, cards: Mapping[str, Scorecard]) -> dict[str, str]
     return {name: sha256_file(folder / "entries" / f"{name}.json") for name in sorted(cards)}
 
 
-def stale_entries(
+def _stale_entries(
     recorded: Mapping[str, str], folder: Path, cards: Mapping[str, Scorecard]
 ) -> list[str]:
     """Name the entries that are new, gone or changed since their hashes were recorded."""
@@ -539,15 +552,3 @@ def _middle_ranks(losses: Float64[np.ndarray, "b k"]) -> Float64[np.ndarray, "b 
     equal = (losses[:, None, :] == losses[:, :, None]).sum(axis=2)
     ranks: Float64[np.ndarray, "b k"] = smaller + (equal + 1) / 2
     return ranks
-
-
-def loss(
-    values: Float64[np.ndarray, "*shape"], direction: Direction
-) -> Float64[np.ndarray, "*shape"]:
-    """Values such that the smallest is the best."""
-    losses: dict[Direction, Float64[np.ndarray, "*shape"]] = {
-        "lower": values,
-        "higher": -values,
-        "zero": np.abs(values),
-    }
-    return losses[direction]

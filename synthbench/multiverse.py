@@ -14,36 +14,32 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from synthbench.benchmark import Benchmark
 from synthbench.comparisons import (
+    Aggregates,
     Entry,
     Source,
     entry_hashes,
-    loss,
     open_entries,
     order_of,
-    stale_entries,
 )
 from synthbench.errors import MetricError, ScorecardError
 from synthbench.evaluation import jobs
-from synthbench.files import write_atomic
 from synthbench.materials import JobMaterial, load_materials
 from synthbench.metrics import inference
-from synthbench.metrics.comparison import rank
-from synthbench.metrics.inference import subject_index
+from synthbench.metrics.comparison import loss, rank
 from synthbench.metrics.metric import Direction, Statistic, check_features
 from synthbench.metrics.mmd import (
     KID,
     MMD2,
     KernelDiscrepancy,
-    squared_distances,
-    zero_within_subjects,
+    MMDLinear,
 )
 from synthbench.scorecard import Scorecard
 
@@ -80,52 +76,16 @@ class Swap(_Record):
     )
 
 
-class Multiverse(_Record):
-    """All universes of a benchmark; aggregates only."""
+class Multiverse(Aggregates):
+    """All universes of a benchmark."""
 
-    schema_version: Literal[1] = 1
-    benchmark: str
-    protocol_hash: str
-    resamples: int
-    seed: int
-    entries: dict[str, str] = Field(description="sha256 of each entry's file")
+    file: ClassVar[str] = FILE
+    words: ClassVar[str] = "a multiverse"
+    flag: ClassVar[str] = "--multiverse"
+
     universes: tuple[Universe, ...]
     swaps: tuple[Swap, ...]
     absent: tuple[str, ...] = Field(default=(), description="universes that could not be had")
-
-    def save(self, folder: Path) -> Path:
-        """Write `multiverse.json` into a benchmark's folder."""
-        file = folder / FILE
-        write_atomic(file, (self.model_dump_json(indent=1) + "\n").encode())
-        return file
-
-    @classmethod
-    def load(cls, folder: Path) -> Multiverse | None:
-        """Read a benchmark's multiverse; None where there is none.
-
-        Raises
-        ------
-        ScorecardError
-            The file is not readable as one.
-        """
-        file = folder / FILE
-        if not file.is_file():
-            return None
-        try:
-            return cls.model_validate_json(file.read_text())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ScorecardError(
-                f"{file}: not a multiverse of schema 1: {where}: {first['msg']}. "
-                f"Write it again: synthbench leaderboard {folder} --multiverse"
-            ) from error
-
-    def stale(self, folder: Path, cards: Mapping[str, Scorecard], protocol_hash: str) -> list[str]:
-        """Say what changed since; empty where nothing did."""
-        if protocol_hash != self.protocol_hash:
-            return [f"the protocol is {protocol_hash}, and was {self.protocol_hash}"]
-        return stale_entries(self.entries, folder, cards)
 
 
 @dataclass(frozen=True)
@@ -266,7 +226,7 @@ def linear_discrepancy(
     *,
     subjects: Mapping[str, np.ndarray] | None = None,
 ) -> KernelDiscrepancy:
-    """MMD² of features under the linear kernel, by -|a - b|^2 / 2, which gives the same value.
+    """MMD² of features under the linear kernel.
 
     It is |mean real - mean synth|^2 without its bias, and sees means only.
 
@@ -284,13 +244,7 @@ def linear_discrepancy(
     """
     sets = check_features("linear MMD²", real=real, synth=synth)
     x, y = sets["real"], sets["synth"]
-    index = subject_index(subjects, real=len(x), synth=len(y))
-    return KernelDiscrepancy(
-        real=zero_within_subjects(-squared_distances(x, x) / 2, index["real"]),
-        synth=zero_within_subjects(-squared_distances(y, y) / 2, index["synth"]),
-        cross=-squared_distances(x, y) / 2,
-        subjects=index,
-    )
+    return MMDLinear().prepare(x @ x.T, y @ y.T, cross=x @ y.T, subjects=subjects)
 
 
 # ---------------------------------------------------------------- one universe, and all
