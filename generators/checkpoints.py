@@ -96,7 +96,7 @@ def save(
         before = f"{kept[-1]} before it is whole" if kept else "there is none before it"
         raise RunError(
             f"{final}: the checkpoint could not be written ({error}); {before}. Make room on that "
-            f"disk, then continue: synthbench train --resume --out {run.folder}"
+            f"disk, then continue: synthbench train --resume --out {run.root}"
         ) from error
     for old in sorted(run.checkpoints.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)

@@ -59,6 +59,7 @@ class VolumeDiffusion:
         clean: Float32[Tensor, "b 1 d h w"],
         t: Int64[Tensor, " b"],
         noise: Float32[Tensor, "b 1 d h w"],
+        *told: Tensor,
     ) -> Float32[Tensor, " b"]:
         """Return each volume's loss; see `synthbench.generators.loop.Objective`."""
         return self.diffusion.losses(network, clean * 2 - 1 if self.centred else clean, t, noise)
@@ -129,9 +130,11 @@ class DDPM3D:
             sampler, steps = str(chosen["sampler"]), int(chosen["steps"])
             return objective.draw(network, shape, seed, sampler, steps)
 
+        held_out = monitor.validation if monitor else None
         averaged = loop.train(
-            model, objective, draw, volumes, settings, run,
+            model, objective, draw, loop.TrainingVolumes(volumes, settings, run), settings, run,
             resume=resume, monitor=monitor, progress=progress,
+            held_out=None if held_out is None else loop.HeldOutVolumes(held_out),
         )  # fmt: skip
         if is_main():
             run.update(parameters=sum(p.numel() for p in model.parameters()))

@@ -73,6 +73,36 @@ class TrainingSettings(Protocol):
 
 # Settings -> (what builds the network, what it is trained for).
 Parts: TypeAlias = Callable[[Any], tuple[Callable[[], nn.Module], Objective]]
+# Grid of the volumes -> shapes of one training sample: the clean one, then all that is told of it.
+SampleShapes: TypeAlias = Callable[[Shape], tuple[tuple[int, ...], ...]]
+
+
+def whole_volumes(shape: Shape) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of a sample that is a volume, of which nothing is told."""
+    return ((1, *shape),)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the networks that a generator trains, one after the other.
+
+    Attributes
+    ----------
+    name
+        What a reader calls it; empty where there is one alone.
+    prefix
+        Of its settings, as `--set` takes them: "autoencoder." or nothing.
+    parts, settings
+        As for `estimate`.
+    samples
+        Shapes of what it is trained on.
+    """
+
+    name: str
+    prefix: str
+    parts: Parts
+    settings: TrainingSettings
+    samples: SampleShapes = whole_volumes
 
 
 @dataclass(frozen=True)
@@ -197,6 +227,7 @@ def estimate(
     processes: int = 1,
     device: torch.device,
     measure: bool = True,
+    samples: SampleShapes = whole_volumes,
 ) -> Estimate:
     """Estimate what training on `volumes` volumes of that grid takes.
 
@@ -216,14 +247,16 @@ def estimate(
         Where to train.
     measure
         Whether to time steps: about a minute on two CPU cores at most.
+    samples
+        Shapes of what the network is trained on, for volumes of a grid.
     """
-    traced = _trace(parts, settings, shape)
+    traced = _trace(parts, settings, shape, samples)
     name, available = device_memory(device)
     memory = _memory(traced, settings, processes, device)
     timed = _Timing(None, None)
     if measure:
         fitting = memory.training <= USABLE * available
-        timed = _timed(parts, settings, shape, traced.flops, device, fitting)
+        timed = _timed(parts, settings, shape, traced.flops, device, fitting, samples)
     timing: Literal["measured", "extrapolated", "none"] = "none"
     if timed.shape is not None:
         timing = "measured" if timed.shape == shape else "extrapolated"
@@ -261,6 +294,7 @@ def alternatives(
     processes: int = 1,
     device: torch.device,
     available: int | None = None,
+    samples: SampleShapes = whole_volumes,
 ) -> list[Alternative]:
     """Return the smallest changes with which training fits the device, or `available` bytes.
 
@@ -273,7 +307,7 @@ def alternatives(
     def fitting(changes: Mapping[str, Any]) -> Alternative | None:
         own = {key: value for key, value in changes.items() if key != "space.shape"}
         changed = settings.model_copy(update=own)
-        traced = _trace(parts, changed, changes.get("space.shape", shape))
+        traced = _trace(parts, changed, changes.get("space.shape", shape), samples)
         memory = _memory(traced, changed, processes, device)
         return Alternative(changes, memory.total) if memory.training <= budget else None
 
@@ -389,7 +423,9 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.bytes -= size
 
 
-def _trace(parts: Parts, settings: TrainingSettings, shape: Shape) -> _Trace:
+def _trace(
+    parts: Parts, settings: TrainingSettings, shape: Shape, samples: SampleShapes = whole_volumes
+) -> _Trace:
     """Take one batch forward and backward without data, on as good as a CPU."""
     build, objective = parts(settings)
     aten = torch.ops.aten
@@ -402,12 +438,12 @@ def _trace(parts: Parts, settings: TrainingSettings, shape: Shape) -> _Trace:
     with FakeTensorMode(allow_non_fake_inputs=True), _only_new_garbage():
         network = build()
         values = list(network.parameters())
-        clean = torch.empty(settings.batch_size, 1, *shape)
+        clean, *told = (torch.empty(settings.batch_size, *size) for size in samples(shape))
         noise = torch.empty_like(clean)
         t = torch.zeros(settings.batch_size, dtype=torch.int64)
         with counter, live:
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-                loss = objective.losses(network, clean, t, noise).mean()
+                loss = objective.losses(network, clean, t, noise, *told).mean()
             saved = live.bytes
             loss.backward()  # type: ignore[no-untyped-call]
     return _Trace(
@@ -485,7 +521,7 @@ class Rehearsal:
 
     Parameters
     ----------
-    parts, settings, shape, device
+    parts, settings, shape, device, samples
         See `estimate`.
     """
 
@@ -493,6 +529,7 @@ class Rehearsal:
     settings: TrainingSettings
     shape: Shape
     device: torch.device
+    samples: SampleShapes = whole_volumes
     network: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -529,13 +566,17 @@ class Rehearsal:
             torch._foreach_lerp_(self.averages, self.weights, 1 - self.settings.ema_decay)
 
     def _loss(self) -> Tensor:
-        size = (self.settings.batch_size, 1, *self.shape)
-        clean = torch.rand(size, generator=self.draws).to(self.device)
-        noise = torch.randn(size, generator=self.draws).to(self.device)
-        t = torch.randint(self.objective.timesteps, size[:1], generator=self.draws)
+        batch = self.settings.batch_size
+        clean, *told = (
+            torch.rand((batch, *size), generator=self.draws).to(self.device)
+            for size in self.samples(self.shape)
+        )
+        noise = torch.randn(clean.shape, generator=self.draws).to(self.device)
+        t = torch.randint(self.objective.timesteps, (batch,), generator=self.draws)
         narrow = self.settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow):
-            return self.objective.losses(self.network, clean, t.to(self.device), noise).mean()
+            given = (clean, t.to(self.device), noise, *told)
+            return self.objective.losses(self.network, *given).mean()
 
     def seconds(self) -> tuple[float, float]:
         """Take one step; return how long its gradients took, and how long its update."""
@@ -558,6 +599,7 @@ def _timed(
     flops: int,
     device: torch.device,
     fitting: bool,
+    samples: SampleShapes = whole_volumes,
 ) -> _Timing:
     """Time steps on ever larger grids, up to this one if it fits, while they stay short.
 
@@ -574,12 +616,12 @@ def _timed(
         if grid == result.shape or (whole and not fitting):
             continue
         chosen = settings if whole else one
-        work = wanted if whole else _trace(parts, chosen, grid).flops
+        work = wanted if whole else _trace(parts, chosen, grid, samples).flops
         # From one grid alone the next one's time is far too high: all of it is taken to grow.
         most = 2 * LONG if len(seen) == 2 else LONG / 2
         if result.shape is not None and _extrapolated(seen, work) > most:
             break
-        seconds, update = _step_seconds(Rehearsal(parts, chosen, grid, device))
+        seconds, update = _step_seconds(Rehearsal(parts, chosen, grid, device, samples))
         seen.append((work, seconds))
         result = _Timing(_extrapolated(seen, wanted) + update, grid)
     return result

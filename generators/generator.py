@@ -6,8 +6,8 @@ keeps its state in the run folder: `fit` writes there all that `sample` needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,8 +17,14 @@ from synthbench.cohort import Volumes
 from synthbench.errors import UsageError
 from synthbench.run import Run
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # Called with (steps done, steps in all, a few words such as the loss).
 Progress = Callable[[int, int, str], None]
+
+# (volumes, their reconstructions), both [b 1 d h w] -> a distance each [b], differentiable.
+Perceptual: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 class Settings(BaseModel):
@@ -81,7 +87,9 @@ class Generator(Protocol):
         """
         ...
 
-    def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
+    def sampling(
+        self, run: Run, sampler: str | None, steps: int | None
+    ) -> Mapping[str, str | int | float]:
         """Return how `sample` will draw, for the sidecars: the run's own choice where None.
 
         Raises

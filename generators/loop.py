@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -27,13 +27,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from synthbench.cohort import Volumes, read_ahead
+from synthbench.conditions import Row
 from synthbench.errors import RunError, Stopped, UsageError
 from synthbench.generators import checkpoints
 from synthbench.generators.augmentation import AugmentationSettings, augment
 from synthbench.generators.generator import Progress
 from synthbench.generators.step_log import StepLog
 from synthbench.generators.volume_cache import VolumeCache
-from synthbench.processes import on_cpu
+from synthbench.processes import on_cpu, processes
 from synthbench.run import Run
 
 BANDS = 5
@@ -42,7 +43,7 @@ BANDS = 5
 _ORDER, _DRAWS, _VALIDATION = 0, 1, 2  # independent random streams of one seed
 
 Volume: TypeAlias = Float32[np.ndarray, "d h w"]
-Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
+Batch: TypeAlias = tuple[Tensor, ...]
 
 # (the network with averaged weights, a seed) -> a volume in [0, 1]
 Draw = Callable[[nn.Module, int], Volume]
@@ -68,8 +69,31 @@ class Objective(Protocol):
         clean: Float32[Tensor, "b c d h w"],
         t: Int64[Tensor, " b"],
         noise: Float32[Tensor, "b c d h w"],
+        *told: Tensor,
     ) -> Float32[Tensor, " b"]:
-        """Return each sample's loss."""
+        """Return each sample's loss; `told` is what its source gives beside the clean sample."""
+        ...
+
+
+class Source(Protocol):
+    """What a network is trained on."""
+
+    def __len__(self) -> int: ...
+
+    def opened(self, progress: Progress | None) -> AbstractContextManager[object]:
+        """Prepare what `batch` reads; entered in every process, for as long as training lasts."""
+        ...
+
+    def batch(self, items: Sequence[int], draws: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+        """Return these items as clean samples, and what the objective is told of them.
+
+        Parameters
+        ----------
+        items
+            Their places.
+        draws
+            One CPU generator an item, for all that is random in it.
+        """
         ...
 
 
@@ -81,6 +105,8 @@ class Monitor:
     ----------
     validation
         Volumes of held-out subjects, in the run's space.
+    conditions
+        Their covariates, for a generator that is told any.
     score
         Values of some drawn volumes by name; the first decides, and lower is better. Called in
         every process.
@@ -91,13 +117,14 @@ class Monitor:
     """
 
     validation: Volumes | None = None
+    conditions: Sequence[Row] | None = None
     score: Callable[[Sequence[Volume]], Mapping[str, float]] | None = None
     preview: Callable[[Sequence[Volume], Path], None] | None = None
     log: Callable[[int, Mapping[str, float]], None] | None = None
 
 
-class LoopSettings(AugmentationSettings):
-    """Settings of the training loop."""
+class StepSettings(AugmentationSettings):
+    """Settings of training by steps."""
 
     steps: int | None = Field(default=None, ge=1, description="optimizer steps; or give epochs")
     epochs: int | None = Field(default=None, ge=1, description="passes over the training set")
@@ -112,16 +139,9 @@ class LoopSettings(AugmentationSettings):
         default=(), description="parts of the network that are not trained, by the start of a name"
     )
     checkpoint_every: int = Field(default=500, ge=1, description="steps between checkpoints")
-    validate_every: int = Field(
-        default=10, ge=0, description="epochs between validation losses; 0: never"
-    )
-    preview_every: int = Field(default=0, ge=0, description="epochs between previews; 0: never")
-    previews: int = Field(default=4, ge=1, description="volumes of a preview, from fixed seeds")
-    score_every: int = Field(default=0, ge=0, description="epochs between scores; 0: never")
-    score_volumes: int = Field(default=16, ge=2, description="volumes drawn for a score")
 
     @model_validator(mode="after")
-    def _one_length(self) -> LoopSettings:
+    def _one_length(self) -> StepSettings:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs (set the other to null)")
         return self
@@ -138,19 +158,98 @@ class LoopSettings(AugmentationSettings):
         return math.ceil(self.epochs * n / self.volumes_a_step(processes))
 
 
+class LoopSettings(StepSettings):
+    """Settings of the training loop: the steps, and how they are watched."""
+
+    validate_every: int = Field(
+        default=10, ge=0, description="epochs between validation losses; 0: never"
+    )
+    preview_every: int = Field(default=0, ge=0, description="epochs between previews; 0: never")
+    previews: int = Field(default=4, ge=1, description="volumes of a preview, from fixed seeds")
+    score_every: int = Field(default=0, ge=0, description="epochs between scores; 0: never")
+    score_volumes: int = Field(default=16, ge=2, description="volumes drawn for a score")
+
+
+class TrainingVolumes:
+    """A source of whole volumes, each prepared once and augmented anew.
+
+    Parameters
+    ----------
+    volumes
+        The training volumes.
+    settings
+        The augmentation.
+    run
+        The prepared volumes lie in its folder.
+    """
+
+    def __init__(self, volumes: Volumes, settings: AugmentationSettings, run: Run) -> None:
+        self.volumes, self.settings, self.run = volumes, settings, run
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    @contextmanager
+    def opened(self, progress: Progress | None) -> Iterator[None]:
+        """Prepare the volumes as rows of one file, which the main process fills."""
+        state = processes()
+        main = state.is_main_process
+        cache = VolumeCache(self.volumes, self.run.folder, progress, fill=True) if main else None
+        state.wait_for_everyone()
+        with cache or VolumeCache(self.volumes, self.run.folder, fill=False) as rows:
+            self.rows = rows
+            yield
+
+    def batch(
+        self, items: Sequence[int], draws: Sequence[torch.Generator]
+    ) -> tuple[Float32[Tensor, "b 1 d h w"]]:
+        """Return volumes, augmented."""
+        space = self.volumes.space
+        picked = torch.from_numpy(np.stack([self.rows[item] for item in items]))
+        shaped = picked.reshape(len(items), 1, *space.shape)
+        return (augment(shaped, self.settings, draws, space.spacing),)
+
+
+class HeldOutVolumes:
+    """A source of whole volumes as they are.
+
+    Parameters
+    ----------
+    volumes
+        Of subjects that are not trained on.
+    """
+
+    def __init__(self, volumes: Volumes) -> None:
+        self.volumes = volumes
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def opened(self, progress: Progress | None) -> AbstractContextManager[None]:
+        """Prepare nothing: validation reads a volume when its turn comes."""
+        return nullcontext()
+
+    def batch(
+        self, items: Sequence[int], draws: Sequence[torch.Generator]
+    ) -> tuple[Float32[Tensor, "b 1 d h w"]]:
+        """Return volumes."""
+        return (torch.from_numpy(np.stack([self.volumes[item] for item in items]))[:, None],)
+
+
 def train(
     model: nn.Module,
     objective: Objective,
-    draw: Draw,
-    volumes: Volumes,
-    settings: LoopSettings,
+    draw: Draw | None,
+    source: Source,
+    settings: StepSettings,
     run: Run,
     *,
     resume: bool,
+    held_out: Source | None = None,
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """Train a model on volumes and return averaged (EMA) weights, on the CPU.
+    """Train a model on a source and return averaged (EMA) weights, on the CPU.
 
     Those of the best score where scores are taken, otherwise the last ones; the run's record says
     of which step (`weights_step`).
@@ -162,17 +261,20 @@ def train(
     objective
         What it is trained for.
     draw
-        Samples a volume with a network of averaged weights, for previews and scores.
-    volumes
-        The training volumes.
+        Samples a volume with a network of averaged weights, for previews and scores; None where
+        there are none.
+    source
+        What to train on.
     settings
-        The loop's settings.
+        The loop's settings. Training is watched where they are `LoopSettings`.
     run
         Checkpoints and logs go here.
     resume
         Continue from the newest checkpoint that is whole; from the start if there is none.
+    held_out
+        What validation losses are of.
     monitor
-        Validation, scores, previews and trackers, where wanted.
+        Scores, previews and trackers, where wanted.
     progress
         Called after each step on the main process.
 
@@ -190,14 +292,14 @@ def train(
         mixed_precision="bf16" if settings.precision == "bf16" else "no",
         gradient_accumulation_steps=settings.accumulation,
     )
-    main, processes = accelerator.is_main_process, accelerator.num_processes
+    main, count = accelerator.is_main_process, accelerator.num_processes
     trained = _freeze(model, settings.freeze)
     optimizer = torch.optim.Adam(trained, lr=settings.learning_rate, foreach=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
     ema = {name: p.detach().clone() for name, p in bare.named_parameters()}
-    total = settings.total_steps(len(volumes), processes)
-    state = checkpoints.State(0, 0.0, settings.volumes_a_step(processes))
+    total = settings.total_steps(len(source), count)
+    state = checkpoints.State(0, 0.0, settings.volumes_a_step(count))
     if resume:
         state = checkpoints.restore(run, bare, ema, optimizer.optimizer, state.volumes_a_step)
     start, seconds_before = state.step, state.seconds
@@ -206,17 +308,18 @@ def train(
         if main and reached.step > start:
             checkpoints.save(run, reached, bare, ema, optimizer.optimizer)
 
-    watch = _Watch(accelerator, objective, draw, settings, run, monitor, len(volumes))
-    losses = StepLog(run.folder / "loss.csv", ("loss", "seconds"))
+    watch = _Watch(accelerator, objective, draw, settings, run, monitor, held_out, len(source))
+    losses = StepLog(run.folder / "loss.csv", ("loss", "seconds"), run.root)
     if main:
         losses.keep(start)
         watch.keep(start)
     pending: list[tuple[int, float, float]] = []
+    stage = "" if run.part_of is None else f" of {run.folder.name}"
     began = time.monotonic()
     with (
-        _cached(volumes, run, accelerator, progress) as rows,
+        source.opened(progress),
         _stop_signals() as signals,
-        closing(_batches(rows, volumes, objective, settings, accelerator, start, total)) as ahead,
+        closing(_batches(source, objective, settings, accelerator, start, total)) as ahead,
     ):
         for step in range(start, total):
             rate = settings.learning_rate * min(1.0, (step + 1) / (settings.warmup_steps + 1))
@@ -225,9 +328,9 @@ def train(
             mean_loss = torch.zeros((), device=accelerator.device)
             norm: Tensor | None = None
             for _ in range(settings.accumulation):
-                clean, t, noise = (x.to(accelerator.device, non_blocking=True) for x in next(ahead))
+                batch = [x.to(accelerator.device, non_blocking=True) for x in next(ahead)]
                 with accelerator.accumulate(model):
-                    loss = objective.losses(model, clean, t, noise).mean()
+                    loss = objective.losses(model, *batch).mean()
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(trained, settings.clip_norm)
@@ -264,15 +367,15 @@ def train(
                 progress(done, total, f"loss {reached:.4f}")
             if stop and done < total:
                 raise Stopped(
-                    f"stopped by a signal at step {done} of {total}; its checkpoint is written. "
-                    f"Continue: synthbench train --resume --out {run.folder}",
+                    f"stopped by a signal at step {done} of {total}{stage}; its checkpoint is "
+                    f"written. Continue: synthbench train --resume --out {run.root}",
                     signals[0] if signals else signal.SIGTERM,
                 )
         accelerator.wait_for_everyone()
     if main:
         run.update(
             steps=total,
-            processes=processes,
+            processes=count,
             device=str(accelerator.device.type),
             training_seconds=round(state.seconds, 1),
             weights_step=total if state.best_step is None else state.best_step,
@@ -295,28 +398,18 @@ def _draws(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(_seed(*key))
 
 
-@contextmanager
-def _cached(
-    volumes: Volumes, run: Run, accelerator: Accelerator, progress: Progress | None
-) -> Iterator[Float32[np.ndarray, "n voxels"]]:
-    """Give the volumes as rows of one file, which the main process fills."""
-    main = accelerator.is_main_process
-    cache = VolumeCache(volumes, run.folder, progress, fill=True) if main else None
-    accelerator.wait_for_everyone()
-    with cache or VolumeCache(volumes, run.folder, fill=False) as rows:
-        yield rows
-
-
 def _batches(
-    rows: Float32[np.ndarray, "n voxels"],
-    volumes: Volumes,
+    source: Source,
     objective: Objective,
-    settings: LoopSettings,
+    settings: StepSettings,
     accelerator: Accelerator,
     start: int,
     total: int,
 ) -> Generator[Batch]:
-    """Yield this process's (volumes, timesteps, noise), prepared while the network computes."""
+    """Yield this process's batches, prepared while the network computes.
+
+    One is (clean, timesteps, noise, *told).
+    """
     size, accumulation = settings.batch_size, settings.accumulation
     rank, processes = accelerator.process_index, accelerator.num_processes
     on_gpu = accelerator.device.type == "cuda"
@@ -325,28 +418,23 @@ def _batches(
         first = (index * processes + rank) * size
         samples = range(first, first + size)
         draws = [_draws(settings.seed, _DRAWS, sample) for sample in samples]
-        picked = _volumes_at(rows, volumes.space.shape, settings.seed, samples)
-        clean = augment(picked, settings, draws, volumes.space.spacing)
+        clean, *told = source.batch(_items_at(len(source), settings.seed, samples), draws)
         t = torch.cat([torch.randint(objective.timesteps, (1,), generator=g) for g in draws])
         noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in draws])
-        if on_gpu:
-            return clean.pin_memory(), t.pin_memory(), noise.pin_memory()
-        return clean, t, noise
+        prepared = (clean, t, noise, *told)
+        return tuple(x.pin_memory() for x in prepared) if on_gpu else prepared
 
     yield from read_ahead(batch, range(start * accumulation, total * accumulation), workers=1)
 
 
-def _volumes_at(
-    rows: Float32[np.ndarray, "n voxels"], shape: tuple[int, int, int], seed: int, samples: range
-) -> Tensor:
-    """Return the training volumes at these places of the endless, per-epoch shuffled sequence."""
-    n = len(rows)
-    picked = []
+def _items_at(n: int, seed: int, samples: range) -> list[int]:
+    """Return the items at these places of the endless, per-epoch shuffled sequence."""
+    items = []
     for sample in samples:
         epoch, place = divmod(sample, n)
         order = np.random.default_rng([seed, _ORDER, epoch]).permutation(n)
-        picked.append(np.array(rows[order[place]]))
-    return torch.from_numpy(np.stack(picked)).reshape(len(picked), 1, *shape)
+        items.append(int(order[place]))
+    return items
 
 
 def _freeze(model: nn.Module, prefixes: Sequence[str]) -> list[nn.Parameter]:
@@ -423,22 +511,26 @@ class _Watch:
         self,
         accelerator: Accelerator,
         objective: Objective,
-        draw: Draw,
-        settings: LoopSettings,
+        draw: Draw | None,
+        settings: StepSettings,
         run: Run,
         monitor: Monitor,
+        held_out: Source | None,
         volumes: int,
     ) -> None:
         self.accelerator, self.objective, self.draw = accelerator, objective, draw
-        self.settings, self.run, self.monitor, self.volumes = settings, run, monitor, volumes
+        self.settings = settings if isinstance(settings, LoopSettings) else None
+        self.run, self.monitor, self.held_out, self.volumes = run, monitor, held_out, volumes
         bands = tuple(f"{i / BANDS:.0%}-{(i + 1) / BANDS:.0%}" for i in range(BANDS))
-        self.validation = StepLog(run.folder / "validation.csv", ("epoch", *bands))
-        self.scores = StepLog(run.folder / "scores.csv", ("epoch", "score"))
+        self.validation = StepLog(run.folder / "validation.csv", ("epoch", *bands), run.root)
+        self.scores = StepLog(run.folder / "scores.csv", ("epoch", "score"), run.root)
         self.best_file = run.folder / "best.safetensors"
 
     def keep(self, steps: int) -> None:
         """Keep what was logged of the first `steps` steps."""
-        if self.monitor.validation is not None and self.settings.validate_every:
+        if self.settings is None:
+            return
+        if self.held_out is not None and self.settings.validate_every:
             self.validation.keep(steps)
         if self.monitor.score and self.settings.score_every:
             self.scores.keep(steps)
@@ -448,9 +540,9 @@ class _Watch:
     ) -> checkpoints.State:
         """Do what is due after this step, and return the state with the best score so far."""
         settings, monitor = self.settings, self.monitor
-        validate = monitor.validation is not None and self._due(
-            settings.validate_every, state, last
-        )
+        if settings is None:
+            return state
+        validate = self.held_out is not None and self._due(settings.validate_every, state, last)
         preview = monitor.preview is not None and self._due(settings.preview_every, state, False)
         score = monitor.score is not None and self._due(settings.score_every, state, last)
         if not (validate or preview or score):
@@ -458,11 +550,11 @@ class _Watch:
         epoch = state.step * state.volumes_a_step / self.volumes
         with _averaged(model, ema):
             if validate:
-                self._validate(state.step, epoch, model)
+                self._validate(state.step, epoch, model, settings.seed)
             if preview:
-                self._preview(state.step, model)
+                self._preview(state.step, model, settings.previews)
             if score:
-                state = self._score(state, epoch, model, ema)
+                state = self._score(state, epoch, model, ema, settings.score_volumes)
         return state
 
     def _due(self, every: int, state: checkpoints.State, last: bool) -> bool:
@@ -472,21 +564,21 @@ class _Watch:
         seen = state.step * state.volumes_a_step
         return last or seen // period > (seen - state.volumes_a_step) // period
 
-    def _validate(self, step: int, epoch: float, model: nn.Module) -> None:
-        held_out = self.monitor.validation
+    def _validate(self, step: int, epoch: float, model: nn.Module, seed: int) -> None:
+        held_out = self.held_out
         assert held_out is not None
         device, bands = self.accelerator.device, BANDS
         edges = [round(self.objective.timesteps * i / bands) for i in range(bands + 1)]
 
         def losses(index: int) -> Tensor:
-            clean = torch.from_numpy(held_out[index])[None, None].to(device)
             found = []
             for band in range(bands):
-                draws = _draws(self.settings.seed, _VALIDATION, index, band)
+                draws = _draws(seed, _VALIDATION, index, band)
+                clean, *told = (x.to(device) for x in held_out.batch([index], [draws]))
                 low, high = edges[band], max(edges[band] + 1, edges[band + 1])
                 t = torch.randint(low, high, (1,), generator=draws).to(device)
                 noise = torch.randn(clean.shape, generator=draws).to(device)
-                found.append(self.objective.losses(model, clean, t, noise))
+                found.append(self.objective.losses(model, clean, t, noise, *told))
             return torch.cat(found)
 
         means = self._shared(len(held_out), (bands,), losses).double().mean(0).tolist()
@@ -499,14 +591,16 @@ class _Watch:
                 )
 
     def _drawn(self, model: nn.Module, n: int) -> list[Volume]:
-        first = torch.from_numpy(self.draw(model, 0))
+        draw = self.draw
+        assert draw is not None
+        first = torch.from_numpy(draw(model, 0))
         shared = self._shared(
-            n - 1, tuple(first.shape), lambda i: torch.from_numpy(self.draw(model, i + 1))
+            n - 1, tuple(first.shape), lambda i: torch.from_numpy(draw(model, i + 1))
         )
         return [first.numpy(), *shared.cpu().numpy()]
 
-    def _preview(self, step: int, model: nn.Module) -> None:
-        drawn = self._drawn(model, self.settings.previews)
+    def _preview(self, step: int, model: nn.Module, n: int) -> None:
+        drawn = self._drawn(model, n)
         if self.accelerator.is_main_process and self.monitor.preview:
             folder = self.run.folder / "previews"
             folder.mkdir(exist_ok=True)
@@ -518,9 +612,10 @@ class _Watch:
         epoch: float,
         model: nn.Module,
         ema: Mapping[str, Tensor],
+        n: int,
     ) -> checkpoints.State:
         assert self.monitor.score is not None
-        values = dict(self.monitor.score(self._drawn(model, self.settings.score_volumes)))
+        values = dict(self.monitor.score(self._drawn(model, n)))
         value = next(iter(values.values()))
         if self.accelerator.is_main_process:
             self.scores.append([(state.step, epoch, value)])

@@ -20,10 +20,13 @@ class StepLog:
         Where it is.
     columns
         Their names, after `step`.
+    root
+        The folder of the run that `--resume` continues; None: that of the file.
     """
 
-    def __init__(self, file: Path, columns: Sequence[str]) -> None:
+    def __init__(self, file: Path, columns: Sequence[str], root: Path | None = None) -> None:
         self.file = file
+        self.root = root or file.parent
         self.columns = ("step", *columns)
 
     def keep(self, steps: int) -> None:
@@ -55,5 +58,5 @@ class StepLog:
         except OSError as error:
             raise RunError(
                 f"{self.file}: could not be written ({error.strerror}). Make room on that disk, "
-                f"then continue: synthbench train --resume --out {self.file.parent}"
+                f"then continue: synthbench train --resume --out {self.root}"
             ) from error

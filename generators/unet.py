@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from monai.networks.nets import DiffusionModelUNet
-from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
+from monai.networks.nets.diffusion_model_unet import (
+    DiffusionUNetResnetBlock,
+    get_timestep_embedding,
+)
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -120,39 +123,72 @@ class PatchedUNet(nn.Module):
         The network's.
     in_channels, out_channels
         Of the volumes that go in and come out.
+    told
+        Width of what the network is told of each volume; 0: nothing. It is told twice, as
+        Pinaya et al. 2022 (arXiv 2209.07162) do: as constant channels beside the volume, and as
+        the context of cross-attention.
+    resblock_updown
+        Whether the grid is changed inside residual blocks, not by convolutions.
+    upcast_attention
+        Whether attention is in float32 under 16-bit autocast.
+    coordinates
+        Whether each voxel's place, from -1 to 1 along each side, stands in three channels beside
+        the volume: convolutions do not know where in the head they are.
     """
 
     def __init__(
-        self, settings: NetworkSettings, in_channels: int = 1, out_channels: int = 1
+        self,
+        settings: NetworkSettings,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        *,
+        told: int = 0,
+        resblock_updown: bool = False,
+        upcast_attention: bool = False,
+        coordinates: bool = False,
     ) -> None:
         super().__init__()
+        self.coordinates = coordinates
         self.patch = settings.patch
         self.gradient_checkpointing = settings.gradient_checkpointing
         width = settings.patch**3
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
-            in_channels=in_channels * width,
+            in_channels=in_channels * width + told + (3 if coordinates else 0),
             out_channels=out_channels * width,
             channels=settings.channels,
             attention_levels=settings.attention,
             num_head_channels=settings.head_channels,
             num_res_blocks=settings.res_blocks,
             norm_num_groups=settings.norm_groups,
+            resblock_updown=resblock_updown,
+            upcast_attention=upcast_attention,
+            with_conditioning=told > 0,
+            cross_attention_dim=told or None,
             use_flash_attention=True,
         )
 
     def forward(
-        self, x: Float[Tensor, "b i d h w"], timesteps: Int[Tensor, " b"]
+        self,
+        x: Float[Tensor, "b i d h w"],
+        timesteps: Int[Tensor, " b"],
+        told: Float[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b o d h w"]:
-        """Map noisy volumes and their timesteps to the prediction."""
+        """Map noisy volumes, their timesteps and what is told of them to the prediction."""
         if self.patch == 1:
-            return self._predict(x, timesteps)
+            return self._predict(x, timesteps, told)
         folded = pixelunshuffle(x, 3, self.patch)
-        unfolded: Tensor = pixelshuffle(self._predict(folded, timesteps), 3, self.patch)
+        unfolded: Tensor = pixelshuffle(self._predict(folded, timesteps, told), 3, self.patch)
         return unfolded
 
-    def _predict(self, x: Tensor, timesteps: Tensor) -> Tensor:
+    def _predict(self, x: Tensor, timesteps: Tensor, told: Tensor | None) -> Tensor:
         unet = self.unet
+        context = None if told is None else told[:, None]
+        if told is not None:
+            constant = told.to(x)[:, :, None, None, None].expand(-1, -1, *x.shape[2:])
+            x = torch.cat([x, constant], dim=1)
+        if self.coordinates:
+            x = torch.cat([x, places_like(x)], dim=1)
         embedded = get_timestep_embedding(timesteps, unet.block_out_channels[0])
         # Every residual block begins with the SiLU of the embedding: it is taken once.
         embedding = functional.silu(unet.time_embed(embedded.to(x.dtype)))
@@ -160,21 +196,26 @@ class PatchedUNet(nn.Module):
         skips = [h]
         for level in unet.down_blocks:
             for residual, attention in _blocks(level):
-                h = self._run(_block, residual, attention, h, None, embedding)
+                h = self._run(_block, residual, attention, h, None, embedding, context)
                 skips.append(h)
-            if level.downsampler is not None:
+            if isinstance(level.downsampler, DiffusionUNetResnetBlock):
+                h = self._run(_block, level.downsampler, None, h, None, embedding, None)
+                skips.append(h)
+            elif level.downsampler is not None:
                 h = level.downsampler(h)
                 skips.append(h)
         middle = unet.middle_block
-        h = self._run(_block, middle.resnet_1, middle.attention, h, None, embedding)
-        h = self._run(_block, middle.resnet_2, None, h, None, embedding)
+        h = self._run(_block, middle.resnet_1, middle.attention, h, None, embedding, context)
+        h = self._run(_block, middle.resnet_2, None, h, None, embedding, None)
         for level in unet.up_blocks:
             for residual, attention in _blocks(level):
-                h = self._run(_block, residual, attention, h, skips.pop(), embedding)
-            if level.upsampler is not None:
+                h = self._run(_block, residual, attention, h, skips.pop(), embedding, context)
+            if isinstance(level.upsampler, DiffusionUNetResnetBlock):
+                h = self._run(_block, level.upsampler, None, h, None, embedding, None)
+            elif level.upsampler is not None:
                 h = upsample_and_convolve(level.upsampler.postconv.conv, h)
         norm, _, last = unet.out
-        return convolve(last.conv, _norm_silu(norm, h))
+        return convolve(last.conv, norm_silu(norm, h))
 
     def _run(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
@@ -182,6 +223,13 @@ class PatchedUNet(nn.Module):
         # Nothing in a block is random.
         again: Tensor = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
         return again
+
+
+def places_like(x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b 3 d h w"]:
+    """Return the place of each voxel along each side of a grid, its centre in [-1, 1]."""
+    sides = [(2 * torch.arange(n, device=x.device) + 1) / n - 1 for n in x.shape[2:]]
+    places = torch.stack(torch.meshgrid(*sides, indexing="ij")).to(x.dtype)
+    return places.expand(len(x), -1, -1, -1, -1)
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:
@@ -202,23 +250,29 @@ def _block(
     x: Float[Tensor, "b i d h w"],
     skipped: Float[Tensor, "b j d h w"] | None,
     embedding: Float[Tensor, "b e"],
-) -> Float[Tensor, "b o d h w"]:
+    context: Float[Tensor, "b 1 k"] | None,
+) -> Float[Tensor, "b o d2 h2 w2"]:
     """A residual block (MONAI's `DiffusionUNetResnetBlock`), then its attention."""
     if skipped is not None:
         x = torch.cat([x, skipped], dim=1)
-    h = convolve(residual.conv1.conv, _norm_silu(residual.norm1, x))
+    h = norm_silu(residual.norm1, x)
+    resize = residual.downsample or residual.upsample
+    if resize is not None:
+        x, h = resize(x), resize(h)
+    h = convolve(residual.conv1.conv, h)
     h = h + residual.time_emb_proj(embedding)[:, :, None, None, None]
-    h = convolve(residual.conv2.conv, _norm_silu(residual.norm2, h))
+    h = convolve(residual.conv2.conv, norm_silu(residual.norm2, h))
     shortcut = residual.skip_connection
     out = h + (x if isinstance(shortcut, nn.Identity) else convolve(shortcut.conv, x))
     if attention is None:
         return out
     # Attention leaves its channels last, whatever the layout of its input.
-    attended: Tensor = attention(out)
+    attended: Tensor = attention(out) if context is None else attention(out, context=context)
     return attended.contiguous(memory_format=_memory_format(out))
 
 
-def _norm_silu(norm: nn.GroupNorm, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+def norm_silu(norm: nn.GroupNorm, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+    """Group norm, then SiLU, in one step that keeps its input only; see `PatchedUNet`."""
     apply: Callable[..., Tensor] = _NormSiLU.apply
     return apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
 

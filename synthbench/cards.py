@@ -27,6 +27,7 @@ import pandas as pd
 import yaml
 
 from synthbench import registry
+from synthbench.conditions import MISSING, Conditions
 from synthbench.errors import CohortError, UsageError
 from synthbench.files import write_atomic
 from synthbench.run import Run
@@ -40,6 +41,7 @@ SMALL_CELL = 5
 """Counts below it are not told: few enough people to be singled out."""
 
 UNKNOWN = "not known"
+_UNCONDITIONAL = "unconditional-image-generation"  # hubs have no word for the conditional kind
 _SUPPRESSED, _COARSENED = f"<{SMALL_CELL}", f"{SMALL_CELL} or more"
 _OLDEST_BAND = 90  # ages beyond are one band (HIPAA's Safe Harbor joins them too)
 _TO_FILL = "**To be filled in:**"
@@ -215,7 +217,7 @@ def write_model_card(run: Run, *, say: Say = lambda message: None) -> Path:
     front = {
         **_hub_licence(record),
         "library_name": "synthbench",
-        "pipeline_tag": "unconditional-image-generation",
+        **({} if _conditions(record) else {"pipeline_tag": _UNCONDITIONAL}),
         "tags": _tags(record),
     }
     sections = [
@@ -271,7 +273,7 @@ def write_dataset_card(
         **_hub_licence(record),
         "pretty_name": f"Synthetic brain MRI, {_counted(n, 'volume')} of {record['generator']}",
         "size_categories": [_hub_size(n)],
-        "task_categories": ["unconditional-image-generation"],
+        **({} if _conditions(record) else {"task_categories": [_UNCONDITIONAL]}),
         "tags": _tags(record),
     }
     sections = [
@@ -279,6 +281,7 @@ def write_dataset_card(
         "No volume here is a scan of a person. Each has a sidecar (JSON) that says so, with its "
         "seed and its origin.",
         _section("What it holds", _table(_drawn(run, sidecars))),
+        _asked_section(record, sidecars),
         _section("The generator", _generator_table(run)),
         _changes_section(run),
         *_about_the_cohort(record),
@@ -327,6 +330,7 @@ def _generator_table(run: Run) -> str:
         "preset": config.get("preset") or "none",
         "grid": str(space),
         "intensities": "in [0, 1]" if measured is None else f"a map in {measured.unit}",
+        "conditions": _conditions(record),
         "optimizer steps": record.get("steps"),
         "passes over the training volumes": _passes(record, config),
         "parameters": record.get("parameters"),
@@ -346,7 +350,10 @@ def _generator_table(run: Run) -> str:
 def _sampling(run: Run) -> str | None:
     generator = registry.load("generators", run.record["generator"])()
     chosen = generator.sampling(run, None, None)
-    return f"{chosen['sampler']}, {_counted(int(chosen['steps']), 'step')}" if chosen else None
+    told = [str(chosen["sampler"])] if "sampler" in chosen else []
+    told += [_counted(int(chosen["steps"]), "step")] if "steps" in chosen else []
+    told += [f"guidance {chosen['guidance']:g}"] if "guidance" in chosen else []
+    return ", ".join(told) or None
 
 
 def _changes_section(run: Run) -> str:
@@ -424,6 +431,16 @@ def _hardware(record: Mapping[str, Any]) -> str | None:
     n = record.get("processes")
     split = [f"in {_counted(n, 'process', 'processes')}"] if n else []
     return ", ".join([*gpus, *cores, *on, *split]) or None
+
+
+def _conditions(record: Mapping[str, Any]) -> str | None:
+    """Return the conditions with what the training split spans, its ends to two digits."""
+    told = []
+    for one in Conditions.of_run(record).conditions:
+        numeric = one.low is not None and one.high is not None
+        span = f"about {one.low:.2g} to {one.high:.2g}" if numeric else ", ".join(one.levels)
+        told.append(f"{one.name} ({span})")
+    return "; ".join(told) or None
 
 
 # ---------------------------------------------------------------- the training cohort
@@ -552,6 +569,17 @@ def _hub_licence(record: Mapping[str, Any]) -> dict[str, str]:
     return {"license": "other", "license_name": "-and-".join(sorted(names))[:100]}
 
 
+def licence(record: Mapping[str, Any]) -> str | None:
+    """Return the hub's word for the terms that bind a run's samples; None where none is known.
+
+    They are those of what the run was trained on: a sample may be nearer to a scan than anyone
+    has looked.
+    """
+    fields = _hub_licence(record)
+    word = fields.get("license_name", fields["license"])
+    return None if word == "unknown" else word
+
+
 def _tags(record: Mapping[str, Any]) -> list[str]:
     return ["brain", "mri", "3d", "synthetic", "synthbench", str(record["generator"])]
 
@@ -672,10 +700,62 @@ def _drawn(run: Run, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str | i
         "seeds": _ranges([int(s["seed"]) for s in sidecars]),
         "sampler": _common(sidecars, "sampler"),
         "denoising steps": _common(sidecars, "steps"),
+        "guidance": _common(sidecars, "guidance"),
         "cleaned": _common(sidecars, "cleaned"),
         "weights, sha256": run.record.get("weights_sha256"),
         "format": "NIfTI, 16 bits, on the grid below",
     }
+
+
+def _asked_section(record: Mapping[str, Any], sidecars: Sequence[Mapping[str, Any]]) -> str:
+    """Return what was asked of the volumes, condition by condition; nothing where none can be."""
+    names = Conditions.of_run(record).names
+    if not names:
+        return ""
+    head = "| condition | | values | extrapolated |\n|---|---|---|---|\n"
+    lines = [
+        f"| {_text(name)} | {_who_chose(name, sidecars)} | "
+        f"{_text(_distribution([s['conditions'][name] for s in sidecars]))} | "
+        f"{sum(name in s['extrapolated'] for s in sidecars):,} |"
+        for name in names
+    ]
+    remarks = [
+        "Extrapolated: volumes that were asked for beyond the training range. What a volume was "
+        "asked for is no measurement of it."
+    ]
+    if any(sidecar["drawn"] for sidecar in sidecars):
+        remarks.insert(
+            0,
+            "What was not asked for was drawn from the training split's distribution, each "
+            "condition by itself: together they occur as nowhere among people.",
+        )
+    table = head + "\n".join(lines)
+    return _section("What was asked of the volumes", f"{table}\n\n{' '.join(remarks)}")
+
+
+def _who_chose(name: str, sidecars: Sequence[Mapping[str, Any]]) -> str:
+    drawn = sum(name in sidecar["drawn"] for sidecar in sidecars)
+    if drawn in (0, len(sidecars)):
+        return "drawn" if drawn else "asked for"
+    return f"asked for: {len(sidecars) - drawn:,}, drawn: {drawn:,}"
+
+
+def _distribution(values: Sequence[float | str | None]) -> str:
+    """Return the range and median of numbers, or how often each word occurs."""
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    missing = values.count(None)
+    absent = f"; {MISSING}: {missing:,}" if missing else ""
+    if not numbers:
+        words = Counter(MISSING if value is None else str(value) for value in values)
+        return ", ".join(f"{word}: {words[word]:,}" for word in sorted(words))
+    low, high, median = (_digits(x) for x in (min(numbers), max(numbers), np.median(numbers)))
+    return (low if low == high else f"{low} to {high}, median {median}") + absent
+
+
+def _digits(number: float) -> str:
+    """Return a number to four digits, thousands apart."""
+    rounded = float(f"{number:.4g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
 
 
 def _common(sidecars: Sequence[Mapping[str, Any]], key: str) -> str | None:

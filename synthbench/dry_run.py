@@ -13,6 +13,7 @@ from synthbench.errors import UsageError
 from synthbench.training import (
     ATLAS_SHAPE,
     ATLAS_SUBJECTS,
+    RunSettings,
     resolve,
     training_volumes,
     trains_by_steps,
@@ -37,6 +38,10 @@ class Plan:
         Whether its memory is there.
     alternatives
         `--set` options with which it would fit, each with the memory it would take in bytes.
+    stage
+        Which of its networks this is of; empty where there is one alone.
+    before
+        The plan of the network that is trained first, if there are two.
     """
 
     generator: str
@@ -46,6 +51,8 @@ class Plan:
     estimate: Any
     fits: bool
     alternatives: list[tuple[str, int]]
+    stage: str = ""
+    before: Plan | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what to print: a name and a value a row."""
@@ -60,7 +67,11 @@ class Plan:
             pace = f"{e.seconds_a_step:.3g} ({how})"
             total = f"{_duration(e.total_seconds)} for {e.steps} steps"
         a_step = e.batch_size * e.accumulation * e.processes
+        first = [] if self.before is None else self.before.rows()
+        named = [("trained", self.stage)] if self.stage else []
         return [
+            *first,
+            *named,
             ("volumes", f"{self.volumes} of {_grid(self.shape)}; {a_step} a step"),
             ("parameters", f"{e.parameters / 1e6:.1f} M"),
             ("operations a step", f"{e.flops_a_step / 1e12:.3g} TFLOP"),
@@ -75,7 +86,8 @@ class Plan:
         """Return all of it for `--json`."""
         e = self.estimate
         derived = {"memory_bytes": e.memory_bytes, "total_seconds": e.total_seconds}
-        return {**asdict(self), "estimate": {**asdict(e), **derived}}
+        before = None if self.before is None else self.before.record()
+        return {**asdict(self), "estimate": {**asdict(e), **derived}, "before": before}
 
 
 def dry_run(
@@ -107,7 +119,7 @@ def dry_run(
         generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid
     )
     plugin = registry.load("generators", generator)()
-    if not (trains_by_steps(plugin) and hasattr(plugin, "parts")):
+    if not (trains_by_steps(plugin) and (hasattr(plugin, "parts") or hasattr(plugin, "stages"))):
         raise UsageError(
             f"--dry-run: {generator} is not trained by steps; its training takes seconds."
         )
@@ -117,41 +129,62 @@ def dry_run(
         cohort = read_cohort(Path(real), role="real", assume_grid=assume_grid)
         preflight.check({"train": cohort}, accept)
         n, shape = len(cohort), training_volumes(cohort, settings).space.shape
-    from synthbench.generators.estimate import alternatives, estimate, fits
-    from synthbench.processes import processes
+    from synthbench.generators.estimate import Stage
 
     checked: Any = own
     checked.check_grid(shape)
-    state = processes()
-    found = estimate(
-        plugin.parts,
-        checked,
-        shape,
-        volumes=n,
-        processes=state.num_processes,
-        device=state.device,
+    stages = (
+        plugin.stages(checked)
+        if hasattr(plugin, "stages")
+        else [Stage("", "", plugin.parts, checked)]
     )
+    plan: Plan | None = None
+    for stage in stages:
+        plan = _stage_plan(settings, stage, n, shape, plan)
+    assert plan is not None
+    return plan
+
+
+def _stage_plan(
+    settings: RunSettings, stage: Any, n: int, shape: Shape, before: Plan | None
+) -> Plan:
+    from synthbench.generators.estimate import alternatives, estimate, fits
+    from synthbench.processes import processes
+
+    state = processes()
+    common: dict[str, Any] = {
+        "processes": state.num_processes,
+        "device": state.device,
+        "samples": stage.samples,
+    }
+    found = estimate(stage.parts, stage.settings, shape, volumes=n, **common)
     fitting = fits(found)
     options: list[tuple[str, int]] = []
     if not fitting:
         options = [
-            (" ".join(f"--set {override}" for override in option.overrides), option.memory_bytes)
-            for option in alternatives(
-                plugin.parts,
-                checked,
-                shape,
-                processes=state.num_processes,
-                device=state.device,
-            )
+            (_options(option.overrides, stage.prefix), option.memory_bytes)
+            for option in alternatives(stage.parts, stage.settings, shape, **common)
         ]
-    return Plan(generator, settings.preset, n, shape, found, fitting, options)
+    fitting = fitting and (before is None or before.fits)
+    return Plan(
+        settings.generator, settings.preset, n, shape, found, fitting, options, stage.name, before
+    )
+
+
+def _options(overrides: Sequence[str], prefix: str) -> str:
+    """Write overrides as options; the grid and the precision are of all stages."""
+    shared = ("space.shape=", "precision=")
+    return " ".join(f"--set {'' if o.startswith(shared) else prefix}{o}" for o in overrides)
 
 
 def refusal(plan: Plan) -> str:
     """Say that a training does not fit, and what would."""
+    if plan.before is not None and not plan.before.fits:
+        return refusal(plan.before)
     e = plan.estimate
+    name = f"{plan.stage}: " if plan.stage else ""
     words = (
-        f"it does not fit: training takes {_bytes(e.memory.training)}, and of the "
+        f"{name}it does not fit: training takes {_bytes(e.memory.training)}, and of the "
         f"{_bytes(e.device_memory_bytes)} there nine tenths can be used."
     )
     if not plan.alternatives:

@@ -36,9 +36,12 @@ class Run:
     ----------
     folder
         Where it is.
+    part_of
+        Folder of the run that this is a stage of; None for a whole run.
     """
 
     folder: Path
+    part_of: Path | None = None
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -57,6 +60,15 @@ class Run:
                     f"synthbench train GENERATOR --out {folder}"
                 )
         return run
+
+    @property
+    def root(self) -> Path:
+        """The folder that `--resume` continues."""
+        return self.part_of or self.folder
+
+    def part(self, name: str) -> Run:
+        """Return a stage of this run, in a folder of its own."""
+        return Run(self.folder / name, part_of=self.root)
 
     @property
     def config(self) -> dict[str, Any]:

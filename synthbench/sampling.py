@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,18 @@ from scipy import ndimage
 
 import synthbench
 from synthbench import registry
-from synthbench.cards import write_dataset_card
+from synthbench.cards import licence, write_dataset_card
+from synthbench.conditions import (
+    MISSING,
+    Choice,
+    Conditions,
+    Row,
+    asked_for,
+    cell,
+    parse_choices,
+    read_conditions,
+    rows_for,
+)
 from synthbench.errors import UsageError
 from synthbench.files import nifti_bytes, write_atomic
 from synthbench.montage import planes
@@ -37,27 +50,35 @@ Say = Callable[[str], None]
 
 def sample(
     run: Run | Path | str,
-    n: int,
+    n: int | None,
     out: Path,
     *,
     seed: int = 0,
     sampler: str | None = None,
     steps: int | None = None,
     clean: bool = False,
+    conditions: Path | str | Sequence[Row] | None = None,
+    choices: Sequence[str] = (),
+    guidance: float | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     say: Say = lambda message: None,
 ) -> list[Path]:
     """Sample volumes from a finished run; one seed, one NIfTI file and one sidecar a volume.
 
     Under `accelerate launch` the seeds are dealt to the processes; a volume depends on its seed
-    alone, so the files are the same but for the seconds in their sidecars.
+    and its conditions alone, so the files are the same but for the seconds in their sidecars.
+
+    A conditional run is told a row of conditions for each volume. What is not asked for is drawn
+    from the training split's marginals, each condition by itself, as a function of the seed. The
+    sidecars keep the row (`conditions`), which of it lies outside the training range
+    (`extrapolated`) and which of it was drawn (`drawn`); `conditions.tsv` holds all rows.
 
     Parameters
     ----------
     run
         A finished run.
     n
-        How many volumes: seeds `seed` to `seed + n - 1`.
+        How many volumes: seeds `seed` to `seed + n - 1`. None: one a row of `conditions`.
     out
         A folder; files that this run, sampler and seed already wrote there are kept, so an
         interrupted call can be repeated. A dataset card (README.md) is written beside them.
@@ -65,6 +86,14 @@ def sample(
         Of the generator; None: the run's own.
     clean
         Set what lies outside the brain to zero (`brain_only`); the sidecars say so.
+    conditions
+        A CSV or TSV file (`synthbench.conditions.read_conditions`), or rows: one a volume, in
+        natural units.
+    choices
+        `age=20:80`, `sex=F`, `sex=F,M`: see `synthbench.conditions.parse_condition`.
+    guidance
+        How strongly a conditional generator that has classifier-free guidance follows what it is
+        asked for; 1 is none, None the run's own.
     progress
         Called with (done, total, words) after each volume; the total is this process's share.
     say
@@ -79,34 +108,45 @@ def sample(
     Raises
     ------
     SynthbenchError
-        The run has not finished, or `out` holds volumes of another origin.
+        The run has not finished or is not conditional, what is asked for is not to be had, or
+        `out` holds volumes of another origin or of other conditions.
     """
     # torch, which some generators do without.
     from synthbench.processes import processes
 
-    if n < 1 or seed < 0:
+    if (n is not None and n < 1) or seed < 0:
         raise UsageError(f"--n must be at least 1 and --seed at least 0; found {n} and {seed}.")
-    source = _Source.of(run, sampler, steps, clean)
+    source = Source.of(run, sampler, steps, clean, guidance)
+    table, chosen = source.wanted(conditions, choices)
+    seeds = range(seed, seed + _count(n, table))
+    rows = source.rows(seeds, table, chosen)
     state = processes()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    files = {s: out / f"synth-{s:06d}.nii.gz" for s in range(seed, seed + n)}
-    done_before = {file for file in _volumes_in(out) if _whole(file, source.origin)}
+    files = {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
+    told = {files[s]: row for s, row in rows.items()}
+    done_before = {file for file in _volumes_in(out) if source.drew(file, told.get(file))}
     missing = [s for s, file in files.items() if file not in done_before]
+    unasked = [n for n in source.conditions.names if n not in (*chosen, *asked_for(table))]
     # All processes have looked before one writes: they deal the same list.
     state.wait_for_everyone()
     if state.is_main_process:
         source.describe(out)
+        for sentence in _remarks(source.conditions, unasked, list(rows.values())):
+            say(sentence)
     mine = missing[state.process_index :: state.num_processes]
-    volumes = source.plugin.sample(source.run, mine, sampler=sampler, steps=steps)
+    volumes = source.draw(mine, [rows[s] for s in mine])
     for done, s in enumerate(mine, 1):
         began = time.perf_counter()
         volume = next(volumes)
-        source.write(volume, s, files[s], seconds=time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        source.write(volume, s, files[s], seconds, rows[s], drawn=unasked)
         if progress:
             progress(done, len(mine), f"seed {s}")
     state.wait_for_everyone()
     if state.is_main_process:
+        if source.conditions.names:
+            write_conditions_table(out / "conditions.tsv", _volumes_in(out))
         write_dataset_card(out, source.run, _volumes_in(out), say=say)
     return list(files.values())
 
@@ -118,6 +158,7 @@ def trajectory(
     *,
     sampler: str | None = None,
     steps: int | None = None,
+    choices: Sequence[str] = (),
     frames: int = FRAMES,
 ) -> Path:
     """Draw one volume and keep how it came out of the noise.
@@ -136,6 +177,8 @@ def trajectory(
         Not among volumes that are to be scored: a cohort is all NIfTI files below its folder.
     sampler, steps
         Of the generator; None: the run's own.
+    choices
+        As in `sample`.
     frames
         About how many steps to keep.
 
@@ -149,7 +192,7 @@ def trajectory(
     UsageError
         The generator draws volumes without steps, or the seed or the frames are out of range.
     """
-    source = _Source.of(run, sampler, steps, clean=False)
+    source = Source.of(run, sampler, steps, clean=False)
     if seed < 0 or frames < 2:
         raise UsageError(
             f"--trajectory needs a seed of at least 0, and two frames; found {seed} and {frames}."
@@ -159,9 +202,17 @@ def trajectory(
             f"--trajectory: {source.run.record['generator']} draws a volume in one step, so there "
             "is nothing to follow. Leave it out."
         )
-    held = list(
-        source.plugin.trajectory(source.run, seed, sampler=sampler, steps=steps, frames=frames)
-    )
+    row = source.rows([seed], None, source.wanted(None, choices)[1])[seed]
+    asked = {"conditions": row} if source.conditions.names else {}
+    followed = source.plugin.trajectory
+    if choices and "conditions" not in signature(followed).parameters:
+        raise UsageError(
+            f"--trajectory: {source.origin['generator']} can follow a volume only under the "
+            "conditions that its seed draws. Leave out --condition."
+        )
+    # Without choices a generator draws the same row from the seed itself.
+    told = asked if choices else {}
+    held = list(followed(source.run, seed, sampler=sampler, steps=steps, frames=frames, **told))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"trajectory-{seed:06d}.nii.gz"
@@ -170,11 +221,12 @@ def trajectory(
     about = {
         **source.origin,
         "seed": seed,
+        **asked,
         "content": "along the fourth axis, the clean volumes predicted at these calls",
         "network_calls": [frame.step for frame in held],
         "timesteps": [frame.timestep for frame in held],
     }
-    write_atomic(_sidecar(file), json.dumps(about, indent=1).encode())
+    write_atomic(sidecar(file), json.dumps(about, indent=1).encode())
     picture = file.with_name(file.name.removesuffix(".nii.gz") + ".png")
     write_atomic(picture, _trajectory_figure(held, source, seed))
     return picture
@@ -198,28 +250,60 @@ def brain_only(volume: Float32[np.ndarray, "d h w"]) -> Float32[np.ndarray, "d h
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """What the volumes of a call have in common.
 
-    `origin` is what their sidecars agree on: all but the seed and the cost.
+    Attributes
+    ----------
+    run, plugin
+        The run, and its generator.
+    options
+        Sampler and steps as asked for, None being the run's own; guidance where it was asked for.
+    space
+        The grid of the volumes.
+    scale
+        What a reader sees for an intensity of 1.
+    clean
+        Whether `brain_only` is applied.
+    conditions
+        Of the run; none of an unconditional one.
+    origin
+        What all sidecars agree on: everything but the seed, the conditions and the cost.
     """
 
     run: Run
     plugin: Any
+    options: Mapping[str, str | int | float | None]
     space: Space
     scale: float
     clean: bool
+    conditions: Conditions
     origin: Mapping[str, Any]
 
     @classmethod
     def of(
-        cls, run: Run | Path | str, sampler: str | None, steps: int | None, clean: bool
-    ) -> _Source:
+        cls,
+        run: Run | Path | str,
+        sampler: str | None,
+        steps: int | None,
+        clean: bool,
+        guidance: float | None = None,
+    ) -> Source:
+        """Open a finished run and settle how it samples.
+
+        Raises
+        ------
+        SynthbenchError
+            The run has not finished, or its generator has no such sampler or no guidance.
+        """
         run = run if isinstance(run, Run) else Run.open(run)
         if not run.weights_file.is_file():
             run.load_weights()  # raises, and says what to do
         record = run.record
         plugin = registry.load("generators", record["generator"])()
+        guided = {} if guidance is None else {"guidance": guidance}
+        if guided and "guidance" not in signature(plugin.sampling).parameters:
+            raise UsageError(f"--guidance: {record['generator']} has none. Leave it out.")
         affine = np.array(record["space"]["affine"]).reshape(4, 4)
         rule = run.config.get("intensity", "percentile")
         measured = quantity(rule)
@@ -227,17 +311,68 @@ class _Source:
         origin = {
             "synthetic": True,
             "generator": record["generator"],
-            **plugin.sampling(run, sampler, steps),
+            **plugin.sampling(run, sampler, steps, **guided),
             "weights_sha256": record["weights_sha256"],
             "training_cohort": record["cohort"]["fingerprint"],
             "training_seconds": record.get("training_seconds"),
+            "training_energy_kwh": (record.get("energy") or {}).get("kwh"),
+            "licence": licence(record),
             "parameters": record.get("parameters"),
             "software": f"synthbench {synthbench.__version__}",
             "cleaned": cleaning if clean else None,
             **({} if measured is None else {"intensity": rule, "unit": measured.unit}),
         }
-        scale = 1.0 if measured is None else measured.scale
-        return cls(run, plugin, Space.of(record["space"]["shape"], affine), scale, clean, origin)
+        return cls(
+            run, plugin, {"sampler": sampler, "steps": steps, **guided},
+            Space.of(record["space"]["shape"], affine),
+            1.0 if measured is None else measured.scale, clean, Conditions.of_run(record), origin,
+        )  # fmt: skip
+
+    def refuse_unconditional(self, options: str) -> None:
+        """Raise where the run has no conditions, naming the options that ask for some."""
+        if not self.conditions.names:
+            raise UsageError(
+                f"{self.run.folder}: {self.origin['generator']} was trained without conditions, so "
+                f"it can be asked for none: leave out {options}. What a generator is to be asked "
+                "for, it is trained on: --set conditions=[age,sex], where it has that setting "
+                "(synthbench list generators)."
+            )
+
+    def wanted(
+        self, table: Path | str | Sequence[Row] | None, choices: Sequence[str]
+    ) -> tuple[list[Row] | None, dict[str, Choice]]:
+        """Read what a user asks for: the rows of a table, and choices by condition.
+
+        Raises
+        ------
+        UsageError
+            The run is not conditional, or what is asked for is not to be had.
+        """
+        if table is None and not choices:
+            return None, {}
+        self.refuse_unconditional("--condition and --conditions")
+        if isinstance(table, (str, Path)):
+            table = read_conditions(table, self.conditions)
+        rows = None if table is None else list(table)
+        self.conditions.encode(rows or [])  # raises where a value is not to be had
+        return rows, parse_choices(choices, self.conditions)
+
+    def rows(
+        self, seeds: Sequence[int], table: Sequence[Row] | None, choices: Mapping[str, Choice]
+    ) -> dict[int, Row]:
+        """Return the conditions of each seed; see `synthbench.conditions.rows_for`."""
+        made = rows_for(self.conditions, seeds, choices=choices, table=table)
+        return dict(zip(seeds, made, strict=True))
+
+    def draw(
+        self, seeds: Sequence[int], rows: Sequence[Row]
+    ) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        """Yield one volume a seed, under its row of conditions where the run is conditional."""
+        asked = {"conditions": list(rows)} if self.conditions.names else {}
+        volumes: Iterator[Float32[np.ndarray, "d h w"]] = self.plugin.sample(
+            self.run, seeds, **self.options, **asked
+        )
+        return volumes
 
     def describe(self, out: Path) -> None:
         """Write what makes the folder a BIDS derivative."""
@@ -250,44 +385,140 @@ class _Source:
         write_atomic(out / "dataset_description.json", json.dumps(description, indent=1).encode())
 
     def write(
-        self, volume: Float32[np.ndarray, "d h w"], seed: int, file: Path, seconds: float
+        self,
+        volume: Float32[np.ndarray, "d h w"],
+        seed: int,
+        file: Path,
+        seconds: float,
+        row: Row,
+        *,
+        drawn: Sequence[str] = (),
     ) -> None:
-        """Write a volume, then its sidecar: a volume without one is drawn again."""
+        """Write a volume, then its sidecar: a volume without one is drawn again.
+
+        Parameters
+        ----------
+        volume
+            In [0, 1], as the generator drew it.
+        seed, row
+            What it was drawn from; the row is empty where the run is not conditional.
+        file, seconds
+            Where it goes, and what it took.
+        drawn
+            The conditions that nobody asked for.
+        """
         shown = brain_only(volume) if self.clean else volume
-        about = {**self.origin, "seed": seed, "seconds": round(seconds, 3)}
+        asked = {
+            "conditions": dict(row),
+            "extrapolated": list(self.conditions.extrapolated(row)),
+            "drawn": list(drawn),
+        }
+        about = {
+            **self.origin,
+            "seed": seed,
+            **(asked if self.conditions.names else {}),
+            "seconds": round(seconds, 3),
+        }
         write_atomic(file, nifti_bytes(shown, self.space, "SYNTHETIC: synthbench", self.scale))
-        write_atomic(_sidecar(file), json.dumps(about, indent=1).encode())
+        write_atomic(sidecar(file), json.dumps(about, indent=1).encode())
+
+    def drew(self, file: Path, row: Row | None) -> bool:
+        """Whether a volume and its sidecar are of this source, and of this row if one is given.
+
+        Returns
+        -------
+        True where they are, False where one of both is not there.
+
+        Raises
+        ------
+        UsageError
+            They are there, and of another origin or of other conditions.
+        """
+        if not (file.is_file() and sidecar(file).is_file()):
+            return False
+        found = read_sidecar(file)
+        differs = [
+            f"another {key}" for key, value in self.origin.items() if found.get(key) != value
+        ]
+        if row and found.get("conditions") != row:
+            differs.append("other conditions")
+        if differs:
+            raise UsageError(
+                f"{file}: already there with {', '.join(differs)}. Use an empty --out."
+            )
+        return True
 
 
-def _sidecar(volume: Path) -> Path:
+def sidecar(volume: Path) -> Path:
+    """Return where the sidecar of a volume is."""
     return volume.with_name(volume.name.removesuffix(".nii.gz") + ".json")
+
+
+def read_sidecar(volume: Path) -> dict[str, Any]:
+    """Read what the sidecar of a volume says.
+
+    Raises
+    ------
+    UsageError
+        It is not readable.
+    """
+    try:
+        return dict(json.loads(sidecar(volume).read_text()))
+    except ValueError as error:
+        raise UsageError(
+            f"{sidecar(volume)}: not readable: {error}. Delete it: its volume is drawn again."
+        ) from error
+
+
+def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
+    """Write a TSV of what was asked of each volume, from the sidecars.
+
+    The columns are `file`, `seed`, the conditions in natural units, and `extrapolated`: the names
+    of those outside the training range. What there is none of is `n/a`.
+    """
+    told = [(volume.name, read_sidecar(volume)) for volume in volumes]
+    names = list(told[0][1]["conditions"]) if told else []
+    lines = [["file", "seed", *names, "extrapolated"]]
+    for name, about in told:
+        row, beyond = about["conditions"], ",".join(about["extrapolated"])
+        lines.append([name, str(about["seed"]), *map(cell, map(row.get, names)), beyond or MISSING])
+    write_atomic(file, "".join("\t".join(line) + "\n" for line in lines).encode())
 
 
 def _volumes_in(out: Path) -> list[Path]:
     """The volumes of a folder that were written to the end, with their sidecars."""
-    return sorted(f for f in out.glob("synth-*.nii.gz") if _sidecar(f).is_file())
+    return sorted(f for f in out.glob("synth-*.nii.gz") if sidecar(f).is_file())
 
 
-def _whole(file: Path, origin: Mapping[str, Any]) -> bool:
-    """Whether a file is a volume of this origin; raise if it has another."""
-    try:
-        found = json.loads(_sidecar(file).read_text())
-    except ValueError as error:
-        raise UsageError(
-            f"{_sidecar(file)}: not readable: {error}. Delete it: its volume is drawn again."
-        ) from error
-    differs = [key for key, value in origin.items() if found.get(key) != value]
-    if differs:
-        raise UsageError(
-            f"{file}: already there with another {', '.join(differs)}. Use an empty --out."
+def _count(n: int | None, table: Sequence[Row] | None) -> int:
+    if n is not None:
+        return n
+    if not table:
+        raise UsageError("--n: say how many volumes, or name a table with --conditions.")
+    return len(table)
+
+
+def _remarks(conditions: Conditions, unasked: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Sentences on what nobody asked for, and on what is asked for beyond the training range."""
+    sentences = []
+    if unasked:
+        sentences.append(
+            f"{', '.join(unasked)}: not asked for, so drawn from the training split's "
+            "distribution" + (", each by itself." if len(conditions.names) > 1 else ".")
         )
-    return True
+    beyond = Counter(name for row in rows for name in conditions.extrapolated(row))
+    sentences += [
+        f"{name}: {count} of {len(rows)} volumes are asked for beyond the training range "
+        f"({conditions[name].low:g} to {conditions[name].high:g}): extrapolation, and marked so."
+        for name, count in beyond.items()
+    ]
+    return sentences
 
 
 # ---------------------------------------------------------------- the picture of a trajectory
 
 
-def _trajectory_figure(held: Sequence[Frame], source: _Source, seed: int) -> bytes:
+def _trajectory_figure(held: Sequence[Frame], source: Source, seed: int) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from synthbench import preflight, registry
 from synthbench.cards import sources, subgroups, write_model_card
 from synthbench.cohort import Cohort, Volumes, read_cohort
+from synthbench.conditions import Conditions, Row, rows_of
 from synthbench.energy import Meter, add, check_meter, gpu_hours
 from synthbench.errors import RunError, UsageError, near_miss
 from synthbench.monitor import previewer
@@ -95,8 +96,8 @@ def resolve(
     generator
         Its name in the registry.
     preset
-        A YAML file that ships with the generator; None: `tiny` without CUDA, `paper` with it,
-        where the generator has presets.
+        A YAML file that ships with the generator; None: `tiny` without CUDA, with it `paper`, or
+        `small` where there is none, if the generator has presets.
     config
         A YAML file of the same keys, over the preset; a run's `config.yaml` will do.
     overrides
@@ -118,7 +119,7 @@ def resolve(
         )
     plugin = registry.load("generators", generator)()
     if preset is None and "tiny" in known:
-        preset = _preset_for_this_machine()
+        preset = _preset_for_this_machine(known)
     merged: dict[str, Any] = {}
     if preset is not None:
         merged = _preset(generator, preset)
@@ -241,6 +242,9 @@ def train(
     findings = [] if resume else preflight.check(cohorts, accept, say)
     cohort = cohorts["train"]
     volumes = training_volumes(cohort, settings)
+    # Both raise where they cannot be, before anything is written.
+    rows, conditions = _conditions(own, cohorts)
+    perceptual = _perceptual(own, volumes.space)
     if resume and run.record["cohort"]["fingerprint"] != cohort.fingerprint:
         raise RunError(
             f"{out}: the training cohort has changed since the run began (its fingerprint is "
@@ -259,6 +263,7 @@ def train(
             sources=[*sources(cohort), *(starting.record.get("sources", []) if starting else [])],
             subgroups=subgroups(cohort),
             space={"shape": volumes.space.shape, "affine": volumes.space.affine},
+            conditions=None if conditions is None else conditions.as_json(),
             accepted=sorted({f.rule for f in findings if f.severity == "error"}),
             initialised_from=None if starting is None else starting.record["weights_sha256"],
             environment=environment(),
@@ -274,10 +279,11 @@ def train(
     gpus = state.num_processes if state.device.type == "cuda" else 0
     with _measured(settings, run, gpus, _machines()) as log:
         if by_steps:
-            watched = _monitor(settings, own, cohorts, volumes.space, log, say)
+            watched = _monitor(settings, own, cohorts, rows, volumes.space, log, say)
             plugin.fit(
-                volumes, own, run, resume=resume, init=starting, progress=progress, monitor=watched
-            )
+                volumes, own, run, resume=resume, init=starting, progress=progress,
+                monitor=watched, **_told(own, rows, perceptual),
+            )  # fmt: skip
         elif main:
             plugin.fit(volumes, own, run, resume=resume, init=starting, progress=progress)
     wait()
@@ -304,10 +310,12 @@ def _preset(generator: str, name: str) -> dict[str, Any]:
     return own if below is None else _merged(_preset(generator, below), own)
 
 
-def _preset_for_this_machine() -> str:
+def _preset_for_this_machine(known: Sequence[str]) -> str:
     import torch
 
-    return "paper" if torch.cuda.is_available() else "tiny"
+    if not torch.cuda.is_available():
+        return "tiny"
+    return "paper" if "paper" in known else "small"
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -467,6 +475,36 @@ def training_volumes(cohort: Cohort, settings: RunSettings) -> Volumes:
     return cohort.volumes(cohort.grid.regrid(shape, spacing, centre), settings.intensity)
 
 
+def _conditions(
+    own: Any, cohorts: Mapping[str, Cohort]
+) -> tuple[dict[str, list[Row]], Conditions | None]:
+    """Return the covariates that a generator is to be told, and what training learns of them."""
+    names: tuple[str, ...] = getattr(own, "conditions", ())
+    if not names:
+        return {}, None
+    rows = {role: rows_of(cohort, names) for role, cohort in cohorts.items()}
+    conditions = Conditions.fit(rows["train"], names)
+    for told in rows.values():
+        conditions.encode(told)
+    return rows, conditions
+
+
+def _perceptual(own: Any, space: Space) -> Any:
+    """Return the distance that a generator is to be trained with, or None."""
+    name: str | None = getattr(own, "perceptual", None)
+    if name is None:
+        return None
+    from synthbench.metrics.extractors.perceptual import perceptual_distance
+
+    return perceptual_distance(name, registry.load("extractors", name)(), space)
+
+
+def _told(own: Any, rows: Mapping[str, list[Row]], perceptual: Any) -> dict[str, Any]:
+    """Return the arguments of `fit` that only generators with these settings take."""
+    given = {"conditions": rows.get("train"), "perceptual": perceptual}
+    return {name: value for name, value in given.items() if hasattr(own, name)}
+
+
 def _cohort_record(cohort: Cohort, **more: Any) -> dict[str, Any]:
     return {
         "fingerprint": cohort.fingerprint,
@@ -510,6 +548,7 @@ def _monitor(
     settings: RunSettings,
     own: Any,
     cohorts: Mapping[str, Cohort],
+    rows: Mapping[str, list[Row]],
     space: Space,
     log: Callable[[int, Mapping[str, float]], None] | None,
     say: Say,
@@ -524,6 +563,7 @@ def _monitor(
         score = Scorer(validation, settings.score_extractor, say)
     return Monitor(
         validation=validation,
+        conditions=rows.get("validation"),
         score=score,
         preview=previewer(settings.generator, space) if own.preview_every else None,
         log=log,

@@ -91,6 +91,15 @@ def cells(text):
 # ---------------------------------------------------------------- what a card says
 
 
+@pytest.mark.parametrize(
+    ("sources", "word"),
+    [([OPEN], "cc-by-sa-3.0"), ([ADNI], "adni-data-use-agreement"), ([], None),
+     ([OPEN, ADNI], "adni-data-use-agreement-and-cc-by-sa-3.0")],
+)  # fmt: skip
+def test_samples_are_bound_by_the_terms_of_the_training_scans(tmp_path, sources, word):
+    assert cards.licence(make_run(tmp_path / "run", sources=sources).record) == word
+
+
 def test_a_model_card_tells_how_it_was_made(run):
     text = cards.write_model_card(run).read_text()
     table = cells(text)

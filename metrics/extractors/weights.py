@@ -49,6 +49,9 @@ class WeightFile:
         Its approximate size in 10^6 bytes.
     licence
         SPDX identifier of the licence of the weights.
+    md5
+        Its MD5, lower-case hexadecimal, where its authors publish that and no SHA-256: the
+        SHA-256 of a file that has it is recorded when it is fetched.
     """
 
     name: str
@@ -57,6 +60,7 @@ class WeightFile:
     filename: str
     megabytes: int
     licence: str
+    md5: str | None = None
 
 
 def weights_folder() -> Path:
@@ -101,6 +105,9 @@ def verified(file: WeightFile) -> Path:
             f"{file.name}: its weights {file.filename} ({file.megabytes} MB, {file.licence}) are "
             f"not in {weights_folder()}. Type `{_fetch_command(file)}`{_by_hand(file)}"
         )
+    if expected is None and file.md5 is not None:
+        _check_md5(file, path)
+        return path
     if expected is None:
         raise WeightsError(
             f"{file.name}: no sha256 is known for {file.filename}, so {path} is not used; found "
@@ -135,8 +142,14 @@ def fetch(file: WeightFile, sha256: str | None = None, progress: bool = True) ->
         No hash is known nor given, the given one contradicts the known one, the file in the
         folder or at the URL has another hash, or the download failed.
     """
-    expected = _agreed_sha256(file, sha256)
     path = weights_folder() / file.filename
+    if sha256 is None and file.md5 is not None and known_sha256(file) is None:
+        if not path.exists():
+            _download(file, path, None, progress)
+        _check_md5(file, path)
+        _record(file, _sha256_of(path))
+        return path
+    expected = _agreed_sha256(file, sha256)
     if not path.exists():
         _download(file, path, expected, progress)
     _check_sha256(file, path, expected)
@@ -167,8 +180,11 @@ def _agreed_sha256(file: WeightFile, given: str | None) -> str:
     return given
 
 
-def _download(file: WeightFile, path: Path, expected: str, progress: bool) -> None:
-    """Download to `path` by way of a file beside it that a later call goes on with."""
+def _download(file: WeightFile, path: Path, sha256: str | None, progress: bool) -> None:
+    """Download to `path` by way of a file beside it that a later call goes on with.
+
+    What came is held against the SHA-256, or where there is none against the file's MD5.
+    """
     part = path.with_name(path.name + PART_SUFFIX)
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = progress and sys.stderr.isatty()
@@ -183,11 +199,12 @@ def _download(file: WeightFile, path: Path, expected: str, progress: bool) -> No
         ) from error
     if path.exists() and not part.exists():
         return  # Another process fetched the same file, and finished first.
-    found = _sha256_of(part)
+    kind, expected = ("md5", file.md5) if sha256 is None else ("sha256", sha256)
+    found = _digest_of(part, kind)
     if found != expected:
         part.unlink()
         raise WeightsError(
-            f"{file.name}: what {file.url} sent must have the sha256 {expected}; found {found}. "
+            f"{file.name}: what {file.url} sent must have the {kind} {expected}; found {found}. "
             "It was thrown away. Try again; if it stays so, the published file has changed, and "
             "scores made with it would not be comparable."
         )
@@ -260,13 +277,27 @@ def _check_sha256(file: WeightFile, path: Path, expected: str) -> None:
         )
 
 
+def _check_md5(file: WeightFile, path: Path) -> None:
+    found = _digest_of(path, "md5")
+    if found != file.md5:
+        raise WeightsError(
+            f"{file.name}: {path} must have the md5 {file.md5}; found {found}. It is not used. "
+            f"Move it away, then type `synthbench fetch {file.name}`{_by_hand(file)}"
+        )
+
+
 def _sha256_of(path: Path) -> str:
+    return _digest_of(path, "sha256")
+
+
+def _digest_of(path: Path, algorithm: str) -> str:
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def _fetch_command(file: WeightFile) -> str:
-    return f"synthbench fetch {file.name}" + ("" if known_sha256(file) else " --sha256 HASH")
+    known = known_sha256(file) or file.md5
+    return f"synthbench fetch {file.name}" + ("" if known else " --sha256 HASH")
 
 
 def _by_hand(file: WeightFile) -> str:

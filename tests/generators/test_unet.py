@@ -176,8 +176,8 @@ def test_norm_and_silu_have_the_right_derivative():
     nn.init.uniform_(norm.weight, generator=torch.Generator().manual_seed(0))
     x = volumes(2, 4, 2, 3, 2).double().requires_grad_()
     inputs = (x, norm.weight, norm.bias)
-    assert torch.autograd.gradcheck(lambda *_: unet._norm_silu(norm, x), inputs)
-    assert torch.allclose(unet._norm_silu(norm, x), functional.silu(norm(x)))
+    assert torch.autograd.gradcheck(lambda *_: unet.norm_silu(norm, x), inputs)
+    assert torch.allclose(unet.norm_silu(norm, x), functional.silu(norm(x)))
 
 
 # ---------------------------------------------------------------- memory, precision, repetition
@@ -225,7 +225,7 @@ def test_norm_and_silu_keep_their_input_only():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        unet._norm_silu(norm, x)
+        unet.norm_silu(norm, x)
     known = {y.data_ptr() for y in (x, norm.weight, norm.bias)}
     # A mean and a deviation for each of the two groups.
     assert [y.numel() for y in kept if y.data_ptr() not in known] == [2, 2]

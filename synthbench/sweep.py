@@ -1,0 +1,605 @@
+"""Sweeps: one condition, or two, varied from one noise seed, and what is measured of the volumes.
+
+With the noise held fixed, all that changes along a row is what was asked for: the row shows what
+a generator makes of a condition, and the curve whether it follows it, inside the training range
+and beyond (Pinaya et al. 2022, "Brain imaging generation with latent diffusion models",
+Figures 2 and 4).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench import registry
+from synthbench.cards import write_dataset_card
+from synthbench.conditions import (
+    MISSING,
+    Among,
+    Condition,
+    Conditions,
+    Row,
+    cell,
+    parse_choices,
+)
+from synthbench.errors import SynthbenchError, UsageError, near_miss
+from synthbench.files import write_atomic
+from synthbench.run import Run
+from synthbench.sampling import Source, sidecar
+from synthbench.space import Space, resample, to_unit
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MOST_STEPS = 100
+"""Values of a condition that one sweep may have."""
+
+# Units that participants tables hold volumes in, as multiples of a millilitre.
+_UNITS = {"mL": 1.0, "mm³": 1000.0}
+# A training median this many times the typical volume, or its inverse, is in no such unit.
+_SAME_UNIT_WITHIN = 8.0
+
+Say = Callable[[str], None]
+Read = Callable[[Float32[np.ndarray, "d h w"], Space], float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values that a condition takes along one direction of a sweep.
+
+    Attributes
+    ----------
+    condition
+        What is varied.
+    values
+        In natural units.
+    """
+
+    condition: Condition
+    values: tuple[float | str, ...]
+
+    @property
+    def name(self) -> str:
+        """The condition's name."""
+        return self.condition.name
+
+    def scaled(self, value: float | str) -> float | None:
+        """Return a value on the training range's scale of 0 to 1; None for a word."""
+        return self.condition.scaled(value) if isinstance(value, float) else None
+
+    def beyond(self, value: float | str) -> bool:
+        """Whether a value lies outside the training range."""
+        scaled = self.scaled(value)
+        return scaled is not None and not 0 <= scaled <= 1
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that is measured of each volume.
+
+    Attributes
+    ----------
+    name
+        `EXTRACTOR:FEATURE`.
+    unit
+        Of the number; empty for a feature without one.
+    of
+        The condition that the number should equal, as they are of one quantity in one unit; None
+        where there is none.
+    read
+        Measures a volume in [0, 1].
+    """
+
+    name: str
+    unit: str
+    of: str | None
+    read: Read
+
+    @property
+    def label(self) -> str:
+        """The name and the unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+@dataclass(frozen=True)
+class Point:
+    """One volume of a sweep.
+
+    Attributes
+    ----------
+    file, seed, row
+        Where it is, and what it was drawn from.
+    extrapolated
+        The conditions whose value lies outside the training range.
+    measured
+        None where nothing was measured, or could be.
+    """
+
+    file: Path
+    seed: int
+    row: Row
+    extrapolated: tuple[str, ...]
+    measured: float | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep drew and measured.
+
+    Attributes
+    ----------
+    generator
+        Its name.
+    axes
+        What was varied: one axis, or two.
+    fixed
+        The other conditions.
+    seeds
+        The noise seeds.
+    measure
+        What was measured; None where nothing was.
+    points
+        By seed, then by the second axis, then by the first.
+    written
+        The pictures and the table.
+    """
+
+    generator: str
+    axes: tuple[Axis, ...]
+    fixed: Row
+    seeds: tuple[int, ...]
+    measure: Measure | None
+    points: tuple[Point, ...]
+    written: tuple[Path, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the sweep as JSON values."""
+        return {
+            "generator": self.generator,
+            "vary": {axis.name: list(axis.values) for axis in self.axes},
+            "scaled": {axis.name: [axis.scaled(v) for v in axis.values] for axis in self.axes},
+            "fix": dict(self.fixed),
+            "seeds": list(self.seeds),
+            "measure": None if self.measure is None else self.measure.name,
+            "unit": None if self.measure is None else self.measure.unit or None,
+            "points": [
+                {
+                    "file": str(point.file),
+                    "seed": point.seed,
+                    "conditions": dict(point.row),
+                    "extrapolated": list(point.extrapolated),
+                    "measured": point.measured,
+                }
+                for point in self.points
+            ],
+            "written": [str(file) for file in self.written],
+        }
+
+    def table(self) -> Table:
+        """Return the points as a table for a terminal; those beyond the training range marked."""
+        from rich.table import Table
+
+        titles = ["seed"]
+        for axis in self.axes:
+            numeric = axis.condition.kind == "numeric"
+            titles += [axis.name, "scaled"] if numeric else [axis.name]
+        titles += [self.measure.label] if self.measure else []
+        table = Table(*titles, "", box=None, header_style="bold", pad_edge=False)
+        for point in self.points:
+            cells = [str(point.seed)]
+            for axis in self.axes:
+                value = _varied(point, axis)
+                scaled = axis.scaled(value)
+                cells += [short(value)] + ([] if scaled is None else [f"{scaled:.3g}"])
+            cells += [short(point.measured)] if self.measure else []
+            table.add_row(*cells, "extrapolated" if point.extrapolated else "")
+        return table
+
+
+def sweep(
+    run: Run | Path | str,
+    vary: Sequence[str],
+    out: Path,
+    *,
+    fix: Sequence[str] = (),
+    natural: bool = False,
+    seed: int = 0,
+    seeds: int = 1,
+    measure: str | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    say: Say = lambda message: None,
+) -> Sweep:
+    """Vary one condition, or two, from one noise seed; draw, measure and picture the volumes.
+
+    Written into `out`: a NIfTI file and a sidecar a volume, `sweep.tsv`, `montage.png` and, where
+    something is measured, `curve.png`. Volumes that are there already are kept, so an interrupted
+    sweep can be repeated.
+
+    Parameters
+    ----------
+    run
+        A finished run of a conditional generator.
+    vary
+        One or two of what `parse_vary` reads.
+    out
+        A folder.
+    fix
+        `NAME=VALUE` in natural units. Conditions that are neither varied nor fixed stay at the
+        training median or the commonest level.
+    natural
+        Whether `vary` is in natural units.
+    seed, seeds
+        Noise seeds `seed` to `seed + seeds - 1`: each repeats the whole sweep.
+    measure
+        See `measure_of`; None: what `default_measure` finds.
+    sampler, steps, guidance
+        As in `synthbench.sampling.sample`.
+    progress
+        Called with (done, total, words) after each volume that is drawn or measured.
+    say
+        Called with sentences for the user.
+
+    Raises
+    ------
+    SynthbenchError
+        The run has not finished or is not conditional, what is asked for is not to be had, or
+        `out` holds volumes of another origin or of other conditions.
+    """
+    # torch, which some generators do without.
+    from synthbench.processes import processes
+    from synthbench.sweep_figures import curve, montage
+
+    if seed < 0 or seeds < 1:
+        raise UsageError(
+            f"--seed must be at least 0 and --seeds at least 1; found {seed} and {seeds}."
+        )
+    source = Source.of(run, sampler, steps, clean=False, guidance=guidance)
+    source.refuse_unconditional("synthbench sweep (sample draws volumes without conditions)")
+    axes = _axes(vary, source.conditions, natural)
+    fixed = _fixed(source.conditions, axes, fix)
+    used = measure_of(measure, axes) if measure else default_measure(axes)
+    found = Sweep(
+        source.origin["generator"], axes, fixed, tuple(range(seed, seed + seeds)), used,
+        _points(Path(out), source.conditions, axes, fixed, range(seed, seed + seeds)),
+    )  # fmt: skip
+    state = processes()
+    Path(out).mkdir(parents=True, exist_ok=True)
+    missing = [point for point in found.points if not source.drew(point.file, point.row)]
+    # All processes have looked before one writes: they deal the same list.
+    state.wait_for_everyone()
+    mine = missing[state.process_index :: state.num_processes]
+    total = len(mine) + (len(found.points) if used else 0)
+    advance = progress or (lambda done, total, words: None)
+    if state.is_main_process:
+        source.describe(Path(out))
+        for sentence in _remarks(found, fix):
+            say(sentence)
+    _draw(source, mine, lambda done, words: advance(done, total, words))
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return found
+    if used:
+        found = _measured(
+            found, source, lambda done, words: advance(len(mine) + done, total, words), say
+        )
+    files = [Path(out) / "sweep.tsv", Path(out) / "montage.png"]
+    write_atomic(files[0], _tsv(found).encode())
+    write_atomic(files[1], montage(found, source.space, lambda point: _voxels(point, source)))
+    if used and any(point.measured is not None for point in found.points):
+        files.append(Path(out) / "curve.png")
+        write_atomic(files[2], curve(found))
+    write_dataset_card(Path(out), source.run, _volumes_in(Path(out)), say=say)
+    return replace(found, written=tuple(files))
+
+
+# ---------------------------------------------------------------- what is varied, and what is not
+
+
+def parse_vary(text: str, conditions: Conditions, *, natural: bool = False) -> Axis:
+    """Read `NAME=FROM:TO:N`, N values at equal steps, or `NAME=a,b,c`.
+
+    Parameters
+    ----------
+    text
+        FROM and TO are on the scale whose 0 and 1 are the ends of the training range; values in a
+        list are words, or numbers on the same scale.
+    conditions
+        Of the run.
+    natural
+        Whether numbers are in natural units instead.
+
+    Raises
+    ------
+    UsageError
+        It is not written so, there is no such condition, or no such level.
+    """
+    name, _, wanted = (part.strip() for part in text.partition("="))
+    if not wanted:
+        raise UsageError(f"--vary {text}: {_HOW_TO_VARY}")
+    condition = conditions[name]
+    if condition.kind == "categorical":
+        if ":" in wanted and wanted not in condition.levels:
+            raise UsageError(
+                f"--vary {text}: {name} is one of {', '.join(condition.levels)}, without steps "
+                f"between them. Write {name}={','.join(condition.levels)}."
+            )
+        levels = [condition.value(part.strip()) for part in wanted.split(",")]
+        return _axis(text, condition, [str(level) for level in levels if level is not None])
+    numbers = [_in_natural_units(condition, x, natural) for x in _numbers(text, wanted)]
+    return _axis(text, condition, numbers)
+
+
+_HOW_TO_VARY = (
+    "write it as NAME=FROM:TO:N, N values from FROM to TO, for example ventricle_volume=-0.5:1.5:9"
+)
+
+
+def _numbers(text: str, wanted: str) -> list[float]:
+    """Read FROM:TO:N or a,b,c as numbers."""
+    try:
+        if ":" not in wanted:
+            return [float(part) for part in wanted.split(",")]
+        start, stop, count = wanted.split(":")
+        first, last, n = float(start), float(stop), int(count)
+    except ValueError as error:
+        raise UsageError(f"--vary {text}: {_HOW_TO_VARY}; {error}.") from error
+    if not 2 <= n <= MOST_STEPS:
+        raise UsageError(f"--vary {text}: N must be 2 to {MOST_STEPS}; found {n}.")
+    # Rounded, so that a step meant for 0 or 1 is not a little beyond the training range.
+    return [float(x) for x in np.round(np.linspace(first, last, n), 9)]
+
+
+def _in_natural_units(condition: Condition, number: float, natural: bool) -> float:
+    """Return a number in natural units, to nine digits, no end of the range moved beyond it."""
+    exact = number if natural else condition.natural(number)
+    rounded = float(f"{exact:.9g}")
+    inside = 0 <= condition.scaled(exact) <= 1
+    return min(max(rounded, condition.natural(0)), condition.natural(1)) if inside else rounded
+
+
+def _axis(text: str, condition: Condition, values: Sequence[float | str]) -> Axis:
+    if len(set(values)) < max(2, len(values)) or not all(
+        isinstance(value, str) or np.isfinite(value) for value in values
+    ):
+        raise UsageError(
+            f"--vary {text}: two finite values or more are needed, all different; found "
+            f"{', '.join(short(value) for value in values)}."
+        )
+    return Axis(condition, tuple(values))
+
+
+def _axes(vary: Sequence[str], conditions: Conditions, natural: bool) -> tuple[Axis, ...]:
+    axes = tuple(parse_vary(text, conditions, natural=natural) for text in vary)
+    if not 1 <= len(axes) <= 2:
+        raise UsageError(
+            f"--vary: one condition, or two for a grid; found {len(axes)}. Hold the others still "
+            "with --fix, and sweep them on their own."
+        )
+    if len({axis.name for axis in axes}) < len(axes):
+        raise UsageError(f"--vary: {axes[0].name} is varied twice. Name another condition.")
+    return axes
+
+
+def _fixed(conditions: Conditions, axes: Sequence[Axis], fix: Sequence[str]) -> Row:
+    given = parse_choices(fix, conditions, option="--fix")
+    varied = [axis.name for axis in axes]
+    row: dict[str, float | str | None] = {}
+    for name, choice in given.items():
+        if name in varied:
+            raise UsageError(f"--fix {name}: it is varied. Leave out one of --fix and --vary.")
+        if not (isinstance(choice, Among) and len(choice.values) == 1):
+            raise UsageError(f"--fix {name}: one value is needed, such as {name}="
+                             f"{short(conditions[name].typical())}.")  # fmt: skip
+        row[name] = choice.values[0]
+    others = [c for c in conditions.conditions if c.name not in varied]
+    return {c.name: row[c.name] if c.name in row else c.typical() for c in others}
+
+
+def _points(
+    out: Path, conditions: Conditions, axes: Sequence[Axis], fixed: Row, seeds: Sequence[int]
+) -> tuple[Point, ...]:
+    names = [axis.name for axis in reversed(axes)]
+    grid = list(itertools.product(*(axis.values for axis in reversed(axes))))
+    points = []
+    for seed in seeds:
+        for step, values in enumerate(grid):
+            asked = {**fixed, **dict(zip(names, values, strict=True))}
+            row = {name: asked[name] for name in conditions.names}
+            file = out / f"sweep-{seed:06d}-{step:03d}.nii.gz"
+            points.append(Point(file, seed, row, conditions.extrapolated(row)))
+    return tuple(points)
+
+
+def _remarks(found: Sweep, fix: Sequence[str]) -> list[str]:
+    """Sentences on what nobody fixed, on extrapolation, and on what is not measured."""
+    told = {text.partition("=")[0].strip() for text in fix}
+    held = [f"{name} {short(value)}" for name, value in found.fixed.items() if name not in told]
+    beyond = sum(bool(point.extrapolated) for point in found.points)
+    sentences = []
+    if held:
+        sentences.append(f"held at the training median or the commonest level: {', '.join(held)}")
+    if beyond:
+        sentences.append(
+            f"{beyond} of {len(found.points)} volumes are asked for beyond the training range: "
+            "extrapolation, and marked so."
+        )
+    if found.measure is None:
+        sentences.append(
+            f"no extractor is known to measure {' or '.join(axis.name for axis in found.axes)}, so "
+            "no curve is drawn; --measure EXTRACTOR:FEATURE names one."
+        )
+    return sentences
+
+
+def _varied(point: Point, axis: Axis) -> float | str:
+    value = point.row[axis.name]
+    assert value is not None
+    return value
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+def default_measure(axes: Sequence[Axis]) -> Measure | None:
+    """Return anatomy's measure of the first varied condition that it has one of, or None."""
+    from synthbench.metrics.extractors.anatomy import MEASURES
+
+    names = [axis.name for axis in axes if axis.name in MEASURES]
+    return measure_of(f"anatomy:{names[0]}", axes) if names else None
+
+
+def measure_of(text: str, axes: Sequence[Axis]) -> Measure:
+    """Read `EXTRACTOR:FEATURE`: a measure of `anatomy` by name, another feature by its index.
+
+    A volume that a condition of the same name asks for is told in the unit of that condition,
+    millilitres or cubic millimetres, which its training range gives away; otherwise in mL.
+
+    Raises
+    ------
+    UsageError
+        There is no such extractor or feature.
+    """
+    from synthbench.metrics.extractors.anatomy import MEASURES, TYPICAL_ML, volumes_of
+
+    extractor, _, feature = text.rpartition(":")
+    if not extractor:
+        raise UsageError(
+            f"--measure {text}: write it as EXTRACTOR:FEATURE, for example "
+            "anatomy:ventricle_volume or random-resnet10:3."
+        )
+    if extractor != "anatomy":
+        return Measure(text, "", None, _feature(extractor, feature))
+    if feature not in MEASURES:
+        raise UsageError(
+            f"--measure {text}: anatomy has no measure '{feature}': {near_miss(feature, MEASURES)}"
+        )
+    typical = TYPICAL_ML[MEASURES.index(feature)]
+    same = next((a.condition for a in axes if a.name == feature), None)
+    unit = None if same is None else _unit(same, typical)
+    factor = _UNITS[unit or "mL"]
+
+    def read(volume: Float32[np.ndarray, "d h w"], space: Space) -> float:
+        return factor * volumes_of(volume, space)[feature]
+
+    return Measure(text, unit or "mL", feature if unit else None, read)
+
+
+def _unit(condition: Condition, typical_ml: float) -> str | None:
+    """Return the unit in which a condition's training median is a brain's volume, if any."""
+    median = condition.typical()
+    if not isinstance(median, float) or median <= 0 or typical_ml <= 0:
+        return None
+    ratios = {unit: median / (factor * typical_ml) for unit, factor in _UNITS.items()}
+    near = [u for u, r in ratios.items() if 1 / _SAME_UNIT_WITHIN <= r <= _SAME_UNIT_WITHIN]
+    return near[0] if near else None
+
+
+def _feature(extractor: str, feature: str) -> Read:
+    plugin = registry.load("extractors", extractor)()
+    if not (feature.isdigit() and int(feature) < plugin.dim):
+        raise UsageError(
+            f"--measure {extractor}:{feature}: the features of {extractor} are numbered from 0 to "
+            f"{plugin.dim - 1}. Name one of them."
+        )
+
+    def read(volume: Float32[np.ndarray, "d h w"], space: Space) -> float:
+        import torch
+
+        shown = resample(volume, space, plugin.space or space)
+        features = plugin.features(torch.from_numpy(np.ascontiguousarray(shown))[None, None])
+        return float(features[0, int(feature)])
+
+    return read
+
+
+def _measured(found: Sweep, source: Source, advance: Callable[[int, str], None], say: Say) -> Sweep:
+    """Measure every volume as its file holds it; name those of which it cannot be done."""
+    assert found.measure is not None
+    rule = source.run.config.get("intensity", "percentile")
+    points, refused = [], []
+    for done, point in enumerate(found.points, 1):
+        try:
+            # Scaled as `score` scales them.
+            volume = to_unit(_voxels(point, source) * source.scale, rule, point.file.name)
+            points.append(replace(point, measured=found.measure.read(volume, source.space)))
+        except SynthbenchError as error:
+            points.append(point)
+            refused.append(f"{point.file.name}: {error}")
+        advance(done, "measuring")
+    if refused:
+        say(
+            f"{len(refused)} of {len(points)} volumes cannot be measured, so the curve lacks them; "
+            f"the first: {refused[0]}"
+        )
+    return replace(found, points=tuple(points))
+
+
+# ---------------------------------------------------------------- files
+
+
+def _draw(source: Source, points: Sequence[Point], advance: Callable[[int, str], None]) -> None:
+    volumes = source.draw([p.seed for p in points], [p.row for p in points])
+    for done, point in enumerate(points, 1):
+        began = time.perf_counter()
+        volume = next(volumes)
+        source.write(volume, point.seed, point.file, time.perf_counter() - began, point.row)
+        advance(done, "drawing")
+
+
+def _voxels(point: Point, source: Source) -> Float32[np.ndarray, "d h w"]:
+    """Read a volume back, in [0, 1]."""
+    stored = np.asarray(nib.load(point.file).get_fdata(dtype=np.float32))
+    return stored / np.float32(source.scale)
+
+
+def _volumes_in(out: Path) -> list[Path]:
+    return sorted(file for file in out.glob("sweep-*.nii.gz") if sidecar(file).is_file())
+
+
+def _tsv(found: Sweep) -> str:
+    """Return the points as a table: natural and scaled values, and what was measured."""
+    scaled = [axis for axis in found.axes if axis.condition.kind == "numeric"]
+    measured = [] if found.measure is None else [f"measured {found.measure.label}"]
+    header = [
+        "file", "seed", *found.points[0].row, *(f"{axis.name}_scaled" for axis in scaled),
+        *measured, "extrapolated",
+    ]  # fmt: skip
+    lines = [header]
+    for point in found.points:
+        places = (axis.scaled(_varied(point, axis)) for axis in scaled)
+        lines.append(
+            [
+                point.file.name,
+                str(point.seed),
+                *(cell(value) for value in point.row.values()),
+                *(MISSING if place is None else f"{place:.6g}" for place in places),
+                *([cell(point.measured)] if measured else []),
+                ",".join(point.extrapolated) or MISSING,
+            ]
+        )
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def short(value: float | str | None) -> str:
+    """Return a value as a label: four digits, thousands apart, or the word.
+
+    >>> short(17784.3), short(61.0), short("F"), short(None)
+    ('17,780', '61', 'F', 'n/a')
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, str):
+        return value
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"

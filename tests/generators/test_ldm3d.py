@@ -1,0 +1,360 @@
+"""Latent diffusion: what the network is told, guidance, the grid, and both stages end to end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.resources import files
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.networks.nets import DiffusionModelUNet
+from pydantic import ValidationError
+
+from synthbench import training
+from synthbench.conditions import Conditions, Row
+from synthbench.dry_run import dry_run
+from synthbench.errors import RunError, UsageError
+from synthbench.generators import estimate as estimates
+from synthbench.generators import ldm3d
+from synthbench.generators.autoencoder import AutoencoderSettings
+from synthbench.generators.ldm3d import LDM3D, LDM3DSettings, Told, guided
+from synthbench.generators.unet import NetworkSettings, PatchedUNet
+from synthbench.run import Run
+from tests.conftest import AFFINE, blob
+
+SETTINGS = [
+    "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]",
+    "norm_groups=4", "steps=6", "batch_size=2", "checkpoint_every=2", "sampler_steps=2",
+    "autoencoder.patch=2", "autoencoder.channels=[8,8]", "autoencoder.norm_groups=4",
+    "autoencoder.latent_channels=2", "autoencoder.discriminator_channels=4",
+    "autoencoder.steps=4", "autoencoder.adversarial_after=2", "autoencoder.checkpoint_every=1",
+]  # fmt: skip
+CONDITIONS = "conditions=[age,sex]"
+AGES = [20.0, 30.0, 40.0, 50.0, None, 70.0]
+ROWS: list[Row] = [{"age": a, "sex": s} for a, s in zip(AGES, "FMFMFM", strict=True)]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Six volumes, with a participants table in which one age is missing."""
+    folder = tmp_path_factory.mktemp("real")
+    for i in range(6):
+        nib.save(nib.Nifti1Image(blob(i), AFFINE), folder / f"sub-{i:03d}.nii.gz")
+    table = pd.DataFrame({
+        "participant_id": [f"sub-{i:03d}" for i in range(6)],
+        "age": AGES,
+        "sex": [row["sex"] for row in ROWS],
+    })  # fmt: skip
+    table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a")
+    return folder
+
+
+def resolved(*overrides, preset="tiny") -> tuple[training.RunSettings, LDM3DSettings]:
+    common, own = training.resolve("ldm3d", preset=preset, overrides=overrides)
+    assert isinstance(own, LDM3DSettings)
+    return common, own
+
+
+def train(real, out, *extra, **options):
+    return training.train(
+        "ldm3d", out=out, real=real, preset="tiny", overrides=[*SETTINGS, *extra], **options
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(cohort, tmp_path_factory):
+    """A finished conditional run, and what its progress said."""
+    words: list[str] = []
+    run = train(
+        cohort, tmp_path_factory.mktemp("runs") / "whole", CONDITIONS,
+        progress=lambda done, total, w: words.append(w),
+    )  # fmt: skip
+    return run, words
+
+
+# ---------------------------------------------------------------- what the network is told
+
+
+def test_values_are_followed_by_flags_of_what_is_missing():
+    """From -4 to 4: age 57.5 is three quarters of the way from 20 to 70, so 2; M is 4, F is -4."""
+    told = Told(Conditions.fit(ROWS, ["age", "sex"]), learned_null=True, gain=4.0)
+    rows = told.rows([{"age": 57.5, "sex": "M"}, {"age": None, "sex": "F"}, {}])
+    expected: list[list[float]] = [[2, 4, 0, 0], [0, -4, 4, 0], [0, 0, 4, 4]]
+    assert np.allclose(rows, expected)
+    assert np.array_equal(rows[2], told.untold)
+    assert told.width == 4
+
+
+def test_without_a_null_every_condition_needs_a_value():
+    told = Told(Conditions.fit(ROWS, ["age", "sex"]), learned_null=False)
+    assert np.allclose(told.rows([{"age": 70.0, "sex": "F"}]), [[1, 0]])
+    with pytest.raises(UsageError, match="sex: this network has learned no null"):
+        told.rows([{"age": 70.0}])
+
+
+@pytest.mark.parametrize("updown", [False, True])
+def test_the_told_network_is_monais_with_context_and_channels(updown):
+    """Hybrid conditioning by hand: constant channels after the volume, and a context of one."""
+    settings = NetworkSettings(
+        channels=(8, 16), attention=(False, True), head_channels=(8, 8), norm_groups=4, res_blocks=1
+    )
+    torch.manual_seed(0)
+    ours = PatchedUNet(settings, 3, 3, told=4, resblock_updown=updown)
+    theirs = DiffusionModelUNet(
+        spatial_dims=3, in_channels=7, out_channels=3, channels=(8, 16), num_res_blocks=1,
+        attention_levels=(False, True), num_head_channels=(8, 8), norm_num_groups=4,
+        with_conditioning=True, cross_attention_dim=4, resblock_updown=updown,
+    )  # fmt: skip
+    state = {k: torch.randn_like(v) * 0.1 for k, v in theirs.state_dict().items()}
+    theirs.load_state_dict(state)
+    ours.unet.load_state_dict(state)
+    x, t, told = torch.randn(2, 3, 4, 6, 4), torch.tensor([3, 900]), torch.rand(2, 4)
+    constant = told[:, :, None, None, None].expand(-1, -1, 4, 6, 4)
+    expected = theirs(torch.cat([x, constant], dim=1), t, context=told[:, None])
+    found = ours(x, t, told)
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert not torch.allclose(found, ours(x, t, told.flip(0)), atol=1e-3)
+
+
+def test_guidance_is_its_formula():
+    """A network that returns what it is told: u + 3 (c - u) of u = 1 and c = 5 is 13."""
+    told, untold = torch.tensor([[5.0]]), torch.tensor([[1.0]])
+
+    def network(x, t, row):
+        return row.reshape(1, 1, 1, 1, 1).expand_as(x)
+
+    x, t = torch.zeros(1, 1, 2, 2, 2), torch.zeros(1)
+    assert float(guided(network, told, untold, 3.0)(x, t).mean()) == 13.0
+    assert float(guided(network, told, untold, 1.0)(x, t).mean()) == 5.0
+    assert float(guided(network, told, untold, 0.0)(x, t).mean()) == 1.0
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_a_grid_that_does_not_fit_both_networks_is_refused_with_the_nearest():
+    """Patch 2 and two levels are 4, times 2 of the U-Net's two levels: 8."""
+    with pytest.raises(UsageError, match=r"divisible by 8 .4 of .* x 2 .*=\[48, 56, 48\]"):
+        dry_run("ldm3d", preset="tiny", overrides=[*SETTINGS, "space.shape=[47,57,50]"])
+
+
+def test_conditions_without_attention_are_refused():
+    with pytest.raises(UsageError, match=r"levels without.*The nearest: \[False, True\]"):
+        training.resolve(
+            "ldm3d", preset="tiny", overrides=[*SETTINGS, CONDITIONS, "attention=[false,false]"]
+        )
+
+
+def test_stage_1_takes_the_seed_and_precision_of_the_run():
+    _, own = resolved(*SETTINGS, "seed=5")
+    assert own.autoencoder.seed == 5
+    with pytest.raises(ValidationError, match="both stages run in one"):
+        LDM3DSettings(
+            epochs=1, precision="fp32", autoencoder=AutoencoderSettings(epochs=1, precision="bf16")
+        )
+
+
+def test_guidance_needs_a_null():
+    with pytest.raises(ValidationError, match="guidance and condition_dropout need it"):
+        LDM3DSettings(epochs=1, learned_null=False)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "pinaya"])
+def test_presets_resolve_and_take_their_grid(name):
+    common, own = resolved(preset=name)
+    assert common.space.shape is not None
+    assert own.nearest_grid(common.space.shape) == common.space.shape
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "pinaya"])
+def test_every_field_of_a_preset_says_where_it_comes_from(name):
+    """A line is a comment, the head of stage 1, or a field with a comment."""
+    text = (files("synthbench.generators") / "presets" / f"ldm3d-{name}.yaml").read_text()
+    fields = [line for line in text.splitlines() if not line.startswith(("#", "autoencoder:"))]
+    assert [line for line in fields if "  # " not in line] == []
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_the_published_networks_are_those_of_the_preset():
+    """Latents of 20 x 28 x 20 and 3 channels; MONAI's own network has as many parameters."""
+    common, own = resolved("learned_null=false", "condition_dropout=0", preset="pinaya")
+    assert common.space.shape is not None
+    assert own.latent_shape(common.space.shape) == (3, 20, 28, 20)
+    with torch.device("meta"):
+        ours = PatchedUNet(own, 3, 3, told=4, resblock_updown=True, upcast_attention=True)
+        theirs = DiffusionModelUNet(
+            spatial_dims=3, in_channels=7, out_channels=3, channels=(256, 512, 768),
+            num_res_blocks=2, attention_levels=(False, True, True), norm_num_groups=32,
+            resblock_updown=True, num_head_channels=(0, 512, 768), with_conditioning=True,
+            cross_attention_dim=4, upcast_attention=True,
+        )  # fmt: skip
+    assert {k: v.shape for k, v in ours.unet.state_dict().items()} == {
+        k: v.shape for k, v in theirs.state_dict().items()
+    }
+
+
+def test_a_dry_run_plans_both_stages(cohort, monkeypatch):
+    monkeypatch.setattr(estimates, "_timed", lambda *a, **k: estimates._Timing(None, None))
+    plan = dry_run("ldm3d", real=cohort, preset="tiny", overrides=[*SETTINGS, CONDITIONS])
+    assert plan.before is not None
+    assert (plan.before.stage, plan.stage) == ("autoencoder", "U-Net")
+    assert (plan.before.estimate.steps, plan.estimate.steps) == (4, 6)
+    assert plan.fits
+    assert json.loads(json.dumps(plan.record()))["before"]["stage"] == "autoencoder"
+    told = Told(Conditions.fit(ROWS, ["age", "sex"]), learned_null=True)
+    _, own = resolved(*SETTINGS, CONDITIONS)
+    network = ldm3d._network(own, told)
+    assert plan.estimate.parameters == sum(p.numel() for p in network.parameters())
+
+
+# ---------------------------------------------------------------- both stages
+
+
+def test_a_conditional_run_says_what_it_did(whole):
+    run, words = whole
+    record = run.record
+    assert {w.split(",")[0] for w in words} == {"stage 1 of 2", "stage 2 of 2"}
+    assert [c["name"] for c in record["conditions"]] == ["age", "sex"]
+    assert record["reconstruction"]["of"] == "training"
+    assert record["reconstruction"]["volumes"] == 6
+    assert record["latent_shape"] == [2, 4, 4, 4]
+    assert record["training_seconds"] == pytest.approx(sum(record["stage_seconds"]), abs=0.11)
+    assert not list(run.folder.glob("latents-*"))
+    assert not list(run.folder.glob("**/volumes.npy"))
+
+
+def test_a_volume_is_of_its_seed_and_its_conditions(whole):
+    run, _ = whole
+    plugin = LDM3D()
+    assert plugin.sampling(run, None, None)["guidance"] == 1.0
+    rows: list[Row] = [
+        {"age": 20.0, "sex": "F"},
+        {"age": 70.0, "sex": "F"},
+        {"age": None, "sex": "F"},
+    ]
+    young, old, unknown = plugin.sample(run, [3, 3, 3], conditions=rows)
+    assert young.shape == (16, 16, 16)
+    assert not np.array_equal(young, old)
+    assert not np.array_equal(young, unknown)
+    (again,) = plugin.sample(run, [3], conditions=rows[1:2])
+    assert np.array_equal(again, old)
+    (guided_more,) = plugin.sample(run, [3], conditions=rows[1:2], guidance=3.0)
+    assert not np.array_equal(guided_more, old)
+    first, second = plugin.sample(run, [1, 2])
+    assert np.array_equal(next(iter(plugin.sample(run, [2]))), second)
+    assert not np.array_equal(first, second)
+    frames = list(plugin.trajectory(run, 1, sampler=None, steps=None, frames=2))
+    assert np.array_equal(frames[-1].clean, first)
+    with pytest.raises(UsageError, match="1 rows of conditions for 2 seeds"):
+        list(plugin.sample(run, [1, 2], conditions=rows[:1]))
+    with pytest.raises(UsageError, match="--guidance: at least 0"):
+        plugin.sampling(run, None, None, guidance=-1.0)
+
+
+def test_validation_is_of_latents_and_the_ceiling_of_held_out(cohort, tmp_path, make_cohort):
+    held_out = make_cohort("held-out", n=2, seed=9, subject="v")
+    pd.DataFrame({"participant_id": ["sub-v000", "sub-v001"], "age": [33, 44], "sex": ["F", "M"]}
+    ).to_csv(held_out / "participants.tsv", sep="\t", index=False)  # fmt: skip
+    run = train(cohort, tmp_path / "run", CONDITIONS, "validate_every=1", validation=held_out)
+    assert run.record["reconstruction"]["of"] == "validation"
+    assert len((run.folder / "validation.csv").read_text().splitlines()) > 1
+    assert not list(run.folder.glob("latents-*"))
+
+
+def test_an_unconditional_run_is_asked_for_nothing(cohort, tmp_path):
+    run = train(cohort, tmp_path / "run", "autoencoder.steps=1", "steps=1")
+    assert "guidance" not in LDM3D().sampling(run, None, None)
+    with pytest.raises(UsageError, match="trained without any"):
+        list(LDM3D().sample(run, [0], conditions=[{}]))
+    with pytest.raises(UsageError, match="trained without conditions"):
+        LDM3D().sampling(run, None, None, guidance=2.0)
+
+
+def test_the_autoencoder_of_another_run_takes_the_place_of_stage_1(cohort, tmp_path):
+    first = train(cohort, tmp_path / "first", "steps=1")
+    second = train(
+        cohort, tmp_path / "second", CONDITIONS, "steps=1", f"autoencoder_run={first.folder}"
+    )
+    a, b = first.load_weights(), second.load_weights()
+    shared = [name for name in a if name.startswith("autoencoder.")]
+    assert shared
+    assert all(np.array_equal(a[name], b[name]) for name in shared)
+    assert second.record["stage_seconds"][0] == 0
+    assert second.record["scale_factor"] == first.record["scale_factor"]
+
+
+def test_a_column_that_is_not_there_is_refused_before_anything_is_written(cohort, tmp_path):
+    with pytest.raises(UsageError, match=r"no column 'ages'.*age"):
+        train(cohort, tmp_path / "run", "conditions=[ages]")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_extractor_without_gradients_is_refused_by_name(cohort, tmp_path):
+    with pytest.raises(UsageError, match=r"'anatomy'.*random-resnet10"):
+        train(cohort, tmp_path / "run", "perceptual=anatomy")
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- killed and resumed
+
+
+def same_weights(a, b):
+    left, right = Run.open(a).load_weights(), Run.open(b).load_weights()
+    return left.keys() == right.keys() and all(np.array_equal(left[k], right[k]) for k in left)
+
+
+@pytest.mark.parametrize(
+    ("stage", "at"), [("autoencoder", 3), ("autoencoder", 4), ("", 4)], ids=["1", "1 end", "2"]
+)
+def test_a_stage_resumes_to_the_same_weights_bit_for_bit(stage, at, whole, tmp_path):
+    """A kill is played back: what a process that died after step `at` would have left."""
+    undisturbed, killed = whole[0].folder, tmp_path / "killed"
+    shutil.copytree(undisturbed, killed)
+    for name in ("weights.safetensors", "preview.png", "README.md"):
+        (killed / name).unlink()
+    record = json.loads((killed / "run.json").read_text()) | {"finished": False}
+    if stage:
+        shutil.rmtree(killed / "checkpoints")
+        (killed / "loss.csv").unlink()
+        (killed / "autoencoder" / "run.json").unlink()
+        (killed / "autoencoder" / "weights.safetensors").unlink()
+        for name in ("reconstruction", "scale_factor", "training_seconds"):
+            record.pop(name)
+    (killed / "run.json").write_text(json.dumps(record))
+    for folder in (killed / stage / "checkpoints").iterdir():
+        if int(folder.name.removeprefix("step-")) > at:
+            shutil.rmtree(folder)
+    resumed = training.train(out=killed, resume=True)
+    assert same_weights(undisturbed, resumed.folder)
+    for name in ("loss.csv", "autoencoder/loss.csv"):
+        a, b = (np.loadtxt(f / name, delimiter=",", skiprows=1) for f in (undisturbed, killed))
+        assert np.array_equal(a[:, 1], b[:, 1])
+
+
+def test_sigterm_in_stage_1_writes_a_checkpoint_and_names_the_run(cohort, tmp_path):
+    out = tmp_path / "stopped"
+    settings = [part for s in (*SETTINGS, "autoencoder.steps=5000") for part in ("--set", s)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synthbench", "train", "ldm3d", "--preset", "tiny", "--real",
+         str(cohort), "--out", str(out), *settings],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(out.glob("autoencoder/checkpoints/step-*")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    told = " ".join(process.communicate(timeout=60)[0].split())
+    assert "of autoencoder; its checkpoint is written" in told
+    assert f"--resume --out {out}" in told.replace("\n", "")
+    with pytest.raises(RunError, match="training has not finished"):
+        Run.open(out).load_weights()
