@@ -72,6 +72,9 @@ class _Tissue(NamedTuple):
 
 _TISSUE = _Tissue()
 
+LABELS = {1: "grey matter", 2: "white matter", 3: "sulcal fluid", 4: "lateral ventricles"}
+"""The values of a label map, in the order of the tissue classes."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -88,6 +91,8 @@ class Subject:
         maps, before contrast, bias field and noise.
     volume
         T1-weighted intensities in [0, 1], RAS+; exactly 0 outside the brain, positive inside.
+    labels
+        The tissue that fills most of each voxel, of `LABELS`; 0 outside the brain.
     affine
         Voxel indices to millimetres in MNI152 space.
     """
@@ -98,6 +103,7 @@ class Subject:
     ventricle_volume: float
     brain_volume: float
     volume: Float32[np.ndarray, "d h w"]
+    labels: UInt8[np.ndarray, "d h w"]
     affine: Float64[np.ndarray, "4 4"]
 
 
@@ -212,6 +218,7 @@ def atlas_cohort(
     seed: int = 0,
     shape: Sequence[int] = DEFAULT_SHAPE,
     *,
+    labels: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Write subjects 0 to n - 1 of a seed as a BIDS derivative folder.
@@ -228,6 +235,8 @@ def atlas_cohort(
         Folder, made if absent.
     seed, shape
         As for `draw`.
+    labels
+        Write each subject's tissues too, as a label map (`LABELS`, BIDS suffix `dseg`).
     progress
         Called with the number of subjects written so far, after each.
 
@@ -248,6 +257,8 @@ def atlas_cohort(
     out = Path(out)
     description = _json_bytes(_dataset_description(seed, grid))
     _check_folder(out, n, description)
+    if labels:
+        _write(out / "dseg.tsv", _label_table())
     (out / "participants.tsv").unlink(missing_ok=True)
     _write(out / "dataset_description.json", description)
     _write(out / "participants.json", _json_bytes(_PARTICIPANTS_COLUMNS))
@@ -255,6 +266,8 @@ def atlas_cohort(
     for index in range(n):
         subject = draw(seed, index, grid)
         _write(out / _volume_path(index), _nifti_bytes(subject))
+        if labels:
+            _write(out / _label_path(index), _label_bytes(subject))
         rows.append(
             f"{subject.participant_id}\t{subject.age:.2f}\t{subject.sex}"
             f"\t{subject.ventricle_volume:.1f}\t{subject.brain_volume:.1f}"
@@ -342,6 +355,7 @@ def _render(traits: _Traits, seed: int, index: int, shape: Shape) -> Subject:
         ventricle_volume=float(mm3[_TISSUE.ventricle]),
         brain_volume=float(mm3[_TISSUE.grey] + mm3[_TISSUE.white]),
         volume=_levels(intensity, brain).astype(np.float32) * np.float32(INTENSITY_STEP),
+        labels=((1 + tissues.argmax(dim=0)) * brain).to(torch.uint8).numpy(),
         affine=affine,
     )
 
@@ -721,15 +735,35 @@ def _volume_path(index: int) -> Path:
     return Path(name, "anat", f"{name}_space-MNI152_desc-brain_T1w.nii.gz")
 
 
+def _label_path(index: int) -> Path:
+    volume = _volume_path(index)
+    return volume.with_name(volume.name.replace("_T1w.", "_dseg."))
+
+
+def _label_table() -> bytes:
+    rows = [f"{index}\t{name}" for index, name in LABELS.items()]
+    return ("\n".join(["index\tname", *rows]) + "\n").encode()
+
+
 def _nifti_bytes(subject: Subject) -> bytes:
-    """Gzipped NIfTI with no time stamp, so that equal subjects are equal bytes."""
     levels = np.round(subject.volume / np.float32(INTENSITY_STEP)).astype(np.uint8)
-    image: Any = nib.Nifti1Image(levels, subject.affine)
+    return _image_bytes(levels, subject.affine, INTENSITY_STEP)
+
+
+def _label_bytes(subject: Subject) -> bytes:
+    return _image_bytes(subject.labels, subject.affine, 1.0)
+
+
+def _image_bytes(
+    stored: UInt8[np.ndarray, "d h w"], affine: Float64[np.ndarray, "4 4"], slope: float
+) -> bytes:
+    """Gzipped NIfTI with no time stamp, so that equal subjects are equal bytes."""
+    image: Any = nib.Nifti1Image(stored, affine)
     image.header["descrip"] = b"simulated by synthbench from the MNI152 template"
-    image.header.set_slope_inter(INTENSITY_STEP, 0)
+    image.header.set_slope_inter(slope, 0)
     image.header.set_xyzt_units("mm")
-    image.set_qform(subject.affine, code="mni")
-    image.set_sform(subject.affine, code="mni")
+    image.set_qform(affine, code="mni")
+    image.set_sform(affine, code="mni")
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
 
 
@@ -772,6 +806,7 @@ def _check_folder(out: Path, n: int, description: bytes) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"out must be a folder; found the file {out}. Give another path.")
     ours = {_volume_path(index) for index in range(n)}
+    ours |= {_label_path(index) for index in range(n)} | {Path("dseg.tsv")}
     ours |= {Path(f"participants.{ext}") for ext in ("json", "tsv")}
     found = {path.relative_to(out) for path in out.rglob("*") if not path.is_dir()}
     described = out / "dataset_description.json"

@@ -6,6 +6,7 @@ Nothing heavy is imported before the verb that needs it runs: `synthbench --help
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from enum import StrEnum
@@ -27,7 +28,7 @@ from synthbench.console import (
     show,
 )
 from synthbench.data_commands import data
-from synthbench.errors import CheckFailed, SynthbenchError, UsageError
+from synthbench.errors import CheckFailed, Stopped, SynthbenchError, UsageError
 
 app = typer.Typer(
     name="synthbench",
@@ -70,6 +71,23 @@ Accept = Annotated[
     typer.Option(
         "--accept", help="Preflight rule whose errors are meant to be so; may be repeated."
     ),
+]
+
+
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="NAME=VALUE",
+        help="Of a conditional run: age=20:80 (a range), sex=F, sex=F,M (in turn); may be "
+        "repeated.",
+    ),
+]
+
+
+Guidance = Annotated[
+    float | None,
+    typer.Option(help="How strongly a conditional run follows what is asked; 1: none."),
 ]
 
 
@@ -124,6 +142,10 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value, may be repeated.")
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(help="ldm3d: monai-brain-ldm. Published weights as a run; trains nothing."),
+    ] = None,
     track: Annotated[
         list[str] | None,
         typer.Option("--track", help="tensorboard, wandb or mlflow, may be repeated."),
@@ -147,6 +169,18 @@ def train(
     if generator is None and not resume:
         raise UsageError("name a generator: synthbench list generators shows them.")
     folder = out or Path("runs") / str(generator)
+    if pretrained is not None:
+        from synthbench.pretrained import pretrained_run
+
+        given = (real, validation, preset, config, settings, init, track)
+        if any(given) or energy or resume or dry_run:
+            raise UsageError(
+                "--pretrained trains nothing: beside it, only a generator and --out are given."
+            )
+        fetched = pretrained_run(str(generator), pretrained, folder, say=say)
+        if json:
+            print_json({"run": str(fetched.folder), **fetched.record})
+        return
     if dry_run:
         if resume:
             raise UsageError("--dry-run is of a new run: leave out --resume.")
@@ -165,24 +199,28 @@ def train(
         if not plan.fits:
             raise CheckFailed(refusal(plan))
         return
-    with progress_bar("training") as advance:
-        run = training.train(
-            generator,
-            out=folder,
-            real=real,
-            validation=validation,
-            preset=preset,
-            config=config,
-            overrides=settings or (),
-            init=init,
-            track=track or (),
-            energy=energy,
-            resume=resume,
-            assume_grid=assume_grid,
-            accept=accept or (),
-            progress=advance,
-            say=say,
-        )
+    try:
+        with progress_bar("training") as advance:
+            run = training.train(
+                generator,
+                out=folder,
+                real=real,
+                validation=validation,
+                preset=preset,
+                config=config,
+                overrides=settings or (),
+                init=init,
+                track=track or (),
+                energy=energy,
+                resume=resume,
+                assume_grid=assume_grid,
+                accept=accept or (),
+                progress=advance,
+                say=say,
+            )
+    except KeyboardInterrupt:
+        # Before the first step or after the last, or the second Ctrl-C: the loop has not answered.
+        raise Stopped(_interrupted(folder), signal.SIGINT) from None
     record = run.record
     if json:
         print_json({"run": str(run.folder), **record})
@@ -193,12 +231,27 @@ def train(
     )
 
 
+def _interrupted(folder: Path) -> str:
+    if not (folder / "config.yaml").is_file():
+        return "interrupted before the run began; repeat the command."
+    return f"interrupted. Continue: synthbench train --resume --out {folder}"
+
+
 @app.command()
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="How many volumes.")],
     out: Annotated[Path, typer.Option("--out", help="Where the volumes go.")],
+    n: Annotated[
+        int | None,
+        typer.Option("--n", min=1, help="How many volumes. Default: one a row of --conditions."),
+    ] = None,
     seed: Seed = 0,
+    condition: Conditions = None,
+    conditions: Annotated[
+        Path | None,
+        typer.Option(help="CSV/TSV of conditions: a column a covariate, a row a volume."),
+    ] = None,
+    guidance: Guidance = None,
     sampler: Annotated[
         str | None,
         typer.Option(help="ddpm3d: ddpm (all steps), ddim, dpm++, unipc, heun. Default: as set."),
@@ -219,17 +272,84 @@ def sample(
     if trajectory is not None and is_main():
         # Beside the volumes, not among them: `score` reads every NIfTI file below a folder.
         folder = out.resolve().with_name(f"{out.resolve().name}-trajectory")
-        picture = sampling.trajectory(run, trajectory, folder, sampler=sampler, steps=steps)
+        if conditions is not None:
+            raise UsageError("--trajectory is of one volume: ask for it with --condition.")
+        picture = sampling.trajectory(
+            run, trajectory, folder, sampler=sampler, steps=steps, choices=condition or ()
+        )
         say(f"{picture}, and the clean volumes in it as a 4-D file")
     with progress_bar("sampling") as advance:
         files = sampling.sample(
             run, n, out,
-            seed=seed, sampler=sampler, steps=steps, clean=clean, progress=advance, say=say,
+            seed=seed, sampler=sampler, steps=steps, clean=clean, conditions=conditions,
+            choices=condition or (), guidance=guidance, progress=advance, say=say,
         )  # fmt: skip
     if json:
         print_json([str(file) for file in files])
     else:
-        say(f"{len(files)} volumes, seeds {seed} to {seed + n - 1}, in {out}")
+        drawn = (
+            f"{len(files)} volumes, seeds {seed} to {seed + len(files) - 1}"
+            if len(files) > 1
+            else f"1 volume, seed {seed}"
+        )
+        say(f"{drawn}, in {out}")
+
+
+@app.command()
+def sweep(
+    run: Annotated[Path, typer.Argument(help="A run folder of a conditional generator.")],
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            "--vary",
+            metavar="NAME=FROM:TO:N",
+            help="N values of a condition, 0 and 1 being the ends of its training range; or "
+            "NAME=a,b. Twice: a grid.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where volumes, pictures and table go.")],
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fix",
+            metavar="NAME=VALUE",
+            help="Value of another condition, in its own unit; may be repeated. Default: the "
+            "training median, or the commonest level.",
+        ),
+    ] = None,
+    natural: Annotated[
+        bool, typer.Option("--natural", help="--vary is in natural units, as in participants.tsv.")
+    ] = False,
+    seed: Seed = 0,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, metavar="N", help="Repeat with N seeds from --seed on.")
+    ] = 1,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXTRACTOR:FEATURE",
+            help="What the curve shows. Default: anatomy's volume of the varied condition.",
+        ),
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="As of `sample`.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance: Guidance = None,
+    json: Json = False,
+) -> None:
+    """Vary a condition from one noise seed: the row of volumes, and what is measured of them."""
+    from synthbench.sweep import sweep as swept
+
+    with progress_bar("sweep") as advance:
+        found = swept(
+            run, vary, out, fix=fix or (), natural=natural, seed=seed, seeds=seeds,
+            measure=measure, sampler=sampler, steps=steps, guidance=guidance, progress=advance,
+            say=say,
+        )  # fmt: skip
+    if json:
+        print_json(found.as_json())
+        return
+    show(found.table())
+    say(f"written: {', '.join(str(file) for file in found.written)}")
 
 
 @app.command()
@@ -290,6 +410,14 @@ def score(
         Path | None,
         typer.Option(help="Record of `synthbench sensitivity`: reads scores back as doses."),
     ] = None,
+    conditions: Annotated[
+        Path | None,
+        typer.Option(help="What was asked of each volume (CSV/TSV). Default: their sidecars."),
+    ] = None,
+    measures: Annotated[
+        list[Path] | None,
+        typer.Option("--measures", help="Measures by another program (CSV/TSV); may be repeated."),
+    ] = None,
     cached: Annotated[
         bool,
         typer.Option("--cache/--no-cache", help="Keep features for later runs; see `cache info`."),
@@ -327,6 +455,8 @@ def score(
             neighbours_file=neighbours,
             materials_file=materials,
             curves=sensitivity,
+            conditions_file=conditions,
+            measures_files=measures or (),
             cache=cached,
             progress=lambda what, done, total: advance(done, total, what),
             say=say,
@@ -408,6 +538,94 @@ def sensitivity(
     )
 
 
+@app.command()
+def utility(
+    real: Real,
+    synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, with labels.")],
+    test: Annotated[
+        Path, typer.Option("--test", help="Real cohort of other subjects, to test on.")
+    ],
+    label: Annotated[
+        str | None, typer.Option(help="A column: two classes, or numbers. Such as sex.")
+    ] = None,
+    synth_labels: Annotated[
+        Path | None,
+        typer.Option(help="Table of synthetic labels. Default: what was asked for, if known."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="probe: linear, on features. cnn: a 3-D network on volumes.")
+    ] = "probe",
+    extractor: Annotated[
+        str, typer.Option(help="Of the probe. Default: medicalnet-resnet50-23dataset")
+    ] = "medicalnet-resnet50-23dataset",
+    network: Annotated[str, typer.Option(help="Of cnn: resnet10 or densenet121.")] = "resnet10",
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Trainings an arm of cnn and of --segmentation.")
+    ] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Of a network, on the largest arm.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=2, help="Of a network.")] = 4,
+    ratios: Annotated[
+        str, typer.Option(help="Of the curve: synthetic volumes in multiples of the real ones.")
+    ] = "0.5,1,2,5",
+    splits: Annotated[
+        int | None, typer.Option(min=2, help="Divide --real and --test anew, so many times.")
+    ] = None,
+    transfer: Annotated[
+        str | None,
+        typer.Option(metavar="label=NAME,data=DIR", help="Fine-tune there afterwards (cnn)."),
+    ] = None,
+    segmentation: Annotated[
+        bool, typer.Option("--segmentation", help="Learn tissues from label maps (dseg).")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="What tables call the volumes.")] = None,
+    intensity: Intensity = "percentile",
+    seed: Seed = 0,
+    assume_grid: AssumeGrid = None,
+    accept: Accept = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Record (JSON).")] = None,
+    scorecard: Annotated[
+        Path | None, typer.Option(help="Scorecard of the same volumes to add the verdict to.")
+    ] = None,
+    cached: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Keep features for later runs; see `cache info`."),
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Train on real, synthetic and both, test on real: do the volumes help, or hurt?"""
+    from synthbench.utility import command
+
+    for option, file in (("--out", out), ("--scorecard", scorecard)):
+        if file is not None:
+            make_room(option, file)
+    with progress_bar("utility") as advance:
+        record = command.run(
+            real, synth, test,
+            command.Choices(
+                label=label, synth_labels=synth_labels, model=model, extractor=extractor,
+                network=network, seeds=seeds, epochs=epochs, batch_size=batch_size, ratios=ratios,
+                splits=splits, transfer=transfer, segmentation=segmentation,
+            ),
+            name=name, intensity=intensity, seed=seed, assume_grid=assume_grid,
+            accept=accept or (), cache=cached,
+            progress=lambda what, done, total: advance(done, total, what), say=say,
+        )  # fmt: skip
+    if not is_main():
+        return
+    if out is not None:
+        record.save(out)
+        say(f"written: {out}")
+    if scorecard is not None:
+        command.add_to_scorecard(record, scorecard)
+        say(f"{scorecard}: the verdict was added")
+    if json:
+        sys.stdout.write(record.model_dump_json(indent=1) + "\n")
+        return
+    from synthbench.utility.table import utility_table
+
+    show(utility_table(record))
+
+
 @benchmark.command("init")
 def benchmark_init(
     context: typer.Context,
@@ -436,6 +654,10 @@ def benchmark_init(
     from synthbench.benchmark import FILE, Choices, differences
     from synthbench.protocol import DEFAULT_EXTRACTOR
 
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise UsageError(
+            f"{name!r}: a benchmark's name is one folder's; --folder says where that folder lies."
+        )
     if (folder / name / FILE).exists():
         raise UsageError(f"{folder / name / FILE}: already there. Name another benchmark.")
     chosen = Choices() if protocol is None else Choices.load(protocol)
@@ -755,10 +977,15 @@ def fetch(
         str | None, typer.Option(help="The file's hash, where synthbench knows none.")
     ] = None,
 ) -> None:
-    """Fetch an extractor's weights and verify their sha256."""
+    """Fetch the weights of an extractor or a published generator, and verify their hash."""
     from synthbench import registry
     from synthbench.metrics.extractors import weights
+    from synthbench.pretrained import PUBLISHED, fetch_published
 
+    if name in PUBLISHED:
+        for path in fetch_published(name, say=say).values():
+            say(f"{path}: md5 verified, sha256 recorded")
+        return
     file = getattr(registry.load("extractors", name)(), "weight_file", None)
     if file is None:
         say(f"{name} has no weights to fetch: it is ready.")
@@ -872,6 +1099,11 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as stopped:
+        # Typer makes this of Ctrl-C, without a word.
+        if stopped.code == 130:
+            print("interrupted", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

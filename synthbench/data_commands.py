@@ -39,12 +39,18 @@ def atlas(
     shape: Annotated[
         tuple[int, int, int], typer.Option(help="Voxels to the right, front and top.")
     ] = (84, 128, 84),
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Write true tissues too, as label maps (dseg).")
+    ] = False,
 ) -> None:
     """Simulate a cohort from the MNI152 template, with true age, sex and volumes."""
     from synthbench.atlas import atlas_cohort
 
     with progress_bar("simulating") as advance:
-        atlas_cohort(n, out, seed=seed, shape=shape, progress=lambda done: advance(done, n, ""))
+        atlas_cohort(
+            n, out,
+            seed=seed, shape=shape, labels=labels, progress=lambda done: advance(done, n, ""),
+        )  # fmt: skip
     say(f"{n} simulated subjects in {out}; their truth in {out / 'participants.tsv'}")
 
 

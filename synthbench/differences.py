@@ -102,7 +102,16 @@ def _image_causes(baseline: Scorecard, current: Scorecard) -> Iterator[Cause]:
 
 def _protocol_causes(baseline: Protocol, current: Protocol) -> Iterator[Cause]:
     one, other = _flat_protocol(baseline), _flat_protocol(current)
+    unmatched = set(baseline.settings) ^ set(current.settings)
+    for key in (key for key in (baseline.settings | current.settings) if key in unmatched):
+        yield _one_sided(key, key in baseline.settings)
+    # A metric that one side alone was scored with is one line, not one for each of its settings.
+    metrics = [{_metric_of(key) for key in protocol.settings} for protocol in (baseline, current)]
+    alone = {("settings", key) for key in unmatched}
+    alone |= {("intervals", metric) for metric in metrics[0] ^ metrics[1]}
     for path in dict.fromkeys([*one, *other]):
+        if path[:2] in alone:
+            continue
         before, after = one.get(path, _ABSENT), other.get(path, _ABSENT)
         if before == after:
             continue
@@ -117,6 +126,16 @@ def _protocol_causes(baseline: Protocol, current: Protocol) -> Iterator[Cause]:
 
 
 _ABSENT = "absent"
+
+
+def _one_sided(key: str, first: bool) -> Cause:
+    before, after = ("there", _ABSENT) if first else (_ABSENT, "there")
+    return Cause(kind="protocol", field=f"settings / {key}", baseline=before, current=after,
+                 scope="job", of=key)  # fmt: skip
+
+
+def _metric_of(key: str) -> str:
+    return key.partition(" | ")[0]
 
 
 def _flat_protocol(protocol: Protocol) -> dict[tuple[str, ...], Any]:

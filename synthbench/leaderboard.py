@@ -20,6 +20,7 @@ from synthbench import multiverse as universes
 from synthbench.benchmark import FILE, Benchmark, FrozenFloor, differences
 from synthbench.comparisons import Comparisons, MetricRanking, comparable, read_entries
 from synthbench.errors import CheckFailed, ScorecardError
+from synthbench.fidelity_output import headline, leakage_lines
 from synthbench.files import write_atomic
 from synthbench.forest_plot import Band, Row, forest_plot
 from synthbench.literature import REPORTED
@@ -75,6 +76,7 @@ def render_leaderboard(folder: Path | str) -> str:
             _other_metrics(board),
             _overall(board),
             _values(board),
+            _conditional(board),
             _floors(board),
             _papers(board),
             _multiverse(board),
@@ -216,6 +218,12 @@ class Board:
                 multiverse = None
         return cls(folder, benchmark, cards, ordered, comparisons, multiverse, stale)
 
+    def called(self, name: str) -> str:
+        """What an entry's scorecard calls it, with its file's name where others are called so."""
+        own = self.cards[name].name
+        shared = sum(card.name == own for card in self.cards.values()) > 1
+        return f"{own} ({name})" if shared and own != name else own
+
     def number(self, name: str) -> int:
         """An entry's number on the page, from 1."""
         return list(self.ordered).index(name) + 1
@@ -285,7 +293,7 @@ def _stale(file: str, changed: Sequence[str], option: str) -> str:
 
 
 def _title(board: Board, name: str) -> str:
-    return f"{board.number(name)}. {board.ordered[name].name}"
+    return f"{board.number(name)}. {board.called(name)}"
 
 
 # ---------------------------------------------------------------- ranks
@@ -321,7 +329,11 @@ def _ranking(board: Board) -> str:
         rows[0] += [""] * (len(head) - len(rows[0]))
     for name, card in board.ordered.items():
         row = key.of(card)
-        cells = [str(board.number(name)), _cell(card.name), *_rank_cells(name, found, board)]
+        cells = [
+            str(board.number(name)),
+            _cell(board.called(name)),
+            *_rank_cells(name, found, board),
+        ]
         cells.append("" if row is None else _value_words(row))
         cells += [number(row.floor.synth_mean) if row and row.floor else ""] if floor else []
         cells += [_blur(row)] if blurred else []
@@ -555,6 +567,40 @@ def _values(board: Board) -> str:
     return "\n\n".join(parts)
 
 
+def _conditional(board: Board) -> str:
+    """How entries whose conditions are known follow them; empty where none is conditional."""
+    cards = {name: card for name, card in board.ordered.items() if card.fidelity is not None}
+    records = [card.fidelity for card in cards.values() if card.fidelity is not None]
+    names = list(dict.fromkeys(c.name for record in records for c in record.conditions))
+    if not names:
+        return ""
+    rows = []
+    for name, record in zip(cards, records, strict=True):
+        found = {condition.name: headline(condition) for condition in record.conditions}
+        leaks = sum(line.shown for line in leakage_lines(record))
+        rows.append(
+            [_entry(name, board), *(_cell(found.get(n, "")) for n in names),
+             f"{leaks} of {len(record.leakage)}" if record.leakage else "", _effects(cards[name])]
+        )  # fmt: skip
+    head = ["entry", *(_cell(n) for n in names), "leaks", "effects replicated"]
+    return (
+        f"## Conditional fidelity\n\n{_table(head, rows)}\n\nAsked against measured: the "
+        "correlation of a number, the area under the curve (AUC) of two levels, the accuracy of "
+        "more, with its interval, and of what the same measure reaches on the real volumes. "
+        "Leaks: pairs in which asking for one condition moves the measure of another beyond what "
+        "it does in the real volumes. Unranked: entries may have been asked for other values."
+    )
+
+
+def _effects(card: Scorecard) -> str:
+    if card.replication is None or not card.replication.effects:
+        return ""
+    words = [effect.word for effect in card.replication.effects]
+    untold = words.count("cannot tell")
+    told = f"{words.count('replicated')} of {len(words)}"
+    return f"{told} ({untold} cannot be told)" if untold else told
+
+
 def _groups(keys: Sequence[Key], board: Board) -> list[tuple[str, list[Key]]]:
     """Tables that fit a screen: the rows of each extractor, and those of the volumes."""
     extractors = dict.fromkeys(key.extractor for key in keys)
@@ -773,7 +819,9 @@ def _not_comparable(board: Board) -> str:
                 f"real cohort: {card.real.fingerprint[:12]} instead of "
                 f"{board.benchmark.real_fingerprint[:12]}",
             )
-        lines.append(f"- {_cell(card.name)} (`{card.protocol_hash}`): {_cell('; '.join(differs))}")
+        lines.append(
+            f"- {_cell(board.called(name))} (`{card.protocol_hash}`): {_cell('; '.join(differs))}"
+        )
     return "## Not comparable\n\n" + "\n".join(lines) if lines else ""
 
 

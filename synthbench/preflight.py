@@ -130,7 +130,8 @@ def check(
         rules = dict.fromkeys(finding.rule for finding in refused)
         listed = "\n  ".join(f"{f.rule} ({f.role}): {f.message}" for f in refused)
         raise CohortError(
-            f"preflight: {len(refused)} findings would make numbers wrong:\n  {listed}\n"
+            f"preflight: {len(refused)} finding{'s' if len(refused) > 1 else ''} would make "
+            f"numbers wrong:\n  {listed}\n"
             "Mend them; or, where a finding is meant to be so, go on with "
             + " ".join(f"--accept {rule}" for rule in rules)
             + ", which the scorecard records."

@@ -26,6 +26,16 @@ from synthbench.benchmark import differences
 from synthbench.charts import Band, LineChart, MetricChart, Series, line_chart, metric_chart
 from synthbench.errors import ScorecardError, SynthbenchError, UsageError
 from synthbench.exhibits import Cohorts, Exhibits, cohorts_of, exhibits
+from synthbench.fidelity_output import (
+    Line,
+    condition_charts,
+    condition_lines,
+    effect_lines,
+    fidelity_sentences,
+    leakage_lines,
+    parity_lines,
+    published_words,
+)
 from synthbench.leaderboard import Board
 from synthbench.scorecard import Scorecard, Value
 from synthbench.table import (
@@ -195,11 +205,15 @@ def leaderboard_report(folder: Path | str) -> str:
             f"that do not overlap are not a test. synthbench leaderboard {folder} --compare ranks "
             "where the entries were scored."
         )
-    apart = sorted(board.cards[entry].name for entry in board.cards if entry not in board.ordered)
+    apart = sorted(board.called(entry) for entry in board.cards if entry not in board.ordered)
     if apart:
         notes.append(f"Of another protocol or real cohort, and left out: {', '.join(apart)}.")
     return render_report(
-        list(board.ordered.values()), title=f"Leaderboard {name}", notes=notes, ranking=ranking
+        list(board.ordered.values()),
+        names=[board.called(entry) for entry in board.ordered],
+        title=f"Leaderboard {name}",
+        notes=notes,
+        ranking=ranking,
     )
 
 
@@ -208,8 +222,7 @@ def _ranking(board: Board) -> Ranking | None:
     found = comparisons and comparisons.ranking(board.benchmark.primary)
     if not comparisons or not found:
         return None
-    names = _distinct([card.name for card in board.ordered.values()])
-    titles = dict(zip(board.ordered, names, strict=True))
+    titles = {entry: board.called(entry) for entry in board.ordered}
     rows = tuple(
         RankRow(
             name=titles[place.entry],
@@ -303,6 +316,15 @@ class _Compared:
 
 
 @dataclass(frozen=True)
+class _Conditions:
+    """What was asked of a scorecard's volumes and what was measured, as tables and charts."""
+
+    about: tuple[str, ...]
+    charts: tuple[LineChart, ...]
+    tables: tuple[tuple[str, tuple[Line, ...]], ...]
+
+
+@dataclass(frozen=True)
 class _Card:
     """A scorecard as the page tells of it."""
 
@@ -311,6 +333,7 @@ class _Card:
     header: str
     summary: tuple[str, ...]
     exhibits: Exhibits | None
+    conditions: _Conditions | None
     limits: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
     protocol: str
@@ -338,6 +361,7 @@ class _About:
 def render_report(
     cards: Sequence[Scorecard],
     *,
+    names: Sequence[str] | None = None,
     shown: Mapping[int, Exhibits] | None = None,
     study: Sensitivity | None = None,
     title: str = "",
@@ -350,6 +374,8 @@ def render_report(
     ----------
     cards
         One at least. Those of one protocol and real cohort share axes; others stand apart.
+    names
+        What to call them. None: what they call themselves, numbered where several share a name.
     shown
         By position in `cards`, what their volumes show.
     study
@@ -360,7 +386,7 @@ def render_report(
         Of the scorecards, where they were compared.
     """
     shown = shown or {}
-    names = _distinct([card.name for card in cards])
+    names = _distinct([card.name for card in cards]) if names is None else names
     style, script = _asset("report.css"), _asset("report.js")
     pictured = [e for e in shown.values() if e.galleries]
     page = _environment().from_string(_asset("report.html.jinja"))
@@ -375,6 +401,7 @@ def render_report(
         version=__version__,
         people=any(e.people for e in pictured),
         pictured=bool(pictured),
+        conditioned=any(card.fidelity for card in cards),
         cards=[_card(i, card, names[i], shown.get(i)) for i, card in enumerate(cards)],
         compared=[
             _compared([cards[i] for i in group], [names[i] for i in group])
@@ -425,13 +452,41 @@ def _card(index: int, card: Scorecard, name: str, shown: Exhibits | None) -> _Ca
         name=name,
         anchor=f"card-{index + 1}",
         header=header(card),
-        summary=tuple(summary(card)),
+        summary=(*summary(card), *fidelity_sentences(card)),
         exhibits=shown,
+        conditions=_conditions(card),
         limits=tuple(limits(card)),
         provenance=tuple(_provenance(card)),
         protocol=card.protocol.model_dump_json(indent=1),
         notes=card.notes,
     )
+
+
+def _conditions(card: Scorecard) -> _Conditions | None:
+    found, replicated = card.fidelity, card.replication
+    if found is None:
+        return None
+    about = [f"Asked: {found.source}. Extrapolation: {found.range}."]
+    about += [f"{c.name}: {c.missing or f'measured by {c.measure}'}." for c in found.conditions]
+    about += [f"{words}." for words in [published_words(card)] if words]
+    tables = [
+        ("Asked against measured", condition_lines(found)),
+        ("Leakage: asked → measured, all else asked alike", leakage_lines(found)),
+        ("Parity: errors of a group less those of the others", parity_lines(found)),
+    ]
+    if replicated is not None:
+        about.append(f"Effects, {replicated.margins}.")
+        about += [f"{note}." for note in replicated.notes]
+        tables.append(
+            (
+                f"Effect replication: {replicated.n} synthetic, {replicated.n_real} real volumes",
+                effect_lines(card),
+            )
+        )
+    return _Conditions(
+        tuple(about), tuple(condition_charts(found)),
+        tuple((title, tuple(lines)) for title, lines in tables if lines),
+    )  # fmt: skip
 
 
 def _provenance(card: Scorecard) -> list[tuple[str, str]]:

@@ -201,6 +201,135 @@ class MemorizationRecord(_Record):
     flipped: CopiesTest | None = Field(description="the same, mirrored left to right")
 
 
+class EstimateRecord(_Record):
+    """A value and its interval, None where it has none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class ComparedRecord(_Record):
+    """One quantity of the synthetic volumes beside that of real ones."""
+
+    key: str
+    label: str
+    synth: EstimateRecord | None = None
+    real: EstimateRecord | None = Field(default=None, description="the same of real volumes")
+    difference: EstimateRecord | None = Field(default=None, description="synthetic less real")
+
+
+class CurvePoint(_Record):
+    """A group of at least five volumes along what was asked: means, and the spread measured."""
+
+    asked: float
+    measured: float
+    sd: float
+    n: int
+
+
+class ConditionRecord(_Record):
+    """How volumes follow one condition: asked against measured."""
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    measure: str = Field(description="how it was measured, in words")
+    n: int = Field(description="synthetic volumes asked for within the known range")
+    n_real: int | None = Field(default=None, description="real volumes behind the ceiling")
+    statistics: tuple[ComparedRecord, ...] = ()
+    n_extrapolated: int = 0
+    extrapolated: tuple[ComparedRecord, ...] = Field(
+        default=(), description="of volumes asked for beyond the known range, apart"
+    )
+    curve: tuple[CurvePoint, ...] = ()
+    real_curve: tuple[CurvePoint, ...] = ()
+    missing: str | None = None
+
+
+class LeakageRecord(_Record):
+    """What asking for one condition does to the measure of another, all others held."""
+
+    asked: str
+    measured: str
+    unit: str = Field(description="of what, for which step of what was asked")
+    effect: ComparedRecord
+
+
+class ParityRecord(_Record):
+    """How a group's errors differ from those of the other volumes."""
+
+    condition: str
+    covariate: str
+    group: str
+    n: int
+    statistics: tuple[ComparedRecord, ...]
+
+
+class FidelityRecord(_Record):
+    """Conditional fidelity: does the generator do what it was asked?
+
+    `real` in every part is the ceiling: the same measurement on real volumes with their true
+    covariates.
+    """
+
+    source: str = Field(description="where the asked values come from")
+    range: str = Field(description="what counts as extrapolation")
+    conditions: tuple[ConditionRecord, ...]
+    leakage: tuple[LeakageRecord, ...] = ()
+    parity: tuple[ParityRecord, ...] = ()
+    level: float
+    resamples: int
+    seed: int
+    version: Literal[1] = 1
+
+
+class EffectRecord(_Record):
+    """A finding in real and in synthetic volumes."""
+
+    effect: Literal["age slope", "sex difference", "correlation"]
+    region: str
+    unit: str
+    compared: ComparedRecord
+    asked: bool = Field(default=False, description="whether a region of it is itself a condition")
+    word: Literal["replicated", "weaker", "stronger", "reversed", "cannot tell"]
+
+
+class ReplicationRecord(_Record):
+    """Effect replication: do findings on real volumes survive in the synthetic cohort?"""
+
+    margins: str = Field(description="within which an effect counts as replicated")
+    effects: tuple[EffectRecord, ...]
+    n: int
+    n_real: int
+    level: float
+    resamples: int
+    seed: int
+    notes: tuple[str, ...] = ()
+    version: Literal[1] = 1
+
+
+class Utility(_Record):
+    """The verdict of a study of downstream utility (`synthbench utility`)."""
+
+    label: str
+    task: Literal["classification", "regression", "segmentation"]
+    model: str
+    measure: str
+    difference: float = Field(description="real + synthetic less real; of an error, less is better")
+    low: float
+    high: float
+    level: float
+    p: float
+    verdict: Literal["helped", "did not help", "hurt"]
+    sentence: str
+    arms: dict[str, float] = Field(description="the measure of each arm on the test subjects")
+    n_real: int
+    n_synth: int
+    n_test: int = Field(description="test subjects")
+    settings_hash: str
+    version: Literal[1] = 1
+
+
 class PreflightRecord(_Record):
     """What a rule of `synthbench.preflight` found, without the names of files."""
 
@@ -247,6 +376,11 @@ class Scorecard(_Record):
     memorization: tuple[MemorizationRecord, ...] = ()
     not_assessed: str | None = Field(default=None, description="why memorization was not assessed")
     preflight: tuple[PreflightRecord, ...] = ()
+    fidelity: FidelityRecord | None = Field(
+        default=None, description="where it is known what was asked of each synthetic volume"
+    )
+    replication: ReplicationRecord | None = None
+    utility: Utility | None = None
     origin: Origin = Origin()
     notes: tuple[str, ...] = ()
     software: dict[str, str]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import ValidationError
 
-from synthbench import memorization, preflight, registry
+from synthbench import fidelity, memorization, preflight, registry
 from synthbench.benchmark import Benchmark, packed_mask, real_floors
 from synthbench.cohort import Cohort, check_intensities, majority_mask, overlap, read_cohort
 from synthbench.dose_response import Sensitivity, read_back
@@ -40,6 +40,7 @@ from synthbench.evaluation import (
 from synthbench.extraction import add_features, load_extractors, to_fetch
 from synthbench.feature_cache import FeatureCache
 from synthbench.materials import JobMaterial, Materials
+from synthbench.measures import Measures, read_tables
 from synthbench.metrics import inference
 from synthbench.metrics.frechet import effective_rank
 from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic, Studentized
@@ -54,11 +55,13 @@ from synthbench.protocol import (
 )
 from synthbench.scorecard import (
     CohortRecord,
+    FidelityRecord,
     FloorRecord,
     IntervalRecord,
     Origin,
     PreflightRecord,
     Protocol,
+    ReplicationRecord,
     Scorecard,
     Value,
 )
@@ -91,6 +94,8 @@ def score(
     neighbours_file: Path | None = None,
     materials_file: Path | None = None,
     curves: Path | Sensitivity | None = None,
+    conditions_file: Path | None = None,
+    measures_files: Sequence[Path] = (),
     cache: bool = True,
     progress: Progress | None = None,
     say: Say = lambda message: None,
@@ -145,6 +150,13 @@ def score(
     curves
         A record of `synthbench.sensitivity.sensitivity` on the same real cohort: values are read
         back on its curves, as the damage to real volumes that would score the same.
+    conditions_file
+        A table of what was asked of each synthetic volume, a column a condition, in place of
+        what the volumes' sidecars or a `conditions.tsv` beside them tell. Where it is known,
+        conditional fidelity and effect replication are assessed (`synthbench.fidelity`).
+    measures_files
+        Tables of measures that other programs wrote, by volume: a column that is named as a
+        condition takes the place of synthbench's own measure of it.
     cache
         Take features from earlier runs, and keep those of this one and what comparisons need
         (`synthbench.materials`), in the local cache; no number depends on it.
@@ -179,6 +191,7 @@ def score(
     if frozen is None:
         check_names(extractors, metrics, intensity)
     preflight.check_rules(accept)
+    measured_elsewhere = read_tables(measures_files)
     study = Sensitivity.load(curves) if isinstance(curves, Path) else curves
     kept = FeatureCache(say=say) if cache else None
     cohorts = _cohorts(
@@ -210,6 +223,12 @@ def score(
     if frozen is not None:
         cohorts["synth"] = _subsampled(
             cohorts["synth"], frozen.protocol.n_synth, frozen.protocol.seed
+        )
+    asked = fidelity.asked_of(cohorts["synth"], _sidecars(cohorts["synth"]), conditions_file)
+    if measured_elsewhere and asked is None:
+        raise UsageError(
+            "--measures: it is not known what was asked of the synthetic volumes: they have no "
+            "sidecars with conditions. Name them with --conditions FILE."
         )
     samples = {
         role: Sample(role, cohort.volumes(target, intensity, workers, role=role), cohort.subjects)
@@ -262,6 +281,11 @@ def score(
         cohorts, samples, mask, loaded, protocol, neighbours_file if is_main() else None, progress,
         cache=kept,
     )  # fmt: skip
+    followed: FidelityRecord | None = None
+    replicated: ReplicationRecord | None = None
+    if asked is not None:
+        measures = Measures(samples, cohorts, measured_elsewhere, kept, progress)
+        followed, replicated = fidelity.assess(asked, measures, protocol, cohorts.get("train"))
     if is_main():
         _keep(_materials(cohorts, samples, protocol, taken), kept, materials_file)
     if features_file is not None and is_main():
@@ -288,6 +312,8 @@ def score(
         memorization=tuple(assessed),
         not_assessed=not_assessed,
         preflight=tuple(_preflight_record(finding) for finding in findings),
+        fidelity=followed,
+        replication=replicated,
         origin=origin,
         notes=tuple(notes),
         software=_software(),

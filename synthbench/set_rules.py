@@ -262,7 +262,12 @@ def _clipped(survey: Survey, role: str) -> list[Finding]:
     return if_any(
         "clipped", "warning", role, off,
         f"more than {MAX_CLIPPED:.0%} of the foreground is at the greatest value",
-        "Contrast was cut off: convert from the original with a higher ceiling.",
+        "Contrast was cut off: "
+        + (
+            "the generator saturates there, or its volumes were written with too low a ceiling."
+            if role == "synth"
+            else "convert from the original with a higher ceiling."
+        ),
     )  # fmt: skip
 
 

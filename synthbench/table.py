@@ -93,7 +93,10 @@ def scorecard_table(card: Scorecard) -> Group:
         lines.append(Text(f"{SATURATED} {SATURATION}", style="dim"))
     lines += [Text(line, style="yellow") for line in preflight_lines(card)]
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]
-    return Group(*lines)
+    # Its tables are written with this module's numbers.
+    from synthbench.fidelity_output import fidelity_tables
+
+    return Group(*lines, *fidelity_tables(card))
 
 
 def equivalent_lines(values: Sequence[Value]) -> list[str]:
@@ -118,7 +121,7 @@ def preflight_lines(card: Scorecard) -> list[str]:
         which = f", {found.volumes} volumes" if found.volumes > 1 else ""
         which = ", 1 volume" if found.volumes == 1 else which
         asked = RULES.get(found.rule, "a rule of another version")
-        lines.append(f"preflight, {what}: {found.role}{which}: not '{found.rule}' ({asked})")
+        lines.append(f"preflight, {what}: {found.role}{which}: {found.rule} (asked: {asked})")
     return lines
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from synthbench import cli, sampling, training
+
 COMMAND = str(Path(sys.executable).with_name("synthbench"))
 
 
@@ -84,6 +86,7 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
             "leave out --seed",
         ),
         (("leaderboard", "nowhere"), "no benchmark here"),
+        (("benchmark", "init", "../b", "--real", "r", "--m", "5"), "--folder says where"),
         (("fetch", "medicalnet"), "did you mean 'medicalnet-resnet"),
         (("data", "split", "d", "--part", "train", "--out", "o"), "NAME=SUBJECTS"),
     ],
@@ -106,9 +109,42 @@ def test_sample_says_what_to_type_instead(make_cohort, tmp_path):
     ):
         result = run(*sample, *extra, cwd=tmp_path)
         assert (result.returncode, words in result.stderr) == (2, True), result.stderr
-    assert run(*sample, cwd=tmp_path).returncode == 0
+    drawn = run(*sample, cwd=tmp_path)
+    assert (drawn.returncode, "1 volume, seed 0, in synth" in drawn.stderr) == (0, True)
     again = run(*sample, "--clean", cwd=tmp_path)
     assert "with another cleaned. Use an empty --out" in again.stderr
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_ctrl_c_outside_of_the_training_loop_says_how_to_go_on(
+    began, tmp_path, monkeypatch, capsys
+):
+    def interrupted(generator, *, out, **options):
+        if began:
+            out.mkdir()
+            (out / "config.yaml").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupted)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["synthbench", "train", "noise", "--out", "run"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    words = "synthbench train --resume --out run" if began else "repeat the command"
+    assert words in capsys.readouterr().err
+
+
+def test_ctrl_c_is_not_silent(tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sampling, "sample", interrupted)
+    monkeypatch.setattr(sys, "argv", ["synthbench", "sample", "run", "--n", "1", "--out", "s"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_list_says_what_each_needs():

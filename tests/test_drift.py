@@ -473,6 +473,22 @@ def test_neighbourhood_metrics_are_shown_and_fail_nothing(card):
     ]  # fmt: skip
 
 
+def test_a_metric_that_one_side_was_not_scored_with_is_one_line(card):
+    protocol = card.protocol
+    fewer = protocol.model_copy(
+        update={
+            "settings": {k: v for k, v in protocol.settings.items() if not k.startswith("mmd2")},
+            "intervals": {k: v for k, v in protocol.intervals.items() if k != "mmd2"},
+        }
+    )
+    other = card.model_copy(update={"protocol": fewer, "protocol_hash": fewer.hash})
+    lines = [cause.words for cause in differences(card, other)]
+    assert lines == ["protocol: settings / mmd2 | voxels: there -> absent"]
+    assert [cause.words for cause in differences(other, card)] == [
+        "protocol: settings / mmd2 | voxels: absent -> there"
+    ]
+
+
 def test_samples_that_were_scored_elsewhere_are_explained(card, tmp_path):
     """A re-scoring needs the scorecards only; samples need what was kept of them."""
     first, second = two_cards(card, features(1), features(2))

@@ -149,6 +149,15 @@ def test_a_benchmarks_own_floor_is_shown(board):
     assert first["at n = 12 a side"] == "**0.25** (0.125 to 0.5)"
 
 
+def test_entries_of_one_name_are_told_apart_by_their_files(board):
+    for entry in ("near", "far"):
+        change(board, entry, name="ours")
+    page = pages.render_leaderboard(board)
+    entries = {row["entry"] for row in table(section(page, "Ranking by MMD²"))}
+    assert {"ours (near)", "ours (far)", "twin"} <= entries
+    assert re.search(r"\| [12]\. ours \(near\) \|", page)
+
+
 def test_few_training_seeds_are_said_to_rank_volumes_and_not_the_method(board):
     change(board, "near", origin=Scorecard.load(board / "entries" / "near.json").origin.model_copy(
         update={"training_seeds": 3}))  # fmt: skip

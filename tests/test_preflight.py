@@ -148,6 +148,13 @@ def test_a_generators_odd_volumes_are_warnings(changed):
     assert {(f.rule, f.severity) for f in found} == {("flip", "warning")}
 
 
+@pytest.mark.parametrize("role", ["real", "synth"])
+def test_only_real_scans_can_be_converted_again(changed, role):
+    cut = changed(only(lambda v: np.minimum(v, 0.8)))
+    (found,) = [f for f in findings_within(cut, role) if f.rule == "clipped"]
+    assert ("convert from the original" in found.message) == (role == "real")
+
+
 def test_a_whole_set_that_is_mirrored_against_its_affine_is_found_by_the_template(changed):
     found = serious(findings_within(changed(lambda v, i: v[:, ::-1]), "real"))
     assert [(f.rule, f.severity, f.volumes) for f in found] == [("flip", "error", ())]
@@ -287,6 +294,7 @@ def test_check_lists_all_errors_and_what_to_type(changed):
         check({"real": cohort})
     message = str(refused.value)
     assert "flip (real)" in message
+    assert message.startswith("preflight: 3 findings would make numbers wrong:")
     assert "registered (real)" in message
     assert "--accept flip" in message
     assert "--accept registered" in message
@@ -295,6 +303,11 @@ def test_check_lists_all_errors_and_what_to_type(changed):
     kept = check({"real": cohort}, rules, said.append)
     assert {f.rule for f in kept if f.severity == "error"} == rules
     assert any(line.startswith("error (accepted): real:") for line in said)
+
+
+def test_one_finding_is_one(changed):
+    with pytest.raises(CohortError, match="preflight: 1 finding would make numbers wrong"):
+        check({"real": changed(lambda v, i: v, n=3)})
 
 
 def test_check_keeps_warnings_and_says_notes(real, changed):

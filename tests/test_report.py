@@ -213,6 +213,18 @@ def test_equal_names_are_told_apart(card):
     assert "same (2)" in page
 
 
+def test_entries_of_one_name_are_told_apart_by_their_files(tmp_path):
+    folder, source = make_board(tmp_path / "b", {"near": 0.0, "twin": 0.05, "far": 3.0})
+    for entry in ("near", "twin"):
+        file = folder / "entries" / f"{entry}.json"
+        with_name(Scorecard.load(file), "ours").save(file)
+    compare(folder, source=source).save(folder)
+    page = text_of(leaderboard_report(folder))
+    assert "ours (near)" in page
+    assert "ours (twin)" in page
+    assert "far (far)" not in page
+
+
 def test_sensitivity_curves_hold_the_values_that_are_comparable(card):
     """A curve of the card's cohort, settings and n has its value as a second line."""
     row = card.row("mmd2")

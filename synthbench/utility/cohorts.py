@@ -1,0 +1,286 @@
+"""The three cohorts of a study with their labels, and the rules that keep them apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from synthbench.cohort import Cohort, overlap
+from synthbench.conditions import rows_of
+from synthbench.errors import CohortError, UsageError
+from synthbench.utility.probe import Task
+from synthbench.volume_table import VolumeTable
+
+Label = float | str | None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A cohort of which every volume has a label.
+
+    Attributes
+    ----------
+    cohort
+        Volumes without a label are left out of it.
+    labels
+        1 for the positive class, 0 for the negative; or the number itself.
+    left_out
+        How many volumes had no label.
+    """
+
+    cohort: Cohort
+    labels: Float64[np.ndarray, " n"]
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def subjects(self) -> Int64[np.ndarray, " n"]:
+        """The number of each volume's subject."""
+        return self.cohort.subjects
+
+    def subset(self, rows: Sequence[int] | Int64[np.ndarray, " k"]) -> Labelled:
+        """Return the volumes of these rows."""
+        chosen = [int(row) for row in rows]
+        return Labelled(self.cohort.subset(chosen), self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How a label becomes a number.
+
+    Attributes
+    ----------
+    name
+        The column.
+    task
+        What is learnt.
+    levels
+        The two classes as text, the positive one last; empty for a regression.
+    """
+
+    name: str
+    task: Task
+    levels: tuple[str, ...] = ()
+
+    def number(self, label: Label, role: str) -> float:
+        """Return the number of a label that is there.
+
+        Raises
+        ------
+        UsageError
+            It is another class, or no number.
+        """
+        if self.task == "regression":
+            if isinstance(label, float):
+                return label
+            raise UsageError(f"{role}: --label {self.name} must be numbers; found '{label}'.")
+        text = _text(label)
+        if text not in self.levels:
+            raise UsageError(
+                f"{role}: --label {self.name} is {' or '.join(self.levels)} in the real cohort; "
+                f"found '{text}'. Give both sides the same words."
+            )
+        return float(self.levels.index(text))
+
+
+def real_labels(cohort: Cohort, name: str, role: str) -> list[Label]:
+    """Read the labels of a real cohort from its participants table.
+
+    Raises
+    ------
+    UsageError
+        There is no table, or no such column (the nearest is named).
+    """
+    try:
+        return [row[name] for row in rows_of(cohort, [name])]
+    except UsageError as error:
+        raise UsageError(f"--label {name}: {role}: {error}") from error
+
+
+def synth_labels(cohort: Cohort, name: str, folder: Path | None, file: Path | None) -> list[Label]:
+    """Read the labels of synthetic volumes.
+
+    The first of these that there is: `file` (`--synth-labels`), `conditions.tsv` beside the
+    volumes, a participants table, the "conditions" of their sidecars.
+
+    Raises
+    ------
+    UsageError
+        None of them is there, or the first has no such column, or no row for some volume.
+    """
+    beside = None if folder is None else folder / "conditions.tsv"
+    if file is not None or (beside is not None and beside.is_file()):
+        table = VolumeTable.read(file or beside, "--synth-labels")  # type: ignore[arg-type]
+        rows = table.rows(cohort, "synth")
+        if rows is None:
+            raise UsageError(f"{table.file}: names none of the synthetic volumes.")
+        return table.values(name, rows)
+    if not cohort.participants.empty:
+        return real_labels(cohort, name, "synth")
+    asked = [_conditions(sidecar) for sidecar in sidecars(cohort)]
+    if not any(name in row for row in asked):
+        raise UsageError(
+            f"synth: --label {name} is not known of these volumes: there is no conditions.tsv, no "
+            "participants.tsv, and no sidecar that says what was asked for. Name a table with "
+            f"--synth-labels FILE (columns file and {name})."
+        )
+    return [row.get(name) for row in asked]
+
+
+def _conditions(sidecar: Mapping[str, object]) -> dict[str, Label]:
+    held = sidecar.get("conditions")
+    if not isinstance(held, dict):
+        return {}
+    return {k: float(v) if isinstance(v, (int, float)) else v for k, v in held.items()}
+
+
+def sidecars(cohort: Cohort) -> list[dict[str, object]]:
+    """Read what lies beside each volume; an empty one where there is nothing to be read."""
+    found = []
+    for entry in cohort.entries:
+        file = entry.path.with_name(entry.path.name.split(".nii")[0] + ".json")
+        try:
+            held = json.loads(file.read_text())
+        except (OSError, ValueError):
+            held = {}
+        found.append(held if isinstance(held, dict) else {})
+    return found
+
+
+def generator_of(synth: Cohort) -> str | None:
+    """Return the generator that all sidecars name, if they do."""
+    names = {sidecar.get("generator") for sidecar in sidecars(synth)}
+    only = names.pop() if len(names) == 1 else None
+    return None if only is None else str(only)
+
+
+def label_rule(
+    name: str, labels: Sequence[Label], task: Literal["auto", "classification", "regression"]
+) -> LabelRule:
+    """Settle what is learnt from the labels of the real training cohort.
+
+    Two classes, words or codes, are a classification; other numbers a regression.
+
+    Raises
+    ------
+    UsageError
+        Words of more or fewer than two classes, words for a regression, or no labels.
+    """
+    present = [label for label in labels if label is not None]
+    levels = tuple(sorted({_text(label) for label in present}))
+    numbers = all(isinstance(label, float) for label in present)
+    if task == "auto":
+        task = "regression" if numbers and len(levels) != 2 else "classification"
+    if task == "regression":
+        if not numbers or len(levels) < 3:
+            raise UsageError(
+                f"--label {name}: a regression needs numbers that differ; found "
+                f"{', '.join(levels[:5]) or 'none'}."
+            )
+        return LabelRule(name, "regression")
+    if len(levels) != 2:
+        raise UsageError(
+            f"--label {name}: a classification needs two classes; found {len(levels)}"
+            f"{': ' if levels else ''}{', '.join(levels[:5])}. Name a column of two, or make a "
+            "manifest of two of them: synthbench data select --where ..."
+        )
+    return LabelRule(name, "classification", levels)
+
+
+def labelled(cohort: Cohort, labels: Sequence[Label], rule: LabelRule, role: str) -> Labelled:
+    """Keep the volumes that have a label.
+
+    Raises
+    ------
+    CohortError
+        Fewer than four subjects have one.
+    UsageError
+        A label does not fit the rule.
+    """
+    rows = [i for i, label in enumerate(labels) if label is not None]
+    kept = cohort.subset(rows)
+    found = len({entry.subject for entry in kept.entries})
+    if found < 4:
+        raise CohortError(
+            f"{role}: at least 4 subjects with a value of '{rule.name}' are needed; found {found}."
+        )
+    values = np.array([rule.number(labels[i], role) for i in rows])
+    _check_one_label_a_subject(kept, values, rule, role)
+    return Labelled(kept, values, len(cohort) - len(rows))
+
+
+def _check_one_label_a_subject(
+    cohort: Cohort, values: Float64[np.ndarray, " n"], rule: LabelRule, role: str
+) -> None:
+    if rule.task == "regression":
+        return
+    by_subject: dict[str, float] = {}
+    for entry, value in zip(cohort.entries, values, strict=True):
+        if by_subject.setdefault(entry.subject, value) != value:
+            raise CohortError(
+                f"{role}: {entry.subject} has scans of both classes of '{rule.name}'. Choose one "
+                "scan a subject: synthbench data select --one-scan-per-subject"
+            )
+
+
+def check_apart(train: Cohort, synth: Cohort | None, test: Cohort) -> list[str]:
+    """Refuse tests on what was trained on, and return what a reader must know.
+
+    Raises
+    ------
+    CohortError
+        A test subject is among the training subjects, a synthetic volume is a test volume, or a
+        sidecar names the test cohort as what its generator was trained on.
+    """
+    shared = overlap(test, train)
+    if shared:
+        raise CohortError(
+            f"test: {len(shared)} of {len(test)} volumes are of subjects in the training cohort "
+            f"(first: {shared[0]}). Divide by subject: synthbench data split COHORT --out DIR"
+        )
+    if synth is None:
+        return []
+    digests = {entry.digest for entry in test.entries}
+    copies = [entry.name for entry in synth.entries if entry.digest in digests]
+    if copies:
+        raise CohortError(
+            f"synth: {len(copies)} volumes are test volumes, bit by bit (first: {copies[0]}): "
+            "the test set was trained on. Test on other subjects."
+        )
+    trained_on = {sidecar.get("training_cohort") for sidecar in sidecars(synth)}
+    if test.fingerprint in trained_on:
+        raise CohortError(
+            "synth: the sidecars say that the generator was trained on the very test cohort. "
+            "Test on subjects that it has not seen."
+        )
+    if trained_on == {train.fingerprint}:
+        return []
+    if None in trained_on:
+        return ["no sidecar says what the generator was trained on: that it has not seen the "
+                "test subjects is taken on trust"]  # fmt: skip
+    return ["the generator was trained on another cohort than --real: that it has not seen the "
+            "test subjects is taken on trust"]  # fmt: skip
+
+
+def drawn_subjects(pool: Labelled, n: int, task: Task, seed: Sequence[int]) -> np.ndarray:
+    """Draw n subjects at random, from each class in proportion."""
+    rng = np.random.default_rng([*seed, 0xD1])
+    subjects, first = np.unique(pool.subjects, return_index=True)
+    label = pool.labels[first] if task == "classification" else np.zeros(len(subjects))
+    # Spread evenly over the order of the classes, from a random start.
+    order = rng.permutation(len(subjects))
+    order = order[np.argsort(label[order], kind="stable")]
+    places = np.floor((np.arange(n) + rng.random()) * len(subjects) / n).astype(np.int64)
+    return np.asarray(subjects[order[places]])
+
+
+def _text(label: Label) -> str:
+    return f"{label:.12g}" if isinstance(label, float) else str(label)

@@ -1,0 +1,129 @@
+"""What `synthbench utility` was asked for, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from synthbench.errors import ScorecardError, UsageError, near_miss
+from synthbench.scorecard import Scorecard
+from synthbench.utility.network import NetworkSettings
+from synthbench.utility.record import UtilityRecord
+from synthbench.utility.segmentation import SegmentationSettings, segmentation_utility
+from synthbench.utility.study import utility
+from synthbench.utility.transfer import Transfer
+
+MODELS = ("probe", "cnn")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options that decide which study is run, as they were typed."""
+
+    label: str | None
+    synth_labels: Path | None
+    model: str
+    extractor: str
+    network: str
+    seeds: int
+    epochs: int
+    batch_size: int
+    ratios: str
+    splits: int | None
+    transfer: str | None
+    segmentation: bool
+
+
+def run(real: Path, synth: Path, test: Path, chosen: Choices, **common: Any) -> UtilityRecord:
+    """Run the study that was asked for.
+
+    Parameters
+    ----------
+    real, synth, test
+        Cohorts.
+    chosen
+        The options.
+    common
+        What both kinds of study take: see `synthbench.utility.study.utility`.
+
+    Raises
+    ------
+    UsageError
+        Options do not go together.
+    SynthbenchError
+        The study could not be run.
+    """
+    if chosen.segmentation:
+        _refuse_with_segmentation(chosen)
+        settings = SegmentationSettings(
+            seeds=chosen.seeds, epochs=chosen.epochs, batch_size=chosen.batch_size
+        )
+        common.pop("cache")
+        return segmentation_utility(real, synth, test, settings=settings, **common)
+    if chosen.label is None:
+        raise UsageError("--label: name a column to predict, such as sex; or add --segmentation.")
+    if chosen.model not in MODELS:
+        raise UsageError(f"--model {chosen.model}: {near_miss(chosen.model, MODELS)}")
+    return utility(
+        real, synth, test, chosen.label,
+        synth_labels_file=chosen.synth_labels,
+        model="cnn" if chosen.model == "cnn" else "probe",
+        extractor=chosen.extractor,
+        network=_network(chosen),
+        ratios=_ratios(chosen.ratios),
+        splits=chosen.splits,
+        transfer=None if chosen.transfer is None else Transfer.parse(chosen.transfer),
+        **common,
+    )  # fmt: skip
+
+
+def add_to_scorecard(record: UtilityRecord, file: Path) -> None:
+    """Write the verdict into a scorecard of the same synthetic volumes.
+
+    Raises
+    ------
+    ScorecardError
+        The scorecard is of other volumes.
+    """
+    card = Scorecard.load(file)
+    if card.synth.fingerprint != record.cohorts["synth"].fingerprint:
+        raise ScorecardError(
+            f"{file}: it is of other synthetic volumes (fingerprint "
+            f"{card.synth.fingerprint[:12]}, here {record.cohorts['synth'].fingerprint[:12]}). "
+            "Name the scorecard of these."
+        )
+    card.model_copy(update={"utility": record.summary}).save(file)
+
+
+def _refuse_with_segmentation(chosen: Choices) -> None:
+    given: Mapping[str, bool] = {
+        "--label": chosen.label is not None,
+        "--synth-labels": chosen.synth_labels is not None,
+        "--splits": chosen.splits is not None,
+        "--transfer": chosen.transfer is not None,
+    }
+    wrong = [option for option, there in given.items() if there]
+    if wrong:
+        raise UsageError(f"--segmentation learns label maps: leave out {', '.join(wrong)}.")
+
+
+def _network(chosen: Choices) -> NetworkSettings:
+    try:
+        return NetworkSettings(
+            network=chosen.network,
+            seeds=chosen.seeds, epochs=chosen.epochs, batch_size=chosen.batch_size,
+        )  # fmt: skip
+    except ValidationError:
+        hint = near_miss(chosen.network, ("resnet10", "densenet121"))
+        raise UsageError(f"--network {chosen.network}: {hint}") from None
+
+
+def _ratios(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--ratios {text}: write numbers as 0.5,1,2,5.") from None

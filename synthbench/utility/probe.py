@@ -1,0 +1,230 @@
+"""The linear probe: an L2-penalised logistic or linear regression on an extractor's features.
+
+Nothing in it is random but the folds, which a seed decides. It is fitted on all training volumes,
+and again with a part of the training subjects left out, many times, which tells how much another
+choice of subjects would have changed (`synthbench.metrics.downstream`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from synthbench.errors import CohortError
+from synthbench.metrics.downstream import DELETED, Predictions
+from synthbench.utility.penalised_regression import logistic, predicted, ridge
+
+Task = Literal["classification", "regression"]
+
+PENALTIES = tuple(float(x) for x in np.logspace(0, -6, 7))
+"""To choose from, a training volume's share, for features whose rows have a root mean square
+length of 1; the strongest first, which is taken where several do equally well."""
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """Volumes of one source that an arm trains on.
+
+    Attributes
+    ----------
+    source
+        "real" or "synth": who is left out is drawn once a source, so that arms share it.
+        Augmented copies of real volumes are "real", with the subjects that they are copies of.
+    features, labels
+        One row and one number a volume; 1 for the positive class, 0 for the negative.
+    subjects
+        Numbers within the source: what is left out, and kept in one fold.
+    judged
+        Whether the penalty is chosen by how well held-out volumes of this part are predicted.
+    """
+
+    source: str
+    features: Float64[np.ndarray, "n d"]
+    labels: Float64[np.ndarray, " n"]
+    subjects: Int64[np.ndarray, " n"]
+    judged: bool = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Int64[np.ndarray, " k"]) -> Part:
+        """Return some of the volumes."""
+        return replace(
+            self, features=self.features[rows], labels=self.labels[rows],
+            subjects=self.subjects[rows],
+        )  # fmt: skip
+
+
+Kept: TypeAlias = Mapping[str, Float64[np.ndarray, "r subjects"]]
+"""For each source, 1 for the subjects that a refit is trained on, and 0 for those left out."""
+
+
+def left_out(parts: Sequence[Part], task: Task, count: int, seed: int) -> Kept:
+    """Draw the subjects that each refit leaves out: a share `DELETED` of each source.
+
+    Parameters
+    ----------
+    parts
+        One of each source, with all of its subjects.
+    task
+        For "classification", the share is left out of each class, of which one always stays.
+    count, seed
+        Refits, and the seed of their stream.
+    """
+    found: dict[str, Float64[np.ndarray, "r subjects"]] = {}
+    for part in parts:
+        rng = np.random.default_rng([seed, *part.source.encode()])
+        present, first = np.unique(part.subjects, return_index=True)
+        labels = part.labels[first] if task == "classification" else np.zeros(len(present))
+        kept = np.ones((count, int(present.max()) + 1))
+        for label in np.unique(labels):
+            group = present[labels == label]
+            for row in kept:
+                # An odd number is rounded up in half of the refits, so that halves are halves.
+                number = math.floor(DELETED * len(group) + rng.random())
+                row[rng.choice(group, min(number, len(group) - 1), replace=False)] = 0
+        found[part.source] = kept
+    return found
+
+
+def predict(
+    parts: Sequence[Part],
+    test: Float64[np.ndarray, "m d"],
+    task: Task,
+    kept: Kept | None = None,
+    seed: int = 0,
+) -> Predictions:
+    """Fit on all parts, and again without the subjects left out, and predict test volumes.
+
+    The penalty is chosen once, on all training subjects, by cross-validation over them (log loss
+    or squared error on held-out volumes of the parts that are judged), and kept in the refits. It
+    is an average volume's share, so that copies of all volumes change nothing. Features are
+    centred and scaled to unit variance over the training volumes.
+
+    Parameters
+    ----------
+    parts
+        What the arm trains on.
+    test
+        Features of the test volumes.
+    task
+        "classification" predicts log-odds of the positive class, "regression" the number.
+    kept
+        What `left_out` gave; None: no refits.
+    seed
+        Of the folds.
+
+    Raises
+    ------
+    CohortError
+        There are too few training subjects to choose a penalty by.
+    """
+    x = np.concatenate([part.features for part in parts]).astype(np.float64)
+    y = np.concatenate([part.labels for part in parts])
+    judged = np.concatenate([np.full(len(part), part.judged) for part in parts])
+    train, tested = _rotated(x, np.asarray(test, dtype=np.float64))
+    folds = _folds(y, _groups(parts), judged, task, seed)
+    penalty = _chosen_penalty(train, y, folds, task)
+    weights = np.ones((1, len(y)))
+    if kept is not None:
+        refits = [kept[part.source][:, part.subjects] for part in parts]
+        weights = np.concatenate([weights, np.concatenate(refits, axis=1)])
+    found = predicted(tested, _fitted(train, y, weights, np.full(len(weights), penalty), task))
+    return Predictions(found[:1], None if kept is None else found[1:])
+
+
+def _groups(parts: Sequence[Part]) -> Int64[np.ndarray, " n"]:
+    """Number subjects over all parts; parts of one source share theirs."""
+    keys = [(part.source, int(subject)) for part in parts for subject in part.subjects]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)
+
+
+def _rotated(
+    train: Float64[np.ndarray, "n d"], test: Float64[np.ndarray, "m d"]
+) -> tuple[Float64[np.ndarray, "n k"], Float64[np.ndarray, "m k"]]:
+    """Standardise by the training volumes, and turn into their span.
+
+    An L2 penalty does not see the turn, and no more than n columns remain.
+    """
+    mean, spread = train.mean(axis=0), train.std(axis=0)
+    varying = spread > 1e-10 * np.abs(train).max(axis=0)
+    scale = spread[varying] * np.sqrt(max(1, varying.sum()))
+    standard = (train[:, varying] - mean[varying]) / scale
+    _, _, axes = np.linalg.svd(standard, full_matrices=False)
+    return standard @ axes.T, ((test[:, varying] - mean[varying]) / scale) @ axes.T
+
+
+def _chosen_penalty(
+    x: Float64[np.ndarray, "n k"],
+    y: Float64[np.ndarray, " n"],
+    folds: Int64[np.ndarray, " n"],
+    task: Task,
+) -> float:
+    number = int(folds.max()) + 1
+    outside = (folds[None] != np.arange(number)[:, None]).astype(np.float64)
+    weights = np.repeat(outside, len(PENALTIES), axis=0)
+    coefficients = _fitted(x, y, weights, np.tile(PENALTIES, number), task)
+    losses = _losses(predicted(x, coefficients), y, task) * (1 - weights)
+    return PENALTIES[int(losses.sum(axis=1).reshape(number, -1).sum(axis=0).argmin())]
+
+
+def _folds(
+    y: Float64[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " n"],
+    judged: Bool[np.ndarray, " n"],
+    task: Task,
+    seed: int,
+) -> Int64[np.ndarray, " n"]:
+    """The fold of each volume, -1 for those that are always trained on.
+
+    Subjects are dealt out class by class, or by the order of their numbers, neighbours to
+    different folds, so that every fold is like the whole.
+    """
+    rng = np.random.default_rng([seed, 0xF01D])
+    subjects, first = np.unique(groups[judged], return_index=True)
+    label = y[judged][first]
+    order = rng.permutation(len(subjects))
+    order = order[np.argsort(label[order], kind="stable")]
+    fewest = len(subjects)
+    if task == "classification":
+        fewest = min(int((label == c).sum()) for c in (0.0, 1.0))
+    if fewest < 2:
+        raise CohortError(
+            f"training: at least 2 subjects of each class are needed; found {fewest}. Give a "
+            "larger cohort."
+        )
+    number = min(FOLDS, fewest)
+    dealt = np.full(int(groups.max()) + 1, -1)
+    for start in range(0, len(order), number):
+        neighbours = subjects[order[start : start + number]]
+        dealt[neighbours] = rng.permutation(number)[: len(neighbours)]
+    return np.where(judged, dealt[groups], -1)
+
+
+def _fitted(
+    x: Float64[np.ndarray, "n k"],
+    y: Float64[np.ndarray, " n"],
+    weights: Float64[np.ndarray, "b n"],
+    penalties: Float64[np.ndarray, " b"],
+    task: Task,
+) -> Float64[np.ndarray, "b k1"]:
+    scaled = penalties * weights.sum(axis=1)
+    if task == "classification":
+        return logistic(x, y > 0.5, weights, scaled)
+    return ridge(x, y, weights, scaled)
+
+
+def _losses(
+    found: Float64[np.ndarray, "b n"], truth: Float64[np.ndarray, " n"], task: Task
+) -> Float64[np.ndarray, "b n"]:
+    if task == "regression":
+        return np.asarray((found - truth) ** 2)
+    return np.asarray(np.logaddexp(0, np.where(truth > 0.5, -found, found)))

@@ -1,0 +1,138 @@
+"""Learners of features: a linear probe on what an extractor makes of each volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from synthbench.evaluation import Readable, identity_of, name_of
+from synthbench.generators.augmentation import AugmentationSettings, augment
+from synthbench.metrics.downstream import Predictions
+from synthbench.space import Space
+from synthbench.utility.arms import Portion
+from synthbench.utility.cohorts import Labelled
+from synthbench.utility.probe import Kept, Part, Task, left_out, predict
+
+AUGMENTATION = AugmentationSettings(flip=True, affine=5.0)
+"""Classical augmentation, the control: mirrors, turns by up to 5 degrees, scales by up to 5%,
+shifts by up to 2.5% of a side."""
+
+
+@dataclass(frozen=True)
+class ProbeLearner:
+    """The probe on features that were extracted before.
+
+    Attributes
+    ----------
+    sources
+        Labels and subjects of "real", "synth" and "test".
+    features
+        By source, one row a volume.
+    copies
+        Features of changed copies of the real volumes, one matrix a round of copies.
+    task
+        What is learnt.
+    refits
+        Fits on random halves of the training subjects.
+    seed
+        Of the folds and the halves.
+    """
+
+    sources: Mapping[str, Labelled]
+    features: Mapping[str, Float64[np.ndarray, "n d"]]
+    copies: Sequence[Float64[np.ndarray, "n d"]]
+    task: Task
+    refits: int
+    seed: int = 0
+
+    def predict(
+        self, portions: Sequence[Portion], tested: str, rows: Int64[np.ndarray, " m"]
+    ) -> Predictions:
+        """Fit on the portions, and on halves of their subjects, and predict volumes."""
+        originals = [self._part(portion) for portion in portions]
+        parts = list(originals)
+        several = len(portions) > 1
+        for index, portion in enumerate(portions):
+            # Where real volumes are trained on, they choose the penalty: they are what is tested.
+            if several and portion.source == "synth":
+                parts[index] = _unjudged(parts[index])
+            parts += self._copies(portion)
+        kept: Kept = left_out(originals, self.task, self.refits, self.seed)
+        return predict(parts, self.features[tested][rows], self.task, kept, self.seed)
+
+    def _part(self, portion: Portion) -> Part:
+        held = self.sources[portion.source]
+        return Part(
+            portion.source, self.features[portion.source][portion.rows],
+            held.labels[portion.rows], held.subjects[portion.rows],
+        )  # fmt: skip
+
+    def _copies(self, portion: Portion) -> Iterator[Part]:
+        """Changed copies, round by round, until there are as many as asked for."""
+        held, remaining = self.sources[portion.source], portion.augmented
+        for features in self.copies:
+            rows = portion.rows[:remaining]
+            if len(rows):
+                yield Part(
+                    portion.source, features[rows], held.labels[rows], held.subjects[rows],
+                    judged=False,
+                )  # fmt: skip
+            remaining -= len(rows)
+
+
+def _unjudged(part: Part) -> Part:
+    return Part(part.source, part.features, part.labels, part.subjects, judged=False)
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """Volumes after a random mirror and a light affine, computed as they are read.
+
+    Attributes
+    ----------
+    volumes
+        The originals.
+    round
+        Which round of copies: another round draws other changes.
+    seed
+        Of the draws.
+    """
+
+    volumes: Readable
+    round: int
+    seed: int
+
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        return self.volumes.space
+
+    def name(self, index: int) -> str:
+        """What messages call a volume."""
+        return f"{name_of(self.volumes, index)}, augmented"
+
+    def identity(self, index: int) -> str | None:
+        """What a changed volume's voxels depend on."""
+        original = identity_of(self.volumes, index)
+        drawn = f"{AUGMENTATION.model_dump_json()}, round {self.round}, {index}, seed {self.seed}"
+        return None if original is None else f"augmented by {drawn}: {original}"
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        import torch
+
+        key = np.random.SeedSequence([self.seed, self.round, index]).generate_state(1)[0]
+        draws = torch.Generator().manual_seed(int(key))
+        volume = torch.from_numpy(self.volumes[index])[None, None]
+        changed = augment(volume, AUGMENTATION, [draws], self.space.spacing)
+        found: Float32[np.ndarray, "d h w"] = changed[0, 0].numpy()
+        return found
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        for index in range(len(self)):
+            yield self[index]

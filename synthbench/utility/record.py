@@ -1,0 +1,225 @@
+"""The typed record of a study of downstream utility: aggregates, settings and hashes only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from synthbench.cohort import Cohort
+from synthbench.errors import ScorecardError
+from synthbench.files import write_atomic
+from synthbench.metrics.downstream import Estimate, Measure
+from synthbench.scorecard import CohortRecord, ExtractorRecord, SpaceRecord, Utility
+from synthbench.space import Intensity, Space, intensity_words
+
+SCHEMA = 1
+REAL, SYNTHETIC, BOTH = "real", "synthetic", "real + synthetic"
+AUGMENTED = "real + augmentation"
+TRTS = "real, tested on synthetic"
+
+Word = Literal["helped", "did not help", "hurt"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Estimated(_Record):
+    """An estimate, its interval, and what its variance is made of."""
+
+    value: float
+    low: float
+    high: float
+    se: float
+    df: float | None = Field(description="of its t distribution; None where nothing varies")
+    p: float | None = Field(default=None, description="of a difference: that it is zero")
+    variance: dict[str, float] = Field(description="squared standard error by source")
+
+    @classmethod
+    def of(cls, found: Estimate, *, tested: bool = False) -> Estimated:
+        """Keep an estimate; `tested` keeps the p-value of a difference too."""
+        variance: dict[str, float] = {}
+        for component in found.components:
+            variance[component.source] = variance.get(component.source, 0.0) + component.variance
+        return cls(
+            value=found.value, low=found.low, high=found.high, se=found.se,
+            df=found.df if found.df < float("inf") else None,
+            p=found.p if tested else None, variance=variance,
+        )  # fmt: skip
+
+
+class Arm(_Record):
+    """What a model was trained on, what it was tested on, and how it did."""
+
+    name: str
+    real: int = Field(description="real volumes it was trained on")
+    synth: int = Field(default=0, description="synthetic volumes")
+    augmented: int = Field(default=0, description="changed copies of real volumes")
+    tested: int = Field(description="subjects that it was tested on")
+    values: dict[str, Estimated] = Field(description="by measure")
+
+
+class Difference(_Record):
+    """One arm less another on the same test subjects."""
+
+    arm: str
+    against: str
+    values: dict[str, Estimated] = Field(description="by measure")
+
+
+class CurvePoint(_Record):
+    """Real volumes with a multiple of as many synthetic ones."""
+
+    ratio: float
+    synth: int
+    arm: dict[str, Estimated]
+    difference: dict[str, Estimated] = Field(description="from real volumes alone")
+
+
+class Settings(_Record):
+    """Every setting that can change a number."""
+
+    label: str
+    task: Literal["classification", "regression", "segmentation"]
+    levels: tuple[str, ...] = Field(description="the classes, the positive one last")
+    model: str
+    details: dict[str, Any] = Field(description="the model's own settings")
+    extractor: ExtractorRecord | None
+    space: SpaceRecord
+    ratios: tuple[float, ...]
+    splits: int | None
+    level: float
+    seed: int
+
+    @property
+    def hash(self) -> str:
+        """The first 12 hexadecimal digits of the sha256 of these settings as sorted JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class UtilityRecord(_Record):
+    """The record of one study: do synthetic volumes help where they would be used?
+
+    Differences are signed as they were measured; of an error (MAE) a negative one is better.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    created: str
+    settings: Settings
+    settings_hash: str
+    cohorts: dict[str, CohortRecord]
+    measures: tuple[str, ...] = Field(description="the primary one first")
+    arms: tuple[Arm, ...]
+    differences: tuple[Difference, ...]
+    curve: tuple[CurvePoint, ...] = ()
+    summary: Utility = Field(description="the verdict: real + synthetic against real")
+    transfer: Utility | None = Field(
+        default=None, description="likewise after fine-tuning on the cohort of --transfer"
+    )
+    transfer_arms: tuple[Arm, ...] = ()
+    notes: tuple[str, ...] = ()
+    software: dict[str, str]
+
+    def arm(self, name: str) -> Arm | None:
+        """Return an arm by name."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    def difference(self, arm: str, against: str = REAL) -> Difference | None:
+        """Return a difference by the names of its arms."""
+        return next((d for d in self.differences if (d.arm, d.against) == (arm, against)), None)
+
+    def save(self, file: Path) -> None:
+        """Write the record as JSON."""
+        write_atomic(Path(file), (self.model_dump_json(indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, file: Path) -> UtilityRecord:
+        """Read a record.
+
+        Raises
+        ------
+        ScorecardError
+            The file is unreadable, is no such record, or its settings were changed by hand.
+        """
+        try:
+            record = cls.model_validate_json(Path(file).read_text())
+        except OSError as error:
+            raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ScorecardError(
+                f"{file}: not a utility record of schema {SCHEMA}: {where}: {first['msg']}. Write "
+                "one with synthbench utility --out."
+            ) from error
+        if record.settings.hash != record.settings_hash:
+            raise ScorecardError(
+                f"{file}: its settings hash to {record.settings.hash}, but the file says "
+                f"{record.settings_hash}: it was edited. Run synthbench utility again."
+            )
+        return record
+
+
+def cohort_record(cohort: Cohort) -> CohortRecord:
+    """Return what a record says of a cohort."""
+    return CohortRecord(
+        n=len(cohort), subjects=len(set(cohort.subjects)), fingerprint=cohort.fingerprint,
+        available=len(cohort),
+    )  # fmt: skip
+
+
+def space_record(target: Space, intensity: Intensity) -> SpaceRecord:
+    """Return what a record says of the common space."""
+    return SpaceRecord(
+        shape=target.shape, affine=target.affine, intensity=intensity,
+        scaling=intensity_words(intensity),
+    )  # fmt: skip
+
+
+def software() -> dict[str, str]:
+    """Return the versions of what numbers may depend on."""
+    packages = ("synthbench", "torch", "monai", "numpy", "scipy", "nibabel")
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
+
+
+def verdict(measure: Measure, found: Estimate) -> Word:
+    """Say whether a difference is better, worse, or not told from none."""
+    better = measure.better == "higher"
+    if found.low > 0:
+        return "helped" if better else "hurt"
+    if found.high < 0:
+        return "hurt" if better else "helped"
+    return "did not help"
+
+
+def sentence(measure: Measure, found: Estimate, what: str = "synthetic data") -> str:
+    """Say the verdict plainly, with the difference and its interval.
+
+    Shares (AUC, accuracy, Dice) are told in points of a hundredth.
+    """
+    points = measure.bounds == (0.0, 1.0)
+    scale, unit = (100, f" points {measure.label}") if points else (1, f" {measure.label}")
+    ends = f"{scale * found.low:+.{_digits(points, found)}f} to "
+    ends += f"{scale * found.high:+.{_digits(points, found)}f}"
+    value = f"{scale * found.value:+.{_digits(points, found)}f}"
+    lower = "" if measure.better == "higher" else " (lower is better)"
+    return f"{what} {verdict(measure, found)}: {value}{unit}{lower}, {found.level:.0%} CI {ends}"
+
+
+def _digits(points: bool, found: Estimate) -> int:
+    """Decimals: one for points; otherwise enough for two digits of the interval's width."""
+    width = found.high - found.low
+    if points or width <= 0:
+        return 1
+    digits = 0
+    while width < 10 and digits < 6:
+        width, digits = width * 10, digits + 1
+    return digits

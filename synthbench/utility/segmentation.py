@@ -1,0 +1,374 @@
+"""Segmentation utility: train on synthetic volumes with their label maps, test on real ones.
+
+A label map lies beside its volume and has its name, with `dseg` in place of `T1w`, as
+`synthbench data atlas --labels` writes them: 0 is background, and every other value a tissue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+
+from synthbench import preflight
+from synthbench.cohort import Cohort, Volumes, check_intensities, read_cohort
+from synthbench.errors import CohortError
+from synthbench.evaluation import Progress, Say, checking
+from synthbench.metrics.downstream import DICE, Measure, Predictions, difference, value
+from synthbench.scorecard import Utility
+from synthbench.space import Intensity
+from synthbench.utility.cohorts import check_apart, generator_of
+from synthbench.utility.record import (
+    BOTH,
+    REAL,
+    SYNTHETIC,
+    Arm,
+    Difference,
+    Estimated,
+    Settings,
+    UtilityRecord,
+    cohort_record,
+    sentence,
+    software,
+    space_record,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+COMPARED = ((BOTH, REAL), (SYNTHETIC, REAL))
+
+
+class SegmentationSettings(BaseModel):
+    """Settings of the 3-D U-Net and its training; all arms take the same number of steps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: tuple[int, ...] = Field(default=(8, 16, 32), min_length=2)
+    seeds: int = Field(default=3, ge=1, description="trainings of each arm")
+    epochs: int = Field(default=20, ge=1, description="on the largest arm")
+    batch_size: int = Field(default=2, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0, description="AdamW; falls to 0 as a cosine")
+    weight_decay: float = Field(default=1e-4, ge=0)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A cohort with a label map beside every volume, on the volumes' own grid."""
+
+    cohort: Cohort
+    volumes: Volumes
+    files: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def labels(self, index: int) -> UInt8[np.ndarray, "d h w"]:
+        """Read one label map in RAS+.
+
+        Raises
+        ------
+        CohortError
+            It is on another grid than its volume, or its values are no labels.
+        """
+        file = self.files[index]
+        image = nib.as_closest_canonical(nib.load(file))
+        array = np.asarray(image.dataobj)
+        grid = self.cohort.grid
+        if array.shape != grid.shape or not np.allclose(image.affine, grid.matrix, atol=1e-3):
+            raise CohortError(
+                f"{file}: a label map must have its volume's grid, {grid}; found the shape "
+                f"{array.shape}. Write it again with the volume's affine."
+            )
+        whole = np.rint(array)
+        if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:
+            raise CohortError(f"{file}: label maps hold whole numbers from 0 to 255.")
+        return np.asarray(whole, dtype=np.uint8)
+
+
+def segmentation_utility(
+    real: Path | str | Cohort,
+    synth: Path | str | Cohort,
+    test: Path | str | Cohort,
+    *,
+    settings: SegmentationSettings | None = None,
+    name: str | None = None,
+    intensity: Intensity = "percentile",
+    level: float = 0.95,
+    seed: int = 0,
+    assume_grid: float | None = None,
+    accept: Sequence[str] = (),
+    progress: Progress | None = None,
+    say: Say = lambda message: None,
+) -> UtilityRecord:
+    """Train a U-Net on real, synthetic and both, and compare Dice on real test subjects.
+
+    Dice is taken for each tissue and test subject; of a tissue that neither map holds it is 1.
+
+    Parameters
+    ----------
+    real, synth, test
+        Cohorts of one grid, with label maps; see `synthbench.utility.study.utility`.
+    settings
+        Of the network.
+    name, intensity, level, seed, assume_grid, accept, progress, say
+        As for `synthbench.utility.study.utility`.
+
+    Raises
+    ------
+    CohortError
+        A label map is missing or does not fit, grids differ, or subjects are in training and
+        test.
+    """
+    preflight.check_rules(accept)
+    settings = settings or SegmentationSettings()
+    cohorts = {
+        role: source
+        if isinstance(source, Cohort)
+        else read_cohort(
+            Path(source), role=role, assume_grid=assume_grid, progress=checking(role, progress)
+        )
+        for role, source in (("real", real), ("synth", synth), ("test", test))
+    }
+    notes = check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
+    preflight.check({role: cohorts[role] for role in ("real", "synth")}, accept, say)
+    mapped = {role: _mapped(cohort, role, intensity) for role, cohort in cohorts.items()}
+    _check_grids(cohorts)
+    tissues = _tissues(mapped["real"])
+    return _studied(mapped, tissues, settings, name, notes, level, seed, progress)
+
+
+def _studied(
+    mapped: dict[str, Mapped],
+    tissues: tuple[int, ...],
+    settings: SegmentationSettings,
+    name: str | None,
+    notes: list[str],
+    level: float,
+    seed: int,
+    progress: Progress | None,
+) -> UtilityRecord:
+    plans = {REAL: ("real",), SYNTHETIC: ("synth",), BOTH: ("real", "synth")}
+    largest = len(mapped["real"]) + len(mapped["synth"])
+    steps = settings.epochs * math.ceil(largest / settings.batch_size)
+    found: dict[str, Float64[np.ndarray, "s n k"]] = {}
+    for done, (arm, sources) in enumerate(plans.items(), 1):
+        found[arm] = np.stack(
+            [
+                _dice_of_training(
+                    [mapped[s] for s in sources], mapped["test"], tissues, settings, steps,
+                    [seed, number],
+                )
+                for number in range(settings.seeds)
+            ]
+        )  # fmt: skip
+        if progress:
+            progress(arm, done, len(plans))
+    subjects = mapped["test"].cohort.subjects
+    predictions = {arm: _predictions(dice, subjects, tissues) for arm, dice in found.items()}
+    measures = list(predictions[REAL])
+    truth = np.zeros(int(subjects.max()) + 1)
+
+    def values(arm: str) -> dict[str, Estimated]:
+        return {m: Estimated.of(value(DICE, predictions[arm][m], truth, level)) for m in measures}
+
+    def differences(arm: str, against: str) -> dict[str, Estimated]:
+        return {
+            m: Estimated.of(
+                difference(DICE, predictions[arm][m], predictions[against][m], truth, level),
+                tested=True,
+            )
+            for m in measures
+        }
+
+    arms = tuple(
+        Arm(
+            name=arm, tested=len(truth), values=values(arm),
+            real=len(mapped["real"]) if "real" in sources else 0,
+            synth=len(mapped["synth"]) if "synth" in sources else 0,
+        )
+        for arm, sources in plans.items()
+    )  # fmt: skip
+    over = difference(DICE, predictions[BOTH]["dice"], predictions[REAL]["dice"], truth, level)
+    chosen = Settings(
+        label="tissues", task="segmentation", levels=tuple(map(str, tissues)), model="unet",
+        details=settings.model_dump(mode="json"), extractor=None,
+        space=space_record(mapped["real"].volumes.space, mapped["real"].volumes.intensity),
+        ratios=(), splits=None, level=level, seed=seed,
+    )  # fmt: skip
+    measure: Measure = DICE
+    return UtilityRecord(
+        name=name or generator_of(mapped["synth"].cohort) or "synth",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        settings=chosen,
+        settings_hash=chosen.hash,
+        cohorts={role: cohort_record(held.cohort) for role, held in mapped.items()},
+        measures=tuple(measures),
+        arms=arms,
+        differences=tuple(
+            Difference(arm=one, against=other, values=differences(one, other))
+            for one, other in COMPARED
+        ),
+        summary=Utility(
+            label="tissues", task="segmentation", model="unet", measure="dice",
+            difference=over.value, low=over.low, high=over.high, level=level, p=over.p,
+            verdict=verdict(measure, over), sentence=sentence(measure, over),
+            arms={arm.name: arm.values["dice"].value for arm in arms},
+            n_real=len(mapped["real"]), n_synth=len(mapped["synth"]), n_test=len(truth),
+            settings_hash=chosen.hash,
+        ),
+        notes=tuple(notes),
+        software=software(),
+    )  # fmt: skip
+
+
+def _predictions(
+    dice: Float64[np.ndarray, "s m k"], subjects: np.ndarray, tissues: Sequence[int]
+) -> dict[str, Predictions]:
+    """Dice by subject: the mean over tissues, and each tissue's."""
+    share = np.zeros((len(subjects), int(subjects.max()) + 1))
+    share[np.arange(len(subjects)), subjects] = 1
+    by_subject = np.einsum("smk,mn->snk", dice, share / share.sum(axis=0))
+    each = {f"dice_{t}": Predictions(by_subject[..., k]) for k, t in enumerate(tissues)}
+    return {"dice": Predictions(by_subject.mean(axis=2)), **each}
+
+
+def dice_scores(
+    found: UInt8[np.ndarray, "d h w"], truth: UInt8[np.ndarray, "d h w"], labels: Sequence[int]
+) -> Float64[np.ndarray, " k"]:
+    """Dice's coefficient of each label: twice the overlap over the sum of both sizes.
+
+    A label that neither map holds scores 1 (Dice 1945, Ecology 26:297-302).
+    """
+    scores = []
+    for label in labels:
+        one, other = found == label, truth == label
+        sizes = int(one.sum()) + int(other.sum())
+        scores.append(1.0 if sizes == 0 else 2 * int((one & other).sum()) / sizes)
+    return np.array(scores, dtype=np.float64)
+
+
+# ---------------------------------------------------------------- label maps
+
+
+def _mapped(cohort: Cohort, role: str, intensity: Intensity) -> Mapped:
+    check_intensities(cohort, intensity, role)
+    files = tuple(
+        entry.path.with_name(entry.path.name.replace("_T1w.", "_dseg.")) for entry in cohort.entries
+    )
+    missing = [
+        file
+        for file, entry in zip(files, cohort.entries, strict=True)
+        if file == entry.path or not file.is_file()
+    ]
+    if missing:
+        raise CohortError(
+            f"{role}: {len(missing)} of {len(cohort)} volumes have no label map beside them "
+            f"(first: {missing[0]}). It has the volume's name with _dseg. in place of _T1w.; "
+            "simulated cohorts get theirs with synthbench data atlas --labels"
+        )
+    return Mapped(cohort, cohort.volumes(intensity=intensity, role=role), files)
+
+
+def _check_grids(cohorts: dict[str, Cohort]) -> None:
+    """Label maps are not resampled: a border between tissues would move."""
+    grid = cohorts["real"].grid
+    for role, cohort in cohorts.items():
+        if not cohort.grid.same_grid(grid):
+            raise CohortError(
+                f"{role}: its grid is {cohort.grid}, that of the real cohort is {grid}. Bring "
+                "volumes and label maps to one grid."
+            )
+
+
+def _tissues(mapped: Mapped) -> tuple[int, ...]:
+    found: set[int] = set()
+    for index in range(len(mapped)):
+        found |= set(np.unique(mapped.labels(index)).tolist())
+    tissues = tuple(sorted(found - {0}))
+    if not tissues:
+        raise CohortError("real: the label maps hold nothing but background.")
+    return tissues
+
+
+# ---------------------------------------------------------------- the network
+
+
+def _dice_of_training(
+    training: Sequence[Mapped],
+    test: Mapped,
+    tissues: tuple[int, ...],
+    settings: SegmentationSettings,
+    steps: int,
+    key: Sequence[int],
+) -> Float64[np.ndarray, "m k"]:
+    """Train on all of these, and return Dice of each test volume and tissue."""
+    import torch
+
+    from synthbench.utility.network import fit
+
+    examples = [(held, index) for held in training for index in range(len(held))]
+
+    def batch(chosen: Sequence[int], draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        volumes = [examples[c][0].volumes[examples[c][1]] for c in chosen]
+        maps = [_classes(examples[c][0].labels(examples[c][1]), tissues) for c in chosen]
+        return torch.from_numpy(np.stack(volumes)[:, None]), torch.from_numpy(np.stack(maps))
+
+    network = fit(
+        _unet(settings, len(tissues), key), len(examples), batch, _loss, settings, steps, key
+    )
+    network.eval()
+    device = next(network.parameters()).device
+    scores = []
+    with torch.inference_mode():
+        for index in range(len(test)):
+            volume = torch.from_numpy(test.volumes[index])[None, None].to(device)
+            classes = network(volume).argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+            truth = _classes(test.labels(index), tissues).astype(np.uint8)
+            scores.append(dice_scores(classes, truth, range(1, len(tissues) + 1)))
+    return np.stack(scores)
+
+
+def _unet(settings: SegmentationSettings, tissues: int, key: Sequence[int]) -> nn.Module:
+    """A U-Net whose first weights depend on the key alone, and that takes any grid."""
+    import torch
+    from monai.networks.nets import UNet
+
+    from synthbench.utility.network import Padded, seed_of
+
+    halvings = len(settings.channels) - 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(key))
+        network = UNet(
+            spatial_dims=3, in_channels=1, out_channels=1 + tissues, channels=settings.channels,
+            strides=(2,) * halvings, num_res_units=1, norm="instance",
+        )  # fmt: skip
+    return Padded(network, 2**halvings)
+
+
+def _classes(
+    labels: UInt8[np.ndarray, "d h w"], tissues: Sequence[int]
+) -> Int64[np.ndarray, "d h w"]:
+    """Number the tissues from 1; labels that the real training maps lack are background."""
+    number = np.zeros(256, dtype=np.int64)
+    number[list(tissues)] = 1 + np.arange(len(tissues))
+    return np.asarray(number[labels])
+
+
+def _loss(output: Tensor, target: Tensor) -> Tensor:
+    """Soft Dice and cross-entropy, in equal parts."""
+    from monai.losses import DiceCELoss
+
+    loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
+    found: Tensor = loss(output, target[:, None])
+    return found

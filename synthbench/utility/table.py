@@ -1,0 +1,123 @@
+"""A utility record as a table for people: the verdict first, then arms, differences and curve."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from synthbench.table import p_words
+from synthbench.utility.record import Arm, Estimated, UtilityRecord
+
+TITLES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "mae": "MAE", "r2": "R²"}
+SOURCES = {
+    "test subjects": "which subjects were tested",
+    "training subjects": "which were trained on",
+    "training seeds": "the trainings' seeds",
+    "training seeds of the other arm": "and of the other arm's",
+    "repeated splits": "the splits",
+}
+
+
+def title(measure: str) -> str:
+    """Return what a table calls a measure."""
+    return TITLES.get(measure, measure.replace("dice_", "Dice, ").replace("dice", "Dice"))
+
+
+def cell(found: Estimated | None, *, signed: bool = False) -> str:
+    """Format a value with its interval.
+
+    >>> cell(Estimated(value=0.8, low=0.7, high=0.9, se=0.05, df=9, variance={}))
+    '0.800 [0.700, 0.900]'
+    """
+    if found is None:
+        return "-"
+    sign = "+" if signed else ""
+    digits = 3 if abs(found.value) < 10 else 1
+    value, low, high = (f"{x:{sign}.{digits}f}" for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
+
+
+def utility_table(record: UtilityRecord) -> Group:
+    """Return the record as a Rich renderable."""
+    chosen = record.settings
+    head = " | ".join(
+        [record.name, f"label {chosen.label}", chosen.model,
+         *([] if chosen.extractor is None else [chosen.extractor.label]),
+         f"tested on {record.summary.n_test} subjects", f"settings {record.settings_hash}"]
+    )  # fmt: skip
+    parts: list[Text | Table] = [
+        Text(head, style="bold"),
+        Text(record.summary.sentence),
+        _arms(record.arms, record),
+        _differences(record),
+    ]
+    if record.curve:
+        parts.append(_curve(record))
+    if record.transfer is not None:
+        parts += [
+            Text(f"fine-tuned on {record.transfer.label}: {record.transfer.sentence}"),
+            _arms(record.transfer_arms, record),
+        ]
+    parts.append(Text(_variance_words(record), style="dim"))
+    parts += [Text(f"note: {note}", style="dim") for note in record.notes]
+    return Group(*parts)
+
+
+def _arms(arms: tuple[Arm, ...], record: UtilityRecord) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trained on")
+    for words in ("real", "synth", "augmented"):
+        table.add_column(words, justify="right")
+    measures = list(arms[0].values)
+    for measure in measures:
+        words = f"{title(measure)}, {record.settings.level:.0%} CI"
+        table.add_column(words, justify="right")
+    for arm in arms:
+        counts = (str(n) if n else "-" for n in (arm.real, arm.synth, arm.augmented))
+        table.add_row(arm.name, *counts, *(cell(arm.values.get(m)) for m in measures))
+    return table
+
+
+def _differences(record: UtilityRecord) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("difference")
+    for measure in record.measures:
+        table.add_column(title(measure), justify="right")
+    table.add_column("p", justify="right")
+    for found in record.differences:
+        primary = found.values[record.measures[0]]
+        table.add_row(
+            f"{found.arm} less {found.against}",
+            *(cell(found.values.get(m), signed=True) for m in record.measures),
+            p_words(primary.p),
+        )
+    return table
+
+
+def _curve(record: UtilityRecord) -> Table:
+    measure = record.measures[0]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("synthetic volumes added")
+    table.add_column(title(measure), justify="right")
+    table.add_column("less real alone", justify="right")
+    for point in record.curve:
+        table.add_row(
+            f"{point.ratio:g}x ({point.synth})",
+            cell(point.arm[measure]),
+            cell(point.difference[measure], signed=True),
+        )
+    return table
+
+
+def _variance_words(record: UtilityRecord) -> str:
+    """Say what the verdict's interval is made of."""
+    found = record.differences[0].values[record.measures[0]]
+    total = sum(found.variance.values())
+    if not total:
+        return "nothing varies between the arms"
+    shares = (
+        f"{SOURCES.get(source, source)} {variance / total:.0%}"
+        for source, variance in found.variance.items()
+    )
+    return f"the verdict's variance: {', '.join(shares)}"

@@ -1,0 +1,159 @@
+"""Transfer: a network pretrained on one label and cohort, fine-tuned on another.
+
+As in the diffusion-transformer study (sex on a healthy cohort, then dementia), the question is
+whether pretraining on real and synthetic volumes leaves a better start than on real ones alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from synthbench.cohort import Cohort
+from synthbench.errors import UsageError
+from synthbench.metrics.downstream import Predictions, difference, value
+from synthbench.scorecard import Utility
+from synthbench.utility.arms import MEASURES, Portion, Tested
+from synthbench.utility.cohorts import (
+    check_apart,
+    drawn_subjects,
+    label_rule,
+    labelled,
+    real_labels,
+)
+from synthbench.utility.network import NetworkLearner, State, build
+from synthbench.utility.record import BOTH, REAL, SYNTHETIC, Arm, Estimated, sentence, verdict
+
+SCRATCH = "from scratch"
+TEST_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What to fine-tune on.
+
+    Attributes
+    ----------
+    label
+        A column of the target cohort's participants table.
+    data
+        The target cohort; half of its subjects are fine-tuned on, half are tested.
+    """
+
+    label: str
+    data: Path
+
+    @classmethod
+    def parse(cls, text: str) -> Transfer:
+        """Read "label=NAME,data=DIR".
+
+        >>> Transfer.parse("label=dementia,data=oasis")
+        Transfer(label='dementia', data=PosixPath('oasis'))
+
+        Raises
+        ------
+        UsageError
+            It is written otherwise.
+        """
+        pairs = dict(part.partition("=")[::2] for part in text.split(",", 1))
+        if set(pairs) != {"label", "data"} or not all(pairs.values()):
+            raise UsageError(f"--transfer {text}: write it as label=NAME,data=DIR")
+        return cls(pairs["label"], Path(pairs["data"]))
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """The arms after fine-tuning, and the verdict."""
+
+    arms: tuple[Arm, ...]
+    summary: Utility
+
+
+def transferred(
+    learner: NetworkLearner,
+    transfer: Transfer,
+    cohort: Cohort,
+    *,
+    settings_hash: str,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Transferred:
+    """Pretrain on real, synthetic or both, fine-tune on half of a cohort, test on the other half.
+
+    The head is drawn anew before fine-tuning; all weights are tuned.
+
+    Raises
+    ------
+    SynthbenchError
+        The target cohort holds subjects or volumes of the source cohorts, or its label cannot be
+        used.
+    """
+    check_apart(learner.sources["real"].cohort, learner.sources["synth"].cohort, cohort)
+    found = real_labels(cohort, transfer.label, "transfer")
+    rule = label_rule(transfer.label, found, "auto")
+    target = labelled(cohort, found, rule, "transfer")
+    n_test = max(1, round(TEST_SHARE * len(set(target.subjects))))
+    tested = np.isin(target.subjects, drawn_subjects(target, n_test, rule.task, [seed, 0x7F]))
+    space, intensity = learner.volumes["real"].space, learner.volumes["real"].intensity
+    tuning = replace(
+        learner, task=rule.task, sources={"real": target},
+        volumes={"real": target.cohort.volumes(space, intensity, role="transfer")},
+    )  # fmt: skip
+    rows = {source: np.arange(len(learner.sources[source])) for source in ("real", "synth")}
+    pretrained: dict[str, Sequence[Portion]] = {
+        SCRATCH: (),
+        REAL: [Portion("real", rows["real"])],
+        SYNTHETIC: [Portion("synth", rows["synth"])],
+        BOTH: [Portion("real", rows["real"]), Portion("synth", rows["synth"])],
+    }
+    onto = [Portion("real", np.flatnonzero(~tested))]
+    test = Tested.of(tuning.sources, "real", np.flatnonzero(tested))
+    predictions = {}
+    for name, portions in pretrained.items():
+        outputs = []
+        for number in range(learner.settings.seeds):
+            start = _start(learner, tuning, portions, number)
+            network = tuning.trained(onto, number, start)
+            outputs.append(tuning.outputs(network, "real", test.rows, onto))
+        predictions[name] = test.together(Predictions(np.stack(outputs)))
+    measures = MEASURES[rule.task]
+    arms = tuple(
+        Arm(
+            name=name, tested=len(test.truth),
+            real=sum(len(p.rows) for p in pretrained[name] if p.source == "real"),
+            synth=sum(len(p.rows) for p in pretrained[name] if p.source == "synth"),
+            values={m.name: Estimated.of(value(m, held, test.truth, level)) for m in measures},
+        )
+        for name, held in predictions.items()
+    )  # fmt: skip
+    measure = measures[0]
+    over = difference(measure, predictions[BOTH], predictions[REAL], test.truth, level)
+    summary = Utility(
+        label=transfer.label, task=rule.task, model="cnn", measure=measure.name,
+        difference=over.value, low=over.low, high=over.high, level=level, p=over.p,
+        verdict=verdict(measure, over),
+        sentence=sentence(measure, over, "pretraining on synthetic data too"),
+        arms={arm.name: arm.values[measure.name].value for arm in arms},
+        n_real=int((~tested).sum()), n_synth=len(rows["synth"]), n_test=len(test.truth),
+        settings_hash=settings_hash,
+    )  # fmt: skip
+    return Transferred(arms, summary)
+
+
+def _start(
+    learner: NetworkLearner, tuning: NetworkLearner, portions: Sequence[Portion], number: int
+) -> State | None:
+    """The weights of a pretrained network, its head as it is first drawn; None from scratch."""
+    if not portions:
+        return None
+    pretrained = learner.trained(portions, number)
+    fresh = build(tuning.settings.network, [tuning.seed, number])
+    head = [name for name, module in fresh.named_modules() if isinstance(module, nn.Linear)][-1]
+    return {
+        name: fresh.state_dict()[name] if name.startswith(f"{head}.") else tensor.cpu()
+        for name, tensor in pretrained.state_dict().items()
+    }

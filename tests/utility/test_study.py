@@ -1,0 +1,278 @@
+"""The study: arms, labels, the rules that keep cohorts apart, the record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from synthbench.cohort import read_cohort
+from synthbench.errors import CohortError, ScorecardError, SynthbenchError, UsageError
+from synthbench.utility.network import NetworkSettings, Padded, build
+from synthbench.utility.record import BOTH, REAL, SYNTHETIC, TRTS, UtilityRecord
+from synthbench.utility.segmentation import (
+    SegmentationSettings,
+    dice_scores,
+    segmentation_utility,
+)
+from synthbench.utility.study import utility
+from synthbench.utility.table import utility_table
+from synthbench.utility.transfer import Transfer
+from tests.conftest import AFFINE, blob
+
+SHAPE = (16, 16, 16)
+ACCEPT = ("registered", "registered-mismatch", "skull", "size", "subjects")
+COMMON: dict[str, Any] = {"extractor": "voxels", "accept": ACCEPT, "cache": False, "refits": 6}
+
+
+def write(folder: Path, n: int, seed: int, table: str = "participants.tsv") -> Path:
+    """Spheres: those of class M are larger, and age is brightness."""
+    folder.mkdir()
+    (folder / "dataset_description.json").write_text("{}")
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        sex = "FM"[i % 2]
+        age = float(rng.uniform(20, 80))
+        volume = blob(1000 * seed + i, SHAPE, 0.8 + 0.06 * (i % 2) + 0.05 * rng.standard_normal())
+        volume *= 0.4 + age / 160
+        nib.save(nib.Nifti1Image(volume, AFFINE), folder / f"sub-{i:02d}_T1w.nii.gz")
+        rows.append({"participant_id": f"sub-{i:02d}", "age": age, "sex": sex})
+    frame = pd.DataFrame(rows)
+    if table == "conditions.tsv":
+        frame = frame.rename(columns={"participant_id": "file"})
+        frame["file"] += "_T1w.nii.gz"
+    frame.to_csv(folder / table, sep="\t", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    return {
+        "real": write(root / "real", 12, 1),
+        "synth": write(root / "synth", 14, 2, "conditions.tsv"),
+        "test": write(root / "test", 16, 3),
+    }
+
+
+@pytest.fixture(scope="module")
+def record(folders):
+    return utility(
+        folders["real"], folders["synth"], folders["test"], "sex", ratios=(0.5, 1, 5), **COMMON
+    )
+
+
+def test_every_arm_is_there_with_its_volumes(record):
+    counts = {arm.name: (arm.real, arm.synth, arm.augmented, arm.tested) for arm in record.arms}
+    assert counts == {
+        REAL: (12, 0, 0, 16),
+        SYNTHETIC: (0, 14, 0, 16),
+        TRTS: (12, 0, 0, 14),
+        BOTH: (12, 14, 0, 16),
+        "real + augmentation": (12, 0, 14, 16),
+    }
+    assert all(set(arm.values) == {"auc", "balanced_accuracy"} for arm in record.arms)
+
+
+def test_the_curve_stops_where_volumes_do_and_says_so(record):
+    assert [(point.ratio, point.synth) for point in record.curve] == [(0.5, 6), (1.0, 12)]
+    assert any("for want of synthetic volumes: 5x" in note for note in record.notes)
+
+
+def test_the_verdict_is_that_of_the_first_difference(record):
+    found = record.difference(BOTH)
+    assert found is not None
+    of_auc = found.values["auc"]
+    assert (record.summary.low, record.summary.high) == (of_auc.low, of_auc.high)
+    assert f"{100 * of_auc.value:+.1f} points AUC, 95% CI" in record.summary.sentence
+    assert record.summary.sentence.startswith("synthetic data ")
+
+
+def test_a_record_holds_no_names_and_survives_its_file(record, tmp_path):
+    file = tmp_path / "utility.json"
+    record.save(file)
+    assert UtilityRecord.load(file) == record
+    assert "sub-" not in file.read_text()
+    changed = json.loads(file.read_text())
+    changed["settings"]["seed"] = 7
+    file.write_text(json.dumps(changed))
+    with pytest.raises(ScorecardError, match="it was edited"):
+        UtilityRecord.load(file)
+
+
+def test_the_table_says_what_a_person_needs(record):
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(utility_table(record))
+    text = captured.get()
+    for words in ("trained on", "real + synthetic less real", "the verdict's variance",
+                  record.summary.sentence):  # fmt: skip
+        assert words in text
+
+
+def test_numbers_are_a_regression(folders):
+    found = utility(folders["real"], folders["synth"], folders["test"], "age", ratios=(), **COMMON)
+    assert found.measures == ("mae", "r2")
+    assert found.settings.task == "regression"
+    assert "lower is better" in found.summary.sentence
+
+
+def test_repeated_splits_have_nadeau_and_bengios_degrees_of_freedom(folders):
+    found = utility(
+        folders["real"], folders["synth"], folders["test"], "sex", ratios=(), splits=3, **COMMON
+    )
+    assert found.differences[0].values["auc"].df == pytest.approx(2)
+    assert (found.summary.n_real, found.summary.n_test) == (12, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"label": "sexx"}, "did you mean 'sex'?"),
+        ({"test": "real"}, "subjects in the training cohort"),
+        ({"synth": "test", "accept": (*ACCEPT, "identical-across")}, "test volumes, bit by bit"),
+        ({"label": "sex", "task": "regression"}, "a regression needs numbers"),
+        ({"transfer": Transfer("sex", Path("x"))}, "Add --model cnn"),
+        ({"ratios": (0.0,)}, "multiples above 0"),
+    ],
+)
+def test_what_would_mislead_is_refused(folders, change, words):
+    given = {"label": "sex", "ratios": (), **COMMON, **change}
+    sides = [folders[given.pop(role, role)] for role in ("real", "synth", "test")]
+    with pytest.raises(SynthbenchError, match=words):
+        utility(sides[0], sides[1], sides[2], given.pop("label"), **given)
+
+
+def test_a_generator_that_was_trained_on_the_test_cohort_is_refused(folders, tmp_path):
+    synth = write(tmp_path / "synth", 8, 5)
+    fingerprint = read_cohort(folders["test"]).fingerprint
+    for file in synth.glob("*.nii.gz"):
+        sidecar = {"synthetic": True, "training_cohort": fingerprint}
+        file.with_name(file.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+    with pytest.raises(CohortError, match="trained on the very test cohort"):
+        utility(folders["real"], synth, folders["test"], "sex", ratios=(), **COMMON)
+
+
+def test_labels_may_come_from_a_table_or_from_sidecars(folders, tmp_path):
+    synth = write(tmp_path / "synth", 8, 5)
+    (synth / "participants.tsv").rename(tmp_path / "labels.tsv")
+    real, test = folders["real"], folders["test"]
+    with pytest.raises(UsageError, match="--synth-labels FILE"):
+        utility(real, synth, test, "sex", ratios=(), **COMMON)
+    by_table = utility(
+        real, synth, test, "sex", ratios=(), synth_labels_file=tmp_path / "labels.tsv", **COMMON
+    )
+    for i, file in enumerate(sorted(synth.glob("*.nii.gz"))):
+        sidecar = {"synthetic": True, "conditions": {"sex": "FM"[i % 2]}}
+        file.with_name(file.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+    by_sidecar = utility(real, synth, test, "sex", ratios=(), **COMMON)
+    assert by_sidecar.summary.arms == by_table.summary.arms
+
+
+def test_a_network_is_trained_from_each_seed_and_fine_tuned(folders, tmp_path):
+    other = write(tmp_path / "other", 12, 9)
+    found = utility(
+        folders["real"], folders["synth"], folders["test"], "sex", ratios=(), model="cnn",
+        network=NetworkSettings(seeds=2, epochs=1, batch_size=13), accept=ACCEPT,
+        transfer=Transfer("sex", other),
+    )  # fmt: skip
+    assert set(found.differences[0].values["auc"].variance) == {
+        "test subjects", "training seeds", "training seeds of the other arm"
+    }  # fmt: skip
+    assert [arm.name for arm in found.transfer_arms] == ["from scratch", REAL, SYNTHETIC, BOTH]
+    assert found.transfer is not None
+    assert found.transfer.n_test == 6
+
+
+def test_a_network_depends_on_its_key_alone():
+    one, same, other = (build("resnet10", key) for key in ([0, 1], [0, 1], [0, 2]))
+    assert all((a == b).all() for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    assert any((a != b).any() for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_padding_is_cut_back():
+    import torch
+
+    x = torch.rand(1, 1, 5, 6, 7)
+    assert torch.equal(Padded(torch.nn.Identity(), 4)(x), x)
+
+
+def test_dice_by_hand():
+    """Label 1: 2 voxels each, 1 shared, 2/4; label 2: absent from both; label 3: 0 of 1."""
+    found = np.array([1, 1, 0, 0], dtype=np.uint8).reshape(1, 2, 2)
+    truth = np.array([1, 0, 1, 3], dtype=np.uint8).reshape(1, 2, 2)
+    np.testing.assert_array_equal(dice_scores(found, truth, (1, 2, 3)), [0.5, 1.0, 0.0])
+
+
+def test_segmentation_learns_what_is_bright(tmp_path):
+    """Two shells of different brightness: after some steps most of both is found."""
+    folders = []
+    for seed, n in ((1, 4), (2, 4), (3, 4)):
+        folder = write(tmp_path / f"s{seed}", n, seed)
+        for file in folder.glob("*_T1w.nii.gz"):
+            labels = (nib.load(file).get_fdata() > 0.1).astype(np.uint8)
+            labels[:, :, 8:] *= 2
+            name = file.name.replace("_T1w.", "_dseg.")
+            nib.save(nib.Nifti1Image(labels, AFFINE), folder / name)
+        folders.append(folder)
+    found = segmentation_utility(
+        *folders, settings=SegmentationSettings(channels=(4, 8), seeds=2, epochs=8), accept=ACCEPT
+    )
+    assert set(found.arms[0].values) == {"dice", "dice_1", "dice_2"}
+    assert all(arm.values["dice"].value > 0.5 for arm in found.arms)
+    (folders[1] / "sub-00_dseg.nii.gz").unlink()
+    with pytest.raises(CohortError, match="1 of 4 volumes have no label map"):
+        segmentation_utility(*folders, accept=ACCEPT)
+
+
+def test_transfer_is_read_from_the_command_line():
+    assert Transfer.parse("label=dx,data=a,b") == Transfer("dx", Path("a,b"))
+    with pytest.raises(UsageError, match="write it as label=NAME,data=DIR"):
+        Transfer.parse("dementia")
+
+
+def test_the_command_prints_the_verdict_and_writes_the_record(folders, tmp_path):
+    from typer.testing import CliRunner
+
+    from synthbench.cli import app
+
+    out = tmp_path / "utility.json"
+    arguments = ["utility", "--label", "sex", "--extractor", "voxels", "--out", str(out)]
+    for role in ("real", "synth", "test"):
+        arguments += [f"--{role}", str(folders[role])]
+    for rule in ACCEPT:
+        arguments += ["--accept", rule]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    found = UtilityRecord.load(out)
+    assert found.summary.sentence in result.stdout
+    assert found.settings_hash in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "--label: name a column"),
+        (["--label", "sex", "--model", "prob"], "did you mean 'probe'?"),
+        (["--label", "sex", "--model", "cnn", "--network", "resnet"], "did you mean 'resnet10'?"),
+        (["--label", "sex", "--ratios", "1;2"], "write numbers as 0.5,1,2,5"),
+        (["--label", "sex", "--segmentation"], "leave out --label"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_anything_is_read(options, words):
+    from typer.testing import CliRunner
+
+    from synthbench.cli import app
+
+    nowhere = ["--real", "nowhere", "--synth", "nowhere", "--test", "nowhere"]
+    result = CliRunner().invoke(app, ["utility", *nowhere, *options])
+    assert isinstance(result.exception, UsageError)
+    assert words in str(result.exception)
