@@ -20,6 +20,7 @@ from torch import Tensor
 from synthbench.conditions import Condition, Conditions
 from synthbench.errors import WeightsError
 from synthbench.generators.autoencoder import Autoencoder
+from synthbench.generators.latents import LatentMean
 from synthbench.generators.ldm3d import LDM3DSettings
 from synthbench.generators.unet import PatchedUNet
 
@@ -54,7 +55,10 @@ def conditions() -> Conditions:
 
 
 def weights(
-    settings: LDM3DSettings, autoencoder: Mapping[str, Tensor], unet: Mapping[str, Tensor]
+    settings: LDM3DSettings,
+    autoencoder: Mapping[str, Tensor],
+    unet: Mapping[str, Tensor],
+    shape: tuple[int, int, int] = SHAPE,
 ) -> dict[str, Float32[np.ndarray, "*_"]]:
     """Return the weights of an `ldm3d` run that are those of the bundle.
 
@@ -64,6 +68,8 @@ def weights(
         Of the run: preset `pinaya` with `OVERRIDES`.
     autoencoder, unet
         The state dicts of `autoencoder.pt` and `model.pt`.
+    shape
+        Grid of the volumes.
 
     Raises
     ------
@@ -79,11 +85,13 @@ def weights(
         upcast_attention=settings.upcast_attention,
     )  # fmt: skip
     _load_old(stage_2.unet, unet, "model.pt")
-    return {
+    arrays = {
         f"{prefix}.{name}": value.numpy()
         for prefix, network in (("autoencoder", stage_1), ("unet", stage_2))
         for name, value in network.state_dict().items()
     }
+    mean = LatentMean.zero(settings.latent_shape(shape), len(CONDITIONS))
+    return {**arrays, "latent_mean": mean.coefficients}
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from synthbench.generators.autoencoder import Autoencoder
 from synthbench.generators.generator import Progress
 
 _FLOOR = 1e-12
+_LEAST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,70 @@ class Latents:
     def __len__(self) -> int:
         return len(self.mean)
 
-    def scale_factor(self) -> float:
-        """Return 1 / standard deviation of the latents, over volumes, channels and voxels.
 
-        The variance of a draw is that of the means plus the mean square of the sigmas: no draw is
-        needed (Rombach et al. 2022, section 4.3.2, take one batch).
+@dataclass(frozen=True)
+class LatentMean:
+    """What latents are expected to be, voxel by voxel: linear in what the network is told.
+
+    Attributes
+    ----------
+    coefficients
+        The intercept, then one map a column of what is told.
+    """
+
+    coefficients: Float32[np.ndarray, "1+k c d h w"]
+
+    @classmethod
+    def zero(cls, shape: tuple[int, ...], width: int) -> LatentMean:
+        """Return the mean of latents that are diffused as they are."""
+        return cls(np.zeros((1 + width, *shape), np.float32))
+
+    @classmethod
+    def fitted(
+        cls,
+        latents: Latents,
+        told: Float32[np.ndarray, "n k"],
+        untold: Float32[np.ndarray, " k"] | None = None,
+        dropout: float = 0.0,
+    ) -> LatentMean:
+        """Fit by least squares, over all that the network is told in training.
+
+        Each volume counts once with its own row, and with a weight of `dropout` (0.01 at least)
+        with the row of no condition, if there is one: there the fit is the mean of all volumes.
+        Of columns that cannot be told apart, the smallest coefficients are taken.
         """
-        n = len(self)
-        first = sum(float(row.mean(dtype=np.float64)) for row in self.mean) / n
-        second = sum(float(np.square(row, dtype=np.float64).mean()) for row in self.mean) / n
-        spread = sum(float(np.square(row, dtype=np.float64).mean()) for row in self.sigma) / n
-        return 1 / math.sqrt(max(second - first**2 + spread, _FLOOR))
+        n, k = told.shape
+        weight = 0.0 if untold is None else max(dropout, _LEAST_WEIGHT)
+        absent = np.concatenate([[1.0], np.zeros(k) if untold is None else untold])
+        gram, cross = np.zeros((1 + k, 1 + k)), np.zeros((1 + k, *latents.mean.shape[1:]))
+        for row, mean in zip(told, latents.mean, strict=True):
+            own = np.concatenate([[1.0], row.astype(np.float64)])
+            gram += (1 - weight) * np.outer(own, own) + weight * np.outer(absent, absent)
+            cross += np.multiply.outer((1 - weight) * own + weight * absent, mean)
+        solved = np.tensordot(np.linalg.pinv(gram / n, hermitian=True), cross / n, axes=1)
+        return cls(solved.astype(np.float32))
+
+    def of(self, told: Float32[Tensor, " k"]) -> Float32[Tensor, "c d h w"]:
+        """Return the mean of one row of what is told."""
+        maps = torch.from_numpy(self.coefficients).to(told)
+        return maps[0] + (maps[1:] * told[:, None, None, None, None]).sum(0)
+
+
+def scale_factor(latents: Latents, mean: LatentMean, told: Float32[np.ndarray, "n k"]) -> float:
+    """Return 1 / standard deviation of latents less their mean, over volumes, channels and voxels.
+
+    The variance of a draw is that of the means plus the mean square of the sigmas: no draw is
+    needed (Rombach et al. 2022, section 4.3.2, take one batch).
+    """
+    n = len(latents)
+    first = second = spread = 0.0
+    for place, row in enumerate(told):
+        expected = mean.of(torch.from_numpy(row)).numpy()
+        rest = latents.mean[place].astype(np.float64) - expected
+        first += rest.mean() / n
+        second += np.square(rest).mean() / n
+        spread += np.square(latents.sigma[place], dtype=np.float64).mean() / n
+    return 1 / math.sqrt(max(second - first**2 + spread, _FLOOR))
 
 
 class LatentCache:
@@ -130,10 +184,12 @@ class LatentSource:
     ----------
     latents
         Of the volumes.
+    mean
+        What is taken from them first.
     scale
-        Factor that gives them unit variance.
+        Factor that then gives them unit variance.
     told
-        Rows that the network is told; None: nothing.
+        Rows that the network is told; without columns, it is told nothing.
     untold, dropout
         The row of no condition, which takes the place of a volume's own with this probability
         (Ho and Salimans 2022, arXiv 2207.12598, algorithm 1); None: never.
@@ -142,12 +198,13 @@ class LatentSource:
     def __init__(
         self,
         latents: Latents,
+        mean: LatentMean,
         scale: float,
-        told: Float32[np.ndarray, "n k"] | None = None,
+        told: Float32[np.ndarray, "n k"],
         untold: Float32[np.ndarray, " k"] | None = None,
         dropout: float = 0.0,
     ) -> None:
-        self.latents, self.scale = latents, scale
+        self.latents, self.mean, self.scale = latents, mean, scale
         self.told, self.untold, self.dropout = told, untold, dropout
 
     def __len__(self) -> int:
@@ -159,20 +216,24 @@ class LatentSource:
 
     def batch(self, items: Sequence[int], draws: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         """Return a draw of each item's latents, and what the network is told of it."""
+        drawn, rows = zip(
+            *(self._item(item, g) for item, g in zip(items, draws, strict=True)), strict=True
+        )
+        clean, told = torch.stack(drawn), torch.stack(rows)
+        return (clean, told) if told.shape[1] else (clean,)
+
+    def _item(self, item: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         mean, sigma = (
-            torch.from_numpy(np.stack([rows[item] for item in items]))
+            torch.from_numpy(np.array(rows[item]))
             for rows in (self.latents.mean, self.latents.sigma)
         )
-        noise = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in draws])
-        clean = self.scale * (mean + sigma * noise)
-        if self.told is None:
-            return (clean,)
-        return clean, torch.from_numpy(np.stack(
-            [self._told_of(self.told[i], g) for i, g in zip(items, draws, strict=True)]
-        ))  # fmt: skip
+        noise = torch.randn(mean.shape, generator=draws)
+        told = torch.from_numpy(self._told_of(self.told[item], draws))
+        return self.scale * (mean + sigma * noise - self.mean.of(told)), told
 
     def _told_of(
         self, row: Float32[np.ndarray, " k"], draws: torch.Generator
     ) -> Float32[np.ndarray, " k"]:
-        dropped = float(torch.rand((), generator=draws)) < self.dropout
-        return self.untold if dropped and self.untold is not None else row
+        if self.untold is None:
+            return row
+        return self.untold if float(torch.rand((), generator=draws)) < self.dropout else row

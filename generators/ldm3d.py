@@ -8,6 +8,7 @@ and Salimans 2022 (arXiv 2207.12598).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ from synthbench.generators.autoencoder import (
 from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Frame, Watch
 from synthbench.generators.estimate import Stage
 from synthbench.generators.generator import Perceptual, Progress
-from synthbench.generators.latents import LatentCache, LatentSource
+from synthbench.generators.latents import LatentCache, LatentMean, LatentSource, scale_factor
 from synthbench.generators.unet import NetworkSettings, PatchedUNet
 from synthbench.processes import is_main, processes
 from synthbench.run import Run
@@ -55,6 +56,12 @@ class LDM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
     )
     perceptual: str | None = Field(
         default=None, description="extractor of stage 1's perceptual distance; null: no such term"
+    )
+    residual: bool = Field(
+        default=False,
+        description="diffuse what a least-squares fit on the conditions leaves of the latents, "
+        "voxel by voxel, for volumes that are aligned: the network need not learn what all have "
+        "in common, nor what a condition moves on average",
     )
     conditions: tuple[str, ...] = Field(
         default=(), description="covariates of participants.tsv that the network is told"
@@ -190,6 +197,11 @@ class Told:
         absent[self.conditions.width :] = self.gain
         return absent
 
+    @property
+    def hidden(self) -> Float32[np.ndarray, " k"] | None:
+        """What takes the place of a row whose conditions are hidden; None without a null."""
+        return self.untold if self.learned_null and self.width else None
+
     def rows(self, rows: Sequence[Row]) -> Float32[np.ndarray, "n k"]:
         """Return what is told of these rows, in natural units.
 
@@ -243,23 +255,42 @@ class LatentDiffusion:
 
 def guided(
     network: Callable[..., Tensor],
-    told: Float32[Tensor, "1 k"] | None,
+    told: Float32[Tensor, "1 k"],
     untold: Float32[Tensor, "1 k"],
     guidance: float,
+    difference: Float32[Tensor, "1 c d h w"],
+    diffusion: Diffusion,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the network with classifier-free guidance (Ho and Salimans 2022, eq. 6).
 
     With u the prediction that is told nothing and c the one that is told: u + guidance (c - u).
+
+    Parameters
+    ----------
+    network
+        Maps a state, its timestep and what is told to the prediction.
+    told, untold
+        What is asked for, and the row of no condition; without columns, nothing is told.
+    guidance
+        1: c alone.
+    difference
+        How much more is taken from latents that are told than from those that are not, scaled:
+        the two predictions are of clean latents that differ by it.
+    diffusion
+        The process.
     """
-    if told is None:
+    if not told.shape[1]:
         return lambda x, t: network(x, t)
     if guidance == 1:
         return lambda x, t: network(x, t, told)
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
-        without, told_all = network(x, t, untold).float(), network(x, t, told).float()
-        combined: Tensor = without + guidance * (told_all - without)
-        return combined
+        alpha_bar = float(diffusion.alphas_cumprod[int(t[0])])
+        signal, sigma = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+        # How a clean latent that is less by the difference changes what is predicted of it.
+        change = {"sample": -1.0, "epsilon": 0.0, "v": sigma}[diffusion.settings.prediction]
+        without = network(x + signal * difference, t, untold).float() + change * difference
+        return without + guidance * (network(x, t, told).float() - without)
 
     return predict
 
@@ -274,18 +305,19 @@ class Sampler:
         Of the run.
     autoencoder
         Decodes.
-    scale
-        Of the latents.
+    mean, scale
+        What was taken from the latents, and what they were then multiplied by.
     told
-        How rows are told; None for an unconditional run.
+        How rows of conditions are told.
     shape
         The volumes' grid.
     """
 
     settings: LDM3DSettings
     autoencoder: Autoencoder
+    mean: LatentMean
     scale: float
-    told: Told | None
+    told: Told
     shape: tuple[int, ...]
 
     @torch.inference_mode()
@@ -293,7 +325,7 @@ class Sampler:
         self,
         network: nn.Module,
         seed: int,
-        row: Row | None,
+        row: Row,
         chosen: Mapping[str, str | int | float],
         watch: Watch | None = None,
     ) -> Float32[np.ndarray, "d h w"]:
@@ -306,7 +338,7 @@ class Sampler:
         seed
             Of the noise.
         row
-            Conditions in natural units; None: drawn from their training marginals by the seed.
+            Conditions in natural units.
         chosen
             As `LDM3D.sampling` returns it.
         watch
@@ -317,25 +349,28 @@ class Sampler:
         # Drawn on the CPU, so that a seed gives the same noise on every device.
         size = (1, *self.settings.latent_shape(self.shape))
         noise = torch.randn(size, generator=draws).to(device)
-        told = untold = torch.zeros(1, 0, device=device)
-        if self.told is not None:
-            asked = row if row is not None else rows_for(self.told.conditions, [seed])[0]
-            told = torch.from_numpy(self.told.rows([asked])).to(device)
-            untold = torch.from_numpy(self.told.untold)[None].to(device)
-        predict = guided(
-            network, told if self.told else None, untold, float(chosen.get("guidance", 1.0))
-        )
-        drawn = Diffusion(self.settings).denoise(
+        rows = torch.from_numpy(np.stack([self.told.rows([row])[0], self.told.untold]))
+        told, untold = rows.to(device).split(1)
+        difference = self.scale * (self.mean.of(told[0]) - self.mean.of(untold[0]))[None]
+        diffusion, guidance = Diffusion(self.settings), float(chosen.get("guidance", 1.0))
+        predict = guided(network, told, untold, guidance, difference, diffusion)
+        drawn = diffusion.denoise(
             predict, noise, str(chosen["sampler"]), int(chosen["steps"]), draws, watch
         )
-        return self.decoded(drawn).clip(0, 1)
+        return self.decoded(drawn, row).clip(0, 1)
+
+    def drawn_row(self, seed: int) -> Row:
+        """Return conditions that are drawn from their training marginals by the seed alone."""
+        return rows_for(self.told.conditions, [seed])[0]
 
     @torch.inference_mode()
-    def decoded(self, latents: Float32[Tensor, "1 c d h w"]) -> Float32[np.ndarray, "d h w"]:
-        """Return the volume of scaled latents, not clipped."""
-        volume: Float32[np.ndarray, "d h w"] = (
-            self.autoencoder.decode(latents / self.scale).float().cpu().numpy()[0, 0]
-        )
+    def decoded(
+        self, latents: Float32[Tensor, "1 c d h w"], row: Row
+    ) -> Float32[np.ndarray, "d h w"]:
+        """Return the volume of scaled latents under these conditions, not clipped."""
+        told = torch.from_numpy(self.told.rows([row])[0]).to(latents)
+        decoded = self.autoencoder.decode(latents / self.scale + self.mean.of(told))
+        volume: Float32[np.ndarray, "d h w"] = decoded.float().cpu().numpy()[0, 0]
         return volume
 
 
@@ -405,11 +440,7 @@ class LDM3D:
         settings.check_grid(volumes.space.shape)
         monitor = monitor or loop.Monitor()
         told = _told(settings, run)
-        if told is not None and (conditions is None or len(conditions) != len(volumes)):
-            raise UsageError(
-                f"{self.name}: conditions: one row a training volume is needed; found "
-                f"{0 if conditions is None else len(conditions)} for {len(volumes)}."
-            )
+        rows = _rows(told, conditions, len(volumes))
         started = None if init is None or resume else init.load_weights()
         autoencoder = _autoencoder(
             volumes, settings, run, monitor, perceptual, started, resume, _named(progress, 1)
@@ -419,24 +450,24 @@ class LDM3D:
             _load(network, _part(started, "unet."), str(init.folder) if init else "")
         watched = _named(progress, 2)
         with _latents(autoencoder, volumes, run, "training", watched) as training:
-            scale = training.read().scale_factor()
+            latents, shape = training.read(), settings.latent_shape(volumes.space.shape)
+            untold, dropout = told.hidden, settings.condition_dropout
+            mean = LatentMean.zero(shape, told.width)
+            if settings.residual:
+                mean = LatentMean.fitted(latents, rows, untold, dropout)
+            scale = scale_factor(latents, mean, rows)
             if is_main():
-                run.update(
-                    scale_factor=scale, latent_shape=settings.latent_shape(volumes.space.shape)
-                )
-            source = LatentSource(
-                training.read(), scale,
-                told=None if told is None else told.rows(conditions or ()),
-                untold=told.untold if told is not None and settings.learned_null else None,
-                dropout=settings.condition_dropout,
-            )  # fmt: skip
-            sampler = Sampler(settings, autoencoder, scale, told, volumes.space.shape)
+                run.update(scale_factor=scale, latent_shape=shape)
+            sampler = Sampler(settings, autoencoder, mean, scale, told, volumes.space.shape)
             chosen = self._chosen(settings, None, None, None)
-            with _held_out(autoencoder, run, monitor, scale, told) as held_out:
+
+            def draw(model: nn.Module, seed: int) -> Float32[np.ndarray, "d h w"]:
+                return sampler.draw(model, seed, sampler.drawn_row(seed), chosen)
+
+            with _held_out(sampler, run, monitor) as held_out:
                 averaged = loop.train(
-                    network, LatentDiffusion(Diffusion(settings)),
-                    lambda model, seed: sampler.draw(model, seed, None, chosen),
-                    source, settings, run,
+                    network, LatentDiffusion(Diffusion(settings)), draw,
+                    LatentSource(latents, mean, scale, rows, untold, dropout), settings, run,
                     resume=resume, held_out=held_out, monitor=monitor, progress=watched,
                 )  # fmt: skip
         if is_main():
@@ -450,6 +481,7 @@ class LDM3D:
             run.save_weights({
                 **{f"autoencoder.{name}": value for name, value in _arrays(autoencoder).items()},
                 **{f"unet.{name}": value.numpy() for name, value in averaged.items()},
+                "latent_mean": mean.coefficients,
             })  # fmt: skip
 
     def sampling(
@@ -493,13 +525,14 @@ class LDM3D:
         """
         chosen = self.sampling(run, sampler, steps, guidance=guidance)
         network, drawer = _trained(run)
-        if conditions is not None and (drawer.told is None or len(conditions) != len(seeds)):
+        unconditional = not drawer.told.width
+        if conditions is not None and (unconditional or len(conditions) != len(seeds)):
             raise UsageError(
                 f"{run.folder}: {len(conditions)} rows of conditions for {len(seeds)} seeds"
-                + (", and the run was trained without any." if drawer.told is None else ".")
+                + (", and the run was trained without any." if unconditional else ".")
             )
         for place, seed in enumerate(seeds):
-            row = None if conditions is None else conditions[place]
+            row = drawer.drawn_row(seed) if conditions is None else conditions[place]
             yield drawer.draw(network, seed, row, chosen)
 
     def trajectory(
@@ -520,14 +553,15 @@ class LDM3D:
         network, drawer = _trained(run)
         calls = Diffusion.network_calls(str(chosen["sampler"]), int(chosen["steps"]))
         kept = set(np.linspace(0, calls - 1, min(frames, calls)).round().astype(int).tolist())
+        row = drawer.drawn_row(seed) if conditions is None else conditions
         held: list[Frame] = []
 
         def watch(call: int, timestep: int, state: Tensor, clean: Tensor) -> None:
             if call in kept:
-                shown = drawer.decoded(clean).clip(0, 1)
-                held.append(Frame(call, timestep, drawer.decoded(state), shown))
+                shown = drawer.decoded(clean, row).clip(0, 1)
+                held.append(Frame(call, timestep, drawer.decoded(state, row), shown))
 
-        drawer.draw(network, seed, conditions, chosen, watch)
+        drawer.draw(network, seed, row, chosen, watch)
         yield from held
 
     def _chosen(
@@ -639,15 +673,25 @@ def _latents(
 
 
 @contextmanager
-def _held_out(
-    autoencoder: Autoencoder, run: Run, monitor: loop.Monitor, scale: float, told: Told | None
-) -> Iterator[LatentSource | None]:
+def _held_out(sampler: Sampler, run: Run, monitor: loop.Monitor) -> Iterator[LatentSource | None]:
     if monitor.validation is None:
         yield None
         return
-    rows = None if told is None else told.rows(monitor.conditions or ())
-    with _latents(autoencoder, monitor.validation, run, "validation", None) as cache:
-        yield LatentSource(cache.read(), scale, rows)
+    rows = _rows(sampler.told, monitor.conditions, len(monitor.validation))
+    with _latents(sampler.autoencoder, monitor.validation, run, "validation", None) as cache:
+        yield LatentSource(cache.read(), sampler.mean, sampler.scale, rows)
+
+
+def _rows(told: Told, conditions: Sequence[Row] | None, n: int) -> Float32[np.ndarray, "n k"]:
+    """Return what is told of each of n volumes."""
+    if not told.width:
+        return np.zeros((n, 0), np.float32)
+    if conditions is None or len(conditions) != n:
+        raise UsageError(
+            f"ldm3d: conditions: one row a volume is needed; found "
+            f"{0 if conditions is None else len(conditions)} for {n}."
+        )
+    return told.rows(conditions)
 
 
 def _named(progress: Progress | None, stage: int) -> Progress | None:
@@ -671,9 +715,7 @@ def _settings(run: Run) -> LDM3DSettings:
     return LDM3DSettings(**{k: config[k] for k in LDM3DSettings.model_fields if k in config})
 
 
-def _told(settings: LDM3DSettings, run: Run) -> Told | None:
-    if not settings.conditions:
-        return None
+def _told(settings: LDM3DSettings, run: Run) -> Told:
     conditions = Conditions.of_run(run.record)
     if conditions.names != settings.conditions:
         raise RunError(
@@ -691,10 +733,9 @@ def _seeded(seed: int, build: Callable[[], Any]) -> Any:
         return build()
 
 
-def _network(settings: LDM3DSettings, told: Told | None) -> PatchedUNet:
+def _network(settings: LDM3DSettings, told: Told) -> PatchedUNet:
     channels = settings.autoencoder.latent_channels
-    width = 0 if told is None else told.width
-    built: PatchedUNet = _seeded(settings.seed, lambda: _unet(settings, channels, width))
+    built: PatchedUNet = _seeded(settings.seed, lambda: _unet(settings, channels, told.width))
     return built
 
 
@@ -716,7 +757,8 @@ def _trained(run: Run) -> tuple[PatchedUNet, Sampler]:
     _load(network, _part(weights, "unet."), str(run.folder))
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
     shape = tuple(record["space"]["shape"])
-    sampler = Sampler(settings, autoencoder.to(device).eval(), record["scale_factor"], told, shape)
+    decoder, mean = autoencoder.to(device).eval(), LatentMean(weights["latent_mean"])
+    sampler = Sampler(settings, decoder, mean, record["scale_factor"], told, shape)
     return network.to(device).eval(), sampler
 
 

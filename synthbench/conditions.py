@@ -410,7 +410,9 @@ def read_conditions(file: Path | str, conditions: Conditions) -> list[Row]:
         table = pd.read_csv(
             file, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True
         )
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(f"--conditions {file}: cannot be read: {error.strerror}.") from error
+    except ValueError as error:
         raise UsageError(f"--conditions {file}: cannot be read as a table: {error}") from error
     named = [str(column).strip() for column in table.columns]
     table.columns = pd.Index(named)

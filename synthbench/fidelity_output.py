@@ -162,7 +162,7 @@ def _against_ceiling(compared: ComparedRecord) -> str:
     if compared.difference is None or compared.difference.low is None:
         return "-"
     if not _shown(compared):
-        return "as real"
+        return "none shown"
     if compared.key in ("correlation", "auc", "accuracy"):
         return "worse" if compared.difference.value < 0 else "better"
     if compared.key == "mae":

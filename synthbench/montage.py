@@ -22,7 +22,7 @@ def planes(volume: Float32[np.ndarray, "d h w"], space: Space) -> list[Float32[n
     d, h, w = volume.shape
     axial = volume[:, :, int(w * 0.55)]
     coronal = volume[:, h // 2, :]
-    sagittal = volume[d // 2 + 1, :, :]
+    sagittal = volume[min(d // 2 + 1, d - 1), :, :]
     return [np.flipud(slice_.T) for slice_ in (axial, coronal, sagittal)]
 
 

@@ -134,7 +134,7 @@ def check(
             f"numbers wrong:\n  {listed}\n"
             "Mend them; or, where a finding is meant to be so, go on with "
             + " ".join(f"--accept {rule}" for rule in rules)
-            + ", which the scorecard records."
+            + ", which is recorded."
         )
     for finding in found:
         accepted_as = " (accepted)" if finding.severity == "error" else ""

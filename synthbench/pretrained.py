@@ -151,7 +151,7 @@ def _write(run: Run, name: str, one: Published, states: Mapping[str, Mapping[str
     told = [f"conditions=[{','.join(brain_ldm.CONDITIONS)}]"]
     common, own = resolve(one.generator, preset=one.preset, overrides=[*brain_ldm.OVERRIDES, *told])
     assert isinstance(own, LDM3DSettings)
-    arrays = brain_ldm.weights(own, states["autoencoder"], states["unet"])
+    arrays = brain_ldm.weights(own, states["autoencoder"], states["unet"], brain_ldm.SHAPE)
     affine = np.eye(4)
     # Centred on the box that MNI152 volumes cover: the bundle says nothing of where they lie.
     affine[:3, 3] = np.array([0.0, -18.0, 18.0]) - (np.array(brain_ldm.SHAPE) - 1) / 2

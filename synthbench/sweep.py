@@ -283,7 +283,7 @@ def sweep(
     advance = progress or (lambda done, total, words: None)
     if state.is_main_process:
         source.describe(Path(out))
-        for sentence in _remarks(found, fix):
+        for sentence in _remarks(found, fix, natural):
             say(sentence)
     _draw(source, mine, lambda done, words: advance(done, total, words))
     state.wait_for_everyone()
@@ -350,8 +350,10 @@ def _numbers(text: str, wanted: str) -> list[float]:
     try:
         if ":" not in wanted:
             return [float(part) for part in wanted.split(",")]
-        start, stop, count = wanted.split(":")
-        first, last, n = float(start), float(stop), int(count)
+        parts = wanted.split(":")
+        if len(parts) != 3:
+            raise UsageError(f"--vary {text}: {_HOW_TO_VARY}.")
+        first, last, n = float(parts[0]), float(parts[1]), int(parts[2])
     except ValueError as error:
         raise UsageError(f"--vary {text}: {_HOW_TO_VARY}; {error}.") from error
     if not 2 <= n <= MOST_STEPS:
@@ -421,7 +423,7 @@ def _points(
     return tuple(points)
 
 
-def _remarks(found: Sweep, fix: Sequence[str]) -> list[str]:
+def _remarks(found: Sweep, fix: Sequence[str], natural: bool) -> list[str]:
     """Sentences on what nobody fixed, on extrapolation, and on what is not measured."""
     told = {text.partition("=")[0].strip() for text in fix}
     held = [f"{name} {short(value)}" for name, value in found.fixed.items() if name not in told]
@@ -434,12 +436,31 @@ def _remarks(found: Sweep, fix: Sequence[str]) -> list[str]:
             f"{beyond} of {len(found.points)} volumes are asked for beyond the training range: "
             "extrapolation, and marked so."
         )
+    if not natural:
+        sentences += [_perhaps_natural(axis) for axis in found.axes if _reads_as_natural(axis)]
     if found.measure is None:
         sentences.append(
             f"no extractor is known to measure {' or '.join(axis.name for axis in found.axes)}, so "
             "no curve is drawn; --measure EXTRACTOR:FEATURE names one."
         )
     return sentences
+
+
+def _reads_as_natural(axis: Axis) -> bool:
+    """Whether all values are extrapolations, and would not be as numbers in natural units."""
+    if not all(axis.beyond(value) for value in axis.values):
+        return False
+    typed = [axis.scaled(value) for value in axis.values]
+    return any(number is not None and 0 <= axis.condition.scaled(number) <= 1 for number in typed)
+
+
+def _perhaps_natural(axis: Axis) -> str:
+    low, high = (short(axis.condition.natural(end)) for end in (0, 1))
+    return (
+        f"{axis.name}: {short(axis.values[0])} to {short(axis.values[-1])} is asked for, in "
+        f"training it was {low} to {high}: --vary counts from 0 to 1 over that range. Values as "
+        "in participants.tsv need --natural."
+    )
 
 
 def _varied(point: Point, axis: Axis) -> float | str:

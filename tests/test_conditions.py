@@ -272,6 +272,11 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path, content, words):
         read_conditions(file, MANY)
 
 
+def test_a_table_that_is_not_there_is_said_in_words(tmp_path):
+    with pytest.raises(UsageError, match=r"wanted.csv: cannot be read: No such file or"):
+        read_conditions(tmp_path / "wanted.csv", MANY)
+
+
 def test_a_table_and_what_else_is_asked_for_must_agree():
     rows = [{"age": 30.0}, {"age": 40.0}]
     with pytest.raises(UsageError, match=r"2 rows, one a volume, and 3 volumes"):

@@ -111,10 +111,26 @@ def test_a_generator_that_does_not_listen_is_told():
     correlation = statistic(record, "age", "correlation")
     assert correlation.synth.low < 0 < correlation.synth.high
     assert correlation.difference.high < -0.5
-    assert any(line.word == "worse" for line in condition_lines(record))
+    words = {(line.title.split()[0], line.part): line.word for line in condition_lines(record)}
+    assert words["age", "correlation"] == "worse"
     assert replicated is not None
     slope = next(e for e in replicated.effects if e.region == "ventricle_volume")
     assert slope.word in ("weaker", "cannot tell")
+
+
+def test_a_difference_that_is_not_seen_is_not_called_likeness():
+    record, _ = found(people(M, 2))
+    shown = [
+        (line.word, bool(s.difference.low < 0 < s.difference.high))
+        for c in record.conditions
+        for s, line in zip(
+            c.statistics,
+            [x for x in condition_lines(record) if x.title.startswith(c.name)],
+            strict=True,
+        )
+    ]
+    assert ("none shown", True) in shown
+    assert all((word == "none shown") == within for word, within in shown)
 
 
 def test_leakage_is_found_and_measured():

@@ -23,6 +23,12 @@ def test_planes_are_upright():
     assert sagittal[:, 15:].sum() == 15
 
 
+def test_the_smallest_grid_has_planes():
+    space = Space.of((1, 2, 3), np.eye(4))
+    shapes = [plane.shape for plane in planes(np.zeros(space.shape, np.float32), space)]
+    assert shapes == [(2, 1), (3, 1), (3, 2)]
+
+
 def test_a_montage_is_the_same_bytes_twice(tmp_path):
     dim, bright = (np.full(SPACE.shape, value, np.float32) for value in (0.3, 1.0))
     rows = {"real": [dim, dim], "synth": [bright]}

@@ -137,7 +137,7 @@ def plain(card):
 
 def test_a_scorecard_alone_gives_verdicts_and_names_what_is_missing(plain):
     words = text_of(plain)
-    assert "This page holds aggregates only: no picture, no name of a file." in words
+    assert "This page holds aggregates only: no picture, no name of a volume." in words
     assert "permutation test on MMD² (RBF) by random-resnet10" in words
     for missing in ("--real DIR --synth DIR", "--sensitivity FILE"):
         assert missing in words

@@ -74,7 +74,7 @@ def test_the_ends_of_the_range_are_no_extrapolation():
     ("text", "words"),
     [
         ("age", "write it as NAME=FROM:TO:N"),
-        ("age=0:1", "write it as NAME=FROM:TO:N"),
+        ("age=0:1", r"write it as NAME=FROM:TO:N.*=-0\.5:1\.5:9\.$"),
         ("age=0:1:1", "N must be 2 to 100; found 1"),
         ("age=1:1:5", "all different"),
         ("age=a:b:3", "could not convert"),
@@ -110,6 +110,24 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match=words):
         sweep(run, vary, tmp_path / "w", **options)
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("vary", "natural", "hint"),
+    [
+        ("ventricle_volume=2000:8000:2", False, True),
+        ("ventricle_volume=-0.5:1.5:3", False, False),
+        ("ventricle_volume=1.2:1.5:2", False, False),
+        ("ventricle_volume=20000:80000:2", True, False),
+    ],
+)
+def test_values_that_were_meant_in_natural_units_are_pointed_out(
+    run, tmp_path, vary, natural, hint
+):
+    """Training spans 1000 to 9000 mm³; 2000 on its scale of 0 to 1 is 16 litres."""
+    said: list[str] = []
+    sweep(run, [vary], tmp_path / "w", natural=natural, measure="dark:0", say=said.append)
+    assert any("need --natural" in sentence for sentence in said) == hint
 
 
 def test_a_run_without_conditions_is_refused_by_name(make_cohort, tmp_path):

@@ -13,9 +13,10 @@ from jaxtyping import Float64, Int64
 
 from synthbench.cohort import Cohort, overlap
 from synthbench.conditions import rows_of
-from synthbench.errors import CohortError, UsageError
+from synthbench.errors import CohortError, UsageError, near_miss
+from synthbench.preflight import RULES, Finding
 from synthbench.utility.probe import Task
-from synthbench.volume_table import VolumeTable
+from synthbench.volume_table import VolumeTable, typed
 
 Label = float | str | None
 
@@ -118,10 +119,19 @@ def synth_labels(cohort: Cohort, name: str, folder: Path | None, file: Path | No
     """
     beside = None if folder is None else folder / "conditions.tsv"
     if file is not None or (beside is not None and beside.is_file()):
-        table = VolumeTable.read(file or beside, "--synth-labels")  # type: ignore[arg-type]
+        option = f"--label {name}: synth:" if file is None else "--synth-labels"
+        table = VolumeTable.read(file or beside, option)  # type: ignore[arg-type]
         rows = table.rows(cohort, "synth")
         if rows is None:
-            raise UsageError(f"{table.file}: names none of the synthetic volumes.")
+            raise UsageError(
+                f"{table.file}: names none of the synthetic volumes. Name them by file or by "
+                "participant_id."
+            )
+        if file is None and name not in table.columns:
+            raise UsageError(
+                f"{table.file}: no column '{name}'; {near_miss(name, table.columns)} Or name a "
+                f"table with --synth-labels FILE (columns file and {name})."
+            )
         return table.values(name, rows)
     if not cohort.participants.empty:
         return real_labels(cohort, name, "synth")
@@ -177,6 +187,12 @@ def label_rule(
     present = [label for label in labels if label is not None]
     levels = tuple(sorted({_text(label) for label in present}))
     numbers = all(isinstance(label, float) for label in present)
+    words = [level for level in levels if typed([level]) == [level]]
+    if len(levels) > 2 and 0 < len(words) < len(levels) / 2:
+        raise UsageError(
+            f"--label {name}: most values are numbers, but not {', '.join(words[:5])}. Write "
+            "numbers there, or n/a to leave these volumes out."
+        )
     if task == "auto":
         task = "regression" if numbers and len(levels) != 2 else "classification"
     if task == "regression":
@@ -231,8 +247,39 @@ def _check_one_label_a_subject(
             )
 
 
-def check_apart(train: Cohort, synth: Cohort | None, test: Cohort) -> list[str]:
+def check_both_classes(held: Labelled, rule: LabelRule, role: str) -> None:
+    """Refuse a cohort of one class: nothing is learnt from it, and nothing tested on it.
+
+    Raises
+    ------
+    CohortError
+        A class has fewer than two subjects.
+    """
+    if rule.task == "regression":
+        return
+    counts = [len(np.unique(held.subjects[held.labels == c])) for c in (0.0, 1.0)]
+    if min(counts) < 2:
+        found = " and ".join(f"{n} of {w}" for n, w in zip(counts, rule.levels, strict=True))
+        more = {
+            "synth": "Sample both classes: synthbench sample RUN --condition "
+            f"{rule.name}={','.join(rule.levels)}",
+            "test": "Test on more subjects.",
+        }
+        raise CohortError(
+            f"{role}: at least 2 subjects of each class of '{rule.name}' are needed; found "
+            f"{found}. {more.get(role, 'Give a larger cohort.')}"
+        )
+
+
+def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "test") -> list[str]:
     """Refuse tests on what was trained on, and return what a reader must know.
+
+    Parameters
+    ----------
+    train, synth, test
+        Cohorts.
+    role
+        What messages call `test`.
 
     Raises
     ------
@@ -243,8 +290,9 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort) -> list[str]:
     shared = overlap(test, train)
     if shared:
         raise CohortError(
-            f"test: {len(shared)} of {len(test)} volumes are of subjects in the training cohort "
-            f"(first: {shared[0]}). Divide by subject: synthbench data split COHORT --out DIR"
+            f"{role}: {len(shared)} of {len(test)} volumes are of subjects in the training cohort, "
+            f"--real (first: {shared[0]}). Divide by subject: synthbench data split COHORT --out "
+            "DIR"
         )
     if synth is None:
         return []
@@ -252,13 +300,13 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort) -> list[str]:
     copies = [entry.name for entry in synth.entries if entry.digest in digests]
     if copies:
         raise CohortError(
-            f"synth: {len(copies)} volumes are test volumes, bit by bit (first: {copies[0]}): "
-            "the test set was trained on. Test on other subjects."
+            f"synth: {len(copies)} volumes are {role} volumes, bit by bit (first: {copies[0]}): "
+            f"the {role} set was trained on. Test on other subjects."
         )
     trained_on = {sidecar.get("training_cohort") for sidecar in sidecars(synth)}
     if test.fingerprint in trained_on:
         raise CohortError(
-            "synth: the sidecars say that the generator was trained on the very test cohort. "
+            f"synth: the sidecars say that the generator was trained on the very {role} cohort. "
             "Test on subjects that it has not seen."
         )
     if trained_on == {train.fingerprint}:
@@ -268,6 +316,22 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort) -> list[str]:
                 "test subjects is taken on trust"]  # fmt: skip
     return ["the generator was trained on another cohort than --real: that it has not seen the "
             "test subjects is taken on trust"]  # fmt: skip
+
+
+def seeds_notes(seeds: int) -> list[str]:
+    """Say what an interval of one training an arm leaves out."""
+    if seeds > 1:
+        return []
+    return ["one training an arm (--seeds 1): how much another one would differ is in no interval"]
+
+
+def accepted_notes(findings: Sequence[Finding]) -> list[str]:
+    """Return a sentence an error of preflight that was let pass: a record must not hide it."""
+    return [
+        f"preflight, accepted: {found.role}: {found.rule} (asked: {RULES[found.rule]})"
+        for found in findings
+        if found.severity == "error"
+    ]
 
 
 def drawn_subjects(pool: Labelled, n: int, task: Task, seed: Sequence[int]) -> np.ndarray:

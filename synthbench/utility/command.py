@@ -68,6 +68,8 @@ def run(real: Path, synth: Path, test: Path, chosen: Choices, **common: Any) -> 
         raise UsageError("--label: name a column to predict, such as sex; or add --segmentation.")
     if chosen.model not in MODELS:
         raise UsageError(f"--model {chosen.model}: {near_miss(chosen.model, MODELS)}")
+    if chosen.model == "probe":
+        _refuse_with_probe(chosen)
     return utility(
         real, synth, test, chosen.label,
         synth_labels_file=chosen.synth_labels,
@@ -105,10 +107,28 @@ def _refuse_with_segmentation(chosen: Choices) -> None:
         "--synth-labels": chosen.synth_labels is not None,
         "--splits": chosen.splits is not None,
         "--transfer": chosen.transfer is not None,
+        "--model": chosen.model != MODELS[0],
+        "--network": chosen.network != NetworkSettings().network,
     }
     wrong = [option for option, there in given.items() if there]
     if wrong:
         raise UsageError(f"--segmentation learns label maps: leave out {', '.join(wrong)}.")
+
+
+def _refuse_with_probe(chosen: Choices) -> None:
+    """A probe would take no notice of a network's settings, where they are not the usual ones."""
+    usual = NetworkSettings()
+    given: Mapping[str, bool] = {
+        "--network": chosen.network != usual.network,
+        "--seeds": chosen.seeds != usual.seeds,
+        "--epochs": chosen.epochs != usual.epochs,
+        "--batch-size": chosen.batch_size != usual.batch_size,
+    }
+    wrong = [option for option, there in given.items() if there]
+    if wrong:
+        raise UsageError(
+            f"--model probe trains no network: leave out {', '.join(wrong)}, or add --model cnn."
+        )
 
 
 def _network(chosen: Choices) -> NetworkSettings:

@@ -25,7 +25,7 @@ from synthbench.evaluation import Progress, Say, checking
 from synthbench.metrics.downstream import DICE, Measure, Predictions, difference, value
 from synthbench.scorecard import Utility
 from synthbench.space import Intensity
-from synthbench.utility.cohorts import check_apart, generator_of
+from synthbench.utility.cohorts import accepted_notes, check_apart, generator_of, seeds_notes
 from synthbench.utility.record import (
     BOTH,
     REAL,
@@ -140,11 +140,18 @@ def segmentation_utility(
         )
         for role, source in (("real", real), ("synth", synth), ("test", test))
     }
-    notes = check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
-    preflight.check({role: cohorts[role] for role in ("real", "synth")}, accept, say)
+    notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
+    notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
+    notes += accepted_notes(
+        preflight.check({role: cohorts[role] for role in ("real", "synth")}, accept, say)
+    )
     mapped = {role: _mapped(cohort, role, intensity) for role, cohort in cohorts.items()}
     _check_grids(cohorts)
-    tissues = _tissues(mapped["real"])
+    found = {role: _tissues(held, role) for role, held in mapped.items()}
+    tissues = found["real"]
+    notes += seeds_notes(settings.seeds)
+    for role in ("synth", "test"):
+        notes += _other_tissues(found[role], tissues, role)
     return _studied(mapped, tissues, settings, name, notes, level, seed, progress)
 
 
@@ -291,14 +298,44 @@ def _check_grids(cohorts: dict[str, Cohort]) -> None:
             )
 
 
-def _tissues(mapped: Mapped) -> tuple[int, ...]:
+def _tissues(mapped: Mapped, role: str) -> tuple[int, ...]:
+    """Read every label map, before anything is trained, and return the labels in them."""
     found: set[int] = set()
     for index in range(len(mapped)):
         found |= set(np.unique(mapped.labels(index)).tolist())
     tissues = tuple(sorted(found - {0}))
     if not tissues:
-        raise CohortError("real: the label maps hold nothing but background.")
+        raise CohortError(f"{role}: the label maps hold nothing but background.")
     return tissues
+
+
+def _other_tissues(found: Sequence[int], tissues: Sequence[int], role: str) -> list[str]:
+    """Say where a cohort's labels are others than the real ones.
+
+    Raises
+    ------
+    CohortError
+        None is the same.
+    """
+    here, real = (", ".join(map(str, labels)) for labels in (found, tissues))
+    if not set(found) & set(tissues):
+        raise CohortError(
+            f"{role}: the label maps hold {here}, those of the real cohort {real}. Number the "
+            "tissues alike."
+        )
+    more = sorted(set(found) - set(tissues))
+    fewer = sorted(set(tissues) - set(found))
+    notes = []
+    if more:
+        notes.append(
+            f"{role}: labels that the real maps lack are taken as background: "
+            f"{', '.join(map(str, more))}"
+        )
+    if fewer:
+        notes.append(
+            f"{role}: the label maps lack what the real ones hold: {', '.join(map(str, fewer))}"
+        )
+    return notes
 
 
 # ---------------------------------------------------------------- the network

@@ -24,12 +24,15 @@ from synthbench.space import Intensity, Space
 from synthbench.utility.arms import MEASURES, Compared, Division, Learner, compare_arms
 from synthbench.utility.cohorts import (
     Labelled,
+    accepted_notes,
     check_apart,
+    check_both_classes,
     drawn_subjects,
     generator_of,
     label_rule,
     labelled,
     real_labels,
+    seeds_notes,
     sidecars,
     synth_labels,
 )
@@ -50,7 +53,7 @@ from synthbench.utility.record import (
     space_record,
     verdict,
 )
-from synthbench.utility.transfer import Transfer, transferred
+from synthbench.utility.transfer import Transfer, target_of, transferred
 
 Model = Literal["probe", "cnn"]
 RATIOS = (0.5, 1.0, 2.0, 5.0)
@@ -135,7 +138,9 @@ def utility(
     }
     notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
-    preflight.check({r: cohorts[r] for r in ("real", "synth")}, accept, say)
+    notes += accepted_notes(
+        preflight.check({r: cohorts[r] for r in ("real", "synth")}, accept, say)
+    )
     folder = Path(synth) if isinstance(synth, (Path, str)) else None
     folder = folder if folder is not None and folder.is_dir() else None
     held = {
@@ -163,11 +168,18 @@ def utility(
             "these, arms those of the first"
         )
         sources = _pooled(sources)
+    for role, source in sources.items():
+        check_both_classes(source, rule, role)
+    # Before anything is trained: what is wrong with it should not be said hours later.
+    tuned = None if transfer is None else target_of(
+        transfer, _read(transfer.data, "transfer", assume_grid, progress), sources
+    )  # fmt: skip
     common = _Common(target, intensity, workers, cache, progress, say, seed)
     if model == "probe":
         learner, record, details = _probe(sources, rule.task, extractor, refits, common)
     else:
         settings = network or NetworkSettings()
+        notes += seeds_notes(settings.seeds)
         learner = NetworkLearner.of(sources, target, intensity, rule.task, settings, seed, progress)
         record, details = None, settings.model_dump()
     divisions = _divisions(sources, splits, len(set(cohorts["test"].subjects)), rule.task, seed)
@@ -203,11 +215,10 @@ def utility(
         n_test=found.arms[0].tested, settings_hash=chosen.hash,
     )  # fmt: skip
     onwards = None
-    if transfer is not None:
+    if transfer is not None and tuned is not None:
         assert isinstance(learner, NetworkLearner)
         onwards = transferred(
-            learner, transfer, _read(transfer.data, "transfer", assume_grid, progress),
-            settings_hash=chosen.hash, level=level, seed=seed,
+            learner, transfer, *tuned, settings_hash=chosen.hash, level=level, seed=seed,
         )  # fmt: skip
     return UtilityRecord(
         name=name or generator_of(cohorts["synth"]) or "synth",
@@ -253,9 +264,9 @@ def _check(
         raise UsageError("--transfer and --splits are two studies: leave one of them out.")
     if splits is not None and splits < 2:
         raise UsageError(f"--splits: at least 2 are needed; found {splits}.")
-    wrong = [ratio for ratio in ratios if not ratio > 0]
+    wrong = [ratio for ratio in ratios if not 0 < ratio < float("inf")]
     if wrong:
-        raise UsageError(f"--ratios: multiples above 0 are needed; found {wrong[0]:g}.")
+        raise UsageError(f"--ratios: finite multiples above 0 are needed; found {wrong[0]:g}.")
 
 
 def _read(

@@ -6,7 +6,7 @@ whether pretraining on real and synthetic volumes leaves a better start than on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,10 @@ from synthbench.metrics.downstream import Predictions, difference, value
 from synthbench.scorecard import Utility
 from synthbench.utility.arms import MEASURES, Portion, Tested
 from synthbench.utility.cohorts import (
+    Labelled,
+    LabelRule,
     check_apart,
+    check_both_classes,
     drawn_subjects,
     label_rule,
     labelled,
@@ -73,18 +76,10 @@ class Transferred:
     summary: Utility
 
 
-def transferred(
-    learner: NetworkLearner,
-    transfer: Transfer,
-    cohort: Cohort,
-    *,
-    settings_hash: str,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Transferred:
-    """Pretrain on real, synthetic or both, fine-tune on half of a cohort, test on the other half.
-
-    The head is drawn anew before fine-tuning; all weights are tuned.
+def target_of(
+    transfer: Transfer, cohort: Cohort, sources: Mapping[str, Labelled]
+) -> tuple[Labelled, LabelRule]:
+    """Check the target cohort and its label, before anything is trained.
 
     Raises
     ------
@@ -92,10 +87,29 @@ def transferred(
         The target cohort holds subjects or volumes of the source cohorts, or its label cannot be
         used.
     """
-    check_apart(learner.sources["real"].cohort, learner.sources["synth"].cohort, cohort)
+    check_apart(sources["real"].cohort, sources["synth"].cohort, cohort, "transfer")
     found = real_labels(cohort, transfer.label, "transfer")
     rule = label_rule(transfer.label, found, "auto")
     target = labelled(cohort, found, rule, "transfer")
+    check_both_classes(target, rule, "transfer")
+    return target, rule
+
+
+def transferred(
+    learner: NetworkLearner,
+    transfer: Transfer,
+    target: Labelled,
+    rule: LabelRule,
+    *,
+    settings_hash: str,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Transferred:
+    """Pretrain on real, synthetic or both, fine-tune on half of a cohort, test on the other half.
+
+    The head is drawn anew before fine-tuning; all weights are tuned. `target` and `rule` are what
+    `target_of` returned.
+    """
     n_test = max(1, round(TEST_SHARE * len(set(target.subjects))))
     tested = np.isin(target.subjects, drawn_subjects(target, n_test, rule.task, [seed, 0x7F]))
     space, intensity = learner.volumes["real"].space, learner.volumes["real"].intensity

@@ -24,8 +24,9 @@ from synthbench.errors import RunError, UsageError
 from synthbench.generators import estimate as estimates
 from synthbench.generators import ldm3d
 from synthbench.generators.autoencoder import AutoencoderSettings
+from synthbench.generators.diffusion import Diffusion, DiffusionSettings
 from synthbench.generators.ldm3d import LDM3D, LDM3DSettings, Told, guided
-from synthbench.generators.unet import NetworkSettings, PatchedUNet
+from synthbench.generators.unet import NetworkSettings, PatchedUNet, places_like
 from synthbench.run import Run
 from tests.conftest import AFFINE, blob
 
@@ -123,17 +124,54 @@ def test_the_told_network_is_monais_with_context_and_channels(updown):
     assert not torch.allclose(found, ours(x, t, told.flip(0)), atol=1e-3)
 
 
+def test_places_are_the_centres_of_voxels():
+    """Four voxels of a side from -1 to 1 are half a unit wide: centres at -0.75 to 0.75."""
+    places = places_like(torch.zeros(2, 5, 4, 2, 1))
+    assert places.shape == (2, 3, 4, 2, 1)
+    assert places[1, 0, :, 0, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
+    assert places[0, 1, 3, :, 0].tolist() == [-0.5, 0.5]
+    assert not places[:, 2].any()
+
+
 def test_guidance_is_its_formula():
     """A network that returns what it is told: u + 3 (c - u) of u = 1 and c = 5 is 13."""
     told, untold = torch.tensor([[5.0]]), torch.tensor([[1.0]])
+    diffusion, none = Diffusion(DiffusionSettings()), torch.zeros(1, 1, 2, 2, 2)
 
     def network(x, t, row):
         return row.reshape(1, 1, 1, 1, 1).expand_as(x)
 
     x, t = torch.zeros(1, 1, 2, 2, 2), torch.zeros(1)
-    assert float(guided(network, told, untold, 3.0)(x, t).mean()) == 13.0
-    assert float(guided(network, told, untold, 1.0)(x, t).mean()) == 5.0
-    assert float(guided(network, told, untold, 0.0)(x, t).mean()) == 1.0
+    for guidance, expected in ((3.0, 13.0), (1.0, 5.0), (0.0, 1.0)):
+        predict = guided(network, told, untold, guidance, none, diffusion)
+        assert float(predict(x, t).mean()) == expected
+
+
+@pytest.mark.parametrize("prediction", ["sample", "epsilon", "v"])
+def test_guidance_without_any_follows_the_untold_prediction_of_a_residual(prediction):
+    """A perfect network of two constant clean latents, less their own means, guided by 0.
+
+    What is told expects m + d where what is not expects m. At guidance 0 the state, which is of
+    latents less m + d, must be taken to the clean latent that the untold prediction stands for:
+    its own residual, brought to the same place by taking d from it.
+    """
+    diffusion = Diffusion(DiffusionSettings(prediction=prediction))
+    difference, residual = torch.full((1, 1, 2, 2, 2), 0.7), torch.full((1, 1, 2, 2, 2), 0.2)
+    t = torch.tensor([400])
+    signal = float(diffusion.alphas_cumprod[400].sqrt())
+    sigma = float((1 - diffusion.alphas_cumprod[400]).sqrt())
+
+    def network(x, at, told):
+        """The prediction whose clean latent is the same residual, whoever is told what."""
+        noise = (x - signal * residual) / sigma
+        velocity = signal * noise - sigma * residual
+        return {"sample": residual, "epsilon": noise, "v": velocity}[prediction]
+
+    state = torch.randn((1, 1, 2, 2, 2), generator=torch.Generator().manual_seed(0))
+    told, untold = torch.ones(1, 1), torch.zeros(1, 1)
+    predicted = guided(network, told, untold, 0.0, difference, diffusion)(state, t)
+    clean = diffusion.predicted_clean(predicted, state, 400)
+    assert torch.allclose(clean, residual - difference, atol=1e-4)
 
 
 # ---------------------------------------------------------------- settings
@@ -269,7 +307,13 @@ def test_validation_is_of_latents_and_the_ceiling_of_held_out(cohort, tmp_path, 
 
 
 def test_an_unconditional_run_is_asked_for_nothing(cohort, tmp_path):
-    run = train(cohort, tmp_path / "run", "autoencoder.steps=1", "steps=1")
+    """With coordinates, and of the residual: sampling puts back what training took away."""
+    run = train(
+        cohort, tmp_path / "run", "autoencoder.steps=1", "steps=1", "coordinates=true",
+        "residual=true",
+    )  # fmt: skip
+    assert run.load_weights()["latent_mean"].any()
+    assert next(iter(LDM3D().sample(run, [0]))).shape == (16, 16, 16)
     assert "guidance" not in LDM3D().sampling(run, None, None)
     with pytest.raises(UsageError, match="trained without any"):
         list(LDM3D().sample(run, [0], conditions=[{}]))

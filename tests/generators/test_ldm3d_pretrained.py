@@ -66,6 +66,7 @@ def test_every_parameter_finds_its_place():
     assert any("to_out.0" in name for name in unet)
     assert any(".conv.conv." in name for name in autoencoder)
     found = brain_ldm.weights(own, autoencoder, unet)
+    assert not found.pop("latent_mean").any()
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], expected[name]) for name in found)
 

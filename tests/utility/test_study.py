@@ -44,6 +44,8 @@ def write(folder: Path, n: int, seed: int, table: str = "participants.tsv") -> P
         nib.save(nib.Nifti1Image(volume, AFFINE), folder / f"sub-{i:02d}_T1w.nii.gz")
         rows.append({"participant_id": f"sub-{i:02d}", "age": age, "sex": sex})
     frame = pd.DataFrame(rows)
+    if table == "participants.tsv":
+        frame["height"] = [150.0 + i for i in range(n)]
     if table == "conditions.tsv":
         frame = frame.rename(columns={"participant_id": "file"})
         frame["file"] += "_T1w.nii.gz"
@@ -83,6 +85,11 @@ def test_every_arm_is_there_with_its_volumes(record):
 def test_the_curve_stops_where_volumes_do_and_says_so(record):
     assert [(point.ratio, point.synth) for point in record.curve] == [(0.5, 6), (1.0, 12)]
     assert any("for want of synthetic volumes: 5x" in note for note in record.notes)
+
+
+def test_what_was_accepted_is_noted(record):
+    """A sphere is no brain on MNI152's grid, which ACCEPT lets pass."""
+    assert any(note.startswith("preflight, accepted: real: registered (") for note in record.notes)
 
 
 def test_the_verdict_is_that_of_the_first_difference(record):
@@ -142,6 +149,8 @@ def test_repeated_splits_have_nadeau_and_bengios_degrees_of_freedom(folders):
         ({"label": "sex", "task": "regression"}, "a regression needs numbers"),
         ({"transfer": Transfer("sex", Path("x"))}, "Add --model cnn"),
         ({"ratios": (0.0,)}, "multiples above 0"),
+        ({"ratios": (float("inf"),)}, "finite multiples above 0"),
+        ({"label": "height"}, "--label height: synth: .*conditions.tsv: no column 'height'"),
     ],
 )
 def test_what_would_mislead_is_refused(folders, change, words):
@@ -175,6 +184,51 @@ def test_labels_may_come_from_a_table_or_from_sidecars(folders, tmp_path):
         file.with_name(file.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
     by_sidecar = utility(real, synth, test, "sex", ratios=(), **COMMON)
     assert by_sidecar.summary.arms == by_table.summary.arms
+
+
+@pytest.mark.parametrize("role", ["real", "synth", "test"])
+def test_a_side_of_one_class_is_named(folders, tmp_path, role):
+    changed = write(tmp_path / role, 8, 7)
+    table = pd.read_csv(changed / "participants.tsv", sep="\t")
+    table["sex"] = ["F"] + ["M"] * 7
+    table.to_csv(changed / "participants.tsv", sep="\t", index=False)
+    sides = {**folders, role: changed}
+    with pytest.raises(CohortError, match=f"{role}: .*'sex' are needed; found 1 of F and 7 of M"):
+        utility(sides["real"], sides["synth"], sides["test"], "sex", ratios=(), **COMMON)
+
+
+def test_a_word_among_numbers_is_named(folders, tmp_path):
+    real = write(tmp_path / "real", 8, 7)
+    table = pd.read_csv(real / "participants.tsv", sep="\t", dtype=str)
+    table.loc[3, "age"] = "unknown"
+    table.to_csv(real / "participants.tsv", sep="\t", index=False)
+    with pytest.raises(UsageError, match="most values are numbers, but not unknown"):
+        utility(real, folders["synth"], folders["test"], "age", ratios=(), **COMMON)
+
+
+@pytest.mark.parametrize(
+    ("transfer", "words"),
+    [
+        (("sexx", "other"), "--label sexx: transfer: "),
+        (("sex", "nowhere"), "transfer: "),
+        (("sex", "real"), "transfer: 12 of 12 volumes are of subjects in the training cohort"),
+        (("sex", "synth"), "synth: 14 volumes are transfer volumes"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_on_is_refused_before_anything_is_trained(
+    folders, tmp_path, monkeypatch, transfer, words
+):
+    monkeypatch.setattr(
+        "synthbench.utility.study.compare_arms", lambda *_, **__: pytest.fail("trained")
+    )
+    label, name = transfer
+    data = write(tmp_path / "other", 8, 9) if name == "other" else folders.get(name, Path(name))
+    with pytest.raises(SynthbenchError, match=words):
+        utility(
+            folders["real"], folders["synth"], folders["test"], "sex", ratios=(), model="cnn",
+            network=NetworkSettings(seeds=1, epochs=1), accept=ACCEPT,
+            transfer=Transfer(label, data),
+        )  # fmt: skip
 
 
 def test_a_network_is_trained_from_each_seed_and_fine_tuned(folders, tmp_path):
@@ -212,6 +266,14 @@ def test_dice_by_hand():
     np.testing.assert_array_equal(dice_scores(found, truth, (1, 2, 3)), [0.5, 1.0, 0.0])
 
 
+def relabelled(folder: Path, numbers: dict[int, int]) -> None:
+    for file in folder.glob("*_dseg.nii.gz"):
+        labels = np.asarray(nib.load(file).dataobj)
+        for old, new in numbers.items():
+            labels = np.where(labels == old, np.uint8(new), labels)
+        nib.save(nib.Nifti1Image(labels, AFFINE), file)
+
+
 def test_segmentation_learns_what_is_bright(tmp_path):
     """Two shells of different brightness: after some steps most of both is found."""
     folders = []
@@ -228,6 +290,16 @@ def test_segmentation_learns_what_is_bright(tmp_path):
     )
     assert set(found.arms[0].values) == {"dice", "dice_1", "dice_2"}
     assert all(arm.values["dice"].value > 0.5 for arm in found.arms)
+    relabelled(folders[1], {2: 7})
+    words = ["synth: labels that the real maps lack are taken as background: 7",
+             "synth: the label maps lack what the real ones hold: 2"]  # fmt: skip
+    short = SegmentationSettings(channels=(4, 8), seeds=1, epochs=1)
+    noted = segmentation_utility(*folders, settings=short, accept=ACCEPT).notes
+    assert any(note.startswith("one training an arm") for note in noted)
+    assert [note for note in noted if "label" in note] == words
+    relabelled(folders[1], {1: 6})
+    with pytest.raises(CohortError, match=r"synth: the label maps hold 6, 7, .* cohort 1, 2"):
+        segmentation_utility(*folders, accept=ACCEPT)
     (folders[1] / "sub-00_dseg.nii.gz").unlink()
     with pytest.raises(CohortError, match="1 of 4 volumes have no label map"):
         segmentation_utility(*folders, accept=ACCEPT)
@@ -265,6 +337,8 @@ def test_the_command_prints_the_verdict_and_writes_the_record(folders, tmp_path)
         (["--label", "sex", "--model", "cnn", "--network", "resnet"], "did you mean 'resnet10'?"),
         (["--label", "sex", "--ratios", "1;2"], "write numbers as 0.5,1,2,5"),
         (["--label", "sex", "--segmentation"], "leave out --label"),
+        (["--segmentation", "--model", "cnn"], "leave out --model"),
+        (["--label", "sex", "--epochs", "5"], "leave out --epochs, or add --model cnn"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_read(options, words):
