@@ -17,7 +17,8 @@ STRETCHED_FROM = 25.0
 would be a line."""
 
 WIDTH, HEIGHT = 340.0, 210.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 10.0, 18.0, 36.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 18.0, 36.0
+"""Of a line chart in pixels, and the margins around its frame."""
 
 
 @dataclass(frozen=True)
@@ -315,15 +316,15 @@ def line_chart(
             )
             for b in bands
         ),
-        x_ticks=tuple(Tick(_across(x_axis, t), number(t)) for t in x_axis.ticks()),
-        y_ticks=tuple(Tick(_up(y_axis, t), number(t)) for t in y_axis.ticks()),
+        x_ticks=tuple(Tick(_across(x_axis, t), f"{t:g}") for t in x_axis.ticks()),
+        y_ticks=tuple(Tick(_up(y_axis, t), f"{t:g}") for t in y_axis.ticks()),
         stretched=y_axis.stretch is not None,
     )  # fmt: skip
 
 
 def _across(axis: Axis, x: float) -> float:
-    return round(_LEFT + axis.share(x) * (WIDTH - _LEFT - _RIGHT), 1)
+    return round(LEFT + axis.share(x) * (WIDTH - LEFT - RIGHT), 1)
 
 
 def _up(axis: Axis, y: float) -> float:
-    return round(HEIGHT - _BOTTOM - axis.share(y) * (HEIGHT - _TOP - _BOTTOM), 1)
+    return round(HEIGHT - BOTTOM - axis.share(y) * (HEIGHT - TOP - BOTTOM), 1)

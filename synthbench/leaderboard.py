@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from synthbench import multiverse as universes
+from synthbench.asked_measured import asked_measured
 from synthbench.benchmark import FILE, Benchmark, FrozenFloor, differences
 from synthbench.comparisons import Comparisons, MetricRanking, comparable, read_entries
 from synthbench.errors import CheckFailed, ScorecardError
-from synthbench.fidelity_output import headline, leakage_lines
+from synthbench.fidelity_output import condition_charts, headline, leakage_lines
 from synthbench.files import write_atomic
 from synthbench.forest_plot import Band, Row, forest_plot
 from synthbench.literature import REPORTED
@@ -40,6 +41,7 @@ from synthbench.table import (
 PAGE = "README.md"
 NOTES = "notes.md"
 GRID = "multiverse.svg"
+ASKED = "asked-measured.svg"
 FEW_SEEDS = 3
 """With fewer training seeds a row is of its volumes, not of the method that made them."""
 NAMED = 3
@@ -92,7 +94,11 @@ def render_leaderboard(folder: Path | str) -> str:
 
 
 def render_pictures(folder: Path | str) -> dict[str, str]:
-    """Return the page's pictures, SVG by file name: a forest plot a metric, and the multiverse."""
+    """Return the page's pictures as SVG, by file name.
+
+    A forest plot a metric; the multiverse, and what conditional entries were asked for, where
+    there are any.
+    """
     board = Board.read(Path(folder))
     if not board.ordered:
         return {}
@@ -100,6 +106,13 @@ def render_pictures(folder: Path | str) -> dict[str, str]:
     if board.multiverse is not None:
         names = {name: _title(board, name) for name in board.ordered}
         pictures[GRID] = rank_grid(board.multiverse, names)
+    asked = asked_measured({
+        _title(board, name): card.fidelity
+        for name, card in board.ordered.items()
+        if card.fidelity is not None
+    })  # fmt: skip
+    if asked:
+        pictures[ASKED] = asked
     return pictures
 
 
@@ -583,8 +596,10 @@ def _conditional(board: Board) -> str:
              f"{leaks} of {len(record.leakage)}" if record.leakage else "", _effects(cards[name])]
         )  # fmt: skip
     head = ["entry", *(_cell(n) for n in names), "leaks", "effects replicated"]
+    drawn = any(condition_charts(record) for record in records)
+    picture = f"![Asked against measured]({ASKED})\n\n" if drawn else ""
     return (
-        f"## Conditional fidelity\n\n{_table(head, rows)}\n\nAsked against measured: the "
+        f"## Conditional fidelity\n\n{picture}{_table(head, rows)}\n\nAsked against measured: the "
         "correlation of a number, the area under the curve (AUC) of two levels, the accuracy of "
         "more, with its interval, and of what the same measure reaches on the real volumes. "
         "Leaks: pairs in which asking for one condition moves the measure of another beyond what "
@@ -877,7 +892,7 @@ def _forest_file(key: Key, board: Board) -> str:
 
 
 def _rendered(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("forest-*.svg"), *folder.glob(GRID)])
+    return sorted([*folder.glob("forest-*.svg"), *folder.glob(GRID), *folder.glob(ASKED)])
 
 
 def _holds(file: Path, text: str) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import Any, cast
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from synthbench import fidelity
+from synthbench.asked_measured import asked_measured
 from synthbench.cli import main
 from synthbench.errors import UsageError
 from synthbench.evaluation import Sample
@@ -118,19 +120,39 @@ def test_a_generator_that_does_not_listen_is_told():
     assert slope.word in ("weaker", "cannot tell")
 
 
+def test_the_picture_has_a_panel_each_number_of_each_entry_and_sex_is_none():
+    """One that obeys crosses most of the frame (156 pixels), one that does not less than half."""
+    obeys, _ = found(people(M, 2))
+    deaf, _ = found(people(M, 2), came_out=people(M, 3))
+    drawn = ElementTree.fromstring(asked_measured({"1. obeys": obeys, "2. <deaf>": deaf}))
+    name = "{http://www.w3.org/2000/svg}"
+    assert [t.text for t in drawn.iter(f"{name}text") if t.get("class") == "title"] == [
+        "1. obeys", "2. <deaf>",
+    ]  # fmt: skip
+    assert len(list(drawn.iter(f"{name}g"))) == 4
+    synth = [
+        [tuple(map(float, point.split(","))) for point in line.get("points").split()]
+        for line in drawn.iter(f"{name}polyline")
+        if "synth" in line.get("class")
+    ]
+    rises = [line[0][1] - line[-1][1] for line in synth]  # y grows downwards
+    assert min(rises[:2]) > 78 > max(map(abs, rises[2:]))
+    assert asked_measured({}) == ""
+
+
 def test_a_difference_that_is_not_seen_is_not_called_likeness():
     record, _ = found(people(M, 2))
-    shown = [
-        (line.word, bool(s.difference.low < 0 < s.difference.high))
-        for c in record.conditions
-        for s, line in zip(
-            c.statistics,
-            [x for x in condition_lines(record) if x.title.startswith(c.name)],
-            strict=True,
-        )
-    ]
-    assert ("none shown", True) in shown
-    assert all((word == "none shown") == within for word, within in shown)
+    lines = {(line.title, line.part): line.word for line in condition_lines(record)}
+    for condition in record.conditions:
+        for one in condition.statistics:
+            if one.difference is not None and one.difference.low is not None:
+                word = next(
+                    w for (title, part), w in lines.items()
+                    if title.startswith(condition.name) and part == one.label
+                )  # fmt: skip
+                hidden = one.difference.low < 0 < one.difference.high
+                assert (word == "none shown") == hidden
+    assert "none shown" in lines.values()
 
 
 def test_leakage_is_found_and_measured():
