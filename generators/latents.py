@@ -86,10 +86,11 @@ class LatentMean:
         solved = np.tensordot(np.linalg.pinv(gram / n, hermitian=True), cross / n, axes=1)
         return cls(solved.astype(np.float32))
 
-    def of(self, told: Float32[Tensor, " k"]) -> Float32[Tensor, "c d h w"]:
+    def of(self, told: Float32[np.ndarray, " k"]) -> Float32[np.ndarray, "c d h w"]:
         """Return the mean of one row of what is told."""
-        maps = torch.from_numpy(self.coefficients).to(told)
-        return maps[0] + (maps[1:] * told[:, None, None, None, None]).sum(0)
+        mean: Float32[np.ndarray, "c d h w"]
+        mean = self.coefficients[0] + np.tensordot(told, self.coefficients[1:], axes=1)
+        return mean
 
 
 def scale_factor(latents: Latents, mean: LatentMean, told: Float32[np.ndarray, "n k"]) -> float:
@@ -101,8 +102,7 @@ def scale_factor(latents: Latents, mean: LatentMean, told: Float32[np.ndarray, "
     n = len(latents)
     first = second = spread = 0.0
     for place, row in enumerate(told):
-        expected = mean.of(torch.from_numpy(row)).numpy()
-        rest = latents.mean[place].astype(np.float64) - expected
+        rest = latents.mean[place].astype(np.float64) - mean.of(row)
         first += rest.mean() / n
         second += np.square(rest).mean() / n
         spread += np.square(latents.sigma[place], dtype=np.float64).mean() / n
@@ -223,13 +223,13 @@ class LatentSource:
         return (clean, told) if told.shape[1] else (clean,)
 
     def _item(self, item: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        mean, sigma = (
-            torch.from_numpy(np.array(rows[item]))
-            for rows in (self.latents.mean, self.latents.sigma)
-        )
-        noise = torch.randn(mean.shape, generator=draws)
-        told = torch.from_numpy(self._told_of(self.told[item], draws))
-        return self.scale * (mean + sigma * noise - self.mean.of(told)), told
+        noise = torch.randn(self.latents.mean.shape[1:], generator=draws).numpy()
+        told = self._told_of(self.told[item], draws)
+        drawn = self.latents.mean[item] + self.latents.sigma[item] * noise
+        # NumPy, not torch: this runs beside a training step, and two teams of torch's threads on
+        # the same cores wait for one another.
+        rest = np.float32(self.scale) * (drawn - self.mean.of(told))
+        return torch.from_numpy(rest), torch.from_numpy(told)
 
     def _told_of(
         self, row: Float32[np.ndarray, " k"], draws: torch.Generator

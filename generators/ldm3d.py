@@ -349,9 +349,10 @@ class Sampler:
         # Drawn on the CPU, so that a seed gives the same noise on every device.
         size = (1, *self.settings.latent_shape(self.shape))
         noise = torch.randn(size, generator=draws).to(device)
-        rows = torch.from_numpy(np.stack([self.told.rows([row])[0], self.told.untold]))
-        told, untold = rows.to(device).split(1)
-        difference = self.scale * (self.mean.of(told[0]) - self.mean.of(untold[0]))[None]
+        own, absent = self.told.rows([row])[0], self.told.untold
+        told, untold = (torch.from_numpy(held)[None].to(device) for held in (own, absent))
+        apart = self.mean.of(own) - self.mean.of(absent)
+        difference = self.scale * torch.from_numpy(apart)[None].to(device)
         diffusion, guidance = Diffusion(self.settings), float(chosen.get("guidance", 1.0))
         predict = guided(network, told, untold, guidance, difference, diffusion)
         drawn = diffusion.denoise(
@@ -368,8 +369,8 @@ class Sampler:
         self, latents: Float32[Tensor, "1 c d h w"], row: Row
     ) -> Float32[np.ndarray, "d h w"]:
         """Return the volume of scaled latents under these conditions, not clipped."""
-        told = torch.from_numpy(self.told.rows([row])[0]).to(latents)
-        decoded = self.autoencoder.decode(latents / self.scale + self.mean.of(told))
+        mean = torch.from_numpy(self.mean.of(self.told.rows([row])[0])).to(latents)
+        decoded = self.autoencoder.decode(latents / self.scale + mean)
         volume: Float32[np.ndarray, "d h w"] = decoded.float().cpu().numpy()[0, 0]
         return volume
 

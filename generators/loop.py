@@ -420,7 +420,10 @@ def _batches(
         draws = [_draws(settings.seed, _DRAWS, sample) for sample in samples]
         clean, *told = source.batch(_items_at(len(source), settings.seed, samples), draws)
         t = torch.cat([torch.randint(objective.timesteps, (1,), generator=g) for g in draws])
-        noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in draws])
+        # Into place, where torch.stack of whole volumes would start threads beside the step's own.
+        noise = torch.empty(clean.shape)
+        for row, g in zip(noise, draws, strict=True):
+            torch.randn(row.shape, generator=g, out=row)
         prepared = (clean, t, noise, *told)
         return tuple(x.pin_memory() for x in prepared) if on_gpu else prepared
 
