@@ -359,7 +359,8 @@ def misalign_slices(
     margin = np.array([*np.ceil(np.abs(offsets).max(axis=1)).astype(int) + 2, 0])
 
     def phases(frequencies: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        return [np.exp(-2j * np.pi * f * o) for f, o in zip(frequencies, offsets, strict=False)]
+        in_plane = zip(frequencies[:2], offsets, strict=True)
+        return [np.exp(-2j * np.pi * f * o) for f, o in in_plane]
 
     return _move(volume, phases, margin, axes=(0, 1))
 
@@ -591,7 +592,8 @@ def copy_training(
             "Give a smaller dose, or more training volumes."
         )
     replaced = rng.permutation(n)[:count]
-    copied = dict(zip(replaced.tolist(), rng.permutation(training).tolist(), strict=False))
+    copies = rng.permutation(training)[:count]
+    copied = dict(zip(replaced.tolist(), copies.tolist(), strict=True))
     return tuple(Pick(copied[i], training=True) if i in copied else Pick(i) for i in range(n))
 
 

@@ -154,6 +154,7 @@ def _rows(found: Sweep) -> list[tuple[str, int, list[Point]]]:
         down = found.axes[1]
         return [
             (_row_title(down, value), 0, line)
+            # A grid shows the first seed, and further seeds have lines too.
             for value, line in zip(down.values, lines, strict=False)
         ]
     several = len(found.seeds) > 1

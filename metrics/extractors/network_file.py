@@ -290,6 +290,7 @@ def _in_training(program: torch.export.ExportedProgram) -> bool:
         schema = getattr(node.target, "_schema", None)
         if node.op == "call_function" and schema is not None:
             names = [argument.name for argument in schema.arguments]
+            # Arguments that are left at their defaults are not among a node's own.
             given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
             if given.get("training") is True or given.get("train") is True:
                 return True

@@ -197,7 +197,7 @@ def test_ddim_is_the_papers_recursion(schedule, steps):
     x = start().double()
     timesteps = np.round(1000 * np.arange(steps, 0, -1) / steps).astype(int) - 1
     levels = [*process.alphas_cumprod[timesteps].tolist(), 1.0]
-    for t, now, then in zip(timesteps, levels, levels[1:], strict=False):
+    for t, now, then in zip(timesteps, levels[:-1], levels[1:], strict=True):
         clean = network(x, torch.tensor([t])).double()
         noise = (x - math.sqrt(now) * clean) / math.sqrt(1 - now)
         x = math.sqrt(then) * clean + math.sqrt(1 - then) * noise
