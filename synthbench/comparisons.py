@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from synthbench.benchmark import Benchmark
 from synthbench.errors import MetricError, ScorecardError
@@ -29,7 +29,7 @@ from synthbench.materials import Materials, load_materials
 from synthbench.metrics import inference
 from synthbench.metrics.comparison import ComparisonMethod, Ranking, loss, max_t, rank
 from synthbench.metrics.metric import Direction, Statistic
-from synthbench.scorecard import Scorecard
+from synthbench.scorecard import Record, Scorecard, first_problem
 from synthbench.table import FOR_PAPERS
 
 FILE = "comparisons.json"
@@ -47,11 +47,7 @@ Progress = Callable[[str, int, int], None]
 Source = Callable[[Scorecard], Materials | None]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Pair(_Record):
+class Pair(Record):
     """The difference between two entries under one metric: second less first."""
 
     first: str
@@ -64,7 +60,7 @@ class Pair(_Record):
     p_all: float | None = Field(description="adjusted for all pairs under all metrics")
 
 
-class Place(_Record):
+class Place(Record):
     """An entry's place under one metric."""
 
     entry: str
@@ -74,7 +70,7 @@ class Place(_Record):
     best: float = Field(description="share of resamples in which it is the best")
 
 
-class MetricRanking(_Record):
+class MetricRanking(Record):
     """The entries under one metric, best estimate first, and all their pairs."""
 
     metric: str
@@ -103,7 +99,7 @@ class MetricRanking(_Record):
         return tuple(p.entry for p in self.places if p.entry not in told | {entry})
 
 
-class Unranked(_Record):
+class Unranked(Record):
     """A metric that could not be compared, and why."""
 
     metric: str
@@ -112,7 +108,7 @@ class Unranked(_Record):
     why: str
 
 
-class OverallPlace(_Record):
+class OverallPlace(Record):
     """An entry's place by its mean rank over metrics, and how stable it is."""
 
     entry: str
@@ -124,7 +120,7 @@ class OverallPlace(_Record):
     without_one: tuple[int, int] = Field(description="range where any one metric is left out")
 
 
-class Overall(_Record):
+class Overall(Record):
     """An order over all metrics: each counts alike, which is a choice, and no test."""
 
     metrics: tuple[str, ...]
@@ -132,7 +128,7 @@ class Overall(_Record):
     places: tuple[OverallPlace, ...]
 
 
-class Aggregates(_Record):
+class Aggregates(Record):
     """What is computed of a benchmark's entries where their images are; read anywhere."""
 
     file: ClassVar[str]
@@ -167,10 +163,8 @@ class Aggregates(_Record):
         try:
             return cls.model_validate_json(file.read_text())
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ScorecardError(
-                f"{file}: not {cls.words} of schema 1: {where}: {first['msg']}. "
+                f"{file}: not {cls.words} of schema 1: {first_problem(error)}. "
                 f"Write it again: synthbench leaderboard {folder} {cls.flag}"
             ) from error
 

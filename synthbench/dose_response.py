@@ -27,7 +27,14 @@ from synthbench.errors import MetricError, ScorecardError
 from synthbench.files import write_atomic
 from synthbench.metrics.inference import Spread
 from synthbench.metrics.metric import Direction, Target
-from synthbench.scorecard import CohortRecord, EquivalentRecord, Protocol, Value, _Record
+from synthbench.scorecard import (
+    CohortRecord,
+    EquivalentRecord,
+    Protocol,
+    Record,
+    Value,
+    first_problem,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +47,7 @@ Relation = Literal["at", "at least", "beyond", "within the floor", "other side"]
 Response = Literal["worse", "better", "none"]
 
 
-class Floor(_Record):
+class Floor(Record):
     """What real against real gives, over random disjoint halves of `n` subjects a side."""
 
     n: int
@@ -59,7 +66,7 @@ class Floor(_Record):
         return (self.high - self.low) / 2
 
 
-class Equivalent(_Record):
+class Equivalent(Record):
     """The dose of a corruption that would score like a value.
 
     Attributes
@@ -115,7 +122,7 @@ class Equivalent(_Record):
         return f"{words} [{_short(self.low)}, {high}]"
 
 
-class Curve(_Record):
+class Curve(Record):
     """One metric under the doses of one corruption.
 
     Attributes
@@ -344,7 +351,7 @@ class Curve(_Record):
         return float(self.doses[index - 1] + share * (self.doses[index] - self.doses[index - 1]))
 
 
-class Row(_Record):
+class Row(Record):
     """One curve of a study: a corruption, a metric, its extractor, and the verdicts.
 
     Raises
@@ -406,7 +413,7 @@ class Row(_Record):
         return in_words(self.words, equivalent.amount)
 
 
-class Sensitivity(_Record):
+class Sensitivity(Record):
     """The record of a study: what these metrics see on this cohort by these extractors."""
 
     schema_version: Literal[1] = 1
@@ -477,10 +484,8 @@ class Sensitivity(_Record):
         except UnicodeDecodeError as error:
             raise ScorecardError(f"{file}: not a text file: {error.reason}. {mend}") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ScorecardError(
-                f"{file}: not a sensitivity record of schema {SCHEMA}: {where}: {first['msg']}. "
+                f"{file}: not a sensitivity record of schema {SCHEMA}: {first_problem(error)}. "
                 f"{mend}"
             ) from error
         except MetricError as error:

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from synthbench.benchmark import Benchmark
 from synthbench.comparisons import (
@@ -41,7 +41,7 @@ from synthbench.metrics.mmd import (
     KernelDiscrepancy,
     MMDLinear,
 )
-from synthbench.scorecard import Scorecard
+from synthbench.scorecard import Record, Scorecard
 
 FILE = "multiverse.json"
 BANDWIDTHS = (0.5, 1.0, 2.0)
@@ -51,11 +51,7 @@ MS_SSIM = ("ms_ssim", "ms_ssim_wang5", "ms_ssim_monai_k4")
 Progress = Callable[[str, int, int], None]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Universe(_Record):
+class Universe(Record):
     """One choice, and what it makes of the entries."""
 
     family: str
@@ -65,7 +61,7 @@ class Universe(_Record):
     ranks: dict[str, int] = Field(description="of the estimates; ties share the better")
 
 
-class Swap(_Record):
+class Swap(Record):
     """How often a pair changes places; `ahead` stands first by the benchmark's primary metric."""
 
     ahead: str

@@ -17,7 +17,7 @@ from synthbench.evaluation import Job, Sample
 from synthbench.extraction import Extractors, named_extractors
 from synthbench.metrics.metric import IntervalMethod, Metric
 from synthbench.scorecard import MaskRecord, Protocol, SpaceRecord
-from synthbench.space import Intensity, Space, intensity_words, quantity
+from synthbench.space import Intensity, Space, quantity
 
 DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
 ON_REQUEST = ("ms_ssim_wang5", "ms_ssim_monai_k4")
@@ -101,10 +101,7 @@ def freeze_protocol(
             continue
         settings[job.key] = {"formula": job.metric.formula, **chosen}
     return Protocol(
-        space=SpaceRecord(
-            shape=space.shape, affine=space.affine, intensity=intensity,
-            scaling=intensity_words(intensity),
-        ),
+        space=SpaceRecord.of(space, intensity),
         mask=_mask_record(mask),
         extractors=tuple(extractors.records),
         settings=settings,

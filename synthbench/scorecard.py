@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthbench.errors import ScorecardError
 from synthbench.files import write_atomic
 from synthbench.metrics.metric import IntervalMethod
-from synthbench.space import Intensity, Space
+from synthbench.space import Intensity, Space, intensity_words
+
+if TYPE_CHECKING:
+    from synthbench.cohort import Cohort
 
 SCHEMA = 1
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """The base of all records: no field but the known ones, and none is changed in place."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CohortRecord(_Record):
+class CohortRecord(Record):
     """What a scorecard says of a cohort."""
 
     n: int = Field(description="volumes that were scored")
@@ -34,15 +42,24 @@ class CohortRecord(_Record):
     fingerprint: str = Field(description="sha256 over the sorted hashes of all its volumes")
     available: int = Field(description="volumes the cohort held; more than n where m was frozen")
 
+    @classmethod
+    def of(cls, cohort: Cohort, available: int | None = None) -> Self:
+        """Describe a cohort; `available` where it was drawn from more volumes than it has."""
+        n = len(cohort)
+        return cls(
+            n=n, subjects=len(set(cohort.subjects)), fingerprint=cohort.fingerprint,
+            available=n if available is None else available,
+        )  # fmt: skip
 
-class GridRecord(_Record):
+
+class GridRecord(Record):
     """A grid in RAS+ millimetres."""
 
     shape: tuple[int, int, int]
     affine: tuple[float, ...]
 
 
-class ExtractorRecord(_Record):
+class ExtractorRecord(Record):
     """Which extractor, to the byte."""
 
     name: str
@@ -58,7 +75,7 @@ class ExtractorRecord(_Record):
         return f"{self.name}@{(self.weights_sha256 or 'no-weights')[:8]}"
 
 
-class SpaceRecord(_Record):
+class SpaceRecord(Record):
     """The grid and the intensity rule that all volumes were brought to."""
 
     shape: tuple[int, int, int]
@@ -67,13 +84,21 @@ class SpaceRecord(_Record):
     scaling: str = Field(description="the intensity rule in words")
     resampling: str = "Gaussian antialiasing, linear"
 
+    @classmethod
+    def of(cls, grid: Space, intensity: Intensity) -> Self:
+        """Describe a grid and an intensity rule."""
+        return cls(
+            shape=grid.shape, affine=grid.affine, intensity=intensity,
+            scaling=intensity_words(intensity),
+        )  # fmt: skip
+
     @property
     def grid(self) -> Space:
         """The grid."""
         return Space(self.shape, self.affine)
 
 
-class MaskRecord(_Record):
+class MaskRecord(Record):
     """The mask, frozen from the real cohort."""
 
     rule: str
@@ -81,7 +106,7 @@ class MaskRecord(_Record):
     sha256: str
 
 
-class Protocol(_Record):
+class Protocol(Record):
     """Every setting that can change a number.
 
     `settings` holds what each metric froze on the real cohort, under the metric's name and,
@@ -111,11 +136,10 @@ class Protocol(_Record):
             # Protocols of before extractors had a grid of their own keep their hash.
             if extractor["grid"] is None:
                 del extractor["grid"]
-        text = json.dumps(fields, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return settings_hash(fields)
 
 
-class IntervalRecord(_Record):
+class IntervalRecord(Record):
     """An interval, what it covers and how it was made."""
 
     low: float
@@ -125,7 +149,7 @@ class IntervalRecord(_Record):
     label: str
 
 
-class FloorRecord(_Record):
+class FloorRecord(Record):
     """What real against real gives, at n real volumes a side, and synth at the same n."""
 
     n: int
@@ -141,7 +165,7 @@ class FloorRecord(_Record):
     )
 
 
-class EquivalentRecord(_Record):
+class EquivalentRecord(Record):
     """The dose of a corruption at which real volumes would score the same."""
 
     corruption: str
@@ -154,7 +178,7 @@ class EquivalentRecord(_Record):
     unit: str
 
 
-class Value(_Record):
+class Value(Record):
     """One row: a metric, by one extractor where it uses features."""
 
     metric: str
@@ -177,7 +201,7 @@ class Value(_Record):
     missing: str | None = Field(default=None, description="why there is no value, and the mend")
 
 
-class CopiesTest(_Record):
+class CopiesTest(Record):
     """The one-sided test for closeness to the training images, and what it found."""
 
     value: float = Field(description="mean log(d_holdout / d_train); above zero: nearer training")
@@ -190,7 +214,7 @@ class CopiesTest(_Record):
     words: str
 
 
-class MemorizationRecord(_Record):
+class MemorizationRecord(Record):
     """Memorization in one space: an extractor's features, or the voxels inside the mask."""
 
     space: str
@@ -201,7 +225,7 @@ class MemorizationRecord(_Record):
     flipped: CopiesTest | None = Field(description="the same, mirrored left to right")
 
 
-class EstimateRecord(_Record):
+class EstimateRecord(Record):
     """A value and its interval, None where it has none."""
 
     value: float
@@ -209,7 +233,7 @@ class EstimateRecord(_Record):
     high: float | None = None
 
 
-class ComparedRecord(_Record):
+class ComparedRecord(Record):
     """One quantity of the synthetic volumes beside that of real ones."""
 
     key: str
@@ -219,7 +243,7 @@ class ComparedRecord(_Record):
     difference: EstimateRecord | None = Field(default=None, description="synthetic less real")
 
 
-class CurvePoint(_Record):
+class CurvePoint(Record):
     """A group of at least five volumes along what was asked: means, and the spread measured."""
 
     asked: float
@@ -228,7 +252,7 @@ class CurvePoint(_Record):
     n: int
 
 
-class ConditionRecord(_Record):
+class ConditionRecord(Record):
     """How volumes follow one condition: asked against measured."""
 
     name: str
@@ -246,7 +270,7 @@ class ConditionRecord(_Record):
     missing: str | None = None
 
 
-class LeakageRecord(_Record):
+class LeakageRecord(Record):
     """What asking for one condition does to the measure of another, all others held."""
 
     asked: str
@@ -255,7 +279,7 @@ class LeakageRecord(_Record):
     effect: ComparedRecord
 
 
-class ParityRecord(_Record):
+class ParityRecord(Record):
     """How a group's errors differ from those of the other volumes."""
 
     condition: str
@@ -265,7 +289,7 @@ class ParityRecord(_Record):
     statistics: tuple[ComparedRecord, ...]
 
 
-class FidelityRecord(_Record):
+class FidelityRecord(Record):
     """Conditional fidelity: does the generator do what it was asked?
 
     `real` in every part is the ceiling: the same measurement on real volumes with their true
@@ -283,7 +307,7 @@ class FidelityRecord(_Record):
     version: Literal[1] = 1
 
 
-class EffectRecord(_Record):
+class EffectRecord(Record):
     """A finding in real and in synthetic volumes."""
 
     effect: Literal["age slope", "sex difference", "correlation"]
@@ -294,7 +318,7 @@ class EffectRecord(_Record):
     word: Literal["replicated", "weaker", "stronger", "reversed", "cannot tell"]
 
 
-class ReplicationRecord(_Record):
+class ReplicationRecord(Record):
     """Effect replication: do findings on real volumes survive in the synthetic cohort?"""
 
     margins: str = Field(description="within which an effect counts as replicated")
@@ -308,7 +332,7 @@ class ReplicationRecord(_Record):
     version: Literal[1] = 1
 
 
-class Utility(_Record):
+class Utility(Record):
     """The verdict of a study of downstream utility (`synthbench utility`)."""
 
     label: str
@@ -330,7 +354,7 @@ class Utility(_Record):
     version: Literal[1] = 1
 
 
-class PreflightRecord(_Record):
+class PreflightRecord(Record):
     """What a rule of `synthbench.preflight` found, without the names of files."""
 
     rule: str
@@ -340,7 +364,7 @@ class PreflightRecord(_Record):
     accepted: bool = Field(description="an error that --accept let pass")
 
 
-class Origin(_Record):
+class Origin(Record):
     """What the synthetic volumes' sidecars say of where they came from."""
 
     generator: str | None = None
@@ -359,7 +383,7 @@ class Origin(_Record):
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 
 
-class Scorecard(_Record):
+class Scorecard(Record):
     """The record of one scoring."""
 
     schema_version: Literal[1] = 1
@@ -411,10 +435,8 @@ class Scorecard(_Record):
         except OSError as error:
             raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ScorecardError(
-                f"{file}: not a scorecard of schema {SCHEMA}: {where}: {first['msg']}. "
+                f"{file}: not a scorecard of schema {SCHEMA}: {first_problem(error)}. "
                 "Write one with synthbench score --out."
             ) from error
         if card.protocol.hash != card.protocol_hash:
@@ -423,3 +445,24 @@ class Scorecard(_Record):
                 f"{card.protocol_hash}: it was edited. Score again."
             )
         return card
+
+
+def settings_hash(fields: Mapping[str, Any]) -> str:
+    """Return the first 12 hexadecimal digits of the sha256 of settings as sorted JSON."""
+    text = json.dumps(fields, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say what is wrong with a record's file: the first field that does not fit, and why."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{where}: {first['msg']}"
+
+
+def software(*packages: str) -> dict[str, str]:
+    """Return the versions of Python, of synthbench and of what else numbers may depend on."""
+    return {
+        "python": platform.python_version(),
+        **{p: version(p) for p in ("synthbench", *packages)},
+    }

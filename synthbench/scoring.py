@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,8 +62,12 @@ from synthbench.scorecard import (
     ReplicationRecord,
     Scorecard,
     Value,
+    software,
 )
 from synthbench.space import Intensity, Space, intensity_words
+
+PACKAGES = ("torch", "numpy", "scipy", "nibabel")
+"""What a scorecard's numbers may depend on."""
 
 WITHOUT_WEIGHTS = "--extractor random-resnet10 (needs no weights)"
 
@@ -291,13 +293,7 @@ def score(
     if features_file is not None and is_main():
         arrays = {f"{role}/{e}": x for role, s in samples.items() for e, x in s.features.items()}
         np.savez_compressed(features_file, **arrays)  # type: ignore[arg-type]
-    records = {
-        role: CohortRecord(
-            n=len(cohort), subjects=len(set(cohort.subjects)), fingerprint=cohort.fingerprint,
-            available=available[role],
-        )
-        for role, cohort in cohorts.items()
-    }  # fmt: skip
+    records = {role: CohortRecord.of(cohort, available[role]) for role, cohort in cohorts.items()}
     return Scorecard(
         name=name or origin.generator or "synth",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -316,7 +312,7 @@ def score(
         replication=replicated,
         origin=origin,
         notes=tuple(notes),
-        software=_software(),
+        software=software(*PACKAGES),
     )
 
 
@@ -394,13 +390,8 @@ def freeze(
         real_subjects=len(set(real.subjects)), protocol=protocol,
         stored_mask=packed_mask(mask),
         floors=tuple(real_floors(todo, sample, mask, protocol, progress)),
-        software=_software(),
+        software=software(*PACKAGES),
     )  # fmt: skip
-
-
-def _software() -> dict[str, str]:
-    packages = ("synthbench", "torch", "numpy", "scipy", "nibabel")
-    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
 
 
 def _names(what: str, names: Sequence[str] | None) -> Any:

@@ -8,11 +8,9 @@ that column can be read back on it (`synthbench.dose_response.read_back`).
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +56,7 @@ from synthbench.protocol import (
     freeze_protocol,
     frozen_settings,
 )
-from synthbench.scorecard import CohortRecord, Protocol
+from synthbench.scorecard import CohortRecord, Protocol, software
 from synthbench.space import Intensity, Space
 
 PICTURED = (
@@ -178,18 +176,13 @@ def sensitivity(
             rows += study.of_volumes(kind, ready)
     return Sensitivity(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        real=CohortRecord(
-            n=len(real), subjects=subjects, fingerprint=real.fingerprint, available=len(real)
-        ),
+        real=CohortRecord.of(real),
         n=subjects // 2,
         protocol=protocol,
         seed=seed,
         rows=tuple(rows),
         notes=tuple(notes),
-        software={
-            "python": platform.python_version(),
-            **{p: version(p) for p in ("synthbench", "torch", "numpy", "scipy")},
-        },
+        software=software("torch", "numpy", "scipy"),
     )
 
 

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from synthbench.cohort import Cohort
 from synthbench.errors import ScorecardError
 from synthbench.files import write_atomic
 from synthbench.metrics.downstream import Estimate, Measure
-from synthbench.scorecard import CohortRecord, ExtractorRecord, SpaceRecord, Utility
-from synthbench.space import Intensity, Space, intensity_words
+from synthbench.scorecard import (
+    CohortRecord,
+    ExtractorRecord,
+    Record,
+    SpaceRecord,
+    Utility,
+    first_problem,
+    settings_hash,
+)
 
 SCHEMA = 1
 REAL, SYNTHETIC, BOTH = "real", "synthetic", "real + synthetic"
 AUGMENTED = "real + augmentation"
 TRTS = "real, tested on synthetic"
+PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel")
+"""What a study's numbers may depend on."""
 
 Word = Literal["helped", "did not help", "hurt"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Estimated(_Record):
+class Estimated(Record):
     """An estimate, its interval, and what its variance is made of."""
 
     value: float
@@ -54,7 +54,7 @@ class Estimated(_Record):
         )  # fmt: skip
 
 
-class Arm(_Record):
+class Arm(Record):
     """What a model was trained on, what it was tested on, and how it did."""
 
     name: str
@@ -65,7 +65,7 @@ class Arm(_Record):
     values: dict[str, Estimated] = Field(description="by measure")
 
 
-class Difference(_Record):
+class Difference(Record):
     """One arm less another on the same test subjects."""
 
     arm: str
@@ -73,7 +73,7 @@ class Difference(_Record):
     values: dict[str, Estimated] = Field(description="by measure")
 
 
-class CurvePoint(_Record):
+class CurvePoint(Record):
     """Real volumes with a multiple of as many synthetic ones."""
 
     ratio: float
@@ -82,7 +82,7 @@ class CurvePoint(_Record):
     difference: dict[str, Estimated] = Field(description="from real volumes alone")
 
 
-class Settings(_Record):
+class Settings(Record):
     """Every setting that can change a number."""
 
     label: str
@@ -100,11 +100,10 @@ class Settings(_Record):
     @property
     def hash(self) -> str:
         """The first 12 hexadecimal digits of the sha256 of these settings as sorted JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return settings_hash(self.model_dump(mode="json"))
 
 
-class UtilityRecord(_Record):
+class UtilityRecord(Record):
     """The record of one study: do synthetic volumes help where they would be used?
 
     Differences are signed as they were measured; of an error (MAE) a negative one is better.
@@ -154,10 +153,8 @@ class UtilityRecord(_Record):
         except OSError as error:
             raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ScorecardError(
-                f"{file}: not a utility record of schema {SCHEMA}: {where}: {first['msg']}. Write "
+                f"{file}: not a utility record of schema {SCHEMA}: {first_problem(error)}. Write "
                 "one with synthbench utility --out."
             ) from error
         if record.settings.hash != record.settings_hash:
@@ -166,28 +163,6 @@ class UtilityRecord(_Record):
                 f"{record.settings_hash}: it was edited. Run synthbench utility again."
             )
         return record
-
-
-def cohort_record(cohort: Cohort) -> CohortRecord:
-    """Return what a record says of a cohort."""
-    return CohortRecord(
-        n=len(cohort), subjects=len(set(cohort.subjects)), fingerprint=cohort.fingerprint,
-        available=len(cohort),
-    )  # fmt: skip
-
-
-def space_record(target: Space, intensity: Intensity) -> SpaceRecord:
-    """Return what a record says of the common space."""
-    return SpaceRecord(
-        shape=target.shape, affine=target.affine, intensity=intensity,
-        scaling=intensity_words(intensity),
-    )  # fmt: skip
-
-
-def software() -> dict[str, str]:
-    """Return the versions of what numbers may depend on."""
-    packages = ("synthbench", "torch", "monai", "numpy", "scipy", "nibabel")
-    return {"python": platform.python_version(), **{p: version(p) for p in packages}}
 
 
 def verdict(measure: Measure, found: Estimate) -> Word:

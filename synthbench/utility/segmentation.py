@@ -23,11 +23,12 @@ from synthbench.cohort import Cohort, Volumes, check_intensities, read_cohort
 from synthbench.errors import CohortError
 from synthbench.evaluation import Progress, Say, checking
 from synthbench.metrics.downstream import DICE, Measure, Predictions, difference, value
-from synthbench.scorecard import Utility
+from synthbench.scorecard import CohortRecord, SpaceRecord, Utility, software
 from synthbench.space import Intensity
 from synthbench.utility.cohorts import accepted_notes, check_apart, generator_of, seeds_notes
 from synthbench.utility.record import (
     BOTH,
+    PACKAGES,
     REAL,
     SYNTHETIC,
     Arm,
@@ -35,10 +36,7 @@ from synthbench.utility.record import (
     Estimated,
     Settings,
     UtilityRecord,
-    cohort_record,
     sentence,
-    software,
-    space_record,
     verdict,
 )
 
@@ -210,7 +208,7 @@ def _studied(
     chosen = Settings(
         label="tissues", task="segmentation", levels=tuple(map(str, tissues)), model="unet",
         details=settings.model_dump(mode="json"), extractor=None,
-        space=space_record(mapped["real"].volumes.space, mapped["real"].volumes.intensity),
+        space=SpaceRecord.of(mapped["real"].volumes.space, mapped["real"].volumes.intensity),
         ratios=(), splits=None, level=level, seed=seed,
     )  # fmt: skip
     measure: Measure = DICE
@@ -219,7 +217,7 @@ def _studied(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         settings=chosen,
         settings_hash=chosen.hash,
-        cohorts={role: cohort_record(held.cohort) for role, held in mapped.items()},
+        cohorts={role: CohortRecord.of(held.cohort) for role, held in mapped.items()},
         measures=tuple(measures),
         arms=arms,
         differences=tuple(
@@ -235,7 +233,7 @@ def _studied(
             settings_hash=chosen.hash,
         ),
         notes=tuple(notes),
-        software=software(),
+        software=software(*PACKAGES),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from synthbench.feature_cache import FeatureCache
 from synthbench.metrics.downstream import Estimate, repeated_splits
 from synthbench.processes import is_main
 from synthbench.protocol import DEFAULT_EXTRACTOR
-from synthbench.scorecard import ExtractorRecord, Utility
+from synthbench.scorecard import CohortRecord, ExtractorRecord, SpaceRecord, Utility, software
 from synthbench.space import Intensity, Space
 from synthbench.utility.arms import MEASURES, Compared, Division, Learner, compare_arms
 from synthbench.utility.cohorts import (
@@ -41,16 +41,14 @@ from synthbench.utility.probe import FOLDS, PENALTIES, Task
 from synthbench.utility.probe_learner import AUGMENTATION, Augmented, ProbeLearner
 from synthbench.utility.record import (
     BOTH,
+    PACKAGES,
     REAL,
     Arm,
     Difference,
     Estimated,
     Settings,
     UtilityRecord,
-    cohort_record,
     sentence,
-    software,
-    space_record,
     verdict,
 )
 from synthbench.utility.transfer import Transfer, target_of, transferred
@@ -202,7 +200,7 @@ def utility(
         )
     chosen = Settings(
         label=label, task=rule.task, levels=rule.levels, model=model, details=details,
-        extractor=record, space=space_record(target, intensity), ratios=tuple(ratios),
+        extractor=record, space=SpaceRecord.of(target, intensity), ratios=tuple(ratios),
         splits=splits, level=level, seed=seed,
     )  # fmt: skip
     measure = MEASURES[rule.task][0]
@@ -225,7 +223,7 @@ def utility(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         settings=chosen,
         settings_hash=chosen.hash,
-        cohorts={role: cohort_record(cohort) for role, cohort in cohorts.items()},
+        cohorts={role: CohortRecord.of(cohort) for role, cohort in cohorts.items()},
         measures=tuple(m.name for m in MEASURES[rule.task]),
         arms=found.arms,
         differences=differences,
@@ -234,7 +232,7 @@ def utility(
         transfer=None if onwards is None else onwards.summary,
         transfer_arms=() if onwards is None else onwards.arms,
         notes=(*notes, *_degenerate(found)),
-        software=software(),
+        software=software(*PACKAGES),
     )
 
 
