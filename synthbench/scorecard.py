@@ -347,9 +347,13 @@ class Utility(Record):
     verdict: Literal["helped", "did not help", "hurt"]
     sentence: str
     arms: dict[str, float] = Field(description="the measure of each arm on the test subjects")
-    n_real: int
-    n_synth: int
+    n_real: int = Field(description="real volumes that were trained on")
+    n_synth: int = Field(description="synthetic volumes that were trained on")
     n_test: int = Field(description="test subjects")
+    cohorts: dict[str, CohortRecord] = Field(
+        default_factory=dict,
+        description="whole, by role: real, synth and test; transfer where that is tested on",
+    )
     settings_hash: str
     version: Literal[1] = 1
 

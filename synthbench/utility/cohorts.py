@@ -11,9 +11,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from synthbench.cohort import Cohort, overlap
+from synthbench import preflight
+from synthbench.cohort import Cohort, overlap, read_cohort
 from synthbench.conditions import rows_of
 from synthbench.errors import CohortError, UsageError, near_miss
+from synthbench.evaluation import Progress, Say, checking
 from synthbench.preflight import RULES, Finding
 from synthbench.utility.probe import Task
 from synthbench.volume_table import VolumeTable, typed
@@ -90,6 +92,43 @@ class LabelRule:
                 f"found '{text}'. Give both sides the same words."
             )
         return float(self.levels.index(text))
+
+
+def read_side(
+    source: Path | str | Cohort, role: str, assume_grid: float | None, progress: Progress | None
+) -> Cohort:
+    """Read a cohort of a study, unless it is one already."""
+    if isinstance(source, Cohort):
+        return source
+    return read_cohort(
+        Path(source), role=role, assume_grid=assume_grid, progress=checking(role, progress)
+    )
+
+
+def read_sides(
+    real: Path | str | Cohort,
+    synth: Path | str | Cohort,
+    test: Path | str | Cohort,
+    *,
+    assume_grid: float | None,
+    accept: Sequence[str],
+    progress: Progress | None,
+    say: Say,
+) -> tuple[dict[str, Cohort], list[str]]:
+    """Read the three cohorts of a study, and return them with what a reader must know.
+
+    Raises
+    ------
+    SynthbenchError
+        One cannot be read, they are not apart (`check_apart`), or preflight stops them.
+    """
+    sides = (("real", real), ("synth", synth), ("test", test))
+    cohorts = {role: read_side(source, role, assume_grid, progress) for role, source in sides}
+    notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
+    notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
+    trained_on = {role: cohorts[role] for role in ("real", "synth")}
+    notes += accepted_notes(preflight.check(trained_on, accept, say))
+    return cohorts, notes
 
 
 def real_labels(cohort: Cohort, name: str, role: str) -> list[Label]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -180,21 +181,60 @@ def sentence(measure: Measure, found: Estimate, what: str = "synthetic data") ->
 
     Shares (AUC, accuracy, Dice) are told in points of a hundredth.
     """
-    points = measure.bounds == (0.0, 1.0)
-    scale, unit = (100, f" points {measure.label}") if points else (1, f" {measure.label}")
-    ends = f"{scale * found.low:+.{_digits(points, found)}f} to "
-    ends += f"{scale * found.high:+.{_digits(points, found)}f}"
-    value = f"{scale * found.value:+.{_digits(points, found)}f}"
-    lower = "" if measure.better == "higher" else " (lower is better)"
-    return f"{what} {verdict(measure, found)}: {value}{unit}{lower}, {found.level:.0%} CI {ends}"
+    scale, unit, digits = written(measure, found.low, found.high)
+    value, low, high = (f"{scale * x:+.{digits}f}" for x in (found.value, found.low, found.high))
+    interval = f"{found.level:.0%} CI {low} to {high}"
+    return f"{what} {verdict(measure, found)}: {value} {unit}, {interval}"
 
 
-def _digits(points: bool, found: Estimate) -> int:
-    """Decimals: one for points; otherwise enough for two digits of the interval's width."""
-    width = found.high - found.low
-    if points or width <= 0:
-        return 1
-    digits = 0
-    while width < 10 and digits < 6:
-        width, digits = width * 10, digits + 1
-    return digits
+def written(measure: Measure, low: float, high: float) -> tuple[int, str, int]:
+    """Return the factor, the unit and the decimals in which differences of a measure are told.
+
+    One decimal for points; otherwise enough for two digits of the interval's width.
+    """
+    if measure.bounds == (0.0, 1.0):
+        return 100, f"points {measure.label}", 1
+    unit = measure.label if measure.better == "higher" else f"{measure.label} (lower is better)"
+    width, digits = high - low, 1
+    if width > 0:
+        digits = 0
+        while width < 10 and digits < 6:
+            width, digits = width * 10, digits + 1
+    return 1, unit, digits
+
+
+def summarised(
+    measure: Measure,
+    over: Estimate,
+    arms: Sequence[Arm],
+    cohorts: Mapping[str, CohortRecord],
+    *,
+    label: str,
+    task: Literal["classification", "regression", "segmentation"],
+    model: str,
+    n_real: int,
+    n_synth: int,
+    settings_hash: str,
+    what: str = "synthetic data",
+) -> Utility:
+    """Return the verdict that a scorecard may hold.
+
+    Parameters
+    ----------
+    measure, over
+        The primary measure, and the difference in it that the verdict is on.
+    arms, cohorts
+        All of the study's.
+    label, task, model, n_real, n_synth, settings_hash
+        As `synthbench.scorecard.Utility` has them.
+    what
+        The subject of the sentence.
+    """
+    return Utility(
+        label=label, task=task, model=model, measure=measure.name, difference=over.value,
+        low=over.low, high=over.high, level=over.level, p=over.p, verdict=verdict(measure, over),
+        sentence=sentence(measure, over, what),
+        arms={arm.name: arm.values[measure.name].value for arm in arms},
+        n_real=n_real, n_synth=n_synth, n_test=arms[0].tested, cohorts=dict(cohorts),
+        settings_hash=settings_hash,
+    )  # fmt: skip

@@ -19,13 +19,13 @@ from jaxtyping import Float64, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from synthbench import preflight
-from synthbench.cohort import Cohort, Volumes, check_intensities, read_cohort
+from synthbench.cohort import Cohort, Volumes, check_intensities
 from synthbench.errors import CohortError
-from synthbench.evaluation import Progress, Say, checking
-from synthbench.metrics.downstream import DICE, Measure, Predictions, difference, value
-from synthbench.scorecard import CohortRecord, SpaceRecord, Utility, software
+from synthbench.evaluation import Progress, Say
+from synthbench.metrics.downstream import DICE, Predictions, difference, value
+from synthbench.scorecard import CohortRecord, SpaceRecord, software
 from synthbench.space import Intensity
-from synthbench.utility.cohorts import accepted_notes, check_apart, generator_of, seeds_notes
+from synthbench.utility.cohorts import generator_of, read_sides, seeds_notes
 from synthbench.utility.record import (
     BOTH,
     PACKAGES,
@@ -36,8 +36,7 @@ from synthbench.utility.record import (
     Estimated,
     Settings,
     UtilityRecord,
-    sentence,
-    verdict,
+    summarised,
 )
 
 if TYPE_CHECKING:
@@ -130,18 +129,8 @@ def segmentation_utility(
     """
     preflight.check_rules(accept)
     settings = settings or SegmentationSettings()
-    cohorts = {
-        role: source
-        if isinstance(source, Cohort)
-        else read_cohort(
-            Path(source), role=role, assume_grid=assume_grid, progress=checking(role, progress)
-        )
-        for role, source in (("real", real), ("synth", synth), ("test", test))
-    }
-    notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
-    notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
-    notes += accepted_notes(
-        preflight.check({role: cohorts[role] for role in ("real", "synth")}, accept, say)
+    cohorts, notes = read_sides(
+        real, synth, test, assume_grid=assume_grid, accept=accept, progress=progress, say=say
     )
     mapped = {role: _mapped(cohort, role, intensity) for role, cohort in cohorts.items()}
     _check_grids(cohorts)
@@ -211,26 +200,22 @@ def _studied(
         space=SpaceRecord.of(mapped["real"].volumes.space, mapped["real"].volumes.intensity),
         ratios=(), splits=None, level=level, seed=seed,
     )  # fmt: skip
-    measure: Measure = DICE
+    records = {role: CohortRecord.of(held.cohort) for role, held in mapped.items()}
     return UtilityRecord(
         name=name or generator_of(mapped["synth"].cohort) or "synth",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         settings=chosen,
         settings_hash=chosen.hash,
-        cohorts={role: CohortRecord.of(held.cohort) for role, held in mapped.items()},
+        cohorts=records,
         measures=tuple(measures),
         arms=arms,
         differences=tuple(
             Difference(arm=one, against=other, values=differences(one, other))
             for one, other in COMPARED
         ),
-        summary=Utility(
-            label="tissues", task="segmentation", model="unet", measure="dice",
-            difference=over.value, low=over.low, high=over.high, level=level, p=over.p,
-            verdict=verdict(measure, over), sentence=sentence(measure, over),
-            arms={arm.name: arm.values["dice"].value for arm in arms},
-            n_real=len(mapped["real"]), n_synth=len(mapped["synth"]), n_test=len(truth),
-            settings_hash=chosen.hash,
+        summary=summarised(
+            DICE, over, arms, records, label="tissues", task="segmentation", model="unet",
+            n_real=len(mapped["real"]), n_synth=len(mapped["synth"]), settings_hash=chosen.hash,
         ),
         notes=tuple(notes),
         software=software(*PACKAGES),

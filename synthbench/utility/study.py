@@ -11,26 +11,26 @@ from typing import Any, Literal
 import numpy as np
 
 from synthbench import preflight
-from synthbench.cohort import Cohort, check_intensities, read_cohort
+from synthbench.cohort import Cohort, check_intensities
 from synthbench.errors import UsageError, WeightsError
-from synthbench.evaluation import Progress, Say, checking, shown
+from synthbench.evaluation import Progress, Say, shown
 from synthbench.extraction import extract, load_extractors
 from synthbench.feature_cache import FeatureCache
 from synthbench.metrics.downstream import Estimate, repeated_splits
 from synthbench.processes import is_main
 from synthbench.protocol import DEFAULT_EXTRACTOR
-from synthbench.scorecard import CohortRecord, ExtractorRecord, SpaceRecord, Utility, software
+from synthbench.scorecard import CohortRecord, ExtractorRecord, SpaceRecord, software
 from synthbench.space import Intensity, Space
 from synthbench.utility.arms import MEASURES, Compared, Division, Learner, compare_arms
 from synthbench.utility.cohorts import (
     Labelled,
-    accepted_notes,
-    check_apart,
     check_both_classes,
     drawn_subjects,
     generator_of,
     label_rule,
     labelled,
+    read_side,
+    read_sides,
     real_labels,
     seeds_notes,
     sidecars,
@@ -48,8 +48,7 @@ from synthbench.utility.record import (
     Estimated,
     Settings,
     UtilityRecord,
-    sentence,
-    verdict,
+    summarised,
 )
 from synthbench.utility.transfer import Transfer, target_of, transferred
 
@@ -130,14 +129,8 @@ def utility(
     """
     preflight.check_rules(accept)
     _check(model, transfer, splits, ratios)
-    cohorts = {
-        role: _read(source, role, assume_grid, progress)
-        for role, source in (("real", real), ("synth", synth), ("test", test))
-    }
-    notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
-    notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
-    notes += accepted_notes(
-        preflight.check({r: cohorts[r] for r in ("real", "synth")}, accept, say)
+    cohorts, notes = read_sides(
+        real, synth, test, assume_grid=assume_grid, accept=accept, progress=progress, say=say
     )
     folder = Path(synth) if isinstance(synth, (Path, str)) else None
     folder = folder if folder is not None and folder.is_dir() else None
@@ -170,7 +163,7 @@ def utility(
         check_both_classes(source, rule, role)
     # Before anything is trained: what is wrong with it should not be said hours later.
     tuned = None if transfer is None else target_of(
-        transfer, _read(transfer.data, "transfer", assume_grid, progress), sources
+        transfer, read_side(transfer.data, "transfer", assume_grid, progress), sources
     )  # fmt: skip
     common = _Common(target, intensity, workers, cache, progress, say, seed)
     if model == "probe":
@@ -203,14 +196,11 @@ def utility(
         extractor=record, space=SpaceRecord.of(target, intensity), ratios=tuple(ratios),
         splits=splits, level=level, seed=seed,
     )  # fmt: skip
-    measure = MEASURES[rule.task][0]
-    summary = Utility(
-        label=label, task=rule.task, model=model, measure=measure.name, difference=over.value,
-        low=over.low, high=over.high, level=level, p=over.p, verdict=verdict(measure, over),
-        sentence=sentence(measure, over),
-        arms={arm.name: arm.values[measure.name].value for arm in found.arms},
-        n_real=len(divisions[0].train), n_synth=len(divisions[0].synth),
-        n_test=found.arms[0].tested, settings_hash=chosen.hash,
+    records = {role: CohortRecord.of(cohort) for role, cohort in cohorts.items()}
+    summary = summarised(
+        MEASURES[rule.task][0], over, found.arms, records, label=label, task=rule.task,
+        model=model, n_real=len(divisions[0].train), n_synth=len(divisions[0].synth),
+        settings_hash=chosen.hash,
     )  # fmt: skip
     onwards = None
     if transfer is not None and tuned is not None:
@@ -223,7 +213,7 @@ def utility(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         settings=chosen,
         settings_hash=chosen.hash,
-        cohorts={role: CohortRecord.of(cohort) for role, cohort in cohorts.items()},
+        cohorts=records,
         measures=tuple(m.name for m in MEASURES[rule.task]),
         arms=found.arms,
         differences=differences,
@@ -265,16 +255,6 @@ def _check(
     wrong = [ratio for ratio in ratios if not 0 < ratio < float("inf")]
     if wrong:
         raise UsageError(f"--ratios: finite multiples above 0 are needed; found {wrong[0]:g}.")
-
-
-def _read(
-    source: Path | str | Cohort, role: str, assume_grid: float | None, progress: Progress | None
-) -> Cohort:
-    if isinstance(source, Cohort):
-        return source
-    return read_cohort(
-        Path(source), role=role, assume_grid=assume_grid, progress=checking(role, progress)
-    )
 
 
 def _check_splits(cohorts: Mapping[str, Cohort]) -> None:

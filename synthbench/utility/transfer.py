@@ -16,7 +16,7 @@ from torch import nn
 from synthbench.cohort import Cohort
 from synthbench.errors import UsageError
 from synthbench.metrics.downstream import Predictions, difference, value
-from synthbench.scorecard import Utility
+from synthbench.scorecard import CohortRecord, Utility
 from synthbench.utility.arms import MEASURES, Portion, Tested
 from synthbench.utility.cohorts import (
     Labelled,
@@ -29,7 +29,7 @@ from synthbench.utility.cohorts import (
     real_labels,
 )
 from synthbench.utility.network import NetworkLearner, State, build
-from synthbench.utility.record import BOTH, REAL, SYNTHETIC, Arm, Estimated, sentence, verdict
+from synthbench.utility.record import BOTH, REAL, SYNTHETIC, Arm, Estimated, summarised
 
 SCRATCH = "from scratch"
 TEST_SHARE = 0.5
@@ -146,14 +146,13 @@ def transferred(
     )  # fmt: skip
     measure = measures[0]
     over = difference(measure, predictions[BOTH], predictions[REAL], test.truth, level)
-    summary = Utility(
-        label=transfer.label, task=rule.task, model="cnn", measure=measure.name,
-        difference=over.value, low=over.low, high=over.high, level=level, p=over.p,
-        verdict=verdict(measure, over),
-        sentence=sentence(measure, over, "pretraining on synthetic data too"),
-        arms={arm.name: arm.values[measure.name].value for arm in arms},
-        n_real=int((~tested).sum()), n_synth=len(rows["synth"]), n_test=len(test.truth),
-        settings_hash=settings_hash,
+    cohorts = {source: learner.sources[source].cohort for source in ("real", "synth")}
+    cohorts["transfer"] = target.cohort
+    summary = summarised(
+        measure, over, arms, {role: CohortRecord.of(cohort) for role, cohort in cohorts.items()},
+        label=transfer.label, task=rule.task, model="cnn", n_real=int((~tested).sum()),
+        n_synth=len(rows["synth"]), settings_hash=settings_hash,
+        what="pretraining on synthetic data too",
     )  # fmt: skip
     return Transferred(arms, summary)
 
