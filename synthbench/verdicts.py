@@ -156,8 +156,8 @@ def limits(card: Scorecard) -> list[str]:
     said = [
         "Within the floor is no proof of equality: it says that this many volumes show no "
         "difference" + (f" (n = {min(n)} a side)." if n else "."),
-        "A metric sees what its features see. No value here speaks of a diagnosis, or of whether "
-        "a study on these volumes would come to the result that it has on real ones.",
+        "A metric sees what its features see. No value here speaks of a diagnosis"
+        f"{_unstudied(card)}.",
         "Values depend on n and on the whole protocol: compare equal protocols only.",
         "The Fréchet distance (FID) is biased upward at these n, and may reward lost variety: its "
         "interval is the sampling variability at this n and excludes the bias.",
@@ -188,6 +188,21 @@ def limits(card: Scorecard) -> list[str]:
             "training volumes."
         )
     return said
+
+
+def _unstudied(card: Scorecard) -> str:
+    """What nobody asked of these volumes yet, as the end of a sentence on what is not said."""
+    unasked = []
+    if card.replication is None:
+        unasked.append(
+            "of whether a study on these volumes would come to the result that it has on real ones"
+        )
+    if card.utility is None:
+        unasked.append(
+            "of whether these volumes help a model that is used on real people (synthbench "
+            "utility asks)"
+        )
+    return "".join(f", or {words}" for words in unasked)
 
 
 def value_words(value: Value) -> str:

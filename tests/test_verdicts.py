@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
-from synthbench.scorecard import CopiesTest, FloorRecord, MemorizationRecord, Value
-from synthbench.verdicts import SIGNS, copies, verdict
+from synthbench.scorecard import (
+    CopiesTest,
+    FloorRecord,
+    MemorizationRecord,
+    ReplicationRecord,
+    Value,
+)
+from synthbench.verdicts import SIGNS, copies, limits, verdict
+from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
 
 
 def row(direction, at_n, **rest):
@@ -77,3 +84,26 @@ def test_copies_are_told_with_the_power_to_find_them(records, standing, words):
     card: Any = SimpleNamespace(memorization=tuple(records))
     assert copies(card).standing == standing
     assert copies(card).words == words
+
+
+REPLICATION = ReplicationRecord(
+    margins="", effects=(), n=9, n_real=9, level=0.95, resamples=100, seed=0
+)
+
+
+@pytest.mark.parametrize(
+    ("sections", "study", "model"),
+    [
+        ({}, True, True),
+        ({"replication": REPLICATION}, False, True),
+        ({"utility": make_verdict()}, True, False),
+        ({"replication": REPLICATION, "utility": make_verdict()}, False, False),
+    ],
+    ids=["neither", "replication", "utility", "both"],
+)
+def test_limits_name_what_nobody_asked_yet(sections, study, model):
+    kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
+    said = " ".join(limits(make_card("mine", kept).model_copy(update=sections)))
+    assert "No value here speaks of a diagnosis" in said
+    assert ("whether a study on these volumes would come to the result" in said) is study
+    assert ("help a model that is used on real people (synthbench utility" in said) is model
