@@ -168,7 +168,7 @@ def metric_chart(title: str, values: Sequence[tuple[str, Value]]) -> MetricChart
     axis = axis_over(held, max(widths, default=0.0))
     return MetricChart(
         title=title,
-        ticks=tuple(Tick(axis.percent(t), number(t)) for t in axis.ticks()),
+        ticks=tuple(Tick(axis.percent(t), _tick_words(t)) for t in axis.ticks()),
         null=axis.percent(0.0) if to_zero else None,
         stretched=axis.stretch is not None,
         rows=tuple(_marks(name, v, axis) for name, v in known),
@@ -182,6 +182,11 @@ def _null_is_zero(value: Value) -> bool:
     ):
         return False
     return value.target == "zero"
+
+
+def _tick_words(x: float) -> str:
+    """Format a round number: whole below a million, where powers of ten are hard to read."""
+    return f"{x:,.0f}" if 1000 <= abs(x) < 1e6 else number(x)
 
 
 def _numbers(value: Value) -> list[float]:
@@ -316,8 +321,8 @@ def line_chart(
             )
             for b in bands
         ),
-        x_ticks=tuple(Tick(_across(x_axis, t), f"{t:g}") for t in x_axis.ticks()),
-        y_ticks=tuple(Tick(_up(y_axis, t), f"{t:g}") for t in y_axis.ticks()),
+        x_ticks=tuple(Tick(_across(x_axis, t), _tick_words(t)) for t in x_axis.ticks()),
+        y_ticks=tuple(Tick(_up(y_axis, t), _tick_words(t)) for t in y_axis.ticks()),
         stretched=y_axis.stretch is not None,
     )  # fmt: skip
 

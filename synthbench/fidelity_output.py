@@ -272,14 +272,19 @@ def _notable(title: str, lines: Sequence[Line]) -> list[Table | Text]:
     if not lines:
         return []
     differing = [line for line in lines if line.shown]
-    count = len(differing) or "none"
-    words = f"\n{title}: {count} of {len(lines)} beyond chance, over all of them together"
+    words = f"\n{title}: {beyond_chance(lines)}"
     if not differing:
         return [Text(words)]
     return [
         Text(words),
         _table(differing, ("", "", "synth", "real (ceiling)", "synth less real", "")),
     ]
+
+
+def beyond_chance(lines: Sequence[Line]) -> str:
+    """Count the lines that show a difference, as the words beside a table's title."""
+    count = sum(line.shown for line in lines) or "none"
+    return f"{count} of {len(lines)} beyond chance, over all of them together"
 
 
 def _table(lines: Sequence[Line], head: Sequence[str]) -> Table:

@@ -104,3 +104,10 @@ def test_lines_fill_the_frame():
     heights = [y for _, y in points]
     assert heights[1] == pytest.approx((heights[0] + heights[2]) / 2)
     assert heights[0] > heights[2]
+
+
+def test_ticks_in_thousands_are_whole_numbers():
+    ends = (0.0, 30_000.0)
+    chart = line_chart("t", "mm³", "mm³", "words", [Series("s", "real", ends, ends)])
+    assert [tick.words for tick in chart.x_ticks][:3] == ["0", "10,000", "20,000"]
+    assert not [t for t in (*chart.x_ticks, *chart.y_ticks) if "e+" in t.words]
