@@ -427,6 +427,7 @@ def score(
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
     from synthbench import scoring
     from synthbench.protocol import DEFAULT_EXTRACTOR
+    from synthbench.scorecard import verdict_in
 
     if benchmark is not None:
         _refuse_frozen(context)
@@ -464,7 +465,13 @@ def score(
     if not is_main():
         return
     if out is not None:
+        before = verdict_in(out)
         card.save(out)
+        if before is not None:
+            say(
+                f"{out}: the scorecard that was here held a verdict on utility ({before.label}), "
+                f"and the new one holds none: run synthbench utility ... --scorecard {out} again."
+            )
     if json:
         sys.stdout.write(card.model_dump_json(indent=1) + "\n")
     else:
@@ -593,11 +600,14 @@ def utility(
     json: Json = False,
 ) -> None:
     """Train on real, synthetic and both, test on real: do the volumes help, or hurt?"""
+    from synthbench.scorecard import Scorecard
     from synthbench.utility import command
 
-    for option, file in (("--out", out), ("--scorecard", scorecard)):
-        if file is not None:
-            make_room(option, file)
+    if out is not None:
+        make_room("--out", out)
+    if scorecard is not None:
+        # A wrong file should not be named only after hours of training.
+        Scorecard.load(scorecard)
     with progress_bar("utility") as advance:
         record = command.run(
             real, synth, test,
@@ -616,8 +626,9 @@ def utility(
         record.save(out)
         say(f"written: {out}")
     if scorecard is not None:
-        command.add_to_scorecard(record, scorecard)
-        say(f"{scorecard}: the verdict was added")
+        before = command.add_to_scorecard(record, scorecard, synth)
+        replaced = "" if before is None else f", in place of: {before.sentence} ({before.label})"
+        say(f"{scorecard}: the verdict was added{replaced}")
     if json:
         sys.stdout.write(record.model_dump_json(indent=1) + "\n")
         return

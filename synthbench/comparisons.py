@@ -12,6 +12,7 @@ order over all metrics is a summary without a test, so it carries how stable it 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,8 +234,16 @@ def comparable(cards: Mapping[str, Scorecard], benchmark: Benchmark) -> dict[str
 
 
 def entry_hashes(folder: Path, cards: Mapping[str, Scorecard]) -> dict[str, str]:
-    """Return the sha256 of each entry's file."""
-    return {name: sha256_file(folder / "entries" / f"{name}.json") for name in sorted(cards)}
+    """Return the sha256 of each entry's file, as it was scored.
+
+    A verdict on utility that was added since moves no rank, so it is left out.
+    """
+    return {
+        name: sha256_file(folder / "entries" / f"{name}.json")
+        if card.utility is None
+        else hashlib.sha256(card.scored).hexdigest()
+        for name, card in sorted(cards.items())
+    }
 
 
 def _stale_entries(

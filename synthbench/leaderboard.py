@@ -37,6 +37,7 @@ from synthbench.table import (
     number,
     p_words,
 )
+from synthbench.utility.table import tested_words, trained_words, verdict_words
 
 PAGE = "README.md"
 NOTES = "notes.md"
@@ -79,6 +80,7 @@ def render_leaderboard(folder: Path | str) -> str:
             _overall(board),
             _values(board),
             _conditional(board),
+            _utility(board),
             _floors(board),
             _papers(board),
             _multiverse(board),
@@ -335,6 +337,8 @@ def _ranking(board: Board) -> str:
     head += ["as real, blurred by"] if blurred else []
     head += ["best"] if found else []
     head += ["n", "training seeds", "copies of training images"]
+    studied = any(card.utility for card in board.ordered.values())
+    head += ["[utility](#utility)"] if studied else []
     rows = []
     if floor:
         words = f"**{number(floor.mean)}** ({number(floor.low)} to {number(floor.high)})"
@@ -352,6 +356,7 @@ def _ranking(board: Board) -> str:
         cells += [_blur(row)] if blurred else []
         cells += [_best(name, found)] if found else []
         cells += [str(card.synth.n), _seeds(card), _copies(card)]
+        cells += [_cell(verdict_words(card.utility)) if card.utility else ""] if studied else []
         rows.append(cells)
     return (
         f"## Ranking by {_cell(key.label)}\n\n{_table(head, rows, words=2)}\n\n"
@@ -604,6 +609,25 @@ def _conditional(board: Board) -> str:
         "more, with its interval, and of what the same measure reaches on the real volumes. "
         "Leaks: pairs in which asking for one condition moves the measure of another beyond what "
         "it does in the real volumes. Unranked: entries may have been asked for other values."
+    )
+
+
+def _utility(board: Board) -> str:
+    """Which entries helped a model that is used on real people; empty where none was asked."""
+    rows = [
+        [_entry(name, board), _cell(verdict_words(found)), _cell(trained_words(found)),
+         _cell(tested_words(found)), _cell(found.model), p_words(found.p)]
+        for name, card in board.ordered.items()
+        if (found := card.utility) is not None
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    head = ["entry", "real + synthetic less real", "trained on", "tested on", "model", "p"]
+    return (
+        f"## Utility\n\n{_table(head, rows, words=5)}\n\nWhether training on the synthetic volumes "
+        "too serves real people better than training on the real ones alone, on the same test "
+        'subjects. "Did not help" includes "cannot tell": look at the '
+        "interval's width. Unranked: labels, training volumes and test subjects may differ."
     )
 
 

@@ -28,6 +28,7 @@ from synthbench.errors import ScorecardError, SynthbenchError, UsageError
 from synthbench.exhibits import Cohorts, Exhibits, cohorts_of, exhibits
 from synthbench.fidelity_output import (
     Line,
+    beyond_chance,
     condition_charts,
     condition_lines,
     effect_lines,
@@ -48,6 +49,7 @@ from synthbench.table import (
     number,
     p_words,
 )
+from synthbench.utility.table import tested_words, title, trained_words, verdict_words
 from synthbench.verdicts import (
     Verdict,
     copies,
@@ -233,6 +235,7 @@ def _ranking(board: Board) -> Ranking | None:
             value=number(place.value),
             best=f"{place.best:.0%}",
             copies=copies(board.ordered[place.entry]),
+            utility=_verdict_of(board.ordered[place.entry]),
         )
         for place in found.places
     )
@@ -270,6 +273,7 @@ class RankRow:
     value: str
     best: str
     copies: Verdict
+    utility: str = ""
 
 
 @dataclass(frozen=True)
@@ -325,6 +329,16 @@ class _Conditions:
 
 
 @dataclass(frozen=True)
+class _Utility:
+    """The verdict of a study of utility, what it is of, and the measure of each arm."""
+
+    sentence: str
+    about: str
+    label: str
+    arms: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class _Card:
     """A scorecard as the page tells of it."""
 
@@ -334,6 +348,7 @@ class _Card:
     summary: tuple[str, ...]
     exhibits: Exhibits | None
     conditions: _Conditions | None
+    utility: _Utility | None
     limits: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
     protocol: str
@@ -402,6 +417,7 @@ def render_report(
         people=any(e.people for e in pictured),
         pictured=bool(pictured),
         conditioned=any(card.fidelity for card in cards),
+        studied=any(card.utility for card in cards),
         cards=[_card(i, card, names[i], shown.get(i)) for i, card in enumerate(cards)],
         compared=[
             _compared([cards[i] for i in group], [names[i] for i in group])
@@ -452,9 +468,10 @@ def _card(index: int, card: Scorecard, name: str, shown: Exhibits | None) -> _Ca
         name=name,
         anchor=f"card-{index + 1}",
         header=header(card),
-        summary=(*summary(card), *fidelity_sentences(card)),
+        summary=(*summary(card), *fidelity_sentences(card), *_utility_sentences(card)),
         exhibits=shown,
         conditions=_conditions(card),
+        utility=_utility(card),
         limits=tuple(limits(card)),
         provenance=tuple(_provenance(card)),
         protocol=card.protocol.model_dump_json(indent=1),
@@ -468,14 +485,17 @@ def _conditions(card: Scorecard) -> _Conditions | None:
         return None
     about = [f"Asked: {found.source}. Extrapolation: {found.range}."]
     about += [f"{c.name}: {c.missing or f'measured by {c.measure}'}." for c in found.conditions]
-    about += [f"{words}." for words in [published_words(card)] if words]
+    about += [f"{words[0].upper()}{words[1:]}." for words in [published_words(card)] if words]
     tables = [
         ("Asked against measured", condition_lines(found)),
+    ]
+    for words, lines in (
         ("Leakage: asked → measured, all else asked alike", leakage_lines(found)),
         ("Parity: errors of a group less those of the others", parity_lines(found)),
-    ]
+    ):
+        tables.append((f"{words} ({beyond_chance(lines)})", lines))
     if replicated is not None:
-        about.append(f"Effects, {replicated.margins}.")
+        about.append(f"Words of effects: {replicated.margins}.")
         about += [f"{note}." for note in replicated.notes]
         tables.append(
             (
@@ -485,8 +505,31 @@ def _conditions(card: Scorecard) -> _Conditions | None:
         )
     return _Conditions(
         tuple(about), tuple(condition_charts(found)),
-        tuple((title, tuple(lines)) for title, lines in tables if lines),
+        tuple((words, tuple(lines)) for words, lines in tables if lines),
     )  # fmt: skip
+
+
+def _verdict_of(card: Scorecard) -> str:
+    return "" if card.utility is None else verdict_words(card.utility)
+
+
+def _utility_sentences(card: Scorecard) -> list[str]:
+    """Say what a study of utility found; nothing where there was none."""
+    found = card.utility
+    return [] if found is None else [f"Utility ({found.label}): {found.sentence}."]
+
+
+def _utility(card: Scorecard) -> _Utility | None:
+    found = card.utility
+    if found is None:
+        return None
+    return _Utility(
+        f"{found.sentence[0].upper()}{found.sentence[1:]}.",
+        f"Label {found.label}, model {found.model}: trained on {trained_words(found)}, tested on "
+        f"{tested_words(found)}. p {p_words(found.p)}, settings {found.settings_hash}.",
+        title(found.measure),
+        tuple((arm, f"{value:.3f}") for arm, value in found.arms.items()),
+    )
 
 
 def _provenance(card: Scorecard) -> list[tuple[str, str]]:

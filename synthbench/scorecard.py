@@ -420,9 +420,17 @@ class Scorecard(Record):
                 return value
         return None
 
+    @property
+    def scored(self) -> bytes:
+        """What `score` wrote: the file's bytes without the verdict that may have been added."""
+        return self.model_copy(update={"utility": None})._bytes()
+
     def save(self, file: Path) -> None:
         """Write the scorecard as JSON."""
-        write_atomic(Path(file), (self.model_dump_json(indent=1) + "\n").encode())
+        write_atomic(Path(file), self._bytes())
+
+    def _bytes(self) -> bytes:
+        return (self.model_dump_json(indent=1) + "\n").encode()
 
     @classmethod
     def load(cls, file: Path) -> Scorecard:
@@ -437,7 +445,9 @@ class Scorecard(Record):
         try:
             card = cls.model_validate_json(Path(file).read_text())
         except OSError as error:
-            raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
+            raise ScorecardError(
+                f"{file}: cannot be read: {error.strerror}. Write one with synthbench score --out."
+            ) from error
         except ValidationError as error:
             raise ScorecardError(
                 f"{file}: not a scorecard of schema {SCHEMA}: {first_problem(error)}. "
@@ -449,6 +459,14 @@ class Scorecard(Record):
                 f"{card.protocol_hash}: it was edited. Score again."
             )
         return card
+
+
+def verdict_in(file: Path) -> Utility | None:
+    """Return the verdict on utility that a scorecard holds, if it is one that holds one."""
+    try:
+        return Scorecard.load(file).utility
+    except ScorecardError:
+        return None
 
 
 def settings_hash(fields: Mapping[str, Any]) -> str:

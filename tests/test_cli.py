@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from synthbench import cli, sampling, training
+from synthbench import cli, sampling, scoring, training
+from synthbench.scorecard import Scorecard
+from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
 
 COMMAND = str(Path(sys.executable).with_name("synthbench"))
 
@@ -175,6 +177,24 @@ def test_a_failed_score_leaves_no_scorecard(make_cohort, tmp_path):
     assert result.returncode == 2
     assert "bad.nii.gz: cannot be read" in result.stderr
     assert not (tmp_path / "a" / "s.json").exists()
+
+
+def test_scoring_anew_says_that_the_verdict_on_utility_is_gone(tmp_path, monkeypatch, capsys):
+    kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
+    card = make_card("mine", kept)
+    monkeypatch.setattr(scoring, "score", lambda *_, **__: card)
+    file = tmp_path / "card.json"
+    monkeypatch.setattr(
+        sys, "argv", ["synthbench", "score", "--real", "a", "--synth", "b", "--out", str(file)]
+    )
+    for held, told in ((None, False), (make_verdict(), True), (None, False)):
+        card.model_copy(update={"utility": held}).save(file)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code in (0, None)
+        words = "held a verdict on utility (sex), and the new one holds none: run synthbench"
+        assert (words in capsys.readouterr().err) is told
+        assert Scorecard.load(file).utility is None
 
 
 def test_help_is_quick_and_imports_nothing_heavy():

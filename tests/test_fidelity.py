@@ -299,6 +299,9 @@ def test_sentences_and_the_report_tell_of_them(card):
     assert "Conditions: asked against measured" in page
     assert "age slope: ventricle_volume" in page
     assert "Pinaya" in page
+    leaks = len(card.fidelity.leakage)
+    title = "Leakage: asked → measured, all else asked alike"
+    assert f"{title} (none of {leaks} beyond chance, over all of them together)" in page
 
 
 def test_a_leaderboard_has_a_table_of_conditional_entries_alone(card, tmp_path):

@@ -14,7 +14,7 @@ from synthbench.forest_plot import Band, Row, axis_of, forest_plot
 from synthbench.literature import REPORTED
 from synthbench.multiverse import multiverse
 from synthbench.scorecard import PreflightRecord, Scorecard
-from tests.boards import make_board
+from tests.boards import make_board, make_verdict
 
 OLD = Path(__file__).parent / "data" / "ixi-hh-4mm"
 SHIFTS = {"near": 0.0, "twin": 0.05, "far": 3.0}
@@ -257,6 +257,34 @@ def test_names_in_scorecards_cannot_break_the_page(board):
     assert "<script>" not in page + pictures
     assert "![p](" not in page
     assert "\\<script\\>\\|x\\| \\# big" in page
+
+
+# ---------------------------------------------------------------- utility
+
+
+def test_a_verdict_on_utility_has_a_column_and_a_table_and_leaves_the_ranks(board):
+    """19.5 points are 100 times 0.195; the entry's file as it was scored is what was compared."""
+    before = pages.render_leaderboard(board)
+    assert "tility" not in before
+    change(board, "far", utility=make_verdict(label="s|x"))
+    page = pages.render_leaderboard(board)
+    ranking = section(page, "Ranking by MMD²")
+    rows = {row["entry"]: row for row in table(ranking)}
+    cell = r"helped: +19.5 \[9.1, 29.9\] points AUC (s\|x, 20 real)"
+    assert rows["far"]["[utility](#utility)"] == cell
+    assert rows["near"]["[utility](#utility)"] == ""
+    assert rows["far"]["rank"] == table(section(before, "Ranking by MMD²"))[3]["rank"] != ""
+    [row] = table(section(page, "Utility"))
+    assert row == {
+        "entry": "3. far", "real + synthetic less real": cell,
+        "trained on": "20 real and 200 synthetic volumes",
+        "tested on": "300 real subjects of cohort tttttttttttt", "model": "probe", "p": "0.002",
+    }  # fmt: skip
+
+
+def test_another_change_beside_a_verdict_is_still_a_change(board):
+    change(board, "far", utility=make_verdict(), name="farther")
+    assert "far changed" in pages.render_leaderboard(board)
 
 
 # ---------------------------------------------------------------- files

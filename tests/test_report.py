@@ -26,7 +26,7 @@ from synthbench.evaluation import Sample
 from synthbench.exhibits import nearest_training, scored, typicality
 from synthbench.report import leaderboard_report, render_report, report
 from synthbench.scorecard import CohortRecord, Scorecard, Value
-from tests.boards import make_board
+from tests.boards import make_board, make_verdict
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egpj.exe\u2028&amp;"
 HOSTILE_FILE = "<img src=x onerror='alert(3)'>\u202e\"&.nii.gz"
@@ -280,6 +280,25 @@ def test_a_leaderboard_shows_ranks_where_it_was_compared(board, tmp_path):
     after = text_of(leaderboard_report(compared))
     assert "Ranking entry rank tied with" in after.replace(" ↕", "")
     assert "An order is no ranking" not in after
+
+
+def test_a_verdict_on_utility_has_a_section_and_a_place_in_the_ranking(board, tmp_path):
+    folder = shutil.copytree(board[0], tmp_path / "b")
+    compare(folder, source=board[1]).save(folder)
+    assert 'id="utility"' not in leaderboard_report(folder)
+    file = folder / "entries" / "near.json"
+    studied = Scorecard.load(file).model_copy(update={"utility": make_verdict(label="<i>sex")})
+    studied.save(file)
+    page = leaderboard_report(folder)
+    assert 'id="utility"' in page
+    assert "<i>" not in page
+    words = text_of(page)
+    assert "helped: +19.5 [9.1, 29.9] points AUC (<i>sex, 20 real)" in words
+    assert "An order is no ranking" not in words
+    alone = text_of(render_report([studied]))
+    assert "Synthetic data helped: +19.5 points AUC, 95% CI +9.1 to +29.9." in alone
+    assert "trained on 20 real and 200 synthetic volumes, tested on 300 real subjects" in alone
+    assert "real + synthetic 0.919" in alone
 
 
 # ---------------------------------------------------------------- hostile data

@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from synthbench.cohort import Cohort, read_cohort
 from synthbench.errors import ScorecardError, UsageError, near_miss
-from synthbench.scorecard import Scorecard
+from synthbench.exhibits import scored
+from synthbench.scorecard import Scorecard, Utility
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.record import UtilityRecord
 from synthbench.utility.segmentation import SegmentationSettings, segmentation_utility
@@ -83,8 +85,14 @@ def run(real: Path, synth: Path, test: Path, chosen: Choices, **common: Any) -> 
     )  # fmt: skip
 
 
-def add_to_scorecard(record: UtilityRecord, file: Path) -> None:
+def add_to_scorecard(record: UtilityRecord, file: Path, synth: Path | Cohort) -> Utility | None:
     """Write the verdict into a scorecard of the same synthetic volumes.
+
+    A scorecard of a benchmark may be of some of them, drawn by its seed: `synth` tells.
+
+    Returns
+    -------
+    The verdict that it takes the place of; None where there was none.
 
     Raises
     ------
@@ -92,13 +100,22 @@ def add_to_scorecard(record: UtilityRecord, file: Path) -> None:
         The scorecard is of other volumes.
     """
     card = Scorecard.load(file)
-    if card.synth.fingerprint != record.cohorts["synth"].fingerprint:
+    if card.synth.fingerprint != record.cohorts["synth"].fingerprint and not _drawn(card, synth):
         raise ScorecardError(
             f"{file}: it is of other synthetic volumes (fingerprint "
             f"{card.synth.fingerprint[:12]}, here {record.cohorts['synth'].fingerprint[:12]}). "
             "Name the scorecard of these."
         )
     card.model_copy(update={"utility": record.summary}).save(file)
+    return card.utility
+
+
+def _drawn(card: Scorecard, synth: Path | Cohort) -> bool:
+    """Whether a benchmark scored some of these volumes."""
+    if card.synth.available == card.synth.n:
+        return False
+    cohort = synth if isinstance(synth, Cohort) else read_cohort(synth, role="synth")
+    return scored(cohort, card.synth, "synth", card.protocol.seed) is not None
 
 
 def _refuse_with_segmentation(chosen: Choices) -> None:

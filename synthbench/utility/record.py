@@ -152,7 +152,10 @@ class UtilityRecord(Record):
         try:
             record = cls.model_validate_json(Path(file).read_text())
         except OSError as error:
-            raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
+            raise ScorecardError(
+                f"{file}: cannot be read: {error.strerror}. Write one with synthbench utility "
+                "--out."
+            ) from error
         except ValidationError as error:
             raise ScorecardError(
                 f"{file}: not a utility record of schema {SCHEMA}: {first_problem(error)}. Write "

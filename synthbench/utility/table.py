@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from synthbench.metrics.downstream import AUC, DICE, MAE, Measure
+from synthbench.scorecard import Utility
 from synthbench.table import p_words
-from synthbench.utility.record import Arm, Estimated, UtilityRecord
+from synthbench.utility.record import Arm, Estimated, UtilityRecord, written
 
 TITLES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "mae": "MAE", "r2": "R²"}
 SOURCES = {
@@ -17,6 +21,8 @@ SOURCES = {
     "training seeds of the other arm": "and of the other arm's",
     "repeated splits": "the splits",
 }
+
+_PRIMARY: Mapping[str, Measure] = {"classification": AUC, "regression": MAE, "segmentation": DICE}
 
 
 def title(measure: str) -> str:
@@ -36,6 +42,33 @@ def cell(found: Estimated | None, *, signed: bool = False) -> str:
     digits = 3 if abs(found.value) < 10 else 1
     value, low, high = (f"{x:{sign}.{digits}f}" for x in (found.value, found.low, found.high))
     return f"{value} [{low}, {high}]"
+
+
+def verdict_words(found: Utility) -> str:
+    """Return a verdict in a cell: the word, the difference, and of what.
+
+    >>> verdict_words(Utility(
+    ...     label="sex", task="classification", model="probe", measure="auc", difference=0.195,
+    ...     low=0.091, high=0.299, level=0.95, p=0.001, verdict="helped", sentence="", arms={},
+    ...     n_real=20, n_synth=200, n_test=300, settings_hash="0" * 12))
+    'helped: +19.5 [9.1, 29.9] points AUC (sex, 20 real)'
+    """
+    scale, unit, digits = written(_PRIMARY[found.task], found.low, found.high)
+    low, high = (f"{scale * x:.{digits}f}" for x in (found.low, found.high))
+    value = f"{scale * found.difference:+.{digits}f}"
+    return f"{found.verdict}: {value} [{low}, {high}] {unit} ({found.label}, {found.n_real} real)"
+
+
+def trained_words(found: Utility) -> str:
+    """Say what the arm of the verdict was trained on."""
+    return f"{found.n_real} real and {found.n_synth} synthetic volumes"
+
+
+def tested_words(found: Utility) -> str:
+    """Say who was tested: how many, and of which cohort where the verdict says so."""
+    cohort = found.cohorts.get("test")
+    of = "" if cohort is None else f" of cohort {cohort.fingerprint[:12]}"
+    return f"{found.n_test} real subjects{of}"
 
 
 def utility_table(record: UtilityRecord) -> Group:
