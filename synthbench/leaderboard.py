@@ -37,7 +37,7 @@ from synthbench.table import (
     number,
     p_words,
 )
-from synthbench.utility.table import tested_words, trained_words, verdict_words
+from synthbench.utility.table import subject_words, trained_words, verdict_words
 
 PAGE = "README.md"
 NOTES = "notes.md"
@@ -616,7 +616,7 @@ def _utility(board: Board) -> str:
     """Which entries helped a model that is used on real people; empty where none was asked."""
     rows = [
         [_entry(name, board), _cell(verdict_words(found)), _cell(trained_words(found)),
-         _cell(tested_words(found)), _cell(found.model), p_words(found.p)]
+         _cell(subject_words(found)), _cell(found.model), p_words(found.p)]
         for name, card in board.ordered.items()
         if (found := card.utility) is not None
     ]  # fmt: skip

@@ -49,7 +49,7 @@ from synthbench.table import (
     number,
     p_words,
 )
-from synthbench.utility.table import tested_words, title, trained_words, verdict_words
+from synthbench.utility.table import subject_words, title, trained_words, verdict_words
 from synthbench.verdicts import (
     Verdict,
     copies,
@@ -526,7 +526,7 @@ def _utility(card: Scorecard) -> _Utility | None:
     return _Utility(
         f"{found.sentence[0].upper()}{found.sentence[1:]}.",
         f"Label {found.label}, model {found.model}: trained on {trained_words(found)}, tested on "
-        f"{tested_words(found)}. p {p_words(found.p)}, settings {found.settings_hash}.",
+        f"{subject_words(found)}. p {p_words(found.p)}, settings {found.settings_hash}.",
         title(found.measure),
         tuple((arm, f"{value:.3f}") for arm, value in found.arms.items()),
     )

@@ -64,7 +64,7 @@ def trained_words(found: Utility) -> str:
     return f"{found.n_real} real and {found.n_synth} synthetic volumes"
 
 
-def tested_words(found: Utility) -> str:
+def subject_words(found: Utility) -> str:
     """Say who was tested: how many, and of which cohort where the verdict says so."""
     cohort = found.cohorts.get("test")
     of = "" if cohort is None else f" of cohort {cohort.fingerprint[:12]}"
