@@ -84,10 +84,21 @@ def subgroups(cohort: Cohort) -> dict[str, dict[str, int | str]]:
     counts = {}
     for column in ("age", "sex", "site", "diagnosis"):
         if column in table:
-            values = table[column]
-            words = map(_age_band, _numbers(values)) if column == "age" else map(_category, values)
-            counts[column] = _hidden(Counter(words))
+            counts[column] = _hidden(Counter(subgroup_names(table[column])))
     return counts
+
+
+def subgroup_names(values: pd.Series[Any]) -> list[str]:
+    """Name the subgroup of each row of a column: of `age` a band of ten years, else the value.
+
+    >>> subgroup_names(pd.Series([43.5, None, 95], name="age"))
+    ['40 to 49', 'not known', '90 and over']
+    >>> subgroup_names(pd.Series(["F", None], name="sex"))
+    ['F', 'not known']
+    """
+    if values.name == "age":
+        return [_age_band(float(age)) for age in pd.to_numeric(values, errors="coerce")]
+    return [UNKNOWN if pd.isna(value) else str(value) for value in values]
 
 
 def sources(cohort: Cohort) -> list[dict[str, str]]:
@@ -114,10 +125,6 @@ def sources(cohort: Cohort) -> list[dict[str, str]]:
     return [dict(one) for one in dict.fromkeys(tuple(record.items()) for record in records)]
 
 
-def _numbers(values: pd.Series[Any]) -> Iterable[float]:
-    return (float(value) for value in pd.to_numeric(values, errors="coerce"))
-
-
 def _age_band(age: float) -> str:
     if not (math.isfinite(age) and age >= 0):
         return UNKNOWN
@@ -125,10 +132,6 @@ def _age_band(age: float) -> str:
     if decade >= _OLDEST_BAND:
         return f"{_OLDEST_BAND} and over"
     return f"{decade} to {decade + 9}" if decade else "under 10"
-
-
-def _category(value: object) -> str:
-    return UNKNOWN if pd.isna(value) else str(value)  # type: ignore[call-overload]
 
 
 def _hidden(counts: Mapping[str, int]) -> dict[str, int | str]:

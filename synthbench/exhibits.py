@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64
 
-from synthbench.cards import _age_band, _category, _numbers, sources, subgroups
+from synthbench.cards import sources, subgroup_names, subgroups
 from synthbench.charts import Band, LineChart, Series, line_chart
 from synthbench.cohort import Cohort, Volumes, majority_mask
 from synthbench.errors import MetricError, ScorecardError, UsageError
@@ -580,9 +580,7 @@ def _told(
 def _bands(real: Cohort, column: str) -> np.ndarray:
     """Return the band of each volume's subject, as `synthbench.cards.subgroups` names it."""
     values: pd.Series[Any] = real.participants[column].reindex([e.subject for e in real.entries])
-    if column == "age":
-        return np.array([_age_band(age) for age in _numbers(values)])
-    return np.array([_category(value) for value in values])
+    return np.array(subgroup_names(values))
 
 
 def _subgroup_words(card: Scorecard, space: FeatureSpace) -> str:
