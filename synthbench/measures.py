@@ -9,7 +9,7 @@ program wrote takes the place of either.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -34,7 +34,36 @@ BLOCKS = ("anatomy", "voxels")
 UNITS = {1.0: "", 1000.0: " × 1000", 0.001: " / 1000"}
 """What a measure may be multiplied by to have the condition's unit: mL and mm³ differ so."""
 
+VOLUME_UNITS = {1.0: "mL", 1000.0: "mm³"}
+"""What tables hold volumes in, by how many make a millilitre. Not litres: the ventricles' share of
+the head is of that size."""
+
+SAME_UNIT_WITHIN = 2.0
+"""How far the same volumes' numbers may differ, as a factor, and still be of one unit."""
+
 FOLDS_SEED = 0
+
+
+def unit_factor(
+    ratio: float, within: float, factors: Collection[float] = tuple(UNITS)
+) -> float | None:
+    """Return which of some factors two numbers of one quantity differ by; None where none is near.
+
+    Parameters
+    ----------
+    ratio
+        What is told over what is measured; typical ones will do.
+    within
+        How far from a factor the ratio may be, as a factor itself.
+    factors
+        Of units.
+
+    Examples
+    --------
+    >>> unit_factor(1080.0, within=2), unit_factor(0.03, within=2)
+    (1000.0, None)
+    """
+    return next((factor for factor in factors if 1 / within < ratio / factor < within), None)
 
 
 @dataclass(frozen=True)
@@ -108,7 +137,8 @@ class Measures:
         if name in MEASURES and not levels:
             place = MEASURES.index(name)
             of_synth, of_real = (self._millilitres(role)[:, place] for role in ("synth", "real"))
-            return _in_unit(Reading("anatomy, mL", of_synth, of_real), asked, truth)
+            measured = Reading("anatomy, mL", of_synth, of_real)
+            return _in_unit(measured, asked, truth, tuple(VOLUME_UNITS))
         if truth is None or all(value is None for value in truth):
             raise MetricError(
                 f"{name} is measured by a model that is fitted on real volumes with that "
@@ -249,8 +279,10 @@ def _all_numbers(values: Told) -> bool:
     return all(isinstance(value, float) for value in values)
 
 
-def _in_unit(reading: Reading, asked: Told, truth: Told | None) -> Reading:
-    """Bring a number to the condition's unit, told by which of `UNITS` real volumes agree with.
+def _in_unit(
+    reading: Reading, asked: Told, truth: Told | None, factors: Collection[float] = tuple(UNITS)
+) -> Reading:
+    """Bring a number to the condition's unit, told by which factor real volumes agree with.
 
     Where none does (a volume as a share of the head's), only the correlation can be compared.
     """
@@ -265,14 +297,13 @@ def _in_unit(reading: Reading, asked: Told, truth: Told | None) -> Reading:
         if isinstance(said, float) and measured != 0
     ]
     typical = float(np.median(ratios)) if ratios else np.nan
-    for factor, words in UNITS.items():
-        if 0.5 < typical / factor < 2:
-            real = None if reading.real is None else reading.real * factor
-            return Reading(f"{reading.words}{words}", reading.synth * factor, real)
-    return Reading(
-        f"{reading.words} (of another unit or meaning)", reading.synth, reading.real,
-        same_unit=False,
-    )  # fmt: skip
+    factor = unit_factor(typical, SAME_UNIT_WITHIN, factors)
+    if factor is None:
+        return replace(
+            reading, words=f"{reading.words} (of another unit or meaning)", same_unit=False
+        )
+    real = None if reading.real is None else reading.real * factor
+    return Reading(f"{reading.words}{UNITS[factor]}", reading.synth * factor, real)
 
 
 def as_level(value: float | str | None) -> str:

@@ -42,9 +42,8 @@ if TYPE_CHECKING:
 MOST_STEPS = 100
 """Values of a condition that one sweep may have."""
 
-# Units that participants tables hold volumes in, as multiples of a millilitre.
-_UNITS = {"mL": 1.0, "mm³": 1000.0}
-# A training median this many times the typical volume, or its inverse, is in no such unit.
+# Wider than where the same volumes are measured: here a training median stands beside what is
+# typical of people at large.
 _SAME_UNIT_WITHIN = 8.0
 
 Say = Callable[[str], None]
@@ -491,6 +490,7 @@ def measure_of(text: str, axes: Sequence[Axis]) -> Measure:
     UsageError
         There is no such extractor or feature.
     """
+    from synthbench.measures import VOLUME_UNITS
     from synthbench.metrics.extractors.anatomy import MEASURES, TYPICAL_ML, volumes_of
 
     extractor, _, feature = text.rpartition(":")
@@ -507,23 +507,23 @@ def measure_of(text: str, axes: Sequence[Axis]) -> Measure:
         )
     typical = TYPICAL_ML[MEASURES.index(feature)]
     same = next((a.condition for a in axes if a.name == feature), None)
-    unit = None if same is None else _unit(same, typical)
-    factor = _UNITS[unit or "mL"]
+    factor = None if same is None else _unit_factor(same, typical)
+    per_millilitre = factor or 1.0
 
     def read(volume: Float32[np.ndarray, "d h w"], space: Space) -> float:
-        return factor * volumes_of(volume, space)[feature]
+        return per_millilitre * volumes_of(volume, space)[feature]
 
-    return Measure(text, unit or "mL", feature if unit else None, read)
+    return Measure(text, VOLUME_UNITS[per_millilitre], feature if factor else None, read)
 
 
-def _unit(condition: Condition, typical_ml: float) -> str | None:
+def _unit_factor(condition: Condition, typical_ml: float) -> float | None:
     """Return the unit in which a condition's training median is a brain's volume, if any."""
+    from synthbench.measures import VOLUME_UNITS, unit_factor
+
     median = condition.typical()
-    if not isinstance(median, float) or median <= 0 or typical_ml <= 0:
+    if not isinstance(median, float) or typical_ml <= 0:
         return None
-    ratios = {unit: median / (factor * typical_ml) for unit, factor in _UNITS.items()}
-    near = [u for u, r in ratios.items() if 1 / _SAME_UNIT_WITHIN <= r <= _SAME_UNIT_WITHIN]
-    return near[0] if near else None
+    return unit_factor(median / typical_ml, _SAME_UNIT_WITHIN, VOLUME_UNITS)
 
 
 def _feature(extractor: str, feature: str) -> Read:

@@ -48,7 +48,7 @@ def table(folder: Path, columns: dict[str, list[Any]], roles=("synth", "real"), 
 
 @pytest.mark.parametrize(
     ("factor", "words"),
-    [(1000.0, "anatomy, mL × 1000"), (1.0, "anatomy, mL"), (0.001, "anatomy, mL / 1000")],
+    [(1000.0, "anatomy, mL × 1000"), (1.0, "anatomy, mL")],
 )
 def test_a_volume_is_brought_to_the_tables_unit(factor, words):
     """The table is 1.2 times the measure: of the units, the one within a factor of two."""
@@ -62,8 +62,20 @@ def test_a_volume_is_brought_to_the_tables_unit(factor, words):
 
 
 def test_a_share_of_the_head_has_no_unit_in_common():
-    truth = (VENTRICLES / 1e6).tolist()
-    assert not measures().read("ventricle_volume", truth[N:], truth[:N], ()).same_unit
+    """A head of 1400 mL, and one that is wrong by its unit: neither is a volume in litres."""
+    for head in (1400, 1e6):
+        truth = (VENTRICLES / head).tolist()
+        assert not measures().read("ventricle_volume", truth[N:], truth[:N], ()).same_unit
+
+
+def test_cubic_millimetres_of_another_program_are_brought_to_millilitres(tmp_path):
+    """Measured in mm³ with 20% too little, asked for in mL."""
+    truth = VENTRICLES.tolist()
+    cells = (800 * VENTRICLES).tolist()
+    file = table(tmp_path, {"ventricle_volume": cells[N:] + cells[:N]})
+    found = measures(file).read("ventricle_volume", truth[N:], truth[:N], ())
+    assert found.words == "the table of measures / 1000"
+    assert np.allclose(found.synth, 0.8 * VENTRICLES[N:])
 
 
 def test_age_is_predicted_from_what_real_volumes_show():
