@@ -30,7 +30,7 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from synthbench.generators.loop import Objective
+from synthbench.generators.loop import Objective, freeze
 
 Shape: TypeAlias = tuple[int, int, int]
 
@@ -66,6 +66,8 @@ class TrainingSettings(Protocol):
     def ema_decay(self) -> float: ...
     @property
     def clip_norm(self) -> float: ...
+    @property
+    def freeze(self) -> Sequence[str]: ...
     def total_steps(self, n: int, processes: int) -> int: ...
     def nearest_grid(self, shape: Shape) -> Shape: ...
     def model_copy(self, *, update: Mapping[str, Any]) -> Any: ...
@@ -105,6 +107,28 @@ class Stage:
     samples: SampleShapes = whole_volumes
 
 
+def stages(plugin: Any, settings: Any) -> list[Stage]:
+    """Return the networks that a generator trains; none where it does not say."""
+    if hasattr(plugin, "stages"):
+        return list(plugin.stages(settings))
+    return [Stage("", "", plugin.parts, settings)] if hasattr(plugin, "parts") else []
+
+
+def check_freeze(stages: Sequence[Stage]) -> None:
+    """Raise where `freeze` names what a network does not have, or leaves nothing to train.
+
+    Raises
+    ------
+    UsageError
+        See `synthbench.generators.loop.freeze`.
+    """
+    for stage in stages:
+        if stage.settings.freeze:
+            build, _ = stage.parts(stage.settings)
+            with torch.device("meta"):
+                freeze(build(), stage.settings.freeze, setting=f"{stage.prefix}freeze")
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes on one device at the highest point of a step.
@@ -112,8 +136,8 @@ class Memory:
     Attributes
     ----------
     weights, gradients, adam, ema
-        The weights, their gradients (twice with several processes, which exchange copies), Adam's
-        two moments, the averaged weights.
+        The weights, the gradients of those that are trained (twice with several processes, which
+        exchange copies), Adam's two moments of these, the averaged weights.
     activations
         All else: what the forward pass keeps for the backward pass, and work space.
     process
@@ -271,8 +295,8 @@ def estimate(
         timing=timing,
         timed_shape=timed.shape,
         steps=settings.total_steps(volumes, processes),
-        # Weights, averages, and Adam's two moments with a step count for each tensor.
-        checkpoint_bytes=4 * traced.weights + 4 * traced.tensors,
+        # Weights, averages, and Adam's two moments with a step count for each trained tensor.
+        checkpoint_bytes=2 * traced.weights + 2 * traced.trained + 4 * traced.tensors,
         batch_size=settings.batch_size,
         accumulation=settings.accumulation,
         processes=processes,
@@ -382,11 +406,15 @@ def _yaml(value: object) -> str:
 
 @dataclass(frozen=True)
 class _Trace:
-    """One batch, forward and backward: operations, and bytes of tensors."""
+    """One batch, forward and backward: operations, and bytes of tensors.
+
+    `weights` is of all parameters, `trained` of those that are not frozen: `tensors` many.
+    """
 
     parameters: int
-    tensors: int
     weights: int
+    trained: int
+    tensors: int
     flops: int
     saved: int
     peak: int
@@ -438,6 +466,7 @@ def _trace(
     with FakeTensorMode(allow_non_fake_inputs=True), _only_new_garbage():
         network = build()
         values = list(network.parameters())
+        trained = freeze(network, settings.freeze)
         clean, *told = (torch.empty(settings.batch_size, *size) for size in samples(shape))
         noise = torch.empty_like(clean)
         t = torch.zeros(settings.batch_size, dtype=torch.int64)
@@ -448,12 +477,17 @@ def _trace(
             loss.backward()  # type: ignore[no-untyped-call]
     return _Trace(
         parameters=sum(value.numel() for value in values),
-        tensors=len(values),
-        weights=sum(value.numel() * value.element_size() for value in values),
+        weights=_bytes(values),
+        trained=_bytes(trained),
+        tensors=len(trained),
         flops=counter.get_total_flops(),
         saved=saved,
         peak=live.peak,
     )
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @contextmanager
@@ -487,19 +521,19 @@ def _attention_backward_flops(
 def _memory(
     traced: _Trace, settings: TrainingSettings, processes: int, device: torch.device
 ) -> Memory:
-    weights = traced.weights
-    gradients = weights * (2 if processes > 1 else 1)
+    weights, trained = traced.weights, traced.trained
+    gradients = trained * (2 if processes > 1 else 1)
     # The batches after the first find all gradients in place; before, they come as maps go.
-    # Adam's own work space is a copy of the weights.
-    activations = max(traced.peak - (0 if settings.accumulation > 1 else weights), weights)
+    # Adam's own work space is a copy of the weights that it moves.
+    activations = max(traced.peak - (0 if settings.accumulation > 1 else trained), trained)
     on_cpu = device.type == "cpu"
     if on_cpu:
-        tensors = 4 * weights + gradients + activations
+        tensors = 2 * weights + 2 * trained + gradients + activations
         activations += int((CPU_OVERHEAD - 1) * tensors)
     return Memory(
         weights=weights,
         gradients=gradients,
-        adam=2 * weights,
+        adam=2 * trained,
         ema=weights,
         activations=activations,
         process=resident_memory() if on_cpu else 0,
@@ -537,8 +571,9 @@ class Rehearsal:
         self.network = build().to(self.device)
         self.weights: list[Tensor] = list(self.network.parameters())
         self.averages = [value.detach().clone() for value in self.weights]
+        self.trained = freeze(self.network, self.settings.freeze)
         self.optimizer = torch.optim.Adam(
-            self.weights, lr=self.settings.learning_rate, foreach=True
+            self.trained, lr=self.settings.learning_rate, foreach=True
         )
         self.draws = torch.Generator().manual_seed(0)
 
@@ -559,7 +594,7 @@ class Rehearsal:
 
     def update(self) -> None:
         """Clip the gradients, then move the weights and their averages."""
-        nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
+        nn.utils.clip_grad_norm_(self.trained, self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         with torch.no_grad():

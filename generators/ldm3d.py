@@ -384,7 +384,7 @@ class LDM3D:
     settings = LDM3DSettings
 
     def stages(self, settings: BaseModel) -> list[Stage]:
-        """Return the networks to train, for an estimate of what that takes.
+        """Return the networks to train: the U-Net alone with another run's autoencoder.
 
         What the perceptual distance takes is not counted. Conditions count one column each, as
         numbers and pairs of levels have.
@@ -403,15 +403,14 @@ class LDM3D:
             return lambda: _unet(own, channels, width), LatentDiffusion(Diffusion(own))
 
         told = ((width,),) if width else ()
-        return [
-            Stage(
-                "autoencoder", "autoencoder.", autoencoder, settings.autoencoder,
-                lambda shape: ((1, *shape), settings.latent_shape(shape)),
-            ),
-            Stage(
-                "U-Net", "", unet, settings, lambda shape: (settings.latent_shape(shape), *told)
-            ),
-        ]  # fmt: skip
+        first = Stage(
+            "autoencoder", "autoencoder.", autoencoder, settings.autoencoder,
+            lambda shape: ((1, *shape), settings.latent_shape(shape)),
+        )  # fmt: skip
+        second = Stage(
+            "U-Net", "", unet, settings, lambda shape: (settings.latent_shape(shape), *told)
+        )
+        return [first, second] if settings.autoencoder_run is None else [second]
 
     def fit(
         self,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol, TypeAlias
@@ -305,7 +306,7 @@ def train(
         gradient_accumulation_steps=settings.accumulation,
     )
     main, count = accelerator.is_main_process, accelerator.num_processes
-    trained = _freeze(model, settings.freeze)
+    trained = freeze(model, settings.freeze)
     optimizer = torch.optim.Adam(trained, lr=settings.learning_rate, foreach=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
@@ -451,22 +452,55 @@ def _items_at(n: int, seed: int, samples: range) -> list[int]:
     return items
 
 
-def _freeze(model: nn.Module, prefixes: Sequence[str]) -> list[nn.Parameter]:
-    """Freeze the parameters whose names begin so, and return the others."""
+def freeze(
+    model: nn.Module, starts: Sequence[str], *, setting: str = "freeze"
+) -> list[nn.Parameter]:
+    """Freeze the parameters whose names start so, and return the others.
+
+    Parameters
+    ----------
+    model
+        It may be without data, on the meta device.
+    starts
+        Beginnings of names.
+    setting
+        What the user calls them, for errors.
+
+    Raises
+    ------
+    UsageError
+        No name starts so, or nothing is left to train.
+    """
     names = [name for name, _ in model.named_parameters()]
-    for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in names):
-            tops = sorted({".".join(name.split(".")[:2]) for name in names})
+    for start in starts:
+        if not any(name.startswith(start) for name in names):
             raise UsageError(
-                f"freeze: no parameter's name starts with '{prefix}'. Names start with: "
-                f"{', '.join(tops)}"
+                f"{setting}: no parameter's name starts with '{start}'. {_similar(start, names)}"
             )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(tuple(prefixes)))
+        parameter.requires_grad_(not name.startswith(tuple(starts)))
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
-        raise UsageError("freeze: every parameter is frozen; nothing is left to train.")
+        raise UsageError(
+            f"{setting}: every parameter is frozen; nothing is left to train. Leave some of "
+            f"{', '.join(starts)} out."
+        )
     return trained
+
+
+def _similar(start: str, names: Sequence[str]) -> str:
+    """Name the parts of a network that are called much like it, or else its largest parts."""
+    split = [name.split(".") for name in names]
+    # A part is also known by the end of its name: people leave out what it lies in.
+    ends: dict[str, str] = {}
+    for name in split:
+        for depth in range(1, len(name)):
+            for first in range(depth):
+                ends.setdefault(".".join(name[first:depth]), ".".join(name[:depth]))
+    close = list(dict.fromkeys(ends[end] for end in get_close_matches(start, ends)))
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Names start with: {', '.join(sorted({'.'.join(name[:2]) for name in split}))}."
 
 
 @torch.no_grad()

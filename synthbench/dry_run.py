@@ -119,27 +119,24 @@ def dry_run(
         generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid
     )
     plugin = registry.load("generators", generator)()
-    if not (trains_by_steps(plugin) and (hasattr(plugin, "parts") or hasattr(plugin, "stages"))):
+    from synthbench.generators.estimate import check_freeze, stages
+
+    networks = stages(plugin, own) if trains_by_steps(plugin) else []
+    if not networks:
         raise UsageError(
             f"--dry-run: {generator} is not trained by steps; its training takes seconds."
         )
+    check_freeze(networks)
     if real is None:
         n, shape = ATLAS_SUBJECTS, settings.space.shape or ATLAS_SHAPE
     else:
         cohort = read_cohort(Path(real), role="real", assume_grid=assume_grid)
         preflight.check({"train": cohort}, accept)
         n, shape = len(cohort), training_volumes(cohort, settings).space.shape
-    from synthbench.generators.estimate import Stage
-
     checked: Any = own
     checked.check_grid(shape)
-    stages = (
-        plugin.stages(checked)
-        if hasattr(plugin, "stages")
-        else [Stage("", "", plugin.parts, checked)]
-    )
     plan: Plan | None = None
-    for stage in stages:
+    for stage in networks:
         plan = _stage_plan(settings, stage, n, shape, plan)
     assert plan is not None
     return plan

@@ -229,6 +229,10 @@ def train(
     plugin = registry.load("generators", settings.generator)()
     by_steps = trains_by_steps(plugin)
     _check_watched(settings, own, by_steps)
+    if by_steps:
+        from synthbench.generators.estimate import check_freeze, stages
+
+        check_freeze(stages(plugin, own))
     from synthbench.processes import processes
 
     state = processes()
@@ -242,7 +246,9 @@ def train(
     findings = [] if resume else preflight.check(cohorts, accept, say)
     cohort = cohorts["train"]
     volumes = training_volumes(cohort, settings)
-    # Both raise where they cannot be, before anything is written.
+    # All raise where they cannot be, before anything is written.
+    if hasattr(own, "check_grid"):
+        own.check_grid(volumes.space.shape)
     rows, conditions = _conditions(own, cohorts)
     perceptual = _perceptual(own, volumes.space)
     if resume and run.record["cohort"]["fingerprint"] != cohort.fingerprint:

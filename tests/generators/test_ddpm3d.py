@@ -4,6 +4,7 @@ import torch
 from pydantic import ValidationError
 
 from synthbench import training
+from synthbench.dry_run import dry_run
 from synthbench.errors import RunError, UsageError
 from synthbench.generators import ddpm3d
 from synthbench.generators.ddpm3d import DDPM3DSettings
@@ -152,8 +153,28 @@ def test_frozen_parts_stay_as_they_were(run, make_cohort, tmp_path):
     assert frozen
     assert all(np.array_equal(old[k], now[k]) for k in frozen)
     assert any(not np.array_equal(old[k], now[k]) for k in old.keys() - frozen)
-    with pytest.raises(UsageError, match=r"no parameter's name starts with 'unet.dwon'.*conv_in"):
-        training.train(
-            "ddpm3d", out=tmp_path / "other", real=tmp_path / "rare",
-            config=run.folder / "config.yaml", overrides=["freeze=[unet.dwon]"],
-        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("freeze=[unet.dwon]", r"no parameter's name starts with 'unet.dwon'.*unet.down_blocks"),
+        ("freeze=[down_blocks]", r"'down_blocks'. Did you mean unet.down_blocks"),
+        ("freeze=[quux]", r"Names start with: unet.conv_in, unet.down_blocks, unet.middle_block"),
+        ("freeze=[unet]", "every parameter is frozen"),
+        ("space.shape=[15,16,16]", r"space.shape=\[16, 16, 16\]"),
+    ],
+)
+def test_what_the_network_cannot_be_is_refused_before_anything_is_written(
+    override, words, make_cohort, tmp_path
+):
+    real, out = make_cohort("real", n=2), tmp_path / "run"
+    overrides = [
+        "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]",
+        "head_channels=[8,8]", "norm_groups=4", "steps=1", override,
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match=words):
+        training.train("ddpm3d", out=out, real=real, preset="tiny", overrides=overrides)
+    assert not out.exists()
+    with pytest.raises(UsageError, match=words):
+        dry_run("ddpm3d", real=real, preset="tiny", overrides=overrides)

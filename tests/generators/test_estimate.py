@@ -118,6 +118,31 @@ def test_operations_and_bytes_are_those_counted_by_hand():
     assert found.checkpoint_bytes == 4 * (4 * 224) + 4 * 2
 
 
+def test_what_is_frozen_has_no_gradients_and_no_moments():
+    """As above with the first convolution frozen: backward is the second one's weights alone.
+
+    Its 8 weights in one tensor are what has gradients, moments and a step count; all 224 are held,
+    averaged and saved.
+    """
+    voxels = math.prod(SHAPE)
+    found = small(parts=two_convolutions, freeze=("first",))
+    forward = 2 * 27 * 8 * voxels, 2 * 8 * voxels
+    assert found.flops_a_step == forward[0] + 2 * forward[1]
+    assert found.parameters == 224
+    memory = found.memory
+    assert (memory.weights, memory.ema) == (4 * 224, 4 * 224)
+    assert (memory.gradients, memory.adam) == (4 * 8, 2 * 4 * 8)
+    assert found.checkpoint_bytes == 2 * 4 * 224 + 2 * 4 * 8 + 4 * 1
+
+
+def test_a_rehearsal_leaves_what_is_frozen():
+    rehearsal = Rehearsal(two_convolutions, settings(freeze=("first",)), (8, 8, 8), CPU)
+    first, second = (weight.detach().clone() for weight in rehearsal.weights)
+    rehearsal.step()
+    assert torch.equal(rehearsal.weights[0], first)
+    assert not torch.equal(rehearsal.weights[1], second)
+
+
 def test_attention_is_counted():
     """Per head and volume, 2 N^2 d for the scores and as much for the sum: 4 N^2 C in all.
 

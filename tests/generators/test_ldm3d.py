@@ -252,6 +252,29 @@ def test_a_dry_run_plans_both_stages(cohort, monkeypatch):
     assert plan.estimate.parameters == sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("freeze=[down_blocks]", "^freeze: .*Did you mean unet.down_blocks"),
+        ("autoencoder.freeze=[encoder]", r"^autoencoder.freeze: .*autoencoder.net.encoder"),
+        ("autoencoder.freeze=[autoencoder,discriminator]", "nothing is left to train"),
+    ],
+)
+def test_a_wrong_freeze_of_either_stage_is_refused_before_anything_is_written(
+    override, words, cohort, tmp_path
+):
+    with pytest.raises(UsageError, match=words):
+        train(cohort, tmp_path / "run", override)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match=words):
+        dry_run("ldm3d", real=cohort, preset="tiny", overrides=[*SETTINGS, override])
+
+
+def test_another_runs_autoencoder_is_not_planned(tmp_path):
+    _, own = resolved(*SETTINGS, f"autoencoder_run={tmp_path}")
+    assert [stage.name for stage in LDM3D().stages(own)] == ["U-Net"]
+
+
 # ---------------------------------------------------------------- both stages
 
 
