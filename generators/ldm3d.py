@@ -544,12 +544,14 @@ class LDM3D:
         steps: int | None,
         frames: int,
         conditions: Row | None = None,
+        guidance: float | None = None,
     ) -> Iterator[Frame]:
         """Yield, decoded, what the sampler held at about `frames` of its steps.
 
-        Without a row of conditions they are those that `sample` draws by this seed.
+        Without a row of conditions they are those that `sample` draws by this seed; `guidance` is
+        as there.
         """
-        chosen = self.sampling(run, sampler, steps)
+        chosen = self.sampling(run, sampler, steps, guidance=guidance)
         network, drawer = _trained(run)
         calls = Diffusion.network_calls(str(chosen["sampler"]), int(chosen["steps"]))
         kept = set(np.linspace(0, calls - 1, min(frames, calls)).round().astype(int).tolist())

@@ -269,20 +269,12 @@ def sample(
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
     from synthbench import sampling
 
-    if trajectory is not None and is_main():
-        # Beside the volumes, not among them: `score` reads every NIfTI file below a folder.
-        folder = out.resolve().with_name(f"{out.resolve().name}-trajectory")
-        if conditions is not None:
-            raise UsageError("--trajectory is of one volume: ask for it with --condition.")
-        picture = sampling.trajectory(
-            run, trajectory, folder, sampler=sampler, steps=steps, choices=condition or ()
-        )
-        say(f"{picture}, and the clean volumes in it as a 4-D file")
     with progress_bar("sampling") as advance:
         files = sampling.sample(
             run, n, out,
             seed=seed, sampler=sampler, steps=steps, clean=clean, conditions=conditions,
-            choices=condition or (), guidance=guidance, progress=advance, say=say,
+            choices=condition or (), guidance=guidance, follow=trajectory, progress=advance,
+            say=say,
         )  # fmt: skip
     if json:
         print_json([str(file) for file in files])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,6 +61,7 @@ def sample(
     conditions: Path | str | Sequence[Row] | None = None,
     choices: Sequence[str] = (),
     guidance: float | None = None,
+    follow: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     say: Say = lambda message: None,
 ) -> list[Path]:
@@ -94,6 +96,9 @@ def sample(
     guidance
         How strongly a conditional generator that has classifier-free guidance follows what it is
         asked for; 1 is none, None the run's own.
+    follow
+        Seed of a volume whose way out of the noise is kept too, in the folder OUT-trajectory: see
+        `trajectory`.
     progress
         Called with (done, total, words) after each volume; the total is this process's share.
     say
@@ -109,7 +114,8 @@ def sample(
     ------
     SynthbenchError
         The run has not finished or is not conditional, what is asked for is not to be had, or
-        `out` holds volumes of another origin or of other conditions.
+        `out` or OUT-trajectory holds volumes of another origin or of other conditions. Nothing has
+        been drawn or written then.
     """
     # torch, which some generators do without.
     from synthbench.processes import processes
@@ -122,16 +128,26 @@ def sample(
     rows = source.rows(seeds, table, chosen)
     state = processes()
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     files = {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
     told = {files[s]: row for s, row in rows.items()}
     done_before = {file for file in _volumes_in(out) if source.drew(file, told.get(file))}
     missing = [s for s, file in files.items() if file not in done_before]
     unasked = [n for n in source.conditions.names if n not in (*chosen, *asked_for(table))]
+    following = None
+    if follow is not None:
+        if table is not None:
+            raise UsageError("--trajectory is of one volume: ask for it with --condition.")
+        uncleaned = Source.of(run, sampler, steps, False, guidance)
+        following = _Following.of(uncleaned, follow, _beside(out), choices, FRAMES)
+    out.mkdir(parents=True, exist_ok=True)
     # All processes have looked before one writes: they deal the same list.
     state.wait_for_everyone()
     if state.is_main_process:
         source.describe(out)
+        if following is not None:
+            say(f"{following.write()}, and the predicted volumes in it as a 4-D file")
+            if clean:
+                say("The trajectory is not cleaned: it shows what the network predicted.")
         for sentence in _remarks(source.conditions, unasked, list(rows.values())):
             say(sentence)
     mine = missing[state.process_index :: state.num_processes]
@@ -159,6 +175,7 @@ def trajectory(
     sampler: str | None = None,
     steps: int | None = None,
     choices: Sequence[str] = (),
+    guidance: float | None = None,
     frames: int = FRAMES,
 ) -> Path:
     """Draw one volume and keep how it came out of the noise.
@@ -177,7 +194,7 @@ def trajectory(
         Not among volumes that are to be scored: a cohort is all NIfTI files below its folder.
     sampler, steps
         Of the generator; None: the run's own.
-    choices
+    choices, guidance
         As in `sample`.
     frames
         About how many steps to keep.
@@ -190,46 +207,11 @@ def trajectory(
     Raises
     ------
     UsageError
-        The generator draws volumes without steps, or the seed or the frames are out of range.
+        The generator draws volumes without steps, the seed or the frames are out of range, or the
+        folder holds this seed's trajectory of another origin or of other conditions.
     """
-    source = Source.of(run, sampler, steps, clean=False)
-    if seed < 0 or frames < 2:
-        raise UsageError(
-            f"--trajectory needs a seed of at least 0, and two frames; found {seed} and {frames}."
-        )
-    if not hasattr(source.plugin, "trajectory"):
-        raise UsageError(
-            f"--trajectory: {source.run.record['generator']} draws a volume in one step, so there "
-            "is nothing to follow. Leave it out."
-        )
-    row = source.rows([seed], None, source.wanted(None, choices)[1])[seed]
-    asked = {"conditions": row} if source.conditions.names else {}
-    followed = source.plugin.trajectory
-    if choices and "conditions" not in signature(followed).parameters:
-        raise UsageError(
-            f"--trajectory: {source.origin['generator']} can follow a volume only under the "
-            "conditions that its seed draws. Leave out --condition."
-        )
-    # Without choices a generator draws the same row from the seed itself.
-    told = asked if choices else {}
-    held = list(followed(source.run, seed, sampler=sampler, steps=steps, frames=frames, **told))
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"trajectory-{seed:06d}.nii.gz"
-    series = np.stack([frame.clean for frame in held], axis=-1)
-    write_atomic(file, nifti_bytes(series, source.space, "SYNTHETIC: synthbench", source.scale))
-    about = {
-        **source.origin,
-        "seed": seed,
-        **asked,
-        "content": "along the fourth axis, the clean volumes predicted at these calls",
-        "network_calls": [frame.step for frame in held],
-        "timesteps": [frame.timestep for frame in held],
-    }
-    write_atomic(sidecar(file), json.dumps(about, indent=1).encode())
-    picture = file.with_name(file.name.removesuffix(".nii.gz") + ".png")
-    write_atomic(picture, _trajectory_figure(held, source, seed))
-    return picture
+    source = Source.of(run, sampler, steps, False, guidance)
+    return _Following.of(source, seed, Path(folder), choices, frames).write()
 
 
 def brain_only(volume: Float32[np.ndarray, "d h w"]) -> Float32[np.ndarray, "d h w"]:
@@ -443,9 +425,7 @@ class Source:
         if row and found.get("conditions") != row:
             differs.append("other conditions")
         if differs:
-            raise UsageError(
-                f"{file}: already there with {', '.join(differs)}. Use an empty --out."
-            )
+            raise UsageError(f"{file}: already there with {', '.join(differs)}. Use another --out.")
         return True
 
 
@@ -515,7 +495,78 @@ def _remarks(conditions: Conditions, unasked: Sequence[str], rows: Sequence[Row]
     return sentences
 
 
-# ---------------------------------------------------------------- the picture of a trajectory
+# ---------------------------------------------------------------- a trajectory
+
+
+def _beside(out: Path) -> Path:
+    """Not among the volumes: `score` reads every NIfTI file below a folder."""
+    named = out if out.name not in ("", "..") else out.resolve()
+    return named.with_name(f"{named.name}-trajectory")
+
+
+@dataclass(frozen=True)
+class _Following:
+    """A trajectory that can be drawn and written: nothing is in its way.
+
+    `asked` are the conditions that the sidecar names, `options` what the generator is told.
+    """
+
+    source: Source
+    seed: int
+    file: Path
+    asked: Mapping[str, Row]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, source: Source, seed: int, folder: Path, choices: Sequence[str], frames: int
+    ) -> _Following:
+        """Settle what to draw; raise, before anything is drawn, where it cannot be kept."""
+        if seed < 0 or frames < 2:
+            raise UsageError(
+                "--trajectory needs a seed of at least 0, and two frames; found "
+                f"{seed} and {frames}."
+            )
+        name = source.origin["generator"]
+        if not hasattr(source.plugin, "trajectory"):
+            raise UsageError(
+                f"--trajectory: {name} draws a volume in one step, so there is nothing to follow. "
+                "Leave it out."
+            )
+        row = source.rows([seed], None, source.wanted(None, choices)[1])[seed]
+        asked = {"conditions": row} if source.conditions.names else {}
+        # Without choices a generator draws the same row from the seed itself.
+        options = {**source.options, "frames": frames, **(asked if choices else {})}
+        takes = signature(source.plugin.trajectory).parameters
+        for option, what in (("conditions", "--condition"), ("guidance", "--guidance")):
+            if option in options and option not in takes:
+                raise UsageError(
+                    f"--trajectory: {name} can follow a volume only as its run and seed have it. "
+                    f"Leave out {what}."
+                )
+        file = folder / f"trajectory-{seed:06d}.nii.gz"
+        source.drew(file, row)
+        return cls(source, seed, file, asked, options)
+
+    def write(self) -> Path:
+        """Draw the volume, write the three files, and return the picture."""
+        source, seed, file = self.source, self.seed, self.file
+        held = list(source.plugin.trajectory(source.run, seed, **self.options))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        series = np.stack([frame.clean for frame in held], axis=-1)
+        write_atomic(file, nifti_bytes(series, source.space, "SYNTHETIC: synthbench", source.scale))
+        about = {
+            **source.origin,
+            "seed": seed,
+            **self.asked,
+            "content": "along the fourth axis, the clean volumes predicted at these calls",
+            "network_calls": [frame.step for frame in held],
+            "timesteps": [frame.timestep for frame in held],
+        }
+        write_atomic(sidecar(file), json.dumps(about, indent=1).encode())
+        picture = file.with_name(file.name.removesuffix(".nii.gz") + ".png")
+        write_atomic(picture, _trajectory_figure(held, source, seed))
+        return picture
 
 
 def _trajectory_figure(held: Sequence[Frame], source: Source, seed: int) -> bytes:
@@ -525,10 +576,22 @@ def _trajectory_figure(held: Sequence[Frame], source: Source, seed: int) -> byte
     (nx, ny, _), (dx, dy, _) = source.space.shape, source.space.spacing
     wide = 1.35
     tall = wide * ny * dy / (nx * dx)
-    figure = Figure(
-        figsize=(wide * len(held) + 0.5, 2 * tall + 1.1), facecolor="white", layout="constrained",
-        dpi=110,
+    across = wide * len(held) + 0.5
+    drawn = source.origin
+    title = _wrapped(
+        f"{drawn['generator']}: synthetic, seed {seed}, {drawn.get('sampler', 'sampled')}"
+        + (f", {drawn['steps']} steps" if "steps" in drawn else ""),
+        across, points=9,
     )  # fmt: skip
+    caption = _wrapped(
+        "axial slices; noisy states from their own 1st to 99th percentile, clean volumes from 0 "
+        "to 1",
+        across, points=7,
+    )  # fmt: skip
+    lines = 0.15 * (title.count("\n") + caption.count("\n"))
+    figure = Figure(
+        figsize=(across, 2 * tall + 1.1 + lines), facecolor="white", layout="constrained", dpi=110
+    )
     FigureCanvasAgg(figure)
     grid = figure.subplots(2, len(held), squeeze=False)
     for column, frame in zip(grid.T, held, strict=True):
@@ -543,17 +606,13 @@ def _trajectory_figure(held: Sequence[Frame], source: Source, seed: int) -> byte
             axes.set_yticks([])
     grid[0, 0].set_ylabel("noisy state", fontsize=8)
     grid[1, 0].set_ylabel("predicted clean volume", fontsize=8)
-    record, drawn = source.run.record, source.origin
-    figure.suptitle(
-        f"{record['generator']}: synthetic, seed {seed}, {drawn.get('sampler', 'sampled')}"
-        + (f", {drawn['steps']} steps" if "steps" in drawn else ""),
-        fontsize=9,
-    )
-    figure.supxlabel(
-        "axial slices; noisy states from their own 1st to 99th percentile, clean volumes from 0 "
-        "to 1",
-        fontsize=7,
-    )
+    figure.suptitle(title, fontsize=9)
+    figure.supxlabel(caption, fontsize=7)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
+
+
+def _wrapped(text: str, inches: float, *, points: float) -> str:
+    """Break a text into lines of that width: a letter is 0.6 of its size wide on average."""
+    return textwrap.fill(text, width=int(72 * inches / (0.6 * points)))

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from synthbench import registry, sampling, training
 from synthbench.cohort import read_cohort
@@ -77,7 +79,7 @@ def test_what_is_there_is_kept_and_what_is_not_is_drawn(run, tmp_path):
 def test_a_folder_holds_volumes_of_one_origin(run, make_cohort, tmp_path):
     """Also where the seeds differ: a cohort of two samplers, or of two runs, is neither's."""
     sampling.sample(run, 1, tmp_path / "s", seed=100)
-    with pytest.raises(UsageError, match=r"with another cleaned\. Use an empty --out"):
+    with pytest.raises(UsageError, match=r"with another cleaned\. Use another --out"):
         sampling.sample(run, 1, tmp_path / "s", clean=True)
     other = training.train(
         "noise", out=tmp_path / "other", real=make_cohort("r2", n=4, shape=(16, 16, 16), seed=2)
@@ -199,6 +201,64 @@ def test_a_trajectory_is_written_as_picture_volumes_and_sidecar(run, tmp_path, m
     assert sampling.trajectory(run, 3, tmp_path / "t").read_bytes() == before
     with pytest.raises(UsageError, match="two frames"):
         sampling.trajectory(run, 3, tmp_path / "t", frames=1)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_all_words_are_within_the_picture(frames, run, tmp_path, monkeypatch):
+    class Few(Stepwise):
+        def trajectory(self, run, seed, **options):
+            yield from list(super().trajectory(run, seed))[:frames]
+
+    figures = []
+
+    def kept(figure, *arguments, **options):
+        figures.append(figure)
+        save(figure, *arguments, **options)
+
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", kept)
+    monkeypatch.setattr(registry, "load", lambda kind, name: Few)
+    sampling.trajectory(run, 3, tmp_path / "t")
+    (figure,) = figures
+    for words in figure.texts:
+        box = words.get_window_extent()
+        assert (box.x0 >= 0, box.x1 <= figure.bbox.width) == (True, True), words.get_text()
+
+
+def test_a_trajectory_of_another_origin_is_not_written_over(
+    run, make_cohort, tmp_path, monkeypatch
+):
+    """Nor is anything drawn or written before that is found out; the sample's refusal is first."""
+    monkeypatch.setattr(registry, "load", lambda kind, name: Stepwise)
+    monkeypatch.chdir(tmp_path)
+    words: list[str] = []
+    sampling.sample(run, 1, Path("s"), follow=3, say=words.append)
+    assert words[0].startswith("s-trajectory/trajectory-000003.png, ")
+    other = training.train(
+        "noise", out=tmp_path / "other", real=make_cohort("r2", n=4, shape=(16, 16, 16), seed=2)
+    )
+    kept = {file: file.read_bytes() for file in Path("s-trajectory").iterdir()}
+    assert len(kept) == 3
+    with pytest.raises(UsageError, match=r"s-trajectory/trajectory-000003\.nii\.gz: already there"):
+        sampling.trajectory(other, 3, Path("s-trajectory"))
+    with pytest.raises(UsageError, match=r"s/synth-000000\.nii\.gz: already there"):
+        sampling.sample(other, 1, Path("s"), follow=3)
+    for volume in Path("s").iterdir():
+        volume.unlink()
+    Path("s").rmdir()
+    with pytest.raises(UsageError, match=r"s-trajectory/trajectory-000003\.nii\.gz: already there"):
+        sampling.sample(other, 1, Path("s"), follow=3)
+    assert not Path("s").exists()
+    assert {file: file.read_bytes() for file in Path("s-trajectory").iterdir()} == kept
+
+
+def test_a_trajectory_is_said_not_to_be_cleaned(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda kind, name: Stepwise)
+    words: list[str] = []
+    sampling.sample(run, 1, tmp_path / "s", follow=0, clean=True, say=words.append)
+    assert "The trajectory is not cleaned" in words[1]
+    about = json.loads((tmp_path / "s-trajectory" / "trajectory-000000.json").read_text())
+    assert about["cleaned"] is None
 
 
 def test_a_generator_without_steps_has_no_trajectory(run, tmp_path):

@@ -119,7 +119,7 @@ def test_an_interrupted_call_is_repeated_and_other_conditions_are_refused(run, t
     files[1].unlink()
     assert sampling.sample(run, 3, tmp_path / "s", choices=choices) == files
     assert [file.read_bytes() for file in files] == before
-    with pytest.raises(UsageError, match=r"synth-000000.*with other conditions\. Use an empty"):
+    with pytest.raises(UsageError, match=r"synth-000000.*with other conditions\. Use another"):
         sampling.sample(run, 3, tmp_path / "s", choices=["ventricle_volume=2000"])
     # Other seeds of the same run may ask for something else.
     sampling.sample(run, 1, tmp_path / "s", seed=9, choices=["ventricle_volume=2000"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from importlib.resources import files
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -317,6 +318,14 @@ def test_a_volume_is_of_its_seed_and_its_conditions(whole):
         list(plugin.sample(run, [1, 2], conditions=rows[:1]))
     with pytest.raises(UsageError, match="--guidance: at least 0"):
         plugin.sampling(run, None, None, guidance=-1.0)
+
+
+def test_a_guided_trajectory_ends_at_the_guided_volume(whole):
+    """DDIM's last step goes to the clean volume predicted there."""
+    run, _ = whole
+    options: dict[str, Any] = {"sampler": "ddim", "steps": 2, "guidance": 3.0}
+    frames = list(LDM3D().trajectory(run, 3, frames=2, **options))
+    assert np.allclose(frames[-1].clean, next(LDM3D().sample(run, [3], **options)), atol=1e-4)
 
 
 def test_validation_is_of_latents_and_the_ceiling_of_held_out(cohort, tmp_path, make_cohort):
