@@ -64,7 +64,9 @@ class LDM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
         "in common, nor what a condition moves on average",
     )
     conditions: tuple[str, ...] = Field(
-        default=(), description="covariates of participants.tsv that the network is told"
+        default=(),
+        description="covariates of participants.tsv that the network is told",
+        examples=[["age", "sex"]],
     )
     learned_null: bool = Field(
         default=True, description="whether a condition may be missing, which guidance needs"

@@ -140,7 +140,9 @@ class StepSettings(AugmentationSettings):
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the network")
     freeze: tuple[str, ...] = Field(
-        default=(), description="parts of the network that are not trained, by the start of a name"
+        default=(),
+        description="parts of the network that are not trained, by the start of a name",
+        examples=[["unet.conv_in", "unet.down_blocks"]],
     )
     checkpoint_every: int = Field(default=500, ge=1, description="steps between checkpoints")
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from synthbench import preflight, registry
 from synthbench.cards import sources, subgroups, write_model_card
@@ -21,6 +28,7 @@ from synthbench.energy import Meter, add, check_meter, gpu_hours
 from synthbench.errors import RunError, UsageError, near_miss
 from synthbench.monitor import previewer
 from synthbench.run import Run, environment
+from synthbench.settings import validated
 from synthbench.space import Intensity, Space, quantity
 from synthbench.tracking import check_trackers, trackers
 
@@ -40,8 +48,10 @@ class SpaceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    shape: tuple[int, int, int] | None = None
-    spacing: float | None = None
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        default=None, examples=[ATLAS_SHAPE]
+    )
+    spacing: PositiveFloat | None = Field(default=None, examples=[2.0])
 
 
 class RunSettings(BaseModel):
@@ -132,15 +142,13 @@ def resolve(
     for key in merged:
         if key not in common | own:
             raise UsageError(f"{generator} has no setting '{key}': {near_miss(key, common | own)}")
-    try:
-        run_settings = RunSettings(
-            **{k: v for k, v in merged.items() if k in common},
-            **{"generator": generator, "preset": preset, **given},
-        )
-        own_settings = plugin.settings(**{k: v for k, v in merged.items() if k in own})
-    except ValidationError as error:
-        raise UsageError(f"{generator}: {_first_problem(error)}") from error
-    return run_settings, own_settings
+    shared = {k: v for k, v in merged.items() if k in common}
+    return (
+        validated(
+            RunSettings, {**shared, "generator": generator, "preset": preset, **given}, generator
+        ),
+        validated(plugin.settings, {k: v for k, v in merged.items() if k in own}, generator),
+    )
 
 
 def train(
@@ -362,13 +370,6 @@ def _override(text: str) -> dict[str, Any]:
     return dict(nested)
 
 
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    found = f"; found {problem['input']!r}" if where else ""
-    return f"{where + ': ' if where else ''}{problem['msg'].removeprefix('Value error, ')}{found}"
-
-
 # ---------------------------------------------------------------- a run's beginning
 
 
@@ -384,8 +385,8 @@ def _configured(run: Run, generator: str | None) -> tuple[RunSettings, BaseModel
         raise UsageError(f"{run.folder} is a run of {name}, not of {generator}.")
     chosen = {k: v for k, v in saved.items() if k in RunSettings.model_fields}
     plugin = registry.load("generators", name)()
-    own = plugin.settings(**{k: v for k, v in saved.items() if k not in chosen})
-    return RunSettings(**chosen), own
+    own = {k: v for k, v in saved.items() if k not in chosen}
+    return validated(RunSettings, chosen, name), validated(plugin.settings, own, name)
 
 
 def _refuse_full(folder: Path) -> None:
