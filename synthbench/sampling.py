@@ -148,6 +148,8 @@ def sample(
             say(f"{following.write()}, and the predicted volumes in it as a 4-D file")
             if clean:
                 say("The trajectory is not cleaned: it shows what the network predicted.")
+        for sentence in source.unfinished():
+            say(sentence)
         for sentence in _remarks(source.conditions, unasked, list(rows.values())):
             say(sentence)
     mine = missing[state.process_index :: state.num_processes]
@@ -309,6 +311,16 @@ class Source:
             Space.of(record["space"]["shape"], affine),
             1.0 if measured is None else measured.scale, clean, Conditions.of_run(record), origin,
         )  # fmt: skip
+
+    def unfinished(self) -> list[str]:
+        """Return a sentence to say where the run has weights, but was stopped before its end."""
+        if self.run.record.get("finished"):
+            return []
+        return [
+            f"{self.run.folder} did not finish: it has weights, and these are used, but its "
+            "preview or its model card may be missing. Finish it: synthbench train --resume "
+            f"--out {self.run.folder}"
+        ]
 
     def refuse_unconditional(self, options: str) -> None:
         """Raise where the run has no conditions, naming the options that ask for some."""

@@ -282,7 +282,7 @@ def sweep(
     advance = progress or (lambda done, total, words: None)
     if state.is_main_process:
         source.describe(Path(out))
-        for sentence in _remarks(found, fix, natural):
+        for sentence in [*source.unfinished(), *_remarks(found, fix, natural)]:
             say(sentence)
     _draw(source, mine, lambda done, words: advance(done, total, words))
     state.wait_for_everyone()

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import (
     BaseModel,
@@ -217,6 +218,9 @@ def train(
         if run.record.get("finished"):
             say(f"{out} has finished; nothing to resume.")
             return run
+        if run.record.get("trained") and run.weights_file.is_file():
+            say(f"{out} is trained; what was left are its preview and its card.")
+            return _finished(run, say)
     else:
         if generator is None:
             raise UsageError("name a generator; `synthbench list generators` shows them.")
@@ -304,12 +308,25 @@ def train(
     if main:
         if "training_seconds" not in run.record:
             run.update(training_seconds=round(time.monotonic() - began, 1))
-        run.update(gpu_hours=round(gpu_hours(run.record["training_seconds"], gpus), 3))
-        drawn = list(plugin.sample(run, range(PREVIEWS)))
-        previewer(settings.generator, volumes.space)(drawn, run.folder / "preview.png")
-        run.update(finished=True)
+        # From here on the weights are final: a run that is stopped need not be fitted again.
+        hours = round(gpu_hours(run.record["training_seconds"], gpus), 3)
+        run.update(gpu_hours=hours, trained=True)
+    return _finished(run, say)
+
+
+def _finished(run: Run, say: Say) -> Run:
+    """Draw the preview of a trained run and write its card."""
+    from synthbench.processes import processes
+
+    state = processes()
+    if state.is_main_process:
+        name, grid = run.record["generator"], run.record["space"]
+        space = Space.of(grid["shape"], np.array(grid["affine"]).reshape(4, 4))
+        drawn = list(registry.load("generators", name)().sample(run, range(PREVIEWS)))
+        previewer(name, space)(drawn, run.folder / "preview.png")
         write_model_card(run, say=say)
-    wait()
+        run.update(finished=True)
+    state.wait_for_everyone()
     return run
 
 

@@ -1,6 +1,7 @@
 """Every built-in generator, held to the contract through the functions that users call."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ from synthbench import registry, sampling, training
 from synthbench.cohort import majority_mask, read_cohort
 from synthbench.errors import RunError, SynthbenchError, UsageError
 from synthbench.generators.noise import Noise
+from synthbench.generators.pca_gaussian import PCAGaussian
 from synthbench.run import Run
 from synthbench.scoring import score
 from synthbench.testing import check_generator
@@ -199,6 +201,36 @@ def test_an_unfinished_run_cannot_be_sampled(tmp_path):
     run.update(generator="noise", space={"shape": [4, 4, 4], "affine": list(np.eye(4).ravel())})
     with pytest.raises(SynthbenchError, match="--resume"):
         sampling.sample(run, 1, tmp_path / "s")
+
+
+def test_a_run_stopped_at_its_preview_says_so_and_is_finished_without_fitting_again(
+    make_cohort, tmp_path, monkeypatch
+):
+    """Its weights are final, so what `sample` draws of it does not change."""
+    real, out = make_cohort("real", n=4, shape=(16, 16, 16)), tmp_path / "run"
+    with monkeypatch.context() as stopped:
+        stopped.setattr(training, "previewer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            training.train("pca-gaussian", out=out, real=real)
+    words: list[str] = []
+    before = sampling.sample(out, 1, tmp_path / "before", say=words.append)
+    assert f"synthbench train --resume --out {out}" in words[0]
+    assert "did not finish" in words[0]
+    monkeypatch.setattr(PCAGaussian, "fit", interrupted)
+    # Nor are the volumes read again.
+    shutil.rmtree(real)
+    run = training.train(out=out, resume=True)
+    assert run.record["finished"] is True
+    assert (out / "preview.png").is_file()
+    assert (out / "README.md").is_file()
+    said: list[str] = []
+    after = sampling.sample(out, 1, tmp_path / "after", say=said.append)
+    assert said == []
+    assert after[0].read_bytes() == before[0].read_bytes()
+
+
+def interrupted(*_arguments, **_options):
+    raise KeyboardInterrupt
 
 
 def test_a_quantitative_map_keeps_its_unit(make_cohort, tmp_path):
