@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from synthbench import registry
 from synthbench.benchmark import Benchmark
 from synthbench.cohort import MASK_RULE
-from synthbench.errors import ScorecardError
+from synthbench.errors import ScorecardError, UsageError
 from synthbench.evaluation import Job, Sample
 from synthbench.extraction import Extractors, named_extractors
 from synthbench.metrics.metric import IntervalMethod, Metric
@@ -43,9 +43,17 @@ def check_names(
         There is no such extractor, metric or intensity rule; the nearest is named.
     """
     for name in metrics or ():
-        registry.load("metrics", name)
+        check_metric_name(name, "--metric")
     named_extractors(extractors)
     quantity(intensity)
+
+
+def check_metric_name(name: str, option: str) -> None:
+    """Raise `UsageError`, naming the option, where there is no such metric."""
+    try:
+        registry.load("metrics", name)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from error
 
 
 def freeze_protocol(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import ValidationError
 
-from synthbench import fidelity, memorization, preflight, registry
+from synthbench import fidelity, memorization, preflight
 from synthbench.benchmark import Benchmark, packed_mask, real_floors
 from synthbench.cohort import Cohort, check_intensities, majority_mask, overlap, read_cohort
 from synthbench.dose_response import Sensitivity, read_back
@@ -46,6 +46,7 @@ from synthbench.processes import is_main
 from synthbench.protocol import (
     DEFAULT_EXTRACTOR,
     check_frozen,
+    check_metric_name,
     check_names,
     default_metrics,
     freeze_protocol,
@@ -361,12 +362,13 @@ def freeze(
     if n_synth < 2:
         raise UsageError(f"--m: at least 2 synthetic volumes are needed; found {n_synth}.")
     metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
-    if primary not in metrics:
-        registry.load("metrics", primary)
-        raise UsageError(
-            f"--primary {primary}: it is not among the metrics; add --metric {primary}."
-        )
     check_names(extractors, metrics, intensity)
+    if primary not in metrics:
+        check_metric_name(primary, "--primary")
+        raise UsageError(
+            f"--primary {primary}: it is not among the metrics ({', '.join(metrics)}). Add "
+            f"--metric {primary}, or order by one that is: --primary {metrics[0]}."
+        )
     kept = FeatureCache(say=say) if cache else None
     if not isinstance(real, Cohort):
         real = read_cohort(Path(real), role="real", assume_grid=assume_grid,

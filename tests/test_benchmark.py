@@ -6,7 +6,7 @@ import yaml
 from synthbench import cli, scoring
 from synthbench.benchmark import Benchmark, Choices, differences, packed_mask, unpacked_mask
 from synthbench.cohort import majority_mask, read_cohort
-from synthbench.errors import ScorecardError
+from synthbench.errors import ScorecardError, UsageError
 from tests.conftest import AFFINE, blob
 
 EXTRACTORS = ("voxels",)
@@ -235,3 +235,17 @@ def test_a_benchmark_of_before_loads_and_scores(frozen, real, synth, card, tmp_p
     before = Benchmark.load(file)
     assert before.mask is None
     assert scoring.score(real, synth, benchmark=before).values == card.values
+
+
+@pytest.mark.parametrize(
+    ("metrics", "primary", "words"),
+    [
+        (["fidd"], "mmd2", "^--metric: no metric is named 'fidd': did you mean 'fid'?"),
+        (["fid"], "mmd2", r"not among the metrics \(fid\)\. .*--primary fid\.$"),
+        (["fid"], "mmd", "^--primary: no metric is named 'mmd': did you mean 'mmd2'?"),
+    ],
+)
+def test_a_wrong_choice_of_metrics_is_refused_by_the_option_that_it_is_of(metrics, primary, words):
+    """Nothing is read before: the folder of real volumes is not there."""
+    with pytest.raises(UsageError, match=words):
+        scoring.freeze("nowhere", "b", n_synth=4, metrics=metrics, primary=primary)
