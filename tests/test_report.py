@@ -448,6 +448,9 @@ const canvasPixels = (figure, points) => {
 };
 addEventListener("load", async () => {
   const found = { width: document.documentElement.scrollWidth, window: innerWidth };
+  found.hidden = Array.from(document.querySelectorAll(".scroll"),
+    (box) => [box.getAttribute("aria-label"), box.scrollWidth - box.clientWidth])
+    .filter(([, more]) => more > 0);
   found.background = getComputedStyle(document.body).backgroundColor;
   const table = document.querySelector("#values ~ details table");
   const header = table.tHead.rows[0].cells[1];
@@ -539,6 +542,7 @@ def test_a_browser_shows_it(width, dark, full, card, tmp_path):
     found, console = browse(full, tmp_path, *options)
     assert found["broken"] == found["violations"] == found["requests"] == console == []
     assert found["width"] <= found["window"]
+    assert width < 1280 or found["hidden"] == []
     light = sum(map(int, re.findall(r"\d+", found["background"])[:3])) > 384
     assert light is not dark
     assert found["focused"]
