@@ -142,8 +142,8 @@ def check_leaderboard(folder: Path | str) -> None:
     """
     folder = Path(folder)
     board = Board.read(folder)
-    for why in board.stale.values():
-        raise CheckFailed(why)
+    for what in board.stale:
+        raise CheckFailed(stale_words(board, what, folder))
     expected = {PAGE: render_leaderboard(folder), **render_pictures(folder)}
     stale = [name for name, text in expected.items() if not _holds(folder / name, text)]
     stale += [old.name for old in _rendered(folder) if old.name not in expected]
@@ -193,7 +193,7 @@ class Board:
     comparisons, multiverse
         Where they are of these entries.
     stale
-        By file, in a sentence, what is of other entries.
+        By what is of other entries ("comparisons", "multiverse"), what changed since.
     """
 
     folder: Path
@@ -202,7 +202,7 @@ class Board:
     ordered: Mapping[str, Scorecard]
     comparisons: Comparisons | None
     multiverse: Multiverse | None
-    stale: Mapping[str, str]
+    stale: Mapping[str, Sequence[str]]
 
     @classmethod
     def read(cls, folder: Path) -> Board:
@@ -218,18 +218,18 @@ class Board:
         ordered = comparable(cards, benchmark)
         names = sorted(ordered, key=lambda name: _place(ordered[name], name, benchmark.primary))
         ordered = {name: ordered[name] for name in names}
-        stale: dict[str, str] = {}
+        stale: dict[str, Sequence[str]] = {}
         comparisons = Comparisons.load(folder)
         if comparisons is not None:
             changed = comparisons.stale(folder, ordered, benchmark.protocol.hash)
             if changed:
-                stale["comparisons"] = _stale("comparisons.json", changed, "--compare")
+                stale["comparisons"] = changed
                 comparisons = None
         multiverse = Multiverse.load(folder)
         if multiverse is not None:
             changed = multiverse.stale(folder, ordered, benchmark.protocol.hash)
             if changed:
-                stale["multiverse"] = _stale(universes.FILE, changed, "--multiverse")
+                stale["multiverse"] = changed
                 multiverse = None
         return cls(folder, benchmark, cards, ordered, comparisons, multiverse, stale)
 
@@ -300,11 +300,21 @@ def _place(card: Scorecard, name: str, primary: str) -> tuple[int, float, str]:
     return (0, key, name)
 
 
-def _stale(file: str, changed: Sequence[str], option: str) -> str:
+def stale_words(board: Board, what: str, folder: Path) -> str:
+    """Say what is of other entries, and the command that mends it in that folder."""
+    file, option = {
+        "comparisons": ("comparisons.json", "--compare"),
+        "multiverse": (universes.FILE, "--multiverse"),
+    }[what]
     return (
-        f"{file} is of other entries ({'; '.join(changed)}): run synthbench leaderboard {option} "
-        "where they were scored"
+        f"{file} is of other entries ({'; '.join(board.stale[what])}): run synthbench leaderboard "
+        f"{folder} {option} where they were scored"
     )
+
+
+def _usual_folder(board: Board) -> Path:
+    """Where benchmarks are kept: a page is the same from wherever it is rendered."""
+    return Path("leaderboards") / board.folder.resolve().name
 
 
 def _title(board: Board, name: str) -> str:
@@ -378,11 +388,13 @@ def _ranking_words(board: Board, found: MetricRanking | None) -> str:
         )
     else:
         lines.append(
-            f"{_sentence(board.stale['comparisons'])} Until then the rows are only ordered."
+            f"{_sentence(stale_words(board, 'comparisons', _usual_folder(board)))} Until then the "
+            "rows are only ordered."
             if "comparisons" in board.stale
-            else "Ranks and ties need the images: run `synthbench leaderboard --compare` where the "
-            "entries were scored. Until then the rows are only ordered: neighbours may be ties, "
-            "and intervals that do not overlap are not a test."
+            else "Ranks and ties need the images: run `synthbench leaderboard "
+            f"{_usual_folder(board)} --compare` where the entries were scored. Until then the "
+            "rows are only ordered: neighbours may be ties, and intervals that do not overlap are "
+            "not a test."
         )
     if any(_few_seeds(card) for card in board.ordered.values()):
         lines.append(
@@ -733,8 +745,10 @@ def _papers(board: Board) -> str:
 def _multiverse(board: Board) -> str:
     found = board.multiverse
     if found is None:
-        stale = board.stale.get("multiverse")
-        return f"## Under other choices\n\n{_sentence(stale)}" if stale else ""
+        if "multiverse" not in board.stale:
+            return ""
+        words = stale_words(board, "multiverse", _usual_folder(board))
+        return f"## Under other choices\n\n{_sentence(words)}"
     names = list(board.ordered)
     swaps = {(s.ahead, s.behind): s for s in found.swaps}
     if len(names) > MATRIX:

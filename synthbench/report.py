@@ -37,7 +37,7 @@ from synthbench.fidelity_output import (
     parity_lines,
     published_words,
 )
-from synthbench.leaderboard import Board
+from synthbench.leaderboard import Board, stale_words
 from synthbench.scorecard import Scorecard, Value
 from synthbench.table import (
     BIASED,
@@ -199,7 +199,7 @@ def leaderboard_report(folder: Path | str) -> str:
             f"real cohort. Score one: synthbench score --benchmark {folder} --real REAL --synth "
             f"SYNTH --out {folder}/entries/NAME.json"
         )
-    notes = list(board.stale.values())
+    notes = [stale_words(board, what, Path(folder)) for what in board.stale]
     ranking = _ranking(board)
     if ranking is None:
         notes.append(
