@@ -152,9 +152,9 @@ def main() -> None:
     parser.add_argument("--spread", action="store_true")
     parser.add_argument("--samplers", nargs="+", default=SAMPLERS)
     parser.add_argument("--n", type=int, default=16)
-    parser.add_argument("--extractor", nargs="+", default=("random-resnet10",))
-    parser.add_argument("--metric", nargs="+", default=METRICS)
-    parser.add_argument("--accept", nargs="+", default=())
+    # As `synthbench score` takes them, repeated; several names after one are taken too.
+    for option in ("--extractor", "--metric", "--accept"):
+        parser.add_argument(option, nargs="+", action="extend")
     parser.add_argument("--out", type=Path, help="default: RUN/samplers")
     given = parser.parse_args()
     if given.spread:
@@ -162,6 +162,9 @@ def main() -> None:
         return
     if given.run is None or given.real is None:
         parser.error("name a run and --real COHORT, or give --spread")
+    given.extractor = given.extractor or ["random-resnet10"]
+    given.metric = given.metric or METRICS
+    given.accept = given.accept or []
     given.out = given.out or given.run / "samplers"
     for name in given.samplers:
         parsed(name)
