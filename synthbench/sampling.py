@@ -431,14 +431,44 @@ class Source:
         if not (file.is_file() and sidecar(file).is_file()):
             return False
         found = read_sidecar(file)
-        differs = [
-            f"another {key}" for key, value in self.origin.items() if found.get(key) != value
-        ]
+        differs = _differences(found, self.origin)
         if row and found.get("conditions") != row:
             differs.append("other conditions")
         if differs:
             raise UsageError(f"{file}: already there with {', '.join(differs)}. Use another --out.")
         return True
+
+
+_OF_THE_RUN = (
+    "weights_sha256", "training_cohort", "training_seconds", "training_energy_kwh", "licence",
+    "parameters", "intensity", "unit",
+)  # fmt: skip
+_SHOWN = {
+    "generator": "generator",
+    "sampler": "sampler",
+    "steps": "number of steps",
+    "guidance": "guidance",
+    "software": "version",
+}
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Say in words how the sidecar of a volume differs from the origin of those to be drawn."""
+    keys = [key for key, value in wanted.items() if found.get(key) != value]
+    words = [
+        f"another {_SHOWN[key]} ({found.get(key)}, not {wanted[key]})"
+        for key in keys
+        if key in _SHOWN
+    ]
+    if "weights_sha256" in keys:
+        words.append("the weights of another run")
+    elif of_run := [key.replace("_", " ") for key in keys if key in _OF_THE_RUN]:
+        words.append(f"another record of the run ({', '.join(of_run)})")
+    if "cleaned" in keys:
+        words.append("another cleaning" if found.get("cleaned") and wanted["cleaned"]
+                     else "--clean" if found.get("cleaned") else "no --clean")  # fmt: skip
+    known = (*_SHOWN, *_OF_THE_RUN, "cleaned")
+    return words + [f"another {key.replace('_', ' ')}" for key in keys if key not in known]
 
 
 def sidecar(volume: Path) -> Path:

@@ -114,7 +114,7 @@ def test_sample_says_what_to_type_instead(make_cohort, tmp_path):
     drawn = run(*sample, cwd=tmp_path)
     assert (drawn.returncode, "1 volume, seed 0, in synth" in drawn.stderr) == (0, True)
     again = run(*sample, "--clean", cwd=tmp_path)
-    assert "with another cleaned. Use another --out" in again.stderr
+    assert "with no --clean. Use another --out" in again.stderr
 
 
 @pytest.mark.parametrize("began", [False, True])

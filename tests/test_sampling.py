@@ -79,12 +79,12 @@ def test_what_is_there_is_kept_and_what_is_not_is_drawn(run, tmp_path):
 def test_a_folder_holds_volumes_of_one_origin(run, make_cohort, tmp_path):
     """Also where the seeds differ: a cohort of two samplers, or of two runs, is neither's."""
     sampling.sample(run, 1, tmp_path / "s", seed=100)
-    with pytest.raises(UsageError, match=r"with another cleaned\. Use another --out"):
+    with pytest.raises(UsageError, match=r"with no --clean\. Use another --out"):
         sampling.sample(run, 1, tmp_path / "s", clean=True)
     other = training.train(
         "noise", out=tmp_path / "other", real=make_cohort("r2", n=4, shape=(16, 16, 16), seed=2)
     )
-    with pytest.raises(UsageError, match="weights_sha256"):
+    with pytest.raises(UsageError, match=r"with the weights of another run\. Use another"):
         sampling.sample(other, 1, tmp_path / "s")
     assert len(list((tmp_path / "s").glob("*.nii.gz"))) == 1
     (tmp_path / "s" / "synth-000100.json").write_text("{")
@@ -279,6 +279,9 @@ def test_the_end_of_a_diffusions_trajectory_is_its_sample(make_cohort, tmp_path)
     options: dict[str, Any] = {"sampler": "heun", "steps": 6}
     file = sampling.sample(run, 1, tmp_path / "s", **options)[0]
     assert (sidecar(file)["sampler"], sidecar(file)["steps"]) == ("heun", 6)
+    words = r"another sampler \(heun, not ddim\), another number of steps \(6, not 4\)\. Use"
+    with pytest.raises(UsageError, match=words):
+        sampling.sample(run, 1, tmp_path / "s", sampler="ddim", steps=4)
     picture = sampling.trajectory(run, 0, tmp_path / "t", frames=4, **options)
     series = voxels(picture.with_suffix(".nii.gz"))
     assert series.shape == (16, 16, 16, 4)

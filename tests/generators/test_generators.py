@@ -115,7 +115,7 @@ def test_sampling_resumes_and_refuses_other_volumes(trained, tmp_path):
     assert (out / "synth-000000.nii.gz").stat().st_mtime_ns == kept
     sidecar = out / "synth-000001.json"
     sidecar.write_text(sidecar.read_text().replace(trained.record["weights_sha256"], "0" * 64))
-    with pytest.raises(UsageError, match="another weights_sha256"):
+    with pytest.raises(UsageError, match="the weights of another run"):
         sampling.sample(trained, 3, out)
 
 
