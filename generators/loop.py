@@ -133,9 +133,6 @@ class StepSettings(AugmentationSettings):
     accumulation: int = Field(default=1, ge=1, description="batches added up before a step")
     learning_rate: float = Field(default=5e-5, gt=0, description="of Adam")
     warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
-    cooldown_steps: int = Field(
-        default=0, ge=0, description="last steps, over which the learning rate falls to zero"
-    )
     ema_decay: float = Field(default=0.999, ge=0, lt=1, description="of the averaged weights")
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the network")
@@ -155,15 +152,6 @@ class StepSettings(AugmentationSettings):
     def volumes_a_step(self, processes: int) -> int:
         """Return how many volumes an optimizer step sees, all processes together."""
         return self.batch_size * self.accumulation * processes
-
-    def rate(self, step: int, total: int) -> float:
-        """Return the learning rate of a step, counted from 0, of `total`.
-
-        A trapezium: it rises, stays and falls linearly (Hu et al. 2024, arXiv 2404.06395).
-        """
-        rise = (step + 1) / (self.warmup_steps + 1)
-        fall = (total - step) / (self.cooldown_steps + 1)
-        return self.learning_rate * min(1.0, rise, fall)
 
     def total_steps(self, n: int, processes: int) -> int:
         """Return the number of optimizer steps on `n` volumes."""
@@ -337,8 +325,9 @@ def train(
         closing(_batches(source, objective, settings, accelerator, start, total)) as ahead,
     ):
         for step in range(start, total):
+            rate = settings.learning_rate * min(1.0, (step + 1) / (settings.warmup_steps + 1))
             for group in optimizer.param_groups:
-                group["lr"] = settings.rate(step, total)
+                group["lr"] = rate
             mean_loss = torch.zeros((), device=accelerator.device)
             norm: Tensor | None = None
             for _ in range(settings.accumulation):

@@ -12,7 +12,6 @@ import pytest
 
 from synthbench import training
 from synthbench.errors import CohortError, RunError, UsageError
-from synthbench.generators.loop import StepSettings
 from synthbench.run import Run
 
 SETTINGS = [
@@ -66,32 +65,6 @@ def launch(arguments, processes=1):
         [*program, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, start_new_session=True,
     )  # fmt: skip
-
-
-def test_the_learning_rate_rises_stays_and_falls():
-    """Warm-up of three and cool-down of two steps: quarters up, thirds down, of ten steps."""
-    settings = StepSettings(steps=10, learning_rate=12.0, warmup_steps=3, cooldown_steps=2)
-    rates = [settings.rate(step, 10) for step in range(10)]
-    assert rates == pytest.approx([3, 6, 9, 12, 12, 12, 12, 12, 8, 4])
-    plain = StepSettings(steps=10, learning_rate=12.0)
-    assert {plain.rate(step, 10) for step in range(10)} == {12.0}
-
-
-def test_a_run_takes_the_steps_of_its_learning_rate(make_cohort, tmp_path):
-    """Adam's first step is the rate times the gradient's sign, and cool-downs of 1 and 3 steps
-    make it a half and a quarter: from whole to half is twice as far as from half to a quarter.
-    """
-    real = make_cohort("real", n=2, shape=(16, 16, 16))
-    whole, half, quarter = (
-        train(
-            real, tmp_path / f"run{cooldown}", "steps=1", f"cooldown_steps={cooldown}",
-            "warmup_steps=0", "learning_rate=0.01", "ema_decay=0",
-        ).load_weights()
-        for cooldown in (0, 1, 3)
-    )  # fmt: skip
-    for name, value in whole.items():
-        assert value - half[name] == pytest.approx(2 * (half[name] - quarter[name]), abs=1e-6)
-    assert any(np.abs(whole[name] - half[name]).max() > 0.004 for name in whole)
 
 
 def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(make_cohort, tmp_path):
