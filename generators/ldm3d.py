@@ -352,8 +352,8 @@ class Sampler:
         size = (1, *self.settings.latent_shape(self.shape))
         noise = torch.randn(size, generator=draws).to(device)
         own, absent = self.told.rows([row])[0], self.told.untold
-        told, untold = (torch.from_numpy(held)[None].to(device) for held in (own, absent))
-        apart = self.mean.of(own) - self.mean.of(absent)
+        told, untold = (torch.from_numpy(one[None]).to(device) for one in (own, absent))
+        apart: Float32[np.ndarray, "c d h w"] = self.mean.of(own) - self.mean.of(absent)
         difference = self.scale * torch.from_numpy(apart)[None].to(device)
         diffusion, guidance = Diffusion(self.settings), float(chosen.get("guidance", 1.0))
         predict = guided(network, told, untold, guidance, difference, diffusion)

@@ -131,9 +131,9 @@ def test_the_picture_has_a_panel_each_number_of_each_entry_and_sex_is_none():
     ]  # fmt: skip
     assert len(list(drawn.iter(f"{name}g"))) == 4
     synth = [
-        [tuple(map(float, point.split(","))) for point in line.get("points").split()]
+        [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
         for line in drawn.iter(f"{name}polyline")
-        if "synth" in line.get("class")
+        if "synth" in line.attrib["class"]
     ]
     rises = [line[0][1] - line[-1][1] for line in synth]  # y grows downwards
     assert min(rises[:2]) > 78 > max(map(abs, rises[2:]))

@@ -90,9 +90,12 @@ def test_the_curve_stops_where_volumes_do_and_says_so(record):
     assert any("for want of synthetic volumes: 5x" in note for note in record.notes)
 
 
-def test_what_was_accepted_is_noted(record):
-    """A sphere is no brain on MNI152's grid, which ACCEPT lets pass."""
-    assert any(note.startswith("preflight, accepted: real: registered (") for note in record.notes)
+def test_what_was_accepted_is_noted(folders):
+    """The real volumes once more as synthetic ones: an error unless it is accepted."""
+    options = {**COMMON, "accept": (*ACCEPT, "identical-across")}
+    real = folders["real"]
+    noted = utility(real, real, folders["test"], "sex", ratios=(), **options).notes
+    assert any(note.startswith("preflight, accepted: synth: identical-across (") for note in noted)
 
 
 def test_the_verdict_is_that_of_the_first_difference(record):
