@@ -295,7 +295,7 @@ def test_a_conditional_run_says_what_it_did(whole):
 def test_a_volume_is_of_its_seed_and_its_conditions(whole):
     run, _ = whole
     plugin = LDM3D()
-    assert plugin.sampling(run, None, None)["guidance"] == 1.0
+    assert plugin.sampling(run, None, None)["guidance"] == 2.0  # the preset's
     rows: list[Row] = [
         {"age": 20.0, "sex": "F"},
         {"age": 70.0, "sex": "F"},
@@ -354,10 +354,12 @@ def test_an_unconditional_run_is_asked_for_nothing(cohort, tmp_path):
 
 
 def test_the_autoencoder_of_another_run_takes_the_place_of_stage_1(cohort, tmp_path):
-    first = train(cohort, tmp_path / "first", "steps=1")
+    """Whole latents, not what conditions leave of them, have one scale in both runs."""
+    first = train(cohort, tmp_path / "first", "steps=1", "residual=false")
     second = train(
-        cohort, tmp_path / "second", CONDITIONS, "steps=1", f"autoencoder_run={first.folder}"
-    )
+        cohort, tmp_path / "second", CONDITIONS, "steps=1", "residual=false",
+        f"autoencoder_run={first.folder}",
+    )  # fmt: skip
     a, b = first.load_weights(), second.load_weights()
     shared = [name for name in a if name.startswith("autoencoder.")]
     assert shared
