@@ -37,7 +37,8 @@ def atlas(
     out: Annotated[Path, typer.Option("--out", help="A new folder (BIDS derivative).")],
     seed: Seed = 0,
     shape: Annotated[
-        tuple[int, int, int], typer.Option(help="Voxels to the right, front and top.")
+        tuple[int, int, int],
+        typer.Option(metavar="X Y Z", help="Voxels to the right, front and top."),
     ] = (84, 128, 84),
     labels: Annotated[
         bool, typer.Option("--labels", help="Write true tissues too, as label maps (dseg).")

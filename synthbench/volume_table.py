@@ -61,7 +61,9 @@ class VolumeTable:
                 file, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True,
                 encoding="utf-8-sig",
             )  # fmt: skip
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise UsageError(f"{name}: cannot be read: {error.strerror}.") from error
+        except ValueError as error:
             raise UsageError(f"{name}: cannot be read as a table: {error}") from error
         table.columns = pd.Index([str(column).strip() for column in table.columns])
         key = next((k for k in KEYS if k in table.columns), table.columns[0])

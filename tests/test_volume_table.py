@@ -68,6 +68,11 @@ def test_what_is_no_table_is_refused(tmp_path, text, words):
         write(tmp_path, text)
 
 
+def test_a_table_that_is_not_there_is_said_in_words(tmp_path):
+    with pytest.raises(UsageError, match=r"--measures .*none.csv: cannot be read: No such file"):
+        VolumeTable.read(tmp_path / "none.csv", "--measures")
+
+
 def test_a_wrong_column_is_answered_with_the_nearest(tmp_path):
     table = write(tmp_path, "file,ventricles\na,1\n")
     with pytest.raises(UsageError, match="did you mean 'ventricles'"):
