@@ -8,6 +8,7 @@ the YAML's, never a path: a bare name stands for a file in the folder of weights
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,7 +121,7 @@ class SliceDescription(NetDescription):
         return self
 
 
-class _Exported:
+class _Exported(ABC):
     """What both extractors share: the two files, their hashes, and running the network.
 
     Construction reads the YAML file only.
@@ -194,14 +195,15 @@ class _Exported:
 
         return one_at_a_time(self.name, volumes, features)
 
+    @abstractmethod
     def _features(
         self, network: Network, scaled: Float32[Tensor, "d h w"], foreground: Tensor
     ) -> Float32[Tensor, " dim"]:
-        raise NotImplementedError
+        """The features of one volume."""
 
+    @abstractmethod
     def _sides(self) -> tuple[tuple[int | None, ...], str]:
         """The lengths of an image's axes, None for any, and the key that says so."""
-        raise NotImplementedError
 
     def _check_input(self, network: Network) -> None:
         import torch
