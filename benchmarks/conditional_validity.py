@@ -194,7 +194,7 @@ def _predicted_quantities(
 
 def words(reps: int, seed: int) -> Table:
     """How often each word is given to an age slope, by the synthetic slope's size."""
-    return ["synthetic / real slope", "n a side", *_WORDS], _worded(reps, seed)
+    return ["synthetic / real slope", "n per side", *_WORDS], _worded(reps, seed)
 
 
 def _worded(reps: int, seed: int) -> Iterator[list[object]]:

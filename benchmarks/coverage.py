@@ -519,37 +519,37 @@ def report(records: Sequence[Mapping[str, Any]], planned: int) -> str:
         _introduction(records, planned),
         _interval_section(
             "MMD² (RBF), studentized bootstrap",
-            "Target: the populations' MMD² at the bandwidth of each repetition's real sample; the "
-            "estimate is unbiased at a fixed bandwidth only, so the two means differ a little at "
+            "Target: the populations' MMD² at the bandwidth of each repetition's real sample. The "
+            "estimate is unbiased only at a fixed bandwidth, so the two means differ a little at "
             "small n. Near the null the interval is conservative: the bootstrap does not know "
-            "that the first-order term vanishes. Under isotropic t3 it is too short at small n: "
-            "an image's kernel values are nearly a function of its own length, and where both "
-            "samples happen to hold equal shares of outlying images, V is small and so is the "
-            "interval. A delete-one jackknife variance in place of V covered no better.",
+            "that the first-order term vanishes. Under isotropic t3 it is too short at small n. "
+            "There, an image's kernel values depend almost only on its own length. If both samples "
+            "happen to hold equal shares of outlying images, V is small and so is the interval. A "
+            "delete-one jackknife variance in place of V covered no better.",
             records,
             "mmd2",
         ),
         _interval_section(
             "MS-SSIM gap, studentized bootstrap",
-            "Volumes are too slow to simulate, so the pair matrices hold the similarity "
-            f"(2 x.y + c) / (|x|² + |y|² + c) of feature vectors, c = {SSIM_CONSTANT} of the trace "
-            "of the real covariance: what is tested is the U-statistic and its interval, not "
-            "MS-SSIM. Target: 0 at the null; elsewhere the mean of the unbiased estimates, whose "
-            "error is the estimate's sd over √repetitions.",
+            "Volumes are too slow to simulate. So the pair matrices hold a similarity of feature "
+            f"vectors, (2 x.y + c) / (|x|² + |y|² + c), with c = {SSIM_CONSTANT} of the trace of "
+            "the real covariance. The study tests the U-statistic and its interval, not MS-SSIM. "
+            "Target: 0 at the null; elsewhere the mean of the unbiased estimates. The error of "
+            "this mean is the estimate's sd over √repetitions.",
             records,
             "ms_ssim",
         ),
         _interval_section(
             "FID, jackknife: the expected FID at this n",
-            "What the interval is for. Delete-one jackknife; infinitesimal at n = 300. Target: "
+            "This is the purpose of the interval. Delete-one jackknife; infinitesimal at n = 300. Target: "
             "the mean of the estimates. Printed, not gated.",
             records,
             "fid",
         ),
         _interval_section(
             "FID, jackknife: the populations' FID",
-            "What the interval is *not* for: the closed-form FID of the populations. The bias "
-            "(mean estimate less target) is why. Printed, not gated.",
+            "This is *not* the purpose of the interval. Target: the closed-form FID of the "
+            "populations. The bias (mean estimate minus target) is the reason. Printed, not gated.",
             records,
             "fid population",
         ),
@@ -592,8 +592,8 @@ def _introduction(records: Sequence[Mapping[str, Any]], planned: int) -> str:
     return f"""\
 # Do the intervals cover?
 
-A nominal 95% interval should hold the truth in 95 of 100 repetitions, and a test at 5% should
-reject equal distributions in 5 of 100. Here both are counted, with the code that `score` runs.
+A nominal 95% interval should hold the truth in 95 of 100 repetitions. A test at 5% should reject
+equal distributions in 5 of 100. This study counts both, with the code that `score` runs.
 
 ```
 OMP_NUM_THREADS=1 python benchmarks/coverage.py --reps {first["reps"]} --out coverage.jsonl
@@ -601,18 +601,18 @@ python benchmarks/coverage.py --reps {first["reps"]} --out coverage.jsonl --repo
 ```
 
 **Simulated:** n real and n synthetic feature vectors with d = {DIMENSION} and eigenvalues
-proportional to exp(-c j), with c chosen for the effective rank r = (Σλ)²/Σλ²; r = {DIMENSION} is
+proportional to exp(-c j). We choose c for the effective rank r = (Σλ)²/Σλ²; r = {DIMENSION} is
 isotropic. Along each axis the real mean is one standard deviation √λ. Regimes:
 
 - *null*: equal Gaussians;
-- *mean shift*: synthetic means {shifted.shift:g} √λ further out along every axis;
+- *mean shift*: synthetic means {shifted.shift:g} √λ farther out along every axis;
 - *spread change*: synthetic standard deviations times {spread.spread:g};
 - *small spread change*: times {small.spread:g}, where MMD² is nearly degenerate;
 - *t3*: a multivariate t with {heavy.degrees:g} degrees of freedom on both sides, with the mean
-  shift or without (the latter for the test only).
+  shift or without (without it for the test only).
 
-{first["reps"]} repetitions a cell; Frechet intervals above n = 30 in every fifth of them, for their
-cost. Resamples: {resamples}, where `score` draws 1000. That costs coverage: the quantiles of B
+There are {first["reps"]} repetitions per cell. Above n = 30, only every fifth of them has Frechet
+intervals, because these take long. Resamples: {resamples}, while `score` draws 1000. That costs coverage: the quantiles of B
 resamples hold 95% (B - 1)/(B + 1), which is 94.8% at 1000, 94.6% at 500, 94.4% at 300 and 94.2% at
 250.
 
@@ -621,15 +621,15 @@ GPU; {versions}; {" to ".join(dict.fromkeys((dates[0], dates[-1])))}; seed {firs
 
 **The gate:** MMD² and the similarity gap must cover 93 to 97%. MMD² may cover up to 99% where it is
 degenerate: at the null, and near it (an effect within {NEAR_NULL:g} standard deviations of the
-estimate; this half of the rule was added after the first run, in which the small spread change
-covered 97.8% at n = 30). {first["reps"]} repetitions know a coverage to about one point. A cell
-fails ("outside") where the 95% Clopper-Pearson interval of its coverage lies wholly outside the
-band; a coverage outside the band by less is marked "edge" and does not fail.
+estimate). We added the second half of this rule after the first run, in which the small spread
+change covered 97.8% at n = 30. {first["reps"]} repetitions determine a coverage to about one point.
+A cell fails ("outside") where the 95% Clopper-Pearson interval of its coverage lies wholly outside
+the band. A coverage outside the band by less is marked "edge" and does not fail.
 
 {outcome}
 
 In the tables, *below* and *above* are the shares of intervals that lie wholly below and above the
-target, and *width/sd* is the mean width over the standard deviation of the estimate: 3.92 for a
+target. *width/sd* is the mean width divided by the standard deviation of the estimate: 3.92 for a
 normal estimate with known variance."""
 
 
@@ -682,7 +682,8 @@ def _false_alarm_section(records: Sequence[Mapping[str, Any]]) -> str:
         )
     words = (
         "MMD² permutation test (maximum over five bandwidths), 199 permutations. Its bandwidth "
-        "is the real sample's, so it is not exact by construction, and this is its check."
+        "is that of the real sample. So the test is not exact by construction, and this table "
+        "checks it."
     )
     return f"## False alarms of the p-value\n\n{words}\n\n{_table(header, rows)}"
 
@@ -695,10 +696,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study, or render it; the exit status is the gate's."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--reps", type=int, default=2000, help="repetitions a cell")
+    parser.add_argument("--reps", type=int, default=2000, help="repetitions per cell")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, nargs="+", default=SIZES, help="images of each role")
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines, one a cell")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per cell")
     parser.add_argument("--report", type=Path, help="render --out to this file; simulate nothing")
     options = parser.parse_args(arguments)
     study = list(cells(options.n))

@@ -147,13 +147,13 @@ def speed(folder: Path, n: int) -> None:
         times[label] = [seconds(partial(extract, extractor, volumes, cache=cache))]
     slowest = min(next(iter(times.values())))
     print(f"\n| {n} volumes, torch {torch.__version__}, {torch.get_num_threads()} threads "
-          "| s a volume | times as fast |\n| --- | ---: | ---: |")  # fmt: skip
+          "| s per volume | times as fast |\n| --- | ---: | ---: |")  # fmt: skip
     for label, taken in times.items():
         print(f"| {label} | {min(taken) / n:.3g} | {slowest / min(taken):.3g} |")
     print(f"\nLargest difference of a feature: {np.abs(found - expected).max():.1e}, of features "
           f"up to {expected.max():.3g}.")  # fmt: skip
     mirrored = seconds(lambda: [Flipped(volumes)[i] for i in range(n)])
-    print(f"Reading and mirroring alone, one thread: {mirrored / n:.3f} s a volume.")
+    print(f"Reading and mirroring alone, one thread: {mirrored / n:.3f} s per volume.")
 
 
 def reading(folder: Path, n: int) -> None:
@@ -172,7 +172,7 @@ def reading(folder: Path, n: int) -> None:
         "the same, resampled to 1 mm": cohort.volumes(one_millimetre).__getitem__,
     }
     size = sum(map(len, packed)) / n
-    print(f"\n| one thread, files of {size / 1e6:.2f} MB | ms a volume |\n| --- | ---: |")
+    print(f"\n| one thread, files of {size / 1e6:.2f} MB | ms per volume |\n| --- | ---: |")
     for label, task in tasks.items():
         taken = seconds(lambda task=task: [task(i) for i in range(n)])  # type: ignore[misc]
         print(f"| {label} | {1e3 * taken / n:.1f} |")

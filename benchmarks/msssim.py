@@ -97,7 +97,7 @@ def compare(device: torch.device, repeats: int) -> None:
                 value = found[repeat % TIMED, (repeat + 1) % TIMED]
                 difference = max(difference, abs(value - expected))
     monai = median(times["MONAI"])
-    print("| | ms a pair (median) | fastest | MONAI's median over it | largest difference |")
+    print("| | ms per pair (median) | fastest | MONAI's median over it | largest difference |")
     print("|---|---:|---:|---:|---:|")
     for name, each in times.items():
         label = "MONAI `compute_ms_ssim`" if name == "MONAI" else f"synthbench, {name}"
@@ -118,7 +118,7 @@ def score_sets(device: torch.device) -> None:
         "synth": (synth, None),
         "real x synth": (real, synth),
     }
-    print("\n| inside a mask | pairs | seconds | ms a pair |\n|---|---:|---:|---:|")
+    print("\n| inside a mask | pairs | seconds | ms per pair |\n|---|---:|---:|---:|")
     total_pairs, total = 0, 0.0
     for name, (first, second) in sides.items():
         pairs = SET_SIZE * (SET_SIZE - 1) // 2 if second is None else SET_SIZE**2

@@ -1,4 +1,4 @@
-"""What fast samplers cost and save: seconds a volume, and the scores of what they draw.
+"""What fast samplers cost and save: seconds per volume, and the scores of what they draw.
 
 Usage: python benchmarks/sample.py --spread
        python benchmarks/sample.py RUN --real COHORT [--samplers ddpm:1000 ddim:25 dpm++:25 ...]
@@ -101,7 +101,7 @@ def cell(value: Value, reference: Value) -> str:
 def table(studied: Sequence[Studied]) -> str:
     """The study as a table in Markdown."""
     first = studied[0].card.values
-    head = ["sampler", "steps", "network calls", "s a volume", *(value.label for value in first)]
+    head = ["sampler", "steps", "network calls", "s per volume", *(value.label for value in first)]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for row in studied:
         calls = Diffusion.network_calls(row.sampler, row.steps)

@@ -244,7 +244,7 @@ def main() -> None:
         f"a step; {where}, torch {torch.__version__}, n = {options.steps} steps each\n"
     )
     print(
-        "| | s a step (median) | fastest | samples/s | times as fast | TFLOP/s "
+        "| | s per step (median) | fastest | samples/s | times as fast | TFLOP/s "
         "| of a matrix product's | peak memory, GiB |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|")

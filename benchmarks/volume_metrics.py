@@ -68,14 +68,14 @@ def main() -> None:
     """Print both tables."""
     mask = ellipsoid()
     x, y = (volumes(SIZES[-1], seed, mask) for seed in (0, 1))
-    print(f"| n a side | {' | '.join(map(str, SIZES))} | exponent |")
+    print(f"| n per side | {' | '.join(map(str, SIZES))} | exponent |")
     print("| --- |" + " ---: |" * (len(SIZES) + 1))
     for name in ("ms_ssim", "spectrum", "intensity", "mmd_linear", "g4r_ssim"):
         metric = registry.load("metrics", name)()
         value(metric, x[:2], y[:2], mask)  # what is done once a process
         times = [seconds(lambda n=n: value(metric, x[:n], y[:n], mask)) for n in SIZES]  # noqa: B023
         print(row(metric.label, times), flush=True)
-    print(f"\n| features a side, d = 512 | {' | '.join(map(str, FEATURE_SIZES))} | exponent |")
+    print(f"\n| features per side, d = 512 | {' | '.join(map(str, FEATURE_SIZES))} | exponent |")
     print("| --- |" + " ---: |" * (len(FEATURE_SIZES) + 1))
     sets = [np.random.default_rng(s).standard_normal((FEATURE_SIZES[-1], 512)) for s in range(3)]
     times = [seconds(lambda n=n: memorization(*(s[:n] for s in sets))) for n in FEATURE_SIZES]
