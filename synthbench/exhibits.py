@@ -320,7 +320,7 @@ def _feature_space(
     except UsageError as error:
         return str(error)
     if loaded.missing:
-        return loaded.missing[record.name]
+        return str(loaded.missing[record.name])
     if loaded.records[0] != record:
         return (
             f"this version's {record.name} is not the one of the scorecard: use the version of "

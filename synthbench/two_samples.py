@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
-from synthbench.differences import ROUNDING, SMALL, Record, relative
+from synthbench.differences import ROUNDING, SMALL, relative
 from synthbench.errors import MetricError, UsageError
-from synthbench.materials import Materials, job_key
+from synthbench.materials import Materials
 from synthbench.metrics.comparison import (
     EQUIVALENCE_LEVEL,
     Comparison,
@@ -26,11 +26,10 @@ from synthbench.metrics.comparison import (
     paired_difference,
 )
 from synthbench.metrics.inference import estimate, magnitude
-from synthbench.metrics.metric import Direction
-from synthbench.metrics.mmd import median_bandwidth, permutation_p
-
-DESCRIPTIVE = ("precision", "recall", "density", "coverage")
-"""Metrics that are shown and fail no comparison of samples: they reward shrunk spread."""
+from synthbench.metrics.metric import Direction, Role
+from synthbench.metrics.mmd import MMD2, median_bandwidth, permutation_p
+from synthbench.records.base import Record
+from synthbench.records.keys import JobKey
 
 RESOLUTION = 4
 """By how much the smallest adjusted p must lie below the threshold: resamples are added for it.
@@ -80,7 +79,7 @@ class MetricDrift(Record):
     p_adjusted: float | None = Field(default=None, description="Holm over the metrics that gate")
     closer: str | None = Field(default=None, description="of two generators, the better one")
     delta: float | None = Field(default=None, description="margin of equivalence")
-    delta_source: Literal["given", "detectable at the floor"] | None = None
+    delta_source: Literal["given", "minimum detectable effect"] | None = None
     equivalent: bool | None = Field(default=None, description="90% interval inside +-delta")
 
     @property
@@ -99,6 +98,8 @@ class Asked:
         The row.
     direction
         Which way is better.
+    role
+        What the metric is used for.
     delta
         Margin of equivalence; None: there is none.
     given
@@ -109,23 +110,28 @@ class Asked:
     extractor: str | None
     label: str
     direction: Direction
+    role: Role = "ranked"
     delta: float | None = None
     given: bool = False
 
     @property
     def key(self) -> str:
         """The key of the metric's materials."""
-        return job_key(self.metric.partition(".")[0], self.extractor)
+        return str(self._key.job)
 
     @property
     def part(self) -> str | None:
         """The metric's part, where the row is one."""
-        return self.metric.partition(".")[2] or None
+        return self._key.part
 
     @property
     def gates(self) -> bool:
         """Whether a change of it fails."""
-        return self.metric not in DESCRIPTIVE
+        return self.role != "descriptive"
+
+    @property
+    def _key(self) -> JobKey:
+        return JobKey.parse(self.metric, self.extractor)
 
 
 def compare_samples(
@@ -244,9 +250,10 @@ def _features(
     first: Materials, second: Materials, extractor: str
 ) -> tuple[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"], float]:
     """Both synthetic sets' features, and the bandwidth of their kernel, frozen on the real set."""
-    key = next(k for k in first.jobs if k.endswith(f" | {extractor}") and k in second.jobs)
+    key = next(k for k in first.jobs if JobKey.parse(k).extractor == extractor and k in second.jobs)
     one, other = (np.asarray(m.jobs[key].synth, np.float64) for m in (first, second))
-    frozen = first.protocol.settings.get(job_key("mmd2", extractor), {}).get("bandwidth")
+    gaussian = str(JobKey(MMD2.name, extractor=extractor))
+    frozen = first.protocol.settings.get(gaussian, {}).get("bandwidth")
     real = np.asarray(first.jobs[key].real, np.float64)
     bandwidth = frozen or median_bandwidth(real, first.subjects["real"])
     return one, other, float(bandwidth)
@@ -341,7 +348,7 @@ def _metric_drift(
         difference=wide.difference, low=wide.low, high=wide.high, level=wide.level, p=wide.p,
         p_adjusted=adjusted, closer=better if rival and different else None, delta=asked.delta,
         delta_source=None if asked.delta is None
-        else "given" if asked.given else "detectable at the floor",
+        else "given" if asked.given else "minimum detectable effect",
         equivalent=equivalent,
     )  # fmt: skip
 
