@@ -16,7 +16,7 @@ CARD = next((Path(__file__).parent / "data" / "ixi-hh-4mm").rglob("entries/*.jso
 
 def equivalent(corruption, words, relation="at"):
     return EquivalentRecord(
-        corruption=corruption, words=words, text="", relation=relation, dose=1, low=None,
+        corruption=corruption, sentence=words, text="", relation=relation, dose=1, low=None,
         high=None, unit="mm",
     )  # fmt: skip
 

@@ -121,6 +121,7 @@ class RecordFile(Record):
         """
         if not isinstance(fields, dict):
             raise cls._unusable(file, f"it holds {_kind(fields)}, not fields")
+        found: dict[str, Any] = fields
         newest = cls.newest()
         version = fields.get("schema_version", cls.unstated)
         if version is None:
@@ -137,12 +138,12 @@ class RecordFile(Record):
             )
         for step in range(version, newest):
             try:
-                fields = {**cls.upgrades[step](fields), "schema_version": step + 1}
+                found = {**cls.upgrades[step](found), "schema_version": step + 1}
             except (KeyError, TypeError, AttributeError) as error:
                 raise cls._unusable(
                     file, f"it cannot be upgraded from schema {step}: {error!r}"
                 ) from error
-        return fields
+        return found
 
     @classmethod
     def _unusable(cls, file: Path, why: str) -> ScorecardError:
