@@ -43,6 +43,7 @@ from synthbench.two_samples import (
     Asked,
     GeneratorTest,
     MetricDrift,
+    Rivals,
     Status,
     compare_samples,
     share_seeds,
@@ -308,8 +309,9 @@ def _resampled(pair: _Pair, one: Materials, other: Materials, common: int) -> Dr
             refused.append(_not_compared(before, why))
     protocol = pair.current.protocol
     tests, compared = compare_samples(
-        one, other, asked, names=pair.names, alpha=pair.alpha, resamples=protocol.resamples,
-        permutations=protocol.permutations, seed=protocol.seed, rival=rival, gate=pair.gate,
+        one, other, asked, alpha=pair.alpha, resamples=protocol.resamples,
+        permutations=protocol.permutations, seed=protocol.seed,
+        rivals=Rivals(pair.names, pair.gate) if rival else None,
     )  # fmt: skip
     rows = [*compared, *refused]
     outcome = _outcome(rows, tests, warn=any(cause.small for cause in pair.causes))

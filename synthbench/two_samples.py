@@ -134,6 +134,22 @@ class Asked:
         return JobKey.parse(self.metric, self.extractor)
 
 
+@dataclass(frozen=True)
+class Rivals:
+    """Two generators that are compared.
+
+    Attributes
+    ----------
+    names
+        What to call the two.
+    gate
+        Whether a difference between them fails.
+    """
+
+    names: tuple[str, str]
+    gate: bool = False
+
+
 def compare_samples(
     first: Materials,
     second: Materials,
@@ -144,9 +160,7 @@ def compare_samples(
     resamples: int = 1000,
     permutations: int = 1000,
     seed: int = 0,
-    names: tuple[str, str] = ("baseline", "current"),
-    rival: bool = False,
-    gate: bool = False,
+    rivals: Rivals | None = None,
 ) -> tuple[list[GeneratorTest], list[MetricDrift]]:
     """Ask of two synthetic sets against one real set whether generator and metrics changed.
 
@@ -166,13 +180,9 @@ def compare_samples(
     resamples, permutations, seed
         Of the bootstrap and of the test; more are taken where p could not become small enough
         (`RESOLUTION`).
-    names
-        What to call the two.
-    rival
-        Whether these are two generators. Whether they differ is then not asked, and differences
-        are of distances from the best value.
-    gate
-        Whether a difference between two generators fails.
+    rivals
+        Where these are two generators. Whether they differ is then not asked, and differences are
+        of distances from the best value.
 
     Raises
     ------
@@ -187,7 +197,7 @@ def compare_samples(
         second = second.with_synth([place[s] for s in first.seeds])
     if extractors is None:
         extractors = dict.fromkeys(a.extractor for a in asked if a.extractor)
-    extractors = () if rival else tuple(extractors)
+    extractors = () if rivals else tuple(extractors)
     half = alpha / 2 if extractors else alpha
     gating = sum(one.gates for one in asked)
     resamples = max(resamples, math.ceil(2 * gating * RESOLUTION / half))
@@ -196,7 +206,7 @@ def compare_samples(
     rows, compared = [], {}
     for one in asked:
         try:
-            compared[one] = _compared(first, second, one, paired, resamples, seed, rival)
+            compared[one] = _compared(first, second, one, paired, resamples, seed, rivals)
         except (MetricError, UsageError) as error:
             rows.append(
                 MetricDrift(metric=one.metric, extractor=one.extractor, label=one.label,
@@ -205,7 +215,7 @@ def compare_samples(
     p_values = {one: found.wide.p for one, found in compared.items() if one.gates}
     adjusted = dict(zip(p_values, holm(list(p_values.values())).tolist(), strict=True))
     for one, found in compared.items():
-        rows.append(_metric_drift(one, found, adjusted.get(one), half, names, rival, gate))
+        rows.append(_metric_drift(one, found, adjusted.get(one), half, rivals))
     return tests, rows
 
 
@@ -296,12 +306,12 @@ def _compared(
     paired: bool,
     resamples: int,
     seed: int,
-    rival: bool,
+    rivals: Rivals | None,
 ) -> _Compared:
     one, other = (m.statistic(asked.key, asked.part) for m in (first, second))
     shared = [role for role in one.subjects if role == "real" or paired]
     # A change of a gap from 0.05 to -0.05 is one, although its distance from zero is not.
-    direction: Direction = asked.direction if rival else "lower"
+    direction: Direction = asked.direction if rivals else "lower"
 
     def difference(level: float) -> Comparison:
         return paired_difference(
@@ -318,9 +328,7 @@ def _metric_drift(
     compared: _Compared,
     adjusted: float | None,
     alpha: float,
-    names: tuple[str, str],
-    rival: bool,
-    gate: bool,
+    rivals: Rivals | None,
 ) -> MetricDrift:
     wide = compared.wide
     share = relative(wide.difference, compared.terms)
@@ -329,12 +337,12 @@ def _metric_drift(
         equivalent = equivalence(compared.narrow, asked.delta).equivalent
     different = adjusted is not None and adjusted <= alpha
     rounding = share <= ROUNDING
-    better = _closer(wide, asked, names)
+    better = None if rivals is None else _closer(wide, asked, rivals.names)
     status: Status
     if adjusted is None:
         status, words = "shown", "fails nothing: it rewards shrunk spread"
-    elif rival:
-        status = "fail" if different and gate else "pass"
+    elif rivals is not None:
+        status = "fail" if different and rivals.gate else "pass"
         words = f"{better} is closer" if different else "no difference shown"
     elif asked.given:
         status = "pass" if equivalent else "fail"
@@ -346,7 +354,7 @@ def _metric_drift(
         metric=asked.metric, extractor=asked.extractor, label=asked.label, status=status,
         words=words, baseline=compared.values[0], current=compared.values[1], relative=share,
         difference=wide.difference, low=wide.low, high=wide.high, level=wide.level, p=wide.p,
-        p_adjusted=adjusted, closer=better if rival and different else None, delta=asked.delta,
+        p_adjusted=adjusted, closer=better if different else None, delta=asked.delta,
         delta_source=None if asked.delta is None
         else "given" if asked.given else "minimum detectable effect",
         equivalent=equivalent,

@@ -462,7 +462,7 @@ def test_neighbourhood_metrics_are_shown_and_fail_nothing(card):
         )
 
     asked = [
-        Asked("coverage", EXTRACTOR, "Coverage", "higher"),
+        Asked("coverage", EXTRACTOR, "Coverage", "higher", "descriptive"),
         Asked("fid", EXTRACTOR, "FID", "lower"),
     ]
     first = with_coverage(features(1), "b")

@@ -212,6 +212,11 @@ BROKEN = {
     "name": (with_attributes(name="mean.shift"), r"name must hold no space, '\|' or '\.'"),
     "direction": (with_attributes(direction="up"), r"direction must be one of \('lower'.*'up'"),
     "interval": (with_attributes(interval="exact"), "interval must be one of .*'exact'"),
+    "role": (with_attributes(role="unranked"), r"role must be one of \('ranked'.*'unranked'"),
+    "on request": (with_attributes(on_request=1), "on_request must be True or False; found 1"),
+    "drawn": (with_attributes(drawn=None), "drawn must be True or False; found None"),
+    "with n": (with_attributes(label_with_n="n"), "label_with_n must be True or False; found 'n'"),
+    "variety": (with_attributes(of_variety=0), "of_variety must be True or False; found 0"),
     "no p_value": (with_attributes(p_value=None), r"p_value\(\) is missing"),
     "no measure": (Unmeasured, r"needs is 'volumes', but measure\(\) or pairs is missing"),
     "no variance": (

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ def fields_of(file: Path) -> dict[str, Any]:
     return dict(json.loads(file.read_text()))
 
 
+def printed(card: Scorecard) -> str:
+    text = io.StringIO()
+    Console(file=text, width=200).print(scorecard_table(card))
+    return text.getvalue()
+
+
 def written(file: Path, **changed: Any) -> Path:
     """A copy of the conditional entry with other fields; None takes a field out."""
     fields = fields_of(BOARD / "entries" / "ldm3d-tiny.json") | changed
@@ -69,9 +76,7 @@ def test_a_card_of_schema_1_loads_upgrades_and_renders(file, tmp_path):
     card.save(tmp_path / "new.json")
     assert Scorecard.load(tmp_path / "new.json") == card
     assert fields_of(tmp_path / "new.json")["schema_version"] == SCHEMA
-    with Console(file=(tmp_path / "table.txt").open("w"), width=200) as console:
-        console.print(scorecard_table(card))
-    assert card.protocol_hash in (tmp_path / "table.txt").read_text()
+    assert card.protocol_hash in printed(card)
     assert card.protocol_hash in render_report([card])
 
 
@@ -171,17 +176,14 @@ def test_a_file_of_something_else_is_refused_with_the_command_that_writes_one(
     assert "synthbench score --out" in str(caught.value)
 
 
-def test_rows_of_metrics_that_are_not_installed_are_shown(tmp_path):
+def test_rows_of_metrics_that_are_not_installed_are_shown():
     """A card carries what a page needs of a metric: here one that nobody has."""
     card = Scorecard.load(CARDS[0])
     named = {"metric": "elsewhere", "label": "a plugin's", "label_with_n": True}
     own = card.values[0].model_copy(update=named)
     compared = own.model_copy(update={"metric": "for_papers_only", "role": "for_papers"})
     shown = card.model_copy(update={"values": (own, compared)})
-    with Console(file=(tmp_path / "table.txt").open("w"), width=200) as console:
-        console.print(scorecard_table(shown))
-    text = (tmp_path / "table.txt").read_text()
-    before, after = text.split("for comparison with papers, unranked:")
+    before, after = printed(shown).split("for comparison with papers, unranked:")
     title = f"a plugin's (n={min(card.real.n, card.synth.n)})"
     assert title in before
     assert title in after
