@@ -179,12 +179,12 @@ def test_a_file_of_something_else_is_refused_with_the_command_that_writes_one(
 def test_rows_of_metrics_that_are_not_installed_are_shown():
     """A card carries what a page needs of a metric: here one that nobody has."""
     card = Scorecard.load(CARDS[0])
-    named = {"metric": "elsewhere", "label": "a plugin's", "label_with_n": True}
+    named = {"metric": "elsewhere", "label": "of a plugin", "label_with_n": True}
     own = card.values[0].model_copy(update=named)
     compared = own.model_copy(update={"metric": "for_papers_only", "role": "for_papers"})
     shown = card.model_copy(update={"values": (own, compared)})
     before, after = printed(shown).split("for comparison with papers, unranked:")
-    title = f"a plugin's (n={min(card.real.n, card.synth.n)})"
+    title = f"of a plugin (n={min(card.real.n, card.synth.n)})"
     assert title in before
     assert title in after
     assert title in render_report([shown])
