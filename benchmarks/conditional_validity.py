@@ -265,14 +265,14 @@ def _told(people: pd.DataFrame, real: pd.DataFrame) -> Iterator[tuple[str, pd.Da
 
 
 def _rows(case: str, card: Scorecard) -> Iterator[list[object]]:
-    assert card.fidelity is not None
-    for condition in card.fidelity.conditions:
+    assert card.adherence is not None
+    for condition in card.adherence.conditions:
         for found in condition.statistics:
             if found.key in ("correlation", "slope", "auc"):
                 yield [case, f"{condition.name}, {found.label}", *map(_words, found_of(found))]
-    for leak in card.fidelity.leakage:
-        if leak.measured == "ventricle_volume" or (leak.asked, leak.measured) == ("age", "sex"):
-            what = f"leakage {leak.asked} → {leak.measured} ({leak.unit})"
+    for leak in card.adherence.leakage:
+        if leak.measured == "ventricle_volume" or (leak.requested, leak.measured) == ("age", "sex"):
+            what = f"leakage {leak.requested} → {leak.measured} ({leak.unit})"
             yield [case, what, *map(_words, found_of(leak.effect))]
 
 

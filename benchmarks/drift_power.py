@@ -36,7 +36,6 @@ from synthbench.drift import change
 from synthbench.files import nifti_bytes, write_atomic
 from synthbench.materials import JobMaterial, Materials
 from synthbench.metrics.inference import estimate, magnitude
-from synthbench.metrics.metric import Direction
 from synthbench.run import Run
 from synthbench.sampling import sample
 from synthbench.scorecard import Scorecard, Value
@@ -232,9 +231,9 @@ def kept(given: argparse.Namespace, seeds: Sequence[int], dropped: str | None) -
 def asked(card: Scorecard) -> list[Asked]:
     """Every metric, without margins: equivalence is no alarm."""
     return [
-        Asked(row.metric, row.extractor, row.label, cast(Direction, row.direction))
+        Asked(row.metric, row.extractor, row.label, row.direction, row.role)
         for row in card.values
-        if "." not in row.metric and row.value is not None
+        if row.key.part is None and row.value is not None
     ]
 
 

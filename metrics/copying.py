@@ -33,6 +33,7 @@ from synthbench.metrics.metric import (
     BaseMetric,
     IntervalMethod,
     Needs,
+    Part,
     Statistic,
     Target,
     VolumeSource,
@@ -224,9 +225,9 @@ class LogRatio:
         """The sampling variance of that mean, by subjects."""
         return variance_of_mean(self.contrasts[None, :], weights["synth"], self.subjects["synth"])
 
-    def parts(self) -> dict[str, tuple[str, Statistic]]:
+    def parts(self) -> dict[str, Part]:
         """The percentage of authentic images."""
-        return {"auth_pct": ("AuthPct", AuthenticShare(self.authentic, self.subjects))}
+        return {"auth_pct": Part("AuthPct", AuthenticShare(self.authentic, self.subjects))}
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ class CopyingTest:
         return self.copies > 0 or self.p <= self.level
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The finding, as a table prints it. It is never a statement on privacy."""
         if self.detected:
             return "copying detected"
@@ -323,6 +324,7 @@ class Memorization(BaseMetric):
 
     name = "memorization"
     label = "memorization"
+    drawn = True
     formula = (
         "mean over synth of log(d_H / d_T), d to the nearest image of the hold-out and of training "
         "(mean over subsets of equal numbers of subjects), floored; permuted labels, one-sided"
@@ -860,7 +862,7 @@ def memorization(
     --------
     >>> train, holdout = np.array([[0.0], [4.0]]), np.array([[2.0], [6.0]])
     >>> found = memorization(np.array([[0.5], [4.0]]), train, holdout)
-    >>> found.copies, found.words
+    >>> found.copies, found.text
     (1, 'copying detected')
     >>> round(float(found.statistic.contrasts[0]), 6)  # log(1.5 / 0.5)
     1.098612

@@ -142,6 +142,8 @@ class FID(BaseMetric):
 
     name = "fid"
     label = "FID"
+    label_with_n = True
+    drawn = True
     formula = "|mu_x - mu_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)); divisors n - 1; not clamped"
     sees = "differences in the mean and the covariance of the features"
     misses = "higher moments; at small n it rewards lost diversity: read it beside its floor"

@@ -57,7 +57,8 @@ from synthbench.metrics.metric import (
     Direction,
     IntervalMethod,
     Needs,
-    Statistic,
+    Part,
+    Role,
     Target,
     VolumeSource,
 )
@@ -98,9 +99,12 @@ PREPARED_BYTES = 2**30
 class GradientSimilarityGap(SimilarityGap):
     """Mean 4-G-R-SSIM within the synthetic set less that within the real one."""
 
-    def parts(self) -> dict[str, tuple[str, Statistic]]:
+    def parts(self) -> dict[str, Part]:
         """The two means that the gap is made of."""
-        return {"synth": ("4-G-R-SSIM synth", self.synth), "real": ("4-G-R-SSIM real", self.real)}
+        return {
+            "synth": Part("4-G-R-SSIM synth", self.synth, tabled=True),
+            "real": Part("4-G-R-SSIM real", self.real, tabled=True),
+        }
 
 
 class G4RSSIM(BaseMetric):
@@ -112,6 +116,8 @@ class G4RSSIM(BaseMetric):
 
     name = "g4r_ssim"
     label = "4-G-R-SSIM gap"
+    role: Role = "for_papers"
+    of_variety = True
     formula = (
         "mean 4-G-R-SSIM over synthetic pairs less that over real pairs, inside the mask; r = "
         "s_xy/(s_x s_y) of 3-D Sobel |gx|+|gy|+|gz|, Gaussian window 11, sigma 1.5; mean over "

@@ -102,7 +102,7 @@ RELATIVE_ZERO = 1e-12
 """A resample's variance below this share of the sample's is zero up to rounding."""
 
 POWER = 0.8
-"""The probability with which `Spread.detectable` would have been found."""
+"""The probability with which `Spread.minimum_detectable_effect` would have been found."""
 
 CHUNK_NUMBERS = 2**24
 """Weights are evaluated in chunks whose n x n matrices hold at most this many numbers."""
@@ -170,6 +170,8 @@ class Interval:
         How it was made.
     label
         What it is an interval for, as a table prints it.
+    conditional_on_n
+        Whether it is one for the expected value at this n only, and leaves the metric's bias out.
     excluded
         The number of degenerate resamples that were left out.
     """
@@ -179,6 +181,7 @@ class Interval:
     level: float
     method: IntervalMethod
     label: str
+    conditional_on_n: bool = False
     excluded: int = 0
 
 
@@ -194,7 +197,7 @@ class Spread:
         Subjects of each role in a subsample.
     repeats
         The number of subsamples.
-    detectable
+    minimum_detectable_effect
         Of a floor, the smallest expected excess over its mean that n subjects would have shown
         with 80% probability (see `floor`).
     """
@@ -204,7 +207,7 @@ class Spread:
     high: float
     n: int
     repeats: int
-    detectable: float | None = None
+    minimum_detectable_effect: float | None = None
 
 
 # Weights
@@ -570,6 +573,7 @@ def jackknife_interval(statistic: Statistic, *, level: float = 0.95) -> Interval
         level=level,
         method="jackknife",
         label=f"{level:.0%} CI for the expected value at this n (excludes bias)",
+        conditional_on_n=True,
     )
 
 
@@ -616,10 +620,10 @@ def floor(
 ) -> Spread:
     """The real-vs-real floor: the statistic between disjoint random halves of one set.
 
-    Its `detectable` is |c - mean| + z_0.8 sd, with c the edge of the floor on the side where a
-    difference shows, and sd its standard deviation over the splits: the expected excess that
-    falls beyond c with 80% probability (normal approximation). It supposes that the spread
-    stays that of the floor. A real difference usually widens it, so this is a lower bound.
+    Its `minimum_detectable_effect` is |c - mean| + z_0.8 sd, with c the edge of the floor on the
+    side where a difference shows, and sd its standard deviation over the splits: the expected
+    excess that falls beyond c with 80% probability (normal approximation). It supposes that the
+    spread stays that of the floor. A real difference usually widens it, so this is a lower bound.
 
     Parameters
     ----------
@@ -654,7 +658,8 @@ def floor(
     second = ((ranks >= side) & (ranks < 2 * side)).astype(np.float64)
     values = evaluate(statistic.value, {"real": first, "synth": second})
     spread = _spread(values, side)
-    return replace(spread, detectable=_detectable(spread, float(values.std()), direction))
+    effect = _minimum_detectable_effect(spread, float(values.std()), direction)
+    return replace(spread, minimum_detectable_effect=effect)
 
 
 def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> Spread:
@@ -791,7 +796,7 @@ def _spread(values: Float64[np.ndarray, " r"], n: int) -> Spread:
     return Spread(float(values.mean()), float(low), float(high), n=n, repeats=len(values))
 
 
-def _detectable(spread: Spread, sd: float, direction: Direction) -> float:
+def _minimum_detectable_effect(spread: Spread, sd: float, direction: Direction) -> float:
     below, above = spread.mean - spread.low, spread.high - spread.mean
     edge = {"lower": above, "higher": below, "zero": max(below, above)}[direction]
     return edge + NormalDist().inv_cdf(POWER) * sd

@@ -36,6 +36,7 @@ class Intensity(BaseMetric):
 
     name = "intensity"
     label = "intensity (W1)"
+    drawn = True
     formula = (
         "Wasserstein-1 distance of the sets' mean in-mask intensity distributions, "
         f"from cumulative shares at {LEVELS} thresholds (k + 1/2)/{LEVELS}"

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -25,6 +25,10 @@ Needs = Literal["features", "volumes", "training"]
 Direction = Literal["lower", "zero", "higher"]
 Target = Literal["zero", "floor"]
 IntervalMethod = Literal["studentized", "jackknife", "percentile"]
+Role = Literal["ranked", "descriptive", "for_papers"]
+"""What a metric is used for. "ranked": it ranks entries, and a change of it is drift.
+"descriptive": it ranks entries, but a change of it fails no comparison of samples. "for_papers": it
+is printed apart, for comparison with papers, and ranks nothing."""
 
 
 @runtime_checkable
@@ -74,9 +78,30 @@ class Summed(Statistic, Protocol):
 class Composite(Statistic, Protocol):
     """A statistic made of others that are worth a row of their own."""
 
-    def parts(self) -> dict[str, tuple[str, Statistic]]:
-        """For each part, its key, its words in a table, and the statistic."""
+    def parts(self) -> dict[str, Part]:
+        """The parts by their keys: a part's row is named "METRIC.KEY"."""
         ...
+
+
+class Part(NamedTuple):
+    """A statistic that is worth a row of its own below the whole's.
+
+    Attributes
+    ----------
+    label
+        The words in a table.
+    statistic
+        Its statistic.
+    tabled
+        Whether pages list it beside the metrics' own rows. Others stand at the floor's n only.
+    drawn
+        Whether the figure of `synthbench sensitivity` has its curve.
+    """
+
+    label: str
+    statistic: Statistic
+    tabled: bool = False
+    drawn: bool = False
 
 
 @runtime_checkable
@@ -101,6 +126,18 @@ class Metric(Protocol):
         at this n, where the metric is biased.
     interval
         The default interval method.
+    role
+        What its values are used for, see `Role`.
+    on_request
+        Whether it is computed only where it is asked for by name.
+    drawn
+        Whether the figure of `synthbench sensitivity` has its curve: one metric of a family.
+    label_with_n
+        Whether a table adds the number of volumes to the label, as in "FID (n=141)": the value
+        depends on it so much that none should be read without.
+    of_variety
+        Whether it compares how varied the two sets are: above zero the synthetic volumes are more
+        alike than the real ones.
     sees, misses
         One sentence each, for `synthbench list metrics`.
     responds_to
@@ -115,6 +152,11 @@ class Metric(Protocol):
     direction: Direction
     target: Target
     interval: IntervalMethod
+    role: Role
+    on_request: bool
+    drawn: bool
+    label_with_n: bool
+    of_variety: bool
     sees: str
     misses: str
     responds_to: tuple[str, ...]
@@ -244,6 +286,8 @@ class RowStatistic:
 class BaseMetric:
     """Defaults for a metric: nothing frozen, no test, the jackknife, the floor as its target.
 
+    It ranks, is computed unless others are named, and its curve is not drawn.
+
     The short way to write one: name it, and give `value`, a function of both sets' rows and of
     the weights. A metric need not derive from this class; it need only satisfy `Metric`.
     """
@@ -255,6 +299,11 @@ class BaseMetric:
     direction: Direction = "lower"
     target: Target = "floor"
     interval: IntervalMethod = "jackknife"
+    role: Role = "ranked"
+    on_request: bool = False
+    drawn: bool = False
+    label_with_n: bool = False
+    of_variety: bool = False
     pairs: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
     """Values outside which the metric cannot lie, even in expectation: intervals end there."""

@@ -37,6 +37,7 @@ from synthbench.metrics.metric import (
     BaseMetric,
     IntervalMethod,
     Needs,
+    Role,
     Target,
     VolumeSource,
     Weights,
@@ -192,6 +193,7 @@ class MMD2(BaseMetric):
 
     name = "mmd2"
     label = "MMD² (RBF)"
+    drawn = True
     formula = "U-statistic; exp(-|a-b|^2 / (2 l^2)); l^2 = median |a-b|^2 over distinct real pairs"
     target: Target = "zero"
     interval: IntervalMethod = "studentized"
@@ -328,6 +330,7 @@ class MMDLinear(BaseMetric):
 
     name = "mmd_linear"
     label = "linear MMD² (voxels)"
+    role: Role = "for_papers"
     formula = "U-statistic; -|a-b|^2 / 2 over all voxels, which gives the linear kernel's value"
     needs: Needs = "volumes"
     target: Target = "zero"

@@ -46,7 +46,8 @@ from synthbench.metrics.metric import (
     Direction,
     IntervalMethod,
     Needs,
-    Statistic,
+    Part,
+    Role,
     Target,
     VolumeSource,
     Weights,
@@ -862,14 +863,14 @@ class SimilarityGap:
             "synth": self.synth.contributions(weights)["synth"],
         }
 
-    def parts(self) -> dict[str, tuple[str, Statistic]]:
+    def parts(self) -> dict[str, Part]:
         """The two means that the gap is made of, and the mean across where it is known."""
-        parts: dict[str, tuple[str, Statistic]] = {
-            "synth": ("MS-SSIM synth", self.synth),
-            "real": ("MS-SSIM real", self.real),
+        parts = {
+            "synth": Part("MS-SSIM synth", self.synth, tabled=True),
+            "real": Part("MS-SSIM real", self.real, tabled=True),
         }
         if self.cross is not None:
-            parts["cross"] = ("MS-SSIM real x synth", self.cross)
+            parts["cross"] = Part("MS-SSIM real x synth", self.cross)
         return parts
 
 
@@ -977,6 +978,8 @@ class MSSSIM(BaseMetric):
 
     name = "ms_ssim"
     label = "MS-SSIM gap"
+    drawn = True
+    of_variety = True
     formula = "mean MS-SSIM over synthetic pairs less that over real pairs, inside the mask"
     needs: Needs = "volumes"
     direction: Direction = "zero"
@@ -1127,6 +1130,9 @@ class MSSSIMWang5(MSSSIM):
     preset = "wang5"
     name = "ms_ssim_wang5"
     label = "MS-SSIM gap (five scales)"
+    role: Role = "for_papers"
+    on_request = True
+    drawn = False
 
 
 class MSSSIMMonaiK4(MSSSIM):
@@ -1139,6 +1145,9 @@ class MSSSIMMonaiK4(MSSSIM):
     preset = "monai-k4"
     name = "ms_ssim_monai_k4"
     label = "MS-SSIM gap (MONAI, 4-voxel window)"
+    role: Role = "for_papers"
+    on_request = True
+    drawn = False
     formula = "mean MS-SSIM over synthetic pairs less that over real pairs, over the full frame"
     misses = "diversity inside the brain: the background that all volumes share counts as alike"
 

@@ -37,7 +37,7 @@ from synthbench.metrics.metric import (
     BaseMetric,
     IntervalMethod,
     Needs,
-    Statistic,
+    Part,
     Target,
     VolumeSource,
     Weights,
@@ -46,6 +46,8 @@ from synthbench.metrics.metric import (
 from synthbench.metrics.mmd import KernelDiscrepancy, squared_distances
 
 AXES = ("x", "y", "z")
+DRAWN_AXIS = "z"
+"""The axis whose seams a figure shows: one stands for all three."""
 
 TAPER_MM = 8.0
 """Depth inside the mask over which a volume is faded in, so that the mask has no hard edge."""
@@ -142,9 +144,12 @@ class SpectrumDistance(KernelDiscrepancy):
 
     seams: Mapping[str, SeamDistance]
 
-    def parts(self) -> dict[str, tuple[str, Statistic]]:
+    def parts(self) -> dict[str, Part]:
         """The seams along each axis."""
-        return {f"seam_{a}": (f"seams along {a} (dB²)", seam) for a, seam in self.seams.items()}
+        return {
+            f"seam_{a}": Part(f"seams along {a} (dB²)", seam, drawn=a == DRAWN_AXIS)
+            for a, seam in self.seams.items()
+        }
 
 
 class Spectrum(BaseMetric):
@@ -152,6 +157,7 @@ class Spectrum(BaseMetric):
 
     name = "spectrum"
     label = "spectrum (dB²)"
+    drawn = True
     formula = (
         "U-statistic of the squared difference of mean 10 log10(radial power + 8-bit rounding), "
         "averaged over bins of 1/(mask box's shortest side) up to Nyquist; in-mask mean removed, "

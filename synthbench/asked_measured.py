@@ -7,7 +7,7 @@ from html import escape
 
 from synthbench.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, LineChart
 from synthbench.fidelity_output import condition_charts
-from synthbench.scorecard import FidelityRecord
+from synthbench.scorecard import AdherenceRecord
 
 MARGIN, HEAD, GAP = 12, 28, 44
 
@@ -21,7 +21,7 @@ _STYLE = (
 )
 
 
-def asked_measured(entries: Mapping[str, FidelityRecord]) -> str:
+def asked_measured(entries: Mapping[str, AdherenceRecord]) -> str:
     """Return an SVG: a row an entry, a panel each condition that is a number.
 
     Parameters

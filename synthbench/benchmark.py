@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import yaml
@@ -20,6 +20,8 @@ from synthbench.evaluation import Job, Progress, Sample, against_itself, measure
 from synthbench.files import write_atomic
 from synthbench.metrics import inference
 from synthbench.metrics.metric import Composite, IntervalMethod, Statistic
+from synthbench.records.base import Record, RecordFile, Upgrade
+from synthbench.records.keys import JobKey
 from synthbench.scorecard import (
     ExtractorRecord,
     FloorRecord,
@@ -27,16 +29,15 @@ from synthbench.scorecard import (
     Protocol,
     SpaceRecord,
     Value,
+    differing,
 )
 from synthbench.space import Intensity, Space
 
 FILE = "benchmark.yaml"
 
 
-class FrozenFloor(BaseModel):
+class FrozenFloor(Record):
     """What real against real gives, at n real subjects a side: of the real cohort alone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     metric: str
     extractor: str | None
@@ -44,10 +45,17 @@ class FrozenFloor(BaseModel):
     mean: float
     low: float
     high: float
-    detectable: float | None
+    minimum_detectable_effect: float | None
 
 
-class Benchmark(BaseModel):
+def _upgrade_1_to_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a benchmark's fields of schema 1, which no file states, as those of schema 2."""
+    for floor in fields.get("floors") or ():
+        floor["minimum_detectable_effect"] = floor.pop("detectable")
+    return fields
+
+
+class Benchmark(RecordFile):
     """A protocol frozen on one real cohort.
 
     Attributes
@@ -71,8 +79,11 @@ class Benchmark(BaseModel):
     The last three are empty in benchmarks of before they were stored.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    what: ClassVar[str] = "a benchmark"
+    upgrades: ClassVar[Mapping[int, Upgrade]] = {1: _upgrade_1_to_2}
+    unstated: ClassVar[int | None] = 1
 
+    schema_version: Literal[2] = 2
     name: str
     primary: str
     real_fingerprint: str
@@ -88,28 +99,31 @@ class Benchmark(BaseModel):
         return benchmark if isinstance(benchmark, Benchmark) else cls.load(Path(benchmark))
 
     @classmethod
-    def load(cls, folder: Path) -> Benchmark:
-        """Read `benchmark.yaml` from a benchmark's folder, or the file itself.
+    def remedy(cls, file: Path) -> str:
+        """Name the command that makes one."""
+        return "Make a benchmark with synthbench benchmark init."
+
+    @classmethod
+    def decode(cls, text: str) -> Any:
+        """Return what a YAML file holds."""
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from error
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read `benchmark.yaml`, named by itself or by its benchmark's folder.
 
         Raises
         ------
         ScorecardError
             It is not there, or not readable.
         """
-        file = folder / FILE if folder.is_dir() else folder
-        try:
-            return cls.model_validate(yaml.safe_load(file.read_text()))
-        except OSError as error:
-            raise ScorecardError(
-                f"{file}: cannot be read: {error.strerror}. "
-                "Make a benchmark with synthbench benchmark init."
-            ) from error
-        except (ValidationError, yaml.YAMLError) as error:
-            first = str(error).splitlines()[:3]
-            raise ScorecardError(f"{file}: not a benchmark: {' '.join(first)}") from error
+        return super().load(file / FILE if file.is_dir() else file)
 
     def save(self, folder: Path) -> Path:
-        """Write `benchmark.yaml`; a benchmark that is there is never overwritten.
+        """Write `benchmark.yaml` into a folder, and return it; one that is there stays as it is.
 
         Raises
         ------
@@ -294,16 +308,14 @@ class Choices(BaseModel):
         )
 
 
-def differences(found: Protocol, frozen: Protocol) -> list[str]:
+def protocol_differences(found: Protocol, frozen: Protocol) -> list[str]:
     """Name every setting in which a protocol differs from another, with both values.
 
     As in "settings.mmd2 | qiu2022.bandwidth: 1.4 instead of 1.3".
     """
-    own, other = dict(_leaves(_dumped(found))), dict(_leaves(_dumped(frozen)))
     return [
-        f"{name}: {_short(own.get(name, 'absent'))} instead of {_short(other.get(name, 'absent'))}"
-        for name in [*other, *(name for name in own if name not in other)]
-        if own.get(name) != other.get(name)
+        f"{'.'.join(path)}: {_short(own)} instead of {_short(other)}"
+        for path, (other, own) in differing(frozen, found).items()
     ]
 
 
@@ -360,9 +372,9 @@ def _paired_parts(name: str, statistic: Statistic) -> dict[str, Statistic]:
     """The parts that compare two sets, which alone have a floor."""
     parts = statistic.parts() if isinstance(statistic, Composite) else {}
     return {
-        f"{name}.{key}": part
-        for key, (_, part) in parts.items()
-        if set(part.subjects) == {"real", "synth"}
+        JobKey(name, key).row: part.statistic
+        for key, part in parts.items()
+        if set(part.statistic.subjects) == {"real", "synth"}
     }
 
 
@@ -373,29 +385,14 @@ def _floor(name: str, job: Job, statistic: Statistic, side: int, protocol: Proto
     )  # fmt: skip
     return FrozenFloor(
         metric=name, extractor=job.extractor, n=side, mean=spread.mean, low=spread.low,
-        high=spread.high, detectable=spread.detectable,
+        high=spread.high, minimum_detectable_effect=spread.minimum_detectable_effect,
     )  # fmt: skip
 
 
 def _of(row: Value, frozen: FrozenFloor) -> FloorRecord:
     assert row.floor is not None
-    update = frozen.model_dump(include={"mean", "low", "high", "detectable"})
+    update = frozen.model_dump(include={"mean", "low", "high", "minimum_detectable_effect"})
     return row.floor.model_copy(update=update)
-
-
-def _dumped(protocol: Protocol) -> dict[str, Any]:
-    """A protocol as JSON values, its extractors by name."""
-    fields = protocol.model_dump(mode="json")
-    fields["extractors"] = {extractor["name"]: extractor for extractor in fields["extractors"]}
-    return fields
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value
 
 
 def _short(value: Any) -> str:

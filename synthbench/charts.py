@@ -177,7 +177,7 @@ def metric_chart(title: str, values: Sequence[tuple[str, Value]]) -> MetricChart
 
 def _null_is_zero(value: Value) -> bool:
     """A part has the target of its whole: zero is its null only where its floor holds zero."""
-    if "." in value.metric and (
+    if value.key.part is not None and (
         value.floor is None or not value.floor.low <= 0 <= value.floor.high
     ):
         return False

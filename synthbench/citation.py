@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthbench.records.keys import JobKey
 from synthbench.scorecard import ExtractorRecord, Protocol, Scorecard, Value
-from synthbench.table import DAGGER, FOR_PAPERS, number, p_words
+from synthbench.table import DAGGER, number, p_words
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -126,7 +127,7 @@ def methods_paragraph(card: Scorecard) -> str:
 def checklist(card: Scorecard) -> str:
     """Return what is to be reported of a scoring, ticked where this scorecard has it."""
     p = card.protocol
-    scored = [row for row in card.values if row.value is not None and "." not in row.metric]
+    scored = [row for row in card.values if row.value is not None and row.key.part is None]
     ranks = {
         row.extractor: f"{row.extractor} {row.effective_rank:.1f}"
         for row in scored
@@ -176,17 +177,15 @@ def _item(done: bool, what: str, found: str) -> str:
 
 
 def _is_cited(row: Value) -> bool:
-    return row.metric.partition(".")[0] not in FOR_PAPERS and (
-        "." not in row.metric or row.metric in ("ms_ssim.synth", "ms_ssim.real")
-    )
+    return row.role != "for_papers" and row.tabled
 
 
 def _is_conditional(row: Value) -> bool:
-    return row.interval is not None and "excludes bias" in row.interval.label
+    return row.interval is not None and row.interval.conditional_on_n
 
 
 def _title(row: Value, card: Scorecard, several: bool) -> str:
-    label = f"FID (n={min(card.real.n, card.synth.n)})" if row.metric == "fid" else row.label
+    label = row.label_at(min(card.real.n, card.synth.n))
     return escaped(f"{label}, {row.extractor}" if several and row.extractor else label)
 
 
@@ -221,11 +220,12 @@ def _extractor_words(e: ExtractorRecord) -> str:
 
 def _metric_words(p: Protocol) -> Iterable[str]:
     for metric, method in p.intervals.items():
-        keys = [key for key in p.settings if key.partition(" | ")[0] == metric]
+        keys = [key for key in p.settings if JobKey.parse(key).metric == metric]
         if not keys:
             yield f"{metric} had the interval method {method}"
         for key in keys:
-            name = key.replace(" | ", " on ")
+            extractor = JobKey.parse(key).extractor
+            name = metric if extractor is None else f"{metric} on {extractor}"
             yield f"{name} ({method} interval): {_setting_words(p.settings[key])}"
 
 
@@ -245,4 +245,4 @@ def _listed(value: Any) -> str:
 def _copies(card: Scorecard) -> str:
     if not card.memorization:
         return card.not_assessed or "not assessed"
-    return "; ".join(f"{r.space}: {r.plain.words}" for r in card.memorization)
+    return "; ".join(f"{r.space}: {r.plain.text}" for r in card.memorization)

@@ -654,7 +654,7 @@ def benchmark_init(
 ) -> None:
     """Freeze a protocol on a real cohort: grid, mask, extractors, bandwidths, floors, n and m."""
     from synthbench import scoring
-    from synthbench.benchmark import FILE, Choices, differences
+    from synthbench.benchmark import FILE, Choices, protocol_differences
     from synthbench.protocol import DEFAULT_EXTRACTOR
 
     if name in ("", ".", "..") or Path(name).name != name:
@@ -690,7 +690,7 @@ def benchmark_init(
         return
     file = frozen.save(folder / name)
     if chosen.protocol is not None:
-        changed = differences(frozen.protocol, chosen.protocol)
+        changed = protocol_differences(frozen.protocol, chosen.protocol)
         say(f"differs from {protocol}: {'; '.join(changed)}" if changed else f"as {protocol}")
     say(
         f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "

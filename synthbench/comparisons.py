@@ -20,18 +20,17 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from synthbench.benchmark import Benchmark
 from synthbench.errors import MetricError, ScorecardError
 from synthbench.evaluation import Job, jobs
-from synthbench.files import sha256_file, write_atomic
 from synthbench.materials import Materials, load_materials
 from synthbench.metrics import inference
 from synthbench.metrics.comparison import ComparisonMethod, Ranking, loss, max_t, rank
 from synthbench.metrics.metric import Direction, Statistic
-from synthbench.scorecard import Record, Scorecard, first_problem
-from synthbench.table import FOR_PAPERS
+from synthbench.records.base import Record, RecordFile
+from synthbench.scorecard import Scorecard, scored_bytes
 
 FILE = "comparisons.json"
 
@@ -129,11 +128,10 @@ class Overall(Record):
     places: tuple[OverallPlace, ...]
 
 
-class Aggregates(Record):
+class Aggregates(RecordFile):
     """What is computed of a benchmark's entries where their images are; read anywhere."""
 
     file: ClassVar[str]
-    words: ClassVar[str]
     flag: ClassVar[str]
 
     schema_version: Literal[1] = 1
@@ -144,13 +142,11 @@ class Aggregates(Record):
     entries: dict[str, str] = Field(description="sha256 of each entry's file")
 
     def save(self, folder: Path) -> Path:
-        """Write the record into a benchmark's folder."""
-        file = folder / self.file
-        write_atomic(file, (self.model_dump_json(indent=1) + "\n").encode())
-        return file
+        """Write the record into a benchmark's folder, and return its file."""
+        return super().save(folder / self.file)
 
     @classmethod
-    def load(cls, folder: Path) -> Self | None:
+    def find(cls, folder: Path) -> Self | None:
         """Read a benchmark's record; None where there is none.
 
         Raises
@@ -159,15 +155,12 @@ class Aggregates(Record):
             The file is not readable as one.
         """
         file = folder / cls.file
-        if not file.is_file():
-            return None
-        try:
-            return cls.model_validate_json(file.read_text())
-        except ValidationError as error:
-            raise ScorecardError(
-                f"{file}: not {cls.words} of schema 1: {first_problem(error)}. "
-                f"Write it again: synthbench leaderboard {folder} {cls.flag}"
-            ) from error
+        return cls.load(file) if file.is_file() else None
+
+    @classmethod
+    def remedy(cls, file: Path) -> str:
+        """Name the command that writes it."""
+        return f"Write it again: synthbench leaderboard {file.parent} {cls.flag}"
 
     def stale(self, folder: Path, cards: Mapping[str, Scorecard], protocol_hash: str) -> list[str]:
         """Say what changed since, entry by entry; empty where nothing did."""
@@ -180,7 +173,7 @@ class Comparisons(Aggregates):
     """All pairs of a benchmark's comparable entries."""
 
     file: ClassVar[str] = FILE
-    words: ClassVar[str] = "comparisons"
+    what: ClassVar[str] = "comparisons"
     flag: ClassVar[str] = "--compare"
 
     level: float
@@ -239,10 +232,8 @@ def entry_hashes(folder: Path, cards: Mapping[str, Scorecard]) -> dict[str, str]
     A verdict on utility that was added since moves no rank, so it is left out.
     """
     return {
-        name: sha256_file(folder / "entries" / f"{name}.json")
-        if card.utility is None
-        else hashlib.sha256(card.scored).hexdigest()
-        for name, card in sorted(cards.items())
+        name: hashlib.sha256(scored_bytes(folder / "entries" / f"{name}.json")).hexdigest()
+        for name in sorted(cards)
     }
 
 
@@ -349,9 +340,12 @@ def compare(
 
 def ranked_jobs(benchmark: Benchmark) -> list[Job]:
     """The jobs of a benchmark's protocol that rank entries, the primary metric's first."""
-    names = [name for name in benchmark.protocol.intervals if name not in FOR_PAPERS]
     extractors = [extractor.name for extractor in benchmark.protocol.extractors]
-    found = jobs(names, extractors)
+    found = [
+        job
+        for job in jobs(benchmark.protocol.intervals, extractors)
+        if job.metric.role != "for_papers"
+    ]
     return sorted(found, key=lambda job: job.metric.name != benchmark.primary)
 
 

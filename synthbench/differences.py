@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from synthbench.materials import Materials, job_key
-from synthbench.scorecard import Protocol, Scorecard, Value
+from synthbench.materials import Materials
+from synthbench.records.base import Record
+from synthbench.records.keys import JobKey
+from synthbench.scorecard import ABSENT, Protocol, Scorecard, Value, differing
 
 ROUNDING = 1e-5
 """Share of a metric's terms up to which a change is rounding: other orders of summation in float32
@@ -27,12 +29,6 @@ move the Frechet distance by 1e-4 of its terms."""
 
 CauseKind = Literal["images", "protocol", "software", "origin", "preflight"]
 Scope = Literal["all", "volumes", "extractor", "job", "size", "none"]
-
-
-class Record(BaseModel):
-    """A record that cannot be changed, and holds nothing undeclared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Cause(Record):
@@ -53,12 +49,11 @@ class Cause(Record):
 
     def touches(self, row: Value) -> bool:
         """Whether a row is another quantity on the two sides for this reason."""
-        family = row.metric.partition(".")[0]
         return {
             "all": True,
             "volumes": row.extractor is None,
             "extractor": row.extractor is not None and row.extractor == self.of,
-            "job": job_key(family, row.extractor) == self.of,
+            "job": str(row.key.job) == self.of,
             "size": row.target == "floor",
             "none": False,
         }[self.scope]
@@ -101,19 +96,17 @@ def _image_causes(baseline: Scorecard, current: Scorecard) -> Iterator[Cause]:
 
 
 def _protocol_causes(baseline: Protocol, current: Protocol) -> Iterator[Cause]:
-    one, other = _flat_protocol(baseline), _flat_protocol(current)
     unmatched = set(baseline.settings) ^ set(current.settings)
     for key in (key for key in (baseline.settings | current.settings) if key in unmatched):
         yield _one_sided(key, key in baseline.settings)
     # A metric that one side alone was scored with is one line, not one for each of its settings.
-    metrics = [{_metric_of(key) for key in protocol.settings} for protocol in (baseline, current)]
+    metrics = [
+        {JobKey.parse(key).metric for key in protocol.settings} for protocol in (baseline, current)
+    ]
     alone = {("settings", key) for key in unmatched}
     alone |= {("intervals", metric) for metric in metrics[0] ^ metrics[1]}
-    for path in dict.fromkeys([*one, *other]):
+    for path, (before, after) in differing(baseline, current).items():
         if path[:2] in alone:
-            continue
-        before, after = one.get(path, _ABSENT), other.get(path, _ABSENT)
-        if before == after:
             continue
         moved = _relative_move(before, after) if path[0] == "settings" else math.inf
         if moved <= ROUNDING:
@@ -125,31 +118,10 @@ def _protocol_causes(baseline: Protocol, current: Protocol) -> Iterator[Cause]:
         )  # fmt: skip
 
 
-_ABSENT = "absent"
-
-
 def _one_sided(key: str, first: bool) -> Cause:
-    before, after = ("there", _ABSENT) if first else (_ABSENT, "there")
+    before, after = ("there", ABSENT) if first else (ABSENT, "there")
     return Cause(kind="protocol", field=f"settings / {key}", baseline=before, current=after,
                  scope="job", of=key)  # fmt: skip
-
-
-def _metric_of(key: str) -> str:
-    return key.partition(" | ")[0]
-
-
-def _flat_protocol(protocol: Protocol) -> dict[tuple[str, ...], Any]:
-    fields = protocol.model_dump(mode="json")
-    fields["extractors"] = {extractor["name"]: extractor for extractor in fields["extractors"]}
-    return dict(_flat(fields, ()))
-
-
-def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, (*path, key))
-    else:
-        yield path, value
 
 
 def _relative_move(before: Any, after: Any) -> float:
@@ -176,7 +148,7 @@ def _field_causes(
     kind: CauseKind, baseline: Mapping[str, str], current: Mapping[str, str]
 ) -> Iterator[Cause]:
     for field in dict.fromkeys([*baseline, *current]):
-        before, after = baseline.get(field, _ABSENT), current.get(field, _ABSENT)
+        before, after = baseline.get(field, ABSENT), current.get(field, ABSENT)
         if before != after:
             yield Cause(kind=kind, field=field, baseline=before, current=after)
 
@@ -217,13 +189,14 @@ def moved_reals(first: Materials, second: Materials) -> Iterator[Cause]:
     """Name what gives other numbers for the same real volumes: then it is not the samples."""
     told = set()
     for key in first.jobs:
-        source = key.partition(" | ")[2] or key
+        named = JobKey.parse(key)
+        source = named.source
         if key not in second.jobs or source in told:
             continue
         told.add(source)
         moved = _moved(first.jobs[key].real, second.jobs[key].real)
         if moved > ROUNDING:
-            features = " | " in key
+            features = named.extractor is not None
             yield Cause(
                 kind="software", field=f"{source} of the same real volumes", baseline="0",
                 current=f"moved by {moved:.2g} of its spread",

@@ -12,36 +12,28 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from scipy.optimize import isotonic_regression
 
 from synthbench.cohort import Cohort
 from synthbench.corruptions import Corruption, in_words
-from synthbench.errors import MetricError, ScorecardError
+from synthbench.errors import MetricError
 from synthbench.files import write_atomic
 from synthbench.metrics.inference import Spread
 from synthbench.metrics.metric import Direction, Target
-from synthbench.scorecard import (
-    CohortRecord,
-    EquivalentRecord,
-    Protocol,
-    Record,
-    Value,
-    first_problem,
-)
+from synthbench.records.base import Record, RecordFile, Upgrade
+from synthbench.scorecard import CohortRecord, EquivalentRecord, Protocol, Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Group
     from rich.table import Table
-
-SCHEMA = 1
 
 Relation = Literal["at", "at least", "beyond", "within the floor", "other side"]
 Response = Literal["worse", "better", "none"]
@@ -366,6 +358,7 @@ class Row(Record):
     metric: str
     label: str
     extractor: str | None = None
+    drawn: bool = Field(default=False, description="a figure shows it: one metric of a family")
     curve: Curve
     monotone: bool
     leaves_floor: float | None
@@ -379,6 +372,7 @@ class Row(Record):
         label: str,
         curve: Curve,
         extractor: str | None = None,
+        drawn: bool = False,
     ) -> Row:
         """Make the record of a curve, whose unit becomes the corruption's."""
         curve = curve.model_copy(update={"unit": corruption.unit})
@@ -389,6 +383,7 @@ class Row(Record):
             metric=metric,
             label=label,
             extractor=extractor,
+            drawn=drawn,
             curve=curve,
             monotone=curve.monotone,
             leaves_floor=curve.leaves_floor,
@@ -413,10 +408,26 @@ class Row(Record):
         return in_words(self.words, equivalent.amount)
 
 
-class Sensitivity(Record):
+_DRAWN_OF_1 = (
+    "mmd2", "fid", "coverage", "ms_ssim", "spectrum", "spectrum.seam_z", "intensity",
+    "memorization",
+)  # fmt: skip
+
+
+def _upgrade_1_to_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a study's fields of schema 1, which left to the code what is drawn, as schema 2's."""
+    for row in fields["rows"]:
+        row["drawn"] = row["metric"] in _DRAWN_OF_1
+    return fields
+
+
+class Sensitivity(RecordFile):
     """The record of a study: what these metrics see on this cohort by these extractors."""
 
-    schema_version: Literal[1] = 1
+    what: ClassVar[str] = "a sensitivity record"
+    upgrades: ClassVar[Mapping[int, Upgrade]] = {1: _upgrade_1_to_2}
+
+    schema_version: Literal[2] = 2
     created: str = Field(description="UTC, ISO 8601")
     real: CohortRecord
     n: int = Field(description="volumes a side: undamaged ones against damaged ones")
@@ -462,34 +473,10 @@ class Sensitivity(Record):
                 found[name] = equivalent
         return found
 
-    def save(self, file: Path) -> None:
-        """Write the record as JSON."""
-        write_atomic(Path(file), (self.model_dump_json(indent=1) + "\n").encode())
-
     @classmethod
-    def load(cls, file: Path) -> Sensitivity:
-        """Read a record.
-
-        Raises
-        ------
-        ScorecardError
-            The file is unreadable, is no sensitivity record, or was changed by hand (its verdicts
-            are no longer those of its curves).
-        """
-        mend = "Write one with synthbench sensitivity --real DIR --out."
-        try:
-            return cls.model_validate_json(Path(file).read_text())
-        except OSError as error:
-            raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise ScorecardError(f"{file}: not a text file: {error.reason}. {mend}") from error
-        except ValidationError as error:
-            raise ScorecardError(
-                f"{file}: not a sensitivity record of schema {SCHEMA}: {first_problem(error)}. "
-                f"{mend}"
-            ) from error
-        except MetricError as error:
-            raise ScorecardError(f"{file}: it was edited: {error} {mend}") from error
+    def remedy(cls, file: Path) -> str:
+        """Name the command that writes one."""
+        return "Write one with synthbench sensitivity --real DIR --out."
 
 
 def read_back(
@@ -529,7 +516,7 @@ def read_back(
             continue
         found.append(
             EquivalentRecord(
-                corruption=row.corruption, words=row.sentence(equivalent), text=str(equivalent),
+                corruption=row.corruption, sentence=row.sentence(equivalent), text=str(equivalent),
                 relation=equivalent.relation, dose=equivalent.dose, low=equivalent.low,
                 high=equivalent.high, unit=equivalent.unit,
             )
@@ -539,8 +526,7 @@ def read_back(
 
 def _alike(one: Protocol, other: Protocol, value: Value) -> bool:
     """Whether two protocols agree in what a value depends on, numbers of volumes left aside."""
-    metric = value.metric.partition(".")[0]
-    key = metric if value.extractor is None else f"{metric} | {value.extractor}"
+    key = str(value.key.job)
     extractors = [
         next((e for e in p.extractors if e.name == value.extractor), None) for p in (one, other)
     ]

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import Field
 
@@ -28,7 +28,6 @@ from synthbench.differences import (
     ROUNDING,
     SMALL,
     Cause,
-    Record,
     differences,
     images_in_common,
     moved_reals,
@@ -36,13 +35,15 @@ from synthbench.differences import (
 )
 from synthbench.errors import UsageError, near_miss
 from synthbench.materials import Materials, load_materials, require_materials
-from synthbench.metrics.metric import Direction
-from synthbench.scorecard import Scorecard, Value
-from synthbench.table import FOR_PAPERS, p_words
+from synthbench.records.base import Record
+from synthbench.records.keys import JobKey
+from synthbench.scorecard import Missing, Scorecard, Value
+from synthbench.table import p_words
 from synthbench.two_samples import (
     Asked,
     GeneratorTest,
     MetricDrift,
+    Rivals,
     Status,
     compare_samples,
     share_seeds,
@@ -308,8 +309,9 @@ def _resampled(pair: _Pair, one: Materials, other: Materials, common: int) -> Dr
             refused.append(_not_compared(before, why))
     protocol = pair.current.protocol
     tests, compared = compare_samples(
-        one, other, asked, names=pair.names, alpha=pair.alpha, resamples=protocol.resamples,
-        permutations=protocol.permutations, seed=protocol.seed, rival=rival, gate=pair.gate,
+        one, other, asked, alpha=pair.alpha, resamples=protocol.resamples,
+        permutations=protocol.permutations, seed=protocol.seed,
+        rivals=Rivals(pair.names, pair.gate) if rival else None,
     )  # fmt: skip
     rows = [*compared, *refused]
     outcome = _outcome(rows, tests, warn=any(cause.small for cause in pair.causes))
@@ -334,11 +336,11 @@ def _two_generators(pair: _Pair) -> bool:
 def _asked(row: Value, deltas: Mapping[str, float]) -> Asked:
     given = deltas.get(row.metric)
     # Zero, where all splits of the real set scored the same, is no margin.
-    detectable = (row.floor.detectable if row.floor else None) or None
+    effect = (row.floor.minimum_detectable_effect if row.floor else None) or None
     return Asked(
         metric=row.metric, extractor=row.extractor, label=row.label,
-        direction=cast(Direction, row.direction),
-        delta=detectable if given is None else given, given=given is not None,
+        direction=row.direction, role=row.role,
+        delta=effect if given is None else given, given=given is not None,
     )  # fmt: skip
 
 
@@ -435,18 +437,18 @@ def _rows(pair: _Pair, *, everything: bool) -> Iterator[tuple[Value, Value]]:
     for key in keys:
         one = before.get(key) or _absent(after[key])
         other = after.get(key) or _absent(one)
-        family, _, part = key[0].partition(".")
         scored = one.value is not None or other.value is not None
-        usual = everything or not (part or family in FOR_PAPERS)
+        usual = everything or not (one.key.part or one.role == "for_papers")
         if (scored and usual) if pair.metrics is None else key[0] in pair.metrics:
             yield one, other
 
 
 def _absent(row: Value) -> Value:
     """The row of a scorecard that was not scored with this metric."""
+    missing = Missing(reason="not scored", text="not scored")
     return Value(
         metric=row.metric, label=row.label, extractor=row.extractor, direction=row.direction,
-        target=row.target, missing="not scored",
+        role=row.role, target=row.target, missing=missing,
     )  # fmt: skip
 
 
@@ -485,6 +487,8 @@ def _partly(rows: Sequence[MetricDrift]) -> str:
     if not others:
         return f"no metric can be compared; {benchmark}"
     options = " ".join(
-        f"--metrics {name}" for name in others if name.partition(".")[0] not in {*others} - {name}
+        f"--metrics {name}"
+        for name in others
+        if JobKey.parse(name).part is None or JobKey.parse(name).metric not in others
     )
     return f"{', '.join(left_out)} cannot be compared, others can: {options}; {benchmark}"

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from synthbench import registry
 from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetric
+from synthbench.records.keys import JobKey
 from synthbench.space import Space
 
 Say = Callable[[str], None]
@@ -165,8 +166,7 @@ class Job:
     @property
     def key(self) -> str:
         """The name under which a protocol keeps its settings."""
-        name = self.metric.name
-        return name if self.extractor is None else f"{name} | {self.extractor}"
+        return str(JobKey(self.metric.name, extractor=self.extractor))
 
     def material(self, sample: Sample, n: int | None = None) -> Float64[np.ndarray, "n _"]:
         """What the metric takes of a sample, or of its first n volumes."""

@@ -27,6 +27,7 @@ from synthbench.metrics.metric import Statistic
 from synthbench.metrics.mmd import MMD2, gaussian_kernel, median_bandwidth, squared_distances
 from synthbench.metrics.spectrum import radial_profile
 from synthbench.metrics.voxels import voxel_gram, voxel_squares
+from synthbench.records.keys import JobKey
 from synthbench.scorecard import CohortRecord, Scorecard
 from synthbench.slices import Picture, within_budget
 
@@ -320,7 +321,7 @@ def _feature_space(
     except UsageError as error:
         return str(error)
     if loaded.missing:
-        return loaded.missing[record.name]
+        return str(loaded.missing[record.name])
     if loaded.records[0] != record:
         return (
             f"this version's {record.name} is not the one of the scorecard: use the version of "
@@ -328,7 +329,7 @@ def _feature_space(
         )
     real, synth = samples["real"], samples["synth"]
     add_features([real, synth], loaded, progress=progress, cache=cache)
-    settings = card.protocol.settings.get(f"mmd2 | {record.name}", {})
+    settings = card.protocol.settings.get(str(JobKey(MMD2.name, extractor=record.name)), {})
     rows = np.asarray(real.features[record.name], dtype=np.float64)
     bandwidth = settings.get("bandwidth") or median_bandwidth(rows, real.subjects)
     return FeatureSpace(record.name, float(bandwidth), real, synth)

@@ -28,7 +28,7 @@ from synthbench.evaluation import (
     shown,
 )
 from synthbench.feature_cache import FeatureCache, row_key
-from synthbench.scorecard import ExtractorRecord, GridRecord
+from synthbench.scorecard import ExtractorRecord, GridRecord, Missing
 from synthbench.space import Space, resample
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Extractors:
     """
 
     loaded: dict[str, Any]
-    missing: dict[str, str]
+    missing: dict[str, Missing]
     records: list[ExtractorRecord]
 
     @property
@@ -99,7 +99,7 @@ def load_extractors(names: Sequence[str], say: Say) -> Extractors:
         See `named_extractors`.
     """
     loaded: dict[str, Any] = {}
-    missing: dict[str, str] = {}
+    missing: dict[str, Missing] = {}
     records: list[ExtractorRecord] = []
     for name, extractor in named_extractors(names).items():
         try:
@@ -118,9 +118,9 @@ def load_extractors(names: Sequence[str], say: Say) -> Extractors:
     return Extractors(loaded, missing, records)
 
 
-def to_fetch(name: str) -> str:
-    """What a row says in place of a value where the extractor's weights cannot be had."""
-    return f"missing: synthbench fetch {name}"
+def to_fetch(name: str) -> Missing:
+    """What a row holds in place of a value where the extractor's weights cannot be had."""
+    return Missing(reason="weights", text=f"synthbench fetch {name}")
 
 
 def _grid_record(space: Space | None) -> GridRecord | None:

@@ -25,12 +25,12 @@ from synthbench.metrics import conditional, effects
 from synthbench.metrics.extractors.anatomy import MEASURES
 from synthbench.metrics.influence import Estimate, Quantity, difference, estimated
 from synthbench.scorecard import (
+    AdherenceRecord,
     ComparedRecord,
     ConditionRecord,
     CurvePoint,
     EffectRecord,
     EstimateRecord,
-    FidelityRecord,
     LeakageRecord,
     ParityRecord,
     Protocol,
@@ -244,7 +244,7 @@ def _estimate_record(estimate: Estimate | None) -> EstimateRecord | None:
 
 def assess(
     asked: Asked, measures: Measures, protocol: Protocol, train: Cohort | None = None
-) -> tuple[FidelityRecord, ReplicationRecord | None]:
+) -> tuple[AdherenceRecord, ReplicationRecord | None]:
     """Assess conditional fidelity and effect replication.
 
     Parameters
@@ -289,7 +289,7 @@ def assess(
             continue
         readings[covariate.name] = reading
         conditions.append(_condition_record(covariate, reading, inside, sets))
-    fidelity = FidelityRecord(
+    fidelity = AdherenceRecord(
         source=asked.source, range=rule, conditions=tuple(conditions),
         leakage=tuple(_leakages(covariates, readings, inside, sets)),
         parity=tuple(_parities(covariates, readings, inside, sets)),
@@ -411,7 +411,7 @@ def _curve(
         return ()
     told, measured, _ = _side(covariate, reading, role)
     points = conditional.curve(_numbers(told)[rows], measured[rows])
-    return tuple(CurvePoint(asked=a, measured=m, sd=sd, n=n) for a, m, sd, n in points)
+    return tuple(CurvePoint(requested=a, measured=m, sd=sd, n=n) for a, m, sd, n in points)
 
 
 # ---------------------------------------------------------------- leakage
@@ -454,7 +454,7 @@ def _leakages(
             beside = [] if of_real is None else [of_real[name]]
             found.append(
                 LeakageRecord(
-                    asked=name, measured=measured.name,
+                    requested=name, measured=measured.name,
                     unit=_leakage_unit(next(c for c in told if c.name == name), measured),
                     effect=sets.compared([quantity], rows, beside, real_rows)[0],
                 )
@@ -613,7 +613,7 @@ def _replication(
         )
         found.append(both.effect("correlation", f"{first}, {second}", "r", *quantities))
     notes = []
-    if any(effect.asked for effect in found):
+    if any(effect.requested for effect in found):
         notes.append(
             "* a region that was itself asked for: its effects are those of the values that were "
             "asked for together, whatever the generator has learnt"
@@ -668,7 +668,7 @@ class _BothSets:
         )  # fmt: skip
         return EffectRecord(
             effect=effect, region=region, unit=unit, compared=compared, word=found.word,
-            asked=bool(self.conditions & set(region.split(", "))),
+            requested=bool(self.conditions & set(region.split(", "))),
         )  # fmt: skip
 
     def _chosen(self, role: str) -> Bool[np.ndarray, " n"]:

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from synthbench.charts import Band, LineChart, Series, line_chart
 from synthbench.scorecard import (
+    AdherenceRecord,
     ComparedRecord,
     ConditionRecord,
     CurvePoint,
     EstimateRecord,
-    FidelityRecord,
     Scorecard,
 )
 from synthbench.table import number
@@ -72,10 +72,10 @@ def _figures(x: float) -> str:
     return f"{float(f'{x:.3g}'):.0f}" if abs(x) >= 1000 else number(x)
 
 
-def condition_lines(fidelity: FidelityRecord) -> list[Line]:
+def condition_lines(adherence: AdherenceRecord) -> list[Line]:
     """Return a line a statistic of each condition, those of extrapolated volumes after them."""
     lines = []
-    for condition in fidelity.conditions:
+    for condition in adherence.conditions:
         title = f"{condition.name} (n={condition.n}"
         title += f", real {condition.n_real})" if condition.n_real is not None else ")"
         lines += [_line(title, s.label, s, _against_ceiling(s)) for s in condition.statistics]
@@ -84,21 +84,21 @@ def condition_lines(fidelity: FidelityRecord) -> list[Line]:
     return lines
 
 
-def leakage_lines(fidelity: FidelityRecord) -> list[Line]:
+def leakage_lines(adherence: AdherenceRecord) -> list[Line]:
     """Return a line a pair of conditions."""
-    looks = _Looks(len(fidelity.leakage), fidelity.level)
+    looks = _Looks(len(adherence.leakage), adherence.level)
     return [
-        _line(f"{leak.asked} → {leak.measured}", leak.unit, leak.effect, "leaks", looks)
-        for leak in fidelity.leakage
+        _line(f"{leak.requested} → {leak.measured}", leak.unit, leak.effect, "leaks", looks)
+        for leak in adherence.leakage
     ]
 
 
-def parity_lines(fidelity: FidelityRecord) -> list[Line]:
+def parity_lines(adherence: AdherenceRecord) -> list[Line]:
     """Return a line a condition, group and kind of error."""
-    looks = _Looks(sum(len(p.statistics) for p in fidelity.parity), fidelity.level)
+    looks = _Looks(sum(len(p.statistics) for p in adherence.parity), adherence.level)
     return [
         _line(f"{p.condition}: {p.covariate} {p.group} (n={p.n})", s.label, s, "unequal", looks)
-        for p in fidelity.parity
+        for p in adherence.parity
         for s in p.statistics
     ]
 
@@ -108,7 +108,7 @@ def effect_lines(card: Scorecard) -> list[Line]:
     if card.replication is None:
         return []
     return [
-        _line(f"{e.effect}: {e.region}{' *' if e.asked else ''}", e.unit, e.compared, e.word)
+        _line(f"{e.effect}: {e.region}{' *' if e.requested else ''}", e.unit, e.compared, e.word)
         for e in card.replication.effects
     ]
 
@@ -176,19 +176,19 @@ def _against_ceiling(compared: ComparedRecord) -> str:
 def fidelity_sentences(card: Scorecard) -> list[str]:
     """Say in a few sentences whether the volumes are what was asked, and what survives."""
     said = []
-    if card.fidelity is not None:
-        said += [_condition_sentence(c) for c in card.fidelity.conditions if not c.missing]
-        said += [f"{c.name}: {c.missing}." for c in card.fidelity.conditions if c.missing]
-        leaks = [line for line in leakage_lines(card.fidelity) if line.shown]
-        if card.fidelity.leakage:
+    if card.adherence is not None:
+        said += [_condition_sentence(c) for c in card.adherence.conditions if not c.missing]
+        said += [f"{c.name}: {c.missing}." for c in card.adherence.conditions if c.missing]
+        leaks = [line for line in leakage_lines(card.adherence) if line.shown]
+        if card.adherence.leakage:
             pairs = "; ".join(f"{line.title} {line.synth} {line.part}" for line in leaks)
             said.append(
                 f"Leakage beyond that of the measures: {pairs}."
                 if leaks
-                else f"No leakage shows between the {len(card.fidelity.leakage)} pairs of "
+                else f"No leakage shows between the {len(card.adherence.leakage)} pairs of "
                 "conditions and measures."
             )
-        unequal = [line.title for line in parity_lines(card.fidelity) if line.shown]
+        unequal = [line.title for line in parity_lines(card.adherence) if line.shown]
         if unequal:
             groups = "; ".join(dict.fromkeys(unequal))
             said.append(f"Groups served otherwise than in the real set: {groups}.")
@@ -215,9 +215,9 @@ def _condition_sentence(condition: ConditionRecord) -> str:
 
 def published_words(card: Scorecard) -> str:
     """Return the published correlations of this scorecard's conditions; empty where none is."""
-    if card.fidelity is None:
+    if card.adherence is None:
         return ""
-    known = [c.name for c in card.fidelity.conditions if c.name in PUBLISHED]
+    known = [c.name for c in card.adherence.conditions if c.name in PUBLISHED]
     if not known:
         return ""
     told = ", ".join(f"{name} r = {PUBLISHED[name]:g}" for name in known)
@@ -239,24 +239,24 @@ def headline(condition: ConditionRecord) -> str:
 def fidelity_tables(card: Scorecard) -> list[Table | Text]:
     """Return what a terminal shows below the scorecard; nothing where no condition is known."""
     shown: list[Table | Text] = []
-    fidelity = card.fidelity
-    if fidelity is not None:
-        shown.append(Text(f"\nasked against measured | asked: {fidelity.source}", style="bold"))
-        shown.append(_table(condition_lines(fidelity), ("condition", "", "synth", "real (ceiling)",
+    adherence = card.adherence
+    if adherence is not None:
+        shown.append(Text(f"\nasked against measured | asked: {adherence.source}", style="bold"))
+        shown.append(_table(condition_lines(adherence), ("condition", "", "synth", "real (ceiling)",
                                                         "synth less real", "")))  # fmt: skip
-        for condition in fidelity.conditions:
+        for condition in adherence.conditions:
             words = condition.missing or f"measured by {condition.measure}"
             shown.append(
                 Text(f"{condition.name}: {words}", style="yellow" if condition.missing else "dim")
             )
-        if any(c.n_extrapolated for c in fidelity.conditions):
-            shown.append(Text(f"extrapolated: {fidelity.range}", style="dim"))
+        if any(c.n_extrapolated for c in adherence.conditions):
+            shown.append(Text(f"extrapolated: {adherence.range}", style="dim"))
         if published := published_words(card):
             shown.append(Text(published, style="dim"))
         shown += _notable("leakage, asked → measured, all else asked alike",
-                          leakage_lines(fidelity))  # fmt: skip
+                          leakage_lines(adherence))  # fmt: skip
         shown += _notable("parity, errors of a group less those of the others",
-                          parity_lines(fidelity))  # fmt: skip
+                          parity_lines(adherence))  # fmt: skip
     if card.replication is not None and card.replication.effects:
         found = card.replication
         head = f"\neffect replication | synth {found.n} | real {found.n_real} | {found.margins}"
@@ -302,10 +302,10 @@ def _table(lines: Sequence[Line], head: Sequence[str]) -> Table:
 # ---------------------------------------------------------------- charts
 
 
-def condition_charts(fidelity: FidelityRecord) -> list[LineChart]:
+def condition_charts(adherence: AdherenceRecord) -> list[LineChart]:
     """Draw the measured mean along what was asked, over the same of the real volumes."""
     return [
-        _chart(c) for c in fidelity.conditions if len(c.curve) > 1 and c.statistics
+        _chart(c) for c in adherence.conditions if len(c.curve) > 1 and c.statistics
     ]  # fmt: skip
 
 
@@ -317,7 +317,7 @@ def _chart(condition: ConditionRecord) -> LineChart:
     bands = [
         Band(
             "synthetic, one standard deviation", "spread",
-            [p.asked for p in condition.curve],
+            [p.requested for p in condition.curve],
             [p.measured - p.sd for p in condition.curve],
             [p.measured + p.sd for p in condition.curve],
         )
@@ -331,4 +331,4 @@ def _chart(condition: ConditionRecord) -> LineChart:
 
 
 def _series(name: str, style: str, points: Sequence[CurvePoint]) -> Series:
-    return Series(name, style, [p.asked for p in points], [p.measured for p in points])
+    return Series(name, style, [p.requested for p in points], [p.measured for p in points])

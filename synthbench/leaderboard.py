@@ -18,19 +18,19 @@ from typing import Any
 
 from synthbench import multiverse as universes
 from synthbench.asked_measured import asked_measured
-from synthbench.benchmark import FILE, Benchmark, FrozenFloor, differences
+from synthbench.benchmark import FILE, Benchmark, FrozenFloor, protocol_differences
 from synthbench.comparisons import Comparisons, MetricRanking, comparable, read_entries
 from synthbench.errors import CheckFailed, ScorecardError
 from synthbench.fidelity_output import condition_charts, headline, leakage_lines
 from synthbench.files import write_atomic
 from synthbench.forest_plot import Band, Row, forest_plot
 from synthbench.literature import REPORTED
+from synthbench.metrics.metric import Direction
 from synthbench.multiverse import Multiverse
 from synthbench.rank_grid import rank_grid
 from synthbench.scorecard import FloorRecord, Scorecard, Value
 from synthbench.table import (
     BIASED,
-    FOR_PAPERS,
     SATURATED,
     SATURATION,
     interval_words,
@@ -109,9 +109,9 @@ def render_pictures(folder: Path | str) -> dict[str, str]:
         names = {name: _title(board, name) for name in board.ordered}
         pictures[GRID] = rank_grid(board.multiverse, names)
     asked = asked_measured({
-        _title(board, name): card.fidelity
+        _title(board, name): card.adherence
         for name, card in board.ordered.items()
-        if card.fidelity is not None
+        if card.adherence is not None
     })  # fmt: skip
     if asked:
         pictures[ASKED] = asked
@@ -219,13 +219,13 @@ class Board:
         names = sorted(ordered, key=lambda name: _place(ordered[name], name, benchmark.primary))
         ordered = {name: ordered[name] for name in names}
         stale: dict[str, Sequence[str]] = {}
-        comparisons = Comparisons.load(folder)
+        comparisons = Comparisons.find(folder)
         if comparisons is not None:
             changed = comparisons.stale(folder, ordered, benchmark.protocol.hash)
             if changed:
                 stale["comparisons"] = changed
                 comparisons = None
-        multiverse = Multiverse.load(folder)
+        multiverse = Multiverse.find(folder)
         if multiverse is not None:
             changed = multiverse.stale(folder, ordered, benchmark.protocol.hash)
             if changed:
@@ -246,17 +246,34 @@ class Board:
 
 @dataclass(frozen=True)
 class Key:
-    """A row of scorecards: a metric, by one extractor where it uses features."""
+    """A row of scorecards: a metric, by one extractor where it uses features.
+
+    `row` is one of them, for what all say of their metric.
+    """
 
     metric: str
     extractor: str | None
-    label: str
-    direction: str
+    row: Value
 
     @property
-    def family(self) -> str:
-        """The metric that a part belongs to."""
-        return self.metric.partition(".")[0]
+    def label(self) -> str:
+        """The words in a table."""
+        return self.row.label
+
+    @property
+    def direction(self) -> Direction:
+        """Which way is better."""
+        return self.row.direction
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of a metric."""
+        return self.row.key.part is not None
+
+    @property
+    def for_papers(self) -> bool:
+        """Whether it is shown for comparison with papers only."""
+        return self.row.role == "for_papers"
 
     def of(self, card: Scorecard) -> Value | None:
         """The row in a card; `Scorecard.row` would take None for any extractor."""
@@ -268,27 +285,22 @@ class Key:
 
 def _keys(cards: Iterable[Scorecard]) -> list[Key]:
     """All rows that any of the cards has, in the order in which they are met."""
-    found = {
-        (v.metric, v.extractor): Key(v.metric, v.extractor, v.label, v.direction)
-        for card in cards
-        for v in card.values
-    }
+    found: dict[tuple[str, str | None], Key] = {}
+    for card in cards:
+        for value in card.values:
+            place = value.metric, value.extractor
+            found.setdefault(place, Key(*place, value))
     return list(found.values())
 
 
 def _own_keys(board: Board) -> list[Key]:
-    """The metrics' own rows, and MS-SSIM's two means; other parts stand at the floor's n."""
-    return [
-        key
-        for key in _keys(board.ordered.values())
-        if key.family not in FOR_PAPERS
-        and ("." not in key.metric or key.metric in ("ms_ssim.synth", "ms_ssim.real"))
-    ]
+    """The metrics' own rows, and the parts that pages list; others stand at the floor's n."""
+    return [key for key in _keys(board.ordered.values()) if not key.for_papers and key.row.tabled]
 
 
 def _ranked_keys(board: Board) -> list[Key]:
     """The rows that entries are ordered by, the primary metric's first."""
-    found = [key for key in _own_keys(board) if "." not in key.metric]
+    found = [key for key in _own_keys(board) if not key.is_part]
     return sorted(found, key=lambda key: key.metric != board.benchmark.primary)
 
 
@@ -578,8 +590,12 @@ def _values(board: Board) -> str:
     ]
     cards = board.ordered.values()
     saturated = any(value.saturated for card in cards for value in card.values)
-    tests = [[_entry(name, board), p_words(row.p)] for name, card in board.ordered.items()
-             if (row := card.row("mmd2")) is not None]  # fmt: skip
+    tested = [key for key in _own_keys(board) if any(
+        row is not None and row.p is not None for row in map(key.of, board.ordered.values())
+    )][:1]  # fmt: skip
+    tests = [[_entry(name, board), p_words(row.p)] for key in tested
+             for name, card in board.ordered.items()
+             if (row := key.of(card)) is not None]  # fmt: skip
     words = [
         f"{BIASED}. ↓ lower is better, ↑ higher, → 0 nearest to zero. MMD² is the unbiased "
         "estimate and may be negative. The MS-SSIM gap is synthetic minus real: above zero the "
@@ -590,17 +606,16 @@ def _values(board: Board) -> str:
     parts = [f"## Values, with {protocol.level:.0%} intervals", *tables, " ".join(words)]
     if tests:
         parts.append(
-            "Permutation test on MMD² that both sets come from one distribution: "
-            + "; ".join(f"{entry} p {p}" for entry, p in tests)
-            + "."
+            f"Permutation test on {_cell(tested[0].label)} that both sets come from one "
+            "distribution: " + "; ".join(f"{entry} p {p}" for entry, p in tests) + "."
         )
     return "\n\n".join(parts)
 
 
 def _conditional(board: Board) -> str:
     """How entries whose conditions are known follow them; empty where none is conditional."""
-    cards = {name: card for name, card in board.ordered.items() if card.fidelity is not None}
-    records = [card.fidelity for card in cards.values() if card.fidelity is not None]
+    cards = {name: card for name, card in board.ordered.items() if card.adherence is not None}
+    records = [card.adherence for card in cards.values() if card.adherence is not None]
     names = list(dict.fromkeys(c.name for record in records for c in record.conditions))
     if not names:
         return ""
@@ -721,7 +736,7 @@ def _floor_of(key: Key, board: Board) -> FrozenFloor | FloorRecord | None:
 
 
 def _papers(board: Board) -> str:
-    keys = [key for key in _keys(board.ordered.values()) if key.family in FOR_PAPERS]
+    keys = [key for key in _keys(board.ordered.values()) if key.for_papers]
     own = ""
     if keys:
         cells = _by_entry(board, keys, lambda row: "" if row is None else _value_words(row))
@@ -829,7 +844,7 @@ def _copies(card: Scorecard) -> str:
     tests = [(r.space, t) for r in card.memorization for t in (r.plain, r.flipped) if t]
     found: dict[str, float] = {}
     for space, test in tests:
-        if test.words.startswith("copying"):
+        if test.detected:
             found[space] = min(test.p, found.get(space, 1.0))
     if found:
         exact = max(record.exact_copies for record in card.memorization)
@@ -865,7 +880,7 @@ def _not_comparable(board: Board) -> str:
     for name, card in sorted(board.cards.items()):
         if name in board.ordered:
             continue
-        differs = differences(card.protocol, board.benchmark.protocol)
+        differs = protocol_differences(card.protocol, board.benchmark.protocol)
         if card.real.fingerprint != board.benchmark.real_fingerprint:
             differs.insert(
                 0,
@@ -941,14 +956,14 @@ def _holds(file: Path, text: str) -> bool:
 
 
 def _plain(key: Key, board: Board, *, extractor: bool = True, n: bool = True) -> str:
-    label = f"FID (n={_n(board.benchmark)})" if key.metric == "fid" and n else key.label
+    label = key.row.label_at(_n(board.benchmark)) if n else key.label
     several = len(board.benchmark.protocol.extractors) > 1
     return f"{label}, {key.extractor}" if several and extractor and key.extractor else label
 
 
 def _words(key: Key, board: Board, *, extractor: bool = True, n: bool = True) -> str:
     # A part takes the whole's direction, and a mean of one set has none of its own.
-    aimless = "." in key.metric and key.direction == "zero"
+    aimless = key.is_part and key.direction == "zero"
     arrow = "" if aimless else f" {_ARROWS[key.direction]}"
     return _cell(_plain(key, board, extractor=extractor, n=n)) + arrow
 
@@ -961,7 +976,7 @@ def _html(key: Key, board: Board) -> str:
 
 def _value_words(row: Value) -> str:
     if row.value is None:
-        words = row.missing or "missing"
+        words = str(row.missing or "missing")
         return _cell(words if len(words) <= REASON else f"{words[:REASON]}…")
     mark = f" {SATURATED}" if row.saturated else ""
     return f"{number(row.value)}{mark} {interval_words(row)}"

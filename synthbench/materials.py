@@ -32,6 +32,7 @@ from synthbench.feature_cache import FeatureCache
 from synthbench.files import write_atomic
 from synthbench.metrics.metric import Composite, Statistic
 from synthbench.protocol import frozen_settings
+from synthbench.records.keys import JobKey
 from synthbench.scorecard import Protocol, Scorecard, Value
 
 SCHEMA = 1
@@ -99,8 +100,8 @@ class Materials:
         """
         if key not in self.jobs:
             raise UsageError(f"materials of '{key}': {near_miss(key, self.jobs)}")
-        name, _, extractor = key.partition(" | ")
-        return Job(registry.load("metrics", name)(), extractor or None)
+        named = JobKey.parse(key)
+        return Job(registry.load("metrics", named.metric)(), named.extractor)
 
     def has_rows(self, key: str) -> bool:
         """Whether a job's material has one row an image that no other image enters."""
@@ -129,12 +130,11 @@ class Materials:
         parts = whole.parts() if isinstance(whole, Composite) else {}
         if part not in parts:
             raise UsageError(f"{key}: no part '{part}'; {near_miss(part, parts)}")
-        return parts[part][1]
+        return parts[part].statistic
 
     def row_statistic(self, row: Value) -> Statistic:
         """Prepare the statistic of a scorecard's row, as `statistic`."""
-        name, _, part = row.metric.partition(".")
-        return self.statistic(job_key(name, row.extractor), part or None)
+        return self.statistic(str(row.key.job), row.key.part)
 
     def with_synth(self, order: Sequence[int] | Int64[np.ndarray, " k"]) -> Materials:
         """Return the materials with these synthetic images, in this order.
@@ -159,7 +159,7 @@ class Materials:
         Metrics of one extractor share their features, which are stored once.
         """
         arrays: dict[str, np.ndarray] = {}
-        sources = {key: key.partition(" | ")[2] or key for key in self.jobs}
+        sources = {key: JobKey.parse(key).source for key in self.jobs}
         numbers = {source: i for i, source in enumerate(dict.fromkeys(sources.values()))}
         for key, material in self.jobs.items():
             number = numbers[sources[key]]
@@ -204,15 +204,6 @@ class Materials:
                 "synthbench score --materials."
             )
         return found
-
-
-def job_key(metric: str, extractor: str | None) -> str:
-    """Return the key that `Job.key` gives, from names alone.
-
-    >>> job_key("fid", "qiu2022"), job_key("ms_ssim", None)
-    ('fid | qiu2022', 'ms_ssim')
-    """
-    return metric if extractor is None else f"{metric} | {extractor}"
 
 
 def materials_key(real_fingerprint: str, synth_fingerprint: str, protocol_hash: str) -> str:

@@ -149,10 +149,11 @@ def _test(found: CopyingTest, protocol: Protocol) -> CopiesTest:
         interval = IntervalRecord(
             low=made.low, high=made.high, level=made.level, method=made.method,
             label=f"{made.label}, for the draw of synthetic images",
+            conditional_on_n=made.conditional_on_n,
         )  # fmt: skip
     return CopiesTest(
         value=found.value, interval=interval, p=found.p, level=found.level,
-        detectable_share=found.detectable, words=found.words,
+        detectable_share=found.detectable, detected=found.detected, text=found.text,
     )  # fmt: skip
 
 

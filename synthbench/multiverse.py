@@ -34,6 +34,7 @@ from synthbench.evaluation import jobs
 from synthbench.materials import JobMaterial, load_materials
 from synthbench.metrics import inference
 from synthbench.metrics.comparison import loss, rank
+from synthbench.metrics.frechet import FID
 from synthbench.metrics.metric import Direction, Statistic, check_features
 from synthbench.metrics.mmd import (
     KID,
@@ -41,7 +42,9 @@ from synthbench.metrics.mmd import (
     KernelDiscrepancy,
     MMDLinear,
 )
-from synthbench.scorecard import Record, Scorecard
+from synthbench.records.base import Record
+from synthbench.records.keys import JobKey
+from synthbench.scorecard import Scorecard
 
 FILE = "multiverse.json"
 BANDWIDTHS = (0.5, 1.0, 2.0)
@@ -76,7 +79,7 @@ class Multiverse(Aggregates):
     """All universes of a benchmark."""
 
     file: ClassVar[str] = FILE
-    words: ClassVar[str] = "a multiverse"
+    what: ClassVar[str] = "a multiverse"
     flag: ClassVar[str] = "--multiverse"
 
     universes: tuple[Universe, ...]
@@ -157,8 +160,9 @@ def choices(benchmark: Benchmark) -> tuple[list[Choice], list[str]]:
     found: list[Choice] = []
     absent: list[str] = []
     for extractor in (e.name for e in benchmark.protocol.extractors):
-        if f"fid | {extractor}" in frozen:
-            by_key = partial(_by_key, job_key=f"fid | {extractor}")
+        key = str(JobKey(FID.name, extractor=extractor))
+        if key in frozen:
+            by_key = partial(_by_key, job_key=key)
             found.append(Choice("Fréchet distance", f"FID, {extractor}", "lower", by_key))
         else:
             absent.append(f"FID, {extractor}: not among the benchmark's metrics")
@@ -177,13 +181,14 @@ def _kernels(extractor: str, benchmark: Benchmark, absent: list[str]) -> list[Ch
     """MMD² by kernel: Gaussian at multiples of the frozen median, cubic, and linear."""
     frozen = benchmark.protocol.settings
     # Any metric of features keeps them, whichever kernel it has.
-    keys = [key for key in frozen if key.endswith(f" | {extractor}")]
+    keys = [key for key in frozen if JobKey.parse(key).extractor == extractor]
     if not keys:
         absent.append(f"MMD², {extractor}: no metric of the benchmark takes its features")
         return []
     found = []
-    if f"mmd2 | {extractor}" in frozen:
-        bandwidth = float(frozen[f"mmd2 | {extractor}"]["bandwidth"])
+    gaussian = str(JobKey(MMD2.name, extractor=extractor))
+    if gaussian in frozen:
+        bandwidth = float(frozen[gaussian]["bandwidth"])
         for factor in BANDWIDTHS:
             prepare = partial(MMD2().prepare, bandwidth=factor * bandwidth)
             words = f"MMD², Gaussian {factor:g} × median, {extractor}"

@@ -20,16 +20,14 @@ from synthbench.scorecard import MaskRecord, Protocol, SpaceRecord
 from synthbench.space import Intensity, Space, quantity
 
 DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
-ON_REQUEST = ("ms_ssim_wang5", "ms_ssim_monai_k4")
-"""Metrics that are computed only where they are asked for by name."""
-
 FLOOR_SPLITS = 200
 PERMUTATIONS = 1000
 
 
 def default_metrics() -> list[str]:
     """Name the metrics that are scored where none is asked for: all but those on request."""
-    return [name for name in registry.names("metrics") if name not in ON_REQUEST]
+    names = registry.names("metrics")
+    return [name for name in names if not registry.load("metrics", name)().on_request]
 
 
 def check_names(

@@ -22,7 +22,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from synthbench import __version__, registry
-from synthbench.benchmark import differences
+from synthbench.benchmark import protocol_differences
 from synthbench.charts import Band, LineChart, MetricChart, Series, line_chart, metric_chart
 from synthbench.errors import ScorecardError, SynthbenchError, UsageError
 from synthbench.exhibits import Cohorts, Exhibits, cohorts_of, exhibits
@@ -38,10 +38,12 @@ from synthbench.fidelity_output import (
     published_words,
 )
 from synthbench.leaderboard import Board, stale_words
+from synthbench.records.keys import JobKey
 from synthbench.scorecard import Scorecard, Value
 from synthbench.table import (
     BIASED,
-    FOR_PAPERS,
+    EFFECT,
+    EFFECT_WORDS,
     SATURATED,
     SATURATION,
     header,
@@ -297,7 +299,7 @@ class _TableRow:
     interval: str
     matched: str
     floor: str
-    shows: str
+    effect: str
     p: str
     blur: str
     sort: Mapping[str, float | None]
@@ -416,7 +418,7 @@ def render_report(
         version=__version__,
         people=any(e.people for e in pictured),
         pictured=bool(pictured),
-        conditioned=any(card.fidelity for card in cards),
+        conditioned=any(card.adherence for card in cards),
         studied=any(card.utility for card in cards),
         cards=[_card(i, card, names[i], shown.get(i)) for i, card in enumerate(cards)],
         compared=[
@@ -427,6 +429,8 @@ def render_report(
         about=_about(cards),
         missing=_missing(cards, names, shown, study),
         biased=BIASED,
+        effect_title=EFFECT,
+        effect_words=EFFECT_WORDS,
         saturated=f"{SATURATED} {SATURATION}"
         if any(value.saturated for card in cards for value in card.values)
         else "",
@@ -454,7 +458,7 @@ def _differing(cards: Sequence[Scorecard], names: Sequence[str]) -> list[str]:
     said = []
     for group in others:
         one, other = cards[group[0]], cards[first[0]]
-        settings = differences(one.protocol, other.protocol)
+        settings = protocol_differences(one.protocol, other.protocol)
         if one.real.fingerprint != other.real.fingerprint:
             settings = ["another real cohort", *settings]
         more = f"; and {len(settings) - 6} more" if len(settings) > 6 else ""
@@ -480,7 +484,7 @@ def _card(index: int, card: Scorecard, name: str, shown: Exhibits | None) -> _Ca
 
 
 def _conditions(card: Scorecard) -> _Conditions | None:
-    found, replicated = card.fidelity, card.replication
+    found, replicated = card.adherence, card.replication
     if found is None:
         return None
     about = [f"Asked: {found.source}. Extrapolation: {found.range}."]
@@ -570,7 +574,7 @@ def _compared(cards: Sequence[Scorecard], names: Sequence[str]) -> _Compared:
         label = _label(found[0][1], first, several)
         rows += [_table_row(label, name, row) for name, row in found]
         if any(row.value is not None for _, row in found):
-            charts[metric.partition(".")[0] in FOR_PAPERS].append(metric_chart(label, found))
+            charts[found[0][1].role == "for_papers"].append(metric_chart(label, found))
     own = [(row.metric, row.extractor) for row in ranked_rows(first)]
     matrix = tuple(
         (
@@ -609,7 +613,7 @@ def _cell(value: Value | None) -> tuple[Verdict, str]:
 
 
 def _label(value: Value, card: Scorecard, several: bool) -> str:
-    label = f"FID (n={min(card.real.n, card.synth.n)})" if value.metric == "fid" else value.label
+    label = value.label_at(min(card.real.n, card.synth.n))
     return f"{label}, {value.extractor}" if several and value.extractor else label
 
 
@@ -617,7 +621,7 @@ def _table_row(label: str, name: str, value: Value) -> _TableRow:
     floor = value.floor
     return _TableRow(
         label=label,
-        part="." in value.metric,
+        part=value.key.part is not None,
         volumes=name,
         verdict=verdict(value),
         value=value_words(value),
@@ -626,14 +630,16 @@ def _table_row(label: str, name: str, value: Value) -> _TableRow:
         floor=""
         if floor is None
         else f"{number(floor.mean)} ({number(floor.low)} to {number(floor.high)})",
-        shows="" if floor is None or floor.detectable is None else f"+{number(floor.detectable)}",
+        effect=""
+        if floor is None or floor.minimum_detectable_effect is None
+        else f"+{number(floor.minimum_detectable_effect)}",
         p=p_words(value.p),
         blur=read_back_words(value),
         sort={
             "value": value.value,
             "matched": None if floor is None else floor.synth_mean,
             "floor": None if floor is None else floor.mean,
-            "shows": None if floor is None else floor.detectable,
+            "effect": None if floor is None else floor.minimum_detectable_effect,
             "p": value.p,
         },
     )
@@ -692,7 +698,7 @@ def _levels(
     study: Sensitivity, row: Row, cards: Sequence[Scorecard], names: Sequence[str]
 ) -> list[tuple[str, float]]:
     """Where the scorecards' values lie on a curve: those of its cohort, settings and n."""
-    key = row.metric.partition(".")[0] + (f" | {row.extractor}" if row.extractor else "")
+    key = str(JobKey.parse(row.metric, row.extractor).job)
     found = []
     for card, name in zip(cards, names, strict=True):
         value = _row(card, row.metric, row.extractor)

@@ -10,28 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from synthbench.errors import ScorecardError
 from synthbench.files import write_atomic
-from synthbench.metrics.metric import IntervalMethod
+from synthbench.metrics.metric import Direction, IntervalMethod, Role
+from synthbench.records.base import Record, RecordFile, Upgrade
+from synthbench.records.keys import JobKey
+from synthbench.records.schema import SCHEMA, UPGRADES
 from synthbench.space import Intensity, Space, intensity_words
 
 if TYPE_CHECKING:
     from synthbench.cohort import Cohort
-
-SCHEMA = 1
-
-
-class Record(BaseModel):
-    """The base of all records: no field but the known ones, and none is changed in place."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class CohortRecord(Record):
@@ -138,6 +134,34 @@ class Protocol(Record):
                 del extractor["grid"]
         return settings_hash(fields)
 
+    def leaves(self) -> dict[tuple[str, ...], Any]:
+        """Return every setting as a JSON value, by its path; extractors stand by their names."""
+        fields = self.model_dump(mode="json")
+        fields["extractors"] = {extractor["name"]: extractor for extractor in fields["extractors"]}
+        return dict(_leaves(fields, ()))
+
+
+ABSENT = "absent"
+"""What stands for a setting that one of two protocols does not have."""
+
+
+def differing(first: Protocol, second: Protocol) -> dict[tuple[str, ...], tuple[Any, Any]]:
+    """Return every setting in which two protocols differ, by its path: both values, or `ABSENT`."""
+    one, other = first.leaves(), second.leaves()
+    pairs = {
+        path: (one.get(path, ABSENT), other.get(path, ABSENT))
+        for path in dict.fromkeys([*one, *other])
+    }
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    else:
+        yield path, value
+
 
 class IntervalRecord(Record):
     """An interval, what it covers and how it was made."""
@@ -147,6 +171,9 @@ class IntervalRecord(Record):
     level: float
     method: str
     label: str
+    conditional_on_n: bool = Field(
+        default=False, description="for the expected value at this n: it excludes the metric's bias"
+    )
 
 
 class FloorRecord(Record):
@@ -160,7 +187,7 @@ class FloorRecord(Record):
     source: Literal["halves", "hold-out"] = Field(
         default="halves", description="disjoint sides of the real set, or of it and the hold-out"
     )
-    detectable: float | None = Field(
+    minimum_detectable_effect: float | None = Field(
         default=None, description="smallest excess over the mean that n could have shown, at least"
     )
 
@@ -169,7 +196,7 @@ class EquivalentRecord(Record):
     """The dose of a corruption at which real volumes would score the same."""
 
     corruption: str
-    words: str = Field(description="as far from real as real volumes ...")
+    sentence: str = Field(description="as far from real as real volumes ...")
     text: str = Field(description="the dose with its interval, for a table")
     relation: str
     dose: float
@@ -178,13 +205,41 @@ class EquivalentRecord(Record):
     unit: str
 
 
-class Value(Record):
-    """One row: a metric, by one extractor where it uses features."""
+class Missing(Record):
+    """Why a row has no value."""
 
-    metric: str
+    reason: Literal["weights", "images", "not scored"] = Field(
+        description="the extractor's weights are not here; the metric cannot be computed of these "
+        "images; the scoring left the metric out"
+    )
+    text: str = Field(description="the reason in words, or the command that helps")
+
+    def __str__(self) -> str:
+        """The reason as tables print it in place of a value."""
+        return self.text if self.reason == "not scored" else f"missing: {self.text}"
+
+
+class Value(Record):
+    """One row: a metric, by one extractor where it uses features.
+
+    What the metric declares of itself stands in the row, so that a page shows rows of metrics that
+    are not installed.
+    """
+
+    metric: str = Field(description='a metric ("ms_ssim"), or a part of one ("ms_ssim.synth")')
     label: str
     extractor: str | None = None
-    direction: str
+    direction: Direction
+    role: Role = Field(default="ranked", description="what the value is used for")
+    tabled: bool = Field(
+        default=True, description="pages list it; a part that they do not stands at the floor's n"
+    )
+    label_with_n: bool = Field(
+        default=False, description="tables add the number of volumes to the label"
+    )
+    of_variety: bool = Field(
+        default=False, description="above zero the synthetic volumes are too alike"
+    )
     target: str | None = Field(default=None, description="zero, or the real-vs-real floor")
     value: float | None = None
     magnitude: float | None = Field(
@@ -198,7 +253,16 @@ class Value(Record):
         default=None, description="whether the value is near the kernel's ceiling: only 'far'"
     )
     equivalents: tuple[EquivalentRecord, ...] = ()
-    missing: str | None = Field(default=None, description="why there is no value, and the mend")
+    missing: Missing | None = None
+
+    @property
+    def key(self) -> JobKey:
+        """The metric, the part and the extractor."""
+        return JobKey.parse(self.metric, self.extractor)
+
+    def label_at(self, n: int) -> str:
+        """Return the label, with the number of volumes where the metric asks for it."""
+        return f"{self.label} (n={n})" if self.label_with_n else self.label
 
 
 class CopiesTest(Record):
@@ -211,7 +275,8 @@ class CopiesTest(Record):
     detectable_share: float | None = Field(
         description="smallest share of copies that would be found with 80% probability"
     )
-    words: str
+    detected: bool = Field(description="the test rejects, or an image is an exact copy")
+    text: str = Field(description="the finding in words")
 
 
 class MemorizationRecord(Record):
@@ -244,26 +309,26 @@ class ComparedRecord(Record):
 
 
 class CurvePoint(Record):
-    """A group of at least five volumes along what was asked: means, and the spread measured."""
+    """A group of at least five volumes along what was requested: means, and measured spread."""
 
-    asked: float
+    requested: float
     measured: float
     sd: float
     n: int
 
 
 class ConditionRecord(Record):
-    """How volumes follow one condition: asked against measured."""
+    """How volumes follow one condition: requested against measured."""
 
     name: str
     kind: Literal["numeric", "categorical"]
     measure: str = Field(description="how it was measured, in words")
-    n: int = Field(description="synthetic volumes asked for within the known range")
+    n: int = Field(description="synthetic volumes requested within the known range")
     n_real: int | None = Field(default=None, description="real volumes behind the ceiling")
     statistics: tuple[ComparedRecord, ...] = ()
     n_extrapolated: int = 0
     extrapolated: tuple[ComparedRecord, ...] = Field(
-        default=(), description="of volumes asked for beyond the known range, apart"
+        default=(), description="of volumes requested beyond the known range, apart"
     )
     curve: tuple[CurvePoint, ...] = ()
     real_curve: tuple[CurvePoint, ...] = ()
@@ -271,11 +336,11 @@ class ConditionRecord(Record):
 
 
 class LeakageRecord(Record):
-    """What asking for one condition does to the measure of another, all others held."""
+    """What requesting one condition does to the measure of another, all others held."""
 
-    asked: str
+    requested: str
     measured: str
-    unit: str = Field(description="of what, for which step of what was asked")
+    unit: str = Field(description="of what, for which step of what was requested")
     effect: ComparedRecord
 
 
@@ -289,14 +354,14 @@ class ParityRecord(Record):
     statistics: tuple[ComparedRecord, ...]
 
 
-class FidelityRecord(Record):
-    """Conditional fidelity: does the generator do what it was asked?
+class AdherenceRecord(Record):
+    """Condition adherence: does the generator give what was requested?
 
     `real` in every part is the ceiling: the same measurement on real volumes with their true
     covariates.
     """
 
-    source: str = Field(description="where the asked values come from")
+    source: str = Field(description="where the requested values come from")
     range: str = Field(description="what counts as extrapolation")
     conditions: tuple[ConditionRecord, ...]
     leakage: tuple[LeakageRecord, ...] = ()
@@ -314,7 +379,9 @@ class EffectRecord(Record):
     region: str
     unit: str
     compared: ComparedRecord
-    asked: bool = Field(default=False, description="whether a region of it is itself a condition")
+    requested: bool = Field(
+        default=False, description="whether a region of it is itself a condition"
+    )
     word: Literal["replicated", "weaker", "stronger", "reversed", "cannot tell"]
 
 
@@ -387,10 +454,13 @@ class Origin(Record):
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 
 
-class Scorecard(Record):
+class Scorecard(RecordFile):
     """The record of one scoring."""
 
-    schema_version: Literal[1] = 1
+    what: ClassVar[str] = "a scorecard"
+    upgrades: ClassVar[Mapping[int, Upgrade]] = UPGRADES
+
+    schema_version: Literal[2] = SCHEMA
     name: str = Field(description="what a table calls the synthetic volumes")
     created: str = Field(description="UTC, ISO 8601")
     real: CohortRecord
@@ -404,8 +474,8 @@ class Scorecard(Record):
     memorization: tuple[MemorizationRecord, ...] = ()
     not_assessed: str | None = Field(default=None, description="why memorization was not assessed")
     preflight: tuple[PreflightRecord, ...] = ()
-    fidelity: FidelityRecord | None = Field(
-        default=None, description="where it is known what was asked of each synthetic volume"
+    adherence: AdherenceRecord | None = Field(
+        default=None, description="where it is known what was requested of each synthetic volume"
     )
     replication: ReplicationRecord | None = None
     utility: Utility | None = None
@@ -420,45 +490,41 @@ class Scorecard(Record):
                 return value
         return None
 
-    @property
-    def scored(self) -> bytes:
-        """What `score` wrote: the file's bytes without the verdict that may have been added."""
-        return self.model_copy(update={"utility": None})._bytes()
-
-    def save(self, file: Path) -> None:
-        """Write the scorecard as JSON."""
-        write_atomic(Path(file), self._bytes())
-
-    def _bytes(self) -> bytes:
-        return (self.model_dump_json(indent=1) + "\n").encode()
-
     @classmethod
-    def load(cls, file: Path) -> Scorecard:
-        """Read a scorecard.
+    def remedy(cls, file: Path) -> str:
+        """Name the command that writes one."""
+        return "Write one with synthbench score --out."
 
-        Raises
-        ------
-        ScorecardError
-            The file is unreadable, is no scorecard, or was changed by hand (its protocol no
-            longer has the hash that stands beside it).
-        """
-        try:
-            card = cls.model_validate_json(Path(file).read_text())
-        except OSError as error:
+    def check(self, file: Path) -> None:
+        """Raise a ScorecardError where the protocol has not the hash that stands beside it."""
+        if self.protocol.hash != self.protocol_hash:
             raise ScorecardError(
-                f"{file}: cannot be read: {error.strerror}. Write one with synthbench score --out."
-            ) from error
-        except ValidationError as error:
-            raise ScorecardError(
-                f"{file}: not a scorecard of schema {SCHEMA}: {first_problem(error)}. "
-                "Write one with synthbench score --out."
-            ) from error
-        if card.protocol.hash != card.protocol_hash:
-            raise ScorecardError(
-                f"{file}: its protocol hashes to {card.protocol.hash}, but the file says "
-                f"{card.protocol_hash}: it was edited. Score again."
+                f"{file}: its protocol hashes to {self.protocol.hash}, but the file says "
+                f"{self.protocol_hash}: it was edited. Score again."
             )
-        return card
+
+
+_VERDICT = re.compile(rb'^ "utility": (?:null|\{$.*?^ \})(?=,?$)', re.MULTILINE | re.DOTALL)
+"""The verdict on utility in a scorecard's file: an indent of one is of the outermost fields."""
+
+
+def scored_bytes(file: Path) -> bytes:
+    """Return what `score` wrote: the file's bytes without the verdict that may have been added.
+
+    The bytes are those of the file, of whichever schema: a hash of them outlives an upgrade.
+    """
+    return _VERDICT.sub(b' "utility": null', Path(file).read_bytes(), count=1)
+
+
+def add_verdict(file: Path, verdict: Utility) -> None:
+    """Write a verdict on utility into a scorecard's file, and leave all else as it was scored."""
+    lines = verdict.model_dump_json(indent=1).replace("\n", "\n ")
+    content = f' "utility": {lines}'.encode()
+    changed, found = _VERDICT.subn(lambda _: content, Path(file).read_bytes(), count=1)
+    if found:
+        write_atomic(Path(file), changed)
+    else:  # of before scorecards had a place for it
+        Scorecard.load(file).model_copy(update={"utility": verdict}).save(file)
 
 
 def verdict_in(file: Path) -> Utility | None:
@@ -473,13 +539,6 @@ def settings_hash(fields: Mapping[str, Any]) -> str:
     """Return the first 12 hexadecimal digits of the sha256 of settings as sorted JSON."""
     text = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def first_problem(error: ValidationError) -> str:
-    """Say what is wrong with a record's file: the first field that does not fit, and why."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
-    return f"{where}: {first['msg']}"
 
 
 def software(*packages: str) -> dict[str, str]:

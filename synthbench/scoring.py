@@ -35,13 +35,20 @@ from synthbench.evaluation import (
     measure,
     prepared,
 )
-from synthbench.extraction import add_features, load_extractors, to_fetch
+from synthbench.extraction import add_features, load_extractors
 from synthbench.feature_cache import FeatureCache
 from synthbench.materials import JobMaterial, Materials
 from synthbench.measures import Measures, read_tables
 from synthbench.metrics import inference
 from synthbench.metrics.frechet import effective_rank
-from synthbench.metrics.metric import Composite, IntervalMethod, Metric, Statistic, Studentized
+from synthbench.metrics.metric import (
+    Composite,
+    IntervalMethod,
+    Metric,
+    Part,
+    Statistic,
+    Studentized,
+)
 from synthbench.processes import is_main
 from synthbench.protocol import (
     DEFAULT_EXTRACTOR,
@@ -52,11 +59,13 @@ from synthbench.protocol import (
     freeze_protocol,
     frozen_settings,
 )
+from synthbench.records.keys import JobKey
 from synthbench.scorecard import (
+    AdherenceRecord,
     CohortRecord,
-    FidelityRecord,
     FloorRecord,
     IntervalRecord,
+    Missing,
     Origin,
     PreflightRecord,
     Protocol,
@@ -265,7 +274,7 @@ def score(
     if frozen is not None:
         values = frozen.with_frozen_floors(values)
     if values and all(value.missing for value in values) and "train" not in cohorts:
-        whys = dict.fromkeys(str(value.missing).removeprefix("missing: ") for value in values)
+        whys = dict.fromkeys(value.missing.text for value in values if value.missing)
         other = f". Or score with {WITHOUT_WEIGHTS}" if loaded.missing and frozen is None else ""
         raise MetricError(f"nothing could be scored: {'; '.join(whys)}{other}")
     if study is not None:
@@ -284,7 +293,7 @@ def score(
         cohorts, samples, mask, loaded, protocol, neighbours_file if is_main() else None, progress,
         cache=kept,
     )  # fmt: skip
-    followed: FidelityRecord | None = None
+    followed: AdherenceRecord | None = None
     replicated: ReplicationRecord | None = None
     if asked is not None:
         measures = Measures(samples, cohorts, measured_elsewhere, kept, progress)
@@ -309,7 +318,7 @@ def score(
         memorization=tuple(assessed),
         not_assessed=not_assessed,
         preflight=tuple(_preflight_record(finding) for finding in findings),
-        fidelity=followed,
+        adherence=followed,
         replication=replicated,
         origin=origin,
         notes=tuple(notes),
@@ -378,7 +387,7 @@ def freeze(
     mask = majority_mask(volumes)
     loaded = load_extractors(extractors, say)
     if loaded.missing:
-        raise WeightsError("; ".join(loaded.missing.values()))
+        raise WeightsError("; ".join(map(str, loaded.missing.values())))
     add_features([sample], loaded, progress=progress, cache=kept, workers=workers)
     if kept is not None and is_main():
         kept.trim()
@@ -569,39 +578,40 @@ def _rows(
             subjects=subjects, **settings,
         )  # fmt: skip
         source: Literal["halves", "hold-out"] = "halves" if reference is real else "hold-out"
-        row = _row(job, job.metric.name, job.metric.label, statistic, floor_statistic, protocol,
-                   source)  # fmt: skip
+        whole = Part(job.metric.label, statistic, tabled=True)
+        row = _row(job, JobKey(job.metric.name), whole, floor_statistic, protocol, source)
     except MetricError as error:
-        return [_missing(job, f"missing: {error}")]
+        return [_missing(job, Missing(reason="images", text=str(error)))]
     taken[job.key] = JobMaterial(of_real, of_synth, cross)
     rank = effective_rank(of_real) if job.extractor is not None else None
     saturated = getattr(statistic, "saturated", None)
     rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
     inner_floors = floor_statistic.parts() if isinstance(floor_statistic, Composite) else {}
     parts = statistic.parts() if isinstance(statistic, Composite) else {}
-    for part, (label, inner) in parts.items():
-        name = f"{job.metric.name}.{part}"
-        both = set(inner.subjects) == {"real", "synth"}
-        inner_floor = inner_floors[part][1] if both and part in inner_floors else None
+    for name, part in parts.items():
+        key = JobKey(job.metric.name, name)
+        both = set(part.statistic.subjects) == {"real", "synth"}
+        inner_floor = inner_floors[name].statistic if both and name in inner_floors else None
         try:
-            rows.append(_row(job, name, label, inner, inner_floor, protocol, source))
+            rows.append(_row(job, key, part, inner_floor, protocol, source))
         except MetricError as error:
-            rows.append(_missing(job, f"missing: {error}", name, label))
+            why = Missing(reason="images", text=str(error))
+            rows.append(Value(**_declared(job, key, part.label, part.tabled), missing=why))
     return rows
 
 
 def _row(
     job: Job,
-    name: str,
-    label: str,
-    statistic: Statistic,
+    key: JobKey,
+    part: Part,
     floor_statistic: Statistic | None,
     protocol: Protocol,
     source: Literal["halves", "hold-out"],
 ) -> Value:
+    statistic = part.statistic
     method = protocol.intervals[job.metric.name]
     # A part need not give a variance where the whole does; the record names what was used.
-    if method == "studentized" and "." in name and not isinstance(statistic, Studentized):
+    if method == "studentized" and key.part and not isinstance(statistic, Studentized):
         method = "jackknife"
     value = inference.estimate(statistic)
     interval = inference.interval(
@@ -611,11 +621,7 @@ def _row(
     if floor_statistic is not None:
         floor = _floor(job.metric, statistic, floor_statistic, protocol, source)
     return Value(
-        metric=name,
-        label=label,
-        extractor=job.extractor,
-        direction=job.metric.direction,
-        target=job.metric.target,
+        **_declared(job, key, part.label, part.tabled),
         value=value,
         magnitude=inference.magnitude(statistic),
         interval=_record(interval, job.metric),
@@ -637,7 +643,7 @@ def _record(interval: inference.Interval, metric: Metric) -> IntervalRecord | No
         return None
     return IntervalRecord(
         low=low, high=high, level=interval.level, method=interval.method,
-        label=interval.label,
+        label=interval.label, conditional_on_n=interval.conditional_on_n,
     )  # fmt: skip
 
 
@@ -658,7 +664,8 @@ def _floor(
     matched = inference.matched(statistic, n, repeats=splits, seed=seed)
     return FloorRecord(
         n=n, mean=floor.mean, low=floor.low, high=floor.high, synth_mean=matched.mean,
-        source=source, detectable=floor.detectable,
+        source=source,
+        minimum_detectable_effect=floor.minimum_detectable_effect,
     )  # fmt: skip
 
 
@@ -667,7 +674,7 @@ def without_weights(card: Scorecard) -> str | None:
     lacking = dict.fromkeys(
         value.extractor
         for value in card.values
-        if value.extractor and value.missing == to_fetch(value.extractor)
+        if value.extractor and value.missing and value.missing.reason == "weights"
     )
     if not lacking:
         return None
@@ -677,8 +684,17 @@ def without_weights(card: Scorecard) -> str | None:
     return advice if card.benchmark else f"{advice}, or score with {WITHOUT_WEIGHTS}"
 
 
-def _missing(job: Job, why: str, name: str | None = None, label: str | None = None) -> Value:
-    return Value(
-        metric=name or job.metric.name, label=label or job.metric.label, extractor=job.extractor,
-        direction=job.metric.direction, target=job.metric.target, missing=why,
-    )  # fmt: skip
+def _missing(job: Job, why: Missing) -> Value:
+    metric = job.metric
+    return Value(**_declared(job, JobKey(metric.name), metric.label, tabled=True), missing=why)
+
+
+def _declared(job: Job, key: JobKey, label: str, tabled: bool) -> dict[str, Any]:
+    """Return what a row takes over from its metric, and from its part where it is one."""
+    metric, whole = job.metric, key.part is None
+    return {
+        "metric": key.row, "label": label, "extractor": job.extractor,
+        "direction": metric.direction, "role": metric.role, "tabled": tabled,
+        "label_with_n": whole and metric.label_with_n, "of_variety": whole and metric.of_variety,
+        "target": metric.target,
+    }  # fmt: skip

@@ -46,7 +46,15 @@ from synthbench.feature_cache import FeatureCache
 from synthbench.metrics import inference
 from synthbench.metrics.copying import Memorization, feature_distances
 from synthbench.metrics.inference import Spread
-from synthbench.metrics.metric import Composite, CrossMetric, Direction, Metric, Statistic, Target
+from synthbench.metrics.metric import (
+    Composite,
+    CrossMetric,
+    Direction,
+    Metric,
+    Part,
+    Statistic,
+    Target,
+)
 from synthbench.processes import is_main
 from synthbench.protocol import (
     DEFAULT_EXTRACTOR,
@@ -56,20 +64,9 @@ from synthbench.protocol import (
     freeze_protocol,
     frozen_settings,
 )
+from synthbench.records.keys import JobKey
 from synthbench.scorecard import CohortRecord, Protocol, software
 from synthbench.space import Intensity, Space
-
-PICTURED = (
-    "mmd2",
-    "fid",
-    "coverage",
-    "ms_ssim",
-    "spectrum",
-    "spectrum.seam_z",
-    "intensity",
-    "memorization",
-)
-"""Metrics whose curves a figure draws: one a family."""
 
 SET_SPLITS = 50
 """Random halves over which a corruption of the set is averaged: each makes sets of its own."""
@@ -191,9 +188,8 @@ def _needs_training(kind: Corruption) -> bool:
 
 
 def pictured(study: Sensitivity) -> list[str] | None:
-    """Those of `PICTURED` that were studied; None where none was: the first few."""
-    studied = {row.metric for row in study.rows}
-    return [name for name in PICTURED if name in studied] or None
+    """The metrics and parts that are made to be drawn; None where none is: the first few."""
+    return list(dict.fromkeys(row.metric for row in study.rows if row.drawn)) or None
 
 
 # ---------------------------------------------------------------- volumes in memory
@@ -294,12 +290,11 @@ class _Study:
         for job in todo:
             spreads: dict[str, list[Spread]] = {}
             for sample in samples:
-                for name, _, statistic in _with_parts(job, self._statistic(job, sample)):
-                    spreads.setdefault(name, []).append(self._between_halves(job, statistic))
-            labels = {
-                name: label for name, label, _ in _with_parts(job, self._statistic(job, self.clean))
-            }
-            rows += [_row(kind, doses, job, name, labels[name], s) for name, s in spreads.items()]
+                for name, part in _with_parts(job, self._statistic(job, sample)).items():
+                    spread = self._between_halves(job, part.statistic)
+                    spreads.setdefault(name, []).append(spread)
+            parts = _with_parts(job, self._statistic(job, self.clean))
+            rows += [_row(kind, doses, job, name, parts[name], s) for name, s in spreads.items()]
         return rows
 
     def _damaged(self, kind: Corruption, dose: float, todo: Sequence[Job]) -> Sample:
@@ -368,17 +363,17 @@ class _Study:
         self, kind: SetCorruption, job: Job, doses: Sequence[float], draws: Sequence[_Draw]
     ) -> list[Row]:
         values: dict[str, list[list[float]]] = {}
-        labels: dict[str, str] = {}
+        parts: dict[str, Part] = {}
         for draw in draws:
             for d, synth in enumerate(draw.sets):
                 statistic = self._picked_statistic(job, draw.real, synth)
-                for name, label, inner in _with_parts(job, statistic):
-                    labels[name] = label
+                for name, part in _with_parts(job, statistic).items():
+                    parts[name] = part
                     per_dose = values.setdefault(name, [[] for _ in doses])
-                    per_dose[d].append(inference.estimate(inner))
+                    per_dose[d].append(inference.estimate(part.statistic))
         n = len(draws[0].real)
         return [
-            _row(kind, doses, job, name, labels[name], [_spread(v, n) for v in found])
+            _row(kind, doses, job, name, parts[name], [_spread(v, n) for v in found])
             for name, found in values.items()
         ]
 
@@ -415,7 +410,7 @@ class _Study:
         ]  # fmt: skip
         spreads = [_spread(v, len(draws[0].real)) for v in values]
         curve = _curve(doses, kind.unit, spreads, metric.direction, metric.target)
-        return Row.of(kind, metric.name, metric.label, curve, extractor)
+        return Row.of(kind, metric.name, metric.label, curve, extractor, metric.drawn)
 
 
 def _over_pairs(metric: Metric) -> bool:
@@ -439,15 +434,16 @@ def _picked(
     return np.array([(training if pick.training else synth)[pick.index] for pick in picks])
 
 
-def _with_parts(job: Job, statistic: Statistic) -> list[tuple[str, str, Statistic]]:
-    """The statistic, and those of its parts that compare the two sets."""
-    found = [(job.metric.name, job.metric.label, statistic)]
+def _with_parts(job: Job, statistic: Statistic) -> dict[str, Part]:
+    """Return the statistic, and those of its parts that compare the two sets, by their rows."""
+    metric = job.metric
+    found = {metric.name: Part(metric.label, statistic, drawn=metric.drawn)}
     if isinstance(statistic, Composite):
-        found += [
-            (f"{job.metric.name}.{part}", label, inner)
-            for part, (label, inner) in statistic.parts().items()
-            if set(inner.subjects) == {"real", "synth"}
-        ]
+        found |= {
+            JobKey(metric.name, key).row: part
+            for key, part in statistic.parts().items()
+            if set(part.statistic.subjects) == {"real", "synth"}
+        }
     return found
 
 
@@ -469,11 +465,11 @@ def _row(
     doses: Sequence[float],
     job: Job,
     name: str,
-    label: str,
+    part: Part,
     spreads: Sequence[Spread],
 ) -> Row:
     curve = _curve(doses, kind.unit, spreads, job.metric.direction, job.metric.target)
-    return Row.of(kind, name, label, curve, job.extractor)
+    return Row.of(kind, name, part.label, curve, job.extractor, part.drawn)
 
 
 def _curve(

@@ -12,13 +12,13 @@ from synthbench.preflight import RULES
 from synthbench.scorecard import MemorizationRecord, Scorecard, Value
 
 DAGGER = "†"
-FOR_PAPERS = ("mmd_linear", "g4r_ssim", "ms_ssim_wang5", "ms_ssim_monai_k4")
-"""Metrics that are printed apart: for comparison with papers, unranked."""
 _READ_BACK = ("at", "at least", "beyond")
 SATURATED = "‡"
 BIASED = f"{DAGGER} sampling variability at this n; it excludes bias: read it beside the floor"
 SATURATION = "the kernel is near its ceiling: the value says 'far', and does not order rows like it"
-SHOWS = "shows from: the least a value must exceed its floor by to be told from it at that n"
+EFFECT = "min. detectable effect"
+"""The title of the column with the minimum detectable effect."""
+EFFECT_WORDS = f"{EFFECT}: the least a value must exceed its floor by to be told from it at that n"
 
 
 def number(x: float) -> str:
@@ -37,7 +37,7 @@ def interval_words(value: Value) -> str:
     if value.interval is None or value.interval.low == value.interval.high:
         return "-"
     words = f"[{number(value.interval.low)}, {number(value.interval.high)}]"
-    return f"{words} {DAGGER}" if "excludes bias" in value.interval.label else words
+    return f"{words} {DAGGER}" if value.interval.conditional_on_n else words
 
 
 def p_words(p: float | None) -> str:
@@ -65,17 +65,17 @@ def scorecard_table(card: Scorecard) -> Group:
     n = "/".join(map(str, sorted({v.floor.n for v in scored if v.floor})))
     table.add_column("")
     titles = ["value", f"{card.protocol.level:.0%} CI", f"synth (n={n})",
-              f"floor, real vs real (n={n})", "shows from", "p"]  # fmt: skip
+              f"floor, real vs real (n={n})", EFFECT, "p"]  # fmt: skip
     equivalents = any(v.equivalents for v in scored)
     if equivalents:
         titles.append("as real, blurred by")
     for title in titles:
         table.add_column(title, justify="right")
     several = len(card.protocol.extractors) > 1
-    own = [v for v in scored if _family(v) not in FOR_PAPERS]
+    own = [v for v in scored if v.role != "for_papers"]
     for value in own:
         table.add_row(*_cells(value, card, several, equivalents))
-    compared = [v for v in scored if _family(v) in FOR_PAPERS]
+    compared = [v for v in scored if v.role == "for_papers"]
     if compared:
         table.add_row(Text("for comparison with papers, unranked:", style="dim"))
     for value in compared:
@@ -85,10 +85,10 @@ def scorecard_table(card: Scorecard) -> Group:
               for v in card.values if v.missing]  # fmt: skip
     lines += [Text(line) for line in equivalent_lines(own)]
     lines += [Text(line) for line in memorization_lines(card)]
-    if any("excludes bias" in v.interval.label for v in scored if v.interval):
+    if any(v.interval.conditional_on_n for v in scored if v.interval):
         lines.append(Text(BIASED, style="dim"))
-    if any(v.floor and v.floor.detectable is not None for v in scored):
-        lines.append(Text(SHOWS, style="dim"))
+    if any(v.floor and v.floor.minimum_detectable_effect is not None for v in scored):
+        lines.append(Text(EFFECT_WORDS, style="dim"))
     if any(v.saturated for v in scored):
         lines.append(Text(f"{SATURATED} {SATURATION}", style="dim"))
     lines += [Text(line, style="yellow") for line in preflight_lines(card)]
@@ -106,9 +106,9 @@ def equivalent_lines(values: Sequence[Value]) -> list[str]:
     """
     lines = []
     for value in values:
-        words = [e.words for e in value.equivalents
+        words = [e.sentence for e in value.equivalents
                  if e.corruption in ("noise", "shift") and e.relation in _READ_BACK]  # fmt: skip
-        if words and "." not in value.metric:
+        if words and value.key.part is None:
             lines.append(f"{value.label}: as far from real as real volumes {', or '.join(words)}")
     return lines
 
@@ -134,41 +134,35 @@ def memorization_lines(card: Scorecard) -> list[str]:
 
 def _copies(record: MemorizationRecord) -> str:
     plain = record.plain
-    words = f"copies ({record.space}): {plain.words}; p {p_words(plain.p)}"
+    words = f"copies ({record.space}): {plain.text}; p {p_words(plain.p)}"
     if record.flipped is not None:
-        words += f"; mirrored: {record.flipped.words}; p {p_words(record.flipped.p)}"
+        words += f"; mirrored: {record.flipped.text}; p {p_words(record.flipped.p)}"
     if record.exact_copies:
         words += f"; {record.exact_copies} exact copies"
     return f"{words}; AuthPct {record.auth_pct:.0f}%; n = {record.n} a side"
 
 
-def _family(value: Value) -> str:
-    return value.metric.partition(".")[0]
-
-
 def _label(value: Value, card: Scorecard, several: bool) -> str:
-    label = value.label
-    if value.metric == "fid":
-        label = f"FID (n={min(card.real.n, card.synth.n)})"
-    if "." in value.metric:
+    label = value.label_at(min(card.real.n, card.synth.n))
+    if value.key.part is not None:
         label = f"  {label}"
     return f"{label} {value.extractor}" if several and value.extractor else label
 
 
 def _cells(value: Value, card: Scorecard, several: bool, equivalents: bool) -> list[str]:
     assert value.value is not None
-    matched, floor, shows = "", "", ""
+    matched, floor, effect = "", "", ""
     if value.floor:
         f = value.floor
         matched = number(f.synth_mean)
         floor = f"{number(f.mean)} ({number(f.low)} to {number(f.high)})"
-        if f.detectable is not None:
-            shows = f"+{number(f.detectable)}"
+        if f.minimum_detectable_effect is not None:
+            effect = f"+{number(f.minimum_detectable_effect)}"
     cells = [
         _label(value, card, several),
         number(value.value) + (f" {SATURATED}" if value.saturated else ""),
-        interval_words(value), matched, floor, shows,
-        "" if "." in value.metric else p_words(value.p),
+        interval_words(value), matched, floor, effect,
+        "" if value.key.part is not None else p_words(value.p),
     ]  # fmt: skip
     if equivalents:
         cells.append(next((e.text for e in value.equivalents

@@ -27,6 +27,8 @@ from synthbench.metrics.metric import (
     IntervalMethod,
     Metric,
     Needs,
+    Part,
+    Role,
     Statistic,
     Studentized,
     Target,
@@ -480,10 +482,16 @@ def _check_attributes(metric: Metric) -> None:
         assert words.strip(), f"{name}: {field} is empty"
     # Tables and protocols write "name | extractor" and "name.part".
     assert not set(name) & set(" |."), f"{name}: name must hold no space, '|' or '.'"
-    allowed = {"needs": Needs, "direction": Direction, "target": Target, "interval": IntervalMethod}
+    allowed = {
+        "needs": Needs, "direction": Direction, "target": Target, "interval": IntervalMethod,
+        "role": Role,
+    }  # fmt: skip
     for field, values in allowed.items():
         found, known = getattr(metric, field, None), get_args(values)
         assert found in known, f"{name}: {field} must be one of {known}; found {found!r}"
+    for field in ("on_request", "drawn", "label_with_n", "of_variety"):
+        found = getattr(metric, field, None)
+        assert isinstance(found, bool), f"{name}: {field} must be True or False; found {found!r}"
     for method in ("freeze", "prepare", "p_value"):
         assert callable(getattr(metric, method, None)), f"{name}: {method}() is missing"
 
@@ -526,10 +534,14 @@ def _check_statistic(trial: _Trial) -> None:
         )
     trial.value()
     if isinstance(statistic, Composite):
-        for key, (words, part) in statistic.parts().items():
+        for key, part in statistic.parts().items():
             assert key.strip(), f"{name}: a part has no key"
-            assert words.strip(), f"{name}: the part '{key}' has no words"
-            assert np.isfinite(part.value(ones(part))).all(), f"{name}: '{key}' is not finite"
+            assert isinstance(part, Part), (
+                f"{name}: the part '{key}' must be a Part; found {type(part).__name__}"
+            )
+            assert part.label.strip(), f"{name}: the part '{key}' has no label"
+            values = part.statistic.value(ones(part.statistic))
+            assert np.isfinite(values).all(), f"{name}: '{key}' is not finite"
 
 
 def _check_same_twice(trial: _Trial) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
-from synthbench.differences import ROUNDING, SMALL, Record, relative
+from synthbench.differences import ROUNDING, SMALL, relative
 from synthbench.errors import MetricError, UsageError
-from synthbench.materials import Materials, job_key
+from synthbench.materials import Materials
 from synthbench.metrics.comparison import (
     EQUIVALENCE_LEVEL,
     Comparison,
@@ -26,11 +26,10 @@ from synthbench.metrics.comparison import (
     paired_difference,
 )
 from synthbench.metrics.inference import estimate, magnitude
-from synthbench.metrics.metric import Direction
-from synthbench.metrics.mmd import median_bandwidth, permutation_p
-
-DESCRIPTIVE = ("precision", "recall", "density", "coverage")
-"""Metrics that are shown and fail no comparison of samples: they reward shrunk spread."""
+from synthbench.metrics.metric import Direction, Role
+from synthbench.metrics.mmd import MMD2, median_bandwidth, permutation_p
+from synthbench.records.base import Record
+from synthbench.records.keys import JobKey
 
 RESOLUTION = 4
 """By how much the smallest adjusted p must lie below the threshold: resamples are added for it.
@@ -80,7 +79,7 @@ class MetricDrift(Record):
     p_adjusted: float | None = Field(default=None, description="Holm over the metrics that gate")
     closer: str | None = Field(default=None, description="of two generators, the better one")
     delta: float | None = Field(default=None, description="margin of equivalence")
-    delta_source: Literal["given", "detectable at the floor"] | None = None
+    delta_source: Literal["given", "minimum detectable effect"] | None = None
     equivalent: bool | None = Field(default=None, description="90% interval inside +-delta")
 
     @property
@@ -99,6 +98,8 @@ class Asked:
         The row.
     direction
         Which way is better.
+    role
+        What the metric is used for.
     delta
         Margin of equivalence; None: there is none.
     given
@@ -109,23 +110,44 @@ class Asked:
     extractor: str | None
     label: str
     direction: Direction
+    role: Role = "ranked"
     delta: float | None = None
     given: bool = False
 
     @property
     def key(self) -> str:
         """The key of the metric's materials."""
-        return job_key(self.metric.partition(".")[0], self.extractor)
+        return str(self._key.job)
 
     @property
     def part(self) -> str | None:
         """The metric's part, where the row is one."""
-        return self.metric.partition(".")[2] or None
+        return self._key.part
 
     @property
     def gates(self) -> bool:
         """Whether a change of it fails."""
-        return self.metric not in DESCRIPTIVE
+        return self.role != "descriptive"
+
+    @property
+    def _key(self) -> JobKey:
+        return JobKey.parse(self.metric, self.extractor)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Two generators that are compared.
+
+    Attributes
+    ----------
+    names
+        What to call the two.
+    gate
+        Whether a difference between them fails.
+    """
+
+    names: tuple[str, str]
+    gate: bool = False
 
 
 def compare_samples(
@@ -138,9 +160,7 @@ def compare_samples(
     resamples: int = 1000,
     permutations: int = 1000,
     seed: int = 0,
-    names: tuple[str, str] = ("baseline", "current"),
-    rival: bool = False,
-    gate: bool = False,
+    rivals: Rivals | None = None,
 ) -> tuple[list[GeneratorTest], list[MetricDrift]]:
     """Ask of two synthetic sets against one real set whether generator and metrics changed.
 
@@ -160,13 +180,9 @@ def compare_samples(
     resamples, permutations, seed
         Of the bootstrap and of the test; more are taken where p could not become small enough
         (`RESOLUTION`).
-    names
-        What to call the two.
-    rival
-        Whether these are two generators. Whether they differ is then not asked, and differences
-        are of distances from the best value.
-    gate
-        Whether a difference between two generators fails.
+    rivals
+        Where these are two generators. Whether they differ is then not asked, and differences are
+        of distances from the best value.
 
     Raises
     ------
@@ -181,7 +197,7 @@ def compare_samples(
         second = second.with_synth([place[s] for s in first.seeds])
     if extractors is None:
         extractors = dict.fromkeys(a.extractor for a in asked if a.extractor)
-    extractors = () if rival else tuple(extractors)
+    extractors = () if rivals else tuple(extractors)
     half = alpha / 2 if extractors else alpha
     gating = sum(one.gates for one in asked)
     resamples = max(resamples, math.ceil(2 * gating * RESOLUTION / half))
@@ -190,7 +206,7 @@ def compare_samples(
     rows, compared = [], {}
     for one in asked:
         try:
-            compared[one] = _compared(first, second, one, paired, resamples, seed, rival)
+            compared[one] = _compared(first, second, one, paired, resamples, seed, rivals)
         except (MetricError, UsageError) as error:
             rows.append(
                 MetricDrift(metric=one.metric, extractor=one.extractor, label=one.label,
@@ -199,7 +215,7 @@ def compare_samples(
     p_values = {one: found.wide.p for one, found in compared.items() if one.gates}
     adjusted = dict(zip(p_values, holm(list(p_values.values())).tolist(), strict=True))
     for one, found in compared.items():
-        rows.append(_metric_drift(one, found, adjusted.get(one), half, names, rival, gate))
+        rows.append(_metric_drift(one, found, adjusted.get(one), half, rivals))
     return tests, rows
 
 
@@ -244,9 +260,10 @@ def _features(
     first: Materials, second: Materials, extractor: str
 ) -> tuple[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"], float]:
     """Both synthetic sets' features, and the bandwidth of their kernel, frozen on the real set."""
-    key = next(k for k in first.jobs if k.endswith(f" | {extractor}") and k in second.jobs)
+    key = next(k for k in first.jobs if JobKey.parse(k).extractor == extractor and k in second.jobs)
     one, other = (np.asarray(m.jobs[key].synth, np.float64) for m in (first, second))
-    frozen = first.protocol.settings.get(job_key("mmd2", extractor), {}).get("bandwidth")
+    gaussian = str(JobKey(MMD2.name, extractor=extractor))
+    frozen = first.protocol.settings.get(gaussian, {}).get("bandwidth")
     real = np.asarray(first.jobs[key].real, np.float64)
     bandwidth = frozen or median_bandwidth(real, first.subjects["real"])
     return one, other, float(bandwidth)
@@ -289,12 +306,12 @@ def _compared(
     paired: bool,
     resamples: int,
     seed: int,
-    rival: bool,
+    rivals: Rivals | None,
 ) -> _Compared:
     one, other = (m.statistic(asked.key, asked.part) for m in (first, second))
     shared = [role for role in one.subjects if role == "real" or paired]
     # A change of a gap from 0.05 to -0.05 is one, although its distance from zero is not.
-    direction: Direction = asked.direction if rival else "lower"
+    direction: Direction = asked.direction if rivals else "lower"
 
     def difference(level: float) -> Comparison:
         return paired_difference(
@@ -311,9 +328,7 @@ def _metric_drift(
     compared: _Compared,
     adjusted: float | None,
     alpha: float,
-    names: tuple[str, str],
-    rival: bool,
-    gate: bool,
+    rivals: Rivals | None,
 ) -> MetricDrift:
     wide = compared.wide
     share = relative(wide.difference, compared.terms)
@@ -322,12 +337,12 @@ def _metric_drift(
         equivalent = equivalence(compared.narrow, asked.delta).equivalent
     different = adjusted is not None and adjusted <= alpha
     rounding = share <= ROUNDING
-    better = _closer(wide, asked, names)
+    better = None if rivals is None else _closer(wide, asked, rivals.names)
     status: Status
     if adjusted is None:
         status, words = "shown", "fails nothing: it rewards shrunk spread"
-    elif rival:
-        status = "fail" if different and gate else "pass"
+    elif rivals is not None:
+        status = "fail" if different and rivals.gate else "pass"
         words = f"{better} is closer" if different else "no difference shown"
     elif asked.given:
         status = "pass" if equivalent else "fail"
@@ -339,9 +354,9 @@ def _metric_drift(
         metric=asked.metric, extractor=asked.extractor, label=asked.label, status=status,
         words=words, baseline=compared.values[0], current=compared.values[1], relative=share,
         difference=wide.difference, low=wide.low, high=wide.high, level=wide.level, p=wide.p,
-        p_adjusted=adjusted, closer=better if rival and different else None, delta=asked.delta,
+        p_adjusted=adjusted, closer=better if different else None, delta=asked.delta,
         delta_source=None if asked.delta is None
-        else "given" if asked.given else "detectable at the floor",
+        else "given" if asked.given else "minimum detectable effect",
         equivalent=equivalent,
     )  # fmt: skip
 

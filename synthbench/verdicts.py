@@ -13,7 +13,6 @@ from typing import Literal
 from synthbench.leaderboard import FEW_SEEDS
 from synthbench.scorecard import Scorecard, Value
 from synthbench.table import (
-    FOR_PAPERS,
     SATURATED,
     memorization_lines,
     number,
@@ -66,7 +65,7 @@ def verdict(value: Value) -> Verdict:
     'further from real than real from real'
     """
     if value.missing is not None or value.value is None:
-        return Verdict("missing", (value.missing or "no value").removeprefix("missing: "))
+        return Verdict("missing", "no value" if value.missing is None else value.missing.text)
     floor = value.floor
     if floor is None:
         return Verdict("no floor", "no floor to compare with")
@@ -87,7 +86,7 @@ def copies(card: Scorecard) -> Verdict:
     if not card.memorization:
         return Verdict("missing", "not assessed")
     tests = [(r.space, t) for r in card.memorization for t in (r.plain, r.flipped) if t]
-    spaces = list(dict.fromkeys(space for space, test in tests if test.words.startswith("copying")))
+    spaces = list(dict.fromkeys(space for space, test in tests if test.detected))
     if spaces:
         return Verdict("worse", f"detected ({', '.join(spaces)})")
     shares = [test.detectable_share for _, test in tests if test.detectable_share is not None]
@@ -97,7 +96,7 @@ def copies(card: Scorecard) -> Verdict:
 
 def ranked_rows(card: Scorecard) -> list[Value]:
     """Return the metrics' own rows, without their parts and what is printed for papers only."""
-    return [v for v in card.values if "." not in v.metric and v.metric not in FOR_PAPERS]
+    return [v for v in card.values if v.key.part is None and v.role != "for_papers"]
 
 
 def summary(card: Scorecard) -> list[str]:
@@ -134,13 +133,13 @@ def _test_words(row: Value) -> str | None:
 
 
 def _variety_words(row: Value) -> str | None:
-    if row.metric != "ms_ssim" or row.interval is None:
+    if not row.of_variety or row.interval is None:
         return None
     if row.interval.low > 0:
-        return "The synthetic volumes are more alike than the real ones (MS-SSIM gap above zero)."
+        return f"The synthetic volumes are more alike than the real ones ({row.label} above zero)."
     if row.interval.high < 0:
-        return "The synthetic volumes differ more than the real ones do (MS-SSIM gap below zero)."
-    return "No difference in variety shows (the MS-SSIM gap's interval holds zero)."
+        return f"The synthetic volumes differ more than the real ones do ({row.label} below zero)."
+    return f"No difference in variety shows (the interval of the {row.label} holds zero)."
 
 
 def read_back_words(value: Value) -> str:
@@ -152,7 +151,7 @@ def read_back_words(value: Value) -> str:
 def limits(card: Scorecard) -> list[str]:
     """Say what the numbers do not say, the general caveats first."""
     n = [v.floor.n for v in card.values if v.floor]
-    known = [v.floor.detectable for v in ranked_rows(card) if v.floor]
+    known = [v.floor.minimum_detectable_effect for v in ranked_rows(card) if v.floor]
     said = [
         "Within the floor is no proof of equality: it says that this many volumes show no "
         "difference" + (f" (n = {min(n)} a side)." if n else "."),
@@ -169,7 +168,10 @@ def limits(card: Scorecard) -> list[str]:
             "the method. Another seed of it may score otherwise."
         )
     if any(d is not None for d in known):
-        said[0] += " 'Shows from' is the least excess over the floor that would have been seen."
+        said[0] += (
+            " The minimum detectable effect is the least excess over the floor that would have "
+            "been seen."
+        )
     random = [e.name for e in card.protocol.extractors if e.name.startswith("random-")]
     if random:
         said.append(

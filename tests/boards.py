@@ -11,6 +11,7 @@ from synthbench.benchmark import Benchmark
 from synthbench.materials import JobMaterial, Materials
 from synthbench.metrics.inference import estimate
 from synthbench.metrics.mmd import median_bandwidth
+from synthbench.records.keys import JobKey
 from synthbench.registry import load
 from synthbench.scorecard import (
     CohortRecord,
@@ -72,8 +73,9 @@ def make_materials(protocol: Protocol, real, synth, fingerprint: str) -> Materia
         protocol=protocol,
         subjects={"real": np.arange(n), "synth": np.arange(m)},
         jobs={
-            key: JobMaterial(real[key.split(" | ")[1]], synth[key.split(" | ")[1]])
+            key: JobMaterial(real[extractor], synth[extractor])
             for key in protocol.settings
+            if (extractor := JobKey.parse(key).extractor) is not None
         },
     )
 
@@ -82,12 +84,14 @@ def make_card(name: str, materials: Materials, **origin) -> Scorecard:
     """A scorecard whose values are those of its materials."""
     values = []
     for key in materials.jobs:
-        metric, extractor = key.split(" | ")
+        named = JobKey.parse(key)
+        metric = load("metrics", named.metric)()
         value = estimate(materials.statistic(key))
         values.append(
             Value(
-                metric=metric, label=load("metrics", metric).label, extractor=extractor,
-                direction="lower", target="zero", value=value,
+                metric=metric.name, label=metric.label, extractor=named.extractor,
+                direction="lower", role=metric.role, label_with_n=metric.label_with_n,
+                target="zero", value=value,
                 interval=IntervalRecord(low=value - 0.1, high=value + 0.1, level=0.95,
                                         method="studentized", label="95% CI"),
                 floor=FloorRecord(n=12, mean=0.0, low=-0.05, high=0.05, synth_mean=value),

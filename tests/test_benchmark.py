@@ -4,7 +4,13 @@ import pytest
 import yaml
 
 from synthbench import cli, scoring
-from synthbench.benchmark import Benchmark, Choices, differences, packed_mask, unpacked_mask
+from synthbench.benchmark import (
+    Benchmark,
+    Choices,
+    packed_mask,
+    protocol_differences,
+    unpacked_mask,
+)
 from synthbench.cohort import majority_mask, read_cohort
 from synthbench.errors import ScorecardError, UsageError
 from tests.conftest import AFFINE, blob
@@ -121,8 +127,8 @@ def test_floors_are_those_of_a_scoring_without_the_benchmark(frozen, real, synth
         assert value is not None
         assert value.floor is not None
         row = value.floor
-        assert (floor.n, floor.mean, floor.low, floor.high, floor.detectable) == (
-            row.n, row.mean, row.low, row.high, row.detectable,
+        assert (floor.n, floor.mean, floor.low, floor.high, floor.minimum_detectable_effect) == (
+            row.n, row.mean, row.low, row.high, row.minimum_detectable_effect,
         )  # fmt: skip
 
 
@@ -212,10 +218,10 @@ def test_options_against_the_file_are_refused(tmp_path, monkeypatch, capsys, opt
 
 def test_differences_name_the_settings_themselves(frozen):
     protocol = frozen.protocol
-    assert differences(protocol, protocol) == []
+    assert protocol_differences(protocol, protocol) == []
     settings = {**protocol.settings, "mmd2 | voxels": {"formula": "f", "new": 1}}
     other = protocol.model_copy(update={"settings": settings, "seed": 9})
-    assert set(differences(other, protocol)) == {
+    assert set(protocol_differences(other, protocol)) == {
         f"settings.mmd2 | voxels.formula: f instead of "
         f"{protocol.settings['mmd2 | voxels']['formula'][:37]}...",
         f"settings.mmd2 | voxels.bandwidth: absent instead of "

@@ -14,7 +14,7 @@ from synthbench.comparisons import (
 from synthbench.errors import ScorecardError
 from synthbench.metrics.comparison import Ranking, Standing, rank
 from synthbench.metrics.inference import bootstrap_weights
-from synthbench.scorecard import Scorecard
+from synthbench.scorecard import Missing, Scorecard
 from tests.boards import N, features, make_board
 
 SHIFTS = {"near": 0.0, "twin": 0.05, "far": 3.0}
@@ -171,7 +171,7 @@ def test_comparisons_survive_their_file_and_name_what_is_stale(board, found):
     folder, _ = board
     cards = {name: Scorecard.load(folder / "entries" / f"{name}.json") for name in SHIFTS}
     found.save(folder)
-    assert Comparisons.load(folder) == found
+    assert Comparisons.find(folder) == found
     assert found.stale(folder, cards, found.protocol_hash) == []
     assert found.stale(folder, cards, "another")[0].startswith("the protocol is another")
     file = folder / "entries" / "far.json"
@@ -185,11 +185,11 @@ def test_comparisons_survive_their_file_and_name_what_is_stale(board, found):
     ]  # fmt: skip
     file.write_text(before)
     (folder / "entries" / "new.json").unlink()
-    (folder / "comparisons.json").write_text('{"benchmark": 3}')
+    (folder / "comparisons.json").write_text('{"schema_version": 1, "benchmark": 3}')
     with pytest.raises(ScorecardError, match=r"not comparisons of schema 1: benchmark"):
-        Comparisons.load(folder)
+        Comparisons.find(folder)
     (folder / "comparisons.json").unlink()
-    assert Comparisons.load(folder) is None
+    assert Comparisons.find(folder) is None
 
 
 def test_no_row_of_an_image_is_in_the_file(found):
@@ -243,7 +243,7 @@ def test_an_entry_without_a_value_is_left_out_of_that_metric(tmp_path):
     file = folder / "entries" / "far.json"
     card = Scorecard.load(file)
     values = tuple(
-        v.model_copy(update={"value": None, "missing": "missing: weights"})
+        v.model_copy(update={"value": None, "missing": Missing(reason="weights", text="x")})
         if v.metric == "fid"
         else v
         for v in card.values

@@ -235,6 +235,16 @@ def study():
     )  # fmt: skip
 
 
+def test_curves_of_schema_1_are_drawn_as_before(study, tmp_path):
+    """Schema 1 left to the code which metrics a figure draws: one of a family."""
+    fields = json.loads(study.model_dump_json()) | {"schema_version": 1}
+    for row in fields["rows"]:
+        del row["drawn"]
+    (tmp_path / "s.json").write_text(json.dumps(fields))
+    drawn = {row.metric: row.drawn for row in Sensitivity.load(tmp_path / "s.json").rows}
+    assert drawn == {"fid": True, "gap": False}
+
+
 def test_a_study_is_read_as_it_was_written(study, tmp_path):
     study.save(tmp_path / "s.json")
     assert Sensitivity.load(tmp_path / "s.json") == study

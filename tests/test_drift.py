@@ -23,7 +23,7 @@ from synthbench.feature_cache import FeatureCache
 from synthbench.materials import JobMaterial, Materials
 from synthbench.metrics.inference import estimate, magnitude
 from synthbench.metrics.manifold import Coverage
-from synthbench.scorecard import FloorRecord, Origin, Scorecard, Value
+from synthbench.scorecard import FloorRecord, Missing, Origin, Scorecard, Value
 from synthbench.two_samples import Asked, compare_samples
 from tests.conftest import blob
 from tests.test_scoring import save
@@ -260,7 +260,7 @@ def card_of(card, materials, detectable=0.05, **updates):
         if row.metric in ("mmd2", "fid"):
             statistic = materials.row_statistic(row)
             floor = FloorRecord(n=20, mean=0.0, low=0.0, high=0.0, synth_mean=0.0,
-                                detectable=detectable)  # fmt: skip
+                                minimum_detectable_effect=detectable)  # fmt: skip
             rows.append(row.model_copy(update={
                 "value": estimate(statistic), "magnitude": magnitude(statistic), "floor": floor,
             }))  # fmt: skip
@@ -425,7 +425,7 @@ def test_a_margin_that_is_given_decides_and_the_floors_is_shown(card):
     rows = {row.metric: row for row in found.metrics}
     assert (rows["mmd2"].delta_source, rows["mmd2"].equivalent) == ("given", False)
     assert (rows["mmd2"].status, found.exit_code) == ("fail", 1)
-    assert (rows["fid"].delta_source, rows["fid"].equivalent) == ("detectable at the floor", True)
+    assert (rows["fid"].delta_source, rows["fid"].equivalent) == ("minimum detectable effect", True)
     assert rows["fid"].status == "pass"
     assert drift(*cards, deltas={"mmd2": 0.5}).exit_code == 0
 
@@ -462,7 +462,7 @@ def test_neighbourhood_metrics_are_shown_and_fail_nothing(card):
         )
 
     asked = [
-        Asked("coverage", EXTRACTOR, "Coverage", "higher"),
+        Asked("coverage", EXTRACTOR, "Coverage", "higher", "descriptive"),
         Asked("fid", EXTRACTOR, "FID", "lower"),
     ]
     first = with_coverage(features(1), "b")
@@ -553,7 +553,8 @@ def test_a_metric_that_one_side_lacks_is_not_passed_over(card):
     found = drift(card, less)
     assert statuses(found)["intensity"] == "not compared"
     assert found.exit_code == 2
-    missing = card.values[0].model_copy(update={"value": None, "missing": "missing: fetch it"})
+    why = Missing(reason="weights", text="fetch it")
+    missing = card.values[0].model_copy(update={"value": None, "missing": why})
     found = drift(card, card.model_copy(update={"values": (missing, *card.values[1:])}))
     assert "no value in current: missing: fetch it" in found.metrics[0].words
 

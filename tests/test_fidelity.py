@@ -20,7 +20,7 @@ from synthbench.fidelity_output import condition_lines, fidelity_sentences, leak
 from synthbench.leaderboard import render_leaderboard
 from synthbench.measures import Measures, Reading, Told
 from synthbench.report import render_report
-from synthbench.scorecard import FidelityRecord, Scorecard
+from synthbench.scorecard import AdherenceRecord, Scorecard
 from tests.boards import features, make_board, make_card, make_materials, make_protocol
 from tests.cohorts import named_cohort
 
@@ -84,7 +84,7 @@ def found(asked: dict[str, list[Any]], came_out=None, extrapolated=None) -> Any:
     return assess(told, measured(asked, people(N, 1), came_out), PROTOCOL)
 
 
-def statistic(record: FidelityRecord, condition: str, key: str) -> Any:
+def statistic(record: AdherenceRecord, condition: str, key: str) -> Any:
     one = next(c for c in record.conditions if c.name == condition)
     return next(s for s in one.statistics if s.key == key)
 
@@ -299,7 +299,7 @@ def test_sentences_and_the_report_tell_of_them(card):
     assert "Conditions: asked against measured" in page
     assert "age slope: ventricle_volume" in page
     assert "Pinaya" in page
-    leaks = len(card.fidelity.leakage)
+    leaks = len(card.adherence.leakage)
     title = "Leakage: asked → measured, all else asked alike"
     assert f"{title} (none of {leaks} beyond chance, over all of them together)" in page
 
@@ -309,7 +309,7 @@ def test_a_leaderboard_has_a_table_of_conditional_entries_alone(card, tmp_path):
     assert "Conditional fidelity" not in render_leaderboard(folder)
     file = folder / "entries" / "ldm.json"
     held = Scorecard.load(file)
-    sections = {"fidelity": card.fidelity, "replication": card.replication}
+    sections = {"adherence": card.adherence, "replication": card.replication}
     held.model_copy(update=sections).save(file)
     page = render_leaderboard(folder)
     assert "## Conditional fidelity" in page
@@ -343,11 +343,11 @@ def test_score_takes_conditions_and_measures_of_other_programs(make_cohort, tmp_
     assert "asked against measured" in shown
     assert "age slope: pallidum" in shown
     card = Scorecard.load(out)
-    assert card.fidelity is not None
-    assert card.fidelity.source == "wanted.csv"
-    assert statistic(card.fidelity, "age", "correlation").synth.value == pytest.approx(1)
-    assert statistic(card.fidelity, "age", "mae").synth is None or (
-        statistic(card.fidelity, "age", "mae").synth.value == 0
+    assert card.adherence is not None
+    assert card.adherence.source == "wanted.csv"
+    assert statistic(card.adherence, "age", "correlation").synth.value == pytest.approx(1)
+    assert statistic(card.adherence, "age", "mae").synth is None or (
+        statistic(card.adherence, "age", "mae").synth.value == 0
     )
     assert json.loads(out.read_text())["protocol_hash"] == card.protocol.hash
 

@@ -13,7 +13,7 @@ from synthbench.errors import CheckFailed, ScorecardError
 from synthbench.forest_plot import Band, Row, axis_of, forest_plot
 from synthbench.literature import REPORTED
 from synthbench.multiverse import multiverse
-from synthbench.scorecard import PreflightRecord, Scorecard
+from synthbench.scorecard import Missing, PreflightRecord, Scorecard
 from tests.boards import make_board, make_verdict
 
 OLD = Path(__file__).parent / "data" / "ixi-hh-4mm"
@@ -145,7 +145,7 @@ def test_the_floor_is_a_row_of_its_own_and_stands_at_one_n(board):
 def test_a_benchmarks_own_floor_is_shown(board):
     frozen = Benchmark.load(board)
     floor = FrozenFloor(metric="mmd2", extractor="first", n=12, mean=0.25, low=0.125, high=0.5,
-                        detectable=None)  # fmt: skip
+                        minimum_detectable_effect=None)  # fmt: skip
     (board / "benchmark.yaml").unlink()
     frozen.model_copy(update={"floors": (floor,)}).save(board)
     first = table(section(pages.render_leaderboard(board), "Ranking by MMD²"))[0]
@@ -233,8 +233,9 @@ def test_saturated_rows_are_marked_wherever_they_are_ranked(board):
 
 def test_a_missing_value_is_explained_in_short(board):
     card = Scorecard.load(board / "entries" / "far.json")
+    why = Missing(reason="images", text=200 * "x")
     values = [
-        v.model_copy(update={"value": None, "interval": None, "missing": "missing: " + 200 * "x"})
+        v.model_copy(update={"value": None, "interval": None, "missing": why})
         if v.metric == "fid"
         else v
         for v in card.values

@@ -102,13 +102,13 @@ def test_a_multiverse_survives_its_file_and_names_what_is_stale(board, found):
     folder, _ = board
     cards = {name: Scorecard.load(folder / "entries" / f"{name}.json") for name in SHIFTS}
     found.save(folder)
-    assert Multiverse.load(folder) == found
+    assert Multiverse.find(folder) == found
     assert found.stale(folder, cards, found.protocol_hash) == []
     del cards["far"]
     assert found.stale(folder, cards, found.protocol_hash) == ["far is gone"]
     (folder / "multiverse.json").write_text("{}")
     with pytest.raises(ScorecardError, match="not a multiverse of schema 1"):
-        Multiverse.load(folder)
+        Multiverse.find(folder)
     (folder / "multiverse.json").unlink()
 
 

@@ -25,7 +25,7 @@ from synthbench.errors import ScorecardError, UsageError
 from synthbench.evaluation import Sample
 from synthbench.exhibits import nearest_training, scored, typicality
 from synthbench.report import leaderboard_report, render_report, report
-from synthbench.scorecard import CohortRecord, Scorecard, Value
+from synthbench.scorecard import CohortRecord, Missing, Scorecard, Value
 from tests.boards import make_board, make_verdict
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egpj.exe\u2028&amp;"
@@ -254,7 +254,7 @@ def test_sensitivity_curves_hold_the_values_that_are_comparable(card):
 def test_a_missing_value_says_why(card):
     lacking = Value(
         metric="fid", label="FID", extractor="net", direction="lower", target="floor",
-        missing="missing: synthbench fetch net",
+        missing=Missing(reason="weights", text="synthbench fetch net"),
     )  # fmt: skip
     page = render_report([card.model_copy(update={"values": (lacking,)})])
     assert "synthbench fetch net" in text_of(page)

@@ -12,7 +12,7 @@ from synthbench.errors import CohortError, MetricError, ScorecardError, UsageErr
 from synthbench.memorization import VOXELS
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
 from synthbench.protocol import DEFAULT_EXTRACTOR
-from synthbench.scorecard import Scorecard
+from synthbench.scorecard import Missing, Scorecard
 from tests.conftest import AFFINE, blob
 
 GRID = (44, 44, 44)  # the smallest that three scales of MS-SSIM run on
@@ -96,7 +96,7 @@ def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
             assert value.floor is None
         else:
             assert value.floor.low <= value.floor.mean <= value.floor.high
-            assert value.floor.detectable >= 0
+            assert value.floor.minimum_detectable_effect >= 0
     gap, synth, real = (card.row(f"ms_ssim{part}") for part in ("", ".synth", ".real"))
     assert gap.value == pytest.approx(synth.value - real.value)
     assert 0 < card.row("mmd2").p <= 1
@@ -249,7 +249,8 @@ def test_missing_weights_leave_the_rest_and_name_the_mend(small, monkeypatch, tm
         say=said.append,
     )  # fmt: skip
     name = "medicalnet-resnet50-23dataset"
-    assert card.row("fid").missing == f"missing: synthbench fetch {name}"
+    assert card.row("fid").missing == Missing(reason="weights", text=f"synthbench fetch {name}")
+    assert str(card.row("fid").missing) == f"missing: synthbench fetch {name}"
     assert card.row("mmd2").value is None
     assert card.row("intensity").value is not None
     assert any("fetching" in line for line in said)

@@ -1,22 +1,32 @@
 """What a scorecard's table says, and what it leaves out."""
 
+import io
 from pathlib import Path
+
+from rich.console import Console
 
 from synthbench.scorecard import (
     EquivalentRecord,
+    FloorRecord,
     IntervalRecord,
     PreflightRecord,
     Scorecard,
     Value,
 )
-from synthbench.table import equivalent_lines, interval_words, preflight_lines
+from synthbench.table import (
+    EFFECT,
+    equivalent_lines,
+    interval_words,
+    preflight_lines,
+    scorecard_table,
+)
 
 CARD = next((Path(__file__).parent / "data" / "ixi-hh-4mm").rglob("entries/*.json"))
 
 
 def equivalent(corruption, words, relation="at"):
     return EquivalentRecord(
-        corruption=corruption, words=words, text="", relation=relation, dose=1, low=None,
+        corruption=corruption, sentence=words, text="", relation=relation, dose=1, low=None,
         high=None, unit="mm",
     )  # fmt: skip
 
@@ -32,6 +42,27 @@ def value(metric="fid", low=0.0, high=1.0, equivalents=()):
 def test_an_interval_of_no_width_is_not_printed():
     assert interval_words(value()) == "[0, 1]"
     assert interval_words(value(low=0.0, high=0.0)) == "-"
+
+
+def test_an_interval_that_is_conditional_on_n_is_marked_whatever_its_label_says():
+    row = value()
+    assert row.interval is not None
+    marked = row.interval.model_copy(update={"conditional_on_n": True, "label": ""})
+    assert interval_words(row.model_copy(update={"interval": marked})) == "[0, 1] †"
+    prose = row.interval.model_copy(update={"label": "excludes bias"})
+    assert interval_words(row.model_copy(update={"interval": prose})) == "[0, 1]"
+
+
+def test_the_minimum_detectable_effect_has_its_column_and_its_line():
+    floor = FloorRecord(n=9, mean=1, low=0, high=2, synth_mean=1, minimum_detectable_effect=0.25)
+    rows = (value().model_copy(update={"floor": floor}),)
+    text = io.StringIO()
+    card = Scorecard.load(CARD).model_copy(update={"values": rows})
+    Console(file=text, width=200).print(scorecard_table(card))
+    head, row = text.getvalue().splitlines()[1:3]
+    assert EFFECT == "min. detectable effect"
+    assert head.index(EFFECT) + len(EFFECT) == row.index("+0.25") + len("+0.25")
+    assert "min. detectable effect: the least a value must exceed its floor by" in text.getvalue()
 
 
 def test_findings_of_preflight_stand_beside_what_is_asked_for():

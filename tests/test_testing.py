@@ -13,13 +13,17 @@ from synthbench.errors import MetricError, UsageError
 from synthbench.metrics.metric import BaseMetric, Statistic
 from synthbench.metrics.mmd import MMD2
 from synthbench.metrics.pairs import ratio
-from synthbench.protocol import ON_REQUEST
 from synthbench.testing import check_metric
 
 
 # The presets of MS-SSIM are the same class with other settings, and need larger grids.
 @pytest.mark.parametrize(
-    "name", [name for name in registry.BUILT_IN["metrics"] if name not in ON_REQUEST]
+    "name",
+    [
+        name
+        for name in registry.BUILT_IN["metrics"]
+        if not registry.load("metrics", name).on_request
+    ],
 )
 def test_every_built_in_metric_meets_the_contract(name):
     metric = registry.load("metrics", name)()
@@ -208,6 +212,11 @@ BROKEN = {
     "name": (with_attributes(name="mean.shift"), r"name must hold no space, '\|' or '\.'"),
     "direction": (with_attributes(direction="up"), r"direction must be one of \('lower'.*'up'"),
     "interval": (with_attributes(interval="exact"), "interval must be one of .*'exact'"),
+    "role": (with_attributes(role="unranked"), r"role must be one of \('ranked'.*'unranked'"),
+    "on request": (with_attributes(on_request=1), "on_request must be True or False; found 1"),
+    "drawn": (with_attributes(drawn=None), "drawn must be True or False; found None"),
+    "with n": (with_attributes(label_with_n="n"), "label_with_n must be True or False; found 'n'"),
+    "variety": (with_attributes(of_variety=0), "of_variety must be True or False; found 0"),
     "no p_value": (with_attributes(p_value=None), r"p_value\(\) is missing"),
     "no measure": (Unmeasured, r"needs is 'volumes', but measure\(\) or pairs is missing"),
     "no variance": (

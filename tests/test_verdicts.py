@@ -9,6 +9,7 @@ from synthbench.scorecard import (
     CopiesTest,
     FloorRecord,
     MemorizationRecord,
+    Missing,
     ReplicationRecord,
     Value,
 )
@@ -42,7 +43,8 @@ def test_a_value_stands_against_its_floor_at_the_floors_n(direction, at_n, stand
 
 def test_without_a_floor_or_a_value_it_says_so():
     assert verdict(Value(metric="m", label="M", direction="zero", value=1.0)).standing == "no floor"
-    lacking = Value(metric="m", label="M", direction="zero", missing="missing: fetch it")
+    why = Missing(reason="weights", text="fetch it")
+    lacking = Value(metric="m", label="M", direction="zero", missing=why)
     assert verdict(lacking).words == "fetch it"
 
 
@@ -51,10 +53,11 @@ def test_every_standing_has_a_sign_of_its_own():
     assert len(set(SIGNS.values())) == len(SIGNS)
 
 
-def memorization(space, words, share=None, copies=0):
+def memorization(space, share=None, *, detected=False, copies=0):
     test = CopiesTest(
-        value=0.0, interval=None, p=0.5, level=0.05, detectable_share=share, words=words
-    )
+        value=0.0, interval=None, p=0.5, level=0.05, detectable_share=share, detected=detected,
+        text="in words that decide nothing",
+    )  # fmt: skip
     return MemorizationRecord(
         space=space, n=9, exact_copies=copies, auth_pct=50.0, plain=test, flipped=None
     )
@@ -65,15 +68,13 @@ def memorization(space, words, share=None, copies=0):
     [
         ([], "missing", "not assessed"),
         (
-            [memorization("net", "no copying detected (...)", 0.3),
-             memorization("voxels", "no copying detected (...)", 0.1)],
+            [memorization("net", 0.3), memorization("voxels", 0.1)],
             "within", "none detected (80% power at 10%)",
         ),
-        ([memorization("net", "no copying detected (...)")], "within",
+        ([memorization("net")], "within",
          "none detected (power below 80% at 50%)"),
         (
-            [memorization("net", "no copying detected (...)", 0.3),
-             memorization("voxels", "copying detected", copies=2)],
+            [memorization("net", 0.3), memorization("voxels", detected=True, copies=2)],
             "worse", "detected (voxels)",
         ),
     ],

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from synthbench.cohort import Cohort, read_cohort
 from synthbench.errors import ScorecardError, UsageError, near_miss
 from synthbench.exhibits import scored
-from synthbench.scorecard import Scorecard, Utility
+from synthbench.scorecard import Scorecard, Utility, add_verdict
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.record import UtilityRecord
 from synthbench.utility.segmentation import SegmentationSettings, segmentation_utility
@@ -106,7 +106,7 @@ def add_to_scorecard(record: UtilityRecord, file: Path, synth: Path | Cohort) ->
             f"{card.synth.fingerprint[:12]}, here {record.cohorts['synth'].fingerprint[:12]}). "
             "Name the scorecard of these."
         )
-    card.model_copy(update={"utility": record.summary}).save(file)
+    add_verdict(file, record.summary)
     return card.utility
 
 

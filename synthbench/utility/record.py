@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from synthbench.errors import ScorecardError
-from synthbench.files import write_atomic
 from synthbench.metrics.downstream import Estimate, Measure
+from synthbench.records.base import Record, RecordFile
 from synthbench.scorecard import (
     CohortRecord,
     ExtractorRecord,
-    Record,
     SpaceRecord,
     Utility,
-    first_problem,
     settings_hash,
 )
 
-SCHEMA = 1
 REAL, SYNTHETIC, BOTH = "real", "synthetic", "real + synthetic"
 AUGMENTED = "real + augmentation"
 TRTS = "real, tested on synthetic"
@@ -104,11 +101,13 @@ class Settings(Record):
         return settings_hash(self.model_dump(mode="json"))
 
 
-class UtilityRecord(Record):
+class UtilityRecord(RecordFile):
     """The record of one study: do synthetic volumes help where they would be used?
 
     Differences are signed as they were measured; of an error (MAE) a negative one is better.
     """
+
+    what: ClassVar[str] = "a utility record"
 
     schema_version: Literal[1] = 1
     name: str
@@ -136,37 +135,18 @@ class UtilityRecord(Record):
         """Return a difference by the names of its arms."""
         return next((d for d in self.differences if (d.arm, d.against) == (arm, against)), None)
 
-    def save(self, file: Path) -> None:
-        """Write the record as JSON."""
-        write_atomic(Path(file), (self.model_dump_json(indent=1) + "\n").encode())
-
     @classmethod
-    def load(cls, file: Path) -> UtilityRecord:
-        """Read a record.
+    def remedy(cls, file: Path) -> str:
+        """Name the command that writes one."""
+        return "Write one with synthbench utility --out."
 
-        Raises
-        ------
-        ScorecardError
-            The file is unreadable, is no such record, or its settings were changed by hand.
-        """
-        try:
-            record = cls.model_validate_json(Path(file).read_text())
-        except OSError as error:
+    def check(self, file: Path) -> None:
+        """Raise a ScorecardError where the settings have not the hash that stands beside them."""
+        if self.settings.hash != self.settings_hash:
             raise ScorecardError(
-                f"{file}: cannot be read: {error.strerror}. Write one with synthbench utility "
-                "--out."
-            ) from error
-        except ValidationError as error:
-            raise ScorecardError(
-                f"{file}: not a utility record of schema {SCHEMA}: {first_problem(error)}. Write "
-                "one with synthbench utility --out."
-            ) from error
-        if record.settings.hash != record.settings_hash:
-            raise ScorecardError(
-                f"{file}: its settings hash to {record.settings.hash}, but the file says "
-                f"{record.settings_hash}: it was edited. Run synthbench utility again."
+                f"{file}: its settings hash to {self.settings.hash}, but the file says "
+                f"{self.settings_hash}: it was edited. Run synthbench utility again."
             )
-        return record
 
 
 def verdict(measure: Measure, found: Estimate) -> Word:

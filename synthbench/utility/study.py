@@ -326,7 +326,7 @@ def _probe(
     loaded = load_extractors([extractor], common.say)
     if loaded.missing:
         raise WeightsError(
-            f"{'; '.join(loaded.missing.values())}. Or choose one that needs no weights: "
+            f"{'; '.join(map(str, loaded.missing.values()))}. Or choose one that needs no weights: "
             "--extractor voxels, --extractor anatomy"
         )
     record = loaded.records[0]

@@ -59,7 +59,7 @@ def test_settings_are_json_and_come_back_as_they_are():
     distances = feature_distances(*sets())
     with_settings = Memorization().assess(distances, permutations=99, seed=3, **settings)
     without = Memorization().assess(distances, permutations=99, seed=3)
-    assert (with_settings.p, with_settings.words) == (without.p, without.words)
+    assert (with_settings.p, with_settings.text) == (without.p, without.text)
 
 
 def test_two_sets_are_refused():
@@ -174,7 +174,7 @@ def test_few_images_have_little_power():
     """Of 3 and 3 images 20 labellings: the smallest share is 0.05, which takes every copy."""
     found = memorization(*sets(4, 3, 3), permutations=99)
     assert found.detectable is None
-    assert found.words == "no copying detected (power below 80% even at 50% copies)"
+    assert found.text == "no copying detected (power below 80% even at 50% copies)"
 
 
 def test_more_copies_raise_the_value():
@@ -227,7 +227,7 @@ def test_counts_are_repeated_rows():
     statistic = memorization(synth, train, holdout, permutations=99).statistic
     repeated = memorization(np.repeat(synth, counts, axis=0), train, holdout, permutations=99)
     assert statistic.value(weights)[0] == pytest.approx(repeated.value, rel=1e-12)
-    auth = statistic.parts()["auth_pct"][1]
+    auth = statistic.parts()["auth_pct"].statistic
     assert auth.value(weights)[0] == pytest.approx(repeated.auth_pct, rel=1e-12)
 
 
@@ -251,7 +251,7 @@ def test_auth_pct_is_the_double_loop():
     found = memorization(synth, train, holdout, permutations=99)
     assert 0 < authentic < 30
     assert found.auth_pct == pytest.approx(100 * authentic / 30)
-    assert inference.estimate(found.statistic.parts()["auth_pct"][1]) == found.auth_pct
+    assert inference.estimate(found.statistic.parts()["auth_pct"].statistic) == found.auth_pct
 
 
 def test_exact_copies_are_counted_apart_from_the_test():
@@ -264,17 +264,17 @@ def test_exact_copies_are_counted_apart_from_the_test():
     assert found.copy_share == pytest.approx(1 / 86)
     assert found.p > 0.05
     assert found.detected
-    assert found.words == "copying detected"
+    assert found.text == "copying detected"
     assert found.neighbours[3].train == 5
 
 
 def test_words():
     found = memorization(*sets(), permutations=99)
     clean = dataclasses.replace(found, p=0.5, detectable=7 / 86)
-    assert clean.words == "no copying detected (80% power at 8% copies)"
-    assert dataclasses.replace(clean, p=0.05).words == "copying detected"
+    assert clean.text == "no copying detected (80% power at 8% copies)"
+    assert dataclasses.replace(clean, p=0.05).text == "copying detected"
     leaked = dataclasses.replace(clean, holdout_copies=2)
-    assert leaked.words == f"{clean.words}; 2 synthetic images equal hold-out images"
+    assert leaked.text == f"{clean.text}; 2 synthetic images equal hold-out images"
 
 
 def test_repeated_scans_leave_the_test_as_it_is():

@@ -192,9 +192,9 @@ def test_the_gap_is_the_difference_of_mean_pairs():
     assert statistic.value(ones(statistic))[0] == pytest.approx(means[1] - means[0])
     assert isinstance(statistic, Studentized)
     assert isinstance(statistic, Composite)
-    labels = {key: label for key, (label, _) in statistic.parts().items()}
+    labels = {key: part.label for key, part in statistic.parts().items()}
     assert labels == {"synth": "4-G-R-SSIM synth", "real": "4-G-R-SSIM real"}
-    assert inference.estimate(statistic.parts()["real"][1]) == pytest.approx(means[0])
+    assert inference.estimate(statistic.parts()["real"].statistic) == pytest.approx(means[0])
 
 
 def test_past_the_budget_a_design_is_computed(monkeypatch):

@@ -573,9 +573,9 @@ def test_the_detectable_excess_is_on_the_side_where_a_difference_shows():
             seed=2,
             direction=direction,  # type: ignore[arg-type]
         )
-        assert found.detectable == pytest.approx(edge + z_sd)
+        assert found.minimum_detectable_effect == pytest.approx(edge + z_sd)
         assert found.mean == pytest.approx(values.mean())
-    assert inference.matched(difference_of_means(x), 5, seed=0).detectable is None
+    assert inference.matched(difference_of_means(x), 5, seed=0).minimum_detectable_effect is None
 
 
 def test_a_shift_of_the_detectable_size_is_found_with_80_percent_power():
@@ -587,7 +587,7 @@ def test_a_shift_of_the_detectable_size_is_found_with_80_percent_power():
     n, trials, found = 20, 400, 0
     for trial in range(trials):
         floor = inference.floor(difference_of_means(rng.normal(size=2 * n)), seed=trial)
-        assert floor.detectable is not None
-        real, synth = rng.normal(size=n), rng.normal(loc=floor.detectable, size=n)
+        assert floor.minimum_detectable_effect is not None
+        real, synth = rng.normal(size=n), rng.normal(loc=floor.minimum_detectable_effect, size=n)
         found += synth.mean() - real.mean() > floor.high
     assert found / trials == pytest.approx(0.8, abs=4.5 * np.sqrt(0.16 / trials) + 0.02)

@@ -213,7 +213,7 @@ def test_equal_distributions_are_within_noise_of_zero(sets):
     settings = metric.freeze(None, None, spacing=SPACING)
     rows = [metric.measure(Stack(volumes), ball(), settings) for volumes in sets]
     statistic = metric.prepare(*rows, **settings)
-    for inner in (statistic, *(part for _, part in statistic.parts().values())):
+    for inner in (statistic, *(part.statistic for part in statistic.parts().values())):
         assert isinstance(inner, Studentized)
         interval = inference.studentized_interval(inner, resamples=500, seed=0)
         assert interval.low < 0 < interval.high
@@ -273,7 +273,7 @@ def test_settings_are_json_and_parts_have_rows():
     assert isinstance(statistic, Composite)
     assert isinstance(statistic, Studentized)
     assert list(statistic.parts()) == ["seam_x", "seam_y", "seam_z"]
-    for _, part in statistic.parts().values():
+    for _, part, *_ in statistic.parts().values():
         assert isinstance(part, Studentized)
         assert part.variance(ones(part)).shape == (1,)
 

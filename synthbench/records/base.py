@@ -1,0 +1,164 @@
+"""Records, and records that are files of their own, with a version.
+
+A file states its version in `schema_version`. The version is read first, before anything else of
+the file is judged: an older file is upgraded step by step, a newer one is refused with the advice
+to update synthbench.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from synthbench.errors import MetricError, ScorecardError
+from synthbench.files import write_atomic
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns the fields of one version into those of the next; it may change what it is given."""
+
+
+class Record(BaseModel):
+    """The base of all records: no field but the known ones, and none is changed in place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RecordFile(Record):
+    """A record that is a file of its own.
+
+    A subclass gives `schema_version` the type `Literal[N]` and the default N: its newest version.
+
+    Attributes
+    ----------
+    what
+        What messages call it, with its article: "a scorecard".
+    upgrades
+        By version, the step from it to the next one.
+    unstated
+        The version of files that state none; None: each file must state its version.
+    """
+
+    what: ClassVar[str]
+    upgrades: ClassVar[Mapping[int, Upgrade]] = {}
+    unstated: ClassVar[int | None] = None
+
+    schema_version: int
+
+    @classmethod
+    def newest(cls) -> int:
+        """Return the version that this synthbench writes."""
+        version: int = cls.model_fields["schema_version"].default
+        return version
+
+    @classmethod
+    def remedy(cls, file: Path) -> str:
+        """Return the sentence that says how to get a usable file; subclasses name the command."""
+        return f"Write {file} again."
+
+    @classmethod
+    def decode(cls, text: str) -> Any:
+        """Return what the text of a file holds (JSON).
+
+        Raises
+        ------
+        ValueError
+            The text is not of this format.
+        """
+        return json.loads(text)
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read a record of this version or of an older one.
+
+        Raises
+        ------
+        ScorecardError
+            The file is unreadable, holds something else, is of a newer version, or was changed by
+            hand (see `check`).
+        """
+        file = Path(file)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ScorecardError(
+                f"{file}: cannot be read: {error.strerror}. {cls.remedy(file)}"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise cls._unusable(file, "it is not text") from error
+        try:
+            fields = cls.decode(text)
+        except ValueError as error:
+            raise cls._unusable(file, " ".join(str(error).split())) from error
+        try:
+            record = cls.model_validate(cls._upgraded(fields, file))
+        except ValidationError as error:
+            raise cls._unusable(file, first_problem(error)) from error
+        except MetricError as error:  # a number is not what the others give
+            raise ScorecardError(f"{file}: it was edited: {error} {cls.remedy(file)}") from error
+        record.check(file)
+        return record
+
+    def save(self, file: Path) -> Path:
+        """Write the record as JSON, of the newest version, and return its file."""
+        write_atomic(Path(file), (self.model_dump_json(indent=1) + "\n").encode())
+        return Path(file)
+
+    def check(self, file: Path) -> None:
+        """Raise a ScorecardError where the file contradicts itself; the base checks nothing."""
+
+    @classmethod
+    def _upgraded(cls, fields: Any, file: Path) -> dict[str, Any]:
+        """Return the fields in the newest version.
+
+        Raises
+        ------
+        ScorecardError
+            They are no fields, or their version is missing, strange or newer.
+        """
+        if not isinstance(fields, dict):
+            raise cls._unusable(file, f"it holds {_kind(fields)}, not fields")
+        found: dict[str, Any] = fields
+        newest = cls.newest()
+        version = fields.get("schema_version", cls.unstated)
+        if version is None:
+            raise cls._unusable(file, "it does not state its schema_version")
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise cls._unusable(
+                file, f"schema_version must be a whole number from 1 to {newest}; found {version!r}"
+            )
+        if version > newest:
+            raise ScorecardError(
+                f"{file}: {cls.what} of schema {version}, which a newer synthbench wrote; this "
+                f"one reads schema {newest} and older. Update synthbench: pip install --upgrade "
+                "synthbench"
+            )
+        for step in range(version, newest):
+            try:
+                found = {**cls.upgrades[step](found), "schema_version": step + 1}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise cls._unusable(
+                    file, f"it cannot be upgraded from schema {step}: {error!r}"
+                ) from error
+        return found
+
+    @classmethod
+    def _unusable(cls, file: Path, why: str) -> ScorecardError:
+        return ScorecardError(
+            f"{file}: not {cls.what} of schema {cls.newest()}: {why}. {cls.remedy(file)}"
+        )
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say what is wrong with a record's file: the first field that does not fit, and why."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{where}: {first['msg']}"
+
+
+def _kind(value: Any) -> str:
+    kinds = {"list": "a list", "str": "a text", "NoneType": "nothing"}
+    return kinds.get(type(value).__name__, type(value).__name__)
