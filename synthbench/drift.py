@@ -44,6 +44,7 @@ from synthbench.two_samples import (
     GeneratorTest,
     MetricDrift,
     Status,
+    Terms,
     compare_samples,
     share_seeds,
 )
@@ -307,10 +308,11 @@ def _resampled(pair: _Pair, one: Materials, other: Materials, common: int) -> Dr
         else:
             refused.append(_not_compared(before, why))
     protocol = pair.current.protocol
-    tests, compared = compare_samples(
-        one, other, asked, names=pair.names, alpha=pair.alpha, resamples=protocol.resamples,
-        permutations=protocol.permutations, seed=protocol.seed, rival=rival, gate=pair.gate,
+    terms = Terms(
+        alpha=pair.alpha, resamples=protocol.resamples, permutations=protocol.permutations,
+        seed=protocol.seed, names=pair.names, rival=rival, gate=pair.gate,
     )  # fmt: skip
+    tests, compared = compare_samples(one, other, asked, terms)
     rows = [*compared, *refused]
     outcome = _outcome(rows, tests, warn=any(cause.small for cause in pair.causes))
     return pair.result(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -128,32 +128,12 @@ class Asked:
         return self.metric not in DESCRIPTIVE
 
 
-def compare_samples(
-    first: Materials,
-    second: Materials,
-    asked: Sequence[Asked],
-    *,
-    extractors: Iterable[str] | None = None,
-    alpha: float = 0.05,
-    resamples: int = 1000,
-    permutations: int = 1000,
-    seed: int = 0,
-    names: tuple[str, str] = ("baseline", "current"),
-    rival: bool = False,
-    gate: bool = False,
-) -> tuple[list[GeneratorTest], list[MetricDrift]]:
-    """Ask of two synthetic sets against one real set whether generator and metrics changed.
+@dataclass(frozen=True)
+class Terms:
+    """The terms on which two samples are compared.
 
-    Where both sets are of the same seeds, volumes of one seed are compared with each other.
-
-    Parameters
+    Attributes
     ----------
-    first, second
-        Materials of the two scorings.
-    asked
-        The metrics.
-    extractors
-        In whose features to test whether the generator changed; None: those of the metrics.
     alpha
         Of the generator's test and the metrics together, half for each; all for the metrics
         where the former is not asked.
@@ -167,12 +147,46 @@ def compare_samples(
         are of distances from the best value.
     gate
         Whether a difference between two generators fails.
+    """
+
+    alpha: float = 0.05
+    resamples: int = 1000
+    permutations: int = 1000
+    seed: int = 0
+    names: tuple[str, str] = ("baseline", "current")
+    rival: bool = False
+    gate: bool = False
+
+
+def compare_samples(
+    first: Materials,
+    second: Materials,
+    asked: Sequence[Asked],
+    terms: Terms | None = None,
+    *,
+    extractors: Iterable[str] | None = None,
+) -> tuple[list[GeneratorTest], list[MetricDrift]]:
+    """Ask of two synthetic sets against one real set whether generator and metrics changed.
+
+    Where both sets are of the same seeds, volumes of one seed are compared with each other.
+
+    Parameters
+    ----------
+    first, second
+        Materials of the two scorings.
+    asked
+        The metrics.
+    terms
+        None: the usual ones.
+    extractors
+        In whose features to test whether the generator changed; None: those of the metrics.
 
     Raises
     ------
     MetricError
         A metric cannot be computed.
     """
+    terms = terms or Terms()
     paired = share_seeds(first, second)
     if paired:
         assert first.seeds is not None
@@ -181,16 +195,19 @@ def compare_samples(
         second = second.with_synth([place[s] for s in first.seeds])
     if extractors is None:
         extractors = dict.fromkeys(a.extractor for a in asked if a.extractor)
-    extractors = () if rival else tuple(extractors)
-    half = alpha / 2 if extractors else alpha
+    extractors = () if terms.rival else tuple(extractors)
+    half = terms.alpha / 2 if extractors else terms.alpha
     gating = sum(one.gates for one in asked)
-    resamples = max(resamples, math.ceil(2 * gating * RESOLUTION / half))
-    permutations = max(permutations, math.ceil(len(extractors) * RESOLUTION / half))
-    tests = _generator_tests(first, second, extractors, paired, half, permutations, seed)
+    terms = replace(
+        terms,
+        resamples=max(terms.resamples, math.ceil(2 * gating * RESOLUTION / half)),
+        permutations=max(terms.permutations, math.ceil(len(extractors) * RESOLUTION / half)),
+    )
+    tests = _generator_tests(first, second, extractors, paired, half, terms)
     rows, compared = [], {}
     for one in asked:
         try:
-            compared[one] = _compared(first, second, one, paired, resamples, seed, rival)
+            compared[one] = _compared(first, second, one, paired, terms)
         except (MetricError, UsageError) as error:
             rows.append(
                 MetricDrift(metric=one.metric, extractor=one.extractor, label=one.label,
@@ -199,7 +216,7 @@ def compare_samples(
     p_values = {one: found.wide.p for one, found in compared.items() if one.gates}
     adjusted = dict(zip(p_values, holm(list(p_values.values())).tolist(), strict=True))
     for one, found in compared.items():
-        rows.append(_metric_drift(one, found, adjusted.get(one), half, names, rival, gate))
+        rows.append(_metric_drift(one, found, adjusted.get(one), half, terms))
     return tests, rows
 
 
@@ -216,8 +233,7 @@ def _generator_tests(
     extractors: Sequence[str],
     paired: bool,
     alpha: float,
-    permutations: int,
-    seed: int,
+    terms: Terms,
 ) -> list[GeneratorTest]:
     """Test, in each extractor's features, that both synthetic sets are of one distribution."""
     values, moves = [], []
@@ -225,8 +241,8 @@ def _generator_tests(
         one, other, bandwidth = _features(first, second, extractor)
         subjects = {"real": first.subjects["synth"], "synth": second.subjects["synth"]}
         values.append(
-            permutation_p(one, other, bandwidth, permutations=permutations, seed=seed,
-                          subjects=subjects, paired=paired)
+            permutation_p(one, other, bandwidth, permutations=terms.permutations,
+                          seed=terms.seed, subjects=subjects, paired=paired)
         )  # fmt: skip
         # Two independent draws are l apart in the median, so that l is the spread.
         moves.append(
@@ -283,23 +299,17 @@ class _Compared:
 
 
 def _compared(
-    first: Materials,
-    second: Materials,
-    asked: Asked,
-    paired: bool,
-    resamples: int,
-    seed: int,
-    rival: bool,
+    first: Materials, second: Materials, asked: Asked, paired: bool, terms: Terms
 ) -> _Compared:
     one, other = (m.statistic(asked.key, asked.part) for m in (first, second))
     shared = [role for role in one.subjects if role == "real" or paired]
     # A change of a gap from 0.05 to -0.05 is one, although its distance from zero is not.
-    direction: Direction = asked.direction if rival else "lower"
+    direction: Direction = asked.direction if terms.rival else "lower"
 
     def difference(level: float) -> Comparison:
         return paired_difference(
-            one, other, shared=shared, direction=direction, resamples=resamples, level=level,
-            seed=seed, names=("baseline", "current"),
+            one, other, shared=shared, direction=direction, resamples=terms.resamples,
+            level=level, seed=terms.seed, names=("baseline", "current"),
         )  # fmt: skip
 
     narrow = None if asked.delta is None else difference(EQUIVALENCE_LEVEL)
@@ -307,13 +317,7 @@ def _compared(
 
 
 def _metric_drift(
-    asked: Asked,
-    compared: _Compared,
-    adjusted: float | None,
-    alpha: float,
-    names: tuple[str, str],
-    rival: bool,
-    gate: bool,
+    asked: Asked, compared: _Compared, adjusted: float | None, alpha: float, terms: Terms
 ) -> MetricDrift:
     wide = compared.wide
     share = relative(wide.difference, compared.terms)
@@ -322,12 +326,12 @@ def _metric_drift(
         equivalent = equivalence(compared.narrow, asked.delta).equivalent
     different = adjusted is not None and adjusted <= alpha
     rounding = share <= ROUNDING
-    better = _closer(wide, asked, names)
+    better = _closer(wide, asked, terms.names)
     status: Status
     if adjusted is None:
         status, words = "shown", "fails nothing: it rewards shrunk spread"
-    elif rival:
-        status = "fail" if different and gate else "pass"
+    elif terms.rival:
+        status = "fail" if different and terms.gate else "pass"
         words = f"{better} is closer" if different else "no difference shown"
     elif asked.given:
         status = "pass" if equivalent else "fail"
@@ -339,7 +343,8 @@ def _metric_drift(
         metric=asked.metric, extractor=asked.extractor, label=asked.label, status=status,
         words=words, baseline=compared.values[0], current=compared.values[1], relative=share,
         difference=wide.difference, low=wide.low, high=wide.high, level=wide.level, p=wide.p,
-        p_adjusted=adjusted, closer=better if rival and different else None, delta=asked.delta,
+        p_adjusted=adjusted, closer=better if terms.rival and different else None,
+        delta=asked.delta,
         delta_source=None if asked.delta is None
         else "given" if asked.given else "detectable at the floor",
         equivalent=equivalent,
