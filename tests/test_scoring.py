@@ -47,6 +47,10 @@ def score(real, synth, **options):
     return scoring.score(real, synth, **options)
 
 
+def score_all(settings, *cohorts, **options):
+    return scoring.score_cohorts(CohortSet.read(*cohorts, **options), settings)
+
+
 def write_families(folder, n, shape):
     """Real, training, hold-out and synthetic volumes, with two copies of training ones."""
     roles = {"real": (1, 1.0), "train": (2, 1.0), "synth": (3, 0.9), "holdout": (4, 1.0)}
@@ -75,9 +79,7 @@ def small_families(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def full_card(families):
-    found = scoring.score_cohorts(
-        CohortSet.read(**families), ScoringSettings(extractors=EXTRACTORS, resamples=200)
-    )
+    found = score_all(ScoringSettings(extractors=EXTRACTORS, resamples=200), **families)
     return found.card, found.neighbours
 
 
@@ -321,10 +323,8 @@ def test_scans_of_one_subject_are_one_resampling_unit(small, tmp_path):
         rows += [f"{file},p{i}", f"{near},p{i}"]
     manifest = tmp_path / "two-scans.csv"
     manifest.write_text("\n".join(rows) + "\n")
-    found = scoring.score_cohorts(
-        CohortSet.read(real, manifest, assume_grid="real"),
-        ScoringSettings(extractors=EXTRACTORS, metrics=METRICS),
-    )
+    settings = ScoringSettings(extractors=EXTRACTORS, metrics=METRICS)
+    found = score_all(settings, real, manifest, assume_grid="real")
     card = found.card
     assert (card.synth.n, card.synth.subjects) == (10, 5)
     x, y = (found.features[f"{role}/random-resnet10"] for role in ("real", "synth"))
@@ -468,10 +468,8 @@ def test_scoring_reads_each_sidecar_once(small, monkeypatch):
         return find(volume)
 
     monkeypatch.setattr(sidecar, "sidecar_file", counted)
-    found = scoring.score_cohorts(
-        CohortSet.read(*small),
-        ScoringSettings(extractors=("voxels",), metrics=("fid",), resamples=100),
-    )
+    settings = ScoringSettings(extractors=("voxels",), metrics=("fid",), resamples=100)
+    found = score_all(settings, *small)
     assert len(read) == 5
     assert found.card.name == "g"
     assert sorted(found.sample_data.seeds) == [0, 1, 2, 3, 4]

@@ -23,6 +23,10 @@ def scored(real, synth, **options):
     return scoring.score(real, synth, extractors=EXTRACTORS, **options)
 
 
+def read_back_on(study, card):
+    return read_back(card, study)
+
+
 def settings(*metrics):
     return ScoringSettings(extractors=EXTRACTORS, metrics=metrics)
 
@@ -104,9 +108,8 @@ def test_a_score_of_blurred_volumes_reads_back_as_their_blur(cohorts, study, tmp
     for i, volume in enumerate(Corrupted(volumes, CORRUPTIONS["blur"], 5.0, seed=0)):
         nib.save(nib.Nifti1Image(volume, AFFINE), blurred / f"s{i:02d}.nii.gz")
     study.save(tmp_path / "s.json")
-    card = read_back(
-        scored(real, blurred, metrics=("fid", "intensity")), Sensitivity.load(tmp_path / "s.json")
-    )
+    loaded = Sensitivity.load(tmp_path / "s.json")
+    card = read_back_on(loaded, scored(real, blurred, metrics=("fid", "intensity")))
     found = {e.corruption: e for e in card.row("intensity").equivalents}
     assert found["blur"].dose == pytest.approx(5, rel=0.15)
     assert found["blur"].low < 5 < found["blur"].high
@@ -118,13 +121,13 @@ def test_a_score_of_blurred_volumes_reads_back_as_their_blur(cohorts, study, tmp
 
 def test_curves_of_another_cohort_or_setting_are_not_read(cohorts, study):
     real, other = cohorts
-    swapped = read_back(scored(other, real, metrics=("fid",)), study)
+    swapped = read_back_on(study, scored(other, real, metrics=("fid",)))
     assert swapped.row("fid").equivalents == ()
     assert any("no value can be read back" in note for note in swapped.notes)
     extractor = study.protocol.extractors[0].model_copy(update={"weights_sha256": "0" * 64})
     protocol = study.protocol.model_copy(update={"extractors": (extractor,)})
     retrained = study.model_copy(update={"protocol": protocol})
-    card = read_back(scored(real, other, metrics=("fid",)), retrained)
+    card = read_back_on(retrained, scored(real, other, metrics=("fid",)))
     assert card.row("fid").equivalents == ()
 
 
