@@ -207,6 +207,13 @@ class Benchmark(BaseModel):
                 )
 
 
+def settings_and_benchmark(
+    choice: ScoringSettings | Benchmark,
+) -> tuple[ScoringSettings, Benchmark | None]:
+    """Return what volumes are scored with, and the benchmark that froze it, if one did."""
+    return (choice.settings, choice) if isinstance(choice, Benchmark) else (choice, None)
+
+
 class BenchmarkSettings(ScoringSettings):
     """What a benchmark is frozen with: the settings of a scoring, and what an entry needs.
 

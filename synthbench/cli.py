@@ -1031,7 +1031,7 @@ def _context(advance: Any, cached: bool = True) -> Any:
     from synthbench.scoring_settings import Context
 
     return Context(
-        cache=FeatureCache(say=say) if cached else None,
+        cache=FeatureCache(log=say) if cached else None,
         progress=lambda what, done, total: advance(done, total, what),
         log=say,
     )
@@ -1046,11 +1046,11 @@ def _names(extractor: list[str] | None, metric: list[str] | None) -> dict[str, t
     return {name: tuple(names) for name, names in given.items() if names}
 
 
-def _metrics_of(settings: Any) -> tuple[str, ...]:
-    from synthbench.benchmark import Benchmark
+def _metrics_of(choice: Any) -> tuple[str, ...]:
+    from synthbench.benchmark import settings_and_benchmark
     from synthbench.protocol import metrics_of
 
-    return metrics_of(settings.settings if isinstance(settings, Benchmark) else settings)
+    return metrics_of(settings_and_benchmark(choice)[0])
 
 
 def _assumed(text: str | None) -> Any:

@@ -97,7 +97,7 @@ def run_demo(
     board = out / "leaderboard"
     settings = ScoringSettings(extractors=("random-resnet10",), metrics=METRICS)
     context = Context(
-        cache=FeatureCache(say=say),
+        cache=FeatureCache(log=say),
         progress=_as_progress(progress) if progress else no_progress,
         log=say,
     )

@@ -136,7 +136,7 @@ def report(
         for index, cohorts in found.items():
             shown[index] = exhibits(
                 cards[index], cohorts, budget=PICTURE_BUDGET // len(found),
-                real_pictures=real_pictures, cache=FeatureCache(say=say), progress=progress,
+                real_pictures=real_pictures, cache=FeatureCache(log=say), progress=progress,
                 say=say,
             )  # fmt: skip
     return render_report(cards, shown=shown, study=study)

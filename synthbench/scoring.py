@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32
 from pydantic import ValidationError
 
 from synthbench import fidelity, memorization, preflight
-from synthbench.benchmark import Benchmark, packed_mask, real_floors
+from synthbench.benchmark import Benchmark, packed_mask, real_floors, settings_and_benchmark
 from synthbench.cohort import Cohort, check_intensities, majority_mask, overlap, read_cohort
 from synthbench.errors import (
     CohortError,
@@ -439,8 +439,7 @@ def _setup(
     cohorts: CohortSet, target: Space, settings: ScoringSettings | Benchmark, context: Context
 ) -> _Setup:
     """Extract the features, and settle the protocol or hold it to the benchmark's."""
-    frozen = settings if isinstance(settings, Benchmark) else None
-    own = settings.settings if isinstance(settings, Benchmark) else settings
+    own, frozen = settings_and_benchmark(settings)
     volumes = {
         role: cohort.volumes(target, own.intensity, context.workers, role=role)
         for role, cohort in cohorts.by_role.items()

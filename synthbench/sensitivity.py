@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from synthbench.benchmark import Benchmark
+from synthbench.benchmark import Benchmark, settings_and_benchmark
 from synthbench.cohort import Cohort, Volumes, majority_mask, read_cohort
 from synthbench.corruptions import (
     CORRUPTIONS,
@@ -104,8 +104,7 @@ def sensitivity(
     context = context or Context()
     wanted = CORRUPTIONS if corruptions is None else corruptions
     chosen = [corruption(kind) if isinstance(kind, str) else kind for kind in wanted]
-    frozen = settings if isinstance(settings, Benchmark) else None
-    own = settings.settings if isinstance(settings, Benchmark) else settings or ScoringSettings()
+    own, frozen = settings_and_benchmark(settings or ScoringSettings())
     if frozen is None:
         check_names(own)
     real = _read(real, assume_grid, context)

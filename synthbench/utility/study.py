@@ -331,7 +331,7 @@ def _probe(
         )
     record = loaded.records[0]
     plugin = loaded.loaded[record.name]
-    kept = FeatureCache(say=common.say) if common.cache else None
+    kept = FeatureCache(log=common.say) if common.cache else None
 
     def features(volumes: Any, what: str) -> np.ndarray:
         bar = shown(f"{record.name}, {what}", common.progress)
