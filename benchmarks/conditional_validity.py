@@ -29,7 +29,9 @@ from synthbench.metrics import conditional, effects
 from synthbench.metrics.influence import Estimate, Quantity, difference, estimated
 from synthbench.metrics.prediction import predict, wrong
 from synthbench.scorecard import ComparedRecord, EstimateRecord, Scorecard
-from synthbench.scoring import score
+from synthbench.scoring import score_cohorts
+from synthbench.scoring_inputs import CohortSet
+from synthbench.scoring_settings import ScoringSettings
 
 LEVEL = 0.95
 LARGE = 200_000
@@ -243,10 +245,10 @@ def volumes(folder: Path, n: int) -> Table:
     for case, told in _told(people, real):
         file = folder / f"{case}.tsv"
         told.to_csv(file, sep="\t", index=False)
-        card = score(
-            folder / "real", folder / "synth", extractors=("anatomy",), metrics=("mmd2",),
-            intensity="unit", conditions_file=file,
-        )  # fmt: skip
+        card = score_cohorts(
+            CohortSet.read(folder / "real", folder / "synth", conditions=file),
+            ScoringSettings(extractors=("anatomy",), metrics=("mmd2",), intensity="unit"),
+        ).card
         card.save(folder / f"{case}.json")
         rows += _rows(case, card)
     return ["case", "quantity", "synthetic", "real (ceiling)", "difference"], rows

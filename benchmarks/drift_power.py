@@ -37,11 +37,14 @@ from synthbench.files import nifti_bytes, write_atomic
 from synthbench.materials import JobMaterial, Materials
 from synthbench.metrics.inference import estimate, magnitude
 from synthbench.run import Run
+from synthbench.runs.sidecar import sidecar_file
 from synthbench.sampling import sample
 from synthbench.scorecard import Scorecard, Value
-from synthbench.scoring import freeze, score
+from synthbench.scoring import freeze, score_cohorts
+from synthbench.scoring_inputs import CohortSet
+from synthbench.scoring_settings import Context, ScoringSettings
 from synthbench.training import train
-from synthbench.two_samples import Asked, compare_samples
+from synthbench.two_samples import Asked, Terms, compare_samples
 
 TRAINING_SEED, REAL_SEED = 1, 2
 TRAINING_SUBJECTS = 64
@@ -137,9 +140,12 @@ def pools(given: argparse.Namespace) -> dict[str, Materials]:
                 folder = given.out / name
                 rewrite(plain, folder, blur(sigma))
             tell(f"scoring the pool '{name}'")
-            card = score(real, folder, name=name, benchmark=frozen, accept=given.accept,
-                         materials_file=file, cache=False, say=tell)  # fmt: skip
-            card.save(given.out / f"{name}.json")
+            scored = score_cohorts(
+                CohortSet.read(real, folder), frozen, Context(cache=None, log=tell),
+                accept=given.accept, name=name,
+            )  # fmt: skip
+            scored.sample_data.save(file)
+            scored.card.save(given.out / f"{name}.json")
         found[name] = Materials.load(file)
     return found
 
@@ -203,9 +209,9 @@ def rewrite(source: Path, out: Path, alter: Alter) -> None:
         file = out / name.replace("sub-", f"sub-{out.name}")
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, nifti_bytes(alter(volume), cohort.grid, "synthetic: altered"))
-        sidecar = entry.path.name.replace(".nii.gz", ".json")
-        if entry.path.with_name(sidecar).is_file():
-            write_atomic(file.with_name(sidecar), entry.path.with_name(sidecar).read_bytes())
+        sidecar = sidecar_file(entry.path)
+        if sidecar.is_file():
+            write_atomic(file.with_name(sidecar.name), sidecar.read_bytes())
 
 
 def protocol(given: argparse.Namespace, real: Path) -> Benchmark:
@@ -213,8 +219,11 @@ def protocol(given: argparse.Namespace, real: Path) -> Benchmark:
     folder = given.out / "benchmark"
     if (folder / FILE).is_file():
         return Benchmark.load(folder)
-    frozen = freeze(real, "drift-power", n_synth=given.pool, extractors=[given.extractor],
-                    metrics=given.metrics, resamples=200, cache=False, say=tell)  # fmt: skip
+    settings = ScoringSettings(
+        extractors=(given.extractor,), metrics=tuple(given.metrics), resamples=200
+    )
+    context = Context(cache=None, log=tell)
+    frozen = freeze(real, "drift-power", settings, context, n_synth=given.pool)
     frozen.save(folder)
     return frozen
 
@@ -258,8 +267,7 @@ def resampled(
         baseline.with_synth(earlier),
         current.with_synth([place[baseline.seeds[i]] for i in later]),
         questions,
-        alpha=given.alpha,
-        seed=int(rng.integers(2**31)),
+        Terms(alpha=given.alpha, seed=int(rng.integers(2**31))),
     )
     failed = [row.metric for row in rows if row.status == "fail"]
     return {

@@ -39,6 +39,7 @@ from synthbench.run import Run
 from synthbench.sampling import sample
 from synthbench.scorecard import Scorecard
 from synthbench.scoring import freeze, score
+from synthbench.scoring_settings import Context, ScoringSettings
 from synthbench.table import interval_words, number
 from synthbench.training import resolve, train
 
@@ -139,11 +140,11 @@ def overrides(given: argparse.Namespace, steps: int) -> list[str]:
 def protocol(given: argparse.Namespace, cohorts: Data) -> Benchmark:
     """Freeze the protocol on the held-out volumes, on the grid that is trained on."""
     common, _ = resolve(GENERATOR, preset=given.preset, overrides=overrides(given, given.steps))
-    return freeze(
-        cohorts.holdout, "few-shot", n_synth=given.n, extractors=given.extractor,
-        metrics=list(METRICS), target=cohorts.pool.grid.regrid(tuple(given.shape)),
-        intensity=common.intensity, say=tell,
+    settings = ScoringSettings(
+        extractors=tuple(given.extractor), metrics=tuple(METRICS), intensity=common.intensity,
+        space=cohorts.pool.grid.regrid(tuple(given.shape)),
     )  # fmt: skip
+    return freeze(cohorts.holdout, "few-shot", settings, Context(log=tell), n_synth=given.n)
 
 
 # ---------------------------------------------------------------- one arm
@@ -174,7 +175,10 @@ def scored(
     folder = given.out / "synth" / name
     with bar(f"{name}: sampling") as advance:
         sample(run, given.n, folder, progress=advance, say=tell)
-    card = score(holdout, folder, name=name, benchmark=frozen, accept=given.accept, say=tell)
+    card = score(
+        holdout, folder, name=name, benchmark=frozen, accept=given.accept,
+        context=Context(log=tell),
+    )  # fmt: skip
     file.parent.mkdir(exist_ok=True)
     card.save(file)
     return card

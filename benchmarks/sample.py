@@ -16,7 +16,6 @@ detail of each standard deviation. It prints the share of it that samples keep.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from torch import Tensor
 from synthbench.generators.diffusion import Diffusion, DiffusionSettings
 from synthbench.progress import bar
 from synthbench.run import Run
+from synthbench.runs.sidecar import read_sidecar
 from synthbench.sampling import sample
 from synthbench.scorecard import Scorecard, Value
 from synthbench.scoring import score
@@ -64,8 +64,7 @@ def parsed(text: str) -> tuple[str, int]:
 
 def seconds_a_volume(files: Sequence[Path]) -> float:
     """The median over the sidecars, without the first volume, which also loads the network."""
-    sidecars = [f.with_name(f.name.replace(".nii.gz", ".json")) for f in files[1:] or files]
-    return float(np.median([json.loads(file.read_text())["seconds"] for file in sidecars]))
+    return float(np.median([read_sidecar(file)["seconds"] for file in files[1:] or files]))
 
 
 def study(run: Run, name: str, given: argparse.Namespace) -> Studied:

@@ -10,12 +10,16 @@ __version__ = "0.1.0"
 # Public names and where they live; nothing heavy is imported until one is used.
 _EXPORTS = {
     "Cohort": "synthbench.cohort",
+    "CohortSet": "synthbench.scoring_inputs",
+    "Context": "synthbench.scoring_settings",
     "Scorecard": "synthbench.scorecard",
+    "ScoringSettings": "synthbench.scoring_settings",
     "Space": "synthbench.space",
     "read_cohort": "synthbench.cohort",
     "render_leaderboard": "synthbench.leaderboard",
     "sample": "synthbench.sampling",
     "score": "synthbench.scoring",
+    "score_cohorts": "synthbench.scoring",
     "train": "synthbench.training",
 }
 

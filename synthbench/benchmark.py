@@ -12,26 +12,26 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import yaml
 from jaxtyping import Bool
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from synthbench.cohort import Cohort
 from synthbench.errors import MetricError, ScorecardError, near_miss
-from synthbench.evaluation import Job, Progress, Sample, against_itself, measure
+from synthbench.evaluation import Job, Sample, against_itself, measure
 from synthbench.files import write_atomic
 from synthbench.metrics import inference
-from synthbench.metrics.metric import Composite, IntervalMethod, Statistic
+from synthbench.metrics.metric import Composite, Statistic
 from synthbench.records.base import Record, RecordFile, Upgrade
 from synthbench.records.keys import JobKey
+from synthbench.runtime.callbacks import Progress
 from synthbench.scorecard import (
     ExtractorRecord,
     FloorRecord,
     MaskRecord,
     Protocol,
-    SpaceRecord,
     Value,
     differing,
 )
-from synthbench.space import Intensity, Space
+from synthbench.scoring_settings import ScoringSettings
 
 FILE = "benchmark.yaml"
 
@@ -141,6 +141,11 @@ class Benchmark(RecordFile):
         return file
 
     @property
+    def settings(self) -> ScoringSettings:
+        """The settings that every entry is scored with."""
+        return ScoringSettings.of(self.protocol)
+
+    @property
     def mask(self) -> Bool[np.ndarray, "d h w"] | None:
         """The mask as it was frozen; None where it was not stored.
 
@@ -216,48 +221,34 @@ class Benchmark(RecordFile):
                 )
 
 
-class Choices(BaseModel):
-    """The settings that a benchmark is frozen with: those of a file, None where it is silent.
+def settings_and_benchmark(
+    choice: ScoringSettings | Benchmark,
+) -> tuple[ScoringSettings, Benchmark | None]:
+    """Return what volumes are scored with, and the benchmark that froze it, if one did."""
+    return (choice.settings, choice) if isinstance(choice, Benchmark) else (choice, None)
+
+
+class BenchmarkSettings(ScoringSettings):
+    """What a benchmark is frozen with: the settings of a scoring, and what an entry needs.
+
+    `model_fields_set` holds what a file names; the others have their defaults.
 
     Attributes
     ----------
-    primary, m, extractors, metrics, intensity, resamples, level, seed
-        As the parameters of `synthbench.scoring.freeze`; m is its `n_synth`.
-    intervals
-        The interval method of each metric that has not its own.
-    space
-        The common grid.
+    m
+        How many synthetic volumes an entry is scored with; None: not chosen.
+    primary
+        The metric that entries are ordered by.
     protocol
-        The protocol that they were taken from, where the file is one.
+        The protocol that the settings were taken from, where a file holds one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    primary: str | None = None
     m: int | None = None
-    extractors: tuple[str, ...] | None = None
-    metrics: tuple[str, ...] | None = None
-    intervals: dict[str, IntervalMethod] | None = None
-    space: SpaceRecord | None = None
-    intensity: Intensity | None = None
-    resamples: int | None = None
-    level: float | None = None
-    seed: int | None = None
+    primary: str = "mmd2"
     protocol: Protocol | None = None
 
-    @property
-    def given(self) -> dict[str, Any]:
-        """The settings that the file names."""
-        fields = {field: getattr(self, field) for field in type(self).model_fields}
-        return {field: value for field, value in fields.items() if value is not None}
-
-    @property
-    def grid(self) -> Space | None:
-        """The common grid."""
-        return None if self.space is None else self.space.grid
-
     @classmethod
-    def load(cls, file: Path) -> Choices:
+    def load(cls, file: Path) -> Self:
         """Read settings: a benchmark's file or folder, a scorecard, or YAML of some settings.
 
         Raises
@@ -269,9 +260,14 @@ class Choices(BaseModel):
         try:
             found = yaml.safe_load(path.read_text())
             if isinstance(found, dict) and "protocol" in found:
-                return cls._of(Protocol.model_validate(found["protocol"]), found.get("primary"))
+                protocol = Protocol.model_validate(found["protocol"])
+                found = {
+                    **dict(ScoringSettings.of(protocol)), "m": protocol.n_synth,
+                    "primary": found.get("primary"), "protocol": protocol,
+                }  # fmt: skip
             if isinstance(found, dict):
-                return cls.model_validate(found)
+                # A setting that a file leaves empty is not chosen.
+                return cls.model_validate({k: v for k, v in found.items() if v is not None})
         except OSError as error:
             raise ScorecardError(
                 f"--protocol {path}: cannot be read: {error.strerror}. "
@@ -289,22 +285,6 @@ class Choices(BaseModel):
         raise ScorecardError(
             f"--protocol {path}: settings are needed, such as 'metrics: [mmd2, fid]'; "
             f"found {type(found).__name__}."
-        )
-
-    @classmethod
-    def _of(cls, protocol: Protocol, primary: str | None) -> Choices:
-        return cls(
-            primary=primary,
-            m=protocol.n_synth,
-            extractors=tuple(extractor.name for extractor in protocol.extractors),
-            metrics=tuple(protocol.intervals),
-            intervals=protocol.intervals,
-            space=protocol.space,
-            intensity=protocol.space.intensity,
-            resamples=protocol.resamples,
-            level=protocol.level,
-            seed=protocol.seed,
-            protocol=protocol,
         )
 
 

@@ -31,6 +31,7 @@ from synthbench.conditions import MISSING, Conditions
 from synthbench.errors import CohortError, UsageError
 from synthbench.files import write_atomic
 from synthbench.run import Run
+from synthbench.runs.sidecar import Sidecar, read_sidecar
 from synthbench.space import Space, quantity
 
 if TYPE_CHECKING:
@@ -677,18 +678,12 @@ def _duration(seconds: float) -> str:
 # ---------------------------------------------------------------- the volumes
 
 
-def _sidecars(volumes: Sequence[Path], weights: str | None) -> list[dict[str, Any]]:
+def _sidecars(volumes: Sequence[Path], weights: str | None) -> list[Sidecar]:
     if not volumes:
         raise UsageError("a dataset card needs at least one volume; sample some first.")
     found = []
     for volume in volumes:
-        file = volume.with_name(volume.name.removesuffix(".nii.gz") + ".json")
-        if not file.is_file():
-            raise UsageError(
-                f"{volume}: has no sidecar {file.name}, so nothing is known of it. Leave out what "
-                "synthbench sample did not write."
-            )
-        found.append(dict(json.loads(file.read_text())))
+        found.append(read_sidecar(volume))
         if found[-1].get("weights_sha256") != weights:
             raise UsageError(
                 f"{volume}: was sampled from weights {str(found[-1].get('weights_sha256'))[:12]}, "

@@ -418,44 +418,43 @@ def score(
 ) -> None:
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
     from synthbench import scoring
-    from synthbench.protocol import DEFAULT_EXTRACTOR
+    from synthbench.benchmark import Benchmark
+    from synthbench.dose_response import Sensitivity, read_back
     from synthbench.scorecard import verdict_in
+    from synthbench.scoring_inputs import CohortSet
+    from synthbench.scoring_settings import ScoringSettings
 
+    settings: Benchmark | ScoringSettings
     if benchmark is not None:
         _refuse_frozen(context)
+        settings = Benchmark.load(benchmark)
+    else:
+        settings = ScoringSettings(
+            **_names(extractor, metric), space=space.value, intensity=intensity,
+            intervals={} if ci is None else ci.value, resamples=resamples, seed=seed,
+        )  # fmt: skip
+    scoring.check_choices(settings, accept or ())
+    if neighbours is not None and (train is None or "memorization" not in _metrics_of(settings)):
+        raise UsageError(
+            f"--neighbours {neighbours}: nearest training volumes are found where "
+            "memorization is assessed: add --train and, with --metric, --metric memorization."
+        )
     for option, file in (("--out", out), ("--features", features), ("--neighbours", neighbours),
                          ("--materials", materials)):  # fmt: skip
         if file is not None:
             make_room(option, file)
+    study = None if sensitivity is None else Sensitivity.load(sensitivity)
     with progress_bar("scoring") as advance:
-        card = scoring.score(
-            real,
-            synth,
-            train=train,
-            holdout=holdout,
-            name=name,
-            benchmark=benchmark,
-            extractors=tuple(extractor or (DEFAULT_EXTRACTOR,)),
-            metrics=metric,
-            space=space.value,
-            intensity=intensity,
-            ci=None if ci is None else ci.value,
-            resamples=resamples,
-            seed=seed,
-            assume_grid=_assumed(assume_grid),
-            accept=accept or (),
-            features_file=features,
-            neighbours_file=neighbours,
-            materials_file=materials,
-            curves=sensitivity,
-            conditions_file=conditions,
-            measures_files=measures or (),
-            cache=cached,
-            progress=lambda what, done, total: advance(done, total, what),
-            say=say,
-        )
+        how = _context(advance, cached)
+        cohorts = CohortSet.read(
+            real, synth, train=train, holdout=holdout, assume_grid=_assumed(assume_grid),
+            conditions=conditions, measures=measures or (), progress=how.progress,
+        )  # fmt: skip
+        found = scoring.score_cohorts(cohorts, settings, how, accept=accept or (), name=name)
+    card = found.card if study is None else read_back(found.card, study)
     if not is_main():
         return
+    written = _write_sample_data(found, features, neighbours, materials)
     if out is not None:
         before = verdict_in(out)
         card.save(out)
@@ -470,11 +469,34 @@ def score(
         from synthbench.table import scorecard_table
 
         show(scorecard_table(card))
-    for file in (out, features, neighbours, materials):
-        if file is not None:
-            say(f"written: {file}")
+    for file in ([] if out is None else [out]) + written:
+        say(f"written: {file}")
+    if neighbours is not None and neighbours not in written:
+        say(f"{neighbours}: not written, for memorization was {card.not_assessed}")
     if advice := scoring.without_weights(card):
         say(advice)
+
+
+def _write_sample_data(
+    found: Any, features: Path | None, neighbours: Path | None, materials: Path | None
+) -> list[Path]:
+    """Write what was asked for of a scoring's participant-level data; return the files."""
+    import numpy as np
+
+    from synthbench.files import write_atomic
+    from synthbench.memorization import neighbours_table
+
+    written = []
+    if features is not None:
+        np.savez_compressed(features, **found.features)
+        written.append(features)
+    if neighbours is not None and found.neighbours:
+        write_atomic(neighbours, neighbours_table(found.neighbours).encode())
+        written.append(neighbours)
+    if materials is not None:
+        found.sample_data.save(materials)
+        written.append(materials)
+    return written
 
 
 @app.command()
@@ -503,24 +525,22 @@ def sensitivity(
     """Show what the metrics see on your data: known damage to real volumes, dose by dose."""
     from synthbench import dose_response
     from synthbench import sensitivity as study
-    from synthbench.protocol import DEFAULT_EXTRACTOR
+    from synthbench.benchmark import Benchmark
+    from synthbench.scoring_settings import ScoringSettings
 
+    settings: Benchmark | ScoringSettings
     if benchmark is not None:
         _refuse_frozen(context)
+        settings = Benchmark.load(benchmark)
+    else:
+        settings = ScoringSettings(
+            **_names(extractor, metric), space="same" if like is None else _grid_of(like),
+            intensity=intensity, seed=seed,
+        )  # fmt: skip
     make_room("--out", out)
     with progress_bar("sensitivity") as advance:
         found = study.sensitivity(
-            real,
-            benchmark=benchmark,
-            extractors=tuple(extractor or (DEFAULT_EXTRACTOR,)),
-            metrics=metric,
-            corruptions=corruption,
-            target=None if like is None else _grid_of(like),
-            intensity=intensity,
-            seed=seed,
-            assume_grid=assume_grid,
-            progress=lambda what, done, total: advance(done, total, what),
-            say=say,
+            real, settings, _context(advance), corruptions=corruption, assume_grid=assume_grid
         )
     if not is_main():
         return
@@ -654,8 +674,11 @@ def benchmark_init(
 ) -> None:
     """Freeze a protocol on a real cohort: grid, mask, extractors, bandwidths, floors, n and m."""
     from synthbench import scoring
-    from synthbench.benchmark import FILE, Choices, protocol_differences
-    from synthbench.protocol import DEFAULT_EXTRACTOR
+    from synthbench.benchmark import (
+        FILE,
+        BenchmarkSettings,
+        protocol_differences,
+    )
 
     if name in ("", ".", "..") or Path(name).name != name:
         raise UsageError(
@@ -663,29 +686,22 @@ def benchmark_init(
         )
     if (folder / name / FILE).exists():
         raise UsageError(f"{folder / name / FILE}: already there. Name another benchmark.")
-    chosen = Choices() if protocol is None else Choices.load(protocol)
-    _refuse_chosen(context, chosen.given, protocol)
-    n_synth = chosen.m if m is None else m
-    if n_synth is None:
+    chosen = BenchmarkSettings() if protocol is None else BenchmarkSettings.load(protocol)
+    _refuse_chosen(context, chosen.model_fields_set, protocol)
+    options = {
+        **_names(extractor, metric), "m": m, "primary": primary, "intensity": intensity,
+        "seed": seed, **({} if like is None else {"space": _grid_of(like)}),
+    }  # fmt: skip
+    settings = chosen.model_copy(
+        update={name: v for name, v in options.items() if name not in chosen.model_fields_set}
+    )
+    if settings.m is None:
         raise UsageError("--m: say with how many synthetic volumes an entry is scored.")
     with progress_bar("freezing") as advance:
         frozen = scoring.freeze(
-            real,
-            name,
-            n_synth=n_synth,
-            primary=chosen.primary or primary,
-            extractors=chosen.extractors or tuple(extractor or (DEFAULT_EXTRACTOR,)),
-            metrics=chosen.metrics or metric,
-            target=chosen.grid if like is None else _grid_of(like),
-            intensity=chosen.intensity or intensity,
-            ci=chosen.intervals,
-            resamples=chosen.resamples or 1000,
-            level=chosen.level or 0.95,
-            seed=seed if chosen.seed is None else chosen.seed,
+            real, name, settings, _context(advance), n_synth=settings.m, primary=settings.primary,
             assume_grid=assume_grid,
-            progress=lambda what, done, total: advance(done, total, what),
-            say=say,
-        )
+        )  # fmt: skip
     if not is_main():
         return
     file = frozen.save(folder / name)
@@ -1013,6 +1029,34 @@ def demo(
 # ---------------------------------------------------------------- what the verbs need
 
 
+def _context(advance: Any, cached: bool = True) -> Any:
+    """Return how work is done: with the user's cache, the verb's bar and the console."""
+    from synthbench.feature_cache import FeatureCache
+    from synthbench.scoring_settings import Context
+
+    return Context(
+        cache=FeatureCache(log=say) if cached else None,
+        progress=lambda what, done, total: advance(done, total, what),
+        log=say,
+    )
+
+
+def _names(extractor: list[str] | None, metric: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the settings that --extractor and --metric give; those not given keep their default.
+
+    They are named as in `ScoringSettings`.
+    """
+    given = {"extractors": extractor, "metrics": metric}
+    return {name: tuple(names) for name, names in given.items() if names}
+
+
+def _metrics_of(choice: Any) -> tuple[str, ...]:
+    from synthbench.benchmark import settings_and_benchmark
+    from synthbench.protocol import metrics_of
+
+    return metrics_of(settings_and_benchmark(choice)[0])
+
+
 def _assumed(text: str | None) -> Any:
     if text is None or text == "real":
         return text
@@ -1060,7 +1104,7 @@ def _refuse_frozen(context: typer.Context) -> None:
         raise UsageError(f"--benchmark has frozen this: leave out {options}.")
 
 
-def _refuse_chosen(context: typer.Context, chosen: dict[str, Any], file: Path | None) -> None:
+def _refuse_chosen(context: typer.Context, chosen: set[str], file: Path | None) -> None:
     """Raise where an option is given that the file of --protocol has chosen."""
     options = {"m": "m", "extractor": "extractors", "metric": "metrics", "primary": "primary",
                "like": "space", "intensity": "intensity", "seed": "seed"}  # fmt: skip

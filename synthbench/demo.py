@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from synthbench.cohort import Volumes, read_cohort
 from synthbench.errors import UsageError
+from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
 
 SHAPE = (48, 56, 48)
 SUBJECTS = 32  # for training, and as many for reference
@@ -25,8 +26,6 @@ METRICS = ("mmd2", "fid", "coverage", "ms_ssim", "spectrum", "memorization")
 MEANT = ("shift-mismatch", "registered-mismatch", "skull-mismatch", "background-mismatch",
          "flip-mismatch", "range-mismatch")  # fmt: skip
 
-Say = Callable[[str], None]
-
 
 def run_demo(
     out: Path,
@@ -35,7 +34,7 @@ def run_demo(
     shape: tuple[int, int, int] = SHAPE,
     overrides: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
-    say: Say = lambda message: None,
+    say: Log = no_log,
 ) -> list[Any]:
     """Run the demo into a new folder and return its tables as Rich renderables.
 
@@ -58,10 +57,12 @@ def run_demo(
         The folder is not empty.
     """
     from synthbench.atlas import atlas_cohort
+    from synthbench.feature_cache import FeatureCache
     from synthbench.leaderboard import write_leaderboard
     from synthbench.montage import montage
     from synthbench.sampling import sample
     from synthbench.scoring import freeze, score
+    from synthbench.scoring_settings import Context, ScoringSettings
     from synthbench.table import scorecard_table
     from synthbench.training import train
 
@@ -94,19 +95,20 @@ def run_demo(
     say("3. A benchmark frozen on the reference, and every generator scored on it.")
     real = read_cohort(reference, role="real")
     board = out / "leaderboard"
-    frozen = freeze(
-        real, "demo", n_synth=VOLUMES, extractors=["random-resnet10"], metrics=METRICS, say=say
+    settings = ScoringSettings(extractors=("random-resnet10",), metrics=METRICS)
+    context = Context(
+        cache=FeatureCache(log=say),
+        progress=_as_progress(progress) if progress else no_progress,
+        log=say,
     )
+    frozen = freeze(real, "demo", settings, context, n_synth=VOLUMES)
     frozen.save(board)
     (board / "entries").mkdir()
     tables = []
     trained_on = read_cohort(training, role="train")
     for generator in GENERATORS:
         synth = out / "synth" / generator
-        card = score(
-            real, synth, train=trained_on, benchmark=frozen, accept=MEANT,
-            progress=progress and _as_bar(progress), say=say,
-        )  # fmt: skip
+        card = score(real, synth, train=trained_on, benchmark=frozen, accept=MEANT, context=context)
         card.save(board / "entries" / f"{generator}.json")
         tables.append(scorecard_table(card))
     page = write_leaderboard(board)
@@ -120,7 +122,7 @@ def run_demo(
     return tables
 
 
-def _as_bar(advance: Callable[[int, int, str], None]) -> Callable[[str, int, int], None]:
+def _as_progress(advance: Callable[[int, int, str], None]) -> Progress:
     return lambda what, done, total: advance(done, total, what)
 
 

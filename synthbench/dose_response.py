@@ -21,14 +21,19 @@ from jaxtyping import Float64
 from pydantic import Field, model_validator
 from scipy.optimize import isotonic_regression
 
-from synthbench.cohort import Cohort
 from synthbench.corruptions import Corruption, in_words
 from synthbench.errors import MetricError
 from synthbench.files import write_atomic
 from synthbench.metrics.inference import Spread
 from synthbench.metrics.metric import Direction, Target
 from synthbench.records.base import Record, RecordFile, Upgrade
-from synthbench.scorecard import CohortRecord, EquivalentRecord, Protocol, Value
+from synthbench.scorecard import (
+    CohortRecord,
+    EquivalentRecord,
+    Protocol,
+    Scorecard,
+    Value,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -479,29 +484,35 @@ class Sensitivity(RecordFile):
         return "Write one with synthbench sensitivity --real DIR --out."
 
 
-def read_back(
-    study: Sensitivity, value: Value, protocol: Protocol, real: Cohort
-) -> tuple[EquivalentRecord, ...]:
-    """Read a row of a scorecard back on the curves of the same metric.
+def read_back(card: Scorecard, study: Sensitivity) -> Scorecard:
+    """Return the scorecard with its values read back on the curves of their metrics.
 
-    Parameters
-    ----------
-    study
-        The curves.
-    value
-        A row with a floor: its `synth_mean` is read, which stands at the curves' n.
-    protocol, real
-        The scorecard's protocol and real cohort.
-
-    Returns
-    -------
-    One record a corruption; none where the study is of another cohort, grid, extractor or
-    setting, or stands at another n, or where a curve cannot be read backwards.
+    A value is read back as the damage to real volumes that scores the same: one record per
+    corruption in `Value.equivalents`. A value has none where the study is of another cohort,
+    grid, extractor or setting, or stands at another n, or where a curve cannot be read backwards;
+    where that is so of all values, a note says it.
     """
+    values = tuple(
+        value.model_copy(update={"equivalents": _equivalents(card, value, study)})
+        for value in card.values
+    )
+    notes = card.notes
+    if not any(value.equivalents for value in values):
+        notes += (
+            "no value can be read back on the sensitivity curves: they are of another "
+            "cohort, grid, extractor or number of volumes, or turn round",
+        )
+    return card.model_copy(update={"values": values, "notes": notes})
+
+
+def _equivalents(card: Scorecard, value: Value, study: Sensitivity) -> tuple[EquivalentRecord, ...]:
+    """The damage that scores as a row does: its floor's `synth_mean`, at the curves' n."""
     floor = value.floor
     if floor is None or value.value is None:
         return ()
-    if study.real.fingerprint != real.fingerprint or not _alike(study.protocol, protocol, value):
+    if study.real.fingerprint != card.real.fingerprint:
+        return ()
+    if not _alike(study.protocol, card.protocol, value):
         return ()
     # The interval is that of the value at the full n, moved to where it stands at this n.
     ends = None

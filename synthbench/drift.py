@@ -45,6 +45,7 @@ from synthbench.two_samples import (
     MetricDrift,
     Rivals,
     Status,
+    Terms,
     compare_samples,
     share_seeds,
 )
@@ -308,11 +309,11 @@ def _resampled(pair: _Pair, one: Materials, other: Materials, common: int) -> Dr
         else:
             refused.append(_not_compared(before, why))
     protocol = pair.current.protocol
-    tests, compared = compare_samples(
-        one, other, asked, alpha=pair.alpha, resamples=protocol.resamples,
-        permutations=protocol.permutations, seed=protocol.seed,
-        rivals=Rivals(pair.names, pair.gate) if rival else None,
+    terms = Terms(
+        alpha=pair.alpha, resamples=protocol.resamples, permutations=protocol.permutations,
+        seed=protocol.seed, rivals=Rivals(pair.names, pair.gate) if rival else None,
     )  # fmt: skip
+    tests, compared = compare_samples(one, other, asked, terms)
     rows = [*compared, *refused]
     outcome = _outcome(rows, tests, warn=any(cause.small for cause in pair.causes))
     return pair.result(

@@ -7,7 +7,7 @@ job together as a statistic, on which all inference works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,10 +17,8 @@ from jaxtyping import Bool, Float32, Float64
 from synthbench import registry
 from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetric
 from synthbench.records.keys import JobKey
+from synthbench.runtime.callbacks import Progress, shown
 from synthbench.space import Space
-
-Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
 
 
 class Readable(Protocol):
@@ -195,19 +193,6 @@ def jobs(metrics: Iterable[str], extractors: Sequence[str]) -> list[Job]:
         elif metric.needs == "volumes":
             found.append(Job(metric, None))
     return found
-
-
-# ---------------------------------------------------------------- progress
-
-
-def checking(role: str, progress: Progress | None) -> Callable[[int], None] | None:
-    """A count of the files checked: how many there are is not known before."""
-    return None if progress is None else lambda done: progress(f"checking {role}", done, 0)
-
-
-def shown(what: str, progress: Progress | None) -> Callable[[int, int], None] | None:
-    """A bar of its own for one piece of work."""
-    return None if progress is None else lambda done, total: progress(what, done, total)
 
 
 # ---------------------------------------------------------------- statistics

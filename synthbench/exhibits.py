@@ -19,7 +19,7 @@ from synthbench.cards import sources, subgroup_names, subgroups
 from synthbench.charts import Band, LineChart, Series, line_chart
 from synthbench.cohort import Cohort, Volumes, majority_mask
 from synthbench.errors import MetricError, ScorecardError, UsageError
-from synthbench.evaluation import Flipped, Progress, Sample, Say, shown
+from synthbench.evaluation import Flipped, Sample
 from synthbench.extraction import Extractors, add_features, load_extractors
 from synthbench.feature_cache import FeatureCache
 from synthbench.metrics import inference
@@ -28,7 +28,10 @@ from synthbench.metrics.mmd import MMD2, gaussian_kernel, median_bandwidth, squa
 from synthbench.metrics.spectrum import radial_profile
 from synthbench.metrics.voxels import voxel_gram, voxel_squares
 from synthbench.records.keys import JobKey
+from synthbench.runtime.callbacks import Log, Progress, no_progress, shown
 from synthbench.scorecard import CohortRecord, Scorecard
+from synthbench.scoring_inputs import draw
+from synthbench.scoring_settings import Context
 from synthbench.slices import Picture, within_budget
 
 PICTURED = 4
@@ -119,8 +122,7 @@ def scored(cohort: Cohort, record: CohortRecord, role: str, seed: int) -> Cohort
     if cohort.fingerprint == record.fingerprint:
         return cohort
     if role == "synth" and len(cohort) == record.available > record.n:
-        order = np.random.default_rng(seed).permutation(len(cohort))
-        chosen = cohort.subset(np.sort(order[: record.n]))
+        chosen = cohort.subset(draw(len(cohort), record.n, seed))
         return chosen if chosen.fingerprint == record.fingerprint else None
     return None
 
@@ -165,7 +167,7 @@ def exhibits(
     seed: int = 0,
     cache: FeatureCache | None = None,
     progress: Progress | None = None,
-    say: Say = lambda message: None,
+    say: Log = lambda message: None,
 ) -> Exhibits:
     """Gather what a report shows of a scorecard's volumes.
 
@@ -310,7 +312,7 @@ def _feature_space(
     samples: dict[str, Sample],
     cache: FeatureCache | None,
     progress: Progress | None,
-    say: Say,
+    say: Log,
 ) -> FeatureSpace | str:
     """Return the features of the protocol's first extractor, or why there are none."""
     if not card.protocol.extractors:
@@ -328,7 +330,7 @@ def _feature_space(
             "synthbench that scored."
         )
     real, synth = samples["real"], samples["synth"]
-    add_features([real, synth], loaded, progress=progress, cache=cache)
+    add_features([real, synth], loaded, Context(cache=cache, progress=progress or no_progress))
     settings = card.protocol.settings.get(str(JobKey(MMD2.name, extractor=record.name)), {})
     rows = np.asarray(real.features[record.name], dtype=np.float64)
     bandwidth = settings.get("bandwidth") or median_bandwidth(rows, real.subjects)

@@ -18,17 +18,11 @@ from jaxtyping import Float32
 from synthbench import registry
 from synthbench.cohort import read_ahead
 from synthbench.errors import MetricError, UsageError, WeightsError
-from synthbench.evaluation import (
-    Progress,
-    Readable,
-    Sample,
-    Say,
-    identity_of,
-    name_of,
-    shown,
-)
+from synthbench.evaluation import Readable, Sample, identity_of, name_of
 from synthbench.feature_cache import FeatureCache, row_key
+from synthbench.runtime.callbacks import Log, shown
 from synthbench.scorecard import ExtractorRecord, GridRecord, Missing
+from synthbench.scoring_settings import Context
 from synthbench.space import Space, resample
 
 if TYPE_CHECKING:
@@ -90,7 +84,7 @@ def named_extractors(names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def load_extractors(names: Sequence[str], say: Say) -> Extractors:
+def load_extractors(names: Sequence[str], log: Log) -> Extractors:
     """Load extractors by name, fetching their weights on first use.
 
     Raises
@@ -103,11 +97,11 @@ def load_extractors(names: Sequence[str], say: Say) -> Extractors:
     records: list[ExtractorRecord] = []
     for name, extractor in named_extractors(names).items():
         try:
-            _make_ready(extractor, say)
+            _make_ready(extractor, log)
             loaded[name] = extractor
         except WeightsError as error:
             missing[name] = to_fetch(name)
-            say(str(error))
+            log(str(error))
         records.append(
             ExtractorRecord(
                 name=name, weights_sha256=extractor.weights_sha256, layer=extractor.layer,
@@ -127,16 +121,16 @@ def _grid_record(space: Space | None) -> GridRecord | None:
     return None if space is None else GridRecord(shape=space.shape, affine=space.affine)
 
 
-def _make_ready(extractor: Any, say: Say) -> None:
+def _make_ready(extractor: Any, log: Log) -> None:
     file = getattr(extractor, "weight_file", None)
     if file is not None:
-        _fetch_once(file, say)
+        _fetch_once(file, log)
     load = getattr(extractor, "load", None)
     if load is not None:
         load()
 
 
-def _fetch_once(file: WeightFile, say: Say) -> None:
+def _fetch_once(file: WeightFile, log: Log) -> None:
     """Fetch a weight file that is not here, in one process of a machine; the others wait."""
     from synthbench.metrics.extractors import weights
     from synthbench.processes import processes
@@ -144,22 +138,14 @@ def _fetch_once(file: WeightFile, say: Say) -> None:
     state = processes()
     try:
         if state.is_local_main_process and weights.locate(file) is None:
-            say(f"fetching {file.name} ({file.megabytes} MB, licence {file.licence}) ...")
+            log(f"fetching {file.name} ({file.megabytes} MB, licence {file.licence}) ...")
             weights.fetch(file)
     finally:
         # After a failure too: loading then says in every process that the file is missing.
         state.wait_for_everyone()
 
 
-def add_features(
-    samples: Iterable[Sample],
-    extractors: Extractors,
-    batch_size: int | None = None,
-    progress: Progress | None = None,
-    *,
-    cache: FeatureCache | None = None,
-    workers: int = 2,
-) -> None:
+def add_features(samples: Iterable[Sample], extractors: Extractors, context: Context) -> None:
     """Extract with every loaded extractor, from every sample; see `extract`.
 
     Raises
@@ -169,11 +155,12 @@ def add_features(
     """
     for name, extractor in extractors.loaded.items():
         for sample in samples:
-            bar = shown(f"{name}, {sample.role}", progress)
+            bar = shown(f"{name}, {sample.role}", context.progress)
             try:
                 sample.features[name] = extract(
-                    extractor, sample.volumes, batch_size, bar, cache=cache, workers=workers
-                )
+                    extractor, sample.volumes, context.batch_size, bar, cache=context.cache,
+                    workers=context.workers,
+                )  # fmt: skip
             except MetricError as error:
                 raise MetricError(f"{sample.role}: {error}") from error
 

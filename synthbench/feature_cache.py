@@ -18,7 +18,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from jaxtyping import Float32
 
 from synthbench.errors import UsageError, near_miss
 from synthbench.files import write_atomic
+from synthbench.runtime.callbacks import Log, no_log
 from synthbench.space import Space
 
 FOLDER_VARIABLE = "SYNTHBENCH_CACHE"
@@ -126,13 +127,13 @@ class FeatureCache:
         Where the rows are; made when the first one is kept.
     limit
         Bytes that all files may take together after `trim`.
-    say
+    log
         Told in one sentence, once, where rows cannot be kept.
     """
 
     folder: Path = field(default_factory=cache_folder)
     limit: int = field(default_factory=cache_limit)
-    say: Callable[[str], None] = lambda message: None
+    log: Log = no_log
     _kept: int = field(default=0, init=False, repr=False)
     _refused: bool = field(default=False, init=False, repr=False)
 
@@ -169,7 +170,7 @@ class FeatureCache:
     def keep_materials(self, key: str, content: bytes) -> None:
         """Keep what comparisons need of a scoring; where that fails, say so as `keep` does."""
         if len(content) > self.limit:
-            self.say(
+            self.log(
                 f"what comparisons need of this scoring takes {len(content) / 1e6:,.0f} MB, more "
                 f"than the cache may hold, and is not kept: raise {LIMIT_VARIABLE}, or add "
                 "--materials FILE."
@@ -186,7 +187,7 @@ class FeatureCache:
             write_atomic(path, content)
         except OSError as error:
             self._refused = True
-            self.say(
+            self.log(
                 f"features are not kept for the next run: {self.folder}: {error.strerror}. Set "
                 f"{FOLDER_VARIABLE} to a folder that can be written, or add --no-cache."
             )

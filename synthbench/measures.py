@@ -19,11 +19,12 @@ from jaxtyping import Float64
 from synthbench import registry
 from synthbench.cohort import Cohort
 from synthbench.errors import MetricError, UsageError
-from synthbench.evaluation import Progress, Sample, shown
+from synthbench.evaluation import Sample
 from synthbench.extraction import extract
-from synthbench.feature_cache import FeatureCache
 from synthbench.metrics.extractors.anatomy import MEASURES, SPREAD_ML, TYPICAL_ML
 from synthbench.metrics.prediction import predict
+from synthbench.runtime.callbacks import shown
+from synthbench.scoring_settings import Context
 from synthbench.volume_table import VolumeTable
 
 Told = Sequence[float | str | None]
@@ -103,13 +104,14 @@ class Measures:
         The same, with names to match tables by.
     tables
         Measures that other programs wrote.
+    context
+        How features are extracted.
     """
 
     samples: Mapping[str, Sample]
     cohorts: Mapping[str, Cohort]
     tables: Sequence[VolumeTable] = ()
-    cache: FeatureCache | None = None
-    progress: Progress | None = None
+    context: Context = field(default_factory=Context)
     _features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
     def read(self, name: str, asked: Told, truth: Told | None, levels: Sequence[str]) -> Reading:
@@ -240,8 +242,9 @@ class Measures:
             known = sample.features.get(name)
             try:
                 rows = known if known is not None else extract(
-                    registry.load("extractors", name)(), sample.volumes,
-                    progress=shown(f"{name}, {role}", self.progress), cache=self.cache,
+                    registry.load("extractors", name)(), sample.volumes, self.context.batch_size,
+                    shown(f"{name}, {role}", self.context.progress), cache=self.context.cache,
+                    workers=self.context.workers,
                 )  # fmt: skip
             except MetricError as error:
                 raise MetricError(f"{role}: {error}") from error

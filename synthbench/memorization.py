@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 from jaxtyping import Bool
 
 from synthbench.cohort import Cohort, overlap
 from synthbench.errors import MetricError
-from synthbench.evaluation import (
-    Flipped,
-    Progress,
-    Sample,
-    shown,
-)
+from synthbench.evaluation import Flipped, Sample
 from synthbench.extraction import Extractors, extract
-from synthbench.feature_cache import FeatureCache
-from synthbench.files import write_atomic
 from synthbench.metrics.copying import (
     Assessment,
     CopyingTest,
@@ -36,10 +29,56 @@ from synthbench.metrics.copying import (
 )
 from synthbench.metrics.inference import studentized_interval
 from synthbench.protocol import frozen_settings
+from synthbench.runtime.callbacks import shown
 from synthbench.scorecard import CopiesTest, IntervalRecord, MemorizationRecord, Protocol
+from synthbench.scoring_settings import Context
 
 VOXELS = "voxels in the mask"
 """The name of the space of in-mask voxels, beside those of extractors."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The volumes nearest to one synthetic volume, by file name: participant-level data.
+
+    Attributes
+    ----------
+    space
+        An extractor, or `VOXELS`.
+    mirrored
+        Whether the synthetic volume was mirrored too, and the nearer of both was taken.
+    synth, train, holdout
+        The synthetic volume, and the nearest training and hold-out volume.
+    train_distance, holdout_distance
+        Their distances.
+    """
+
+    space: str
+    mirrored: bool
+    synth: str
+    train: str
+    train_distance: float
+    holdout: str
+    holdout_distance: float
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What was found of memorization.
+
+    Attributes
+    ----------
+    records
+        One per space; none where it was not assessed.
+    why_not
+        Why it was not assessed; None where it was, or where nobody asked for it.
+    neighbours
+        One per space and synthetic volume, and again with mirrored volumes.
+    """
+
+    records: tuple[MemorizationRecord, ...] = ()
+    why_not: str | None = None
+    neighbours: tuple[Neighbours, ...] = ()
 
 
 def assess(
@@ -48,43 +87,34 @@ def assess(
     mask: Bool[np.ndarray, "d h w"],
     extractors: Extractors,
     protocol: Protocol,
-    neighbours_file: Path | None = None,
-    progress: Progress | None = None,
-    cache: FeatureCache | None = None,
-) -> tuple[list[MemorizationRecord], str | None]:
-    """Assess memorization in every extractor's features and in the voxels inside the mask.
-
-    Returns
-    -------
-    The records, and where there are none, why.
-    """
+    context: Context,
+) -> Assessed:
+    """Assess memorization in every extractor's features and in the voxels inside the mask."""
     metric = Memorization()
     if metric.name not in protocol.intervals:
-        return [], None
+        return Assessed()
     why = _not_assessed(cohorts)
     if why is not None:
-        return [], why
+        return Assessed(why_not=why)
     holdout = "holdout" if "holdout" in cohorts else "real"
     roles = {"synth": "synth", "train": "train", "holdout": holdout}
     sides = {name: samples[role] for name, role in roles.items()}
     subjects = {name: sample.subjects for name, sample in sides.items()}
     settings = frozen_settings(metric, metric.name, protocol)
     records: list[MemorizationRecord] = []
-    neighbours: list[tuple[object, ...]] = []
+    neighbours: list[Neighbours] = []
     for space in (*extractors.loaded, VOXELS):
         try:
-            distances = _distances(space, sides, mask, extractors, progress, cache)
+            distances = _distances(space, sides, mask, extractors, context)
             found = metric.assess(
                 distances, permutations=protocol.permutations, seed=protocol.seed,
                 subjects=subjects, **settings,
             )  # fmt: skip
         except MetricError as error:
-            return [], f"not assessed: {error}"
+            return Assessed(why_not=f"not assessed: {error}")
         records.append(_record(space, found, protocol))
-        neighbours += _neighbour_rows(space, found, {n: cohorts[r] for n, r in roles.items()})
-    if neighbours_file is not None:
-        _write_neighbours(neighbours_file, neighbours)
-    return records, None
+        neighbours += _neighbours(space, found, {n: cohorts[r] for n, r in roles.items()})
+    return Assessed(tuple(records), neighbours=tuple(neighbours))
 
 
 def _not_assessed(cohorts: Mapping[str, Cohort]) -> str | None:
@@ -112,17 +142,17 @@ def _distances(
     sides: Mapping[str, Sample],
     mask: Bool[np.ndarray, "d h w"],
     extractors: Extractors,
-    progress: Progress | None,
-    cache: FeatureCache | None,
+    context: Context,
 ) -> Distances:
     if space == VOXELS:
         of_synth, of_train, of_holdout = (sides[n].volumes for n in ("synth", "train", "holdout"))
         return voxel_distances(
-            of_synth, of_train, of_holdout, mask, shown("memorization, voxels", progress)
+            of_synth, of_train, of_holdout, mask, shown("memorization, voxels", context.progress)
         )
     mirrored = extract(
-        extractors.loaded[space], Flipped(sides["synth"].volumes),
-        progress=shown(f"{space}, synth mirrored", progress), cache=cache,
+        extractors.loaded[space], Flipped(sides["synth"].volumes), context.batch_size,
+        shown(f"{space}, synth mirrored", context.progress), cache=context.cache,
+        workers=context.workers,
     )  # fmt: skip
     synth, train, holdout = (sides[n].features[space] for n in ("synth", "train", "holdout"))
     return feature_distances(synth, train, holdout, mirrored)
@@ -157,27 +187,29 @@ def _test(found: CopyingTest, protocol: Protocol) -> CopiesTest:
     )  # fmt: skip
 
 
-def _neighbour_rows(
-    space: str, found: Assessment, cohorts: Mapping[str, Cohort]
-) -> list[tuple[object, ...]]:
-    """A row a synthetic volume: its nearest training and hold-out volume, as it is or mirrored."""
+def _neighbours(space: str, found: Assessment, cohorts: Mapping[str, Cohort]) -> list[Neighbours]:
     names = {role: [entry.name for entry in cohort.entries] for role, cohort in cohorts.items()}
     return [
-        (
+        Neighbours(
             space, mirrored, names["synth"][pair.synth],
-            names["train"][pair.train], f"{pair.train_distance:.6g}",
-            names["holdout"][pair.holdout], f"{pair.holdout_distance:.6g}",
+            names["train"][pair.train], pair.train_distance,
+            names["holdout"][pair.holdout], pair.holdout_distance,
         )
-        for mirrored, test in (("no", found), ("either", found.flipped))
+        for mirrored, test in ((False, found), (True, found.flipped))
         if test is not None
         for pair in test.neighbours
     ]  # fmt: skip
 
 
-def _write_neighbours(file: Path, rows: list[tuple[object, ...]]) -> None:
+def neighbours_table(neighbours: Iterable[Neighbours]) -> str:
+    """Return the text of a TSV with one row per space and synthetic volume."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(("space", "mirrored", "synth", "train", "train_distance", "holdout",
-                     "holdout_distance"))  # fmt: skip
-    writer.writerows(rows)
-    write_atomic(file, text.getvalue().encode())
+    writer.writerow(field.name for field in fields(Neighbours))
+    for found in neighbours:
+        row = asdict(found)
+        row["mirrored"] = "either" if found.mirrored else "no"
+        for distance in ("train_distance", "holdout_distance"):
+            row[distance] = f"{row[distance]:.6g}"
+        writer.writerow(row.values())
+    return text.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from synthbench.evaluation import Job, Sample
 from synthbench.extraction import Extractors, named_extractors
 from synthbench.metrics.metric import IntervalMethod, Metric
 from synthbench.scorecard import MaskRecord, Protocol, SpaceRecord
-from synthbench.space import Intensity, Space, quantity
+from synthbench.scoring_settings import ScoringSettings
+from synthbench.space import Space, quantity
 
-DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
 FLOOR_SPLITS = 200
 PERMUTATIONS = 1000
 
@@ -30,9 +30,13 @@ def default_metrics() -> list[str]:
     return [name for name in names if not registry.load("metrics", name)().on_request]
 
 
-def check_names(
-    extractors: Sequence[str], metrics: Sequence[str] | None, intensity: Intensity
-) -> None:
+def metrics_of(settings: ScoringSettings) -> tuple[str, ...]:
+    """Return the names of the metrics that these settings score, each once."""
+    chosen = default_metrics() if settings.metrics is None else settings.metrics
+    return tuple(dict.fromkeys(chosen))
+
+
+def check_names(settings: ScoringSettings) -> None:
     """Refuse wrong settings before a volume is read or weights are fetched.
 
     Raises
@@ -40,10 +44,10 @@ def check_names(
     UsageError
         There is no such extractor, metric or intensity rule; the nearest is named.
     """
-    for name in metrics or ():
+    for name in settings.metrics or ():
         check_metric_name(name, "--metric")
-    named_extractors(extractors)
-    quantity(intensity)
+    named_extractors(settings.extractors)
+    quantity(settings.intensity)
 
 
 def check_metric_name(name: str, option: str) -> None:
@@ -55,49 +59,40 @@ def check_metric_name(name: str, option: str) -> None:
 
 
 def freeze_protocol(
+    settings: ScoringSettings,
     real: Sample,
     space: Space,
-    intensity: Intensity,
     mask: Bool[np.ndarray, "d h w"],
-    metrics: Sequence[str],
     todo: Sequence[Job],
     extractors: Extractors,
-    *,
-    ci: IntervalMethod | Mapping[str, IntervalMethod] | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
     n_synth: int,
 ) -> Protocol:
     """Settle every setting that can change a number, on the real cohort alone.
 
     Parameters
     ----------
+    settings
+        What the user chose.
     real
         The real volumes in the common space, with their features.
-    space, intensity
-        The common grid and the intensity rule.
+    space
+        The common grid.
     mask
         Frozen from the real volumes.
-    metrics, todo
-        The metrics' names, and their jobs.
+    todo
+        The jobs of the metrics.
     extractors
         Loaded ones freeze settings; missing ones are recorded.
-    ci
-        Interval method of all metrics, or of those named; of others each metric's own.
-    resamples, level, seed
-        Of the bootstrap.
     n_synth
         How many synthetic volumes are scored.
     """
-    settings: dict[str, dict[str, Any]] = {}
+    frozen: dict[str, dict[str, Any]] = {}
     methods: dict[str, IntervalMethod] = {}
-    chosen_methods = ci if isinstance(ci, Mapping) else dict.fromkeys(metrics, ci)
-    for name in metrics:
+    for name in metrics_of(settings):
         metric: Metric = registry.load("metrics", name)()
-        methods[name] = chosen_methods.get(name) or metric.interval
+        methods[name] = settings.interval_of(name) or metric.interval
         if metric.needs == "training":
-            settings[name] = {"formula": metric.formula, **metric.freeze(None, None)}
+            frozen[name] = {"formula": metric.formula, **metric.freeze(None, None)}
     for job in todo:
         if job.extractor is None:
             chosen = job.metric.freeze(None, None, spacing=space.spacing)
@@ -105,18 +100,18 @@ def freeze_protocol(
             chosen = job.metric.freeze(real.features[job.extractor], real.subjects)
         else:
             continue
-        settings[job.key] = {"formula": job.metric.formula, **chosen}
+        frozen[job.key] = {"formula": job.metric.formula, **chosen}
     return Protocol(
-        space=SpaceRecord.of(space, intensity),
+        space=SpaceRecord.of(space, settings.intensity),
         mask=_mask_record(mask),
         extractors=tuple(extractors.records),
-        settings=settings,
+        settings=frozen,
         intervals=methods,
-        level=level,
-        resamples=resamples,
+        level=settings.level,
+        resamples=settings.resamples,
         floor_splits=FLOOR_SPLITS,
         permutations=PERMUTATIONS,
-        seed=seed,
+        seed=settings.seed,
         n_real=len(real),
         n_synth=n_synth,
     )  # fmt: skip

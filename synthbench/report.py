@@ -65,7 +65,7 @@ from synthbench.verdicts import (
 
 if TYPE_CHECKING:
     from synthbench.dose_response import Row, Sensitivity
-    from synthbench.evaluation import Progress, Say
+    from synthbench.runtime.callbacks import Log, Progress
 
 PICTURE_BUDGET = 7_000_000
 """Characters of all pictures of a page together."""
@@ -87,7 +87,7 @@ def report(
     real_pictures: bool = True,
     assume_grid: Literal["real"] | float | None = None,
     progress: Progress | None = None,
-    say: Say = lambda message: None,
+    say: Log = lambda message: None,
 ) -> str:
     """Return the report on scorecards, with what the folders show where they are named.
 
@@ -138,7 +138,7 @@ def report(
         for index, cohorts in found.items():
             shown[index] = exhibits(
                 cards[index], cohorts, budget=PICTURE_BUDGET // len(found),
-                real_pictures=real_pictures, cache=FeatureCache(say=say), progress=progress,
+                real_pictures=real_pictures, cache=FeatureCache(log=say), progress=progress,
                 say=say,
             )  # fmt: skip
     return render_report(cards, shown=shown, study=study)
@@ -154,7 +154,7 @@ def _matched(
 ) -> dict[int, Cohorts]:
     """Read the folders, and find the scorecard that each synthetic one belongs to."""
     from synthbench.cohort import read_cohort
-    from synthbench.evaluation import checking
+    from synthbench.runtime.callbacks import checking
 
     spacing = assume_grid if isinstance(assume_grid, float) else None
     of_real = read_cohort(
@@ -453,7 +453,7 @@ def _groups(cards: Sequence[Scorecard]) -> list[list[int]]:
 
 
 def _differing(cards: Sequence[Scorecard], names: Sequence[str]) -> list[str]:
-    """Say in what the first scorecard of each further group differs from the first of all."""
+    """Log in what the first scorecard of each further group differs from the first of all."""
     first, *others = _groups(cards)
     said = []
     for group in others:
@@ -518,7 +518,7 @@ def _verdict_of(card: Scorecard) -> str:
 
 
 def _utility_sentences(card: Scorecard) -> list[str]:
-    """Say what a study of utility found; nothing where there was none."""
+    """Log what a study of utility found; nothing where there was none."""
     found = card.utility
     return [] if found is None else [f"Utility ({found.label}): {found.sentence}."]
 

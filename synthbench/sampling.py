@@ -35,6 +35,7 @@ from synthbench.errors import UsageError
 from synthbench.files import nifti_bytes, write_atomic
 from synthbench.montage import planes
 from synthbench.run import Run
+from synthbench.runs.sidecar import read_sidecar, sidecar_file
 from synthbench.space import Space, quantity
 
 if TYPE_CHECKING:
@@ -414,7 +415,7 @@ class Source:
             "seconds": round(seconds, 3),
         }
         write_atomic(file, nifti_bytes(shown, self.space, "SYNTHETIC: synthbench", self.scale))
-        write_atomic(sidecar(file), json.dumps(about, indent=1).encode())
+        write_atomic(sidecar_file(file), json.dumps(about, indent=1).encode())
 
     def drew(self, file: Path, row: Row | None) -> bool:
         """Whether a volume and its sidecar are of this source, and of this row if one is given.
@@ -428,7 +429,7 @@ class Source:
         UsageError
             They are there, and of another origin or of other conditions.
         """
-        if not (file.is_file() and sidecar(file).is_file()):
+        if not (file.is_file() and sidecar_file(file).is_file()):
             return False
         found = read_sidecar(file)
         differs = _differences(found, self.origin)
@@ -471,27 +472,6 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     return words + [f"another {key.replace('_', ' ')}" for key in keys if key not in known]
 
 
-def sidecar(volume: Path) -> Path:
-    """Return where the sidecar of a volume is."""
-    return volume.with_name(volume.name.removesuffix(".nii.gz") + ".json")
-
-
-def read_sidecar(volume: Path) -> dict[str, Any]:
-    """Read what the sidecar of a volume says.
-
-    Raises
-    ------
-    UsageError
-        It is not readable.
-    """
-    try:
-        return dict(json.loads(sidecar(volume).read_text()))
-    except ValueError as error:
-        raise UsageError(
-            f"{sidecar(volume)}: not readable: {error}. Delete it: its volume is drawn again."
-        ) from error
-
-
 def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
     """Write a TSV of what was asked of each volume, from the sidecars.
 
@@ -509,7 +489,7 @@ def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
 
 def _volumes_in(out: Path) -> list[Path]:
     """The volumes of a folder that were written to the end, with their sidecars."""
-    return sorted(f for f in out.glob("synth-*.nii.gz") if sidecar(f).is_file())
+    return sorted(f for f in out.glob("synth-*.nii.gz") if sidecar_file(f).is_file())
 
 
 def _count(n: int | None, table: Sequence[Row] | None) -> int:
@@ -605,8 +585,8 @@ class _Following:
             "network_calls": [frame.step for frame in held],
             "timesteps": [frame.timestep for frame in held],
         }
-        write_atomic(sidecar(file), json.dumps(about, indent=1).encode())
-        picture = file.with_name(file.name.removesuffix(".nii.gz") + ".png")
+        write_atomic(sidecar_file(file), json.dumps(about, indent=1).encode())
+        picture = sidecar_file(file).with_suffix(".png")
         write_atomic(picture, _trajectory_figure(held, source, seed))
         return picture
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 from pydantic import ValidationError
 
 from synthbench import fidelity, memorization, preflight
-from synthbench.benchmark import Benchmark, packed_mask, real_floors
+from synthbench.benchmark import Benchmark, packed_mask, real_floors, settings_and_benchmark
 from synthbench.cohort import Cohort, check_intensities, majority_mask, overlap, read_cohort
-from synthbench.dose_response import Sensitivity, read_back
 from synthbench.errors import (
     CohortError,
     MetricError,
@@ -25,25 +24,21 @@ from synthbench.errors import (
 )
 from synthbench.evaluation import (
     Job,
-    Progress,
     Sample,
-    Say,
     across,
     against_itself,
-    checking,
     jobs,
     measure,
     prepared,
 )
-from synthbench.extraction import add_features, load_extractors
-from synthbench.feature_cache import FeatureCache
+from synthbench.extraction import Extractors, add_features, load_extractors
 from synthbench.materials import JobMaterial, Materials
-from synthbench.measures import Measures, read_tables
+from synthbench.measures import Measures
+from synthbench.memorization import Neighbours
 from synthbench.metrics import inference
 from synthbench.metrics.frechet import effective_rank
 from synthbench.metrics.metric import (
     Composite,
-    IntervalMethod,
     Metric,
     Part,
     Statistic,
@@ -51,17 +46,17 @@ from synthbench.metrics.metric import (
 )
 from synthbench.processes import is_main
 from synthbench.protocol import (
-    DEFAULT_EXTRACTOR,
     check_frozen,
     check_metric_name,
     check_names,
-    default_metrics,
     freeze_protocol,
     frozen_settings,
+    metrics_of,
 )
 from synthbench.records.keys import JobKey
+from synthbench.runs.sidecar import Sidecar
+from synthbench.runtime.callbacks import Progress, checking
 from synthbench.scorecard import (
-    AdherenceRecord,
     CohortRecord,
     FloorRecord,
     IntervalRecord,
@@ -69,12 +64,13 @@ from synthbench.scorecard import (
     Origin,
     PreflightRecord,
     Protocol,
-    ReplicationRecord,
     Scorecard,
     Value,
     software,
 )
-from synthbench.space import Intensity, Space, intensity_words
+from synthbench.scoring_inputs import CohortSet, Source
+from synthbench.scoring_settings import Context, ScoringSettings
+from synthbench.space import Space, intensity_words
 
 PACKAGES = ("torch", "numpy", "scipy", "nibabel")
 """What a scorecard's numbers may depend on."""
@@ -82,100 +78,56 @@ PACKAGES = ("torch", "numpy", "scipy", "nibabel")
 WITHOUT_WEIGHTS = "--extractor random-resnet10 (needs no weights)"
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What one scoring found; only the card may be published.
+
+    Attributes
+    ----------
+    card
+        The scorecard.
+    sample_data
+        What comparisons need of each image: participant-level data.
+    features
+        By "role/extractor", one row per volume, real ones included: participant-level data.
+    neighbours
+        Each synthetic volume's nearest training and hold-out volume, by file name, where
+        memorization was assessed: participant-level data.
+    """
+
+    card: Scorecard
+    sample_data: Materials
+    features: Mapping[str, Float32[np.ndarray, "n d"]]
+    neighbours: tuple[Neighbours, ...]
+
+
 def score(
-    real: Path | str | Cohort,
-    synth: Path | str | Cohort,
+    real: Source,
+    synth: Source,
     *,
-    train: Path | str | Cohort | None = None,
-    holdout: Path | str | Cohort | None = None,
-    name: str | None = None,
+    train: Source | None = None,
+    holdout: Source | None = None,
     benchmark: Path | Benchmark | None = None,
-    extractors: Sequence[str] = (DEFAULT_EXTRACTOR,),
-    metrics: Sequence[str] | None = None,
-    space: Literal["same", "real", "synth"] = "same",
-    intensity: Intensity = "percentile",
-    ci: IntervalMethod | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
     assume_grid: Literal["real"] | float | None = None,
     accept: Sequence[str] = (),
-    workers: int = 2,
-    batch_size: int | None = None,
-    features_file: Path | None = None,
-    neighbours_file: Path | None = None,
-    materials_file: Path | None = None,
-    curves: Path | Sensitivity | None = None,
-    conditions_file: Path | None = None,
-    measures_files: Sequence[Path] = (),
-    cache: bool = True,
-    progress: Progress | None = None,
-    say: Say = lambda message: None,
+    name: str | None = None,
+    context: Context | None = None,
+    **settings: Any,
 ) -> Scorecard:
-    """Score synthetic volumes against real ones.
+    """Score synthetic volumes against real ones: read them, score them, return the scorecard.
+
+    `score_cohorts` returns more than the scorecard, and takes tables of conditions and measures.
 
     Parameters
     ----------
-    real, synth
-        What `read_cohort` reads, or cohorts that were read.
-    train
-        The generator's training volumes: memorization is assessed where they are given.
-    holdout
-        Real volumes that the generator never saw and that are not in `real`. Floors are taken
-        between disjoint sides of both together, which reaches a larger n than halves of `real`,
-        and memorization compares with them; without them it compares with `real`, where that
-        is disjoint from `train`.
-    name
-        What tables call the synthetic volumes; None: their generator or their folder.
+    real, synth, train, holdout, assume_grid
+        See `CohortSet.read`.
     benchmark
-        Settings frozen on this real cohort; they take the place of every setting from
-        `extractors` to `seed`.
-    extractors
-        Names in the registry.
-    metrics
-        Names in the registry; None: `default_metrics()`.
-    space
-        The common grid: "same" (both must have it already), "real" or "synth" (the other side
-        is resampled to it, antialiased).
-    intensity
-        The rule that brings both sides to [0, 1]; see `synthbench.space.INTENSITY_RULES`.
-    ci
-        Interval method for all metrics; None: each metric's own.
-    resamples, level, seed
-        Of the bootstrap.
-    assume_grid
-        Geometry of arrays without one: "real" (synthetic volumes lie as the real files store
-        theirs), or an isotropic voxel size in mm.
-    accept
-        Rules of `synthbench.preflight.RULES` whose errors stop nothing; the scorecard names them.
-    workers, batch_size
-        Threads that read, volumes handed to an extractor at once (see `extraction.extract`); no
-        number depends on them.
-    features_file
-        Where to save the features (npz), real ones included: participant-level data.
-    neighbours_file
-        Where to write each synthetic volume's nearest training and hold-out volume (TSV), by
-        file name: participant-level data.
-    materials_file
-        Where to write what comparisons need of the images (`synthbench.materials`), for another
-        machine: participant-level data.
-    curves
-        A record of `synthbench.sensitivity.sensitivity` on the same real cohort: values are read
-        back on its curves, as the damage to real volumes that would score the same.
-    conditions_file
-        A table of what was asked of each synthetic volume, a column a condition, in place of
-        what the volumes' sidecars or a `conditions.tsv` beside them tell. Where it is known,
-        conditional fidelity and effect replication are assessed (`synthbench.fidelity`).
-    measures_files
-        Tables of measures that other programs wrote, by volume: a column that is named as a
-        condition takes the place of synthbench's own measure of it.
-    cache
-        Take features from earlier runs, and keep those of this one and what comparisons need
-        (`synthbench.materials`), in the local cache; no number depends on it.
-    progress
-        Called with (what, done, total).
-    say
-        Called with sentences for the user.
+        Settings frozen on this real cohort; they take the place of `settings`.
+    accept, name, context
+        See `score_cohorts`.
+    **settings
+        The fields of `ScoringSettings`, such as `extractors=["voxels"]`.
 
     Returns
     -------
@@ -185,138 +137,104 @@ def score(
     Raises
     ------
     SynthbenchError
+        See `score_cohorts`; or there is no setting of such a name, or a benchmark has frozen it.
+    """
+    if benchmark is not None and settings:
+        raise UsageError(f"the benchmark has frozen this: leave out {', '.join(settings)}.")
+    context = context or Context()
+    chosen = ScoringSettings.checked(settings) if benchmark is None else Benchmark.opened(benchmark)
+    # A wrong name is told before volumes are read.
+    check_choices(chosen, accept)
+    cohorts = CohortSet.read(
+        real, synth, train=train, holdout=holdout, assume_grid=assume_grid,
+        progress=context.progress,
+    )  # fmt: skip
+    return score_cohorts(cohorts, chosen, context, accept=accept, name=name).card
+
+
+def check_choices(settings: ScoringSettings | Benchmark, accept: Sequence[str] = ()) -> None:
+    """Check names of extractors, metrics, intensity rules and preflight rules.
+
+    Raises
+    ------
+    UsageError
+        There is no such name; the nearest is named.
+    """
+    if isinstance(settings, ScoringSettings):
+        check_names(settings)
+    if isinstance(accept, str):
+        raise UsageError(f"accept={accept!r}: a list of names is needed, such as [{accept!r}].")
+    preflight.check_rules(accept)
+
+
+def score_cohorts(
+    cohorts: CohortSet,
+    settings: ScoringSettings | Benchmark | None = None,
+    context: Context | None = None,
+    *,
+    accept: Sequence[str] = (),
+    name: str | None = None,
+) -> Scoring:
+    """Score synthetic volumes against real ones.
+
+    Parameters
+    ----------
+    cohorts
+        The volumes and what is known of them. Where it is known what was asked of each synthetic
+        volume, conditional fidelity and effect replication are assessed (`synthbench.fidelity`).
+    settings
+        What to score with, or a benchmark that was frozen on this real cohort; None: the
+        defaults.
+    context
+        How to do it: no number depends on it. Features of earlier scorings are taken from its
+        cache, where those of this one and its sample data are kept.
+    accept
+        Rules of `synthbench.preflight.RULES` whose errors stop nothing; the scorecard names them.
+    name
+        What tables call the synthetic volumes; None: their generator.
+
+    Raises
+    ------
+    SynthbenchError
         A cohort cannot be used, preflight finds an error, the grids differ, or the benchmark is
         of other data.
     """
-    extractors, metrics, accept = (
-        _names(what, names)
-        for what, names in (("extractors", extractors), ("metrics", metrics), ("accept", accept))
+    settings, context = settings or ScoringSettings(), context or Context()
+    check_choices(settings, accept)
+    findings = preflight.check(cohorts.by_role, accept, context.log)
+    origin = _origin(cohorts.synthbench_sidecars)
+    target, notes = _common_space(cohorts, settings, origin)
+    scored, asked = _scored(cohorts, settings)
+    setup = _setup(scored, target, settings, context)
+    values, taken = _values(setup)
+    assessed = memorization.assess(
+        scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
     )
-    frozen = None if benchmark is None else Benchmark.opened(benchmark)
-    if neighbours_file is not None:
-        chosen = frozen.protocol.intervals if frozen else metrics or default_metrics()
-        if train is None or "memorization" not in chosen:
-            raise UsageError(
-                f"--neighbours {neighbours_file}: nearest training volumes are found where "
-                "memorization is assessed: add --train and, with --metric, --metric memorization."
-            )
-    if frozen is None:
-        check_names(extractors, metrics, intensity)
-    preflight.check_rules(accept)
-    measured_elsewhere = read_tables(measures_files)
-    study = Sensitivity.load(curves) if isinstance(curves, Path) else curves
-    kept = FeatureCache(say=say) if cache else None
-    cohorts = _cohorts(
-        {"real": real, "synth": synth, "train": train, "holdout": holdout}, assume_grid, progress
-    )
-    findings = preflight.check(cohorts, accept, say)
-    notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
-    if frozen is not None:
-        frozen.check_real(cohorts["real"])
-        target, intensity = frozen.protocol.space.grid, frozen.protocol.space.intensity
-        frozen.check_scaling(intensity_words(intensity))
-        extractors = tuple(e.name for e in frozen.protocol.extractors)
-        metrics = tuple(frozen.protocol.intervals)
-    else:
-        target = _target(cohorts["real"], cohorts["synth"], space)
-        metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
-    origin = _origin(cohorts["synth"])
-    if origin.intensity not in (None, intensity):
-        raise UsageError(
-            f"synth: its sidecars say that it was written as {origin.intensity}; scored as "
-            f"'{intensity}', its unit would be lost. Add --intensity {origin.intensity}"
-        )
-    for role, cohort in cohorts.items():
-        if not cohort.grid.same_grid(target):
-            notes.append(f"{role} resampled from {cohort.grid} to {target}")
-        else:
-            check_intensities(cohort, intensity, role)
-    available = {role: len(cohort) for role, cohort in cohorts.items()}
-    if frozen is not None:
-        cohorts["synth"] = _subsampled(
-            cohorts["synth"], frozen.protocol.n_synth, frozen.protocol.seed
-        )
-    asked = fidelity.asked_of(cohorts["synth"], _sidecars(cohorts["synth"]), conditions_file)
-    if measured_elsewhere and asked is None:
-        raise UsageError(
-            "--measures: it is not known what was asked of the synthetic volumes: they have no "
-            "sidecars with conditions. Name them with --conditions FILE."
-        )
-    samples = {
-        role: Sample(role, cohort.volumes(target, intensity, workers, role=role), cohort.subjects)
-        for role, cohort in cohorts.items()
-    }
-    mask = None if frozen is None else frozen.mask
-    if mask is None:
-        mask = majority_mask(cohorts["real"].volumes(target, intensity, workers, role="real"))
-    loaded = load_extractors(extractors, say)
-    add_features(samples.values(), loaded, batch_size, progress, cache=kept, workers=workers)
-    todo = jobs(metrics, loaded.names)
-    if frozen is None:
-        protocol = freeze_protocol(
-            samples["real"], target, intensity, mask, metrics, todo, loaded, ci=ci,
-            resamples=resamples, level=level, seed=seed, n_synth=len(samples["synth"]),
-        )  # fmt: skip
-    else:
-        check_frozen(frozen, mask, loaded)
-        protocol = frozen.protocol
-    # A benchmark's floors are those of its real cohort, whatever hold-out an entry brings.
-    reference = samples["real"]
-    if "holdout" in samples and frozen is None and not overlap(cohorts["holdout"], cohorts["real"]):
-        reference = reference.joined(samples["holdout"])
-    values: list[Value] = []
-    taken: dict[str, JobMaterial] = {}
-    for job in todo:
-        if job.extractor in loaded.missing:
-            values.append(_missing(job, loaded.missing[job.extractor]))
-        else:
-            values += _rows(job, samples, reference, mask, protocol, taken, progress)
-    if frozen is not None:
-        values = frozen.with_frozen_floors(values)
-    if values and all(value.missing for value in values) and "train" not in cohorts:
-        whys = dict.fromkeys(value.missing.text for value in values if value.missing)
-        other = f". Or score with {WITHOUT_WEIGHTS}" if loaded.missing and frozen is None else ""
-        raise MetricError(f"nothing could be scored: {'; '.join(whys)}{other}")
-    if study is not None:
-        values = [
-            value.model_copy(
-                update={"equivalents": read_back(study, value, protocol, cohorts["real"])}
-            )
-            for value in values
-        ]
-        if not any(value.equivalents for value in values):
-            notes.append(
-                "no value can be read back on the sensitivity curves: they are of another "
-                "cohort, grid, extractor or number of volumes, or turn round"
-            )
-    assessed, not_assessed = memorization.assess(
-        cohorts, samples, mask, loaded, protocol, neighbours_file if is_main() else None, progress,
-        cache=kept,
-    )  # fmt: skip
-    followed: AdherenceRecord | None = None
-    replicated: ReplicationRecord | None = None
+    followed = replicated = None
     if asked is not None:
-        measures = Measures(samples, cohorts, measured_elsewhere, kept, progress)
-        followed, replicated = fidelity.assess(asked, measures, protocol, cohorts.get("train"))
-    if is_main():
-        _keep(_materials(cohorts, samples, protocol, taken), kept, materials_file)
-    if features_file is not None and is_main():
-        arrays = {f"{role}/{e}": x for role, s in samples.items() for e, x in s.features.items()}
-        np.savez_compressed(features_file, **arrays)  # type: ignore[arg-type]
-    records = {role: CohortRecord.of(cohort, available[role]) for role, cohort in cohorts.items()}
-    return Scorecard(
+        measures = Measures(setup.samples, scored.by_role, scored.measures, context)
+        followed, replicated = fidelity.assess(asked, measures, setup.protocol, scored.train)
+    sample_data = _sample_data(scored, setup, taken)
+    if context.cache is not None and is_main():
+        context.cache.keep_materials(sample_data.key, sample_data.packed())
+        context.cache.trim()
+    records = {
+        role: CohortRecord.of(cohort, available=len(cohorts.by_role[role]))
+        for role, cohort in scored.by_role.items()
+    }
+    card = Scorecard(
         name=name or origin.generator or "synth",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         real=records["real"],
         synth=records["synth"],
         train=records.get("train"),
         holdout=records.get("holdout"),
-        benchmark=None if frozen is None else frozen.name,
-        protocol=protocol,
-        protocol_hash=protocol.hash,
+        benchmark=setup.benchmark and setup.benchmark.name,
+        protocol=setup.protocol,
+        protocol_hash=setup.protocol.hash,
         values=tuple(values),
-        memorization=tuple(assessed),
-        not_assessed=not_assessed,
+        memorization=assessed.records,
+        not_assessed=assessed.why_not,
         preflight=tuple(_preflight_record(finding) for finding in findings),
         adherence=followed,
         replication=replicated,
@@ -324,27 +242,21 @@ def score(
         notes=tuple(notes),
         software=software(*PACKAGES),
     )
+    features = {
+        f"{role}/{e}": x for role, s in setup.samples.items() for e, x in s.features.items()
+    }
+    return Scoring(card, sample_data, features, assessed.neighbours)
 
 
 def freeze(
     real: Path | str | Cohort,
     name: str,
+    settings: ScoringSettings | None = None,
+    context: Context | None = None,
     *,
     n_synth: int,
     primary: str = "mmd2",
-    extractors: Sequence[str] = (DEFAULT_EXTRACTOR,),
-    metrics: Sequence[str] | None = None,
-    target: Space | None = None,
-    intensity: Intensity = "percentile",
-    ci: IntervalMethod | Mapping[str, IntervalMethod] | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
     assume_grid: float | None = None,
-    workers: int = 2,
-    cache: bool = True,
-    progress: Progress | None = None,
-    say: Say = lambda message: None,
 ) -> Benchmark:
     """Freeze a protocol on a real cohort: space, mask, extractors, bandwidths, floors, n and m.
 
@@ -354,103 +266,100 @@ def freeze(
         The reference cohort.
     name
         Of the benchmark.
+    settings
+        What entries are scored with; None: the defaults.
+    context
+        How to do it: no number depends on it.
     n_synth
         m: how many synthetic volumes an entry is scored with.
     primary
         The metric that the leaderboard is ordered by.
-    target
-        The grid; None: the real cohort's own.
-    ci
-        Interval method of all metrics, or of those named; of others each metric's own.
+    assume_grid
+        Isotropic voxel size in mm of arrays without geometry.
 
     Raises
     ------
     SynthbenchError
         The cohort cannot be used, or an extractor's weights cannot be had.
     """
+    settings, context = settings or ScoringSettings(), context or Context()
     if n_synth < 2:
         raise UsageError(f"--m: at least 2 synthetic volumes are needed; found {n_synth}.")
-    metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
-    check_names(extractors, metrics, intensity)
-    if primary not in metrics:
-        check_metric_name(primary, "--primary")
-        raise UsageError(
-            f"--primary {primary}: it is not among the metrics ({', '.join(metrics)}). Add "
-            f"--metric {primary}, or order by one that is: --primary {metrics[0]}."
-        )
-    kept = FeatureCache(say=say) if cache else None
+    check_names(settings)
+    _check_primary(primary, metrics_of(settings))
     if not isinstance(real, Cohort):
         real = read_cohort(Path(real), role="real", assume_grid=assume_grid,
-                           progress=checking("real", progress))  # fmt: skip
-    volumes = real.volumes(target or real.grid, intensity, workers, role="real")
+                           progress=checking("real", context.progress))  # fmt: skip
+    grid = settings.grid(real.grid)
+    volumes = real.volumes(grid, settings.intensity, context.workers, role="real")
     sample = Sample("real", volumes, real.subjects)
     mask = majority_mask(volumes)
-    loaded = load_extractors(extractors, say)
+    loaded = load_extractors(settings.extractors, context.log)
     if loaded.missing:
         raise WeightsError("; ".join(map(str, loaded.missing.values())))
-    add_features([sample], loaded, progress=progress, cache=kept, workers=workers)
-    if kept is not None and is_main():
-        kept.trim()
-    todo = jobs(metrics, loaded.names)
-    protocol = freeze_protocol(
-        sample, volumes.space, intensity, mask, metrics, todo, loaded, ci=ci,
-        resamples=resamples, level=level, seed=seed, n_synth=n_synth,
-    )  # fmt: skip
+    add_features([sample], loaded, context)
+    if context.cache is not None and is_main():
+        context.cache.trim()
+    todo = jobs(metrics_of(settings), loaded.names)
+    protocol = freeze_protocol(settings, sample, grid, mask, todo, loaded, n_synth)
     return Benchmark(
         name=name, primary=primary, real_fingerprint=real.fingerprint,
         real_subjects=len(set(real.subjects)), protocol=protocol,
         stored_mask=packed_mask(mask),
-        floors=tuple(real_floors(todo, sample, mask, protocol, progress)),
+        floors=tuple(real_floors(todo, sample, mask, protocol, context.progress)),
         software=software(*PACKAGES),
     )  # fmt: skip
 
 
-def _names(what: str, names: Sequence[str] | None) -> Any:
-    """A string is a sequence of letters, which nobody means."""
-    if isinstance(names, str):
-        raise UsageError(f"{what}={names!r}: a list of names is needed, such as [{names!r}].")
-    return names
+def _check_primary(primary: str, metrics: Sequence[str]) -> None:
+    if primary in metrics:
+        return
+    check_metric_name(primary, "--primary")
+    raise UsageError(
+        f"--primary {primary}: it is not among the metrics ({', '.join(metrics)}). Add "
+        f"--metric {primary}, or order by one that is: --primary {metrics[0]}."
+    )
 
 
 # ---------------------------------------------------------------- cohorts and spaces
 
 
-def _cohorts(
-    given: Mapping[str, Path | str | Cohort | None],
-    assume_grid: Literal["real"] | float | None,
-    progress: Progress | None,
-) -> dict[str, Cohort]:
-    """Read the cohorts that are given, the real one first: others may lie on its grid."""
-    cohorts: dict[str, Cohort] = {}
-    for role, source in given.items():
-        if source is None:
-            continue
-        if isinstance(source, Cohort):
-            cohorts[role] = source
-            continue
-        grid: Space | float | None = None
-        if isinstance(assume_grid, float):
-            grid = assume_grid
-        elif assume_grid == "real" and role != "real":
-            grid = cohorts["real"].stored_grid
-        cohorts[role] = read_cohort(
-            Path(source), role=role, assume_grid=grid, progress=checking(role, progress)
+def _common_space(
+    cohorts: CohortSet, settings: ScoringSettings | Benchmark, origin: Origin
+) -> tuple[Space, list[str]]:
+    """Return the common grid, and notes on what was assumed and what is resampled.
+
+    Raises
+    ------
+    SynthbenchError
+        The benchmark is of another cohort, the grids differ, or intensities do not fit the rule.
+    """
+    notes = [f"{role}: {note}" for role, cohort in cohorts.by_role.items() for note in cohort.notes]
+    if isinstance(settings, Benchmark):
+        settings.check_real(cohorts.real)
+        target, intensity = settings.protocol.space.grid, settings.protocol.space.intensity
+        settings.check_scaling(intensity_words(intensity))
+    else:
+        target, intensity = _target(cohorts.real, cohorts.synth, settings), settings.intensity
+    if origin.intensity not in (None, intensity):
+        raise UsageError(
+            f"synth: its sidecars say that it was written as {origin.intensity}; scored as "
+            f"'{intensity}', its unit would be lost. Add --intensity {origin.intensity}"
         )
-    for role, cohort in cohorts.items():
-        found = len(set(cohort.subjects))
-        if found < 4:
-            purpose = {
-                "train": "to compare them with a hold-out",
-                "holdout": "to stand for volumes that nobody has seen",
-            }.get(role, "for a value with an interval and a floor")
-            raise CohortError(f"{role}: at least 4 subjects are needed {purpose}; found {found}.")
-    return cohorts
+    for role, cohort in cohorts.by_role.items():
+        if not cohort.grid.same_grid(target):
+            notes.append(f"{role} resampled from {cohort.grid} to {target}")
+        else:
+            check_intensities(cohort, intensity, role)
+    return target, notes
 
 
-def _target(real: Cohort, synth: Cohort, space: Literal["same", "real", "synth"]) -> Space:
-    if space == "real":
+def _target(real: Cohort, synth: Cohort, settings: ScoringSettings) -> Space:
+    if isinstance(settings.space, Space):
+        return settings.space
+    if settings.space == "real":
         return real.grid
-    if space == "synth":
+    if settings.space == "synth":
         return synth.grid
     if not real.grid.same_grid(synth.grid):
         raise CohortError(
@@ -463,6 +372,21 @@ def _target(real: Cohort, synth: Cohort, space: Literal["same", "real", "synth"]
     return real.grid
 
 
+def _scored(
+    cohorts: CohortSet, settings: ScoringSettings | Benchmark
+) -> tuple[CohortSet, fidelity.Asked | None]:
+    """Return the volumes that are scored, which a benchmark draws, and what was asked of them."""
+    if isinstance(settings, Benchmark):
+        cohorts = cohorts.drawn(settings.protocol.n_synth, settings.protocol.seed)
+    asked = fidelity.asked_of(cohorts.synth, cohorts.synthbench_sidecars, cohorts.conditions)
+    if cohorts.measures and asked is None:
+        raise UsageError(
+            "--measures: it is not known what was asked of the synthetic volumes: they have no "
+            "sidecars with conditions. Name them with --conditions FILE."
+        )
+    return cohorts, asked
+
+
 def _preflight_record(finding: preflight.Finding) -> PreflightRecord:
     assert finding.severity != "note"
     return PreflightRecord(
@@ -471,41 +395,14 @@ def _preflight_record(finding: preflight.Finding) -> PreflightRecord:
     )  # fmt: skip
 
 
-def _subsampled(cohort: Cohort, n: int, seed: int) -> Cohort:
-    if len(cohort) < n:
-        raise CohortError(
-            f"synth: the benchmark scores {n} volumes; found {len(cohort)}. "
-            f"Sample {n - len(cohort)} more."
-        )
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(cohort))[:n])
-    return cohort.subset(chosen)
-
-
-def _sidecars(synth: Cohort) -> list[dict[str, Any]]:
-    """Return the sidecar of every volume; nothing where one has none that says it is synthetic."""
-    sidecars: list[dict[str, Any]] = []
-    for entry in synth.entries:
-        file = entry.path.with_name(entry.path.name.split(".nii")[0] + ".json")
-        try:
-            found = json.loads(file.read_text())
-        except (OSError, ValueError):
-            return []
-        if not isinstance(found, dict) or not found.get("synthetic"):
-            return []
-        sidecars.append(found)
-    return sidecars
-
-
-def _seeds(synth: Cohort) -> tuple[int, ...] | None:
+def _seeds(sidecars: Sequence[Sidecar]) -> tuple[int, ...] | None:
     """Return the seed of each volume, where all sidecars name one and no two share it."""
-    seeds = [sidecar.get("seed") for sidecar in _sidecars(synth)]
-    found = [seed for seed in seeds if isinstance(seed, int)]
-    return tuple(found) if found and len(set(found)) == len(synth) else None
+    found = [seed for sidecar in sidecars if isinstance(seed := sidecar.get("seed"), int)]
+    return tuple(found) if found and len(set(found)) == len(sidecars) else None
 
 
-def _origin(synth: Cohort) -> Origin:
+def _origin(sidecars: Sequence[Sidecar]) -> Origin:
     """Return what the sidecars of all volumes agree on; nothing where there are none."""
-    sidecars = _sidecars(synth)
     if not sidecars:
         return Origin()
     fields = [f for f in Origin.model_fields if f not in ("seconds_a_volume", "training_seeds")]
@@ -521,55 +418,117 @@ def _origin(synth: Cohort) -> Origin:
         return Origin()  # another program's sidecars
 
 
-def _materials(
-    cohorts: Mapping[str, Cohort],
-    samples: Mapping[str, Sample],
-    protocol: Protocol,
-    taken: Mapping[str, JobMaterial],
-) -> Materials:
+# ---------------------------------------------------------------- samples and protocol
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """All that values are computed from.
+
+    Attributes
+    ----------
+    samples
+        By role, with features.
+    reference
+        The real sample, followed by the hold-out where there is one: floors are taken within it.
+    """
+
+    samples: Mapping[str, Sample]
+    reference: Sample
+    mask: Bool[np.ndarray, "d h w"]
+    extractors: Extractors
+    todo: Sequence[Job]
+    protocol: Protocol
+    benchmark: Benchmark | None
+    progress: Progress
+
+
+def _setup(
+    cohorts: CohortSet, target: Space, settings: ScoringSettings | Benchmark, context: Context
+) -> _Setup:
+    """Extract the features, and settle the protocol or hold it to the benchmark's."""
+    own, frozen = settings_and_benchmark(settings)
+    volumes = {
+        role: cohort.volumes(target, own.intensity, context.workers, role=role)
+        for role, cohort in cohorts.by_role.items()
+    }
+    samples = {
+        role: Sample(role, volumes[role], cohort.subjects)
+        for role, cohort in cohorts.by_role.items()
+    }
+    mask = None if frozen is None else frozen.mask
+    if mask is None:
+        mask = majority_mask(volumes["real"])
+    extractors = load_extractors(own.extractors, context.log)
+    add_features(samples.values(), extractors, context)
+    todo = jobs(metrics_of(own), extractors.names)
+    if frozen is None:
+        protocol = freeze_protocol(
+            own, samples["real"], target, mask, todo, extractors, len(samples["synth"])
+        )
+    else:
+        check_frozen(frozen, mask, extractors)
+        protocol = frozen.protocol
+    reference = samples["real"]
+    # A benchmark's floors are those of its real cohort, whatever hold-out an entry brings.
+    holdout = cohorts.holdout if frozen is None else None
+    if holdout is not None and not overlap(holdout, cohorts.real):
+        reference = reference.joined(samples["holdout"])
+    return _Setup(samples, reference, mask, extractors, todo, protocol, frozen, context.progress)
+
+
+def _sample_data(cohorts: CohortSet, setup: _Setup, taken: Mapping[str, JobMaterial]) -> Materials:
     return Materials(
-        real_fingerprint=cohorts["real"].fingerprint,
-        synth_fingerprint=cohorts["synth"].fingerprint,
-        protocol=protocol,
-        subjects={role: samples[role].subjects for role in ("real", "synth")},
+        real_fingerprint=cohorts.real.fingerprint,
+        synth_fingerprint=cohorts.synth.fingerprint,
+        protocol=setup.protocol,
+        subjects={role: setup.samples[role].subjects for role in ("real", "synth")},
         jobs=taken,
-        seeds=_seeds(cohorts["synth"]),
+        seeds=_seeds(cohorts.synthbench_sidecars),
     )
-
-
-def _keep(materials: Materials, cache: FeatureCache | None, file: Path | None) -> None:
-    """Keep what comparisons need in the cache and in a file, where there are such."""
-    if file is not None:
-        materials.save(file)
-    if cache is not None:
-        cache.keep_materials(materials.key, materials.packed())
-        cache.trim()
 
 
 # ---------------------------------------------------------------- values
 
 
-def _rows(
-    job: Job,
-    samples: Mapping[str, Sample],
-    reference: Sample,
-    mask: Bool[np.ndarray, "d h w"],
-    protocol: Protocol,
-    taken: dict[str, JobMaterial],
-    progress: Progress | None,
-) -> list[Value]:
-    """Return the metric's row, then a row for each of its parts.
+def _values(setup: _Setup) -> tuple[list[Value], dict[str, JobMaterial]]:
+    """Return the rows of all metrics, and by job what each metric took of the images.
 
-    What the metric took of the images is put into `taken`. `reference` is the real sample,
-    followed by the hold-out where there is one: floors are taken within it.
+    Raises
+    ------
+    MetricError
+        Nothing could be computed.
     """
+    values: list[Value] = []
+    taken: dict[str, JobMaterial] = {}
+    missing = setup.extractors.missing
+    for job in setup.todo:
+        if job.extractor in missing:
+            values.append(_missing(job, missing[job.extractor]))
+            continue
+        rows, material = _rows(job, setup)
+        values += rows
+        if material is not None:
+            taken[job.key] = material
+    if setup.benchmark is not None:
+        values = setup.benchmark.with_frozen_floors(values)
+    if values and all(value.missing for value in values) and "train" not in setup.samples:
+        whys = dict.fromkeys(str(value.missing).removeprefix("missing: ") for value in values)
+        other = f". Or score with {WITHOUT_WEIGHTS}" if missing and not setup.benchmark else ""
+        raise MetricError(f"nothing could be scored: {'; '.join(whys)}{other}")
+    return values, taken
+
+
+def _rows(job: Job, setup: _Setup) -> tuple[list[Value], JobMaterial | None]:
+    """Return the metric's row, then a row for each of its parts; and what it took of the images."""
+    protocol, mask, reference = setup.protocol, setup.mask, setup.reference
     settings = frozen_settings(job.metric, job.key, protocol)
-    real, synth = samples["real"], samples["synth"]
+    real, synth = setup.samples["real"], setup.samples["synth"]
     subjects = {"real": real.subjects, "synth": synth.subjects}
     try:
-        measure(job, reference, mask, settings, progress)
-        measure(job, synth, mask, settings, progress)
-        cross = across(job, real, synth, mask, settings, progress)
+        measure(job, reference, mask, settings, setup.progress)
+        measure(job, synth, mask, settings, setup.progress)
+        cross = across(job, real, synth, mask, settings, setup.progress)
         of_real, of_synth = job.material(reference, len(real)), job.material(synth)
         statistic = prepared(job, of_real, of_synth, subjects, settings, cross)
         floor_statistic = against_itself(job, reference, settings)
@@ -581,8 +540,7 @@ def _rows(
         whole = Part(job.metric.label, statistic, tabled=True)
         row = _row(job, JobKey(job.metric.name), whole, floor_statistic, protocol, source)
     except MetricError as error:
-        return [_missing(job, Missing(reason="images", text=str(error)))]
-    taken[job.key] = JobMaterial(of_real, of_synth, cross)
+        return [_missing(job, Missing(reason="images", text=str(error)))], None
     rank = effective_rank(of_real) if job.extractor is not None else None
     saturated = getattr(statistic, "saturated", None)
     rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
@@ -597,7 +555,7 @@ def _rows(
         except MetricError as error:
             why = Missing(reason="images", text=str(error))
             rows.append(Value(**_declared(job, key, part.label, part.tabled), missing=why))
-    return rows
+    return rows, JobMaterial(of_real, of_synth, cross)
 
 
 def _row(

@@ -9,7 +9,7 @@ that column can be read back on it (`synthbench.dose_response.read_back`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from synthbench.benchmark import Benchmark
+from synthbench.benchmark import Benchmark, settings_and_benchmark
 from synthbench.cohort import Cohort, Volumes, majority_mask, read_cohort
 from synthbench.corruptions import (
     CORRUPTIONS,
@@ -30,19 +30,8 @@ from synthbench.corruptions import (
 )
 from synthbench.dose_response import Curve, Floor, Row, Sensitivity
 from synthbench.errors import CohortError, MetricError
-from synthbench.evaluation import (
-    Job,
-    Progress,
-    Sample,
-    Say,
-    checking,
-    jobs,
-    measure,
-    prepared,
-    shown,
-)
+from synthbench.evaluation import Job, Sample, jobs, measure, prepared
 from synthbench.extraction import Extractors, add_features, load_extractors
-from synthbench.feature_cache import FeatureCache
 from synthbench.metrics import inference
 from synthbench.metrics.copying import Memorization, feature_distances
 from synthbench.metrics.inference import Spread
@@ -57,16 +46,19 @@ from synthbench.metrics.metric import (
 )
 from synthbench.processes import is_main
 from synthbench.protocol import (
-    DEFAULT_EXTRACTOR,
     check_frozen,
     check_names,
-    default_metrics,
     freeze_protocol,
     frozen_settings,
+    metrics_of,
 )
 from synthbench.records.keys import JobKey
+from synthbench.runtime.callbacks import Progress, checking, shown
 from synthbench.scorecard import CohortRecord, Protocol, software
-from synthbench.space import Intensity, Space
+from synthbench.scoring_settings import Context, ScoringSettings
+from synthbench.space import Space
+
+FEWEST_SUBJECTS = 12
 
 SET_SPLITS = 50
 """Random halves over which a corruption of the set is averaged: each makes sets of its own."""
@@ -77,19 +69,11 @@ HELD_BYTES = 2**32
 
 def sensitivity(
     real: Path | str | Cohort,
+    settings: ScoringSettings | Benchmark | None = None,
+    context: Context | None = None,
     *,
-    benchmark: Path | Benchmark | None = None,
-    extractors: Sequence[str] = (DEFAULT_EXTRACTOR,),
-    metrics: Sequence[str] | None = None,
     corruptions: Sequence[str | Corruption] | None = None,
-    target: Space | None = None,
-    intensity: Intensity = "percentile",
-    seed: int = 0,
     assume_grid: float | None = None,
-    workers: int = 2,
-    cache: bool = True,
-    progress: Progress | None = None,
-    say: Say = lambda message: None,
 ) -> Sensitivity:
     """Score known damage to real volumes, dose by dose, with every metric.
 
@@ -97,20 +81,16 @@ def sensitivity(
     ----------
     real
         What `read_cohort` reads, or a cohort that was read: at least 12 subjects.
-    benchmark
-        Settings frozen on this cohort, in place of those from `extractors` to `seed`.
-    extractors, metrics
-        Names in the registry; metrics None: those that `score` takes by default.
+    settings
+        What to score with, or a benchmark that was frozen on this cohort; None: the defaults.
+        The intensity rule is applied to damaged volumes anew; the seed is also that of the
+        damage and of the splits.
+    context
+        How to do it; damaged volumes are never kept in the cache.
     corruptions
         Names in `synthbench.corruptions.CORRUPTIONS`, or corruptions; None: all by name.
-    target
-        The grid; None: the cohort's own.
-    intensity
-        See `synthbench.space.INTENSITY_RULES`; applied to damaged volumes anew.
-    seed
-        Of the damage, the splits and the protocol.
-    assume_grid, workers, cache, progress, say
-        As in `synthbench.scoring.score`; damaged volumes are never kept in the cache.
+    assume_grid
+        Isotropic voxel size in mm of arrays without geometry.
 
     Raises
     ------
@@ -118,69 +98,82 @@ def sensitivity(
         The cohort cannot be used or is too small, a name is unknown, or the benchmark is of
         other data.
     """
+    context = context or Context()
     wanted = CORRUPTIONS if corruptions is None else corruptions
     chosen = [corruption(kind) if isinstance(kind, str) else kind for kind in wanted]
-    frozen = None if benchmark is None else Benchmark.opened(benchmark)
+    own, frozen = settings_and_benchmark(settings or ScoringSettings())
     if frozen is None:
-        check_names(extractors, metrics, intensity)
-    kept = FeatureCache(say=say) if cache else None
-    if not isinstance(real, Cohort):
-        real = read_cohort(
-            Path(real), role="real", assume_grid=assume_grid, progress=checking("real", progress)
-        )
-    subjects = len(set(real.subjects))
-    if subjects < 12:
-        raise CohortError(
-            f"real: sensitivity needs at least 12 subjects, 6 a side; found {subjects}."
-        )
+        check_names(own)
+    real = _read(real, assume_grid, context)
     if frozen is not None:
         frozen.check_real(real)
-        target, intensity = frozen.protocol.space.grid, frozen.protocol.space.intensity
-        extractors = tuple(e.name for e in frozen.protocol.extractors)
-        metrics, seed = tuple(frozen.protocol.intervals), frozen.protocol.seed
-    metrics = default_metrics() if metrics is None else tuple(dict.fromkeys(metrics))
-    volumes = Held.of(real.volumes(target or real.grid, intensity, workers))
-    mask = None if frozen is None else frozen.mask
-    if mask is None:
-        mask = majority_mask(real.volumes(volumes.space, intensity, workers))
-    loaded = load_extractors(extractors, say)
-    clean = Sample("undamaged", volumes, real.subjects)
-    add_features([clean], loaded, progress=progress, cache=kept, workers=workers)
-    if kept is not None and is_main():
-        kept.trim()
-    todo = [job for job in jobs(metrics, loaded.names) if job.extractor not in loaded.missing]
-    if frozen is None:
-        protocol = freeze_protocol(
-            clean, volumes.space, intensity, mask, metrics, todo, loaded, seed=seed,
-            n_synth=len(clean) // 2,
-        )  # fmt: skip
-    else:
-        check_frozen(frozen, mask, loaded)
-        protocol = frozen.protocol
-    notes = [f"{name}: {why}" for name, why in loaded.missing.items()]
-    study = _Study(clean, volumes, mask, loaded, protocol, intensity, notes, progress)
-    ready = study.measured(todo)
-    if "memorization" in metrics and not any(_needs_training(kind) for kind in chosen):
-        notes.append(
+    study = _prepared(real, own, frozen, context)
+    ready = study.measured()
+    memorization = "memorization" in metrics_of(own)
+    if memorization and not any(_needs_training(kind) for kind in chosen):
+        study.notes.append(
             "memorization: not assessed: it responds to copies of training volumes; add "
             "--corruption copies"
         )
     rows: list[Row] = []
     for kind in chosen:
         if isinstance(kind, SetCorruption) and not _keeps_places(kind):
-            rows += study.of_sets(kind, ready, "memorization" in metrics)
+            rows += study.of_sets(kind, ready, memorization)
         else:
             rows += study.of_volumes(kind, ready)
     return Sensitivity(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         real=CohortRecord.of(real),
-        n=subjects // 2,
-        protocol=protocol,
-        seed=seed,
+        n=len(set(real.subjects)) // 2,
+        protocol=study.protocol,
+        seed=study.protocol.seed,
         rows=tuple(rows),
-        notes=tuple(notes),
+        notes=tuple(study.notes),
         software=software("torch", "numpy", "scipy"),
     )
+
+
+def _read(real: Path | str | Cohort, assume_grid: float | None, context: Context) -> Cohort:
+    if not isinstance(real, Cohort):
+        real = read_cohort(
+            Path(real), role="real", assume_grid=assume_grid,
+            progress=checking("real", context.progress),
+        )  # fmt: skip
+    subjects = len(set(real.subjects))
+    if subjects < FEWEST_SUBJECTS:
+        raise CohortError(
+            f"real: sensitivity needs at least {FEWEST_SUBJECTS} subjects, "
+            f"{FEWEST_SUBJECTS // 2} a side; found {subjects}."
+        )
+    return real
+
+
+def _prepared(
+    real: Cohort, settings: ScoringSettings, frozen: Benchmark | None, context: Context
+) -> _Study:
+    """Read the undamaged volumes, extract their features and settle the protocol."""
+    grid, intensity = settings.grid(real.grid), settings.intensity
+    volumes = Held.of(real.volumes(grid, intensity, context.workers))
+    mask = None if frozen is None else frozen.mask
+    if mask is None:
+        mask = majority_mask(real.volumes(grid, intensity, context.workers))
+    loaded = load_extractors(settings.extractors, context.log)
+    clean = Sample("undamaged", volumes, real.subjects)
+    add_features([clean], loaded, context)
+    if context.cache is not None and is_main():
+        context.cache.trim()
+    todo = [
+        job
+        for job in jobs(metrics_of(settings), loaded.names)
+        if job.extractor not in loaded.missing
+    ]
+    if frozen is None:
+        protocol = freeze_protocol(settings, clean, grid, mask, todo, loaded, len(clean) // 2)
+    else:
+        check_frozen(frozen, mask, loaded)
+        protocol = frozen.protocol
+    notes = [f"{name}: {why}" for name, why in loaded.missing.items()]
+    return _Study(clean, volumes, mask, loaded, protocol, todo, notes, replace(context, cache=None))
 
 
 def _needs_training(kind: Corruption) -> bool:
@@ -258,17 +251,21 @@ class _Study:
     mask: Bool[np.ndarray, "d h w"]
     extractors: Extractors
     protocol: Protocol
-    intensity: Intensity
+    todo: list[Job]
     notes: list[str]
-    progress: Progress | None
+    context: Context
 
     def settings(self, job: Job) -> dict[str, Any]:
         return frozen_settings(job.metric, job.key, self.protocol)
 
-    def measured(self, todo: Sequence[Job]) -> list[Job]:
+    @property
+    def progress(self) -> Progress:
+        return self.context.progress
+
+    def measured(self) -> list[Job]:
         """Measure the undamaged volumes; return the jobs that could, and note why others not."""
         ready = []
-        for job in todo:
+        for job in self.todo:
             try:
                 measure(job, self.clean, self.mask, self.settings(job), self.progress)
                 ready.append(job)
@@ -298,9 +295,10 @@ class _Study:
         return rows
 
     def _damaged(self, kind: Corruption, dose: float, todo: Sequence[Job]) -> Sample:
-        damaged = Corrupted(self.volumes, kind, dose, self.protocol.seed, intensity=self.intensity)
+        intensity = self.protocol.space.intensity
+        damaged = Corrupted(self.volumes, kind, dose, self.protocol.seed, intensity=intensity)
         sample = Sample(kind.sentence(dose), damaged, self.clean.subjects)
-        add_features([sample], self.extractors, progress=self.progress)
+        add_features([sample], self.extractors, self.context)
         for job in todo:
             measure(job, sample, self.mask, self.settings(job), self.progress)
         return sample
@@ -343,8 +341,7 @@ class _Study:
             n = min(len(chosen) for chosen in sets)
             picked = [rng.permutation(chosen)[:n] for chosen in sets]
             draws.append(_Draw(real[:n], training, picked))
-            if self.progress:
-                self.progress(kind.label, split + 1, SET_SPLITS)
+            self.progress(kind.label, split + 1, SET_SPLITS)
         if (n := len(draws[0].real)) < self.clean_side:
             self.notes.append(f"{kind.label}: {n} volumes a side")
         rows: list[Row] = []

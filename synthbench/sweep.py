@@ -33,7 +33,8 @@ from synthbench.conditions import (
 from synthbench.errors import SynthbenchError, UsageError, near_miss
 from synthbench.files import write_atomic
 from synthbench.run import Run
-from synthbench.sampling import Source, sidecar
+from synthbench.runs.sidecar import sidecar_file
+from synthbench.sampling import Source
 from synthbench.space import Space, resample, to_unit
 
 if TYPE_CHECKING:
@@ -585,7 +586,7 @@ def _voxels(point: Point, source: Source) -> Float32[np.ndarray, "d h w"]:
 
 
 def _volumes_in(out: Path) -> list[Path]:
-    return sorted(file for file in out.glob("sweep-*.nii.gz") if sidecar(file).is_file())
+    return sorted(file for file in out.glob("sweep-*.nii.gz") if sidecar_file(file).is_file())
 
 
 def _tsv(found: Sweep) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -150,17 +150,37 @@ class Rivals:
     gate: bool = False
 
 
+@dataclass(frozen=True)
+class Terms:
+    """The terms on which two samples are compared.
+
+    Attributes
+    ----------
+    alpha
+        Of the generator's test and the metrics together, half for each; all for the metrics
+        where the former is not asked.
+    resamples, permutations, seed
+        Of the bootstrap and of the test; more are taken where p could not become small enough
+        (`RESOLUTION`).
+    rivals
+        Where these are two generators. Whether they differ is then not asked, and differences
+        are of distances from the best value.
+    """
+
+    alpha: float = 0.05
+    resamples: int = 1000
+    permutations: int = 1000
+    seed: int = 0
+    rivals: Rivals | None = None
+
+
 def compare_samples(
     first: Materials,
     second: Materials,
     asked: Sequence[Asked],
+    terms: Terms | None = None,
     *,
     extractors: Iterable[str] | None = None,
-    alpha: float = 0.05,
-    resamples: int = 1000,
-    permutations: int = 1000,
-    seed: int = 0,
-    rivals: Rivals | None = None,
 ) -> tuple[list[GeneratorTest], list[MetricDrift]]:
     """Ask of two synthetic sets against one real set whether generator and metrics changed.
 
@@ -172,23 +192,17 @@ def compare_samples(
         Materials of the two scorings.
     asked
         The metrics.
+    terms
+        None: the usual ones.
     extractors
         In whose features to test whether the generator changed; None: those of the metrics.
-    alpha
-        Of the generator's test and the metrics together, half for each; all for the metrics
-        where the former is not asked.
-    resamples, permutations, seed
-        Of the bootstrap and of the test; more are taken where p could not become small enough
-        (`RESOLUTION`).
-    rivals
-        Where these are two generators. Whether they differ is then not asked, and differences are
-        of distances from the best value.
 
     Raises
     ------
     MetricError
         A metric cannot be computed.
     """
+    terms = terms or Terms()
     paired = share_seeds(first, second)
     if paired:
         assert first.seeds is not None
@@ -197,16 +211,19 @@ def compare_samples(
         second = second.with_synth([place[s] for s in first.seeds])
     if extractors is None:
         extractors = dict.fromkeys(a.extractor for a in asked if a.extractor)
-    extractors = () if rivals else tuple(extractors)
-    half = alpha / 2 if extractors else alpha
+    extractors = () if terms.rivals else tuple(extractors)
+    half = terms.alpha / 2 if extractors else terms.alpha
     gating = sum(one.gates for one in asked)
-    resamples = max(resamples, math.ceil(2 * gating * RESOLUTION / half))
-    permutations = max(permutations, math.ceil(len(extractors) * RESOLUTION / half))
-    tests = _generator_tests(first, second, extractors, paired, half, permutations, seed)
+    terms = replace(
+        terms,
+        resamples=max(terms.resamples, math.ceil(2 * gating * RESOLUTION / half)),
+        permutations=max(terms.permutations, math.ceil(len(extractors) * RESOLUTION / half)),
+    )
+    tests = _generator_tests(first, second, extractors, paired, half, terms)
     rows, compared = [], {}
     for one in asked:
         try:
-            compared[one] = _compared(first, second, one, paired, resamples, seed, rivals)
+            compared[one] = _compared(first, second, one, paired, terms)
         except (MetricError, UsageError) as error:
             rows.append(
                 MetricDrift(metric=one.metric, extractor=one.extractor, label=one.label,
@@ -215,7 +232,7 @@ def compare_samples(
     p_values = {one: found.wide.p for one, found in compared.items() if one.gates}
     adjusted = dict(zip(p_values, holm(list(p_values.values())).tolist(), strict=True))
     for one, found in compared.items():
-        rows.append(_metric_drift(one, found, adjusted.get(one), half, rivals))
+        rows.append(_metric_drift(one, found, adjusted.get(one), half, terms))
     return tests, rows
 
 
@@ -232,8 +249,7 @@ def _generator_tests(
     extractors: Sequence[str],
     paired: bool,
     alpha: float,
-    permutations: int,
-    seed: int,
+    terms: Terms,
 ) -> list[GeneratorTest]:
     """Test, in each extractor's features, that both synthetic sets are of one distribution."""
     values, moves = [], []
@@ -241,8 +257,8 @@ def _generator_tests(
         one, other, bandwidth = _features(first, second, extractor)
         subjects = {"real": first.subjects["synth"], "synth": second.subjects["synth"]}
         values.append(
-            permutation_p(one, other, bandwidth, permutations=permutations, seed=seed,
-                          subjects=subjects, paired=paired)
+            permutation_p(one, other, bandwidth, permutations=terms.permutations,
+                          seed=terms.seed, subjects=subjects, paired=paired)
         )  # fmt: skip
         # Two independent draws are l apart in the median, so that l is the spread.
         moves.append(
@@ -300,23 +316,17 @@ class _Compared:
 
 
 def _compared(
-    first: Materials,
-    second: Materials,
-    asked: Asked,
-    paired: bool,
-    resamples: int,
-    seed: int,
-    rivals: Rivals | None,
+    first: Materials, second: Materials, asked: Asked, paired: bool, terms: Terms
 ) -> _Compared:
     one, other = (m.statistic(asked.key, asked.part) for m in (first, second))
     shared = [role for role in one.subjects if role == "real" or paired]
     # A change of a gap from 0.05 to -0.05 is one, although its distance from zero is not.
-    direction: Direction = asked.direction if rivals else "lower"
+    direction: Direction = asked.direction if terms.rivals else "lower"
 
     def difference(level: float) -> Comparison:
         return paired_difference(
-            one, other, shared=shared, direction=direction, resamples=resamples, level=level,
-            seed=seed, names=("baseline", "current"),
+            one, other, shared=shared, direction=direction, resamples=terms.resamples,
+            level=level, seed=terms.seed, names=("baseline", "current"),
         )  # fmt: skip
 
     narrow = None if asked.delta is None else difference(EQUIVALENCE_LEVEL)
@@ -324,11 +334,7 @@ def _compared(
 
 
 def _metric_drift(
-    asked: Asked,
-    compared: _Compared,
-    adjusted: float | None,
-    alpha: float,
-    rivals: Rivals | None,
+    asked: Asked, compared: _Compared, adjusted: float | None, alpha: float, terms: Terms
 ) -> MetricDrift:
     wide = compared.wide
     share = relative(wide.difference, compared.terms)
@@ -337,6 +343,7 @@ def _metric_drift(
         equivalent = equivalence(compared.narrow, asked.delta).equivalent
     different = adjusted is not None and adjusted <= alpha
     rounding = share <= ROUNDING
+    rivals = terms.rivals
     better = None if rivals is None else _closer(wide, asked, rivals.names)
     status: Status
     if adjusted is None:

@@ -6,13 +6,14 @@ import yaml
 from synthbench import cli, scoring
 from synthbench.benchmark import (
     Benchmark,
-    Choices,
+    BenchmarkSettings,
     packed_mask,
     protocol_differences,
     unpacked_mask,
 )
 from synthbench.cohort import majority_mask, read_cohort
 from synthbench.errors import ScorecardError, UsageError
+from synthbench.scoring_settings import ScoringSettings
 from tests.conftest import AFFINE, blob
 
 EXTRACTORS = ("voxels",)
@@ -43,9 +44,8 @@ def synth(cohorts):
 
 @pytest.fixture(scope="module")
 def frozen(real):
-    return scoring.freeze(
-        real, "b", n_synth=4, extractors=EXTRACTORS, metrics=METRICS, resamples=100
-    )
+    settings = ScoringSettings(extractors=EXTRACTORS, metrics=METRICS, resamples=100)
+    return scoring.freeze(real, "b", settings, n_synth=4)
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +175,14 @@ def test_the_settings_of_another_cohorts_benchmark_are_taken_and_what_changed_is
 def test_settings_are_read_from_benchmarks_scorecards_and_yaml(frozen, card, tmp_path):
     frozen.save(tmp_path / "b")
     card.save(tmp_path / "card.json")
-    of_benchmark, of_card = Choices.load(tmp_path / "b"), Choices.load(tmp_path / "card.json")
+    of_benchmark, of_card = (BenchmarkSettings.load(tmp_path / name) for name in ("b", "card.json"))
     assert of_benchmark.primary == "mmd2"
-    assert of_card == of_benchmark.model_copy(update={"primary": None})
+    assert of_benchmark.model_fields_set - of_card.model_fields_set == {"primary"}
+    assert of_card == of_benchmark
     assert (of_card.metrics, of_card.m, of_card.extractors) == (METRICS, 4, EXTRACTORS)
     (tmp_path / "some.yaml").write_text("metrics: [fid]\nseed: 0\n")
-    some = Choices.load(tmp_path / "some.yaml")
-    assert some.given == {"metrics": ("fid",), "seed": 0}
+    some = BenchmarkSettings.load(tmp_path / "some.yaml")
+    assert some.model_dump(exclude_unset=True) == {"metrics": ("fid",), "seed": 0}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_settings_that_cannot_be_read_are_explained(tmp_path, text, words):
     if text is not None:
         file.write_text(text)
     with pytest.raises(ScorecardError, match=words):
-        Choices.load(file)
+        BenchmarkSettings.load(file)
 
 
 @pytest.mark.parametrize(
@@ -246,12 +247,12 @@ def test_a_benchmark_of_before_loads_and_scores(frozen, real, synth, card, tmp_p
 @pytest.mark.parametrize(
     ("metrics", "primary", "words"),
     [
-        (["fidd"], "mmd2", "^--metric: no metric is named 'fidd': did you mean 'fid'?"),
-        (["fid"], "mmd2", r"not among the metrics \(fid\)\. .*--primary fid\.$"),
-        (["fid"], "mmd", "^--primary: no metric is named 'mmd': did you mean 'mmd2'?"),
+        (("fidd",), "mmd2", "^--metric: no metric is named 'fidd': did you mean 'fid'?"),
+        (("fid",), "mmd2", r"not among the metrics \(fid\)\. .*--primary fid\.$"),
+        (("fid",), "mmd", "^--primary: no metric is named 'mmd': did you mean 'mmd2'?"),
     ],
 )
 def test_a_wrong_choice_of_metrics_is_refused_by_the_option_that_it_is_of(metrics, primary, words):
     """Nothing is read before: the folder of real volumes is not there."""
     with pytest.raises(UsageError, match=words):
-        scoring.freeze("nowhere", "b", n_synth=4, metrics=metrics, primary=primary)
+        scoring.freeze("nowhere", "b", ScoringSettings(metrics=metrics), n_synth=4, primary=primary)

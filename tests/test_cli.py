@@ -9,6 +9,7 @@ import pytest
 
 from synthbench import cli, sampling, scoring, training
 from synthbench.scorecard import Scorecard
+from synthbench.scoring_inputs import CohortSet
 from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
 
 COMMAND = str(Path(sys.executable).with_name("synthbench"))
@@ -83,6 +84,7 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
         (("sample", "nowhere", "--n", "1", "--out", "s"), "no run folder"),
         (("score", "--real", "nowhere", "--synth", "nowhere"), "real: nowhere: no such path"),
         (("score", "--real", "r", "--synth", "s", "--assume-grid", "x"), "'real' or a voxel size"),
+        (("score", "--real", "r", "--synth", "s", "--neighbours", "n"), "n: nearest training"),
         (
             ("score", "--benchmark", "b", "--real", "r", "--synth", "s", "--seed", "3"),
             "leave out --seed",
@@ -182,7 +184,9 @@ def test_a_failed_score_leaves_no_scorecard(make_cohort, tmp_path):
 def test_scoring_anew_says_that_the_verdict_on_utility_is_gone(tmp_path, monkeypatch, capsys):
     kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
     card = make_card("mine", kept)
-    monkeypatch.setattr(scoring, "score", lambda *_, **__: card)
+    found = scoring.Scoring(card, kept, features={}, neighbours=())
+    monkeypatch.setattr(CohortSet, "read", lambda *_, **__: None)
+    monkeypatch.setattr(scoring, "score_cohorts", lambda *_, **__: found)
     file = tmp_path / "card.json"
     monkeypatch.setattr(
         sys, "argv", ["synthbench", "score", "--real", "a", "--synth", "b", "--out", str(file)]

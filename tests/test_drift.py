@@ -24,7 +24,7 @@ from synthbench.materials import JobMaterial, Materials
 from synthbench.metrics.inference import estimate, magnitude
 from synthbench.metrics.manifold import Coverage
 from synthbench.scorecard import FloorRecord, Missing, Origin, Scorecard, Value
-from synthbench.two_samples import Asked, compare_samples
+from synthbench.two_samples import Asked, Terms, compare_samples
 from tests.conftest import blob
 from tests.test_scoring import save
 
@@ -325,7 +325,7 @@ def test_the_generators_p_is_that_of_an_independent_permutation_test(card):
     one, other = (
         materials_of(card, features(0), x, fingerprint=n) for x, n in ((first, "b"), (second, "c"))
     )
-    ((test,), _) = compare_samples(one, other, [], extractors=[EXTRACTOR], permutations=2000)
+    ((test,), _) = compare_samples(one, other, [], Terms(permutations=2000), extractors=[EXTRACTOR])
     assert 0.01 < expected < 0.5
     assert test.p == pytest.approx(expected, abs=0.02 + 4 * np.sqrt(expected / 2000))
 
@@ -359,7 +359,7 @@ def test_resamples_suffice_for_every_number_of_metrics(card):
         for x, n in ((features(1), "b"), (features(2, shift=2.0), "c"))
     )
     asked = [Asked(name, EXTRACTOR, name, "lower") for name in ("mmd2", "fid")]
-    tests, rows = compare_samples(one, other, asked, resamples=100, permutations=30)
+    tests, rows = compare_samples(one, other, asked, Terms(resamples=100, permutations=30))
     assert [test.status for test in tests] == ["fail"]
     assert [row.status for row in rows] == ["fail", "fail"]
 

@@ -15,6 +15,7 @@ from synthbench.evaluation import Flipped, Joined, Sample
 from synthbench.extraction import Extractors, add_features, extract
 from synthbench.feature_cache import FeatureCache, usage
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
+from synthbench.scoring_settings import Context
 from synthbench.sensitivity import Held
 from synthbench.space import PAPER_GRID, Space, resample
 from tests.conftest import blob
@@ -189,7 +190,7 @@ def test_an_extractors_refusal_names_the_sample_and_the_file(make_cohort, tmp_pa
     for batch_size in (1, 4):
         message = r"real: sub-grey\.nii\.gz: random-resnet10.*must differ"
         with pytest.raises(MetricError, match=message):
-            add_features([sample], loaded, batch_size)
+            add_features([sample], loaded, Context(batch_size=batch_size))
 
 
 def test_a_row_of_another_length_than_declared_is_refused(volumes):
@@ -295,7 +296,7 @@ def test_a_second_score_runs_no_network_and_gives_the_same_scorecard(
             file.rename(folder / f"{role}{file.name.removeprefix('sub-')}")
     expected_calls = [17, 0, 17]
     cards = []
-    for options in ({}, {}, {"cache": False}):
+    for options in ({}, {}, {"context": Context(cache=None)}):
         before = sum(calls)
         cards.append(score(sets[0], sets[1], train=sets[2], **options))
         assert sum(calls) - before == expected_calls[len(cards) - 1]
@@ -328,7 +329,7 @@ def test_two_processes_score_as_one_and_only_the_main_one_writes(
     assert output.count('"protocol_hash"') == 1
     assert shown == json.loads(files[0].read_text())
     assert {used.extractor: used.rows for used in usage(cache)}["random-resnet10"] == 11
-    alone = score(real, synth, cache=False)
+    alone = score(real, synth, context=Context(cache=None))
     together = type(alone).load(files[0])
     assert numbers(together) == numbers(alone)
     with np.load(files[1]) as features:

@@ -12,6 +12,8 @@ from synthbench.feature_cache import FeatureCache
 from synthbench.materials import Materials, load_materials, require_materials
 from synthbench.metrics.inference import estimate
 from synthbench.scorecard import Scorecard
+from synthbench.scoring_inputs import CohortSet
+from synthbench.scoring_settings import Context, ScoringSettings
 from tests.conftest import blob
 from tests.test_scoring import save
 
@@ -40,11 +42,12 @@ def folders(tmp_path_factory):
 def scored(folders):
     """The scorecard, and the file of its materials."""
     file = folders / "materials.npz"
-    card = scoring.score(
-        folders / "real", folders / "synth", extractors=[EXTRACTOR], metrics=METRICS,
-        resamples=100, materials_file=file,
-    )  # fmt: skip
-    return card, file
+    found = scoring.score_cohorts(
+        CohortSet.read(folders / "real", folders / "synth"),
+        ScoringSettings(extractors=(EXTRACTOR,), metrics=METRICS, resamples=100),
+    )
+    found.sample_data.save(file)
+    return found.card, file
 
 
 def test_every_row_is_computed_again_as_it_was_scored(scored):
@@ -161,7 +164,7 @@ def test_a_run_without_the_cache_keeps_nothing(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHBENCH_CACHE", str(tmp_path / "cache"))
     scoring.score(
         folders / "real", folders / "synth", extractors=["voxels"], metrics=["fid"],
-        resamples=100, cache=False,
+        resamples=100, context=Context(cache=None),
     )  # fmt: skip
     assert not (tmp_path / "cache").exists()
 

@@ -180,13 +180,17 @@ def test_a_linked_folder_cannot_be_imported_by_a_second_name(name: str) -> None:
 def test_the_public_names_are_these() -> None:
     assert sorted(synthbench.__all__) == [
         "Cohort",
+        "CohortSet",
+        "Context",
         "Scorecard",
+        "ScoringSettings",
         "Space",
         "__version__",
         "read_cohort",
         "render_leaderboard",
         "sample",
         "score",
+        "score_cohorts",
         "train",
     ]
 

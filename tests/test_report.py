@@ -26,6 +26,7 @@ from synthbench.evaluation import Sample
 from synthbench.exhibits import nearest_training, scored, typicality
 from synthbench.report import leaderboard_report, render_report, report
 from synthbench.scorecard import CohortRecord, Missing, Scorecard, Value
+from synthbench.scoring_inputs import draw
 from tests.boards import make_board, make_verdict
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egpj.exe\u2028&amp;"
@@ -393,7 +394,7 @@ def test_nearest_training_volumes_are_found_mirrored_too(folders):
 def test_a_benchmarks_draw_of_volumes_is_found_again(folders):
     """Scoring takes n of more volumes by the protocol's seed; others are refused."""
     cohort = read_cohort(folders["synth"])
-    drawn = scoring._subsampled(cohort, 4, seed=3)
+    drawn = cohort.subset(draw(len(cohort), 4, seed=3))
     record = CohortRecord(n=4, subjects=4, fingerprint=drawn.fingerprint, available=len(cohort))
     found = scored(cohort, record, "synth", seed=3)
     assert found is not None

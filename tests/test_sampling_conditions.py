@@ -18,6 +18,7 @@ from synthbench import registry, sampling, training
 from synthbench.conditions import Conditions, Row
 from synthbench.errors import UsageError
 from synthbench.generators.diffusion import Frame
+from synthbench.runs.sidecar import sidecar_file
 from tests import ellipsoids
 
 COMMAND = str(Path(sys.executable).with_name("synthbench"))
@@ -36,7 +37,7 @@ def run(tmp_path):
 
 
 def sidecar(file):
-    return json.loads(sampling.sidecar(file).read_text())
+    return json.loads(sidecar_file(file).read_text())
 
 
 def dark(file):

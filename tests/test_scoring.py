@@ -1,3 +1,5 @@
+import io
+import json
 import shutil
 
 import nibabel as nib
@@ -9,10 +11,11 @@ from synthbench import metrics, scoring
 from synthbench.benchmark import Benchmark
 from synthbench.cohort import read_cohort
 from synthbench.errors import CohortError, MetricError, ScorecardError, UsageError
-from synthbench.memorization import VOXELS
+from synthbench.memorization import VOXELS, neighbours_table
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
-from synthbench.protocol import DEFAULT_EXTRACTOR
 from synthbench.scorecard import Missing, Scorecard
+from synthbench.scoring_inputs import CohortSet
+from synthbench.scoring_settings import DEFAULT_EXTRACTOR, Context, ScoringSettings
 from tests.conftest import AFFINE, blob
 
 GRID = (44, 44, 44)  # the smallest that three scales of MS-SSIM run on
@@ -39,8 +42,13 @@ def save(volume, file):
 
 
 def score(real, synth, **options):
-    options = {"extractors": EXTRACTORS, "metrics": METRICS, "resamples": 200, **options}
+    if "benchmark" not in options:
+        options = {"extractors": EXTRACTORS, "metrics": METRICS, "resamples": 200, **options}
     return scoring.score(real, synth, **options)
+
+
+def score_all(settings, *cohorts, **options):
+    return scoring.score_cohorts(CohortSet.read(*cohorts, **options), settings)
 
 
 def write_families(folder, n, shape):
@@ -70,13 +78,9 @@ def small_families(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def full_card(families, tmp_path_factory):
-    neighbours = tmp_path_factory.mktemp("out") / "neighbours.tsv"
-    card = score(
-        families["real"], families["synth"], train=families["train"],
-        holdout=families["holdout"], metrics=None, neighbours_file=neighbours,
-    )  # fmt: skip
-    return card, neighbours
+def full_card(families):
+    found = score_all(ScoringSettings(extractors=EXTRACTORS, resamples=200), **families)
+    return found.card, found.neighbours
 
 
 def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
@@ -128,7 +132,7 @@ def test_copies_are_found_in_features_and_voxels(full_card):
         assert record.exact_copies == 2
         assert record.plain.words == "copying detected"
     assert card.not_assessed is None
-    table = pd.read_csv(neighbours, sep="\t")
+    table = pd.read_csv(io.StringIO(neighbours_table(neighbours)), sep="\t")
     copies = table[(table.space == VOXELS) & (table.mirrored == "no")].set_index("synth")
     assert copies.loc["copy1.nii.gz", "train"] == "train-01.nii.gz"
     assert copies.loc["copy1.nii.gz", "train_distance"] == pytest.approx(0, abs=1e-3)
@@ -211,7 +215,7 @@ def _xy(features):
 
 def test_scores_do_not_depend_on_order_names_batch_or_workers(small, tmp_path):
     """Renaming reverses the listing; the values, intervals and floors are equal to the last bit."""
-    first = score(*small, workers=1, batch_size=1)
+    first = score(*small, context=Context(workers=1, batch_size=1))
     renamed = []
     for folder in small:
         other = tmp_path / f"renamed-{folder.name}"
@@ -219,7 +223,7 @@ def test_scores_do_not_depend_on_order_names_batch_or_workers(small, tmp_path):
         for i, file in enumerate(sorted(folder.iterdir())):
             shutil.copy(file, other / f"z{99 - i}.nii.gz")
         renamed.append(other)
-    second = score(*renamed, workers=3, batch_size=4)
+    second = score(*renamed, context=Context(workers=3, batch_size=4))
     assert second.values == first.values
     assert second.protocol_hash == first.protocol_hash
     assert second.real == first.real
@@ -246,7 +250,7 @@ def test_missing_weights_leave_the_rest_and_name_the_mend(small, monkeypatch, tm
     said: list[str] = []
     card = score(
         *small, extractors=(DEFAULT_EXTRACTOR,), metrics=["mmd2", "fid", "intensity"],
-        say=said.append,
+        context=Context(log=said.append),
     )  # fmt: skip
     name = "medicalnet-resnet50-23dataset"
     assert card.row("fid").missing == Missing(reason="weights", text=f"synthbench fetch {name}")
@@ -292,7 +296,10 @@ def test_copies_of_real_volumes_are_noted(small):
     shutil.copy(next(real.iterdir()), synth / "copy.nii.gz")
     shutil.copy(synth / "copy.nii.gz", synth / "again.nii.gz")
     said: list[str] = []
-    found = {record.rule: record for record in score(real, synth, say=said.append).preflight}
+    found = {
+        record.rule: record
+        for record in score(real, synth, context=Context(log=said.append)).preflight
+    }
     across, within = found["identical-across"], found["identical"]
     assert (across.role, across.volumes, across.severity) == ("synth", 2, "warning")
     assert (within.role, within.volumes, within.accepted) == ("synth", 2, False)
@@ -317,10 +324,11 @@ def test_scans_of_one_subject_are_one_resampling_unit(small, tmp_path):
         rows += [f"{file},p{i}", f"{near},p{i}"]
     manifest = tmp_path / "two-scans.csv"
     manifest.write_text("\n".join(rows) + "\n")
-    card = score(real, manifest, assume_grid="real", features_file=tmp_path / "f.npz")
+    settings = ScoringSettings(extractors=EXTRACTORS, metrics=METRICS)
+    found = score_all(settings, real, manifest, assume_grid="real")
+    card = found.card
     assert (card.synth.n, card.synth.subjects) == (10, 5)
-    with np.load(tmp_path / "f.npz") as saved:
-        x, y = saved["real/random-resnet10"], saved["synth/random-resnet10"]
+    x, y = (found.features[f"{role}/random-resnet10"] for role in ("real", "synth"))
     owner = read_cohort(manifest, assume_grid=read_cohort(real).stored_grid).subjects
     without_real = [metrics.fid(np.delete(x, i, 0), y) for i in range(6)]
     without_synth = [metrics.fid(x, y[owner != s]) for s in range(5)]
@@ -335,9 +343,8 @@ def test_scans_of_one_subject_are_one_resampling_unit(small, tmp_path):
 
 @pytest.fixture
 def frozen(small):
-    return scoring.freeze(
-        small[0], "b", n_synth=4, extractors=EXTRACTORS, metrics=METRICS, resamples=200
-    )
+    settings = ScoringSettings(extractors=EXTRACTORS, metrics=METRICS, resamples=200)
+    return scoring.freeze(small[0], "b", settings, n_synth=4)
 
 
 def test_a_benchmark_keeps_the_bandwidth_and_subsamples_to_m(small, frozen):
@@ -384,7 +391,7 @@ def test_a_benchmark_refuses_other_weights_and_masks(small, frozen):
 
 def test_freezing_needs_two_synthetic_volumes(small):
     with pytest.raises(UsageError, match="--m"):
-        scoring.freeze(small[0], "b", n_synth=1, extractors=EXTRACTORS)
+        scoring.freeze(small[0], "b", ScoringSettings(extractors=EXTRACTORS), n_synth=1)
 
 
 # ---------------------------------------------------------------- scorecards
@@ -428,14 +435,45 @@ def test_the_sidecars_origin_is_recorded(make_cohort, tmp_path):
     assert card.origin.training_cohort == read_cohort(real).fingerprint
 
 
-def test_neighbours_without_a_test_for_copies_are_refused_before_the_work(small, tmp_path):
-    with pytest.raises(UsageError, match=r"--neighbours .*: add --train"):
-        score(*small, neighbours_file=tmp_path / "n.tsv")
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"metrics": "fid"}, "metrics='fid': a list of names is needed, such as"),
+        ({"accept": "few"}, "accept='few': a list of names is needed, such as"),
+        ({"extractor": ["voxels"]}, "no setting 'extractor': did you mean 'extractors'"),
+        ({"resamples": "many"}, "resamples='many': .*valid integer"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_is_read(wrong, words, tmp_path):
+    with pytest.raises(UsageError, match=words):
+        scoring.score(tmp_path / "nowhere", tmp_path / "nowhere", **wrong)
 
 
-def test_a_name_in_place_of_a_list_of_names_is_refused(small):
-    with pytest.raises(UsageError, match="a list of names is needed, such as"):
-        score(*small, metrics="fid")
+def test_settings_beside_a_benchmark_are_refused(small, frozen):
+    with pytest.raises(UsageError, match="the benchmark has frozen this: leave out seed"):
+        scoring.score(*small, benchmark=frozen, seed=1)
+
+
+def test_scoring_reads_each_sidecar_once(small, monkeypatch):
+    """Origin, conditions and seeds are all known from one reading."""
+    from synthbench.runs import sidecar
+
+    for seed, file in enumerate(sorted(small[1].iterdir())):
+        about = {"synthetic": True, "generator": "g", "seed": seed}
+        sidecar.sidecar_file(file).write_text(json.dumps(about))
+    read = []
+    find = sidecar.sidecar_file
+
+    def counted(volume):
+        read.append(volume)
+        return find(volume)
+
+    monkeypatch.setattr(sidecar, "sidecar_file", counted)
+    settings = ScoringSettings(extractors=("voxels",), metrics=("fid",), resamples=100)
+    found = score_all(settings, *small)
+    assert len(read) == 5
+    assert found.card.name == "g"
+    assert sorted(found.sample_data.seeds) == [0, 1, 2, 3, 4]
 
 
 def test_intervals_end_where_the_metric_does(small):
@@ -471,7 +509,7 @@ def test_wrong_names_are_refused_before_anything_is_read_or_fetched(
     with pytest.raises(UsageError, match=words):
         score(tmp_path / "nowhere", tmp_path / "nowhere", **wrong)
     with pytest.raises(UsageError, match="did you mean 'percentile'"):
-        scoring.freeze(tmp_path / "nowhere", "b", n_synth=4, intensity="percentil")
+        scoring.freeze(tmp_path / "nowhere", "b", ScoringSettings(intensity="percentil"), n_synth=4)
 
 
 def test_intensities_are_refused_with_the_side_and_the_count(small):

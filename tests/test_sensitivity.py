@@ -9,8 +9,9 @@ import pytest
 from synthbench import scoring
 from synthbench.cohort import read_cohort
 from synthbench.corruptions import CORRUPTIONS, Corrupted
-from synthbench.dose_response import Sensitivity, figure, table
+from synthbench.dose_response import Sensitivity, figure, read_back, table
 from synthbench.errors import CohortError, UsageError
+from synthbench.scoring_settings import ScoringSettings
 from synthbench.sensitivity import sensitivity
 from tests.conftest import AFFINE
 
@@ -20,6 +21,14 @@ METRICS = ("mmd2", "fid", "intensity", "mmd_linear", "memorization")
 
 def scored(real, synth, **options):
     return scoring.score(real, synth, extractors=EXTRACTORS, **options)
+
+
+def read_back_on(study, card):
+    return read_back(card, study)
+
+
+def settings(*metrics):
+    return ScoringSettings(extractors=EXTRACTORS, metrics=metrics)
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +46,10 @@ def cohorts(tmp_path_factory):
     return folders
 
 
-def studied(*arguments, **options):
-    return sensitivity(*arguments, **options)
-
-
 @pytest.fixture(scope="module")
 def study(cohorts):
-    return studied(
-        cohorts[0], extractors=EXTRACTORS, metrics=METRICS,
+    return sensitivity(
+        cohorts[0], settings(*METRICS),
         corruptions=("blur", "flip", "duplicates", "copies", "modes"),
     )  # fmt: skip
 
@@ -103,7 +108,8 @@ def test_a_score_of_blurred_volumes_reads_back_as_their_blur(cohorts, study, tmp
     for i, volume in enumerate(Corrupted(volumes, CORRUPTIONS["blur"], 5.0, seed=0)):
         nib.save(nib.Nifti1Image(volume, AFFINE), blurred / f"s{i:02d}.nii.gz")
     study.save(tmp_path / "s.json")
-    card = scored(real, blurred, metrics=("fid", "intensity"), curves=tmp_path / "s.json")
+    loaded = Sensitivity.load(tmp_path / "s.json")
+    card = read_back_on(loaded, scored(real, blurred, metrics=("fid", "intensity")))
     found = {e.corruption: e for e in card.row("intensity").equivalents}
     assert found["blur"].dose == pytest.approx(5, rel=0.15)
     assert found["blur"].low < 5 < found["blur"].high
@@ -115,20 +121,18 @@ def test_a_score_of_blurred_volumes_reads_back_as_their_blur(cohorts, study, tmp
 
 def test_curves_of_another_cohort_or_setting_are_not_read(cohorts, study):
     real, other = cohorts
-    swapped = scored(other, real, metrics=("fid",), curves=study)
+    swapped = read_back_on(study, scored(other, real, metrics=("fid",)))
     assert swapped.row("fid").equivalents == ()
     assert any("no value can be read back" in note for note in swapped.notes)
     extractor = study.protocol.extractors[0].model_copy(update={"weights_sha256": "0" * 64})
     protocol = study.protocol.model_copy(update={"extractors": (extractor,)})
     retrained = study.model_copy(update={"protocol": protocol})
-    card = scored(real, other, metrics=("fid",), curves=retrained)
+    card = read_back_on(retrained, scored(real, other, metrics=("fid",)))
     assert card.row("fid").equivalents == ()
 
 
 def test_a_study_is_repeatable_and_survives_its_file(cohorts, study, tmp_path):
-    again = sensitivity(
-        cohorts[0], extractors=EXTRACTORS, metrics=("fid",), corruptions=("blur", "duplicates")
-    )
+    again = sensitivity(cohorts[0], settings("fid"), corruptions=("blur", "duplicates"))
     for row in again.rows:
         assert row == study.row(row.corruption, row.metric, row.extractor)
     study.save(tmp_path / "s.json")
@@ -140,10 +144,8 @@ def test_a_study_is_repeatable_and_survives_its_file(cohorts, study, tmp_path):
 
 
 def test_a_benchmarks_protocol_is_kept(cohorts):
-    frozen = scoring.freeze(
-        cohorts[0], "b", n_synth=8, extractors=EXTRACTORS, metrics=("fid", "mmd2")
-    )
-    found = sensitivity(cohorts[0], benchmark=frozen, corruptions=("flip",))
+    frozen = scoring.freeze(cohorts[0], "b", settings("fid", "mmd2"), n_synth=8)
+    found = sensitivity(cohorts[0], frozen, corruptions=("flip",))
     assert found.protocol == frozen.protocol
     assert {row.metric for row in found.rows} == {"fid", "mmd2"}
 
@@ -154,10 +156,7 @@ def test_what_cannot_be_studied_is_refused_or_noted(cohorts, make_cohort):
     with pytest.raises(CohortError, match="at least 12 subjects, 6 a side; found 6"):
         sensitivity(make_cohort("few", n=6))
     few = make_cohort("dozen", n=12)
-    found = sensitivity(
-        few, extractors=EXTRACTORS, metrics=("fid", "ms_ssim", "coverage"),
-        corruptions=("modes",),
-    )  # fmt: skip
+    found = sensitivity(few, settings("fid", "ms_ssim", "coverage"), corruptions=("modes",))
     assert any("at least 44 voxels a side" in note for note in found.notes)
     assert any("dropped modes: coverage" in note for note in found.notes)
 
@@ -189,8 +188,7 @@ def atlas_study(tmp_path_factory):
     claimed = dict.fromkeys(name for names in claims().values() for name in names)
     found = sensitivity(
         folder,
-        extractors=EXTRACTORS,
-        metrics=[name for name in claims() if not name.startswith("ms_ssim_")],
+        settings(*(name for name in claims() if not name.startswith("ms_ssim_"))),
         corruptions=[replace(CORRUPTIONS[c], doses=CORRUPTIONS[c].doses[3:]) for c in claimed],
     )
     torch.set_num_threads(threads)
@@ -219,8 +217,5 @@ def test_shares_are_those_that_were_done(study):
 
 
 def test_memorization_without_copies_says_why_it_is_not_there(cohorts):
-    found = studied(
-        cohorts[0], extractors=EXTRACTORS, metrics=("intensity", "memorization"),
-        corruptions=("blur",),
-    )  # fmt: skip
+    found = sensitivity(cohorts[0], settings("intensity", "memorization"), corruptions=("blur",))
     assert any("--corruption copies" in note for note in found.notes)

@@ -15,7 +15,7 @@ from PIL import Image
 from synthbench import registry, training
 from synthbench.conditions import Conditions
 from synthbench.errors import UsageError
-from synthbench.sampling import sidecar
+from synthbench.runs.sidecar import sidecar_file
 from synthbench.space import Space
 from synthbench.sweep import default_measure, measure_of, parse_vary, sweep
 from synthbench.sweep_figures import curve, montage
@@ -162,7 +162,7 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     assert told["ventricle_volume_scaled"].tolist() == pytest.approx(np.linspace(-0.1, 1.5, 9))
     assert told["measured dark:0"].tolist() == [point.measured for point in found.points]
     assert told["extrapolated"].notna().sum() == 4
-    about = json.loads(sidecar(found.points[0].file).read_text())
+    about = json.loads(sidecar_file(found.points[0].file).read_text())
     assert about["synthetic"] is True
     assert about["conditions"] == dict(found.points[0].row)
     assert [file.name for file in found.written] == ["sweep.tsv", "montage.png", "curve.png"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from synthbench import preflight
 from synthbench.cohort import Cohort, overlap, read_cohort
 from synthbench.conditions import rows_of
 from synthbench.errors import CohortError, UsageError, near_miss
-from synthbench.evaluation import Progress, Say, checking
 from synthbench.preflight import RULES, Finding
+from synthbench.runs.sidecar import Sidecar, found_sidecars
+from synthbench.runtime.callbacks import Log, Progress, checking
 from synthbench.utility.probe import Task
 from synthbench.volume_table import VolumeTable, typed
 
@@ -113,7 +113,7 @@ def read_sides(
     assume_grid: float | None,
     accept: Sequence[str],
     progress: Progress | None,
-    say: Say,
+    say: Log,
 ) -> tuple[dict[str, Cohort], list[str]]:
     """Read the three cohorts of a study, and return them with what a reader must know.
 
@@ -191,17 +191,9 @@ def _conditions(sidecar: Mapping[str, object]) -> dict[str, Label]:
     return {k: float(v) if isinstance(v, (int, float)) else v for k, v in held.items()}
 
 
-def sidecars(cohort: Cohort) -> list[dict[str, object]]:
-    """Read what lies beside each volume; an empty one where there is nothing to be read."""
-    found = []
-    for entry in cohort.entries:
-        file = entry.path.with_name(entry.path.name.split(".nii")[0] + ".json")
-        try:
-            held = json.loads(file.read_text())
-        except (OSError, ValueError):
-            held = {}
-        found.append(held if isinstance(held, dict) else {})
-    return found
+def sidecars(cohort: Cohort) -> list[Sidecar]:
+    """Return the sidecar of each volume, empty for a volume that has none to read."""
+    return found_sidecars(entry.path for entry in cohort.entries)
 
 
 def generator_of(synth: Cohort) -> str | None:
@@ -358,7 +350,7 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "
 
 
 def seeds_notes(seeds: int) -> list[str]:
-    """Say what an interval of one training an arm leaves out."""
+    """Log what an interval of one training an arm leaves out."""
     if seeds > 1:
         return []
     return ["one training an arm (--seeds 1): how much another one would differ is in no interval"]

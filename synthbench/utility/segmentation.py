@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from synthbench import preflight
 from synthbench.cohort import Cohort, Volumes, check_intensities
 from synthbench.errors import CohortError
-from synthbench.evaluation import Progress, Say
 from synthbench.metrics.downstream import DICE, Predictions, difference, value
+from synthbench.runtime.callbacks import Log, Progress
 from synthbench.scorecard import CohortRecord, SpaceRecord, software
 from synthbench.space import Intensity
 from synthbench.utility.cohorts import generator_of, read_sides, seeds_notes
@@ -106,7 +106,7 @@ def segmentation_utility(
     assume_grid: float | None = None,
     accept: Sequence[str] = (),
     progress: Progress | None = None,
-    say: Say = lambda message: None,
+    say: Log = lambda message: None,
 ) -> UtilityRecord:
     """Train a U-Net on real, synthetic and both, and compare Dice on real test subjects.
 
@@ -293,7 +293,7 @@ def _tissues(mapped: Mapped, role: str) -> tuple[int, ...]:
 
 
 def _other_tissues(found: Sequence[int], tissues: Sequence[int], role: str) -> list[str]:
-    """Say where a cohort's labels are others than the real ones.
+    """Log where a cohort's labels are others than the real ones.
 
     Raises
     ------

@@ -13,13 +13,13 @@ import numpy as np
 from synthbench import preflight
 from synthbench.cohort import Cohort, check_intensities
 from synthbench.errors import UsageError, WeightsError
-from synthbench.evaluation import Progress, Say, shown
 from synthbench.extraction import extract, load_extractors
 from synthbench.feature_cache import FeatureCache
 from synthbench.metrics.downstream import Estimate, repeated_splits
 from synthbench.processes import is_main
-from synthbench.protocol import DEFAULT_EXTRACTOR
+from synthbench.runtime.callbacks import Log, Progress, shown
 from synthbench.scorecard import CohortRecord, ExtractorRecord, SpaceRecord, software
+from synthbench.scoring_settings import DEFAULT_EXTRACTOR
 from synthbench.space import Intensity, Space
 from synthbench.utility.arms import MEASURES, Compared, Division, Learner, compare_arms
 from synthbench.utility.cohorts import (
@@ -81,7 +81,7 @@ def utility(
     workers: int = 2,
     cache: bool = True,
     progress: Progress | None = None,
-    say: Say = lambda message: None,
+    say: Log = lambda message: None,
 ) -> UtilityRecord:
     """Train on real, synthetic and both, test all on the same real subjects, and compare.
 
@@ -236,7 +236,7 @@ class _Common:
     workers: int
     cache: bool
     progress: Progress | None
-    say: Say
+    say: Log
     seed: int
 
 
@@ -331,7 +331,7 @@ def _probe(
         )
     record = loaded.records[0]
     plugin = loaded.loaded[record.name]
-    kept = FeatureCache(say=common.say) if common.cache else None
+    kept = FeatureCache(log=common.say) if common.cache else None
 
     def features(volumes: Any, what: str) -> np.ndarray:
         bar = shown(f"{record.name}, {what}", common.progress)
@@ -363,7 +363,7 @@ def _probe(
 
 
 def _degenerate(found: Compared) -> list[str]:
-    """Say where a test set has nothing left to show."""
+    """Log where a test set has nothing left to show."""
     perfect = [arm.name for arm in found.arms if _auc(arm) == 1]
     if REAL in perfect and BOTH in perfect:
         return ["both arms order all test subjects right: a difference cannot be seen here; use a "

@@ -16,6 +16,7 @@ from synthbench.generators.unet import PatchedUNet
 from synthbench.metrics.extractors import weights
 from synthbench.pretrained import PUBLISHED, Published, pretrained_run
 from synthbench.run import Run
+from synthbench.runs.sidecar import read_sidecar
 
 SMALL = [
     "channels=[8,16,16]", "head_channels=[0,8,8]", "norm_groups=4", "sampler_steps=2",
@@ -144,7 +145,7 @@ def test_a_run_of_published_weights_can_be_sampled(small_bundle, tmp_path):
     assert conditions.extrapolated({"age": 1.2, "sex": 1.0}) == ("age",)
     (file,) = sampling.sample(Run.open(run.folder), 1, tmp_path / "out", choices=["age=0.7"])
     assert file.is_file()
-    assert sampling.read_sidecar(file)["conditions"]["age"] == 0.7
+    assert read_sidecar(file)["conditions"]["age"] == 0.7
     recorded = weights.known_sha256(small_bundle["unet"])
     assert recorded == hashlib.sha256((tmp_path / "weights/small-unet.pt").read_bytes()).hexdigest()
 

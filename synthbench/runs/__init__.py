@@ -1,0 +1,1 @@
+"""Run folders and the volumes sampled from them: records, sidecars and cards."""
