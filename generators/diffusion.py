@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -109,28 +108,6 @@ class DiffusionSettings(Settings):
                 f"{self.sampler_steps}. The nearest: {most}"
             )
         return self
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a sampler held at one call of the network.
-
-    Attributes
-    ----------
-    step
-        Index of the call, from 0.
-    timestep
-        Of the diffusion, T - 1 (noise) to 0.
-    state
-        What the network saw, on the volumes' intensity scale, not clipped.
-    clean
-        The clean volume that it predicted from it, in [0, 1].
-    """
-
-    step: int
-    timestep: int
-    state: Float32[np.ndarray, "d h w"]
-    clean: Float32[np.ndarray, "d h w"]
 
 
 # ---------------------------------------------------------------- schedules

@@ -33,9 +33,9 @@ from synthbench.generators.autoencoder import (
     ceiling,
     nearest_side,
 )
-from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Frame, Watch
-from synthbench.generators.estimate import Stage
-from synthbench.generators.generator import Perceptual, Progress
+from synthbench.generators.contracts import Monitor
+from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Watch
+from synthbench.generators.generator import Frame, Perceptual, Progress, Stage
 from synthbench.generators.latents import LatentCache, LatentMean, LatentSource, scale_factor
 from synthbench.generators.unet import NetworkSettings, PatchedUNet
 from synthbench.processes import is_main, processes
@@ -394,24 +394,18 @@ class LDM3D:
         assert isinstance(settings, LDM3DSettings)
         channels = settings.autoencoder.latent_channels
         width = len(settings.conditions) * (2 if settings.learned_null else 1)
-
-        def autoencoder(
-            own: AutoencoderSettings,
-        ) -> tuple[Callable[[], nn.Module], Reconstruction]:
-            whole = own.model_copy(update={"adversarial_after": 0})
-            return lambda: Stage1(whole), Reconstruction()
-
-        def unet(own: LDM3DSettings) -> tuple[Callable[[], nn.Module], LatentDiffusion]:
-            return lambda: _unet(own, channels, width), LatentDiffusion(Diffusion(own))
-
-        told = ((width,),) if width else ()
+        # With the discriminator from the first step on: that is what the most memory is for.
+        whole = settings.autoencoder.model_copy(update={"adversarial_after": 0})
+        conditioning = ((width,),) if width else ()
         first = Stage(
-            "autoencoder", "autoencoder.", autoencoder, settings.autoencoder,
+            lambda: Stage1(whole), Reconstruction(), whole, "autoencoder", "autoencoder.",
             lambda shape: ((1, *shape), settings.latent_shape(shape)),
         )  # fmt: skip
         second = Stage(
-            "U-Net", "", unet, settings, lambda shape: (settings.latent_shape(shape), *told)
-        )
+            lambda: _unet(settings, channels, width), LatentDiffusion(Diffusion(settings)),
+            settings, "U-Net",
+            samples=lambda shape: (settings.latent_shape(shape), *conditioning),
+        )  # fmt: skip
         return [first, second] if settings.autoencoder_run is None else [second]
 
     def fit(
@@ -423,7 +417,7 @@ class LDM3D:
         resume: bool = False,
         init: Run | None = None,
         progress: Progress | None = None,
-        monitor: loop.Monitor | None = None,
+        monitor: Monitor | None = None,
         conditions: Sequence[Row] | None = None,
         perceptual: Perceptual | None = None,
     ) -> None:
@@ -440,7 +434,7 @@ class LDM3D:
         """
         assert isinstance(settings, LDM3DSettings)
         settings.check_grid(volumes.space.shape)
-        monitor = monitor or loop.Monitor()
+        monitor = monitor or Monitor()
         told = _told(settings, run)
         rows = _rows(told, conditions, len(volumes))
         started = None if init is None or resume else init.load_weights()
@@ -467,11 +461,12 @@ class LDM3D:
                 return sampler.draw(model, seed, sampler.drawn_row(seed), chosen)
 
             with _held_out(sampler, run, monitor) as held_out:
-                averaged = loop.train(
-                    network, LatentDiffusion(Diffusion(settings)), draw,
-                    LatentSource(latents, mean, scale, rows, untold, dropout), settings, run,
-                    resume=resume, held_out=held_out, monitor=monitor, progress=watched,
+                task = loop.Task(
+                    network, LatentDiffusion(Diffusion(settings)),
+                    LatentSource(latents, mean, scale, rows, untold, dropout), settings, draw,
+                    held_out,
                 )  # fmt: skip
+                averaged = loop.train(task, run, resume=resume, monitor=monitor, progress=watched)
         if is_main():
             parts: dict[str, nn.Module] = {"autoencoder": autoencoder, "unet": network}
             first = run.part(STAGE_1).record.get("training_seconds", 0.0)
@@ -614,7 +609,7 @@ def _autoencoder(
     volumes: Volumes,
     settings: LDM3DSettings,
     run: Run,
-    monitor: loop.Monitor,
+    monitor: Monitor,
     perceptual: Perceptual | None,
     started: Mapping[str, np.ndarray] | None,
     resume: bool,
@@ -641,10 +636,12 @@ def _autoencoder(
         if started is not None:
             _load(autoencoder, _part(started, "autoencoder."), "--init")
         processes().wait_for_everyone()
+        task = loop.Task(
+            model, Reconstruction(), _Stage1Volumes(volumes, settings, stage), settings.autoencoder
+        )
         averaged = loop.train(
-            model, Reconstruction(), None, _Stage1Volumes(volumes, settings, stage),
-            settings.autoencoder, stage, resume=resume, progress=progress,
-            monitor=loop.Monitor(log=_logged_apart(monitor)),
+            task, stage, resume=resume, progress=progress,
+            monitor=Monitor(log=_logged_apart(monitor)),
         )  # fmt: skip
         _load(autoencoder, {k: v.numpy() for k, v in _part(averaged, "autoencoder.").items()}, "")
         trained = {}
@@ -677,7 +674,7 @@ def _latents(
 
 
 @contextmanager
-def _held_out(sampler: Sampler, run: Run, monitor: loop.Monitor) -> Iterator[LatentSource | None]:
+def _held_out(sampler: Sampler, run: Run, monitor: Monitor) -> Iterator[LatentSource | None]:
     if monitor.validation is None:
         yield None
         return
@@ -704,7 +701,7 @@ def _named(progress: Progress | None, stage: int) -> Progress | None:
     return lambda done, total, words: progress(done, total, f"stage {stage} of 2, {words}")
 
 
-def _logged_apart(monitor: loop.Monitor) -> Callable[[int, Mapping[str, float]], None] | None:
+def _logged_apart(monitor: Monitor) -> Callable[[int, Mapping[str, float]], None] | None:
     log = monitor.log
     if log is None:
         return None

@@ -23,7 +23,7 @@ from synthbench.montage import montage
 from synthbench.space import Space
 
 Volume: TypeAlias = Float32[np.ndarray, "d h w"]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Scorer:
         Volumes that are not trained on.
     extractor
         Its name; one that needs no weights is quickest.
-    say
-        Told why volumes could not be scored; their distance is then infinite.
+    log
+        Called with why volumes could not be scored; their distance is then infinite.
 
     Raises
     ------
@@ -63,12 +63,12 @@ class Scorer:
         There is no such extractor.
     """
 
-    def __init__(self, validation: Volumes, extractor: str, say: Say) -> None:
-        found = load_extractors([extractor], say)
+    def __init__(self, validation: Volumes, extractor: str, log: Log) -> None:
+        found = load_extractors([extractor], log)
         for why in found.missing.values():
             raise WeightsError(f"score_extractor: {extractor}: {why}")
         self.name, self.extractor = next(iter(found.loaded.items()))
-        self.space, self.say = validation.space, say
+        self.space, self.log = validation.space, log
         self.real = self._features(validation)
 
     def __call__(self, volumes: Sequence[Volume]) -> Mapping[str, float]:
@@ -77,7 +77,7 @@ class Scorer:
             value = kid(self.real, self._features(Drawn(self.space, volumes)))
         except MetricError as error:
             # What an untrained network draws may be no image at all: that is its score.
-            self.say(f"volumes drawn during training could not be scored: {error}")
+            self.log(f"volumes drawn during training could not be scored: {error}")
             value = math.inf
         return {f"kid {self.name}": value}
 

@@ -17,7 +17,7 @@ import pytest
 from synthbench import registry, sampling, training
 from synthbench.conditions import Conditions, Row
 from synthbench.errors import UsageError
-from synthbench.generators.diffusion import Frame
+from synthbench.generators.generator import Frame
 from tests import ellipsoids
 
 COMMAND = str(Path(sys.executable).with_name("synthbench"))
@@ -86,7 +86,7 @@ def test_a_volume_depends_on_its_seed_and_its_conditions_alone(run, tmp_path):
 
 def test_what_nobody_asks_for_is_drawn_and_said(run, tmp_path):
     said: list[str] = []
-    files = sampling.sample(run, 6, tmp_path / "s", choices=["sex=F"], say=said.append)
+    files = sampling.sample(run, 6, tmp_path / "s", choices=["sex=F"], log=said.append)
     assert [s for s in said if s.startswith("ventricle_volume: not asked for, so drawn")]
     assert {sidecar(file)["conditions"]["sex"] for file in files} == {"F"}
     asked = [sidecar(file)["conditions"]["ventricle_volume"] for file in files]
@@ -99,7 +99,7 @@ def test_extrapolation_is_allowed_marked_and_said_once(run, tmp_path):
     """Training spans 1000 to 9000 mm³."""
     said: list[str] = []
     choices = ["ventricle_volume=9000,9600,12000", "sex=F"]
-    files = sampling.sample(run, 3, tmp_path / "s", choices=choices, say=said.append)
+    files = sampling.sample(run, 3, tmp_path / "s", choices=choices, log=said.append)
     assert [sidecar(file)["extrapolated"] for file in files] == [
         [], ["ventricle_volume"], ["ventricle_volume"],
     ]  # fmt: skip
