@@ -13,14 +13,14 @@ import platform
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -30,9 +30,9 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from synthbench.errors import Stopped, UsageError
+from synthbench.errors import UsageError
 from synthbench.generators import loop
-from synthbench.generators.contracts import Objective
+from synthbench.generators.contracts import Monitor
 from synthbench.generators.generator import Progress, Shape, Stage
 from synthbench.generators.loop import StepSettings
 from synthbench.run import Run
@@ -365,39 +365,7 @@ def _memory(traced: _Trace, settings: StepSettings, processes: int, device: torc
 # ---------------------------------------------------------------- steps with data
 
 
-class _Enough(Exception):
-    """As many steps were timed as are wanted."""
-
-
-class _Timed:
-    """An objective that notes when each of its losses is asked for, and ends the training.
-
-    The processes of a training ask in step, so all of them end at the same place.
-    """
-
-    def __init__(self, objective: Objective, accumulation: int) -> None:
-        self.objective, self.accumulation = objective, accumulation
-        self.timesteps = objective.timesteps
-        self.calls = 0
-        self.began: list[float] = []
-
-    def losses(
-        self, network: nn.Module, clean: Tensor, t: Tensor, noise: Tensor, *conditioning: Tensor
-    ) -> Tensor:
-        """Return the losses; raise `_Enough` where the steps are over."""
-        if self.calls % self.accumulation == 0:
-            self.began.append(time.perf_counter())
-            if len(self.began) > 1 + TIMED_STEPS:
-                raise _Enough
-        self.calls += 1
-        return self.objective.losses(network, clean, t, noise, *conditioning)
-
-    def seconds(self) -> float:
-        """Return the mean of the steps after the first, which also warms up."""
-        return (self.began[-1] - self.began[1]) / TIMED_STEPS
-
-
-class _MadeUp:
+class MadeUp:
     """A source of noise in the place of training samples: reading them is not timed."""
 
     def __init__(self, n: int, sizes: Sequence[tuple[int, ...]]) -> None:
@@ -425,22 +393,17 @@ def seconds_a_step(stage: Stage, shape: Shape, volumes: int) -> float:
     do meanwhile, and what is done every so many steps: checkpoints, validation, previews, scores.
     Nothing is left on disk.
     """
-    settings = step_settings(stage)
-    timed = _Timed(stage.objective, settings.accumulation)
-    steps = TIMED_STEPS + 2
-    short = settings.model_copy(
-        update={"steps": steps, "epochs": None, "checkpoint_every": steps + 1}
-    )
+    settings = step_settings(stage).model_copy(update={"steps": 1 + TIMED_STEPS, "epochs": None})
+    source = MadeUp(volumes, stage.samples(shape))
+    task = loop.Task(stage.build(), stage.objective, source, settings)
     with TemporaryDirectory() as folder:
-        task = loop.Task(stage.build(), timed, _MadeUp(volumes, stage.samples(shape)), short)
-        try:
-            loop.train(task, Run(Path(folder)), resume=False)
-        except _Enough:
-            return timed.seconds()
-        except Stopped as stop:
-            message = "stopped by a signal; nothing was written."
-            raise Stopped(message, stop.exit_code - 128) from None
-    raise AssertionError("the training loop ended before the steps that were to be timed")
+        training = loop.Training(task, Run(Path(folder)), Monitor(), resume=False)
+        with closing(training.batches()) as ahead:
+            training.step(ahead)
+            began = time.perf_counter()
+            for _ in range(TIMED_STEPS):
+                training.step(ahead)
+            return (time.perf_counter() - began) / TIMED_STEPS
 
 
 # ---------------------------------------------------------------- the device

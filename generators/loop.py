@@ -226,32 +226,28 @@ def train(
     Stopped
         A signal (SIGTERM, SIGINT) asked to stop; the step was finished and a checkpoint written.
     """
-    training = _Training(task, run, monitor or Monitor(), resume=resume)
-    start, total = training.start, training.total
+    training = Training(task, run, monitor or Monitor(), resume=resume)
+    total = training.total
     with (
         task.source.opened(progress),
         _stop_signals() as signals,
-        closing(_batches(task, training.accelerator, start, total)) as ahead,
+        closing(training.batches()) as ahead,
     ):
-        for step in range(start, total):
-            mean_loss, norm = training.accumulate(step, ahead)
-            loss, largest, stop = training.agree(mean_loss, norm, signals)
-            if not (math.isfinite(loss) and math.isfinite(largest)):
-                training.give_up(loss, largest)
-            training.move(loss, largest)
+        for done in range(training.start + 1, total + 1):
+            loss, stop = training.step(ahead, signals)
             training.look()
             training.keep(stop)
             if training.main and progress:
-                progress(step + 1, total, f"loss {loss:.4f}")
-            if stop and step + 1 < total:
+                progress(done, total, f"loss {loss:.4f}")
+            if stop and done < total:
                 raise training.stopped(signals)
         training.accelerator.wait_for_everyone()
     training.record()
     return training.averaged()
 
 
-class _Training:
-    """The state of a training, and what is done with it in each step.
+class Training:
+    """A training: its state, and what is done with it in each step.
 
     Parameters
     ----------
@@ -295,9 +291,28 @@ class _Training:
             self.watch.keep(self.start)
         self.began = time.monotonic()
 
-    def accumulate(self, step: int, ahead: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+    def batches(self) -> Generator[Batch]:
+        """Yield what this process's steps are taken on, one batch after the other."""
+        return _batches(self.task, self.accelerator, self.start, self.total)
+
+    def step(self, ahead: Iterator[Batch], signals: Sequence[int] = ()) -> tuple[float, bool]:
+        """Take the next optimizer step; return its mean loss, and whether to stop after it.
+
+        Raises
+        ------
+        RunError
+            The loss or the gradient is not finite; the state before the step is kept.
+        """
+        mean_loss, norm = self._accumulate(ahead)
+        loss, largest, stop = self._agree(mean_loss, norm, signals)
+        if not (math.isfinite(loss) and math.isfinite(largest)):
+            self._give_up(loss, largest)
+        self._move(loss, largest)
+        return loss, stop
+
+    def _accumulate(self, ahead: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """Add up the gradients of a step; return the mean loss and the norm of the gradient."""
-        rate = min(1.0, (step + 1) / (self.settings.warmup_steps + 1))
+        rate = min(1.0, (self.state.step + 1) / (self.settings.warmup_steps + 1))
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * rate
         accelerator = self.accelerator
@@ -314,7 +329,7 @@ class _Training:
         assert norm is not None
         return mean_loss, norm
 
-    def agree(
+    def _agree(
         self, mean_loss: Tensor, norm: Tensor, signals: Sequence[int]
     ) -> tuple[float, float, bool]:
         """Return the loss, the gradient's norm and whether to stop, alike in all processes."""
@@ -323,7 +338,7 @@ class _Training:
         loss, largest, stop = self.accelerator.reduce(own, reduction="mean").tolist()
         return loss, largest, bool(stop)
 
-    def give_up(self, loss: float, norm: float) -> NoReturn:
+    def _give_up(self, loss: float, norm: float) -> NoReturn:
         """Keep the state before this step, and raise."""
         self._log_losses()
         self._save()
@@ -333,7 +348,7 @@ class _Training:
             f"(now {self.settings.learning_rate:g}), or use precision=fp32, and train again."
         )
 
-    def move(self, loss: float, norm: float) -> None:
+    def _move(self, loss: float, norm: float) -> None:
         """Take the optimizer's step, and average the weights."""
         self.optimizer.step()
         self.optimizer.zero_grad()
