@@ -265,10 +265,10 @@ class Reconstruction:
         clean: Float32[Tensor, "b 1 d h w"],
         t: Int64[Tensor, " b"],
         noise: Float32[Tensor, "b 1 d h w"],
-        *told: Tensor,
+        *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
-        """Return each volume's loss; its latents' noise is what the source tells."""
-        losses: Tensor = network(clean, *told)
+        """Return each volume's loss; its latents' noise is what the source gives."""
+        losses: Tensor = network(clean, *conditioning)
         return losses
 
 

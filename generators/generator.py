@@ -14,11 +14,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from synthbench.cohort import Volumes
 from synthbench.conditions import Row
@@ -42,11 +42,31 @@ Perceptual: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 class Settings(BaseModel):
-    """Base of a generator's own settings: unknown keys are an error."""
+    """Base of a generator's own settings: unknown keys are an error.
+
+    Attributes
+    ----------
+    RENAMED
+        Names of settings in earlier versions, and what they are called now. Configurations of
+        runs from then can still be read.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+
     seed: int = Field(default=0, ge=0, description="seed of everything random in training")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_names_of_today(cls, given: Any) -> Any:
+        return by_names_of_today(cls, given) if isinstance(given, Mapping) else given
+
+
+def by_names_of_today(settings: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a run or a preset by the names that they have now."""
+    renamed = settings.RENAMED if issubclass(settings, Settings) else {}
+    return {renamed.get(name, name): value for name, value in given.items()}
 
 
 @runtime_checkable

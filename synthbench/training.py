@@ -33,6 +33,7 @@ from synthbench.generators.generator import (
     GridRule,
     Settings,
     TrainedBySteps,
+    by_names_of_today,
     check_settings_used,
     conditions_named,
     perceptual_named,
@@ -148,6 +149,7 @@ def resolve(
         merged = _merged(merged, _yaml_file(config, generator))
     for override in overrides:
         merged = _merged(merged, _override(override))
+    merged = by_names_of_today(plugin.settings, merged)
     common = {"space", "intensity", "score_extractor"}
     own = set(plugin.settings.model_fields)
     for key in merged:

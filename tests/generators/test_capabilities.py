@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -350,10 +350,3 @@ def test_a_broken_claim_is_named(kind, settings, message, aged, tmp_path):
     with pytest.raises(AssertionError, match=message) as refusal:
         checked(kind, aged, tmp_path / "run", settings)
     assert str(refusal.value).startswith(f"{kind.name}: ")
-
-
-def test_every_sampler_of_the_table_is_a_choice_of_the_settings():
-    from synthbench.generators.diffusion import Sampler
-    from synthbench.generators.samplers import SAMPLERS
-
-    assert get_args(Sampler) == tuple(SAMPLERS)

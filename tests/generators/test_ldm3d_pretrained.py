@@ -40,7 +40,7 @@ def old_name(name):
 
 def networks(own):
     stage_1 = Autoencoder(own.autoencoder)
-    stage_2 = PatchedUNet(own, 3, 3, told=4, resblock_updown=True, upcast_attention=True)
+    stage_2 = PatchedUNet(own, 3, 3, condition_width=4, resblock_updown=True, upcast_attention=True)
     return stage_1, stage_2
 
 
