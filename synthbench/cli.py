@@ -178,7 +178,7 @@ def train(
             raise UsageError(
                 "--pretrained trains nothing: beside it, only a generator and --out are given."
             )
-        fetched = pretrained_run(str(generator), pretrained, folder, say=say)
+        fetched = pretrained_run(str(generator), pretrained, folder, log=say)
         if json:
             print_json({"run": str(fetched.folder), **fetched.record})
         return
@@ -987,7 +987,7 @@ def fetch(
     from synthbench.pretrained import PUBLISHED, fetch_published
 
     if name in PUBLISHED:
-        for path in fetch_published(name, say=say).values():
+        for path in fetch_published(name, log=say).values():
             say(f"{path}: md5 verified, sha256 recorded")
         return
     file = getattr(registry.load("extractors", name)(), "weight_file", None)

@@ -20,10 +20,10 @@ from synthbench.evaluation import Readable
 from synthbench.extraction import extract, load_extractors
 from synthbench.metrics import kid
 from synthbench.montage import montage
+from synthbench.runtime.callbacks import Log
 from synthbench.space import Space
 
 Volume: TypeAlias = Float32[np.ndarray, "d h w"]
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

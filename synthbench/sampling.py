@@ -35,6 +35,7 @@ from synthbench.files import nifti_bytes, write_atomic
 from synthbench.generators.generator import Conditional, Frame, Guided, HasTrajectory, takes
 from synthbench.montage import planes
 from synthbench.run import Run
+from synthbench.runtime.callbacks import Log, no_log
 from synthbench.settings import from_options
 from synthbench.space import Space, quantity
 
@@ -43,8 +44,6 @@ CLEAN_ABOVE = 0.05
 
 FRAMES = 8
 """Columns of a trajectory's picture."""
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def sample(
     out: Path,
     *,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = lambda message: None,
+    log: Log = no_log,
     **options: Any,
 ) -> list[Path]:
     """Sample volumes from a finished run; one seed, one NIfTI file and one sidecar per volume.
@@ -145,7 +144,7 @@ def sample(
 def run_sampling(
     request: SamplingRequest,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = lambda message: None,
+    log: Log = no_log,
 ) -> list[Path]:
     """Sample as requested and return the volumes; see `sample`."""
     # torch, which some generators do without.

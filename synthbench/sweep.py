@@ -33,6 +33,7 @@ from synthbench.conditions import (
 from synthbench.errors import SynthbenchError, UsageError, near_miss
 from synthbench.files import write_atomic
 from synthbench.run import Run
+from synthbench.runtime.callbacks import Log, no_log
 from synthbench.sampling import Source, sidecar
 from synthbench.settings import from_options
 from synthbench.space import Space, resample, to_unit
@@ -47,7 +48,6 @@ MOST_STEPS = 100
 # typical of people at large.
 _SAME_UNIT_WITHIN = 8.0
 
-Log = Callable[[str], None]
 Read = Callable[[Float32[np.ndarray, "d h w"], Space], float]
 
 
@@ -248,7 +248,7 @@ def sweep(
     out: Path,
     *,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = lambda message: None,
+    log: Log = no_log,
     **options: Any,
 ) -> Sweep:
     """Vary one condition, or two, from one noise seed; draw, measure and picture the volumes.
@@ -284,7 +284,7 @@ def sweep(
 def run_sweep(
     request: SweepRequest,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = lambda message: None,
+    log: Log = no_log,
 ) -> Sweep:
     """Sweep as requested; see `sweep`."""
     # torch, which some generators do without.

@@ -40,6 +40,7 @@ from synthbench.generators.generator import (
 )
 from synthbench.monitor import previewer
 from synthbench.run import Run, environment
+from synthbench.runtime.callbacks import Log, no_log
 from synthbench.settings import from_options, validated
 from synthbench.space import Intensity, Space, quantity
 from synthbench.tracking import check_trackers, trackers
@@ -47,8 +48,6 @@ from synthbench.tracking import check_trackers, trackers
 PREVIEWS = 4
 ATLAS_SUBJECTS = 64
 ATLAS_SHAPE = (48, 56, 48)
-
-Log = Callable[[str], None]
 
 
 class SpaceSettings(BaseModel):
@@ -215,7 +214,7 @@ def train(
     *,
     out: Path,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = lambda message: None,
+    log: Log = no_log,
     **options: Any,
 ) -> Run:
     """Train a generator and return its run folder.
@@ -246,7 +245,7 @@ def train(
 def run_training(
     request: TrainingRequest,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = lambda message: None,
+    log: Log = no_log,
 ) -> Run:
     """Train as requested and return the run folder; see `train`."""
     job = _continued(request) if request.resume else _new(request)

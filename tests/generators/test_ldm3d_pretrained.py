@@ -134,7 +134,7 @@ def small_bundle(tmp_path, monkeypatch):
 
 def test_a_run_of_published_weights_can_be_sampled(small_bundle, tmp_path):
     said: list[str] = []
-    run = pretrained_run("ldm3d", "small", tmp_path / "run", say=said.append)
+    run = pretrained_run("ldm3d", "small", tmp_path / "run", log=said.append)
     assert "made of noise" in said[0]
     record = run.record
     assert record["pretrained"]["condition_ranges"].startswith("unknown")
