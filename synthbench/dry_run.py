@@ -66,7 +66,7 @@ class Plan:
         parts = ", ".join(f"{name} {_bytes(size)}" for name, size in asdict(e.memory).items())
         if e.seconds_a_step is None:
             why = f"a step of {e.flops_a_step / 1e12:.3g} TFLOP takes minutes on a CPU"
-            pace, total = f"not timed: {why if self.fits else 'it does not fit'}", "not timed"
+            pace, total = f"not timed: {'it does not fit' if self.changes else why}", "not timed"
         else:
             pace = f"{e.seconds_a_step:.3g} (three steps measured)"
             total = f"{_duration(e.total_seconds)} for {e.steps} steps"
