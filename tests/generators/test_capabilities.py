@@ -243,7 +243,7 @@ class NoField(Linear):
 
 
 class FitAlone(Linear):
-    def sample(self, run, seeds, *, sampler=None, steps=None):
+    def sample(self, run, seeds, *, sampler=None, steps=None):  # type: ignore[override]
         return super().sample(run, seeds)
 
 
@@ -315,7 +315,9 @@ class Unwatched(Noise):
 
 
 class NoMonitor(Unwatched):
-    def fit(self, volumes, settings, run, *, resume=False, init=None, progress=None):
+    def fit(  # type: ignore[override]
+        self, volumes, settings, run, *, resume=False, init=None, progress=None
+    ):
         super().fit(volumes, settings, run, progress=progress)
 
 

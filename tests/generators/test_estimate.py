@@ -52,7 +52,7 @@ class SquaredError:
 
     timesteps = 10
 
-    def losses(self, network, clean, t, noise):
+    def losses(self, network, clean, t, noise, *conditioning):
         return (network(noise, t) - clean).square().flatten(1).mean(dim=1)
 
 
@@ -249,7 +249,7 @@ def test_a_run_fits_where_its_memory_is_within_what_can_be_used(monkeypatch):
 
 def test_a_run_that_fits_is_timed_by_steps_of_the_training_loop(monkeypatch):
     """One step that warms up and three that count: a clock that ticks once a step says 1 s."""
-    ticks = []
+    ticks: list[int] = []
     step = loop.Training.step
 
     def counted(self, ahead, signals=()):
@@ -257,7 +257,7 @@ def test_a_run_that_fits_is_timed_by_steps_of_the_training_loop(monkeypatch):
         return step(self, ahead, signals)
 
     monkeypatch.setattr(loop.Training, "step", counted)
-    monkeypatch.setattr(estimates.time, "perf_counter", lambda: float(len(ticks)))
+    monkeypatch.setattr("time.perf_counter", lambda: float(len(ticks)))
     found = small(stage=layers, measure=True)
     assert ticks == [1, 2, 3, 4]
     assert found.seconds_a_step == 1
