@@ -159,8 +159,8 @@ def test_guidance_is_for_generators_that_have_it(run, tmp_path, monkeypatch):
         def sampling(self, run, sampler, steps, guidance=None):
             return {"guidance": 1.0 if guidance is None else guidance}
 
-        def sample(self, run, seeds, *, guidance=1.0, **options):
-            for volume in super().sample(run, seeds, **options):
+        def sample(self, run, seeds, *, conditions=None, guidance=1.0, **options):
+            for volume in super().sample(run, seeds, conditions=conditions, **options):
                 yield guidance / 2 * volume
 
     with pytest.raises(UsageError, match="--guidance: ellipsoids has none"):
