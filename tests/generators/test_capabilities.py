@@ -46,7 +46,8 @@ class Linear:
         stacked = np.stack([volume.astype(np.float64) for volume in volumes])
         slopes = np.linalg.lstsq(x, stacked.reshape(len(x), -1), rcond=None)[0]
         run.save_weights({"slopes": slopes.reshape(2, *stacked.shape[1:]), "x": x})
-        progress(1, 1, "")
+        if progress:
+            progress(1, 1, "")
 
     def sampling(self, run, sampler, steps):
         return one_step(self.name, sampler, steps)
@@ -123,12 +124,14 @@ def test_a_keyword_makes_the_capability_and_not_the_method_alone():
 
 
 def test_a_closed_form_generator_is_given_its_covariates(install, aged, tmp_path):
-    """The line through five volumes at two ages differs from the least-squares line by noise."""
+    """It has each volume's own age, and so the slope sum (a - 50) v / sum (a - 50)^2, 50 the mean."""
     run = training.train(install(Linear), out=tmp_path / "run", real=aged)
-    assert run.load_weights()["x"][:, 1].tolist() == AGES
+    cohort = read_cohort(aged)
+    ages = np.array([AGES[int(entry.subject.removeprefix("sub-"))] for entry in cohort.entries])
+    assert run.load_weights()["x"][:, 1].tolist() == ages.tolist()
     assert [c["name"] for c in run.record["conditions"]] == ["age"]
-    stacked = np.stack([v.astype(np.float64) for v in read_cohort(aged).volumes()])
-    slope = np.tensordot(np.array(AGES) - 50, stacked, 1) / np.sum((np.array(AGES) - 50) ** 2)
+    stacked = np.stack([volume.astype(np.float64) for volume in cohort.volumes()])
+    slope = np.tensordot(ages - 50, stacked, 1) / np.sum((ages - 50) ** 2)
     assert np.allclose(run.load_weights()["slopes"][1], slope, atol=1e-9)
     files = sampling.sample(run, 1, tmp_path / "s", choices=["age=30"])
     assert json.loads(sampling.sidecar(files[0]).read_text())["conditions"] == {"age": 30.0}
