@@ -38,8 +38,9 @@ def test_a_small_training_is_measured_and_nothing_is_written(make_cohort, tmp_pa
 def test_what_does_not_fit_is_refused_with_what_to_change(monkeypatch):
     """On a device of 400 MiB the tiny preset cannot train at batch 8; at batch 1 it can.
 
-    Batch 1 with accumulation 8 sees as many volumes a step. The grid is three quarters of
-    48 x 56 x 48, each side a multiple of 8.
+    Batch 1 with accumulation 8 sees as many volumes a step. Three quarters of
+    48 x 56 x 48 are 36 x 42 x 36, and the nearest multiples of 8 are 32 x 40 x 32 (36 is as near
+    to 40).
     """
     monkeypatch.setattr(estimates, "device_memory", lambda device: ("a small device", 400 * 2**20))
     plan = dry_run("ddpm3d", preset="tiny", overrides=["batch_size=8"])
@@ -48,7 +49,7 @@ def test_what_does_not_fit_is_refused_with_what_to_change(monkeypatch):
         "--set batch_size=1 --set accumulation=8",
         "--set gradient_checkpointing=true",
         "--set precision=bf16",
-        "--set space.shape=[40,40,40]",
+        "--set space.shape=[32,40,32]",
     ]
     words = refusal(plan)
     assert "it does not fit" in words

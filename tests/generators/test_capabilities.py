@@ -124,7 +124,7 @@ def test_a_keyword_makes_the_capability_and_not_the_method_alone():
 
 
 def test_a_closed_form_generator_is_given_its_covariates(install, aged, tmp_path):
-    """It has each volume's own age, and so the slope sum (a - 50) v / sum (a - 50)^2, 50 the mean."""
+    """With each volume's own age a, of mean 50, the slope is sum (a - 50) v / sum (a - 50)^2."""
     run = training.train(install(Linear), out=tmp_path / "run", real=aged)
     cohort = read_cohort(aged)
     ages = np.array([AGES[int(entry.subject.removeprefix("sub-"))] for entry in cohort.entries])
