@@ -191,9 +191,9 @@ def sampled(given: argparse.Namespace) -> Path:
         training = scanned(given, "training", 3 * TRAINING_SUBJECTS, TRAINING_SEED) / mode
         run = given.out / f"run-{mode}"
         if not (run / "config.yaml").is_file():
-            train("pca-gaussian", out=run, real=training, accept=given.accept, say=tell,
+            train("pca-gaussian", out=run, real=training, accept=given.accept, log=tell,
                   overrides=[f"space.shape={list(given.shape)}"])  # fmt: skip
-        sample(Run.open(run), len(seeds), pool / mode, seed=seeds.start, say=tell)
+        sample(Run.open(run), len(seeds), pool / mode, seed=seeds.start, log=tell)
     return pool
 
 

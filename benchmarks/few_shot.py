@@ -157,7 +157,7 @@ def trained(
     out = given.out / "runs" / name
     with bar(name) as advance:
         if (out / "config.yaml").is_file():
-            return train(out=out, resume=True, progress=advance, say=tell)
+            return train(out=out, resume=True, progress=advance, log=tell)
         shutil.rmtree(out, ignore_errors=True)  # stopped before it had a configuration
         return train(
             GENERATOR, out=out, real=real, preset=given.preset, init=init, accept=given.accept,

@@ -73,7 +73,7 @@ def study(run: Run, name: str, given: argparse.Namespace) -> Studied:
     folder = given.out / f"{sampler}-{steps}"
     with bar(name) as advance:
         files = sample(
-            run, given.n, folder, sampler=sampler, steps=steps, progress=advance, say=tell
+            run, given.n, folder, sampler=sampler, steps=steps, progress=advance, log=tell
         )
     card = score(
         given.real, folder, name=name, space="synth", intensity=run.config["intensity"],

@@ -20,7 +20,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -32,8 +34,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthbench import training
+from synthbench.generators import loop
+from synthbench.generators.contracts import Monitor
 from synthbench.generators.ddpm3d import DDPM3D, DDPM3DSettings
-from synthbench.generators.estimate import Rehearsal, Shape, estimate
+from synthbench.generators.estimate import MadeUp, estimate
+from synthbench.generators.generator import Shape
+from synthbench.run import Run
 
 GIB = 2**30
 PLAIN, OURS = "plain", "ours"
@@ -127,6 +133,16 @@ def _now(device: torch.device, contender: Contender) -> float:
     return time.perf_counter()
 
 
+def our_step(settings: DDPM3DSettings, shape: Shape) -> Callable[[], object]:
+    """Return a function that takes a step of the training loop, on made-up volumes."""
+    (stage,) = DDPM3D().stages(settings)
+    endless = settings.model_copy(update={"steps": 10**6, "epochs": None})
+    source = MadeUp(1, stage.samples(shape))
+    task = loop.Task(stage.build(), stage.objective, source, endless)
+    taken = loop.Training(task, Run(Path(mkdtemp())), Monitor(), resume=False)
+    return partial(taken.step, taken.batches())
+
+
 def matrix_product_rate(contender: Contender, device: torch.device) -> float:
     """Operations a second of a large product of matrices in a contender's precision: the best."""
     side = 8192 if device.type == "cuda" else 2048
@@ -142,7 +158,7 @@ def matrix_product_rate(contender: Contender, device: torch.device) -> float:
 
 def agreement(settings: DDPM3DSettings, shape: Shape) -> tuple[float, float]:
     """Relative differences of prediction and gradient, ours to plain, of one set of weights."""
-    ours = DDPM3D().parts(settings)[0]()
+    ours: Any = DDPM3D().stages(settings)[0].build()
     # Weights that MONAI begins with at zero would hide most of the network.
     for value in ours.parameters():
         if not value.any():
@@ -183,7 +199,7 @@ def print_growth(which: str, settings: DDPM3DSettings, shape: Shape) -> None:
     if which == PLAIN:
         step: Callable[[], object] = plain_step(plain_network(settings), settings, shape, device)
     else:
-        step = Rehearsal(DDPM3D().parts, settings, shape, device).step
+        step = our_step(settings, shape)
     step()
     step()
     print(highest_mark() - before)
@@ -223,10 +239,10 @@ def main() -> None:
         print_growth(options.memory_of, settings, shape)
         return
 
-    parts = DDPM3D().parts
-    expected = estimate(parts, settings, shape, volumes=1, device=device, measure=False)
+    (stage,) = DDPM3D().stages(settings)
+    expected = estimate(stage, shape, volumes=1, device=device, measure=False)
     plain = plain_step(plain_network(settings).to(device), settings, shape, device)
-    ours = Rehearsal(parts, settings, shape, device).step
+    ours = our_step(settings, shape)
     contenders = [Contender("plain MONAI loop, fp32", "fp32", plain)]
     if device.type == "cuda":
         contenders.append(Contender("plain MONAI loop, TF32", "fp32", plain, tf32=True))

@@ -88,11 +88,6 @@ class AutoencoderSettings(StepSettings):
         """What every side must have at least: what the discriminator's convolutions shrink."""
         return 3 << self.discriminator_layers if self.adversarial_weight else 1
 
-    def nearest_grid(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return the grid nearest to that shape that stage 1 can take."""
-        d, h, w = (nearest_side(side, self.factor, self.smallest_side) for side in shape)
-        return d, h, w
-
 
 def nearest_side(side: int, factor: int, smallest: int) -> int:
     """Return the multiple of a factor nearest to a side, and at least the smallest."""
@@ -270,10 +265,10 @@ class Reconstruction:
         clean: Float32[Tensor, "b 1 d h w"],
         t: Int64[Tensor, " b"],
         noise: Float32[Tensor, "b 1 d h w"],
-        *told: Tensor,
+        *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
-        """Return each volume's loss; its latents' noise is what the source tells."""
-        losses: Tensor = network(clean, *told)
+        """Return each volume's loss; its latents' noise is what the source gives."""
+        losses: Tensor = network(clean, *conditioning)
         return losses
 
 

@@ -30,8 +30,8 @@ SHAPE = (160, 224, 160)
 CONDITIONS = ("sex", "age", "ventricle_volume", "brain_volume")
 """In the bundle's order: gender, age, ventricular volume, brain volume normalised for head size."""
 
-OVERRIDES = ("learned_null=false", "condition_dropout=0", "sampler=ddim", "sampler_steps=50")
-"""How the bundle differs from the preset `pinaya`: every volume was told all of its conditions."""
+OVERRIDES = ("null_embedding=false", "condition_dropout=0", "sampler=ddim", "sampler_steps=50")
+"""How the bundle differs from the preset `pinaya`: every volume had all of its conditions."""
 
 ABOUT = {
     "bundle": "brain_image_synthesis_latent_diffusion_model",
@@ -81,7 +81,7 @@ def weights(
     channels = settings.autoencoder.latent_channels
     stage_2 = PatchedUNet(
         settings, channels, channels,
-        told=len(CONDITIONS), resblock_updown=settings.resblock_updown,
+        condition_width=len(CONDITIONS), resblock_updown=settings.resblock_updown,
         upcast_attention=settings.upcast_attention,
     )  # fmt: skip
     _load_old(stage_2.unet, unet, "model.pt")

@@ -6,7 +6,7 @@ of the fast samplers of `synthbench.generators.diffusion`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from synthbench.cohort import Volumes
 from synthbench.errors import RunError
 from synthbench.generators import loop
-from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Frame, Watch
-from synthbench.generators.generator import Progress
+from synthbench.generators.contracts import Monitor
+from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Watch
+from synthbench.generators.generator import Frame, Progress, Stage
 from synthbench.generators.unet import NetworkSettings, PatchedUNet
 from synthbench.processes import is_main, processes
 from synthbench.run import Run
@@ -59,7 +60,7 @@ class VolumeDiffusion:
         clean: Float32[Tensor, "b 1 d h w"],
         t: Int64[Tensor, " b"],
         noise: Float32[Tensor, "b 1 d h w"],
-        *told: Tensor,
+        *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
         """Return each volume's loss; see `synthbench.generators.loop.Objective`."""
         return self.diffusion.losses(network, clean * 2 - 1 if self.centred else clean, t, noise)
@@ -99,11 +100,10 @@ class DDPM3D:
     needs = "tiny: two CPU cores, minutes; paper: GPUs, hours"
     settings = DDPM3DSettings
 
-    def parts(self, settings: BaseModel) -> tuple[Callable[[], nn.Module], VolumeDiffusion]:
-        """Return what builds the network, and what it is trained for."""
+    def stages(self, settings: BaseModel) -> list[Stage]:
+        """Return the network to train."""
         assert isinstance(settings, DDPM3DSettings)
-        objective = VolumeDiffusion(Diffusion(settings), settings.centred)
-        return lambda: _initial(settings), objective
+        return [Stage(lambda: _initial(settings), _objective(settings), settings)]
 
     def fit(
         self,
@@ -114,13 +114,12 @@ class DDPM3D:
         resume: bool = False,
         init: Run | None = None,
         progress: Progress | None = None,
-        monitor: loop.Monitor | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         """Train; the averaged weights become the run's weights."""
         assert isinstance(settings, DDPM3DSettings)
         settings.check_grid(volumes.space.shape)
-        build, objective = self.parts(settings)
-        model = build()
+        model, objective = _initial(settings), _objective(settings)
         if init is not None and not resume:
             _load(model, init)
         chosen = objective.diffusion.sampling()
@@ -131,11 +130,11 @@ class DDPM3D:
             return objective.draw(network, shape, seed, sampler, steps)
 
         held_out = monitor.validation if monitor else None
-        averaged = loop.train(
-            model, objective, draw, loop.TrainingVolumes(volumes, settings, run), settings, run,
-            resume=resume, monitor=monitor, progress=progress,
+        task = loop.Task(
+            model, objective, loop.TrainingVolumes(volumes, settings, run), settings, draw,
             held_out=None if held_out is None else loop.HeldOutVolumes(held_out),
         )  # fmt: skip
+        averaged = loop.train(task, run, resume=resume, monitor=monitor, progress=progress)
         if is_main():
             run.update(parameters=sum(p.numel() for p in model.parameters()))
             run.save_weights({name: value.numpy() for name, value in averaged.items()})
@@ -190,6 +189,10 @@ def _settings(run: Run) -> DDPM3DSettings:
     return DDPM3DSettings(**{k: config[k] for k in DDPM3DSettings.model_fields if k in config})
 
 
+def _objective(settings: DDPM3DSettings) -> VolumeDiffusion:
+    return VolumeDiffusion(Diffusion(settings), settings.centred)
+
+
 def _initial(settings: DDPM3DSettings) -> PatchedUNet:
     """Build the network with weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
@@ -204,8 +207,7 @@ def _trained(run: Run) -> tuple[PatchedUNet, VolumeDiffusion, tuple[int, ...]]:
     _load(model, run)
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
     model.to(device).eval()
-    objective = VolumeDiffusion(Diffusion(settings), settings.centred)
-    return model, objective, tuple(run.record["space"]["shape"])
+    return model, _objective(settings), tuple(run.record["space"]["shape"])
 
 
 def _load(model: nn.Module, run: Run) -> None:

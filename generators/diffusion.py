@@ -14,42 +14,32 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import (
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    HeunDiscreteScheduler,
-    UniPCMultistepScheduler,
-)
 from jaxtyping import Float, Float32, Float64, Int64
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from synthbench.errors import UsageError, near_miss
 from synthbench.generators.generator import Settings
+from synthbench.generators.samplers import LEAST_LOG_SNR_HALF, SAMPLERS
 
 LossWeighting = Literal["uniform", "min_snr", "truncated_snr"]
-Sampler = Literal["ddpm", "ddim", "dpm++", "unipc", "heun"]
 
-DEFAULT_STEPS: dict[Sampler, int] = {"ddim": 25, "dpm++": 25, "unipc": 10, "heun": 13}
-"""Steps of a sampler that is asked for by name alone; `ddpm` takes all."""
+if TYPE_CHECKING:
+    Sampler: TypeAlias = str
+else:
+    Sampler = Literal[tuple(SAMPLERS)]  # pydantic refuses other names
 
 MIN_SNR_GAMMA = 5.0
 """Hang et al. 2023 (arXiv 2303.09556): their value for all experiments."""
 
 MOST_FINAL_SIGNAL = 0.2
 """Largest a_t at the last timestep: samples start from pure noise, so training must end near it."""
-
-LEAST_LOG_SNR_HALF = -5.1
-"""log(a_t / s_t) below which an error of the predicted noise is multiplied by more than 160.
-
-Lu et al. 2022 (arXiv 2206.00927) solve no further for the cosine schedule.
-"""
 
 # The schedulers' words for what the network predicts.
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction", "sample": "sample"}
@@ -84,7 +74,7 @@ class DiffusionSettings(Settings):
     )
     sampler: Sampler = Field(default="ddpm", description="default of sample")
     sampler_steps: int | None = Field(
-        default=None, ge=1, description="of that sampler; ddpm takes all timesteps"
+        default=None, ge=1, description="of that sampler; an ancestral one takes all timesteps"
     )
 
     @model_validator(mode="after")
@@ -112,34 +102,12 @@ class DiffusionSettings(Settings):
     @model_validator(mode="after")
     def _steps_fit(self) -> DiffusionSettings:
         most = _first_timestep(self, self.sampler) + 1
-        if self.sampler != "ddpm" and (self.sampler_steps or 0) > most:
+        if not SAMPLERS[self.sampler].ancestral and (self.sampler_steps or 0) > most:
             raise ValueError(
                 f"sampler_steps: {self.sampler} takes 1 to {most} steps here; found "
                 f"{self.sampler_steps}. The nearest: {most}"
             )
         return self
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a sampler held at one call of the network.
-
-    Attributes
-    ----------
-    step
-        Index of the call, from 0.
-    timestep
-        Of the diffusion, T - 1 (noise) to 0.
-    state
-        What the network saw, on the volumes' intensity scale, not clipped.
-    clean
-        The clean volume that it predicted from it, in [0, 1].
-    """
-
-    step: int
-    timestep: int
-    state: Float32[np.ndarray, "d h w"]
-    clean: Float32[np.ndarray, "d h w"]
 
 
 # ---------------------------------------------------------------- schedules
@@ -200,44 +168,23 @@ def _way_to_noise(settings: DiffusionSettings) -> str:
     return "Set schedule=cosine, which always ends in noise"
 
 
-def _named(wanted: str) -> Sampler:
-    known: tuple[Sampler, ...] = get_args(Sampler)
-    for name in known:
-        if name == wanted:
-            return name
-    raise UsageError(f"--sampler: '{wanted}' is unknown: {near_miss(wanted, known)}")
+def _known(sampler: str) -> str:
+    if sampler not in SAMPLERS:
+        raise UsageError(f"--sampler: '{sampler}' is unknown: {near_miss(sampler, list(SAMPLERS))}")
+    return sampler
 
 
-def _first_timestep(settings: DiffusionSettings, sampler: Sampler) -> int:
+def _first_timestep(settings: DiffusionSettings, sampler: str) -> int:
     """Return the timestep that a sampler begins at: the last one, unless that is ill-conditioned.
 
-    Where next to no signal is left, a clean volume cannot be computed from predicted noise, and
-    a step of Heun's, in units of s_t / a_t, is as large as all others together.
+    Where next to no signal is left, a clean volume cannot be computed from predicted noise.
     """
-    if sampler == "ddpm" or (settings.prediction != "epsilon" and sampler != "heun"):
+    spec = SAMPLERS[sampler]
+    if spec.ancestral or (settings.prediction != "epsilon" and not spec.divided_by_signal):
         return settings.timesteps - 1
     alpha_bar = alphas_cumprod(settings)
     usable = int((torch.logit(alpha_bar) / 2 >= LEAST_LOG_SNR_HALF).sum())
     return max(usable, 1) - 1
-
-
-def _trailing(first: int, steps: int) -> Int64[np.ndarray, " steps"]:
-    spread = (first + 1) * np.arange(steps, 0, -1) / steps
-    return (np.round(spread) - 1).astype(np.int64)
-
-
-def _even_in_log_snr(
-    log_snr_half: Float64[np.ndarray, " t"], steps: int
-) -> Int64[np.ndarray, " steps"]:
-    """Return distinct timesteps, the last first, at nearly even steps of log(a_t / s_t)."""
-    first = len(log_snr_half) - 1
-    levels = np.linspace(max(log_snr_half[first], LEAST_LOG_SNR_HALF), log_snr_half[0], steps)
-    nearest = np.round(np.interp(-levels, -log_snr_half, np.arange(first + 1)))
-    nearest[0] = first
-    # Where the levels lie closer than timesteps do, take all timesteps.
-    index = np.arange(steps)
-    distinct = np.maximum.accumulate((nearest + index)[::-1])[::-1] - index
-    return np.minimum(distinct, first - index).astype(np.int64)
 
 
 # ---------------------------------------------------------------- the process
@@ -327,18 +274,19 @@ class Diffusion:
         UsageError
             The sampler is unknown, or the steps do not fit it.
         """
-        name = _named(sampler or self.settings.sampler)
+        name = _known(sampler or self.settings.sampler)
+        spec = SAMPLERS[name]
         most = _first_timestep(self.settings, name) + 1
-        if name == "ddpm":
+        if spec.default_steps is None:
             if steps not in (None, most):
                 raise UsageError(
-                    f"--steps: ddpm takes all {most} steps; found {steps}. "
+                    f"--steps: {name} takes all {most} steps; found {steps}. "
                     f"For fewer: --sampler ddim --steps {steps}"
                 )
             return {"sampler": name, "steps": most}
         if steps is None:
             own = self.settings.sampler_steps if name == self.settings.sampler else None
-            steps = own or min(DEFAULT_STEPS[name], most)
+            steps = own or min(spec.default_steps, most)
         if not 1 <= steps <= most:
             nearest = min(max(steps, 1), most)
             raise UsageError(
@@ -349,8 +297,8 @@ class Diffusion:
 
     @staticmethod
     def network_calls(sampler: str, steps: int) -> int:
-        """Return how often a sample calls the network: heun twice a step, but for the last."""
-        return 2 * steps - 1 if sampler == "heun" else steps
+        """Return how often a sample calls the network."""
+        return SAMPLERS[sampler].calls(steps)
 
     def denoise(
         self,
@@ -370,13 +318,10 @@ class Diffusion:
         noise
             Standard normal.
         sampler, steps
-            As `sampling` returns them. ddpm: ancestral sampling (Ho et al. 2020, Algorithm 2,
-            the posterior's variance); ddim: Song et al. 2021 with eta = 0 (DPM-Solver++ of
-            order 1 is the same formula); dpm++: DPM-Solver++(2M) (Lu et al. 2022, arXiv
-            2211.01095); unipc: UniPC-2, B2(h) (Zhao et al. 2023, arXiv 2302.04867); heun:
-            Karras et al. 2022 (arXiv 2206.00364), Algorithm 1.
+            As `sampling` returns them; `SAMPLERS` says what each sampler is.
         draws
-            A CPU generator, of which ddpm draws its noise: the same on every device.
+            A CPU generator that an ancestral sampler draws its noise from: the same on every
+            device.
         watch
             Called at each call of the network, with the state that it sees.
 
@@ -386,13 +331,13 @@ class Diffusion:
             The sampler is unknown, or the steps do not fit it.
         """
         self.sampling(sampler, steps)  # raises where they do not fit
-        scheduler = self._scheduler(sampler, steps)
+        spec, scheduler = SAMPLERS[sampler], self._scheduler(sampler, steps)
         step: Callable[..., Any] = scheduler.step
         x = noise.float()
-        if sampler == "ddpm":
+        if spec.ancestral:
             step = partial(scheduler.step, generator=draws)
-        elif sampler == "heun":
-            # Heun's state is x_t / a_t; scale_model_input brings it back.
+        if spec.divided_by_signal:
+            # scale_model_input brings the state back to x_t.
             x = x * (scheduler.sigmas[0] ** 2 + 1).sqrt()
         for call, timestep in enumerate(scheduler.timesteps.tolist()):
             t = int(timestep)
@@ -407,17 +352,16 @@ class Diffusion:
         """Return the timesteps of a sampler's steps, the noisiest first.
 
         All begin at T - 1, where the state that training saw was all but pure noise; with the
-        cosine schedule, heun and networks that predict the noise begin a few timesteps before
-        (see `LEAST_LOG_SNR_HALF`). ddim's are evenly spaced, "trailing" (Lin et al. 2024, table
-        2). Those of dpm++, unipc and heun are evenly spaced in log(a_t / s_t), as DPM-Solver's,
-        and end at 0: details finer than the last noise level are lost in the step from it to
-        the clean volume, and with even timesteps that level is high.
+        cosine schedule, samplers whose state is x_t / a_t and networks that predict the noise
+        begin a few timesteps before (see `LEAST_LOG_SNR_HALF`). Evenly spaced timesteps are
+        "trailing" (Lin et al. 2024, table 2). Those evenly spaced in log(a_t / s_t), as
+        DPM-Solver's, end at 0: details finer than the last noise level are lost in the step from
+        it to the clean volume, and with even timesteps that level is high.
         """
         self.sampling(sampler, steps)  # raises where they do not fit
-        first = _first_timestep(self.settings, _named(sampler))
-        if sampler in ("ddpm", "ddim"):
-            return _trailing(first, steps)
-        return _even_in_log_snr(torch.logit(self.alphas_cumprod).numpy()[: first + 1] / 2, steps)
+        first = _first_timestep(self.settings, sampler)
+        log_snr_half = torch.logit(self.alphas_cumprod).numpy()[: first + 1] / 2
+        return SAMPLERS[sampler].timesteps(log_snr_half, steps)
 
     def _at(self, t: Int64[Tensor, " b"]) -> tuple[Tensor, Tensor, Tensor]:
         """a_t, s_t and the loss's weight, as Float32[b 1 1 1 1] on the timesteps' device."""
@@ -435,35 +379,31 @@ class Diffusion:
         return signal * noise - sigma * clean
 
     def _scheduler(self, sampler: str, steps: int) -> Any:
-        common = {
+        spec = SAMPLERS[sampler]
+        arguments = {
             "num_train_timesteps": self.settings.timesteps,
             "trained_betas": betas(self.settings).numpy(),
             "prediction_type": _PREDICTION_TYPES[self.settings.prediction],
+            **spec.extra,
         }
-        if sampler == "ddpm":
-            ancestral = DDPMScheduler(**common, clip_sample=False)
-            ancestral.alphas_cumprod = self.alphas_cumprod
-            return ancestral
-        kind: Callable[..., Any] = {
-            "ddim": partial(DPMSolverMultistepScheduler, solver_order=1),
-            "dpm++": partial(DPMSolverMultistepScheduler, solver_order=2),
-            "unipc": partial(UniPCMultistepScheduler, solver_order=2),
-            "heun": HeunDiscreteScheduler,
-        }[sampler]
         with warnings.catch_warnings():
             # They make arrays of tensors in a way that NumPy 2 deprecates.
             warnings.simplefilter("ignore", DeprecationWarning)
-            scheduler = kind(**common)
+            scheduler = getattr(diffusers, spec.scheduler)(**arguments)
+            if spec.ancestral:
+                scheduler.alphas_cumprod = self.alphas_cumprod
+                return scheduler
             scheduler.set_timesteps(steps)
         # Not all of the schedulers take timesteps, and their noise levels are sums in float32.
         timesteps = self.timesteps(sampler, steps)
         alpha_bar = self.alphas_cumprod[timesteps]
         sigmas = torch.cat([((1 - alpha_bar) / alpha_bar).sqrt(), torch.zeros(1).double()])
         visits = torch.from_numpy(timesteps)
-        if sampler == "heun":
-            # Predictor and corrector at each level but the first and the last.
-            visits = torch.cat([visits[:1], visits[1:].repeat_interleave(2)])
-            sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
-        scheduler.timesteps, scheduler.sigmas = visits, sigmas
+        # Predictor and corrector visit each level but the first and the last.
+        times = spec.calls_a_step
+        scheduler.timesteps = torch.cat([visits[:1], visits[1:].repeat_interleave(times)])
+        scheduler.sigmas = torch.cat(
+            [sigmas[:1], sigmas[1:-1].repeat_interleave(times), sigmas[-1:]]
+        )
         scheduler.set_begin_index(0)
         return scheduler

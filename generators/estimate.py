@@ -2,25 +2,25 @@
 
 Memory and floating-point operations come from a step on tensors without data (PyTorch's
 `FakeTensorMode`), so a network far too large for the machine can be looked at on it. The time
-comes from a few real steps, on a smaller grid where the whole one would not fit or would take long.
+is that of a few steps of the training loop itself, where they fit and are short enough.
 """
 
 from __future__ import annotations
 
 import gc
-import math
 import os
 import platform
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -30,9 +30,12 @@ from torch.utils.flop_counter import (
     sdpa_flop_count,
 )
 
-from synthbench.generators.loop import Objective, freeze
-
-Shape: TypeAlias = tuple[int, int, int]
+from synthbench.errors import UsageError
+from synthbench.generators import loop
+from synthbench.generators.contracts import Monitor
+from synthbench.generators.generator import Progress, Shape, Stage
+from synthbench.generators.loop import StepSettings
+from synthbench.run import Run
 
 USABLE = 0.9
 """The share of a device's memory that a run may plan with: the rest is the driver's, or lost to
@@ -42,76 +45,14 @@ CPU_OVERHEAD = 1.25
 """What training takes of a CPU's memory, over its tensors: work space of the convolutions, and gaps
 between tensors. Measured on five networks: 1.13 to 1.7 times."""
 
-LONG = 30.0
-"""Seconds of steps that an estimate may spend on one grid."""
-
 TIMED_STEPS = 3
-_SHRUNK = (16, 12, 8, 6, 4, 3, 2, 1)  # the sides of the grids that are timed, as divisors
+"""After a first one that is not counted."""
 
+MOST_ON_A_CPU = 10**12
+"""Operations of a step that is timed on a CPU: about a minute for the four steps on two cores.
 
-class TrainingSettings(Protocol):
-    """What an estimate reads of a generator's settings (see `LoopSettings`, `NetworkSettings`)."""
-
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def accumulation(self) -> int: ...
-    @property
-    def precision(self) -> Literal["fp32", "bf16"]: ...
-    @property
-    def gradient_checkpointing(self) -> bool: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def ema_decay(self) -> float: ...
-    @property
-    def clip_norm(self) -> float: ...
-    @property
-    def freeze(self) -> Sequence[str]: ...
-    def total_steps(self, n: int, processes: int) -> int: ...
-    def nearest_grid(self, shape: Shape) -> Shape: ...
-    def model_copy(self, *, update: Mapping[str, Any]) -> Any: ...
-
-
-# Settings -> (what builds the network, what it is trained for).
-Parts: TypeAlias = Callable[[Any], tuple[Callable[[], nn.Module], Objective]]
-# Grid of the volumes -> shapes of one training sample: the clean one, then all that is told of it.
-SampleShapes: TypeAlias = Callable[[Shape], tuple[tuple[int, ...], ...]]
-
-
-def whole_volumes(shape: Shape) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of a sample that is a volume, of which nothing is told."""
-    return ((1, *shape),)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One of the networks that a generator trains, one after the other.
-
-    Attributes
-    ----------
-    name
-        What a reader calls it; empty where there is one alone.
-    prefix
-        Of its settings, as `--set` takes them: "autoencoder." or nothing.
-    parts, settings
-        As for `estimate`.
-    samples
-        Shapes of what it is trained on.
-    """
-
-    name: str
-    prefix: str
-    parts: Parts
-    settings: TrainingSettings
-    samples: SampleShapes = whole_volumes
-
-
-def stages(plugin: Any, settings: Any) -> list[Stage]:
-    """Return the networks that a generator trains; none where it does not say."""
-    if hasattr(plugin, "stages"):
-        return list(plugin.stages(settings))
-    return [Stage("", "", plugin.parts, settings)] if hasattr(plugin, "parts") else []
+A longer step is not timed: the operations say how long it is, from the time of a smaller preset.
+"""
 
 
 def check_freeze(stages: Sequence[Stage]) -> None:
@@ -123,10 +64,26 @@ def check_freeze(stages: Sequence[Stage]) -> None:
         See `synthbench.generators.loop.freeze`.
     """
     for stage in stages:
-        if stage.settings.freeze:
-            build, _ = stage.parts(stage.settings)
+        settings = step_settings(stage)
+        if settings.freeze:
             with torch.device("meta"):
-                freeze(build(), stage.settings.freeze, setting=f"{stage.prefix}freeze")
+                loop.freeze(stage.build(), settings.freeze, setting=f"{stage.prefix}freeze")
+
+
+def step_settings(stage: Stage) -> StepSettings:
+    """Return the settings of a stage.
+
+    Raises
+    ------
+    UsageError
+        They are not a `StepSettings`, against the contract of `TrainedBySteps`.
+    """
+    if not isinstance(stage.settings, StepSettings):
+        raise UsageError(
+            f"stages(): settings of each must be synthbench.generators.loop.StepSettings; found "
+            f"{type(stage.settings).__name__}."
+        )
+    return stage.settings
 
 
 @dataclass(frozen=True)
@@ -180,16 +137,12 @@ class Estimate:
     device_name, device_memory_bytes
         The device, and its memory: all of a GPU's, or what a CPU's processes can still take.
     seconds_a_step
-        None where nothing was timed.
-    timing
-        "measured" on this grid, "extrapolated" by operations from `timed_shape`, or "none".
-    timed_shape
-        The grid that was timed.
+        None where nothing was timed: it does not fit, or a step takes long.
     steps
         Optimizer steps in all.
     checkpoint_bytes
         Of one checkpoint on disk.
-    batch_size, accumulation, processes, precision, gradient_checkpointing
+    batch_size, accumulation, processes, precision
         The settings that decide it.
     """
 
@@ -200,15 +153,12 @@ class Estimate:
     device_name: str
     device_memory_bytes: int
     seconds_a_step: float | None
-    timing: Literal["measured", "extrapolated", "none"]
-    timed_shape: Shape | None
     steps: int
     checkpoint_bytes: int
     batch_size: int
     accumulation: int
     processes: int
     precision: Literal["fp32", "bf16"]
-    gradient_checkpointing: bool
 
     @property
     def memory_bytes(self) -> int:
@@ -221,69 +171,38 @@ class Estimate:
         return None if self.seconds_a_step is None else self.steps * self.seconds_a_step
 
 
-@dataclass(frozen=True)
-class Alternative:
-    """Changed settings with which a run would fit.
-
-    Attributes
-    ----------
-    changes
-        Setting and value, as `--set` takes them.
-    memory_bytes
-        What the run would then need.
-    """
-
-    changes: Mapping[str, Any]
-    memory_bytes: int
-
-    @property
-    def overrides(self) -> list[str]:
-        """The changes as `key=value`."""
-        return [f"{key}={_yaml(value)}" for key, value in self.changes.items()]
-
-
 def estimate(
-    parts: Parts,
-    settings: TrainingSettings,
+    stage: Stage,
     shape: Shape,
     *,
     volumes: int,
     processes: int = 1,
     device: torch.device,
     measure: bool = True,
-    samples: SampleShapes = whole_volumes,
 ) -> Estimate:
     """Estimate what training on `volumes` volumes of that grid takes.
 
     Parameters
     ----------
-    parts
-        For settings, what builds the network and what it is trained for: a generator's `parts`.
-    settings
-        The run's.
+    stage
+        The network, what it is trained for, and the run's settings of it.
     shape
         The grid; the network must be able to take it (`check_grid`).
     volumes
         How many there are to train on.
     processes
-        How many train, each on a device like this one.
+        How many train, each on a device like this one. All must call this where they measure.
     device
         Where to train.
     measure
-        Whether to time steps: about a minute on two CPU cores at most.
-    samples
-        Shapes of what the network is trained on, for volumes of a grid.
+        Whether to time steps.
     """
-    traced = _trace(parts, settings, shape, samples)
+    settings = step_settings(stage)
+    traced = _trace(stage, shape)
     name, available = device_memory(device)
     memory = _memory(traced, settings, processes, device)
-    timed = _Timing(None, None)
-    if measure:
-        fitting = memory.training <= USABLE * available
-        timed = _timed(parts, settings, shape, traced.flops, device, fitting, samples)
-    timing: Literal["measured", "extrapolated", "none"] = "none"
-    if timed.shape is not None:
-        timing = "measured" if timed.shape == shape else "extrapolated"
+    short = device.type != "cpu" or traced.flops * settings.accumulation <= MOST_ON_A_CPU
+    timed = measure and short and memory.training <= USABLE * available
     return Estimate(
         parameters=traced.parameters,
         flops_a_step=traced.flops * settings.accumulation * processes,
@@ -291,9 +210,7 @@ def estimate(
         memory=memory,
         device_name=name,
         device_memory_bytes=available,
-        seconds_a_step=timed.seconds,
-        timing=timing,
-        timed_shape=timed.shape,
+        seconds_a_step=seconds_a_step(stage, shape, volumes) if timed else None,
         steps=settings.total_steps(volumes, processes),
         # Weights, averages, and Adam's two moments with a step count for each trained tensor.
         checkpoint_bytes=2 * traced.weights + 2 * traced.trained + 4 * traced.tensors,
@@ -301,104 +218,12 @@ def estimate(
         accumulation=settings.accumulation,
         processes=processes,
         precision=settings.precision,
-        gradient_checkpointing=settings.gradient_checkpointing,
     )
 
 
 def fits(estimated: Estimate) -> bool:
     """Whether what training adds is within what can be used of the device's memory."""
     return estimated.memory.training <= USABLE * estimated.device_memory_bytes
-
-
-def alternatives(
-    parts: Parts,
-    settings: TrainingSettings,
-    shape: Shape,
-    *,
-    processes: int = 1,
-    device: torch.device,
-    available: int | None = None,
-    samples: SampleShapes = whole_volumes,
-) -> list[Alternative]:
-    """Return the smallest changes with which training fits the device, or `available` bytes.
-
-    Each change alone first, as far as it must go: a smaller batch (with more accumulation, so
-    that a step sees as many volumes), gradient checkpointing, bf16, a smaller grid. Where none
-    but the last is enough, the first three are taken together, one after the other.
-    """
-    budget = USABLE * (device_memory(device)[1] if available is None else available)
-
-    def fitting(changes: Mapping[str, Any]) -> Alternative | None:
-        own = {key: value for key, value in changes.items() if key != "space.shape"}
-        changed = settings.model_copy(update=own)
-        traced = _trace(parts, changed, changes.get("space.shape", shape), samples)
-        memory = _memory(traced, changed, processes, device)
-        return Alternative(changes, memory.total) if memory.training <= budget else None
-
-    batches = _smaller_batches(settings)
-    checkpointed = {} if settings.gradient_checkpointing else {"gradient_checkpointing": True}
-    narrow = {} if settings.precision == "bf16" else {"precision": "bf16"}
-    alone = [batches, [checkpointed] if checkpointed else [], [narrow] if narrow else []]
-    found = [_first(fitting, candidates) for candidates in alone]
-    base: Mapping[str, Any] = {}
-    if not any(found):
-        smallest = batches[-1] if batches else {}
-        together = [{**smallest, **checkpointed}, {**smallest, **checkpointed, **narrow}]
-        found = [_first(fitting, [changes for changes in together if len(changes) > 1])]
-        base = {} if any(found) else together[-1]
-    grids = [{**base, "space.shape": grid} for grid in _smaller_grids(settings, shape)]
-    found.append(_first_halving(fitting, grids))
-    return [alternative for alternative in found if alternative is not None]
-
-
-_Fitting: TypeAlias = Callable[[Mapping[str, Any]], Alternative | None]
-
-
-def _first(fitting: _Fitting, candidates: Sequence[Mapping[str, Any]]) -> Alternative | None:
-    return next(filter(None, map(fitting, candidates)), None)
-
-
-def _first_halving(
-    fitting: _Fitting, candidates: Sequence[Mapping[str, Any]]
-) -> Alternative | None:
-    """As `_first`, where all candidates after one that fits do too: few of them are tried."""
-    found: Alternative | None = None
-    low, high = 0, len(candidates)
-    while low < high:
-        middle = (low + high) // 2
-        tried = fitting(candidates[middle])
-        if tried is None:
-            low = middle + 1
-        else:
-            found, high = tried, middle
-    return found
-
-
-def _smaller_batches(settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Smaller batches of which a whole number makes a step, the largest first."""
-    volumes = settings.batch_size * settings.accumulation
-    sizes = [n for n in range(settings.batch_size - 1, 0, -1) if volumes % n == 0]
-    return [{"batch_size": n, "accumulation": volumes // n} for n in sizes]
-
-
-def _smaller_grids(settings: TrainingSettings, shape: Shape) -> list[Shape]:
-    """Grids of about that shape that the network can take, the largest first."""
-    grids: list[Shape] = []
-    for percent in range(95, 0, -5):
-        d, h, w = (max(1, round(side * percent / 100)) for side in shape)
-        grid = settings.nearest_grid((d, h, w))
-        smaller = math.prod(grid) < math.prod(grids[-1] if grids else shape)
-        if smaller and all(a <= b for a, b in zip(grid, shape, strict=True)):
-            grids.append(grid)
-    return grids
-
-
-def _yaml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ",".join(map(str, value)) + "]"
-    return str(value)
 
 
 # ---------------------------------------------------------------- a step without data
@@ -451,11 +276,9 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.bytes -= size
 
 
-def _trace(
-    parts: Parts, settings: TrainingSettings, shape: Shape, samples: SampleShapes = whole_volumes
-) -> _Trace:
+def _trace(stage: Stage, shape: Shape) -> _Trace:
     """Take one batch forward and backward without data, on as good as a CPU."""
-    build, objective = parts(settings)
+    settings, objective = step_settings(stage), stage.objective
     aten = torch.ops.aten
     # PyTorch counts attention on GPUs only.
     attention = {
@@ -464,15 +287,16 @@ def _trace(
     }
     live, counter = _Live(), FlopCounterMode(display=False, custom_mapping=attention)
     with FakeTensorMode(allow_non_fake_inputs=True), _only_new_garbage():
-        network = build()
+        network = stage.build()
         values = list(network.parameters())
-        trained = freeze(network, settings.freeze)
-        clean, *told = (torch.empty(settings.batch_size, *size) for size in samples(shape))
+        trained = loop.freeze(network, settings.freeze)
+        sizes = stage.samples(shape)
+        clean, *conditioning = (torch.empty(settings.batch_size, *size) for size in sizes)
         noise = torch.empty_like(clean)
         t = torch.zeros(settings.batch_size, dtype=torch.int64)
         with counter, live:
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-                loss = objective.losses(network, clean, t, noise, *told).mean()
+                loss = objective.losses(network, clean, t, noise, *conditioning).mean()
             saved = live.bytes
             loss.backward()  # type: ignore[no-untyped-call]
     return _Trace(
@@ -518,9 +342,7 @@ def _attention_backward_flops(
     return int(count)
 
 
-def _memory(
-    traced: _Trace, settings: TrainingSettings, processes: int, device: torch.device
-) -> Memory:
+def _memory(traced: _Trace, settings: StepSettings, processes: int, device: torch.device) -> Memory:
     weights, trained = traced.weights, traced.trained
     gradients = trained * (2 if processes > 1 else 1)
     # The batches after the first find all gradients in place; before, they come as maps go.
@@ -543,144 +365,45 @@ def _memory(
 # ---------------------------------------------------------------- steps with data
 
 
-@dataclass(frozen=True)
-class _Timing:
-    seconds: float | None
-    shape: Shape | None
+class MadeUp:
+    """A source of noise in the place of training samples: reading them is not timed."""
 
+    def __init__(self, n: int, sizes: Sequence[tuple[int, ...]]) -> None:
+        self.n, self.sizes = n, sizes
 
-@dataclass
-class Rehearsal:
-    """Optimizer steps on made-up volumes, with what the training loop does at each.
+    def __len__(self) -> int:
+        return self.n
 
-    Parameters
-    ----------
-    parts, settings, shape, device, samples
-        See `estimate`.
-    """
+    def opened(self, progress: Progress | None) -> AbstractContextManager[None]:
+        """Prepare nothing."""
+        return nullcontext()
 
-    parts: Parts
-    settings: TrainingSettings
-    shape: Shape
-    device: torch.device
-    samples: SampleShapes = whole_volumes
-    network: nn.Module = field(init=False)
-
-    def __post_init__(self) -> None:
-        build, self.objective = self.parts(self.settings)
-        self.network = build().to(self.device)
-        self.weights: list[Tensor] = list(self.network.parameters())
-        self.averages = [value.detach().clone() for value in self.weights]
-        self.trained = freeze(self.network, self.settings.freeze)
-        self.optimizer = torch.optim.Adam(
-            self.trained, lr=self.settings.learning_rate, foreach=True
+    def batch(self, items: Sequence[int], draws: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+        """Return samples of random numbers from 0 to 1."""
+        return tuple(
+            torch.stack([torch.rand(size, generator=g) for g in draws]) for size in self.sizes
         )
-        self.draws = torch.Generator().manual_seed(0)
-
-    def step(self) -> float:
-        """Take one step and return its loss."""
-        loss = self.accumulate()
-        self.update()
-        return loss
-
-    def accumulate(self) -> float:
-        """Add up the gradients of a step and return its loss."""
-        total = 0.0
-        for _ in range(self.settings.accumulation):
-            loss = self._loss() / self.settings.accumulation
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        return total
-
-    def update(self) -> None:
-        """Clip the gradients, then move the weights and their averages."""
-        nn.utils.clip_grad_norm_(self.trained, self.settings.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        with torch.no_grad():
-            torch._foreach_lerp_(self.averages, self.weights, 1 - self.settings.ema_decay)
-
-    def _loss(self) -> Tensor:
-        batch = self.settings.batch_size
-        clean, *told = (
-            torch.rand((batch, *size), generator=self.draws).to(self.device)
-            for size in self.samples(self.shape)
-        )
-        noise = torch.randn(clean.shape, generator=self.draws).to(self.device)
-        t = torch.randint(self.objective.timesteps, (batch,), generator=self.draws)
-        narrow = self.settings.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow):
-            given = (clean, t.to(self.device), noise, *told)
-            return self.objective.losses(self.network, *given).mean()
-
-    def seconds(self) -> tuple[float, float]:
-        """Take one step; return how long its gradients took, and how long its update."""
-        began = self._now()
-        self.accumulate()
-        between = self._now()
-        self.update()
-        return between - began, self._now() - between
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
 
-def _timed(
-    parts: Parts,
-    settings: TrainingSettings,
-    shape: Shape,
-    flops: int,
-    device: torch.device,
-    fitting: bool,
-    samples: SampleShapes = whole_volumes,
-) -> _Timing:
-    """Time steps on ever larger grids, up to this one if it fits, while they stay short.
+def seconds_a_step(stage: Stage, shape: Shape, volumes: int) -> float:
+    """Return how long an optimizer step of the training loop takes, in every process.
 
-    The gradients' time is taken to grow with their operations as it grew between the last two
-    grids: what it costs to touch every weight is the same on all. The update's does not grow.
+    The mean of three steps after a first one, on made-up samples and the run's own settings. It
+    has all that the loop does in a step but reading and augmenting volumes, which other threads
+    do meanwhile, and what is done every so many steps: checkpoints, validation, previews, scores.
+    Nothing is left on disk.
     """
-    one = settings.model_copy(update={"batch_size": 1, "accumulation": 1})
-    wanted = flops * settings.accumulation
-    result, seen = _Timing(None, None), [(0, 0.0)]
-    for divisor in _SHRUNK:
-        d, h, w = (max(1, side // divisor) for side in shape)
-        grid = shape if divisor == 1 else settings.nearest_grid((d, h, w))
-        whole = grid == shape
-        if grid == result.shape or (whole and not fitting):
-            continue
-        chosen = settings if whole else one
-        work = wanted if whole else _trace(parts, chosen, grid, samples).flops
-        # From one grid alone the next one's time is far too high: all of it is taken to grow.
-        most = 2 * LONG if len(seen) == 2 else LONG / 2
-        if result.shape is not None and _extrapolated(seen, work) > most:
-            break
-        seconds, update = _step_seconds(Rehearsal(parts, chosen, grid, device, samples))
-        seen.append((work, seconds))
-        result = _Timing(_extrapolated(seen, wanted) + update, grid)
-    return result
-
-
-def _extrapolated(seen: Sequence[tuple[int, float]], work: int) -> float:
-    """Return the seconds of that many operations, on the line through the last two grids timed.
-
-    Where noise made the larger grid the quicker one, all of its time is taken to grow.
-    """
-    (less, sooner), (more, later) = seen[-2:]
-    if later <= sooner:
-        return later * work / more
-    return later + (later - sooner) / (more - less) * (work - more)
-
-
-def _step_seconds(rehearsal: Rehearsal) -> tuple[float, float]:
-    """The mean of a few steps after the first, or the first alone where it took long."""
-    first = rehearsal.seconds()
-    if TIMED_STEPS * sum(first) > LONG:
-        return first
-    timed = [rehearsal.seconds() for _ in range(TIMED_STEPS)]
-    gradients, update = (sum(part) / TIMED_STEPS for part in zip(*timed, strict=True))
-    return gradients, update
+    settings = step_settings(stage).model_copy(update={"steps": 1 + TIMED_STEPS, "epochs": None})
+    source = MadeUp(volumes, stage.samples(shape))
+    task = loop.Task(stage.build(), stage.objective, source, settings)
+    with TemporaryDirectory() as folder:
+        training = loop.Training(task, Run(Path(folder)), Monitor(), resume=False)
+        with closing(training.batches()) as ahead:
+            training.step(ahead)
+            began = time.perf_counter()
+            for _ in range(TIMED_STEPS):
+                training.step(ahead)
+            return (time.perf_counter() - began) / TIMED_STEPS
 
 
 # ---------------------------------------------------------------- the device

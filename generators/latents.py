@@ -46,12 +46,12 @@ class Latents:
 
 @dataclass(frozen=True)
 class LatentMean:
-    """What latents are expected to be, voxel by voxel: linear in what the network is told.
+    """What latents are expected to be, voxel by voxel: linear in the encoded conditions.
 
     Attributes
     ----------
     coefficients
-        The intercept, then one map a column of what is told.
+        The intercept, then one map per column of the encoded conditions.
     """
 
     coefficients: Float32[np.ndarray, "1+k c d h w"]
@@ -65,35 +65,35 @@ class LatentMean:
     def fitted(
         cls,
         latents: Latents,
-        told: Float32[np.ndarray, "n k"],
-        untold: Float32[np.ndarray, " k"] | None = None,
+        encoded: Float32[np.ndarray, "n k"],
+        unconditional: Float32[np.ndarray, " k"] | None = None,
         dropout: float = 0.0,
     ) -> LatentMean:
-        """Fit by least squares, over all that the network is told in training.
+        """Fit by least squares, over all the rows that the network is given in training.
 
         Each volume counts once with its own row, and with a weight of `dropout` (0.01 at least)
         with the row of no condition, if there is one: there the fit is the mean of all volumes.
-        Of columns that cannot be told apart, the smallest coefficients are taken.
+        Of columns that cannot be separated, the smallest coefficients are taken.
         """
-        n, k = told.shape
-        weight = 0.0 if untold is None else max(dropout, _LEAST_WEIGHT)
-        absent = np.concatenate([[1.0], np.zeros(k) if untold is None else untold])
+        n, k = encoded.shape
+        weight = 0.0 if unconditional is None else max(dropout, _LEAST_WEIGHT)
+        absent = np.concatenate([[1.0], np.zeros(k) if unconditional is None else unconditional])
         gram, cross = np.zeros((1 + k, 1 + k)), np.zeros((1 + k, *latents.mean.shape[1:]))
-        for row, mean in zip(told, latents.mean, strict=True):
+        for row, mean in zip(encoded, latents.mean, strict=True):
             own = np.concatenate([[1.0], row.astype(np.float64)])
             gram += (1 - weight) * np.outer(own, own) + weight * np.outer(absent, absent)
             cross += np.multiply.outer((1 - weight) * own + weight * absent, mean)
         solved = np.tensordot(np.linalg.pinv(gram / n, hermitian=True), cross / n, axes=1)
         return cls(solved.astype(np.float32))
 
-    def of(self, told: Float32[np.ndarray, " k"]) -> Float32[np.ndarray, "c d h w"]:
-        """Return the mean of one row of what is told."""
+    def of(self, encoded: Float32[np.ndarray, " k"]) -> Float32[np.ndarray, "c d h w"]:
+        """Return the mean under one row of encoded conditions."""
         mean: Float32[np.ndarray, "c d h w"]
-        mean = self.coefficients[0] + np.tensordot(told, self.coefficients[1:], axes=1)
+        mean = self.coefficients[0] + np.tensordot(encoded, self.coefficients[1:], axes=1)
         return mean
 
 
-def scale_factor(latents: Latents, mean: LatentMean, told: Float32[np.ndarray, "n k"]) -> float:
+def scale_factor(latents: Latents, mean: LatentMean, encoded: Float32[np.ndarray, "n k"]) -> float:
     """Return 1 / standard deviation of latents less their mean, over volumes, channels and voxels.
 
     The variance of a draw is that of the means plus the mean square of the sigmas: no draw is
@@ -101,7 +101,7 @@ def scale_factor(latents: Latents, mean: LatentMean, told: Float32[np.ndarray, "
     """
     n = len(latents)
     first = second = spread = 0.0
-    for place, row in enumerate(told):
+    for place, row in enumerate(encoded):
         rest = latents.mean[place].astype(np.float64) - mean.of(row)
         first += rest.mean() / n
         second += np.square(rest).mean() / n
@@ -178,7 +178,7 @@ class LatentCache:
 
 
 class LatentSource:
-    """A source of latents, and of what a network is told of them.
+    """A source of latents and their encoded conditions.
 
     Parameters
     ----------
@@ -188,9 +188,9 @@ class LatentSource:
         What is taken from them first.
     scale
         Factor that then gives them unit variance.
-    told
-        Rows that the network is told; without columns, it is told nothing.
-    untold, dropout
+    encoded
+        Rows that the network is given; without columns, it is given none.
+    unconditional, dropout
         The row of no condition, which takes the place of a volume's own with this probability
         (Ho and Salimans 2022, arXiv 2207.12598, algorithm 1); None: never.
     """
@@ -200,12 +200,12 @@ class LatentSource:
         latents: Latents,
         mean: LatentMean,
         scale: float,
-        told: Float32[np.ndarray, "n k"],
-        untold: Float32[np.ndarray, " k"] | None = None,
+        encoded: Float32[np.ndarray, "n k"],
+        unconditional: Float32[np.ndarray, " k"] | None = None,
         dropout: float = 0.0,
     ) -> None:
         self.latents, self.mean, self.scale = latents, mean, scale
-        self.told, self.untold, self.dropout = told, untold, dropout
+        self.encoded, self.unconditional, self.dropout = encoded, unconditional, dropout
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -215,25 +215,25 @@ class LatentSource:
         return nullcontext()
 
     def batch(self, items: Sequence[int], draws: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        """Return a draw of each item's latents, and what the network is told of it."""
+        """Return a draw of each item's latents, and its row of encoded conditions."""
         drawn, rows = zip(
             *(self._item(item, g) for item, g in zip(items, draws, strict=True)), strict=True
         )
-        clean, told = torch.stack(drawn), torch.stack(rows)
-        return (clean, told) if told.shape[1] else (clean,)
+        clean, encoded = torch.stack(drawn), torch.stack(rows)
+        return (clean, encoded) if encoded.shape[1] else (clean,)
 
     def _item(self, item: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         noise = torch.randn(self.latents.mean.shape[1:], generator=draws).numpy()
-        told = self._told_of(self.told[item], draws)
+        encoded = self._encoded_of(self.encoded[item], draws)
         drawn = self.latents.mean[item] + self.latents.sigma[item] * noise
         # NumPy, not torch: this runs beside a training step, and two teams of torch's threads on
         # the same cores wait for one another.
-        rest = np.float32(self.scale) * (drawn - self.mean.of(told))
-        return torch.from_numpy(rest), torch.from_numpy(told)
+        rest = np.float32(self.scale) * (drawn - self.mean.of(encoded))
+        return torch.from_numpy(rest), torch.from_numpy(encoded)
 
-    def _told_of(
+    def _encoded_of(
         self, row: Float32[np.ndarray, " k"], draws: torch.Generator
     ) -> Float32[np.ndarray, " k"]:
-        if self.untold is None:
+        if self.unconditional is None:
             return row
-        return self.untold if float(torch.rand((), generator=draws)) < self.dropout else row
+        return self.unconditional if float(torch.rand((), generator=draws)) < self.dropout else row

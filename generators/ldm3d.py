@@ -1,7 +1,7 @@
-"""`ldm3d`: latent diffusion of volumes, told covariates.
+"""`ldm3d`: latent diffusion of volumes, conditioned on covariates.
 
 Pinaya et al. 2022 (arXiv 2209.07162): an autoencoder (stage 1, `synthbench.generators.autoencoder`)
-and a diffusion U-Net on its latents (stage 2), which is told the conditions twice: as constant
+and a diffusion U-Net on its latents (stage 2), which is given the conditions twice: as constant
 channels beside the latents, and as the context of cross-attention. Classifier-free guidance is Ho
 and Salimans 2022 (arXiv 2207.12598).
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,9 +33,15 @@ from synthbench.generators.autoencoder import (
     ceiling,
     nearest_side,
 )
-from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Frame, Watch
-from synthbench.generators.estimate import Stage
-from synthbench.generators.generator import Perceptual, Progress
+from synthbench.generators.contracts import Monitor
+from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Watch
+from synthbench.generators.generator import (
+    Frame,
+    Perceptual,
+    Progress,
+    Stage,
+    by_names_of_today,
+)
 from synthbench.generators.latents import LatentCache, LatentMean, LatentSource, scale_factor
 from synthbench.generators.unet import NetworkSettings, PatchedUNet
 from synthbench.processes import is_main, processes
@@ -47,6 +53,8 @@ STAGE_1 = "autoencoder"
 
 class LDM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
     """Settings of `ldm3d`: those of stage 2, and in `autoencoder` those of stage 1."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"learned_null": "null_embedding"}
 
     autoencoder: AutoencoderSettings = Field(
         default=AutoencoderSettings(epochs=50), description="stage 1"
@@ -65,17 +73,17 @@ class LDM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
     )
     conditions: tuple[str, ...] = Field(
         default=(),
-        description="covariates of participants.tsv that the network is told",
+        description="covariates of participants.tsv to condition on",
         examples=[["age", "sex"]],
     )
-    learned_null: bool = Field(
+    null_embedding: bool = Field(
         default=True, description="whether a condition may be missing, which guidance needs"
     )
     condition_gain: float = Field(
         default=4.0,
         gt=0,
-        description="half the width of the range that values are told in, where a null is learned; "
-        "the larger, the sooner they are heeded",
+        description="half the width of the range that values are encoded in, with a null "
+        "embedding; the larger, the sooner the network uses them",
     )
     condition_dropout: float = Field(
         default=0.1, ge=0, lt=1, description="share of samples that all conditions are kept from"
@@ -89,8 +97,8 @@ class LDM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
     upcast_attention: bool = Field(default=False, description="attention in float32 under bf16")
     coordinates: bool = Field(
         default=False,
-        description="tell the network where each voxel lies, for volumes that are aligned: shape, "
-        "and what a condition changes where, are learned sooner",
+        description="give the network the place of each voxel, for volumes that are aligned: "
+        "shape, and what a condition changes where, are learned sooner",
     )
 
     @model_validator(mode="before")
@@ -109,7 +117,7 @@ class LDM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
         return None if folder is None else str(Path(folder).resolve())
 
     @model_validator(mode="after")
-    def _can_be_told(self) -> LDM3DSettings:
+    def _can_be_conditioned(self) -> LDM3DSettings:
         if self.autoencoder.precision != self.precision:
             raise ValueError(
                 f"autoencoder.precision: both stages run in one; found "
@@ -121,10 +129,10 @@ class LDM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
                 "attention: conditions are the context of cross-attention, and levels without "
                 f"attention do not see it; found {list(self.attention)}. The nearest: {nearest}"
             )
-        if not self.learned_null and (self.guidance != 1 or self.condition_dropout):
+        if not self.null_embedding and (self.guidance != 1 or self.condition_dropout):
             raise ValueError(
-                "learned_null: guidance and condition_dropout need it; set guidance=1 and "
-                "condition_dropout=0, or learned_null=true"
+                "null_embedding: guidance and condition_dropout need it; set guidance=1 and "
+                "condition_dropout=0, or null_embedding=true"
             )
         return self
 
@@ -164,8 +172,8 @@ class LDM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
 
 
 @dataclass(frozen=True)
-class Told:
-    """How rows of conditions become what the network is told.
+class ConditionEncoding:
+    """How rows of conditions become what the network is given.
 
     Without a null these are the encoded values themselves, as the published network takes them.
     With one, k values from -gain to gain, 0 where missing, are followed by k flags of what is
@@ -177,24 +185,24 @@ class Told:
     ----------
     conditions
         Of the run.
-    learned_null
+    null_embedding
         Whether there are flags.
     gain
         See `LDM3DSettings.condition_gain`.
     """
 
     conditions: Conditions
-    learned_null: bool
+    null_embedding: bool
     gain: float = 1.0
 
     @property
     def width(self) -> int:
-        """Columns of what is told."""
-        return self.conditions.width * (2 if self.learned_null else 1)
+        """Columns of the encoded conditions."""
+        return self.conditions.width * (2 if self.null_embedding else 1)
 
     @property
-    def untold(self) -> Float32[np.ndarray, " k"]:
-        """What is told of no condition."""
+    def unconditional(self) -> Float32[np.ndarray, " k"]:
+        """The row of no condition."""
         absent = np.zeros(self.width, np.float32)
         absent[self.conditions.width :] = self.gain
         return absent
@@ -202,25 +210,25 @@ class Told:
     @property
     def hidden(self) -> Float32[np.ndarray, " k"] | None:
         """What takes the place of a row whose conditions are hidden; None without a null."""
-        return self.untold if self.learned_null and self.width else None
+        return self.unconditional if self.null_embedding and self.width else None
 
     def rows(self, rows: Sequence[Row]) -> Float32[np.ndarray, "n k"]:
-        """Return what is told of these rows, in natural units.
+        """Return the encoded conditions of rows in natural units.
 
         Raises
         ------
         UsageError
-            A row is not of these conditions, or a value is missing where no null was learnt.
+            A row is not of these conditions, or a value is missing without a null embedding.
         """
         values, present = self.conditions.encode(rows)
-        if self.learned_null:
-            told = np.where(present, 2 * values - 1, 0)
-            return (self.gain * np.concatenate([told, ~present], axis=1)).astype(np.float32)
+        if self.null_embedding:
+            scaled = np.where(present, 2 * values - 1, 0)
+            return (self.gain * np.concatenate([scaled, ~present], axis=1)).astype(np.float32)
         if not present.all():
             of = [c.name for c in self.conditions.conditions for _ in c.columns]
             missing = sorted({of[column] for column in np.nonzero(~present)[1]})
             raise UsageError(
-                f"conditions: {', '.join(missing)}: this network has learned no null, so every "
+                f"conditions: {', '.join(missing)}: this network has no null embedding, so every "
                 "condition needs a value."
             )
         return values
@@ -249,50 +257,50 @@ class LatentDiffusion:
         clean: Float32[Tensor, "b c d h w"],
         t: Int64[Tensor, " b"],
         noise: Float32[Tensor, "b c d h w"],
-        *told: Tensor,
+        *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
         """Return each sample's loss; see `synthbench.generators.loop.Objective`."""
-        return self.diffusion.losses(lambda x, at: network(x, at, *told), clean, t, noise)
+        return self.diffusion.losses(lambda x, at: network(x, at, *conditioning), clean, t, noise)
 
 
 def guided(
     network: Callable[..., Tensor],
-    told: Float32[Tensor, "1 k"],
-    untold: Float32[Tensor, "1 k"],
+    conditioned: Float32[Tensor, "1 k"],
+    unconditional: Float32[Tensor, "1 k"],
     guidance: float,
     difference: Float32[Tensor, "1 c d h w"],
     diffusion: Diffusion,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the network with classifier-free guidance (Ho and Salimans 2022, eq. 6).
 
-    With u the prediction that is told nothing and c the one that is told: u + guidance (c - u).
+    With u the unconditional prediction and c the conditioned one: u + guidance (c - u).
 
     Parameters
     ----------
     network
-        Maps a state, its timestep and what is told to the prediction.
-    told, untold
-        What is asked for, and the row of no condition; without columns, nothing is told.
+        Maps a state, its timestep and encoded conditions to the prediction.
+    conditioned, unconditional
+        The row that is requested, and that of no condition; without columns, none is given.
     guidance
         1: c alone.
     difference
-        How much more is taken from latents that are told than from those that are not, scaled:
+        How much more is taken from conditioned latents than from unconditional ones, scaled:
         the two predictions are of clean latents that differ by it.
     diffusion
         The process.
     """
-    if not told.shape[1]:
+    if not conditioned.shape[1]:
         return lambda x, t: network(x, t)
     if guidance == 1:
-        return lambda x, t: network(x, t, told)
+        return lambda x, t: network(x, t, conditioned)
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
         alpha_bar = float(diffusion.alphas_cumprod[int(t[0])])
         signal, sigma = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
         # How a clean latent that is less by the difference changes what is predicted of it.
         change = {"sample": -1.0, "epsilon": 0.0, "v": sigma}[diffusion.settings.prediction]
-        without = network(x + signal * difference, t, untold).float() + change * difference
-        return without + guidance * (network(x, t, told).float() - without)
+        without = network(x + signal * difference, t, unconditional).float() + change * difference
+        return without + guidance * (network(x, t, conditioned).float() - without)
 
     return predict
 
@@ -309,8 +317,8 @@ class Sampler:
         Decodes.
     mean, scale
         What was taken from the latents, and what they were then multiplied by.
-    told
-        How rows of conditions are told.
+    encoding
+        How rows of conditions are encoded.
     shape
         The volumes' grid.
     """
@@ -319,7 +327,7 @@ class Sampler:
     autoencoder: Autoencoder
     mean: LatentMean
     scale: float
-    told: Told
+    encoding: ConditionEncoding
     shape: tuple[int, ...]
 
     @torch.inference_mode()
@@ -351,12 +359,14 @@ class Sampler:
         # Drawn on the CPU, so that a seed gives the same noise on every device.
         size = (1, *self.settings.latent_shape(self.shape))
         noise = torch.randn(size, generator=draws).to(device)
-        own, absent = self.told.rows([row])[0], self.told.untold
-        told, untold = (torch.from_numpy(one[None]).to(device) for one in (own, absent))
+        own, absent = self.encoding.rows([row])[0], self.encoding.unconditional
+        conditioned, unconditional = (
+            torch.from_numpy(one[None]).to(device) for one in (own, absent)
+        )
         apart: Float32[np.ndarray, "c d h w"] = self.mean.of(own) - self.mean.of(absent)
         difference = self.scale * torch.from_numpy(apart)[None].to(device)
         diffusion, guidance = Diffusion(self.settings), float(chosen.get("guidance", 1.0))
-        predict = guided(network, told, untold, guidance, difference, diffusion)
+        predict = guided(network, conditioned, unconditional, guidance, difference, diffusion)
         drawn = diffusion.denoise(
             predict, noise, str(chosen["sampler"]), int(chosen["steps"]), draws, watch
         )
@@ -364,14 +374,14 @@ class Sampler:
 
     def drawn_row(self, seed: int) -> Row:
         """Return conditions that are drawn from their training marginals by the seed alone."""
-        return rows_for(self.told.conditions, [seed])[0]
+        return rows_for(self.encoding.conditions, [seed])[0]
 
     @torch.inference_mode()
     def decoded(
         self, latents: Float32[Tensor, "1 c d h w"], row: Row
     ) -> Float32[np.ndarray, "d h w"]:
         """Return the volume of scaled latents under these conditions, not clipped."""
-        mean = torch.from_numpy(self.mean.of(self.told.rows([row])[0])).to(latents)
+        mean = torch.from_numpy(self.mean.of(self.encoding.rows([row])[0])).to(latents)
         decoded = self.autoencoder.decode(latents / self.scale + mean)
         volume: Float32[np.ndarray, "d h w"] = decoded.float().cpu().numpy()[0, 0]
         return volume
@@ -381,7 +391,7 @@ class LDM3D:
     """Conditional latent diffusion."""
 
     name = "ldm3d"
-    summary = "latent diffusion told covariates (Pinaya et al.): presets tiny, small, pinaya"
+    summary = "latent diffusion with covariates (Pinaya et al.): presets tiny, small, pinaya"
     needs = "tiny: two CPU cores, half an hour; small: a GPU; pinaya: large GPUs, days"
     settings = LDM3DSettings
 
@@ -393,25 +403,19 @@ class LDM3D:
         """
         assert isinstance(settings, LDM3DSettings)
         channels = settings.autoencoder.latent_channels
-        width = len(settings.conditions) * (2 if settings.learned_null else 1)
-
-        def autoencoder(
-            own: AutoencoderSettings,
-        ) -> tuple[Callable[[], nn.Module], Reconstruction]:
-            whole = own.model_copy(update={"adversarial_after": 0})
-            return lambda: Stage1(whole), Reconstruction()
-
-        def unet(own: LDM3DSettings) -> tuple[Callable[[], nn.Module], LatentDiffusion]:
-            return lambda: _unet(own, channels, width), LatentDiffusion(Diffusion(own))
-
-        told = ((width,),) if width else ()
+        width = len(settings.conditions) * (2 if settings.null_embedding else 1)
+        # With the discriminator from the first step on: that is what the most memory is for.
+        whole = settings.autoencoder.model_copy(update={"adversarial_after": 0})
+        conditioning = ((width,),) if width else ()
         first = Stage(
-            "autoencoder", "autoencoder.", autoencoder, settings.autoencoder,
+            lambda: Stage1(whole), Reconstruction(), whole, "autoencoder", "autoencoder.",
             lambda shape: ((1, *shape), settings.latent_shape(shape)),
         )  # fmt: skip
         second = Stage(
-            "U-Net", "", unet, settings, lambda shape: (settings.latent_shape(shape), *told)
-        )
+            lambda: _unet(settings, channels, width), LatentDiffusion(Diffusion(settings)),
+            settings, "U-Net",
+            samples=lambda shape: (settings.latent_shape(shape), *conditioning),
+        )  # fmt: skip
         return [first, second] if settings.autoencoder_run is None else [second]
 
     def fit(
@@ -423,7 +427,7 @@ class LDM3D:
         resume: bool = False,
         init: Run | None = None,
         progress: Progress | None = None,
-        monitor: loop.Monitor | None = None,
+        monitor: Monitor | None = None,
         conditions: Sequence[Row] | None = None,
         perceptual: Perceptual | None = None,
     ) -> None:
@@ -440,38 +444,37 @@ class LDM3D:
         """
         assert isinstance(settings, LDM3DSettings)
         settings.check_grid(volumes.space.shape)
-        monitor = monitor or loop.Monitor()
-        told = _told(settings, run)
-        rows = _rows(told, conditions, len(volumes))
+        monitor = monitor or Monitor()
+        encoding = _encoding(settings, run)
+        rows = _rows(encoding, conditions, len(volumes))
         started = None if init is None or resume else init.load_weights()
         autoencoder = _autoencoder(
             volumes, settings, run, monitor, perceptual, started, resume, _named(progress, 1)
         )
-        network = _network(settings, told)
+        network = _network(settings, encoding)
         if started is not None:
             _load(network, _part(started, "unet."), str(init.folder) if init else "")
         watched = _named(progress, 2)
         with _latents(autoencoder, volumes, run, "training", watched) as training:
             latents, shape = training.read(), settings.latent_shape(volumes.space.shape)
-            untold, dropout = told.hidden, settings.condition_dropout
-            mean = LatentMean.zero(shape, told.width)
+            unconditional, dropout = encoding.hidden, settings.condition_dropout
+            mean = LatentMean.zero(shape, encoding.width)
             if settings.residual:
-                mean = LatentMean.fitted(latents, rows, untold, dropout)
+                mean = LatentMean.fitted(latents, rows, unconditional, dropout)
             scale = scale_factor(latents, mean, rows)
             if is_main():
                 run.update(scale_factor=scale, latent_shape=shape)
-            sampler = Sampler(settings, autoencoder, mean, scale, told, volumes.space.shape)
+            sampler = Sampler(settings, autoencoder, mean, scale, encoding, volumes.space.shape)
             chosen = self._chosen(settings, None, None, None)
 
             def draw(model: nn.Module, seed: int) -> Float32[np.ndarray, "d h w"]:
                 return sampler.draw(model, seed, sampler.drawn_row(seed), chosen)
 
             with _held_out(sampler, run, monitor) as held_out:
-                averaged = loop.train(
-                    network, LatentDiffusion(Diffusion(settings)), draw,
-                    LatentSource(latents, mean, scale, rows, untold, dropout), settings, run,
-                    resume=resume, held_out=held_out, monitor=monitor, progress=watched,
-                )  # fmt: skip
+                source = LatentSource(latents, mean, scale, rows, unconditional, dropout)
+                objective = LatentDiffusion(Diffusion(settings))
+                task = loop.Task(network, objective, source, settings, draw, held_out)
+                averaged = loop.train(task, run, resume=resume, monitor=monitor, progress=watched)
         if is_main():
             parts: dict[str, nn.Module] = {"autoencoder": autoencoder, "unet": network}
             first = run.part(STAGE_1).record.get("training_seconds", 0.0)
@@ -527,11 +530,11 @@ class LDM3D:
         """
         chosen = self.sampling(run, sampler, steps, guidance=guidance)
         network, drawer = _trained(run)
-        unconditional = not drawer.told.width
-        if conditions is not None and (unconditional or len(conditions) != len(seeds)):
+        conditional = drawer.encoding.width > 0
+        if conditions is not None and (not conditional or len(conditions) != len(seeds)):
             raise UsageError(
                 f"{run.folder}: {len(conditions)} rows of conditions for {len(seeds)} seeds"
-                + (", and the run was trained without any." if unconditional else ".")
+                + (", and the run was trained without any." if not conditional else ".")
             )
         for place, seed in enumerate(seeds):
             row = drawer.drawn_row(seed) if conditions is None else conditions[place]
@@ -583,9 +586,9 @@ class LDM3D:
                 )
             return {**chosen}
         used = settings.guidance if guidance is None else guidance
-        if used < 0 or (used != 1 and not settings.learned_null):
+        if used < 0 or (used != 1 and not settings.null_embedding):
             raise UsageError(
-                "--guidance: at least 0 is needed, and exactly 1 where no null was learned; "
+                "--guidance: at least 0 is needed, and exactly 1 without a null embedding; "
                 f"found {used:g}."
             )
         return {**chosen, "guidance": used}
@@ -614,7 +617,7 @@ def _autoencoder(
     volumes: Volumes,
     settings: LDM3DSettings,
     run: Run,
-    monitor: loop.Monitor,
+    monitor: Monitor,
     perceptual: Perceptual | None,
     started: Mapping[str, np.ndarray] | None,
     resume: bool,
@@ -641,10 +644,12 @@ def _autoencoder(
         if started is not None:
             _load(autoencoder, _part(started, "autoencoder."), "--init")
         processes().wait_for_everyone()
+        task = loop.Task(
+            model, Reconstruction(), _Stage1Volumes(volumes, settings, stage), settings.autoencoder
+        )
         averaged = loop.train(
-            model, Reconstruction(), None, _Stage1Volumes(volumes, settings, stage),
-            settings.autoencoder, stage, resume=resume, progress=progress,
-            monitor=loop.Monitor(log=_logged_apart(monitor)),
+            task, stage, resume=resume, progress=progress,
+            monitor=Monitor(log=_logged_apart(monitor)),
         )  # fmt: skip
         _load(autoencoder, {k: v.numpy() for k, v in _part(averaged, "autoencoder.").items()}, "")
         trained = {}
@@ -677,25 +682,27 @@ def _latents(
 
 
 @contextmanager
-def _held_out(sampler: Sampler, run: Run, monitor: loop.Monitor) -> Iterator[LatentSource | None]:
+def _held_out(sampler: Sampler, run: Run, monitor: Monitor) -> Iterator[LatentSource | None]:
     if monitor.validation is None:
         yield None
         return
-    rows = _rows(sampler.told, monitor.conditions, len(monitor.validation))
+    rows = _rows(sampler.encoding, monitor.conditions, len(monitor.validation))
     with _latents(sampler.autoencoder, monitor.validation, run, "validation", None) as cache:
         yield LatentSource(cache.read(), sampler.mean, sampler.scale, rows)
 
 
-def _rows(told: Told, conditions: Sequence[Row] | None, n: int) -> Float32[np.ndarray, "n k"]:
-    """Return what is told of each of n volumes."""
-    if not told.width:
+def _rows(
+    encoding: ConditionEncoding, conditions: Sequence[Row] | None, n: int
+) -> Float32[np.ndarray, "n k"]:
+    """Return the encoded conditions of each of n volumes."""
+    if not encoding.width:
         return np.zeros((n, 0), np.float32)
     if conditions is None or len(conditions) != n:
         raise UsageError(
             f"ldm3d: conditions: one row a volume is needed; found "
             f"{0 if conditions is None else len(conditions)} for {n}."
         )
-    return told.rows(conditions)
+    return encoding.rows(conditions)
 
 
 def _named(progress: Progress | None, stage: int) -> Progress | None:
@@ -704,7 +711,7 @@ def _named(progress: Progress | None, stage: int) -> Progress | None:
     return lambda done, total, words: progress(done, total, f"stage {stage} of 2, {words}")
 
 
-def _logged_apart(monitor: loop.Monitor) -> Callable[[int, Mapping[str, float]], None] | None:
+def _logged_apart(monitor: Monitor) -> Callable[[int, Mapping[str, float]], None] | None:
     log = monitor.log
     if log is None:
         return None
@@ -715,11 +722,11 @@ def _logged_apart(monitor: loop.Monitor) -> Callable[[int, Mapping[str, float]],
 
 
 def _settings(run: Run) -> LDM3DSettings:
-    config = run.config
+    config = by_names_of_today(LDM3DSettings, run.config)
     return LDM3DSettings(**{k: config[k] for k in LDM3DSettings.model_fields if k in config})
 
 
-def _told(settings: LDM3DSettings, run: Run) -> Told:
+def _encoding(settings: LDM3DSettings, run: Run) -> ConditionEncoding:
     conditions = Conditions.of_run(run.record)
     if conditions.names != settings.conditions:
         raise RunError(
@@ -727,7 +734,7 @@ def _told(settings: LDM3DSettings, run: Run) -> Told:
             f"configuration {list(settings.conditions)}. Train it with synthbench.train, which "
             "writes both."
         )
-    return Told(conditions, settings.learned_null, settings.condition_gain)
+    return ConditionEncoding(conditions, settings.null_embedding, settings.condition_gain)
 
 
 def _seeded(seed: int, build: Callable[[], Any]) -> Any:
@@ -737,15 +744,15 @@ def _seeded(seed: int, build: Callable[[], Any]) -> Any:
         return build()
 
 
-def _network(settings: LDM3DSettings, told: Told) -> PatchedUNet:
+def _network(settings: LDM3DSettings, encoding: ConditionEncoding) -> PatchedUNet:
     channels = settings.autoencoder.latent_channels
-    built: PatchedUNet = _seeded(settings.seed, lambda: _unet(settings, channels, told.width))
+    built: PatchedUNet = _seeded(settings.seed, lambda: _unet(settings, channels, encoding.width))
     return built
 
 
-def _unet(settings: LDM3DSettings, channels: int, told: int) -> PatchedUNet:
+def _unet(settings: LDM3DSettings, channels: int, condition_width: int) -> PatchedUNet:
     return PatchedUNet(
-        settings, channels, channels, told=told,
+        settings, channels, channels, condition_width=condition_width,
         resblock_updown=settings.resblock_updown, upcast_attention=settings.upcast_attention,
         coordinates=settings.coordinates,
     )  # fmt: skip
@@ -754,15 +761,15 @@ def _unet(settings: LDM3DSettings, channels: int, told: int) -> PatchedUNet:
 def _trained(run: Run) -> tuple[PatchedUNet, Sampler]:
     """Load both networks on this process's device."""
     settings, weights, record = _settings(run), run.load_weights(), run.record
-    told = _told(settings, run)
+    encoding = _encoding(settings, run)
     autoencoder: Autoencoder = _seeded(0, lambda: Autoencoder(settings.autoencoder))
-    network = _network(settings, told)
+    network = _network(settings, encoding)
     _load(autoencoder, _part(weights, "autoencoder."), str(run.folder))
     _load(network, _part(weights, "unet."), str(run.folder))
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
     shape = tuple(record["space"]["shape"])
     decoder, mean = autoencoder.to(device).eval(), LatentMean(weights["latent_mean"])
-    sampler = Sampler(settings, decoder, mean, record["scale_factor"], told, shape)
+    sampler = Sampler(settings, decoder, mean, record["scale_factor"], encoding, shape)
     return network.to(device).eval(), sampler
 
 

@@ -15,23 +15,22 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from synthbench.cohort import Volumes, read_ahead
-from synthbench.conditions import Row
 from synthbench.errors import RunError, Stopped, UsageError
 from synthbench.generators import checkpoints
 from synthbench.generators.augmentation import AugmentationSettings, augment
+from synthbench.generators.contracts import Monitor, Objective, Source, Volume
 from synthbench.generators.generator import Progress
 from synthbench.generators.step_log import StepLog
 from synthbench.generators.volume_cache import VolumeCache
@@ -43,85 +42,10 @@ BANDS = 5
 
 _ORDER, _DRAWS, _VALIDATION = 0, 1, 2  # independent random streams of one seed
 
-Volume: TypeAlias = Float32[np.ndarray, "d h w"]
 Batch: TypeAlias = tuple[Tensor, ...]
 
 # (the network with averaged weights, a seed) -> a volume in [0, 1]
 Draw = Callable[[nn.Module, int], Volume]
-
-
-class Objective(Protocol):
-    """What a network is trained for.
-
-    Attributes
-    ----------
-    timesteps
-        T; a sample's timestep is drawn from 0 to T - 1.
-    """
-
-    @property
-    def timesteps(self) -> int:
-        """T."""
-        ...
-
-    def losses(
-        self,
-        network: nn.Module,
-        clean: Float32[Tensor, "b c d h w"],
-        t: Int64[Tensor, " b"],
-        noise: Float32[Tensor, "b c d h w"],
-        *told: Tensor,
-    ) -> Float32[Tensor, " b"]:
-        """Return each sample's loss; `told` is what its source gives beside the clean sample."""
-        ...
-
-
-class Source(Protocol):
-    """What a network is trained on."""
-
-    def __len__(self) -> int: ...
-
-    def opened(self, progress: Progress | None) -> AbstractContextManager[object]:
-        """Prepare what `batch` reads; entered in every process, for as long as training lasts."""
-        ...
-
-    def batch(self, items: Sequence[int], draws: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        """Return these items as clean samples, and what the objective is told of them.
-
-        Parameters
-        ----------
-        items
-            Their places.
-        draws
-            One CPU generator an item, for all that is random in it.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Monitor:
-    """What whoever calls `fit` hands in: a generator imports no metrics and no trackers.
-
-    Attributes
-    ----------
-    validation
-        Volumes of held-out subjects, in the run's space.
-    conditions
-        Their covariates, for a generator that is told any.
-    score
-        Values of some drawn volumes by name; the first decides, and lower is better. Called in
-        every process.
-    preview
-        Writes a picture of drawn volumes; called in the main process.
-    log
-        Called in the main process with a step and values by name.
-    """
-
-    validation: Volumes | None = None
-    conditions: Sequence[Row] | None = None
-    score: Callable[[Sequence[Volume]], Mapping[str, float]] | None = None
-    preview: Callable[[Sequence[Volume], Path], None] | None = None
-    log: Callable[[int, Mapping[str, float]], None] | None = None
 
 
 class StepSettings(AugmentationSettings):
@@ -239,16 +163,40 @@ class HeldOutVolumes:
         return (torch.from_numpy(np.stack([self.volumes[item] for item in items]))[:, None],)
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    Attributes
+    ----------
+    model
+        The network, in its initial state.
+    objective
+        What it is trained for.
+    source
+        What to train on.
+    settings
+        The loop's settings. Training is watched where they are `LoopSettings`.
+    draw
+        Samples a volume with a network of averaged weights, for previews and scores; None where
+        there are none.
+    held_out
+        What validation losses are of.
+    """
+
+    model: nn.Module
+    objective: Objective
+    source: Source
+    settings: StepSettings
+    draw: Draw | None = None
+    held_out: Source | None = None
+
+
 def train(
-    model: nn.Module,
-    objective: Objective,
-    draw: Draw | None,
-    source: Source,
-    settings: StepSettings,
+    task: Task,
     run: Run,
     *,
     resume: bool,
-    held_out: Source | None = None,
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
@@ -259,23 +207,12 @@ def train(
 
     Parameters
     ----------
-    model
-        In its initial state.
-    objective
-        What it is trained for.
-    draw
-        Samples a volume with a network of averaged weights, for previews and scores; None where
-        there are none.
-    source
-        What to train on.
-    settings
-        The loop's settings. Training is watched where they are `LoopSettings`.
+    task
+        What is trained.
     run
         Checkpoints and logs go here.
     resume
         Continue from the newest checkpoint that is whole; from the start if there is none.
-    held_out
-        What validation losses are of.
     monitor
         Scores, previews and trackers, where wanted.
     progress
@@ -289,105 +226,190 @@ def train(
     Stopped
         A signal (SIGTERM, SIGINT) asked to stop; the step was finished and a checkpoint written.
     """
-    monitor = monitor or Monitor()
-    accelerator = Accelerator(
-        cpu=on_cpu(),
-        mixed_precision="bf16" if settings.precision == "bf16" else "no",
-        gradient_accumulation_steps=settings.accumulation,
-    )
-    main, count = accelerator.is_main_process, accelerator.num_processes
-    trained = freeze(model, settings.freeze)
-    optimizer = torch.optim.Adam(trained, lr=settings.learning_rate, foreach=True)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    bare = accelerator.unwrap_model(model)
-    ema = {name: p.detach().clone() for name, p in bare.named_parameters()}
-    total = settings.total_steps(len(source), count)
-    state = checkpoints.State(0, 0.0, settings.volumes_a_step(count))
-    if resume:
-        state = checkpoints.restore(run, bare, ema, optimizer.optimizer, state.volumes_a_step)
-    start, seconds_before = state.step, state.seconds
-
-    def save(reached: checkpoints.State) -> None:
-        if main and reached.step > start:
-            checkpoints.save(run, reached, bare, ema, optimizer.optimizer)
-
-    watch = _Watch(accelerator, objective, draw, settings, run, monitor, held_out, len(source))
-    losses = StepLog(run.folder / "loss.csv", ("loss", "seconds"), run.root)
-    if main:
-        losses.keep(start)
-        watch.keep(start)
-    pending: list[tuple[int, float, float]] = []
-    stage = "" if run.part_of is None else f" of {run.folder.name}"
-    began = time.monotonic()
+    training = Training(task, run, monitor or Monitor(), resume=resume)
+    total = training.total
     with (
-        source.opened(progress),
+        task.source.opened(progress),
         _stop_signals() as signals,
-        closing(_batches(source, objective, settings, accelerator, start, total)) as ahead,
+        closing(training.batches()) as ahead,
     ):
-        for step in range(start, total):
-            rate = settings.learning_rate * min(1.0, (step + 1) / (settings.warmup_steps + 1))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            mean_loss = torch.zeros((), device=accelerator.device)
-            norm: Tensor | None = None
-            for _ in range(settings.accumulation):
-                batch = [x.to(accelerator.device, non_blocking=True) for x in next(ahead)]
-                with accelerator.accumulate(model):
-                    loss = objective.losses(model, *batch).mean()
-                    accelerator.backward(loss)
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(trained, settings.clip_norm)
-                mean_loss += loss.detach() / settings.accumulation
-            assert norm is not None
-            # One message between the processes: all go on, or all stop at the same step.
-            told = torch.stack([mean_loss, norm.detach().to(mean_loss), _flag(signals, mean_loss)])
-            reached, largest, stop = accelerator.reduce(told, reduction="mean").tolist()
-            if not (math.isfinite(reached) and math.isfinite(largest)):
-                if main and step > start:
-                    losses.append(pending)
-                save(state)
-                raise RunError(
-                    f"step {step + 1}: the loss is {reached}, the gradient's norm {largest}. The "
-                    f"state before that step is kept in {run.checkpoints}. Lower learning_rate "
-                    f"(now {settings.learning_rate:g}), or use precision=fp32, and train again."
-                )
-            optimizer.step()
-            optimizer.zero_grad()
-            done = step + 1
-            _update_ema(ema, bare, settings.ema_decay, done)
-            seconds = seconds_before + time.monotonic() - began
-            state = replace(state, step=done, seconds=seconds)
-            pending.append((done, reached, seconds))
-            if main and monitor.log:
-                monitor.log(done, {"loss": reached, "gradient_norm": largest})
-            state = watch.after(state, bare, ema, last=done == total)
-            if done % settings.checkpoint_every == 0 or done == total or stop:
-                if main:
-                    losses.append(pending)
-                pending = []
-                save(state)
-            if main and progress:
-                progress(done, total, f"loss {reached:.4f}")
+        for done in range(training.start + 1, total + 1):
+            loss, stop = training.step(ahead, signals)
+            training.look()
+            training.keep(stop)
+            if training.main and progress:
+                progress(done, total, f"loss {loss:.4f}")
             if stop and done < total:
-                raise Stopped(
-                    f"stopped by a signal at step {done} of {total}{stage}; its checkpoint is "
-                    f"written. Continue: synthbench train --resume --out {run.root}",
-                    signals[0] if signals else signal.SIGTERM,
-                )
-        accelerator.wait_for_everyone()
-    if main:
-        run.update(
-            steps=total,
-            processes=count,
-            device=str(accelerator.device.type),
+                raise training.stopped(signals)
+        training.accelerator.wait_for_everyone()
+    training.record()
+    return training.averaged()
+
+
+class Training:
+    """A training: its state, and what is done with it in each step.
+
+    Parameters
+    ----------
+    task, run, monitor, resume
+        See `train`.
+
+    Attributes
+    ----------
+    start, total
+        Steps done before this process, and in all.
+    state
+        Steps done, seconds, and the best score so far.
+    """
+
+    def __init__(self, task: Task, run: Run, monitor: Monitor, *, resume: bool) -> None:
+        settings = task.settings
+        self.task, self.run, self.monitor, self.settings = task, run, monitor, settings
+        self.accelerator = Accelerator(
+            cpu=on_cpu(),
+            mixed_precision="bf16" if settings.precision == "bf16" else "no",
+            gradient_accumulation_steps=settings.accumulation,
+        )
+        self.main, count = self.accelerator.is_main_process, self.accelerator.num_processes
+        self.trained = freeze(task.model, settings.freeze)
+        optimizer = torch.optim.Adam(self.trained, lr=settings.learning_rate, foreach=True)
+        self.model, self.optimizer = self.accelerator.prepare(task.model, optimizer)
+        self.bare = self.accelerator.unwrap_model(self.model)
+        self.ema = {name: p.detach().clone() for name, p in self.bare.named_parameters()}
+        self.total = settings.total_steps(len(task.source), count)
+        self.state = checkpoints.State(0, 0.0, settings.volumes_a_step(count))
+        if resume:
+            self.state = checkpoints.restore(
+                run, self.bare, self.ema, self.optimizer.optimizer, self.state.volumes_a_step
+            )
+        self.start, self.seconds_before = self.state.step, self.state.seconds
+        self.watch = _Watch(self.accelerator, task, run, monitor)
+        self.losses = StepLog(run.folder / "loss.csv", ("loss", "seconds"), run.root)
+        self.pending: list[tuple[int, float, float]] = []
+        if self.main:
+            self.losses.keep(self.start)
+            self.watch.keep(self.start)
+        self.began = time.monotonic()
+
+    def batches(self) -> Generator[Batch]:
+        """Yield what this process's steps are taken on, one batch after the other."""
+        return _batches(self.task, self.accelerator, self.start, self.total)
+
+    def step(self, ahead: Iterator[Batch], signals: Sequence[int] = ()) -> tuple[float, bool]:
+        """Take the next optimizer step; return its mean loss, and whether to stop after it.
+
+        Raises
+        ------
+        RunError
+            The loss or the gradient is not finite; the state before the step is kept.
+        """
+        mean_loss, norm = self._accumulate(ahead)
+        loss, largest, stop = self._agree(mean_loss, norm, signals)
+        if not (math.isfinite(loss) and math.isfinite(largest)):
+            self._give_up(loss, largest)
+        self._move(loss, largest)
+        return loss, stop
+
+    def _accumulate(self, ahead: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+        """Add up the gradients of a step; return the mean loss and the norm of the gradient."""
+        rate = min(1.0, (self.state.step + 1) / (self.settings.warmup_steps + 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * rate
+        accelerator = self.accelerator
+        mean_loss = torch.zeros((), device=accelerator.device)
+        norm: Tensor | None = None
+        for _ in range(self.settings.accumulation):
+            batch = [x.to(accelerator.device, non_blocking=True) for x in next(ahead)]
+            with accelerator.accumulate(self.model):
+                loss = self.task.objective.losses(self.model, *batch).mean()
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(self.trained, self.settings.clip_norm)
+            mean_loss += loss.detach() / self.settings.accumulation
+        assert norm is not None
+        return mean_loss, norm
+
+    def _agree(
+        self, mean_loss: Tensor, norm: Tensor, signals: Sequence[int]
+    ) -> tuple[float, float, bool]:
+        """Return the loss, the gradient's norm and whether to stop, alike in all processes."""
+        # One message between the processes: all go on, or all stop at the same step.
+        own = torch.stack([mean_loss, norm.detach().to(mean_loss), _flag(signals, mean_loss)])
+        loss, largest, stop = self.accelerator.reduce(own, reduction="mean").tolist()
+        return loss, largest, bool(stop)
+
+    def _give_up(self, loss: float, norm: float) -> NoReturn:
+        """Keep the state before this step, and raise."""
+        self._log_losses()
+        self._save()
+        raise RunError(
+            f"step {self.state.step + 1}: the loss is {loss}, the gradient's norm {norm}. The "
+            f"state before that step is kept in {self.run.checkpoints}. Lower learning_rate "
+            f"(now {self.settings.learning_rate:g}), or use precision=fp32, and train again."
+        )
+
+    def _move(self, loss: float, norm: float) -> None:
+        """Take the optimizer's step, and average the weights."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        done = self.state.step + 1
+        _update_ema(self.ema, self.bare, self.settings.ema_decay, done)
+        seconds = self.seconds_before + time.monotonic() - self.began
+        self.state = replace(self.state, step=done, seconds=seconds)
+        self.pending.append((done, loss, seconds))
+        if self.main and self.monitor.log:
+            self.monitor.log(done, {"loss": loss, "gradient_norm": norm})
+
+    def look(self) -> None:
+        """Take validation losses, previews and scores where they are due."""
+        last = self.state.step == self.total
+        self.state = self.watch.after(self.state, self.bare, self.ema, last=last)
+
+    def keep(self, stop: bool) -> None:
+        """Write a checkpoint where one is due."""
+        done = self.state.step
+        if done % self.settings.checkpoint_every == 0 or done == self.total or stop:
+            self._log_losses()
+            self._save()
+
+    def stopped(self, signals: Sequence[int]) -> Stopped:
+        """Return the error that ends a training that a signal asked to stop."""
+        stage = "" if self.run.part_of is None else f" of {self.run.folder.name}"
+        return Stopped(
+            f"stopped by a signal at step {self.state.step} of {self.total}{stage}; its checkpoint "
+            f"is written. Continue: synthbench train --resume --out {self.run.root}",
+            signals[0] if signals else signal.SIGTERM,
+        )
+
+    def record(self) -> None:
+        """Write into the run's record what the training was."""
+        if not self.main:
+            return
+        state = self.state
+        self.run.update(
+            steps=self.total,
+            processes=self.accelerator.num_processes,
+            device=str(self.accelerator.device.type),
             training_seconds=round(state.seconds, 1),
-            weights_step=total if state.best_step is None else state.best_step,
+            weights_step=self.total if state.best_step is None else state.best_step,
             best_score=state.best_score,
         )
-    if state.best_step is None:
-        return {name: value.cpu() for name, value in ema.items()}
-    best: dict[str, Tensor] = load_file(watch.best_file)
-    return best
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Return the averaged weights, on the CPU: of the best score, or else the last ones."""
+        if self.state.best_step is None:
+            return {name: value.cpu() for name, value in self.ema.items()}
+        best: dict[str, Tensor] = load_file(self.watch.best_file)
+        return best
+
+    def _log_losses(self) -> None:
+        if self.main and self.pending:
+            self.losses.append(self.pending)
+        self.pending = []
+
+    def _save(self) -> None:
+        if self.main and self.state.step > self.start:
+            checkpoints.save(self.run, self.state, self.bare, self.ema, self.optimizer.optimizer)
 
 
 # ---------------------------------------------------------------- what a step sees
@@ -401,18 +423,12 @@ def _draws(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(_seed(*key))
 
 
-def _batches(
-    source: Source,
-    objective: Objective,
-    settings: StepSettings,
-    accelerator: Accelerator,
-    start: int,
-    total: int,
-) -> Generator[Batch]:
+def _batches(task: Task, accelerator: Accelerator, start: int, total: int) -> Generator[Batch]:
     """Yield this process's batches, prepared while the network computes.
 
-    One is (clean, timesteps, noise, *told).
+    One is (clean, timesteps, noise, *conditioning).
     """
+    source, objective, settings = task.source, task.objective, task.settings
     size, accumulation = settings.batch_size, settings.accumulation
     rank, processes = accelerator.process_index, accelerator.num_processes
     on_gpu = accelerator.device.type == "cuda"
@@ -421,13 +437,13 @@ def _batches(
         first = (index * processes + rank) * size
         samples = range(first, first + size)
         draws = [_draws(settings.seed, _DRAWS, sample) for sample in samples]
-        clean, *told = source.batch(_items_at(len(source), settings.seed, samples), draws)
+        clean, *conditioning = source.batch(_items_at(len(source), settings.seed, samples), draws)
         t = torch.cat([torch.randint(objective.timesteps, (1,), generator=g) for g in draws])
         # Into place, where torch.stack of whole volumes would start threads beside the step's own.
         noise = torch.empty(clean.shape)
         for row, g in zip(noise, draws, strict=True):
             torch.randn(row.shape, generator=g, out=row)
-        prepared = (clean, t, noise, *told)
+        prepared = (clean, t, noise, *conditioning)
         return tuple(x.pin_memory() for x in prepared) if on_gpu else prepared
 
     yield from read_ahead(batch, range(start * accumulation, total * accumulation), workers=1)
@@ -546,20 +562,11 @@ class _Watch:
     shared out among the processes with results that do not depend on their number.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        objective: Objective,
-        draw: Draw | None,
-        settings: StepSettings,
-        run: Run,
-        monitor: Monitor,
-        held_out: Source | None,
-        volumes: int,
-    ) -> None:
-        self.accelerator, self.objective, self.draw = accelerator, objective, draw
-        self.settings = settings if isinstance(settings, LoopSettings) else None
-        self.run, self.monitor, self.held_out, self.volumes = run, monitor, held_out, volumes
+    def __init__(self, accelerator: Accelerator, task: Task, run: Run, monitor: Monitor) -> None:
+        self.accelerator, self.objective, self.draw = accelerator, task.objective, task.draw
+        self.settings = task.settings if isinstance(task.settings, LoopSettings) else None
+        self.run, self.monitor, self.held_out = run, monitor, task.held_out
+        self.volumes = len(task.source)
         bands = tuple(f"{i / BANDS:.0%}-{(i + 1) / BANDS:.0%}" for i in range(BANDS))
         self.validation = StepLog(run.folder / "validation.csv", ("epoch", *bands), run.root)
         self.scores = StepLog(run.folder / "scores.csv", ("epoch", "score"), run.root)
@@ -613,11 +620,11 @@ class _Watch:
             found = []
             for band in range(bands):
                 draws = _draws(seed, _VALIDATION, index, band)
-                clean, *told = (x.to(device) for x in held_out.batch([index], [draws]))
+                clean, *conditioning = (x.to(device) for x in held_out.batch([index], [draws]))
                 low, high = edges[band], max(edges[band] + 1, edges[band + 1])
                 t = torch.randint(low, high, (1,), generator=draws).to(device)
                 noise = torch.randn(clean.shape, generator=draws).to(device)
-                found.append(self.objective.losses(model, clean, t, noise, *told))
+                found.append(self.objective.losses(model, clean, t, noise, *conditioning))
             return torch.cat(found)
 
         means = self._shared(len(held_out), (bands,), losses).double().mean(0).tolist()

@@ -123,8 +123,8 @@ class PatchedUNet(nn.Module):
         The network's.
     in_channels, out_channels
         Of the volumes that go in and come out.
-    told
-        Width of what the network is told of each volume; 0: nothing. It is told twice, as
+    condition_width
+        Columns of a volume's encoded conditions; 0: none. They are given twice, as
         Pinaya et al. 2022 (arXiv 2209.07162) do: as constant channels beside the volume, and as
         the context of cross-attention.
     resblock_updown
@@ -142,7 +142,7 @@ class PatchedUNet(nn.Module):
         in_channels: int = 1,
         out_channels: int = 1,
         *,
-        told: int = 0,
+        condition_width: int = 0,
         resblock_updown: bool = False,
         upcast_attention: bool = False,
         coordinates: bool = False,
@@ -154,7 +154,7 @@ class PatchedUNet(nn.Module):
         width = settings.patch**3
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
-            in_channels=in_channels * width + told + (3 if coordinates else 0),
+            in_channels=in_channels * width + condition_width + (3 if coordinates else 0),
             out_channels=out_channels * width,
             channels=settings.channels,
             attention_levels=settings.attention,
@@ -163,8 +163,8 @@ class PatchedUNet(nn.Module):
             norm_num_groups=settings.norm_groups,
             resblock_updown=resblock_updown,
             upcast_attention=upcast_attention,
-            with_conditioning=told > 0,
-            cross_attention_dim=told or None,
+            with_conditioning=condition_width > 0,
+            cross_attention_dim=condition_width or None,
             use_flash_attention=True,
         )
 
@@ -172,20 +172,22 @@ class PatchedUNet(nn.Module):
         self,
         x: Float[Tensor, "b i d h w"],
         timesteps: Int[Tensor, " b"],
-        told: Float[Tensor, "b k"] | None = None,
+        conditioning: Float[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b o d h w"]:
-        """Map noisy volumes, their timesteps and what is told of them to the prediction."""
+        """Map noisy volumes, their timesteps and their encoded conditions to the prediction."""
         if self.patch == 1:
-            return self._predict(x, timesteps, told)
+            return self._predict(x, timesteps, conditioning)
         folded = pixelunshuffle(x, 3, self.patch)
-        unfolded: Tensor = pixelshuffle(self._predict(folded, timesteps, told), 3, self.patch)
+        unfolded: Tensor = pixelshuffle(
+            self._predict(folded, timesteps, conditioning), 3, self.patch
+        )
         return unfolded
 
-    def _predict(self, x: Tensor, timesteps: Tensor, told: Tensor | None) -> Tensor:
+    def _predict(self, x: Tensor, timesteps: Tensor, conditioning: Tensor | None) -> Tensor:
         unet = self.unet
-        context = None if told is None else told[:, None]
-        if told is not None:
-            constant = told.to(x)[:, :, None, None, None].expand(-1, -1, *x.shape[2:])
+        context = None if conditioning is None else conditioning[:, None]
+        if conditioning is not None:
+            constant = conditioning.to(x)[:, :, None, None, None].expand(-1, -1, *x.shape[2:])
             x = torch.cat([x, constant], dim=1)
         if self.coordinates:
             x = torch.cat([x, places_like(x)], dim=1)

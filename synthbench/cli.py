@@ -29,6 +29,7 @@ from synthbench.console import (
 )
 from synthbench.data_commands import data
 from synthbench.errors import CheckFailed, Stopped, SynthbenchError, UsageError
+from synthbench.generators.samplers import samplers_in_words
 
 app = typer.Typer(
     name="synthbench",
@@ -177,7 +178,7 @@ def train(
             raise UsageError(
                 "--pretrained trains nothing: beside it, only a generator and --out are given."
             )
-        fetched = pretrained_run(str(generator), pretrained, folder, say=say)
+        fetched = pretrained_run(str(generator), pretrained, folder, log=say)
         if json:
             print_json({"run": str(fetched.folder), **fetched.record})
         return
@@ -216,7 +217,7 @@ def train(
                 assume_grid=assume_grid,
                 accept=accept or (),
                 progress=advance,
-                say=say,
+                log=say,
             )
     except KeyboardInterrupt:
         # Before the first step or after the last, or the second Ctrl-C: the loop has not answered.
@@ -254,7 +255,7 @@ def sample(
     guidance: Guidance = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help="ddpm3d: ddpm (all steps), ddim, dpm++, unipc, heun. Default: as set."),
+        typer.Option(help=f"Of ddpm3d and ldm3d: {samplers_in_words()}. Default: as set."),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     clean: Annotated[
@@ -274,7 +275,7 @@ def sample(
             run, n, out,
             seed=seed, sampler=sampler, steps=steps, clean=clean, conditions=conditions,
             choices=condition or (), guidance=guidance, follow=trajectory, progress=advance,
-            say=say,
+            log=say,
         )  # fmt: skip
     if json:
         print_json([str(file) for file in files])
@@ -335,7 +336,7 @@ def sweep(
         found = swept(
             run, vary, out, fix=fix or (), natural=natural, seed=seed, seeds=seeds,
             measure=measure, sampler=sampler, steps=steps, guidance=guidance, progress=advance,
-            say=say,
+            log=say,
         )  # fmt: skip
     if json:
         print_json(found.as_json())
@@ -1002,7 +1003,7 @@ def fetch(
     from synthbench.pretrained import PUBLISHED, fetch_published
 
     if name in PUBLISHED:
-        for path in fetch_published(name, say=say).values():
+        for path in fetch_published(name, log=say).values():
             say(f"{path}: md5 verified, sha256 recorded")
         return
     file = getattr(registry.load("extractors", name)(), "weight_file", None)

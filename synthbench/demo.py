@@ -88,7 +88,7 @@ def run_demo(
             preset="tiny" if generator == "ddpm3d" else None,
             overrides=[f"space.shape={list(shape)}", *extra],
             progress=progress,
-            say=say,
+            log=say,
         )
         sample(run, VOLUMES, out / "synth" / generator, progress=progress)
 

@@ -7,24 +7,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from synthbench import preflight, registry
 from synthbench.cohort import read_cohort
 from synthbench.errors import UsageError
+from synthbench.generators.generator import (
+    GridRule,
+    Shape,
+    Stage,
+    TrainedBySteps,
+    check_settings_used,
+)
 from synthbench.training import (
     ATLAS_SHAPE,
     ATLAS_SUBJECTS,
     RunSettings,
     resolve,
     training_volumes,
-    trains_by_steps,
 )
-
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training would take, and what would fit where it does not.
+    """What a training would take, and what to change where it does not fit.
 
     Attributes
     ----------
@@ -36,8 +42,8 @@ class Plan:
         A `synthbench.generators.estimate.Estimate`.
     fits
         Whether its memory is there.
-    alternatives
-        `--set` options with which it would fit, each with the memory it would take in bytes.
+    changes
+        Where it does not fit: `--set` options that take less memory. None of them was tried.
     stage
         Which of its networks this is of; empty where there is one alone.
     before
@@ -50,7 +56,7 @@ class Plan:
     shape: Shape
     estimate: Any
     fits: bool
-    alternatives: list[tuple[str, int]]
+    changes: list[str]
     stage: str = ""
     before: Plan | None = None
 
@@ -59,12 +65,10 @@ class Plan:
         e = self.estimate
         parts = ", ".join(f"{name} {_bytes(size)}" for name, size in asdict(e.memory).items())
         if e.seconds_a_step is None:
-            pace = total = "not timed"
+            why = f"a step of {e.flops_a_step / 1e12:.3g} TFLOP takes minutes on a CPU"
+            pace, total = f"not timed: {'it does not fit' if self.changes else why}", "not timed"
         else:
-            how = "three steps measured"
-            if e.timing == "extrapolated":
-                how = f"extrapolated by operations from steps at {_grid(e.timed_shape)}"
-            pace = f"{e.seconds_a_step:.3g} ({how})"
+            pace = f"{e.seconds_a_step:.3g} (three steps measured)"
             total = f"{_duration(e.total_seconds)} for {e.steps} steps"
         a_step = e.batch_size * e.accumulation * e.processes
         first = [] if self.before is None else self.before.rows()
@@ -119,13 +123,14 @@ def dry_run(
         generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid
     )
     plugin = registry.load("generators", generator)()
-    from synthbench.generators.estimate import check_freeze, stages
+    from synthbench.generators.estimate import check_freeze
 
-    networks = stages(plugin, own) if trains_by_steps(plugin) else []
-    if not networks:
+    if not isinstance(plugin, TrainedBySteps):
         raise UsageError(
             f"--dry-run: {generator} is not trained by steps; its training takes seconds."
         )
+    check_settings_used(generator, plugin, own)
+    networks = plugin.stages(own)
     check_freeze(networks)
     if real is None:
         n, shape = ATLAS_SUBJECTS, settings.space.shape or ATLAS_SHAPE
@@ -133,49 +138,53 @@ def dry_run(
         cohort = read_cohort(Path(real), role="real", assume_grid=assume_grid)
         preflight.check({"train": cohort}, accept)
         n, shape = len(cohort), training_volumes(cohort, settings).space.shape
-    checked: Any = own
-    checked.check_grid(shape)
+    if isinstance(own, GridRule):
+        own.check_grid(shape)
     plan: Plan | None = None
     for stage in networks:
-        plan = _stage_plan(settings, stage, n, shape, plan)
+        plan = _stage_plan(settings, own, stage, (n, shape), plan)
     assert plan is not None
     return plan
 
 
 def _stage_plan(
-    settings: RunSettings, stage: Any, n: int, shape: Shape, before: Plan | None
+    settings: RunSettings,
+    own: BaseModel,
+    stage: Stage,
+    cohort: tuple[int, Shape],
+    before: Plan | None,
 ) -> Plan:
-    from synthbench.generators.estimate import alternatives, estimate, fits
+    from synthbench.generators.estimate import estimate, fits
     from synthbench.processes import processes
 
-    state = processes()
-    common: dict[str, Any] = {
-        "processes": state.num_processes,
-        "device": state.device,
-        "samples": stage.samples,
-    }
-    found = estimate(stage.parts, stage.settings, shape, volumes=n, **common)
+    (n, shape), state = cohort, processes()
+    found = estimate(stage, shape, volumes=n, processes=state.num_processes, device=state.device)
     fitting = fits(found)
-    options: list[tuple[str, int]] = []
-    if not fitting:
-        options = [
-            (_options(option.overrides, stage.prefix), option.memory_bytes)
-            for option in alternatives(stage.parts, stage.settings, shape, **common)
-        ]
+    changes = [] if fitting else _changes(stage, own, shape)
     fitting = fitting and (before is None or before.fits)
     return Plan(
-        settings.generator, settings.preset, n, shape, found, fitting, options, stage.name, before
+        settings.generator, settings.preset, n, shape, found, fitting, changes, stage.name, before
     )
 
 
-def _options(overrides: Sequence[str], prefix: str) -> str:
-    """Write overrides as options; the grid and the precision are of all stages."""
-    shared = ("space.shape=", "precision=")
-    return " ".join(f"--set {'' if o.startswith(shared) else prefix}{o}" for o in overrides)
+def _changes(stage: Stage, own: BaseModel, shape: Shape) -> list[str]:
+    """Return the options that take less memory, those that change the result least first."""
+    given, prefix = stage.settings.model_dump(), stage.prefix
+    changes = []
+    if given.get("batch_size", 1) > 1:
+        volumes = given["batch_size"] * given.get("accumulation", 1)
+        changes.append(f"--set {prefix}batch_size=1 --set {prefix}accumulation={volumes}")
+    if given.get("gradient_checkpointing") is False:
+        changes.append(f"--set {prefix}gradient_checkpointing=true")
+    if given.get("precision") == "fp32":
+        changes.append("--set precision=bf16")
+    d, h, w = (max(1, 3 * side // 4) for side in shape)
+    smaller = own.nearest_grid((d, h, w)) if isinstance(own, GridRule) else (d, h, w)
+    return [*changes, f"--set space.shape=[{','.join(map(str, smaller))}]"]
 
 
 def refusal(plan: Plan) -> str:
-    """Say that a training does not fit, and what would."""
+    """Return a sentence that a training does not fit, and what to change."""
     if plan.before is not None and not plan.before.fits:
         return refusal(plan.before)
     e = plan.estimate
@@ -184,10 +193,11 @@ def refusal(plan: Plan) -> str:
         f"{name}it does not fit: training takes {_bytes(e.memory.training)}, and of the "
         f"{_bytes(e.device_memory_bytes)} there nine tenths can be used."
     )
-    if not plan.alternatives:
-        return f"{words} Nothing that was tried fits: choose a smaller preset or another machine."
-    listed = "\n".join(f"  {option}   ({_bytes(size)})" for option, size in plan.alternatives)
-    return f"{words} What would fit (memory in all):\n{listed}"
+    listed = "\n".join(f"  {change}" for change in plan.changes)
+    return (
+        f"{words} These take less; add one or more of them, or choose a smaller preset, and ask "
+        f"--dry-run again:\n{listed}"
+    )
 
 
 def _grid(shape: Sequence[int]) -> str:

@@ -53,7 +53,7 @@ class Scorer:
     extractor
         Its name; one that needs no weights is quickest.
     log
-        Told why volumes could not be scored; their distance is then infinite.
+        Called with why volumes could not be scored; their distance is then infinite.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ import numpy as np
 from synthbench.errors import RunError, UsageError, WeightsError, near_miss
 from synthbench.metrics.extractors.weights import WeightFile, fetch
 from synthbench.run import Run, environment
-
-Say = Callable[[str], None]
+from synthbench.runtime.callbacks import Log, no_log
 
 _DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 
@@ -91,7 +90,7 @@ def published(name: str) -> Published:
     return PUBLISHED[name]
 
 
-def fetch_published(name: str, *, say: Say = lambda message: None) -> dict[str, Path]:
+def fetch_published(name: str, *, log: Log = no_log) -> dict[str, Path]:
     """Fetch the weights of a published generator, verified; those that are there stay.
 
     Raises
@@ -100,11 +99,11 @@ def fetch_published(name: str, *, say: Say = lambda message: None) -> dict[str, 
         The name is unknown, or a download failed or brought something else.
     """
     one = published(name)
-    say(f"{name}: {one.terms}.")
+    log(f"{name}: {one.terms}.")
     return {role: fetch(file) for role, file in one.files.items()}
 
 
-def pretrained_run(generator: str, name: str, out: Path, *, say: Say = lambda message: None) -> Run:
+def pretrained_run(generator: str, name: str, out: Path, *, log: Log = no_log) -> Run:
     """Write a run folder that holds a published generator, without any training.
 
     Parameters
@@ -115,7 +114,7 @@ def pretrained_run(generator: str, name: str, out: Path, *, say: Say = lambda me
         One of `PUBLISHED`.
     out
         A new folder.
-    say
+    log
         Called with sentences for the user: the licence before anything is fetched.
 
     Raises
@@ -133,12 +132,12 @@ def pretrained_run(generator: str, name: str, out: Path, *, say: Say = lambda me
     run = Run(Path(out))
     if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
         raise RunError(f"{out}: already there and not empty. Name another folder with --out.")
-    files = fetch_published(name, say=say)
+    files = fetch_published(name, log=log)
     states = {role: _state_dict(file) for role, file in files.items()}
     _write(run, name, one, states)
-    say(
+    log(
         f"{out} holds {name}: synthbench sample {out} --n 1 --out synth/ --condition age=0.5 "
-        "(conditions are from 0 to 1, on a scale that the bundle does not tell)"
+        "(conditions are from 0 to 1, on a scale that the bundle does not name)"
     )
     return run
 
@@ -148,8 +147,10 @@ def _write(run: Run, name: str, one: Published, states: Mapping[str, Mapping[str
     from synthbench.generators.ldm3d import LDM3DSettings
     from synthbench.training import resolve
 
-    told = [f"conditions=[{','.join(brain_ldm.CONDITIONS)}]"]
-    common, own = resolve(one.generator, preset=one.preset, overrides=[*brain_ldm.OVERRIDES, *told])
+    conditions = [f"conditions=[{','.join(brain_ldm.CONDITIONS)}]"]
+    common, own = resolve(
+        one.generator, preset=one.preset, overrides=[*brain_ldm.OVERRIDES, *conditions]
+    )
     assert isinstance(own, LDM3DSettings)
     arrays = brain_ldm.weights(own, states["autoencoder"], states["unet"], brain_ldm.SHAPE)
     affine = np.eye(4)

@@ -9,9 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -33,13 +32,13 @@ from synthbench.conditions import (
 )
 from synthbench.errors import UsageError
 from synthbench.files import nifti_bytes, write_atomic
+from synthbench.generators.generator import Conditional, Frame, Guided, HasTrajectory, takes
 from synthbench.montage import planes
 from synthbench.run import Run
 from synthbench.runs.sidecar import read_sidecar, sidecar_file
+from synthbench.runtime.callbacks import Log, no_log
+from synthbench.settings import from_options
 from synthbench.space import Space, quantity
-
-if TYPE_CHECKING:
-    from synthbench.generators.diffusion import Frame
 
 CLEAN_ABOVE = 0.05
 """What `brain_only` takes for tissue, on the intensity scale of [0, 1]."""
@@ -47,7 +46,50 @@ CLEAN_ABOVE = 0.05
 FRAMES = 8
 """Columns of a trajectory's picture."""
 
-Say = Callable[[str], None]
+
+@dataclass(frozen=True)
+class SamplingRequest:
+    """What volumes are asked for.
+
+    Attributes
+    ----------
+    run
+        A finished run.
+    n
+        How many volumes: seeds `seed` to `seed + n - 1`. None: one per row of `conditions`.
+    out
+        A folder; files that this run, sampler and seed already wrote there are kept, so an
+        interrupted call can be repeated. A dataset card (README.md) is written beside them.
+    seed
+        The first.
+    sampler, steps
+        Of the generator; None: the run's own.
+    clean
+        Set what lies outside the brain to zero (`brain_only`); the sidecars record it.
+    conditions
+        A CSV or TSV file (`synthbench.conditions.read_conditions`), or rows: one per volume, in
+        natural units.
+    choices
+        `age=20:80`, `sex=F`, `sex=F,M`: see `synthbench.conditions.parse_condition`.
+    guidance
+        How strongly a conditional generator that has classifier-free guidance follows what is
+        requested; 1 is none, None the run's own.
+    follow
+        Seed of a volume whose way out of the noise is kept too, in the folder OUT-trajectory: see
+        `trajectory`.
+    """
+
+    run: Run | Path | str
+    n: int | None
+    out: Path
+    seed: int = 0
+    sampler: str | None = None
+    steps: int | None = None
+    clean: bool = False
+    conditions: Path | str | Sequence[Row] | None = None
+    choices: Sequence[str] = ()
+    guidance: float | None = None
+    follow: int | None = None
 
 
 def sample(
@@ -55,55 +97,31 @@ def sample(
     n: int | None,
     out: Path,
     *,
-    seed: int = 0,
-    sampler: str | None = None,
-    steps: int | None = None,
-    clean: bool = False,
-    conditions: Path | str | Sequence[Row] | None = None,
-    choices: Sequence[str] = (),
-    guidance: float | None = None,
-    follow: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-    say: Say = lambda message: None,
+    log: Log = no_log,
+    **options: Any,
 ) -> list[Path]:
-    """Sample volumes from a finished run; one seed, one NIfTI file and one sidecar a volume.
+    """Sample volumes from a finished run; one seed, one NIfTI file and one sidecar per volume.
 
     Under `accelerate launch` the seeds are dealt to the processes; a volume depends on its seed
     and its conditions alone, so the files are the same but for the seconds in their sidecars.
 
-    A conditional run is told a row of conditions for each volume. What is not asked for is drawn
+    A conditional run is given a row of conditions for each volume. What is not requested is drawn
     from the training split's marginals, each condition by itself, as a function of the seed. The
     sidecars keep the row (`conditions`), which of it lies outside the training range
     (`extrapolated`) and which of it was drawn (`drawn`); `conditions.tsv` holds all rows.
 
     Parameters
     ----------
-    run
-        A finished run.
-    n
-        How many volumes: seeds `seed` to `seed + n - 1`. None: one a row of `conditions`.
-    out
-        A folder; files that this run, sampler and seed already wrote there are kept, so an
-        interrupted call can be repeated. A dataset card (README.md) is written beside them.
-    sampler, steps
-        Of the generator; None: the run's own.
-    clean
-        Set what lies outside the brain to zero (`brain_only`); the sidecars say so.
-    conditions
-        A CSV or TSV file (`synthbench.conditions.read_conditions`), or rows: one a volume, in
-        natural units.
-    choices
-        `age=20:80`, `sex=F`, `sex=F,M`: see `synthbench.conditions.parse_condition`.
-    guidance
-        How strongly a conditional generator that has classifier-free guidance follows what it is
-        asked for; 1 is none, None the run's own.
-    follow
-        Seed of a volume whose way out of the noise is kept too, in the folder OUT-trajectory: see
-        `trajectory`.
+    run, n, out
+        A finished run, how many volumes, and their folder: see `SamplingRequest`.
     progress
         Called with (done, total, words) after each volume; the total is this process's share.
-    say
+    log
         Called with sentences for the user.
+    options
+        The other fields of `SamplingRequest`: seed, sampler, steps, clean, conditions, choices,
+        guidance, follow.
 
     Returns
     -------
@@ -114,60 +132,127 @@ def sample(
     Raises
     ------
     SynthbenchError
-        The run has not finished or is not conditional, what is asked for is not to be had, or
+        The run has not finished or is not conditional, what is requested is not to be had, or
         `out` or OUT-trajectory holds volumes of another origin or of other conditions. Nothing has
         been drawn or written then.
+    TypeError
+        There is no such option; the nearest is named.
     """
+    given = {"run": run, "n": n, "out": out, **options}
+    return run_sampling(from_options(SamplingRequest, "sample", given), progress, log)
+
+
+def run_sampling(
+    request: SamplingRequest,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+) -> list[Path]:
+    """Sample as requested and return the volumes; see `sample`."""
     # torch, which some generators do without.
     from synthbench.processes import processes
 
-    if (n is not None and n < 1) or seed < 0:
-        raise UsageError(f"--n must be at least 1 and --seed at least 0; found {n} and {seed}.")
-    source = Source.of(run, sampler, steps, clean, guidance)
-    table, chosen = source.wanted(conditions, choices)
-    seeds = range(seed, seed + _count(n, table))
-    rows = source.rows(seeds, table, chosen)
+    plan = _Plan.of(request)
     state = processes()
-    out = Path(out)
-    files = {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
-    told = {files[s]: row for s, row in rows.items()}
-    done_before = {file for file in _volumes_in(out) if source.drew(file, told.get(file))}
-    missing = [s for s, file in files.items() if file not in done_before]
-    unasked = [n for n in source.conditions.names if n not in (*chosen, *asked_for(table))]
-    following = None
-    if follow is not None:
-        if table is not None:
-            raise UsageError("--trajectory is of one volume: ask for it with --condition.")
-        uncleaned = Source.of(run, sampler, steps, False, guidance)
-        following = _Following.of(uncleaned, follow, _beside(out), choices, FRAMES)
-    out.mkdir(parents=True, exist_ok=True)
+    plan.out.mkdir(parents=True, exist_ok=True)
     # All processes have looked before one writes: they deal the same list.
     state.wait_for_everyone()
     if state.is_main_process:
-        source.describe(out)
-        if following is not None:
-            say(f"{following.write()}, and the predicted volumes in it as a 4-D file")
-            if clean:
-                say("The trajectory is not cleaned: it shows what the network predicted.")
-        for sentence in source.unfinished():
-            say(sentence)
-        for sentence in _remarks(source.conditions, unasked, list(rows.values())):
-            say(sentence)
-    mine = missing[state.process_index :: state.num_processes]
-    volumes = source.draw(mine, [rows[s] for s in mine])
-    for done, s in enumerate(mine, 1):
+        _begin(plan, request, log)
+    _draw(plan, plan.missing[state.process_index :: state.num_processes], progress)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        if plan.source.conditions.names:
+            write_conditions_table(plan.out / "conditions.tsv", _volumes_in(plan.out))
+        write_dataset_card(plan.out, plan.source.run, _volumes_in(plan.out), say=log)
+    return list(plan.files.values())
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a request comes to.
+
+    Attributes
+    ----------
+    source, out
+        The volumes' origin, and their folder.
+    files, rows
+        Of each seed; rows are empty where the run is not conditional.
+    missing
+        The seeds whose volumes are not there.
+    unrequested
+        The conditions that nobody asked for.
+    following
+        The trajectory to draw, if any.
+    """
+
+    source: Source
+    out: Path
+    files: Mapping[int, Path]
+    rows: Mapping[int, Row]
+    missing: Sequence[int]
+    unrequested: Sequence[str]
+    following: _Following | None
+
+    @classmethod
+    def of(cls, request: SamplingRequest) -> _Plan:
+        """Settle what to draw; raise, before anything is drawn, where it cannot be."""
+        n, seed, out = request.n, request.seed, Path(request.out)
+        if (n is not None and n < 1) or seed < 0:
+            raise UsageError(f"--n must be at least 1 and --seed at least 0; found {n} and {seed}.")
+        source = Source.of(
+            request.run, request.sampler, request.steps, request.clean, request.guidance
+        )
+        table, chosen = source.wanted(request.conditions, request.choices)
+        seeds = range(seed, seed + _count(n, table))
+        rows = source.rows(seeds, table, chosen)
+        files = {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
+        rows_of_files = {files[s]: row for s, row in rows.items()}
+        there = {f for f in _volumes_in(out) if source.drew(f, rows_of_files.get(f))}
+        return cls(
+            source, out, files, rows,
+            missing=[s for s, file in files.items() if file not in there],
+            unrequested=[
+                n for n in source.conditions.names if n not in (*chosen, *asked_for(table))
+            ],
+            following=_following(request, tabled=table is not None),
+        )  # fmt: skip
+
+
+def _following(request: SamplingRequest, *, tabled: bool) -> _Following | None:
+    """Return the trajectory that a request asks for, never of a cleaned volume."""
+    if request.follow is None:
+        return None
+    if tabled:
+        raise UsageError("--trajectory is of one volume: ask for it with --condition.")
+    source = Source.of(request.run, request.sampler, request.steps, False, request.guidance)
+    folder = _beside(Path(request.out))
+    return _Following.of(source, request.follow, folder, request.choices, FRAMES)
+
+
+def _begin(plan: _Plan, request: SamplingRequest, log: Log) -> None:
+    """Describe the folder, draw the trajectory, and tell the user what to know."""
+    plan.source.describe(plan.out)
+    if plan.following is not None:
+        log(f"{plan.following.write()}, and the predicted volumes in it as a 4-D file")
+        if request.clean:
+            log("The trajectory is not cleaned: it shows what the network predicted.")
+    remarks = _remarks(plan.source.conditions, plan.unrequested, list(plan.rows.values()))
+    for sentence in [*plan.source.unfinished(), *remarks]:
+        log(sentence)
+
+
+def _draw(
+    plan: _Plan, seeds: Sequence[int], progress: Callable[[int, int, str], None] | None
+) -> None:
+    """Draw and write the volumes of these seeds."""
+    volumes = plan.source.draw(seeds, [plan.rows[s] for s in seeds])
+    for done, s in enumerate(seeds, 1):
         began = time.perf_counter()
         volume = next(volumes)
         seconds = time.perf_counter() - began
-        source.write(volume, s, files[s], seconds, rows[s], drawn=unasked)
+        plan.source.write(volume, s, plan.files[s], seconds, plan.rows[s], drawn=plan.unrequested)
         if progress:
-            progress(done, len(mine), f"seed {s}")
-    state.wait_for_everyone()
-    if state.is_main_process:
-        if source.conditions.names:
-            write_conditions_table(out / "conditions.tsv", _volumes_in(out))
-        write_dataset_card(out, source.run, _volumes_in(out), say=say)
-    return list(files.values())
+            progress(done, len(seeds), f"seed {s}")
 
 
 def trajectory(
@@ -287,8 +372,15 @@ class Source:
         record = run.record
         plugin = registry.load("generators", record["generator"])()
         guided = {} if guidance is None else {"guidance": guidance}
-        if guided and "guidance" not in signature(plugin.sampling).parameters:
+        if guided and not isinstance(plugin, Guided):
             raise UsageError(f"--guidance: {record['generator']} has none. Leave it out.")
+        conditions = Conditions.of_run(record)
+        if conditions.names and not isinstance(plugin, Conditional):
+            raise UsageError(
+                f"{run.folder}: its record holds the conditions {', '.join(conditions.names)}, "
+                f"but {record['generator']} takes none, so nothing learnt them. Train it again "
+                "with conditions=[], or choose another generator."
+            )
         affine = np.array(record["space"]["affine"]).reshape(4, 4)
         rule = run.config.get("intensity", "percentile")
         measured = quantity(rule)
@@ -310,7 +402,7 @@ class Source:
         return cls(
             run, plugin, {"sampler": sampler, "steps": steps, **guided},
             Space.of(record["space"]["shape"], affine),
-            1.0 if measured is None else measured.scale, clean, Conditions.of_run(record), origin,
+            1.0 if measured is None else measured.scale, clean, conditions, origin,
         )  # fmt: skip
 
     def unfinished(self) -> list[str]:
@@ -478,10 +570,10 @@ def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
     The columns are `file`, `seed`, the conditions in natural units, and `extrapolated`: the names
     of those outside the training range. What there is none of is `n/a`.
     """
-    told = [(volume.name, read_sidecar(volume)) for volume in volumes]
-    names = list(told[0][1]["conditions"]) if told else []
+    sidecars = [(volume.name, read_sidecar(volume)) for volume in volumes]
+    names = list(sidecars[0][1]["conditions"]) if sidecars else []
     lines = [["file", "seed", *names, "extrapolated"]]
-    for name, about in told:
+    for name, about in sidecars:
         row, beyond = about["conditions"], ",".join(about["extrapolated"])
         lines.append([name, str(about["seed"]), *map(cell, map(row.get, names)), beyond or MISSING])
     write_atomic(file, "".join("\t".join(line) + "\n" for line in lines).encode())
@@ -530,7 +622,7 @@ def _beside(out: Path) -> Path:
 class _Following:
     """A trajectory that can be drawn and written: nothing is in its way.
 
-    `asked` are the conditions that the sidecar names, `options` what the generator is told.
+    `asked` are the conditions that the sidecar names, `options` what the generator is given.
     """
 
     source: Source
@@ -550,7 +642,7 @@ class _Following:
                 f"{seed} and {frames}."
             )
         name = source.origin["generator"]
-        if not hasattr(source.plugin, "trajectory"):
+        if not isinstance(source.plugin, HasTrajectory):
             raise UsageError(
                 f"--trajectory: {name} draws a volume in one step, so there is nothing to follow. "
                 "Leave it out."
@@ -559,9 +651,8 @@ class _Following:
         asked = {"conditions": row} if source.conditions.names else {}
         # Without choices a generator draws the same row from the seed itself.
         options = {**source.options, "frames": frames, **(asked if choices else {})}
-        takes = signature(source.plugin.trajectory).parameters
         for option, what in (("conditions", "--condition"), ("guidance", "--guidance")):
-            if option in options and option not in takes:
+            if option in options and not takes(source.plugin.trajectory, option):
                 raise UsageError(
                     f"--trajectory: {name} can follow a volume only as its run and seed have it. "
                     f"Leave out {what}."

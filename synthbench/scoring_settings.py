@@ -11,8 +11,9 @@ from pydantic import Field, ValidationError, field_validator
 from synthbench.errors import UsageError, near_miss
 from synthbench.feature_cache import FeatureCache
 from synthbench.metrics.metric import IntervalMethod
+from synthbench.records.base import Record
 from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
-from synthbench.scorecard import GridRecord, Protocol, Record, SpaceRecord
+from synthbench.scorecard import GridRecord, Protocol, SpaceRecord
 from synthbench.space import Intensity, Space
 
 DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from synthbench.errors import UsageError, near_miss
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Model = TypeVar("Model", bound=BaseModel)
+Record = TypeVar("Record", bound="DataclassInstance")
 
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
@@ -41,6 +56,30 @@ def validated(model: type[Model], given: Mapping[str, Any], generator: str) -> M
         return model(**given)
     except ValidationError as error:
         raise UsageError(_first_problem(error, model, given, generator)) from error
+
+
+def from_options(record: type[Record], caller: str, given: Mapping[str, Any]) -> Record:
+    """Return a request made of the keywords that a function was called with.
+
+    Parameters
+    ----------
+    record
+        A dataclass.
+    caller
+        The function's name, for the error.
+    given
+        Fields of the dataclass.
+
+    Raises
+    ------
+    TypeError
+        There is no such field; the nearest is named.
+    """
+    known = [field.name for field in fields(record)]
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{caller}() has no option '{name}': {near_miss(name, known)}")
+    return record(**given)
 
 
 class _Setting(NamedTuple):

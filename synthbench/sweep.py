@@ -34,7 +34,9 @@ from synthbench.errors import SynthbenchError, UsageError, near_miss
 from synthbench.files import write_atomic
 from synthbench.run import Run
 from synthbench.runs.sidecar import sidecar_file
+from synthbench.runtime.callbacks import Log, no_log
 from synthbench.sampling import Source
+from synthbench.settings import from_options
 from synthbench.space import Space, resample, to_unit
 
 if TYPE_CHECKING:
@@ -47,7 +49,6 @@ MOST_STEPS = 100
 # typical of people at large.
 _SAME_UNIT_WITHIN = 8.0
 
-Say = Callable[[str], None]
 Read = Callable[[Float32[np.ndarray, "d h w"], Space], float]
 
 
@@ -204,29 +205,11 @@ class Sweep:
         return table
 
 
-def sweep(
-    run: Run | Path | str,
-    vary: Sequence[str],
-    out: Path,
-    *,
-    fix: Sequence[str] = (),
-    natural: bool = False,
-    seed: int = 0,
-    seeds: int = 1,
-    measure: str | None = None,
-    sampler: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-    say: Say = lambda message: None,
-) -> Sweep:
-    """Vary one condition, or two, from one noise seed; draw, measure and picture the volumes.
+@dataclass(frozen=True)
+class SweepRequest:
+    """What a sweep is asked for.
 
-    Written into `out`: a NIfTI file and a sidecar a volume, `sweep.tsv`, `montage.png` and, where
-    something is measured, `curve.png`. Volumes that are there already are kept, so an interrupted
-    sweep can be repeated.
-
-    Parameters
+    Attributes
     ----------
     run
         A finished run of a conditional generator.
@@ -244,63 +227,128 @@ def sweep(
     measure
         See `measure_of`; None: what `default_measure` finds.
     sampler, steps, guidance
-        As in `synthbench.sampling.sample`.
+        As in `synthbench.sampling.SamplingRequest`.
+    """
+
+    run: Run | Path | str
+    vary: Sequence[str]
+    out: Path
+    fix: Sequence[str] = ()
+    natural: bool = False
+    seed: int = 0
+    seeds: int = 1
+    measure: str | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+
+
+def sweep(
+    run: Run | Path | str,
+    vary: Sequence[str],
+    out: Path,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+    **options: Any,
+) -> Sweep:
+    """Vary one condition, or two, from one noise seed; draw, measure and picture the volumes.
+
+    Written into `out`: a NIfTI file and a sidecar per volume, `sweep.tsv`, `montage.png` and,
+    where something is measured, `curve.png`. Volumes that are there already are kept, so an
+    interrupted sweep can be repeated.
+
+    Parameters
+    ----------
+    run, vary, out
+        A run of a conditional generator, what to vary, and a folder: see `SweepRequest`.
     progress
         Called with (done, total, words) after each volume that is drawn or measured.
-    say
+    log
         Called with sentences for the user.
+    options
+        The other fields of `SweepRequest`: fix, natural, seed, seeds, measure, sampler, steps,
+        guidance.
 
     Raises
     ------
     SynthbenchError
-        The run has not finished or is not conditional, what is asked for is not to be had, or
+        The run has not finished or is not conditional, what is requested is not to be had, or
         `out` holds volumes of another origin or of other conditions.
+    TypeError
+        There is no such option; the nearest is named.
     """
+    given = {"run": run, "vary": vary, "out": out, **options}
+    return run_sweep(from_options(SweepRequest, "sweep", given), progress, log)
+
+
+def run_sweep(
+    request: SweepRequest,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+) -> Sweep:
+    """Sweep as requested; see `sweep`."""
     # torch, which some generators do without.
     from synthbench.processes import processes
-    from synthbench.sweep_figures import curve, montage
 
-    if seed < 0 or seeds < 1:
-        raise UsageError(
-            f"--seed must be at least 0 and --seeds at least 1; found {seed} and {seeds}."
-        )
-    source = Source.of(run, sampler, steps, clean=False, guidance=guidance)
-    source.refuse_unconditional("synthbench sweep (sample draws volumes without conditions)")
-    axes = _axes(vary, source.conditions, natural)
-    fixed = _fixed(source.conditions, axes, fix)
-    used = measure_of(measure, axes) if measure else default_measure(axes)
-    found = Sweep(
-        source.origin["generator"], axes, fixed, tuple(range(seed, seed + seeds)), used,
-        _points(Path(out), source.conditions, axes, fixed, range(seed, seed + seeds)),
-    )  # fmt: skip
+    out = Path(request.out)
+    source, found = _planned(request, out)
     state = processes()
-    Path(out).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     missing = [point for point in found.points if not source.drew(point.file, point.row)]
     # All processes have looked before one writes: they deal the same list.
     state.wait_for_everyone()
     mine = missing[state.process_index :: state.num_processes]
-    total = len(mine) + (len(found.points) if used else 0)
+    total = len(mine) + (len(found.points) if found.measure else 0)
     advance = progress or (lambda done, total, words: None)
     if state.is_main_process:
-        source.describe(Path(out))
-        for sentence in [*source.unfinished(), *_remarks(found, fix, natural)]:
-            say(sentence)
+        source.describe(out)
+        remarks = _remarks(found, request.fix, request.natural)
+        for sentence in [*source.unfinished(), *remarks]:
+            log(sentence)
     _draw(source, mine, lambda done, words: advance(done, total, words))
     state.wait_for_everyone()
     if not state.is_main_process:
         return found
-    if used:
+    if found.measure:
         found = _measured(
-            found, source, lambda done, words: advance(len(mine) + done, total, words), say
+            found, source, lambda done, words: advance(len(mine) + done, total, words), log
         )
-    files = [Path(out) / "sweep.tsv", Path(out) / "montage.png"]
+    found = replace(found, written=_write(found, source, out))
+    write_dataset_card(out, source.run, _volumes_in(out), say=log)
+    return found
+
+
+def _planned(request: SweepRequest, out: Path) -> tuple[Source, Sweep]:
+    """Settle what to draw; raise, before anything is drawn, where it cannot be."""
+    if request.seed < 0 or request.seeds < 1:
+        raise UsageError(
+            "--seed must be at least 0 and --seeds at least 1; found "
+            f"{request.seed} and {request.seeds}."
+        )
+    source = Source.of(
+        request.run, request.sampler, request.steps, clean=False, guidance=request.guidance
+    )
+    source.refuse_unconditional("synthbench sweep (sample draws volumes without conditions)")
+    axes = _axes(request.vary, source.conditions, request.natural)
+    fixed = _fixed(source.conditions, axes, request.fix)
+    measure = measure_of(request.measure, axes) if request.measure else default_measure(axes)
+    seeds = range(request.seed, request.seed + request.seeds)
+    points = _points(out, source.conditions, axes, fixed, seeds)
+    return source, Sweep(source.origin["generator"], axes, fixed, tuple(seeds), measure, points)
+
+
+def _write(found: Sweep, source: Source, out: Path) -> tuple[Path, ...]:
+    """Write the table and the pictures, and return them."""
+    from synthbench.sweep_figures import curve, montage
+
+    files = [out / "sweep.tsv", out / "montage.png"]
     write_atomic(files[0], _tsv(found).encode())
     write_atomic(files[1], montage(found, source.space, lambda point: _voxels(point, source)))
-    if used and any(point.measured is not None for point in found.points):
-        files.append(Path(out) / "curve.png")
+    if found.measure and any(point.measured is not None for point in found.points):
+        files.append(out / "curve.png")
         write_atomic(files[2], curve(found))
-    write_dataset_card(Path(out), source.run, _volumes_in(Path(out)), say=say)
-    return replace(found, written=tuple(files))
+    return tuple(files)
 
 
 # ---------------------------------------------------------------- what is varied, and what is not
@@ -425,8 +473,8 @@ def _points(
 
 def _remarks(found: Sweep, fix: Sequence[str], natural: bool) -> list[str]:
     """Sentences on what nobody fixed, on extrapolation, and on what is not measured."""
-    told = {text.partition("=")[0].strip() for text in fix}
-    held = [f"{name} {short(value)}" for name, value in found.fixed.items() if name not in told]
+    fixed = {text.partition("=")[0].strip() for text in fix}
+    held = [f"{name} {short(value)}" for name, value in found.fixed.items() if name not in fixed]
     beyond = sum(bool(point.extrapolated) for point in found.points)
     sentences = []
     if held:
@@ -483,7 +531,7 @@ def default_measure(axes: Sequence[Axis]) -> Measure | None:
 def measure_of(text: str, axes: Sequence[Axis]) -> Measure:
     """Read `EXTRACTOR:FEATURE`: a measure of `anatomy` by name, another feature by its index.
 
-    A volume that a condition of the same name asks for is told in the unit of that condition,
+    A volume that a condition of the same name asks for is given in the unit of that condition,
     millilitres or cubic millimetres, which its training range gives away; otherwise in mL.
 
     Raises
@@ -545,7 +593,7 @@ def _feature(extractor: str, feature: str) -> Read:
     return read
 
 
-def _measured(found: Sweep, source: Source, advance: Callable[[int, str], None], say: Say) -> Sweep:
+def _measured(found: Sweep, source: Source, advance: Callable[[int, str], None], log: Log) -> Sweep:
     """Measure every volume as its file holds it; name those of which it cannot be done."""
     assert found.measure is not None
     rule = source.run.config.get("intensity", "percentile")
@@ -560,7 +608,7 @@ def _measured(found: Sweep, source: Source, advance: Callable[[int, str], None],
             refused.append(f"{point.file.name}: {error}")
         advance(done, "measuring")
     if refused:
-        say(
+        log(
             f"{len(refused)} of {len(points)} volumes cannot be measured, so the curve lacks them; "
             f"the first: {refused[0]}"
         )

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,26 @@ from synthbench.cohort import Cohort, Volumes, read_cohort
 from synthbench.conditions import Conditions, Row, rows_of
 from synthbench.energy import Meter, add, check_meter, gpu_hours
 from synthbench.errors import RunError, UsageError, near_miss
+from synthbench.generators.contracts import Monitor
+from synthbench.generators.generator import (
+    GridRule,
+    Settings,
+    TrainedBySteps,
+    by_names_of_today,
+    check_settings_used,
+    conditions_named,
+    perceptual_named,
+)
 from synthbench.monitor import previewer
 from synthbench.run import Run, environment
-from synthbench.settings import validated
+from synthbench.runtime.callbacks import Log, no_log
+from synthbench.settings import from_options, validated
 from synthbench.space import Intensity, Space, quantity
 from synthbench.tracking import check_trackers, trackers
 
 PREVIEWS = 4
 ATLAS_SUBJECTS = 64
 ATLAS_SHAPE = (48, 56, 48)
-
-Say = Callable[[str], None]
 
 
 class SpaceSettings(BaseModel):
@@ -138,6 +148,7 @@ def resolve(
         merged = _merged(merged, _yaml_file(config, generator))
     for override in overrides:
         merged = _merged(merged, _override(override))
+    merged = by_names_of_today(plugin.settings, merged)
     common = {"space", "intensity", "score_extractor"}
     own = set(plugin.settings.model_fields)
     for key in merged:
@@ -152,32 +163,16 @@ def resolve(
     )
 
 
-def train(
-    generator: str | None = None,
-    *,
-    out: Path,
-    real: Path | None = None,
-    validation: Path | None = None,
-    preset: str | None = None,
-    config: Path | None = None,
-    overrides: Sequence[str] = (),
-    init: Path | None = None,
-    track: Sequence[str] = (),
-    energy: bool = False,
-    resume: bool = False,
-    assume_grid: float | None = None,
-    accept: Sequence[str] = (),
-    progress: Callable[[int, int, str], None] | None = None,
-    say: Say = lambda message: None,
-) -> Run:
-    """Train a generator and return its run folder.
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What a training is asked for.
 
-    Parameters
+    Attributes
     ----------
-    generator
-        Its name; may be left out with `resume`.
     out
         The run folder: new, or one to resume.
+    generator
+        Its name; may be left out with `resume`.
     real
         The training cohort; None: the embedded atlas cohort, written into the run folder.
     validation
@@ -197,124 +192,243 @@ def train(
     accept
         Rules of `synthbench.preflight.RULES` whose errors stop nothing; the run's record names
         them.
+    """
+
+    out: Path
+    generator: str | None = None
+    real: Path | None = None
+    validation: Path | None = None
+    preset: str | None = None
+    config: Path | None = None
+    overrides: Sequence[str] = ()
+    init: Path | None = None
+    track: Sequence[str] = ()
+    energy: bool = False
+    resume: bool = False
+    assume_grid: float | None = None
+    accept: Sequence[str] = ()
+
+
+def train(
+    generator: str | None = None,
+    *,
+    out: Path,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+    **options: Any,
+) -> Run:
+    """Train a generator and return its run folder.
+
+    Parameters
+    ----------
+    generator, out
+        Its name, and the run folder.
     progress
         Called with (done, total, words) while training.
-    say
+    log
         Called with sentences for the user.
+    options
+        The other fields of `TrainingRequest`: real, validation, preset, config, overrides, init,
+        track, energy, resume, assume_grid, accept.
 
     Raises
     ------
     SynthbenchError
         What cannot be run, before anything is overwritten.
+    TypeError
+        There is no such option; the nearest is named.
     """
-    if resume:
-        if preset or config or overrides or real or init or validation or track or energy:
-            raise UsageError(
-                "--resume continues with the run's own configuration: leave out --real, "
-                "--validation, --preset, --config, --set, --init, --track and --energy."
-            )
-        run = Run.open(out)
-        settings, own = _configured(run, generator)
+    given = {"generator": generator, "out": out, **options}
+    return run_training(from_options(TrainingRequest, "train", given), progress, log)
+
+
+def run_training(
+    request: TrainingRequest,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+) -> Run:
+    """Train as requested and return the run folder; see `train`."""
+    job = _continued(request) if request.resume else _new(request)
+    run = job.run
+    if request.resume:
         if run.record.get("finished"):
-            say(f"{out} has finished; nothing to resume.")
+            log(f"{run.folder} has finished; nothing to resume.")
             return run
         if run.record.get("trained") and run.weights_file.is_file():
-            say(f"{out} is trained; what was left are its preview and its card.")
-            return _finished(run, say)
-    else:
-        if generator is None:
-            raise UsageError("name a generator; `synthbench list generators` shows them.")
-        settings, own = resolve(
-            generator,
-            preset=preset,
-            config=config,
-            overrides=overrides,
-            real=_absolute(real),
-            init=_absolute(init),
-            validation=_absolute(validation),
-            assume_grid=assume_grid,
-            track=tuple(track),
-            energy=energy,
-        )
-        run = Run(Path(out))
-        _refuse_full(run.folder)
-    plugin = registry.load("generators", settings.generator)()
-    by_steps = trains_by_steps(plugin)
-    _check_watched(settings, own, by_steps)
-    if by_steps:
-        from synthbench.generators.estimate import check_freeze, stages
-
-        check_freeze(stages(plugin, own))
+            log(f"{run.folder} is trained; what was left are its preview and its card.")
+            return _finished(run, log)
+    _check_job(job)
     from synthbench.processes import processes
 
     state = processes()
-    main, wait = bool(state.is_main_process), state.wait_for_everyone
     # A resumed run has its first steps behind it, and needs the other run no more.
-    starting = _starting(settings) if not resume else None
+    starting = None if request.resume else _starting(job.settings)
     # All processes have looked into the folder before one of them writes there.
-    wait()
-    cohorts = _cohorts(settings, own, run, main, wait, say)
-    # A resumed run has passed; what was accepted stands in its record.
-    findings = [] if resume else preflight.check(cohorts, accept, say)
-    cohort = cohorts["train"]
-    volumes = training_volumes(cohort, settings)
-    # All raise where they cannot be, before anything is written.
-    if hasattr(own, "check_grid"):
-        own.check_grid(volumes.space.shape)
-    rows, conditions = _conditions(own, cohorts)
-    perceptual = _perceptual(own, volumes.space)
-    if resume and run.record["cohort"]["fingerprint"] != cohort.fingerprint:
-        raise RunError(
-            f"{out}: the training cohort has changed since the run began (its fingerprint is "
-            f"{cohort.fingerprint[:12]}..., the run's {run.record['cohort']['fingerprint'][:12]}"
-            "...). Restore the files, or train anew."
-        )
-    if main and not resume:
-        # The configuration comes last: a folder that has one can be resumed.
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.update(
-            generator=settings.generator,
-            finished=False,
-            cohort=_cohort_record(cohort, embedded=settings.real is None),
-            validation=(_cohort_record(cohorts["validation"]) if "validation" in cohorts else None),
-            # The terms of what the other run was trained on bind these weights too.
-            sources=[*sources(cohort), *(starting.record.get("sources", []) if starting else [])],
-            subgroups=subgroups(cohort),
-            space={"shape": volumes.space.shape, "affine": volumes.space.affine},
-            conditions=None if conditions is None else conditions.as_json(),
-            accepted=sorted({f.rule for f in findings if f.severity == "error"}),
-            initialised_from=None if starting is None else starting.record["weights_sha256"],
-            environment=environment(),
-        )
-        run.write_config({**settings.model_dump(mode="json"), **own.model_dump(mode="json")})
-    wait()
-    say(
-        f"{settings.generator}"
-        + (f" (preset {settings.preset})" if settings.preset else "")
-        + f" on {len(cohort)} volumes, {volumes.space}; into {run.folder}"
+    state.wait_for_everyone()
+    data = _data(job, request.accept, log)
+    if request.resume:
+        _check_unchanged(run, data.cohorts["train"])
+    elif state.is_main_process:
+        _write_beginning(job, data, starting)
+    state.wait_for_everyone()
+    log(
+        f"{job.settings.generator}"
+        + (f" (preset {job.settings.preset})" if job.settings.preset else "")
+        + f" on {len(data.volumes)} volumes, {data.volumes.space}; into {run.folder}"
     )
+    _fit(job, data, starting, progress, log)
+    return _finished(run, log)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training: its folder, its settings, and the generator."""
+
+    run: Run
+    settings: RunSettings
+    own: BaseModel
+    plugin: Any
+    resume: bool
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What a training is given.
+
+    `rows` are covariates by role, without roles where the generator is given none; `accepted` are
+    the preflight rules whose errors the user accepted.
+    """
+
+    cohorts: Mapping[str, Cohort]
+    volumes: Volumes
+    rows: Mapping[str, list[Row]]
+    conditions: Conditions | None
+    perceptual: Any
+    accepted: list[str]
+
+
+def _continued(request: TrainingRequest) -> _Job:
+    """Return a run's job with its own configuration."""
+    asked = (
+        request.preset, request.config, request.overrides, request.real, request.init,
+        request.validation, request.track, request.energy,
+    )  # fmt: skip
+    if any(asked):
+        raise UsageError(
+            "--resume continues with the run's own configuration: leave out --real, "
+            "--validation, --preset, --config, --set, --init, --track and --energy."
+        )
+    run = Run.open(request.out)
+    settings, own = _configured(run, request.generator)
+    return _Job(run, settings, own, registry.load("generators", settings.generator)(), True)
+
+
+def _new(request: TrainingRequest) -> _Job:
+    """Return the job of a run that is to begin."""
+    if request.generator is None:
+        raise UsageError("name a generator; `synthbench list generators` shows them.")
+    settings, own = resolve(
+        request.generator,
+        preset=request.preset,
+        config=request.config,
+        overrides=request.overrides,
+        real=_absolute(request.real),
+        init=_absolute(request.init),
+        validation=_absolute(request.validation),
+        assume_grid=request.assume_grid,
+        track=tuple(request.track),
+        energy=request.energy,
+    )
+    run = Run(Path(request.out))
+    _refuse_full(run.folder)
+    return _Job(run, settings, own, registry.load("generators", settings.generator)(), False)
+
+
+def _data(job: _Job, accept: Sequence[str], log: Log) -> _Data:
+    """Read the cohorts and all that goes with them; raise before anything is written."""
+    cohorts = _cohorts(job, log)
+    # A resumed run has passed; what was accepted stands in its record.
+    findings = [] if job.resume else preflight.check(cohorts, accept, log)
+    volumes = training_volumes(cohorts["train"], job.settings)
+    if isinstance(job.own, GridRule):
+        job.own.check_grid(volumes.space.shape)
+    rows, conditions = _conditions(job.own, cohorts)
+    perceptual = _perceptual(job.own, volumes.space)
+    accepted = sorted({f.rule for f in findings if f.severity == "error"})
+    return _Data(cohorts, volumes, rows, conditions, perceptual, accepted)
+
+
+def _check_unchanged(run: Run, cohort: Cohort) -> None:
+    before = run.record["cohort"]["fingerprint"]
+    if before != cohort.fingerprint:
+        raise RunError(
+            f"{run.folder}: the training cohort has changed since the run began (its fingerprint "
+            f"is {cohort.fingerprint[:12]}..., the run's {before[:12]}...). Restore the files, or "
+            "train anew."
+        )
+
+
+def _write_beginning(job: _Job, data: _Data, starting: Run | None) -> None:
+    """Write the record of a run that begins, and then its configuration."""
+    run, cohort, space = job.run, data.cohorts["train"], data.volumes.space
+    validation = data.cohorts.get("validation")
+    # The configuration comes last: a folder that has one can be resumed.
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.update(
+        generator=job.settings.generator,
+        finished=False,
+        cohort=_cohort_record(cohort, embedded=job.settings.real is None),
+        validation=None if validation is None else _cohort_record(validation),
+        # The terms of what the other run was trained on bind these weights too.
+        sources=[*sources(cohort), *(starting.record.get("sources", []) if starting else [])],
+        subgroups=subgroups(cohort),
+        space={"shape": space.shape, "affine": space.affine},
+        conditions=None if data.conditions is None else data.conditions.as_json(),
+        accepted=data.accepted,
+        initialised_from=None if starting is None else starting.record["weights_sha256"],
+        environment=environment(),
+    )
+    run.write_config({**job.settings.model_dump(mode="json"), **job.own.model_dump(mode="json")})
+
+
+def _fit(
+    job: _Job,
+    data: _Data,
+    starting: Run | None,
+    progress: Callable[[int, int, str], None] | None,
+    log: Log,
+) -> None:
+    """Fit the generator: in all processes where it is trained by steps, else in the main one."""
+    from synthbench.processes import processes
+
+    state, run = processes(), job.run
+    # Keywords that only a generator with that capability takes.
+    given: dict[str, Any] = {}
+    if data.conditions is not None:
+        given["conditions"] = data.rows["train"]
+    if data.perceptual is not None:
+        given["perceptual"] = data.perceptual
     began = time.monotonic()
     gpus = state.num_processes if state.device.type == "cuda" else 0
-    with _measured(settings, run, gpus, _machines()) as log:
+    with _measured(job.settings, run, gpus, _machines()) as numbers:
+        by_steps = isinstance(job.plugin, TrainedBySteps)
         if by_steps:
-            watched = _monitor(settings, own, cohorts, rows, volumes.space, log, say)
-            plugin.fit(
-                volumes, own, run, resume=resume, init=starting, progress=progress,
-                monitor=watched, **_told(own, rows, perceptual),
+            given["monitor"] = _monitor(job, data, numbers, log)
+        if by_steps or state.is_main_process:
+            job.plugin.fit(
+                data.volumes, job.own, run,
+                resume=job.resume, init=starting, progress=progress, **given,
             )  # fmt: skip
-        elif main:
-            plugin.fit(volumes, own, run, resume=resume, init=starting, progress=progress)
-    wait()
-    if main:
+    state.wait_for_everyone()
+    if state.is_main_process:
         if "training_seconds" not in run.record:
             run.update(training_seconds=round(time.monotonic() - began, 1))
         # From here on the weights are final: a run that is stopped need not be fitted again.
         hours = round(gpu_hours(run.record["training_seconds"], gpus), 3)
         run.update(gpu_hours=hours, trained=True)
-    return _finished(run, say)
 
 
-def _finished(run: Run, say: Say) -> Run:
+def _finished(run: Run, log: Log) -> Run:
     """Draw the preview of a trained run and write its card."""
     from synthbench.processes import processes
 
@@ -324,7 +438,7 @@ def _finished(run: Run, say: Say) -> Run:
         space = Space.of(grid["shape"], np.array(grid["affine"]).reshape(4, 4))
         drawn = list(registry.load("generators", name)().sample(run, range(PREVIEWS)))
         previewer(name, space)(drawn, run.folder / "preview.png")
-        write_model_card(run, say=say)
+        write_model_card(run, say=log)
         run.update(finished=True)
     state.wait_for_everyone()
     return run
@@ -429,43 +543,58 @@ def _starting(settings: RunSettings) -> Run | None:
     return run
 
 
-def trains_by_steps(plugin: Any) -> bool:
-    """Whether the generator uses the training loop: in all processes, and watched."""
-    from synthbench.generators.loop import LoopSettings
-
-    return issubclass(plugin.settings, LoopSettings)
-
-
 def _machines() -> int:
     """How many machines the processes are spread over; launchers say how many each has."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, int(os.environ.get("WORLD_SIZE", "1")) // max(1, here))
 
 
-def _check_watched(settings: RunSettings, own: Any, by_steps: bool) -> None:
+def _check_job(job: _Job) -> None:
+    """Raise where the settings ask for what the generator, or this machine, cannot do.
+
+    Nothing that a user sets is dropped in silence.
+    """
+    from synthbench.generators.loop import LoopSettings, StepSettings
+
+    settings, own, name = job.settings, job.own, job.settings.generator
+    check_settings_used(name, job.plugin, own)
     check_trackers(settings.track)
     if settings.energy:
         check_meter()
-    if not by_steps:
-        if settings.validation or settings.track:
+    if not isinstance(job.plugin, TrainedBySteps):
+        if isinstance(own, StepSettings):
             raise UsageError(
-                f"{settings.generator} is not trained by steps: leave out --validation and --track."
+                f"{name} has the settings of a training by steps, but no method stages(), so it "
+                "would not be trained by steps (docs/generators.md)."
+            )
+        if settings.validation or settings.track:
+            raise UsageError(f"{name} is not trained by steps: leave out --validation and --track.")
+        if settings.score_extractor != RunSettings.model_fields["score_extractor"].default:
+            raise UsageError(
+                f"score_extractor: {name} is not trained by steps, so nothing is scored meanwhile. "
+                "Leave it out."
             )
         return
+    if not isinstance(own, LoopSettings):
+        raise UsageError(
+            f"{name} has a method stages(), so its settings must be a "
+            "synthbench.generators.loop.LoopSettings (docs/generators.md)."
+        )
     if own.score_every and not settings.validation:
         raise UsageError(
             "score_every: scores during training are against volumes that are not trained on; "
             "name them with --validation (synthbench data split draws them)."
         )
+    from synthbench.generators.estimate import check_freeze
+
+    check_freeze(job.plugin.stages(own))
 
 
 # ---------------------------------------------------------------- cohorts
 
 
-def _cohorts(
-    settings: RunSettings, own: BaseModel, run: Run, main: bool, wait: Callable[[], None], say: Say
-) -> dict[str, Cohort]:
-    train = _training_cohort(settings, own, run, main, wait, say)
+def _cohorts(job: _Job, log: Log) -> dict[str, Cohort]:
+    train, settings = _training_cohort(job, log), job.settings
     if settings.validation is None:
         return {"train": train}
     validation = read_cohort(
@@ -474,59 +603,56 @@ def _cohorts(
     return {"train": train, "validation": validation}
 
 
-def _training_cohort(
-    settings: RunSettings, own: BaseModel, run: Run, main: bool, wait: Callable[[], None], say: Say
-) -> Cohort:
+def _training_cohort(job: _Job, log: Log) -> Cohort:
+    settings = job.settings
     if settings.real is not None:
         return read_cohort(Path(settings.real), role="real", assume_grid=settings.assume_grid)
-    folder = run.folder / "atlas"
+    from synthbench.processes import processes
+
+    state, folder = processes(), job.run.folder / "atlas"
     shape = settings.space.shape or ATLAS_SHAPE
-    say(
+    log(
         f"no --real: training on {ATLAS_SUBJECTS} simulated subjects of the embedded atlas "
         f"cohort, {shape[0]} x {shape[1]} x {shape[2]}, written to {folder}"
     )
-    if main and not (folder / "participants.tsv").is_file():
+    if state.is_main_process and not (folder / "participants.tsv").is_file():
         from synthbench.atlas import atlas_cohort
 
-        atlas_cohort(ATLAS_SUBJECTS, folder, seed=getattr(own, "seed", 0), shape=shape)
-    wait()
+        seed = job.own.seed if isinstance(job.own, Settings) else 0
+        atlas_cohort(ATLAS_SUBJECTS, folder, seed=seed, shape=shape)
+    state.wait_for_everyone()
     return read_cohort(folder, role="atlas")
 
 
 def training_volumes(cohort: Cohort, settings: RunSettings) -> Volumes:
+    """Return a cohort's volumes on the grid and the scale that the settings name."""
     shape, spacing = settings.space.shape, settings.space.spacing
     centre = cohort.brain_centre() if shape and spacing else None
     return cohort.volumes(cohort.grid.regrid(shape, spacing, centre), settings.intensity)
 
 
 def _conditions(
-    own: Any, cohorts: Mapping[str, Cohort]
+    own: BaseModel, cohorts: Mapping[str, Cohort]
 ) -> tuple[dict[str, list[Row]], Conditions | None]:
-    """Return the covariates that a generator is to be told, and what training learns of them."""
-    names: tuple[str, ...] = getattr(own, "conditions", ())
+    """Return the covariates that the settings name, by role, and their ranges and levels."""
+    names = conditions_named(own)
     if not names:
         return {}, None
     rows = {role: rows_of(cohort, names) for role, cohort in cohorts.items()}
     conditions = Conditions.fit(rows["train"], names)
-    for told in rows.values():
-        conditions.encode(told)
+    for of_role in rows.values():
+        conditions.encode(of_role)  # raises where a value is not to be had
     return rows, conditions
 
 
-def _perceptual(own: Any, space: Space) -> Any:
-    """Return the distance that a generator is to be trained with, or None."""
-    name: str | None = getattr(own, "perceptual", None)
+def _perceptual(own: BaseModel, space: Space) -> Any:
+    """Return the perceptual distance that the settings name, or None."""
+    name = perceptual_named(own)
     if name is None:
         return None
     from synthbench.metrics.extractors.perceptual import perceptual_distance
 
     return perceptual_distance(name, registry.load("extractors", name)(), space)
-
-
-def _told(own: Any, rows: Mapping[str, list[Row]], perceptual: Any) -> dict[str, Any]:
-    """Return the arguments of `fit` that only generators with these settings take."""
-    given = {"conditions": rows.get("train"), "perceptual": perceptual}
-    return {name: value for name, value in given.items() if hasattr(own, name)}
 
 
 def _cohort_record(cohort: Cohort, **more: Any) -> dict[str, Any]:
@@ -569,26 +695,26 @@ def _add_energy(run: Run, meter: Meter) -> None:
 
 
 def _monitor(
-    settings: RunSettings,
-    own: Any,
-    cohorts: Mapping[str, Cohort],
-    rows: Mapping[str, list[Row]],
-    space: Space,
-    log: Callable[[int, Mapping[str, float]], None] | None,
-    say: Say,
-) -> Any:
-    from synthbench.generators.loop import Monitor
+    job: _Job,
+    data: _Data,
+    numbers: Callable[[int, Mapping[str, float]], None] | None,
+    log: Log,
+) -> Monitor:
+    """Return what watches a training by steps; `numbers` is where trackers take theirs."""
+    from synthbench.generators.loop import LoopSettings
     from synthbench.monitor import Scorer
 
-    held_out = cohorts.get("validation")
+    settings, own, space = job.settings, job.own, data.volumes.space
+    assert isinstance(own, LoopSettings)
+    held_out = data.cohorts.get("validation")
     validation = None if held_out is None else held_out.volumes(space, settings.intensity)
     score = None
     if validation is not None and own.score_every:
-        score = Scorer(validation, settings.score_extractor, say)
+        score = Scorer(validation, settings.score_extractor, log)
     return Monitor(
         validation=validation,
-        conditions=rows.get("validation"),
+        conditions=data.rows.get("validation"),
         score=score,
         preview=previewer(settings.generator, space) if own.preview_every else None,
-        log=log,
+        log=numbers,
     )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from synthbench import registry, sampling, training
 from synthbench.cohort import read_cohort
 from synthbench.errors import RunError, UsageError
-from synthbench.generators.diffusion import Frame
+from synthbench.generators.generator import Frame
 from synthbench.generators.noise import Noise
 from synthbench.sampling import brain_only
 
@@ -232,7 +232,7 @@ def test_a_trajectory_of_another_origin_is_not_written_over(
     monkeypatch.setattr(registry, "load", lambda kind, name: Stepwise)
     monkeypatch.chdir(tmp_path)
     words: list[str] = []
-    sampling.sample(run, 1, Path("s"), follow=3, say=words.append)
+    sampling.sample(run, 1, Path("s"), follow=3, log=words.append)
     assert words[0].startswith("s-trajectory/trajectory-000003.png, ")
     other = training.train(
         "noise", out=tmp_path / "other", real=make_cohort("r2", n=4, shape=(16, 16, 16), seed=2)
@@ -255,7 +255,7 @@ def test_a_trajectory_of_another_origin_is_not_written_over(
 def test_a_trajectory_is_said_not_to_be_cleaned(run, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "load", lambda kind, name: Stepwise)
     words: list[str] = []
-    sampling.sample(run, 1, tmp_path / "s", follow=0, clean=True, say=words.append)
+    sampling.sample(run, 1, tmp_path / "s", follow=0, clean=True, log=words.append)
     assert "The trajectory is not cleaned" in words[1]
     about = json.loads((tmp_path / "s-trajectory" / "trajectory-000000.json").read_text())
     assert about["cleaned"] is None

@@ -17,7 +17,7 @@ import pytest
 from synthbench import registry, sampling, training
 from synthbench.conditions import Conditions, Row
 from synthbench.errors import UsageError
-from synthbench.generators.diffusion import Frame
+from synthbench.generators.generator import Frame
 from synthbench.runs.sidecar import sidecar_file
 from tests import ellipsoids
 
@@ -87,7 +87,7 @@ def test_a_volume_depends_on_its_seed_and_its_conditions_alone(run, tmp_path):
 
 def test_what_nobody_asks_for_is_drawn_and_said(run, tmp_path):
     said: list[str] = []
-    files = sampling.sample(run, 6, tmp_path / "s", choices=["sex=F"], say=said.append)
+    files = sampling.sample(run, 6, tmp_path / "s", choices=["sex=F"], log=said.append)
     assert [s for s in said if s.startswith("ventricle_volume: not asked for, so drawn")]
     assert {sidecar(file)["conditions"]["sex"] for file in files} == {"F"}
     asked = [sidecar(file)["conditions"]["ventricle_volume"] for file in files]
@@ -100,7 +100,7 @@ def test_extrapolation_is_allowed_marked_and_said_once(run, tmp_path):
     """Training spans 1000 to 9000 mm³."""
     said: list[str] = []
     choices = ["ventricle_volume=9000,9600,12000", "sex=F"]
-    files = sampling.sample(run, 3, tmp_path / "s", choices=choices, say=said.append)
+    files = sampling.sample(run, 3, tmp_path / "s", choices=choices, log=said.append)
     assert [sidecar(file)["extrapolated"] for file in files] == [
         [], ["ventricle_volume"], ["ventricle_volume"],
     ]  # fmt: skip
@@ -160,8 +160,8 @@ def test_guidance_is_for_generators_that_have_it(run, tmp_path, monkeypatch):
         def sampling(self, run, sampler, steps, guidance=None):
             return {"guidance": 1.0 if guidance is None else guidance}
 
-        def sample(self, run, seeds, *, guidance=1.0, **options):
-            for volume in super().sample(run, seeds, **options):
+        def sample(self, run, seeds, *, conditions=None, guidance=1.0, **options):
+            for volume in super().sample(run, seeds, conditions=conditions, **options):
                 yield guidance / 2 * volume
 
     with pytest.raises(UsageError, match="--guidance: ellipsoids has none"):

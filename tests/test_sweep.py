@@ -126,7 +126,7 @@ def test_values_that_were_meant_in_natural_units_are_pointed_out(
 ):
     """Training spans 1000 to 9000 mm³; 2000 on its scale of 0 to 1 is 16 litres."""
     said: list[str] = []
-    sweep(run, [vary], tmp_path / "w", natural=natural, measure="dark:0", say=said.append)
+    sweep(run, [vary], tmp_path / "w", natural=natural, measure="dark:0", log=said.append)
     assert any("need --natural" in sentence for sentence in said) == hint
 
 
@@ -145,7 +145,7 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     said: list[str] = []
     found = sweep(
         run, ["ventricle_volume=-0.1:1.5:9"], tmp_path / "w", fix=["sex=M"], seed=4,
-        measure="dark:0", say=said.append,
+        measure="dark:0", log=said.append,
     )  # fmt: skip
     asked = [1000 + 8000 * x for x in np.linspace(-0.1, 1.5, 9)]
     assert [point.row["ventricle_volume"] for point in found.points] == pytest.approx(asked)
@@ -173,7 +173,7 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
 def test_what_is_not_fixed_stays_at_its_training_median_or_commonest_level(run, tmp_path):
     """40 volumes at equal steps from 1000 to 9000: the median is 5000. F and M are as common."""
     said: list[str] = []
-    found = sweep(run, ["sex=M,F"], tmp_path / "w", say=said.append)
+    found = sweep(run, ["sex=M,F"], tmp_path / "w", log=said.append)
     assert found.fixed == {"ventricle_volume": 5000.0}
     assert said[0] == ("held at the training median or the commonest level: ventricle_volume 5,000")
     assert "no extractor is known to measure sex" in said[1]
@@ -223,7 +223,7 @@ def test_a_volume_that_cannot_be_measured_is_named_and_left_out(run, tmp_path, m
     )  # fmt: skip
     said: list[str] = []
     found = sweep(
-        run, ["ventricle_volume=0:1:3"], tmp_path / "w", measure="dark:0", say=said.append
+        run, ["ventricle_volume=0:1:3"], tmp_path / "w", measure="dark:0", log=said.append
     )
     assert [point.measured is None for point in found.points] == [False, True, False]
     assert "1 of 3 volumes cannot be measured" in said[-1]

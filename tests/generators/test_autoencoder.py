@@ -10,7 +10,13 @@ from monai.networks.nets import AutoencoderKL
 from torch import nn
 
 from synthbench.generators import autoencoder as stage_1
-from synthbench.generators.autoencoder import Autoencoder, AutoencoderSettings, Stage1, divergence
+from synthbench.generators.autoencoder import (
+    Autoencoder,
+    AutoencoderSettings,
+    Stage1,
+    divergence,
+    nearest_side,
+)
 from synthbench.generators.latents import (
     LatentCache,
     LatentMean,
@@ -61,15 +67,19 @@ def test_gradients_are_those_of_monais_autoencoder(checkpointed):
     assert all(torch.allclose(found[n], expected[n], rtol=1e-3, atol=1e-4) for n in found)
 
 
+def nearest_sides(settings, shape):
+    return tuple(nearest_side(s, settings.factor, settings.smallest_side) for s in shape)
+
+
 def test_blocks_of_voxels_become_channels_and_come_back():
     settings = SMALL.model_copy(update={"patch": 2})
     mean, _ = Autoencoder(settings).encode(volumes())
     assert mean.shape == (2, 3, 2, 2, 2)
     assert settings.factor == 4
     # A discriminator of one layer halves a side, then twice takes one off: 6 are needed.
-    assert settings.nearest_grid((9, 11, 4)) == (8, 12, 8)
+    assert nearest_sides(settings, (9, 11, 4)) == (8, 12, 8)
     without = settings.model_copy(update={"adversarial_weight": 0.0})
-    assert without.nearest_grid((9, 11, 4)) == (8, 12, 4)
+    assert nearest_sides(without, (9, 11, 4)) == (8, 12, 4)
     assert Autoencoder(settings).decode(mean).shape == (2, 1, 8, 8, 8)
 
 
@@ -214,7 +224,7 @@ def test_the_scale_factor_is_that_of_many_draws():
     assert factor == pytest.approx(1 / drawn.std(), rel=2e-3)
 
 
-def test_a_mean_of_nothing_told_is_the_mean_volume():
+def test_a_mean_without_conditions_is_the_mean_volume():
     own = latents(n=50)
     mean = LatentMean.fitted(own, NOTHING)
     assert np.allclose(mean.coefficients[0], own.mean.mean(axis=0), atol=1e-5)
@@ -224,14 +234,14 @@ def test_a_mean_of_conditions_is_the_least_squares_fit():
     """Against numpy's own solver, voxel by voxel; the row of no condition has the mean volume."""
     own = latents(n=50)
     rng = np.random.default_rng(2)
-    told = np.concatenate([rng.uniform(-4, 4, (50, 2)), np.zeros((50, 2))], axis=1)
-    told = told.astype(np.float32)
-    untold = np.array([0, 0, 4, 4], np.float32)
-    mean = LatentMean.fitted(own, told, untold, dropout=0.1)
-    design = np.concatenate([np.ones((50, 1)), told[:, :2]], axis=1)
+    encoded = np.concatenate([rng.uniform(-4, 4, (50, 2)), np.zeros((50, 2))], axis=1)
+    encoded = encoded.astype(np.float32)
+    unconditional = np.array([0, 0, 4, 4], np.float32)
+    mean = LatentMean.fitted(own, encoded, unconditional, dropout=0.1)
+    design = np.concatenate([np.ones((50, 1)), encoded[:, :2]], axis=1)
     expected = np.linalg.lstsq(design, own.mean.reshape(50, -1), rcond=None)[0]
     assert np.allclose(mean.coefficients[:3].reshape(3, -1), expected, atol=1e-4)
-    assert np.allclose(mean.of(untold), own.mean.mean(axis=0), atol=1e-4)
+    assert np.allclose(mean.of(unconditional), own.mean.mean(axis=0), atol=1e-4)
 
 
 def test_what_the_fit_leaves_has_unit_variance():
@@ -256,10 +266,10 @@ def test_a_draw_depends_on_its_generator_alone():
 
 def test_conditions_are_dropped_all_at_once_as_often_as_asked():
     """At 0.25, of 2000 draws 500 within four standard deviations (77)."""
-    told = np.arange(10, dtype=np.float32).reshape(5, 2)
+    encoded = np.arange(10, dtype=np.float32).reshape(5, 2)
     absent = np.array([0, 1], np.float32)
     mean = LatentMean.zero(SHAPE, 2)
-    source = LatentSource(latents(), mean, 1.0, told, absent, dropout=0.25)
+    source = LatentSource(latents(), mean, 1.0, encoded, absent, dropout=0.25)
     draws = [torch.Generator().manual_seed(s) for s in range(2000)]
     rows = source.batch([1] * 2000, draws)[1]
     dropped = (rows == torch.tensor([0.0, 1.0])).all(dim=1)

@@ -6,7 +6,9 @@ keeps (x_t - a m) / sqrt(a^2 s^2 + sigma^2) constant, which gives its solution a
 """
 
 import math
+from typing import get_args
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,8 @@ from monai.networks.schedulers import DDPMScheduler
 from pydantic import ValidationError
 
 from synthbench.errors import UsageError
-from synthbench.generators.diffusion import Diffusion, DiffusionSettings
+from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Sampler, betas
+from synthbench.generators.samplers import SAMPLERS, samplers_in_words
 
 MEAN, SD = 0.4, 0.2
 SHAPE = (1, 1, 16, 16, 16)
@@ -371,3 +374,68 @@ def test_sampling_is_the_settings_own_unless_said():
 def test_a_sampling_that_cannot_be_is_refused_with_what_can(sampler, steps, words):
     with pytest.raises(UsageError, match=words):
         diffusion().sampling(sampler, steps)
+
+
+# ---------------------------------------------------------------- the table of samplers
+
+
+def by_hand(process, sampler, steps, network, noise, draws):
+    """Each sampler's scheduler as the papers' names say it, built without the table."""
+    common = {
+        "num_train_timesteps": process.settings.timesteps,
+        "trained_betas": betas(process.settings).numpy(),
+        "prediction_type": "epsilon",
+    }
+    if sampler == "ddpm":
+        scheduler = diffusers.DDPMScheduler(**common, clip_sample=False)
+        scheduler.alphas_cumprod = process.alphas_cumprod
+        x = noise
+        for t in scheduler.timesteps.tolist():
+            x = scheduler.step(network(x, torch.tensor([t])), t, x, generator=draws).prev_sample
+        return x
+    scheduler = {
+        "ddim": lambda: diffusers.DPMSolverMultistepScheduler(**common, solver_order=1),
+        "dpm++": lambda: diffusers.DPMSolverMultistepScheduler(**common, solver_order=2),
+        "unipc": lambda: diffusers.UniPCMultistepScheduler(**common, solver_order=2),
+        "heun": lambda: diffusers.HeunDiscreteScheduler(**common),
+    }[sampler]()
+    scheduler.set_timesteps(steps)
+    visits = process.timesteps(sampler, steps)
+    alpha_bar = process.alphas_cumprod[visits]
+    levels = torch.cat([((1 - alpha_bar) / alpha_bar).sqrt(), torch.zeros(1).double()])
+    times = torch.from_numpy(visits)
+    if sampler == "heun":
+        times = torch.cat([times[:1], times[1:].repeat_interleave(2)])
+        levels = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
+    scheduler.timesteps, scheduler.sigmas = times, levels
+    scheduler.set_begin_index(0)
+    x = noise * (levels[0] ** 2 + 1).sqrt() if sampler == "heun" else noise
+    for t in times.tolist():
+        state = scheduler.scale_model_input(x, t)
+        x = scheduler.step(network(state, torch.tensor([t])), t, x).prev_sample
+    return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers.*")
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_row_of_the_table_draws_what_its_scheduler_does_to_the_bit(sampler):
+    process = diffusion(timesteps=30, beta_end=0.5)
+    steps = process.sampling(sampler, None if sampler == "ddpm" else 7)["steps"]
+    noise = torch.randn(1, 1, 4, 6, 5, generator=torch.Generator().manual_seed(1))
+
+    def network(x, t):
+        return 0.5 * torch.sin(3 * x) + 0.01 * t.float()
+
+    first, second = (torch.Generator().manual_seed(2) for _ in range(2))
+    expected = by_hand(process, sampler, steps, network, noise, first)
+    assert torch.equal(process.denoise(network, noise, sampler, steps, second), expected)
+
+
+def test_choices_help_and_steps_come_from_the_table():
+    assert get_args(Sampler) == tuple(SAMPLERS)
+    assert samplers_in_words() == "ddpm (all steps), ddim, dpm++, unipc, heun"
+    process = diffusion()
+    default = {name: process.sampling(name)["steps"] for name in SAMPLERS}
+    assert default == {"ddpm": 1000, "ddim": 25, "dpm++": 25, "unipc": 10, "heun": 13}
+    calls = {name: Diffusion.network_calls(name, 10) for name in SAMPLERS}
+    assert calls == {"ddpm": 10, "ddim": 10, "dpm++": 10, "unipc": 10, "heun": 19}

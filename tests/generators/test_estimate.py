@@ -6,16 +6,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from synthbench import training
+from synthbench.errors import UsageError
 from synthbench.generators import estimate as estimates
+from synthbench.generators import loop
+from synthbench.generators.contracts import Monitor
 from synthbench.generators.ddpm3d import DDPM3D, DDPM3DSettings
-from synthbench.generators.estimate import (
-    USABLE,
-    Rehearsal,
-    alternatives,
-    available_memory,
-    estimate,
-    fits,
-)
+from synthbench.generators.estimate import USABLE, available_memory, estimate, fits
+from synthbench.generators.generator import Settings, Stage
+from synthbench.run import Run
 
 CPU = torch.device("cpu")
 SHAPE = (16, 16, 24)
@@ -33,10 +31,14 @@ def settings(**changes):
     return DDPM3DSettings(**{**SMALL, **changes})
 
 
-def small(shape=SHAPE, *, parts=None, volumes=10, measure=False, processes=1, **changes):
+def ddpm(own):
+    (stage,) = DDPM3D().stages(own)
+    return stage
+
+
+def small(shape=SHAPE, *, stage=ddpm, volumes=10, measure=False, processes=1, **changes):
     return estimate(
-        parts or DDPM3D().parts,
-        settings(**changes),
+        stage(settings(**changes)),
         shape,
         volumes=volumes,
         processes=processes,
@@ -50,7 +52,7 @@ class SquaredError:
 
     timesteps = 10
 
-    def losses(self, network, clean, t, noise):
+    def losses(self, network, clean, t, noise, *conditioning):
         return (network(noise, t) - clean).square().flatten(1).mean(dim=1)
 
 
@@ -64,8 +66,8 @@ class TwoConvolutions(nn.Module):
         return self.second(self.first(x).sigmoid())
 
 
-def two_convolutions(_settings):
-    return TwoConvolutions, SquaredError()
+def two_convolutions(own):
+    return Stage(TwoConvolutions, SquaredError(), own)
 
 
 class Layers(nn.Module):
@@ -89,8 +91,8 @@ class Layers(nn.Module):
         return second(first(x).sigmoid()).sigmoid()
 
 
-def layers(settings):
-    return lambda: Layers(settings.gradient_checkpointing), SquaredError()
+def layers(own):
+    return Stage(lambda: Layers(own.gradient_checkpointing), SquaredError(), own)
 
 
 # ---------------------------------------------------------------- counted by hand
@@ -105,7 +107,7 @@ def test_operations_and_bytes_are_those_counted_by_hand():
     for, in two tensors; at the end of a step it works on another copy.
     """
     voxels = math.prod(SHAPE)
-    found = small(parts=two_convolutions, volumes=4)
+    found = small(stage=two_convolutions, volumes=4)
     forward = 2 * 27 * 8 * voxels, 2 * 8 * voxels
     assert found.flops_a_step == 2 * forward[0] + 3 * forward[1]
     assert found.saved_bytes == pytest.approx(4 * 9 * voxels, rel=0.01)
@@ -125,7 +127,7 @@ def test_what_is_frozen_has_no_gradients_and_no_moments():
     averaged and saved.
     """
     voxels = math.prod(SHAPE)
-    found = small(parts=two_convolutions, freeze=("first",))
+    found = small(stage=two_convolutions, freeze=("first",))
     forward = 2 * 27 * 8 * voxels, 2 * 8 * voxels
     assert found.flops_a_step == forward[0] + 2 * forward[1]
     assert found.parameters == 224
@@ -133,14 +135,6 @@ def test_what_is_frozen_has_no_gradients_and_no_moments():
     assert (memory.weights, memory.ema) == (4 * 224, 4 * 224)
     assert (memory.gradients, memory.adam) == (4 * 8, 2 * 4 * 8)
     assert found.checkpoint_bytes == 2 * 4 * 224 + 2 * 4 * 8 + 4 * 1
-
-
-def test_a_rehearsal_leaves_what_is_frozen():
-    rehearsal = Rehearsal(two_convolutions, settings(freeze=("first",)), (8, 8, 8), CPU)
-    first, second = (weight.detach().clone() for weight in rehearsal.weights)
-    rehearsal.step()
-    assert torch.equal(rehearsal.weights[0], first)
-    assert not torch.equal(rehearsal.weights[1], second)
 
 
 def test_attention_is_counted():
@@ -161,7 +155,7 @@ def test_attention_is_counted():
             mixed = nn.functional.scaled_dot_product_attention(heads, heads, heads)
             return mixed.mean((1, 3)).view_as(x)
 
-    found = small((8, 9, 10), parts=lambda _: (Attention, SquaredError()))
+    found = small((8, 9, 10), stage=lambda own: Stage(Attention, SquaredError(), own))
     assert found.flops_a_step == 12 * tokens**2 * channels
 
 
@@ -173,8 +167,8 @@ def test_saved_bytes_are_what_a_real_step_saves():
 
     They may differ where the CPU's own convolutions keep less than PyTorch's.
     """
-    build, objective = DDPM3D().parts(settings())
-    model = build()
+    stage = ddpm(settings())
+    model, objective = stage.build(), stage.objective
     weights = {value.untyped_storage().data_ptr() for value in model.parameters()}
     kept = {}
 
@@ -217,8 +211,8 @@ def test_bytes_follow_precision_checkpointing_and_batch():
 
 def test_steps_and_operations_follow_epochs_accumulation_and_processes():
     """3 epochs of 10 volumes, 2 x 2 x 2 volumes a step: 4 steps of 8 volumes each."""
-    one = small(parts=layers, steps=None, epochs=3)
-    many = small(parts=layers, steps=None, epochs=3, batch_size=2, accumulation=2, processes=2)
+    one = small(stage=layers, steps=None, epochs=3)
+    many = small(stage=layers, steps=None, epochs=3, batch_size=2, accumulation=2, processes=2)
     assert (one.steps, many.steps) == (30, 4)
     assert many.flops_a_step == pytest.approx(8 * one.flops_a_step, rel=0.01)
     assert many.memory.gradients == 2 * one.memory.gradients
@@ -233,7 +227,7 @@ def test_the_papers_run_is_the_one_that_is_known():
     run, own = training.resolve("ddpm3d", preset="paper", overrides=["precision=fp32"])
     assert isinstance(own, DDPM3DSettings)
     assert run.space.shape is not None
-    found = estimate(DDPM3D().parts, own, run.space.shape, volumes=814, device=CPU, measure=False)
+    found = estimate(ddpm(own), run.space.shape, volumes=814, device=CPU, measure=False)
     assert found.parameters == pytest.approx(47.5e6, rel=0.01)
     assert found.flops_a_step == pytest.approx(3 * 15.4e12, rel=0.03)
     assert 8 * 2**30 < found.saved_bytes < 20 * 2**30
@@ -244,81 +238,70 @@ def test_the_papers_run_is_the_one_that_is_known():
 
 
 def test_a_run_fits_where_its_memory_is_within_what_can_be_used(monkeypatch):
-    needed = small(parts=layers).memory.training
+    needed = small(stage=layers).memory.training
     for room, expected in ((needed / USABLE * 1.01, True), (needed / USABLE * 0.99, False)):
         monkeypatch.setattr(estimates, "device_memory", lambda _, room=room: ("a GPU", int(room)))
-        assert fits(small(parts=layers)) is expected
-
-
-def test_every_alternative_fits_and_keeps_what_it_should():
-    own = settings(batch_size=4, accumulation=2)
-    whole = small(parts=layers, batch_size=4, accumulation=2).memory.training
-    available = int(0.75 * whole / USABLE)
-    found = alternatives(layers, own, SHAPE, device=CPU, available=available)
-    changed = [set(alternative.changes) for alternative in found]
-    assert changed == [
-        {"batch_size", "accumulation"},
-        {"gradient_checkpointing"},
-        {"precision"},
-        {"space.shape"},
-    ]
-    batch = found[0].changes
-    assert batch == {"batch_size": 2, "accumulation": 4}
-    assert found[0].overrides == ["batch_size=2", "accumulation=4"]
-    grid = found[3].changes["space.shape"]
-    own.check_grid(grid)
-    assert math.prod(grid) < math.prod(SHAPE)
-    for alternative in found:
-        changes = dict(alternative.changes)
-        shape = changes.pop("space.shape", SHAPE)
-        again = small(shape, parts=layers, **{"batch_size": 4, "accumulation": 2, **changes})
-        assert again.memory.training <= USABLE * available
-
-
-def test_changes_are_taken_together_where_none_is_enough():
-    """The weights alone leave little room: the grid shrinks with everything else on."""
-    own = settings(batch_size=2)
-    available = int(small(parts=layers, batch_size=1, precision="bf16", gradient_checkpointing=True)
-                    .memory.training * 0.97 / USABLE)  # fmt: skip
-    (found,) = alternatives(layers, own, SHAPE, device=CPU, available=available)
-    assert set(found.changes) == {
-        "batch_size", "accumulation", "gradient_checkpointing", "precision", "space.shape"
-    }  # fmt: skip
-    assert alternatives(layers, own, SHAPE, device=CPU, available=1000) == []
+        assert fits(small(stage=layers)) is expected
 
 
 # ---------------------------------------------------------------- timing
 
 
-def test_a_run_that_fits_is_timed_on_its_own_grid():
-    found = small(parts=layers, measure=True)
-    assert (found.timing, found.timed_shape) == ("measured", SHAPE)
-    assert found.seconds_a_step > 0
-    assert found.total_seconds == 7 * found.seconds_a_step
+def test_a_run_that_fits_is_timed_by_steps_of_the_training_loop(monkeypatch):
+    """One step that warms up and three that count: a clock that ticks once a step says 1 s."""
+    ticks: list[int] = []
+    step = loop.Training.step
+
+    def counted(self, ahead, signals=()):
+        ticks.append(len(ticks) + 1)
+        return step(self, ahead, signals)
+
+    monkeypatch.setattr(loop.Training, "step", counted)
+    monkeypatch.setattr("time.perf_counter", lambda: float(len(ticks)))
+    found = small(stage=layers, measure=True)
+    assert ticks == [1, 2, 3, 4]
+    assert found.seconds_a_step == 1
+    assert found.total_seconds == 7
 
 
-def test_a_run_that_does_not_fit_is_timed_on_a_smaller_grid(monkeypatch):
+def test_the_timed_steps_are_those_of_a_training(tmp_path):
+    """Frozen weights stay, the others move, and the averaged weights follow them."""
+    own = settings(freeze=("first",), steps=4)
+    source = estimates.MadeUp(3, ((1, 8, 8, 8),))
+    model = TwoConvolutions()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    task = loop.Task(model, SquaredError(), source, own)
+    training = loop.Training(task, Run(tmp_path), Monitor(), resume=False)
+    ahead = training.batches()
+    training.step(ahead)
+    after = dict(training.bare.named_parameters())
+    assert torch.equal(after["first.weight"], before["first.weight"])
+    assert not torch.equal(after["second.weight"], before["second.weight"])
+    assert not torch.equal(training.ema["second.weight"], before["second.weight"])
+    ahead.close()
+
+
+def test_what_does_not_fit_is_not_timed(monkeypatch):
     monkeypatch.setattr(estimates, "device_memory", lambda _: ("a GPU", 1000))
-    found = small(parts=layers, measure=True)
+    found = small(stage=layers, measure=True)
     assert not fits(found)
-    assert (found.timing, found.timed_shape) == ("extrapolated", (8, 8, 12))
+    assert (found.seconds_a_step, found.total_seconds) == (None, None)
 
 
-def test_a_grid_that_would_take_long_is_not_tried(monkeypatch):
-    """With no time to spend, the smallest grid alone is timed, for one step."""
-    monkeypatch.setattr(estimates, "LONG", 0.0)
-    found = small(parts=layers, measure=True)
-    assert (found.timing, found.timed_shape) == ("extrapolated", (2, 2, 2))
+def test_a_step_that_takes_long_on_a_cpu_is_not_timed(monkeypatch):
+    operations = small(stage=layers).flops_a_step
+    monkeypatch.setattr(estimates, "MOST_ON_A_CPU", operations - 1)
+    found = small(stage=layers, measure=True)
+    assert fits(found)
+    assert found.seconds_a_step is None
+    monkeypatch.setattr(estimates, "MOST_ON_A_CPU", operations)
+    assert small(stage=layers, measure=True).seconds_a_step is not None
 
 
-def test_a_rehearsal_trains():
-    """The loss of steps on one network falls: the same distribution of volumes each time."""
-    rehearsal = Rehearsal(two_convolutions, settings(learning_rate=0.05), (8, 8, 8), CPU)
-    first = rehearsal.step()
-    losses = [rehearsal.step() for _ in range(20)]
-    assert losses[-1] < first
-    moved = zip(rehearsal.averages, rehearsal.weights, strict=True)
-    assert not any(torch.equal(average, weight) for average, weight in moved)
+def test_a_stage_without_the_settings_of_steps_is_refused():
+    stage = Stage(TwoConvolutions, SquaredError(), Settings())
+    with pytest.raises(UsageError, match=r"must be .*StepSettings; found Settings"):
+        estimate(stage, SHAPE, volumes=1, device=CPU, measure=False)
 
 
 # ---------------------------------------------------------------- the machine
@@ -365,10 +348,3 @@ def test_limits_of_the_older_cgroups_count(kernel):
         memory__job__memoryDOTusage_in_bytes=3 * 2**30,
     )
     assert room == 2**30
-
-
-def test_the_time_of_a_step_grows_on_a_line():
-    """3 s that do not grow and 2 s an operation: 1 operation takes 5 s, 2 take 7, 10 take 23."""
-    assert estimates._extrapolated([(0, 0.0), (1, 5.0)], 10) == 50
-    assert estimates._extrapolated([(0, 0.0), (1, 5.0), (2, 7.0)], 10) == pytest.approx(23)
-    assert estimates._extrapolated([(0, 0.0), (1, 5.0), (2, 4.0)], 10) == pytest.approx(20)

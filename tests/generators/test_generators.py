@@ -213,7 +213,7 @@ def test_a_run_stopped_at_its_preview_says_so_and_is_finished_without_fitting_ag
         with pytest.raises(KeyboardInterrupt):
             training.train("pca-gaussian", out=out, real=real)
     words: list[str] = []
-    before = sampling.sample(out, 1, tmp_path / "before", say=words.append)
+    before = sampling.sample(out, 1, tmp_path / "before", log=words.append)
     assert f"synthbench train --resume --out {out}" in words[0]
     assert "did not finish" in words[0]
     monkeypatch.setattr(PCAGaussian, "fit", interrupted)
@@ -224,7 +224,7 @@ def test_a_run_stopped_at_its_preview_says_so_and_is_finished_without_fitting_ag
     assert (out / "preview.png").is_file()
     assert (out / "README.md").is_file()
     said: list[str] = []
-    after = sampling.sample(out, 1, tmp_path / "after", say=said.append)
+    after = sampling.sample(out, 1, tmp_path / "after", log=said.append)
     assert said == []
     assert after[0].read_bytes() == before[0].read_bytes()
 

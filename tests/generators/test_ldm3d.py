@@ -1,4 +1,4 @@
-"""Latent diffusion: what the network is told, guidance, the grid, and both stages end to end."""
+"""Latent diffusion: what the network is given, guidance, the grid, and both stages end to end."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from synthbench.generators import estimate as estimates
 from synthbench.generators import ldm3d
 from synthbench.generators.autoencoder import AutoencoderSettings
 from synthbench.generators.diffusion import Diffusion, DiffusionSettings
-from synthbench.generators.ldm3d import LDM3D, LDM3DSettings, Told, guided
+from synthbench.generators.ldm3d import LDM3D, ConditionEncoding, LDM3DSettings, guided
 from synthbench.generators.unet import NetworkSettings, PatchedUNet, places_like
 from synthbench.run import Run
 from tests.conftest import AFFINE, blob
@@ -81,34 +81,36 @@ def whole(cohort, tmp_path_factory):
     return run, words
 
 
-# ---------------------------------------------------------------- what the network is told
+# ---------------------------------------------------------------- what the network is given
 
 
 def test_values_are_followed_by_flags_of_what_is_missing():
     """From -4 to 4: age 57.5 is three quarters of the way from 20 to 70, so 2; M is 4, F is -4."""
-    told = Told(Conditions.fit(ROWS, ["age", "sex"]), learned_null=True, gain=4.0)
-    rows = told.rows([{"age": 57.5, "sex": "M"}, {"age": None, "sex": "F"}, {}])
+    encoding = ConditionEncoding(
+        Conditions.fit(ROWS, ["age", "sex"]), null_embedding=True, gain=4.0
+    )
+    rows = encoding.rows([{"age": 57.5, "sex": "M"}, {"age": None, "sex": "F"}, {}])
     expected: list[list[float]] = [[2, 4, 0, 0], [0, -4, 4, 0], [0, 0, 4, 4]]
     assert np.allclose(rows, expected)
-    assert np.array_equal(rows[2], told.untold)
-    assert told.width == 4
+    assert np.array_equal(rows[2], encoding.unconditional)
+    assert encoding.width == 4
 
 
 def test_without_a_null_every_condition_needs_a_value():
-    told = Told(Conditions.fit(ROWS, ["age", "sex"]), learned_null=False)
-    assert np.allclose(told.rows([{"age": 70.0, "sex": "F"}]), [[1, 0]])
-    with pytest.raises(UsageError, match="sex: this network has learned no null"):
-        told.rows([{"age": 70.0}])
+    encoding = ConditionEncoding(Conditions.fit(ROWS, ["age", "sex"]), null_embedding=False)
+    assert np.allclose(encoding.rows([{"age": 70.0, "sex": "F"}]), [[1, 0]])
+    with pytest.raises(UsageError, match="sex: this network has no null embedding"):
+        encoding.rows([{"age": 70.0}])
 
 
 @pytest.mark.parametrize("updown", [False, True])
-def test_the_told_network_is_monais_with_context_and_channels(updown):
+def test_the_conditioned_network_is_monais_with_context_and_channels(updown):
     """Hybrid conditioning by hand: constant channels after the volume, and a context of one."""
     settings = NetworkSettings(
         channels=(8, 16), attention=(False, True), head_channels=(8, 8), norm_groups=4, res_blocks=1
     )
     torch.manual_seed(0)
-    ours = PatchedUNet(settings, 3, 3, told=4, resblock_updown=updown)
+    ours = PatchedUNet(settings, 3, 3, condition_width=4, resblock_updown=updown)
     theirs = DiffusionModelUNet(
         spatial_dims=3, in_channels=7, out_channels=3, channels=(8, 16), num_res_blocks=1,
         attention_levels=(False, True), num_head_channels=(8, 8), norm_num_groups=4,
@@ -117,12 +119,12 @@ def test_the_told_network_is_monais_with_context_and_channels(updown):
     state = {k: torch.randn_like(v) * 0.1 for k, v in theirs.state_dict().items()}
     theirs.load_state_dict(state)
     ours.unet.load_state_dict(state)
-    x, t, told = torch.randn(2, 3, 4, 6, 4), torch.tensor([3, 900]), torch.rand(2, 4)
-    constant = told[:, :, None, None, None].expand(-1, -1, 4, 6, 4)
-    expected = theirs(torch.cat([x, constant], dim=1), t, context=told[:, None])
-    found = ours(x, t, told)
+    x, t, conditioned = torch.randn(2, 3, 4, 6, 4), torch.tensor([3, 900]), torch.rand(2, 4)
+    constant = conditioned[:, :, None, None, None].expand(-1, -1, 4, 6, 4)
+    expected = theirs(torch.cat([x, constant], dim=1), t, context=conditioned[:, None])
+    found = ours(x, t, conditioned)
     assert torch.allclose(found, expected, atol=1e-4)
-    assert not torch.allclose(found, ours(x, t, told.flip(0)), atol=1e-3)
+    assert not torch.allclose(found, ours(x, t, conditioned.flip(0)), atol=1e-3)
 
 
 def test_places_are_the_centres_of_voxels():
@@ -135,8 +137,8 @@ def test_places_are_the_centres_of_voxels():
 
 
 def test_guidance_is_its_formula():
-    """A network that returns what it is told: u + 3 (c - u) of u = 1 and c = 5 is 13."""
-    told, untold = torch.tensor([[5.0]]), torch.tensor([[1.0]])
+    """A network that returns its condition: u + 3 (c - u) of u = 1 and c = 5 is 13."""
+    conditioned, unconditional = torch.tensor([[5.0]]), torch.tensor([[1.0]])
     diffusion, none = Diffusion(DiffusionSettings()), torch.zeros(1, 1, 2, 2, 2)
 
     def network(x, t, row):
@@ -144,17 +146,17 @@ def test_guidance_is_its_formula():
 
     x, t = torch.zeros(1, 1, 2, 2, 2), torch.zeros(1)
     for guidance, expected in ((3.0, 13.0), (1.0, 5.0), (0.0, 1.0)):
-        predict = guided(network, told, untold, guidance, none, diffusion)
+        predict = guided(network, conditioned, unconditional, guidance, none, diffusion)
         assert float(predict(x, t).mean()) == expected
 
 
 @pytest.mark.parametrize("prediction", ["sample", "epsilon", "v"])
-def test_guidance_without_any_follows_the_untold_prediction_of_a_residual(prediction):
+def test_guidance_without_any_follows_the_unconditional_prediction_of_a_residual(prediction):
     """A perfect network of two constant clean latents, less their own means, guided by 0.
 
-    What is told expects m + d where what is not expects m. At guidance 0 the state, which is of
-    latents less m + d, must be taken to the clean latent that the untold prediction stands for:
-    its own residual, brought to the same place by taking d from it.
+    A conditioned latent expects m + d, an unconditional one m. At guidance 0 the state, which is of
+    latents less m + d, must be taken to the clean latent that the unconditional prediction stands
+    for: its own residual, brought to the same place by taking d from it.
     """
     diffusion = Diffusion(DiffusionSettings(prediction=prediction))
     difference, residual = torch.full((1, 1, 2, 2, 2), 0.7), torch.full((1, 1, 2, 2, 2), 0.2)
@@ -162,15 +164,15 @@ def test_guidance_without_any_follows_the_untold_prediction_of_a_residual(predic
     signal = float(diffusion.alphas_cumprod[400].sqrt())
     sigma = float((1 - diffusion.alphas_cumprod[400]).sqrt())
 
-    def network(x, at, told):
-        """The prediction whose clean latent is the same residual, whoever is told what."""
+    def network(x, at, conditioned):
+        """The prediction whose clean latent is the same residual, whatever the condition."""
         noise = (x - signal * residual) / sigma
         velocity = signal * noise - sigma * residual
         return {"sample": residual, "epsilon": noise, "v": velocity}[prediction]
 
     state = torch.randn((1, 1, 2, 2, 2), generator=torch.Generator().manual_seed(0))
-    told, untold = torch.ones(1, 1), torch.zeros(1, 1)
-    predicted = guided(network, told, untold, 0.0, difference, diffusion)(state, t)
+    conditioned, unconditional = torch.ones(1, 1), torch.zeros(1, 1)
+    predicted = guided(network, conditioned, unconditional, 0.0, difference, diffusion)(state, t)
     clean = diffusion.predicted_clean(predicted, state, 400)
     assert torch.allclose(clean, residual - difference, atol=1e-4)
 
@@ -202,7 +204,7 @@ def test_stage_1_takes_the_seed_and_precision_of_the_run():
 
 def test_guidance_needs_a_null():
     with pytest.raises(ValidationError, match="guidance and condition_dropout need it"):
-        LDM3DSettings(epochs=1, learned_null=False)
+        LDM3DSettings(epochs=1, null_embedding=False)
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "pinaya"])
@@ -223,11 +225,13 @@ def test_every_field_of_a_preset_says_where_it_comes_from(name):
 
 def test_the_published_networks_are_those_of_the_preset():
     """Latents of 20 x 28 x 20 and 3 channels; MONAI's own network has as many parameters."""
-    common, own = resolved("learned_null=false", "condition_dropout=0", preset="pinaya")
+    common, own = resolved("null_embedding=false", "condition_dropout=0", preset="pinaya")
     assert common.space.shape is not None
     assert own.latent_shape(common.space.shape) == (3, 20, 28, 20)
     with torch.device("meta"):
-        ours = PatchedUNet(own, 3, 3, told=4, resblock_updown=True, upcast_attention=True)
+        ours = PatchedUNet(
+            own, 3, 3, condition_width=4, resblock_updown=True, upcast_attention=True
+        )
         theirs = DiffusionModelUNet(
             spatial_dims=3, in_channels=7, out_channels=3, channels=(256, 512, 768),
             num_res_blocks=2, attention_levels=(False, True, True), norm_num_groups=32,
@@ -240,16 +244,16 @@ def test_the_published_networks_are_those_of_the_preset():
 
 
 def test_a_dry_run_plans_both_stages(cohort, monkeypatch):
-    monkeypatch.setattr(estimates, "_timed", lambda *a, **k: estimates._Timing(None, None))
+    monkeypatch.setattr(estimates, "MOST_ON_A_CPU", 0)
     plan = dry_run("ldm3d", real=cohort, preset="tiny", overrides=[*SETTINGS, CONDITIONS])
     assert plan.before is not None
     assert (plan.before.stage, plan.stage) == ("autoencoder", "U-Net")
     assert (plan.before.estimate.steps, plan.estimate.steps) == (4, 6)
     assert plan.fits
     assert json.loads(json.dumps(plan.record()))["before"]["stage"] == "autoencoder"
-    told = Told(Conditions.fit(ROWS, ["age", "sex"]), learned_null=True)
+    encoding = ConditionEncoding(Conditions.fit(ROWS, ["age", "sex"]), null_embedding=True)
     _, own = resolved(*SETTINGS, CONDITIONS)
-    network = ldm3d._network(own, told)
+    network = ldm3d._network(own, encoding)
     assert plan.estimate.parameters == sum(p.numel() for p in network.parameters())
 
 
@@ -431,8 +435,22 @@ def test_sigterm_in_stage_1_writes_a_checkpoint_and_names_the_run(cohort, tmp_pa
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    told = " ".join(process.communicate(timeout=60)[0].split())
-    assert "of autoencoder; its checkpoint is written" in told
-    assert f"--resume --out {out}" in told.replace("\n", "")
+    words = " ".join(process.communicate(timeout=60)[0].split())
+    assert "of autoencoder; its checkpoint is written" in words
+    assert f"--resume --out {out}" in words.replace("\n", "")
     with pytest.raises(RunError, match="training has not finished"):
         Run.open(out).load_weights()
+
+
+def test_a_setting_of_an_earlier_version_is_read_by_its_new_name(tmp_path):
+    """`learned_null` is `null_embedding` now: in settings, a run's configuration, and a file."""
+    old = {"learned_null": False, "condition_dropout": 0, "epochs": 1}
+    assert LDM3DSettings(**old).null_embedding is False
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    run.write_config({"generator": "ldm3d", **old})
+    assert ldm3d._settings(run).null_embedding is False
+    _, own = training.resolve("ldm3d", preset="tiny", config=run.folder / "config.yaml",
+                              overrides=["steps=null"])  # fmt: skip
+    assert isinstance(own, LDM3DSettings)
+    assert own.null_embedding is False

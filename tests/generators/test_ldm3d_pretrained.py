@@ -41,7 +41,7 @@ def old_name(name):
 
 def networks(own):
     stage_1 = Autoencoder(own.autoencoder)
-    stage_2 = PatchedUNet(own, 3, 3, told=4, resblock_updown=True, upcast_attention=True)
+    stage_2 = PatchedUNet(own, 3, 3, condition_width=4, resblock_updown=True, upcast_attention=True)
     return stage_1, stage_2
 
 
@@ -135,7 +135,7 @@ def small_bundle(tmp_path, monkeypatch):
 
 def test_a_run_of_published_weights_can_be_sampled(small_bundle, tmp_path):
     said: list[str] = []
-    run = pretrained_run("ldm3d", "small", tmp_path / "run", say=said.append)
+    run = pretrained_run("ldm3d", "small", tmp_path / "run", log=said.append)
     assert "made of noise" in said[0]
     record = run.record
     assert record["pretrained"]["condition_ranges"].startswith("unknown")
