@@ -97,6 +97,7 @@ class Kind(StrEnum):
     generators = "generators"
     metrics = "metrics"
     extractors = "extractors"
+    layouts = "layouts"
 
 
 class Grid(StrEnum):
@@ -908,6 +909,15 @@ def report(
         _write_page(out, page)
 
 
+LISTED: dict[Kind, tuple[str, ...]] = {
+    Kind.generators: ("summary", "needs"),
+    Kind.metrics: ("label", "needs", "direction", "target", "sees", "misses"),
+    Kind.extractors: ("summary", "needs"),
+    Kind.layouts: ("signs",),
+}
+"""The attributes of a plugin that `list` shows."""
+
+
 @app.command("list")
 def list_(
     kind: Annotated[Kind, typer.Argument()],
@@ -923,11 +933,11 @@ def list_(
         except SynthbenchError as error:
             rows.append({"name": name, "broken": str(error)})
             continue
-        about_metrics = ("label", "needs", "direction", "target", "sees", "misses")
-        fields = about_metrics if kind is Kind.metrics else ("summary", "needs")
-        row = {"name": name, **{field: getattr(plugin, field) for field in fields}}
+        row = {"name": name, **{field: getattr(plugin, field) for field in LISTED[kind]}}
         if kind is Kind.metrics:
             row["responds to"] = ", ".join(getattr(plugin, "responds_to", ()))
+        if kind is Kind.layouts:
+            row["terms"] = "of each dataset" if plugin.terms is None else plugin.terms.name
         rows.append(row)
     if kind is Kind.extractors:
         rows += [

@@ -18,13 +18,14 @@ from synthbench.console import (
     show,
 )
 from synthbench.errors import CheckFailed, UsageError
+from synthbench.registry import BUILT_IN
 
 Layout = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        # Spelled out: to import the layouts would slow every help page down.
-        help="bids, adni, ppmi, nifd, oasis1, oasis2, oasis3, camcan or ixi. Default: recognised.",
+        # The names only: to look for plugins would slow every help page down.
+        help=f"{', '.join(BUILT_IN['layouts'])}, or one of a plugin. Default: recognised.",
     ),
 ]
 
