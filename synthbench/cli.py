@@ -595,6 +595,7 @@ def utility(
     """Train on real, synthetic and both, test on real: do the volumes help, or hurt?"""
     from synthbench.scorecard import Scorecard
     from synthbench.utility import command
+    from synthbench.utility.settings import StudySettings
 
     if out is not None:
         make_room("--out", out)
@@ -609,9 +610,12 @@ def utility(
                 network=network, seeds=seeds, epochs=epochs, batch_size=batch_size, ratios=ratios,
                 splits=splits, transfer=transfer, segmentation=segmentation,
             ),
-            name=name, intensity=intensity, seed=seed, assume_grid=assume_grid,
-            accept=accept or (), cache=cached,
-            progress=lambda what, done, total: advance(done, total, what), say=say,
+            StudySettings(
+                name=name, intensity=intensity, seed=seed, assume_grid=assume_grid,
+                accept=accept or (),
+            ),
+            cache=cached,
+            progress=lambda what, done, total: advance(done, total, what), log=say,
         )  # fmt: skip
     if not is_main():
         return

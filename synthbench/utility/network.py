@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from synthbench.cohort import Volumes
-from synthbench.evaluation import Progress
 from synthbench.generators.augmentation import augment
 from synthbench.metrics.downstream import Predictions
 from synthbench.processes import on_cpu
+from synthbench.runtime.callbacks import Progress
 from synthbench.space import Intensity, Space
 from synthbench.utility.arms import Portion
 from synthbench.utility.cohorts import Labelled

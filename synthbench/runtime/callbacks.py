@@ -1,0 +1,30 @@
+"""What long work reports to its caller: sentences to a log, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+Log: TypeAlias = Callable[[str], None]
+"""Called with one sentence for the user."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with (what, done, total); a total of 0 means that it is not known."""
+
+
+def no_log(message: str) -> None:
+    """Drop a sentence."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Drop a report of progress."""
+
+
+def checking(role: str, progress: Progress | None) -> Callable[[int], None] | None:
+    """Return a callback for the number of files checked: the total is not known before."""
+    return None if progress is None else lambda done: progress(f"checking {role}", done, 0)
+
+
+def shown(what: str, progress: Progress | None) -> Callable[[int, int], None] | None:
+    """Return a callback of (done, total) for one piece of work, under the name `what`."""
+    return None if progress is None else lambda done, total: progress(what, done, total)
