@@ -2,7 +2,8 @@
 
 It is the symmetric ICBM 152 average of 2009 (Fonov et al. 2011, NeuroImage 54:313), skull-stripped,
 at 1 mm: a T1-weighted image and the probabilities of grey and white matter, all in [0, 1]. Nothing
-is kept in memory: whoever needs a map often keeps what it made of it.
+is kept in memory: whoever needs a map often keeps what it made of it. nilearn takes seconds to
+import, so each function imports it for itself.
 """
 
 from __future__ import annotations
