@@ -8,18 +8,21 @@ variance over test subjects (DeLong, DeLong and Clarke-Pearson 1988, Biometrics 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.stats import rankdata
 
 from synthbench.errors import MetricError
 from synthbench.metrics.metric import as_float64
+from synthbench.metrics.pairs import ratio
 
 
 class Placements(NamedTuple):
-    """Placement values, one row a model; each row of either has the model's AUC as its mean.
+    """Placement values, one row per model or per row of weights.
+
+    The mean of either part, weighted where subjects have weights, is the area under the curve.
 
     Attributes
     ----------
@@ -29,17 +32,48 @@ class Placements(NamedTuple):
         V01: for each negative subject, the share of positive ones that score above it.
     """
 
-    positives: Float64[np.ndarray, "s n1"]
-    negatives: Float64[np.ndarray, "s n0"]
+    positives: Float64[np.ndarray, "b n1"]
+    negatives: Float64[np.ndarray, "b n0"]
 
 
-def placements(scores: Float64[np.ndarray, "s n"], positive: Bool[np.ndarray, " n"]) -> Placements:
-    """Compute placement values by midranks (Sun and Xu 2014, IEEE Signal Process. Lett. 21:1389).
+def placements_under_weights(
+    scores: Float64[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]
+) -> Callable[[Float64[np.ndarray, "b n"]], Placements]:
+    """Return the function from weights on subjects to their placement values.
+
+    A weight of 2 counts as two subjects. Scores are sorted once: under each row of weights, what
+    lies below a score is then a difference of cumulative sums. Numerators of whole weights are
+    exact, so each value has the rounding of one division. NaN where the other class has no weight.
 
     Parameters
     ----------
     scores
-        One row a model, one column a test subject; only their order matters.
+        Only their order matters.
+    positive
+        Which subjects are of the positive class.
+    """
+    below_positive = _weight_below(scores[~positive], scores[positive])
+    below_negative = _weight_below(scores[positive], scores[~positive])
+
+    def placed(weights: Float64[np.ndarray, "b n"]) -> Placements:
+        of_positive, of_negative = weights[:, positive], weights[:, ~positive]
+        total_positive = of_positive.sum(axis=1, keepdims=True)
+        total_negative = of_negative.sum(axis=1, keepdims=True)
+        return Placements(
+            positives=ratio(below_positive(of_negative), total_negative),
+            negatives=ratio(total_positive - below_negative(of_positive), total_positive),
+        )
+
+    return placed
+
+
+def placements(scores: Float64[np.ndarray, "s n"], positive: Bool[np.ndarray, " n"]) -> Placements:
+    """Return the placement values of several models on the same subjects, of weight 1 each.
+
+    Parameters
+    ----------
+    scores
+        One row per model, one column per test subject; only their order matters.
     positive
         Which subjects are of the positive class.
 
@@ -57,10 +91,23 @@ def placements(scores: Float64[np.ndarray, "s n"], positive: Bool[np.ndarray, " 
         )
     if not np.isfinite(scores).all():
         raise MetricError("auc: scores must be finite; found NaN or infinity. Look at the model.")
-    among_all = rankdata(scores, axis=1)
-    among_positives = rankdata(scores[:, positive], axis=1)
-    among_negatives = rankdata(scores[:, ~positive], axis=1)
+    once = np.ones((1, len(positive)))
+    rows = [placements_under_weights(row, positive)(once) for row in scores]
     return Placements(
-        positives=(among_all[:, positive] - among_positives) / n0,
-        negatives=1 - (among_all[:, ~positive] - among_negatives) / n1,
+        positives=np.concatenate([row.positives for row in rows]),
+        negatives=np.concatenate([row.negatives for row in rows]),
     )
+
+
+def _weight_below(
+    held: Float64[np.ndarray, " k"], at: Float64[np.ndarray, " j"]
+) -> Callable[[Float64[np.ndarray, "b k"]], Float64[np.ndarray, "b j"]]:
+    """From weights on `held` scores to the weight below each score in `at`, ties by half."""
+    order = np.argsort(held, kind="stable")
+    first, last = (np.searchsorted(held[order], at, side=side) for side in ("left", "right"))
+
+    def below(weights: Float64[np.ndarray, "b k"]) -> Float64[np.ndarray, "b j"]:
+        sums = np.pad(weights[:, order].cumsum(axis=1), ((0, 0), (1, 0)))
+        return np.asarray((sums[:, first] + sums[:, last]) / 2)
+
+    return below

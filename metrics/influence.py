@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.special import expit
 
 from synthbench.errors import MetricError
+from synthbench.metrics.auc import placements_under_weights
 from synthbench.metrics.inference import studentized_interval
 from synthbench.metrics.metric import Weights
 from synthbench.metrics.pairs import n_subjects, ratio, variance_of_mean
@@ -284,39 +285,23 @@ def coefficient(
 def logit_auc(scores: Float64[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> Influence:
     """The log-odds of the area under the ROC curve; infinite where the classes part entirely.
 
-    The influence values are the placement values (DeLong et al. 1988, equation 4).
+    The influence values are the placement values (`synthbench.metrics.auc`) less their mean.
     """
-    below_positive = _weight_below(scores[~positive], scores[positive])
-    below_negative = _weight_below(scores[positive], scores[~positive])
+    place = placements_under_weights(scores, positive)
 
     def function(w: Rows) -> tuple[np.ndarray, Rows]:
+        placed = place(w)
         total = w.sum(axis=1, keepdims=True)
         wp, wn = w[:, positive], w[:, ~positive]
         n_positive, n_negative = (s.sum(axis=1, keepdims=True) for s in (wp, wn))
-        placed = ratio(below_positive(wn), n_negative)
-        area = ratio((wp * placed).sum(axis=1), n_positive[:, 0])
+        area = ratio((wp * placed.positives).sum(axis=1), n_positive[:, 0])
         area = np.where(area > 1 - 1e-12, 1.0, area)
         influence = np.zeros(w.shape)
-        influence[:, positive] = (placed - area[:, None]) * ratio(total, n_positive)
-        others = ratio(n_positive - below_negative(wp), n_positive)
-        influence[:, ~positive] = (others - area[:, None]) * ratio(total, n_negative)
+        influence[:, positive] = (placed.positives - area[:, None]) * ratio(total, n_positive)
+        influence[:, ~positive] = (placed.negatives - area[:, None]) * ratio(total, n_negative)
         return _logit(area, influence)
 
     return function
-
-
-def _weight_below(
-    held: Float64[np.ndarray, " k"], at: Float64[np.ndarray, " j"]
-) -> Callable[[Rows], Rows]:
-    """From weights on `held` scores to the weight below each score in `at`, ties by half."""
-    order = np.argsort(held, kind="stable")
-    first, last = (np.searchsorted(held[order], at, side=side) for side in ("left", "right"))
-
-    def below(w: Rows) -> Rows:
-        sums = np.pad(w[:, order].cumsum(axis=1), ((0, 0), (1, 0)))
-        return np.asarray((sums[:, first] + sums[:, last]) / 2)
-
-    return below
 
 
 def from_logit(x: float) -> float:

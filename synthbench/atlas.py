@@ -37,6 +37,9 @@ from torch import Tensor
 
 from synthbench import __version__
 from synthbench.errors import CohortError, UsageError
+from synthbench.space import Space
+from synthbench.volumes import mni152
+from synthbench.volumes.mni152 import TemplateMap
 
 Shape = tuple[int, int, int]
 Sex = Literal["F", "M"]
@@ -56,8 +59,6 @@ _SQUARINGS = 5
 _GROWTH_STRENGTHS = np.linspace(-3.0, 5.0, 17)
 _VELOCITY_MM = {40.0: 1.9, 20.0: 1.6, 10.0: 1.1}  # lattice spacing: standard deviation
 _BRAIN_CENTRE_MM = (0.0, -18.0, 8.0)
-_FRONTAL_HORNS_MM = ((-8, 14, 14), (8, 14, 14))
-_VENTRICLE_T1 = 0.45  # below it, the lateral ventricles part from all other fluid
 _BRAIN_THRESHOLD = 0.25  # low, so that the rim is as dark as skull-stripping leaves it
 
 
@@ -631,50 +632,35 @@ def _antialiased_maps(shape: Shape) -> Float32[Tensor, "5 181 217 181"]:
 
 @lru_cache(maxsize=1)
 def _template() -> _Template:
-    from nilearn import datasets
-
-    t1 = _in_box("T1", datasets.load_mni152_template(resolution=1))
-    grey = _in_box("grey matter", datasets.load_mni152_gm_template(resolution=1))
-    white = _in_box("white matter", datasets.load_mni152_wm_template(resolution=1))
+    in_box = _in_box("T1", mni152.t1())
+    t1 = in_box.values
+    grey = _in_box("grey matter", mni152.grey_matter()).values
+    white = _in_box("white matter", mni152.white_matter()).values
     brain = t1 > 0
     grey, white = grey * brain, white * brain
     excess = np.maximum(grey + white, 1)
     grey, white = grey / excess, white / excess
     fluid = np.maximum(brain - grey - white, 0)
-    ventricles = _lateral_ventricles(t1)
+    # With their edge, which is brighter than they are.
+    ventricles = ndimage.binary_dilation(mni152.lateral_ventricles(in_box), iterations=2)
     tissues = np.stack([grey, white, fluid * ~ventricles, fluid * ventricles]).astype(np.float32)
     return _Template(tissues=_sharpened(tissues), detail=_unexplained(t1, tissues))
 
 
-def _in_box(name: str, image: Any) -> Float32[np.ndarray, "181 217 181"]:
+def _in_box(name: str, image: TemplateMap) -> TemplateMap:
     """The part of a 1 mm MNI152 image that lies in the classic box."""
     shape = (181, 217, 181)
-    offset = box_affine(shape)[:3, 3] - image.affine[:3, 3]
+    matrix = image.space.matrix
+    offset = box_affine(shape)[:3, 3] - matrix[:3, 3]
     first = np.round(offset).astype(int)
-    inside = (first >= 0).all() and (first + shape <= image.shape).all()
-    if not (np.allclose(image.affine[:3, :3], np.eye(3)) and np.allclose(first, offset) and inside):
+    inside = (first >= 0).all() and (first + shape <= image.values.shape).all()
+    if not (np.allclose(matrix[:3, :3], np.eye(3)) and np.allclose(first, offset) and inside):
         raise CohortError(
-            f"nilearn's MNI152 {name} map must cover the classic MNI box at 1 mm, RAS+; found "
-            f"shape {image.shape} and affine {image.affine.tolist()}. Install nilearn 0.14.1."
+            f"nilearn's MNI152 {name} map must cover the classic MNI box at 1 mm; found the shape "
+            f"{image.values.shape} and the affine {matrix.tolist()}. Install nilearn 0.14.1."
         )
     box = tuple(slice(f, f + side) for f, side in zip(first, shape, strict=True))
-    return np.asarray(image.dataobj, dtype=np.float32)[box]
-
-
-def _lateral_ventricles(t1: Float32[np.ndarray, "d h w"]) -> np.ndarray:
-    """Boolean mask: the dark components that hold the frontal horns, and their edge voxels."""
-    labels, _ = ndimage.label((t1 > 0) & (t1 < _VENTRICLE_T1))
-    origin = box_affine(t1.shape)[:3, 3]
-    seeds = [
-        labels[tuple(np.array(mm, dtype=int) - origin.astype(int))] for mm in _FRONTAL_HORNS_MM
-    ]
-    if 0 in seeds:
-        raise CohortError(
-            f"nilearn's MNI152 T1 must be below {_VENTRICLE_T1} in the frontal horns, at "
-            f"{_FRONTAL_HORNS_MM} mm; found brighter tissue. Install nilearn 0.14.1."
-        )
-    mask: np.ndarray = ndimage.binary_dilation(np.isin(labels, seeds), iterations=2)
-    return mask
+    return TemplateMap(image.values[box], Space.of(shape, box_affine(shape)))
 
 
 def _sharpened(tissues: Float32[np.ndarray, "c d h w"]) -> Float32[np.ndarray, "c d h w"]:

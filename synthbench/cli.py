@@ -98,6 +98,7 @@ class Kind(StrEnum):
     generators = "generators"
     metrics = "metrics"
     extractors = "extractors"
+    layouts = "layouts"
 
 
 class Grid(StrEnum):
@@ -615,6 +616,7 @@ def utility(
     """Train on real, synthetic and both, test on real: do the volumes help, or hurt?"""
     from synthbench.scorecard import Scorecard
     from synthbench.utility import command
+    from synthbench.utility.settings import StudySettings
 
     if out is not None:
         make_room("--out", out)
@@ -629,9 +631,12 @@ def utility(
                 network=network, seeds=seeds, epochs=epochs, batch_size=batch_size, ratios=ratios,
                 splits=splits, transfer=transfer, segmentation=segmentation,
             ),
-            name=name, intensity=intensity, seed=seed, assume_grid=assume_grid,
-            accept=accept or (), cache=cached,
-            progress=lambda what, done, total: advance(done, total, what), say=say,
+            StudySettings(
+                name=name, intensity=intensity, seed=seed, assume_grid=assume_grid,
+                accept=accept or (),
+            ),
+            cache=cached,
+            progress=lambda what, done, total: advance(done, total, what), log=say,
         )  # fmt: skip
     if not is_main():
         return
@@ -925,6 +930,15 @@ def report(
         _write_page(out, page)
 
 
+LISTED: dict[Kind, tuple[str, ...]] = {
+    Kind.generators: ("summary", "needs"),
+    Kind.metrics: ("label", "needs", "direction", "target", "sees", "misses"),
+    Kind.extractors: ("summary", "needs"),
+    Kind.layouts: ("signs",),
+}
+"""The attributes of a plugin that `list` shows."""
+
+
 @app.command("list")
 def list_(
     kind: Annotated[Kind, typer.Argument()],
@@ -940,11 +954,11 @@ def list_(
         except SynthbenchError as error:
             rows.append({"name": name, "broken": str(error)})
             continue
-        about_metrics = ("label", "needs", "direction", "target", "sees", "misses")
-        fields = about_metrics if kind is Kind.metrics else ("summary", "needs")
-        row = {"name": name, **{field: getattr(plugin, field) for field in fields}}
+        row = {"name": name, **{field: getattr(plugin, field) for field in LISTED[kind]}}
         if kind is Kind.metrics:
             row["responds to"] = ", ".join(getattr(plugin, "responds_to", ()))
+        if kind is Kind.layouts:
+            row["terms"] = "of each dataset" if plugin.terms is None else plugin.terms.name
         rows.append(row)
     if kind is Kind.extractors:
         rows += [

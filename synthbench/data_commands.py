@@ -18,13 +18,14 @@ from synthbench.console import (
     show,
 )
 from synthbench.errors import CheckFailed, UsageError
+from synthbench.registry import BUILT_IN
 
 Layout = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        # Spelled out: to import the layouts would slow every help page down.
-        help="bids, adni, ppmi, nifd, oasis1, oasis2, oasis3, camcan or ixi. Default: recognised.",
+        # The names only: to look for plugins would slow every help page down.
+        help=f"{', '.join(BUILT_IN['layouts'])}, or one of a plugin. Default: recognised.",
     ),
 ]
 
@@ -203,21 +204,23 @@ def prepare(
     ] = None,
 ) -> None:
     """Prepare whole-head T1w scans: skull-stripped, in MNI152 space, intensities in [0, 1]."""
+    from synthbench.preparation import Settings
     from synthbench.preparation import prepare as prepare_cohort
     from synthbench.space import PAPER_GRID
 
+    settings = Settings.chosen(
+        PAPER_GRID.regrid(shape, spacing), brain_extraction=brain_extraction, denoise=denoise
+    )
     with progress_bar("preparing", lines=True) as advance:
         summary = prepare_cohort(
             source,
             out,
+            settings=settings,
             layout=layout,
-            grid=PAPER_GRID.regrid(shape, spacing),
             jobs=jobs,
             dask=dask,
-            brain_extraction=brain_extraction,
-            denoise=denoise,
-            progress=advance,
-            say=say,
+            progress=lambda name, done, total: advance(done, total, name),
+            log=say,
         )
     kept = int(summary["kept"].sum())
     before = f", {kept} kept from an earlier run" if kept else ""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from synthbench.layouts import LAYOUTS
+from synthbench.layouts import Layout, known_layouts
 from synthbench.layouts.bids import dataset_terms, is_derivative
 from synthbench.scans import NOT_KNOWN, DataUseTerms
 
@@ -28,14 +28,17 @@ def terms_of(files: Iterable[Path]) -> DataUseTerms:
     ------
     CohortError
         A `dataset_description.json` is not valid JSON.
+    UsageError
+        A layout's plugin cannot be loaded.
     """
+    layouts = tuple(known_layouts().values())
     folders: dict[Path, tuple[DataUseTerms, bool]] = {}
     counts: Counter[DataUseTerms] = Counter()
     for file in files:
         if file.parent not in folders:
             folders[file.parent] = _stated(file.parent)
         stated, carried = folders[file.parent]
-        cohort = _of_the_cohort(file)
+        cohort = _of_the_cohort(file, layouts)
         # A cohort's layout knows its terms better than what lies beside the scans; what was
         # derived from them carries the terms on.
         counts[stated if carried or cohort is None else cohort] += 1
@@ -52,9 +55,8 @@ def _stated(folder: Path) -> tuple[DataUseTerms, bool]:
     return terms, is_derivative(root) and terms.name != NOT_KNOWN
 
 
-def _of_the_cohort(file: Path) -> DataUseTerms | None:
-    known = (layout for layout in LAYOUTS.values() if layout.holds(file))
-    return next((layout.terms for layout in known), None)
+def _of_the_cohort(file: Path, layouts: Iterable[Layout]) -> DataUseTerms | None:
+    return next((layout.terms for layout in layouts if layout.holds(file)), None)
 
 
 def _together(counts: Counter[DataUseTerms]) -> DataUseTerms:

@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import numpy as np
+import platformdirs
 from jaxtyping import Float32
 
 from synthbench.errors import UsageError, near_miss
@@ -89,10 +90,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    # Imported here because an explicit folder needs no pooch.
-    import pooch
-
-    return Path(pooch.os_cache("synthbench")) / "features"
+    return platformdirs.user_cache_path("synthbench") / "features"
 
 
 def cache_limit() -> int:

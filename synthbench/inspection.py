@@ -2,7 +2,7 @@
 
 `inspect` costs a few milliseconds beyond reading and keeps, beside plain numbers, a coarse copy
 of the volume: enough to compare thousands of volumes with each other without opening a file
-again. `place` compares that copy with the MNI152 T1 image that nilearn's wheel carries.
+again. `place` compares that copy with the MNI152 T1 image (`synthbench.volumes.mni152`).
 The rules that judge these numbers are in `synthbench.preflight`.
 """
 
@@ -17,6 +17,7 @@ from jaxtyping import Float16, Float32, Float64
 from scipy import ndimage
 
 from synthbench.space import BACKGROUND, Space, resample
+from synthbench.volumes import mni152
 
 COARSE_MM = 6.0
 """Cell size of the coarse copy: fine enough for the asymmetry of real brains, see the docs."""
@@ -330,10 +331,7 @@ def _template_on(
 
 @lru_cache(maxsize=1)
 def _template() -> tuple[Float32[np.ndarray, "d h w"], Space]:
-    # nilearn takes seconds to import: only those who compare with its template wait.
-    from nilearn import datasets
-
-    image = nib.as_closest_canonical(datasets.load_mni152_template(resolution=1))
-    values = np.clip(image.get_fdata(dtype=np.float32), 0, None)
+    image = mni152.t1()
+    values = np.clip(image.values, 0, None)
     scale: Float64[np.ndarray, ""] = np.percentile(values[values > 0], 99.9)
-    return values / np.float32(scale), Space.of(values.shape, image.affine)
+    return values / np.float32(scale), image.space

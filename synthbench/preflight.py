@@ -22,6 +22,7 @@ from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.findings import Finding as Finding
 from synthbench.findings import of_set
 from synthbench.pair_rules import BETWEEN, Pair, shared
+from synthbench.runtime.callbacks import Log, no_log
 from synthbench.set_rules import WITHIN
 from synthbench.space import Space
 from synthbench.split import verify
@@ -97,7 +98,7 @@ def check_rules(names: Iterable[str]) -> None:
 def check(
     cohorts: Mapping[str, Cohort],
     accepted: Collection[str] = (),
-    say: Callable[[str], None] = lambda message: None,
+    log: Log = no_log,
 ) -> list[Finding]:
     """Apply all rules, and stop where one finds an error that was not accepted.
 
@@ -107,7 +108,7 @@ def check(
         By role.
     accepted
         Names of rules whose errors stop nothing.
-    say
+    log
         Called with what is found and stops nothing.
 
     Returns
@@ -138,7 +139,7 @@ def check(
         )
     for finding in found:
         accepted_as = " (accepted)" if finding.severity == "error" else ""
-        say(f"{finding.severity}{accepted_as}: {finding.role}: {finding.message}")
+        log(f"{finding.severity}{accepted_as}: {finding.role}: {finding.message}")
     return [finding for finding in found if finding.severity != "note"]
 
 

@@ -1,20 +1,22 @@
-"""One registry for generators, metrics and extractors.
+"""One registry for generators, metrics, extractors and layouts of cohorts.
 
 Built-in plugins are the tables below; other packages add theirs as entry points in the groups
-`synthbench.generators`, `synthbench.metrics` and `synthbench.extractors`. Nothing is imported
-until it is used.
+`synthbench.generators`, `synthbench.metrics`, `synthbench.extractors` and `synthbench.layouts`.
+Nothing is imported until it is used.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from synthbench.errors import UsageError, near_miss
 
-Kind = Literal["generators", "metrics", "extractors"]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+Kind = Literal["generators", "metrics", "extractors", "layouts"]
 
 _MEDICALNET = "synthbench.metrics.extractors.medicalnet"
 
@@ -53,6 +55,17 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
             for depth in (10, 18, 34, 50)
             for suffix, attribute in (("", ""), ("-23dataset", "_23dataset"))
         },
+    },
+    "layouts": {
+        "bids": "synthbench.layouts.bids:bids",
+        "adni": "synthbench.layouts.loni:adni",
+        "ppmi": "synthbench.layouts.loni:ppmi",
+        "nifd": "synthbench.layouts.loni:nifd",
+        "oasis1": "synthbench.layouts.oasis:oasis1",
+        "oasis2": "synthbench.layouts.oasis:oasis2",
+        "oasis3": "synthbench.layouts.oasis3:oasis3",
+        "camcan": "synthbench.layouts.camcan:camcan",
+        "ixi": "synthbench.layouts.ixi:ixi",
     },
 }
 
@@ -119,3 +132,11 @@ def _imported(kind: Kind, name: str, value: str) -> Any:
             f"the {kind[:-1]} '{name}' ({value}) cannot be loaded: {error}. "
             "Reinstall the package that provides it."
         ) from error
+
+
+def entry_points(*, group: str) -> EntryPoints:
+    """Return the entry points of a group."""
+    # Imported here: it is slow, and a help page needs the names of the built-in plugins only.
+    from importlib.metadata import entry_points as found
+
+    return found(group=group)

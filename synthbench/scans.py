@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from synthbench.errors import CohortError, UsageError, near_miss
+from synthbench.errors import CohortError
 from synthbench.listing import dicom_advice, files_below
+
+if TYPE_CHECKING:
+    from synthbench.layouts import Layout
 
 NOT_KNOWN = "not known"
 """The name of terms of use that no file states."""
@@ -150,7 +154,8 @@ def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
     folder
         The folder that the download was unpacked into.
     layout
-        A name from `synthbench.layouts`; None to recognise it from what the folder holds.
+        A name that `synthbench list layouts` shows; None to recognise it from what the folder
+        holds.
 
     Returns
     -------
@@ -163,30 +168,28 @@ def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
         The folder does not exist, its layout is not recognised or fits several, it holds no
         scan that can be used, or a table beside the scans is unreadable or contradicts itself.
     UsageError
-        `layout` names no layout.
+        `layout` names no layout, or a layout's plugin cannot be loaded.
     """
-    from synthbench.layouts import LAYOUTS
+    from synthbench.layouts import load_layout
 
     folder = Path(folder)
     if not folder.is_dir():
         what = "it is a file" if folder.exists() else "no such folder"
         raise CohortError(f"{folder}: {what}. Give the folder that the cohort was unpacked into.")
-    if layout is None:
-        layout = _recognise(folder)
-    if layout not in LAYOUTS:
-        raise UsageError(f"--layout {layout}: no such layout; {near_miss(layout, LAYOUTS)}")
-    return LAYOUTS[layout].read(folder)
+    found = _recognised(folder) if layout is None else load_layout(layout)
+    return found.read(folder)
 
 
-def _recognise(folder: Path) -> str:
-    from synthbench.layouts import LAYOUTS
+def _recognised(folder: Path) -> Layout:
+    from synthbench.layouts import known_layouts
 
-    fitting = [name for name, layout in LAYOUTS.items() if layout.fits(folder)]
+    layouts = known_layouts()
+    fitting = [name for name, layout in layouts.items() if layout.fits(folder)]
     if len(fitting) > 1:
         # A cohort that is distributed as BIDS has tables and terms that its own layout knows.
         fitting = [name for name in fitting if name != "bids"]
     if len(fitting) == 1:
-        return fitting[0]
+        return layouts[fitting[0]]
     if fitting:
         raise CohortError(
             f"{folder}: fits several layouts: {', '.join(fitting)}. "
@@ -194,7 +197,7 @@ def _recognise(folder: Path) -> str:
         )
     if advice := dicom_advice(folder, files_below(folder)):
         raise CohortError(f"{folder}: holds no volumes in a layout that is known. {advice}")
-    looked_for = "\n  ".join(f"{name}: {layout.signs}" for name, layout in LAYOUTS.items())
+    looked_for = "\n  ".join(f"{name}: {layout.signs}" for name, layout in layouts.items())
     raise CohortError(
         f"{folder}: the layout is not recognised. Looked for\n  {looked_for}\n"
         "Give the folder that the download was unpacked into, name the layout (--layout NAME), "

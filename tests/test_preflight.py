@@ -313,7 +313,7 @@ def test_one_finding_is_one(changed):
 def test_check_keeps_warnings_and_says_notes(real, changed):
     said: list[str] = []
     synth = changed(lambda v, i: 255 * v, seed=1)
-    kept = check({"real": real, "synth": synth}, say=said.append)
+    kept = check({"real": real, "synth": synth}, log=said.append)
     assert {f.rule for f in kept} == {"few"}
     assert any(line.startswith("note: synth:") for line in said)
 

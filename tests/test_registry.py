@@ -12,6 +12,7 @@ import pytest
 from synthbench import registry
 from synthbench.errors import UsageError
 from synthbench.generators.generator import Generator
+from synthbench.layouts import Layout
 from synthbench.metrics.extractors.extractor import Extractor
 from synthbench.metrics.metric import Metric
 from synthbench.registry import BUILT_IN, Kind
@@ -20,6 +21,7 @@ CONTRACTS: dict[Kind, type] = {
     "generators": Generator,
     "metrics": Metric,
     "extractors": Extractor,
+    "layouts": Layout,
 }
 PLUGINS = [(kind, name) for kind, table in BUILT_IN.items() for name in table]
 
@@ -92,6 +94,7 @@ def test_a_plugin_belongs_to_one_kind(installed: str) -> None:
         ("generators", "ddmp3d", "no generator is named 'ddmp3d': did you mean 'ddpm3d'?"),
         ("metrics", "mmd", "no metric is named 'mmd': did you mean 'mmd2'?"),
         ("extractors", "random-resnet", "did you mean 'random-resnet10'?"),
+        ("layouts", "oasis-1", "no layout is named 'oasis-1': did you mean 'oasis1'?"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(kind: Kind, wrong: str, hint: str) -> None:

@@ -1,16 +1,21 @@
 """Recognising a layout; each layout has a test file of its own in tests/layouts."""
 
 import re
+import sys
 from pathlib import Path
 from typing import get_args
 
 import pandas as pd
 import pytest
 
-from synthbench.data_commands import Layout
+from synthbench import data_commands
+from synthbench.data_use import terms_of
 from synthbench.errors import CohortError, UsageError
-from synthbench.layouts import LAYOUTS
+from synthbench.layouts import Layout, known_layouts
 from synthbench.scans import DataUseTerms, Scan, ScanTable, find_scans, visit_order
+
+LAYOUTS = known_layouts()
+PAGE = (Path(__file__).parents[1] / "docs" / "cohorts.md").read_text()
 
 
 def touch(file):
@@ -47,8 +52,7 @@ def test_every_layout_refuses_an_empty_folder(name, tmp_path):
 
 
 def test_every_layout_is_documented():
-    page = (Path(__file__).parents[1] / "docs" / "cohorts.md").read_text()
-    assert [name for name in LAYOUTS if f"`{name}`" not in page] == []
+    assert [name for name in LAYOUTS if f"`{name}`" not in PAGE] == []
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
@@ -92,6 +96,41 @@ def test_dicom_is_answered_with_what_converts_it(tmp_path):
         find_scans(tmp_path)
 
 
+@pytest.fixture
+def of_a_package(tmp_path, monkeypatch):
+    """Install the package of the layout `mine`, of docs/cohorts.md, into a folder on the path."""
+    code, lines = re.findall(r"```(?:python\n# my_package/layout.py|toml)\n(.*?)```", PAGE, re.S)
+    metadata = tmp_path / "site" / "mine-1.0.dist-info"
+    package = tmp_path / "site" / "my_package"
+    metadata.mkdir(parents=True)
+    package.mkdir()
+    (package / "layout.py").write_text(code)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    points = lines.replace('project.entry-points."synthbench.layouts"', "synthbench.layouts")
+    (metadata / "entry_points.txt").write_text(points.replace('"', ""))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    yield
+    for module in ("my_package", "my_package.layout"):
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.usefixtures("of_a_package")
+def test_a_layout_of_another_package_is_recognised_and_read(tmp_path):
+    touch(tmp_path / "cohort" / "mine-7.nii.gz")
+    for name in (None, "mine"):
+        found = find_scans(tmp_path / "cohort", name)
+        assert [scan.participant_id for scan in found.scans] == ["sub-7"]
+    assert isinstance(known_layouts()["mine"], Layout)
+    assert terms_of([tmp_path / "cohort" / "mine-7.nii.gz"]).name == "our terms"
+
+
+@pytest.mark.usefixtures("of_a_package")
+def test_a_tree_that_is_not_recognised_names_the_layouts_of_other_packages_too(tmp_path):
+    touch(tmp_path / "cohort" / "a.nii.gz")
+    with pytest.raises(CohortError, match="mine: mine-<person>"):
+        find_scans(tmp_path / "cohort")
+
+
 def test_the_help_of_layout_names_them_all():
-    words = re.findall(r"\w+", get_args(Layout)[1].help)
+    words = re.findall(r"\w+", get_args(data_commands.Layout)[1].help)
     assert [name for name in LAYOUTS if name not in words] == []

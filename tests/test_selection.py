@@ -12,10 +12,11 @@ from synthbench.cli import app
 from synthbench.cohort import read_cohort
 from synthbench.data_use import terms_of
 from synthbench.errors import CohortError, UsageError
-from synthbench.layouts import LAYOUTS
+from synthbench.layouts import known_layouts
 from synthbench.scans import DataUseTerms
 from synthbench.selection import chosen_scans, describe, select
 
+LAYOUTS = known_layouts()
 PEOPLE = """participant_id\tage\tsex\tdiagnosis\tM/F
 sub-01\t40\tF\tCN\tf
 sub-02\t55\tM\tCN\tm

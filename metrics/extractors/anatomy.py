@@ -29,10 +29,11 @@ from synthbench.metrics.extractors.tissue import (
     MNI152_2MM,
     WHITE,
     Tissues,
-    mni152,
+    pinned_template,
     tissues_of,
 )
 from synthbench.space import Space, resample
+from synthbench.volumes.mni152 import TemplateMap, lateral_ventricles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,17 +53,14 @@ of the ventricles included; `ventricle_volume` both lateral ventricles; `ventric
 left one less the right one.
 """
 
-# The template's lateral ventricles part from all other fluid below this T1 intensity.
-_VENTRICLE_T1 = 0.45
-_FRONTAL_HORNS_MM = ((-8, 14, 14), (8, 14, 14))
-# How much nearer the fluid around the brain must be than the ventricles to own a place. The
-# ventricles widen towards a surface that the skull holds.
 TYPICAL_ML = (1700.0, 900.0, 800.0, 600.0, 20.0, 0.0)
 SPREAD_ML = (70.0, 50.0, 40.0, 60.0, 15.0, 2.5)
 """What `features` takes from each of `MEASURES`, and divides it by: about the mean and the standard
 deviation between healthy adults (IXI, at 4 mm). Without that a distance would be one of brain
 volumes alone; that the figures are round shows that they need not be exact."""
 
+# How much nearer the fluid around the brain must be than the ventricles to own a place. The
+# ventricles widen towards a surface that the skull holds.
 TERRITORY_FACTOR = 2.0
 TERRITORY_REACH_MM = 30.0
 # Reach of the tissue that a voxel at the ventricles' wall is compared with.
@@ -238,13 +236,8 @@ def template_ventricles() -> Ventricles:
     WeightsError
         nilearn's maps are not the pinned ones.
     """
-    template = mni152()
-    labels, _ = ndimage.label((template.t1 > 0) & (template.t1 < _VENTRICLE_T1))
-    to_voxel = np.linalg.inv(template.space.matrix)
-    horns = [
-        labels[tuple(np.rint(to_voxel @ (*mm, 1))[:3].astype(int))] for mm in _FRONTAL_HORNS_MM
-    ]
-    ventricles = np.isin(labels, horns)
+    template = pinned_template()
+    ventricles = lateral_ventricles(TemplateMap(template.t1, template.space))
     wall = ndimage.binary_dilation(ventricles, iterations=3)
     core = _share(ventricles, template.space) >= 0.5
     # A sheet of fluid 1 mm thick fills a quarter of both voxels that it runs between.

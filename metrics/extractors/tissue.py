@@ -29,6 +29,7 @@ from scipy import ndimage, special
 
 from synthbench.errors import MetricError, WeightsError
 from synthbench.space import Space, resample
+from synthbench.volumes import mni152
 
 # The box of MNI152 that FSL and SPM use, in voxels of 2 mm.
 MNI152_2MM = Space.of(
@@ -343,35 +344,28 @@ class Template:
     space: Space
 
 
-def mni152() -> Template:
-    """Read nilearn's MNI152 2009 T1, grey- and white-matter maps (Fonov et al. 2011).
+def pinned_template() -> Template:
+    """Return the MNI152 T1 image and tissues, made from maps of the pinned hash.
 
     Raises
     ------
     WeightsError
         They are not the pinned ones.
     """
-    from nilearn import datasets
-
-    images = (
-        datasets.load_mni152_template(resolution=1),
-        datasets.load_mni152_gm_template(resolution=1),
-        datasets.load_mni152_wm_template(resolution=1),
-    )
-    maps = [np.asarray(image.dataobj, dtype=np.float32) for image in images]
-    found = sha256_of(maps)
+    images = (mni152.t1(), mni152.grey_matter(), mni152.white_matter())
+    found = sha256_of([image.values for image in images])
     if found != MAPS_SHA256:
         raise WeightsError(
             f"anatomy: nilearn's MNI152 maps must have the sha256 {MAPS_SHA256}; found {found}. "
             "Volumes would not be comparable with other machines: type "
             "`pip install nilearn==0.14.1`."
         )
-    t1, grey, white = maps
+    t1, grey, white = (image.values for image in images)
     brain = (t1 > 0).astype(np.float32)
     excess = np.maximum(grey + white, 1)
     grey, white = brain * grey / excess, brain * white / excess
     tissues = np.stack([brain - grey - white, grey, white])
-    return Template(t1, tissues, Space.of(t1.shape, images[0].affine))
+    return Template(t1, tissues, images[0].space)
 
 
 def sha256_of(maps: list[Float32[np.ndarray, "d h w"]]) -> str:
@@ -386,7 +380,7 @@ def sha256_of(maps: list[Float32[np.ndarray, "d h w"]]) -> str:
 def _priors() -> Float64[np.ndarray, "3 91 109 91"]:
     """Prior probability of each tissue: the template's, spread out, and never zero."""
     sigma = PRIOR_BLUR_MM / np.array(MNI152_2MM.spacing)
-    template = mni152()
+    template = pinned_template()
     maps = [
         ndimage.gaussian_filter(resample(tissue, template.space, MNI152_2MM), sigma)
         for tissue in template.tissues.astype(np.float64)

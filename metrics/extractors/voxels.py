@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32
 from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics.extractors.extractor import check_volumes
 from synthbench.space import Space, resample
+from synthbench.volumes import mni152
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,11 +89,9 @@ def brain_mask() -> Bool[np.ndarray, "23 28 23"]:
     The brain is where the skull-stripped T1 template at 1 mm (Fonov et al. 2011, NeuroImage 54)
     is above zero; it is brought to the coarse grid by `synthbench.space.resample`.
     """
-    from nilearn import datasets
-
-    template = datasets.load_mni152_template(resolution=1)
-    brain = (np.asarray(template.dataobj) > 0).astype(np.float32)
-    filled = resample(brain, Space.of(template.shape, template.affine), COARSE_MNI152)
+    template = mni152.t1()
+    brain = (template.values > 0).astype(np.float32)
+    filled = resample(brain, template.space, COARSE_MNI152)
     return filled >= 0.5
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import platformdirs
+
 from synthbench.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -68,10 +70,7 @@ def weights_folder() -> Path:
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    # Imported here because an explicit folder needs no pooch.
-    import pooch
-
-    return Path(pooch.os_cache("synthbench")) / "weights"
+    return platformdirs.user_cache_path("synthbench") / "weights"
 
 
 def locate(file: WeightFile) -> Path | None:

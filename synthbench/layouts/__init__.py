@@ -1,17 +1,32 @@
-"""The layouts that `synthbench.scans.find_scans` knows, by the name that `--layout` takes."""
+"""The layouts that `synthbench.scans.find_scans` knows: the built-in ones and those of plugins."""
 
 from __future__ import annotations
 
-from synthbench.layouts.bids import BIDS
-from synthbench.layouts.camcan import CAMCAN
-from synthbench.layouts.ixi import IXI
-from synthbench.layouts.layout import Layout
-from synthbench.layouts.loni import ADNI, NIFD, PPMI
-from synthbench.layouts.oasis import OASIS1, OASIS2
-from synthbench.layouts.oasis3 import OASIS3
+from synthbench import registry
+from synthbench.layouts.layout import FolderLayout, Layout
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout for layout in (BIDS, ADNI, PPMI, NIFD, OASIS1, OASIS2, OASIS3, CAMCAN, IXI)
-}
 
-__all__ = ["LAYOUTS", "Layout"]
+def known_layouts() -> dict[str, Layout]:
+    """Return every layout by the name that `--layout` takes, the built-in ones first.
+
+    Raises
+    ------
+    UsageError
+        Two plugins claim one name, or a plugin cannot be loaded.
+    """
+    return {name: load_layout(name) for name in registry.names("layouts")}
+
+
+def load_layout(name: str) -> Layout:
+    """Return the layout of that name.
+
+    Raises
+    ------
+    UsageError
+        The name is unknown (the nearest known one is named), or the plugin cannot be loaded.
+    """
+    layout: Layout = registry.load("layouts", name)()
+    return layout
+
+
+__all__ = ["FolderLayout", "Layout", "known_layouts", "load_layout"]

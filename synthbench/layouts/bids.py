@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from synthbench.errors import CohortError
-from synthbench.layouts.layout import SIGNED_AGREEMENT, Layout
+from synthbench.layouts.layout import SIGNED_AGREEMENT, FolderLayout, Layout
 from synthbench.layouts.tables import (
     assemble,
     no_participants,
@@ -201,9 +201,11 @@ def dataset_terms(root: Path) -> DataUseTerms:
     )
 
 
-BIDS = Layout(
-    name="bids",
-    signs="sub-*/anat/*_T1w.nii[.gz] or sub-*/ses-*/anat/*_T1w.nii[.gz]",
-    fits=fits,
-    read=read,
-)
+def bids() -> Layout:
+    """Return the layout of BIDS datasets and derivatives."""
+    return FolderLayout(
+        name="bids",
+        signs="sub-*/anat/*_T1w.nii[.gz] or sub-*/ses-*/anat/*_T1w.nii[.gz]",
+        fits=fits,
+        read=read,
+    )

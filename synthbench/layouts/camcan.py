@@ -11,7 +11,7 @@ import pandas as pd
 
 from synthbench.errors import CohortError
 from synthbench.layouts.bids import anatomical_scans, is_derivative, sessions_table
-from synthbench.layouts.layout import SIGNED_AGREEMENT, Layout
+from synthbench.layouts.layout import SIGNED_AGREEMENT, FolderLayout, Layout
 from synthbench.layouts.tables import (
     agreed,
     assemble,
@@ -118,11 +118,13 @@ def _is_coded(table: pd.DataFrame, chosen: dict[str, str]) -> bool:
     return "sex" in chosen and pd.api.types.is_numeric_dtype(table[chosen["sex"]])
 
 
-CAMCAN = Layout(
-    name="camcan",
-    signs="sub-CC<6 digits>/anat, at the top or below cc700/mri/pipeline/release*/BIDS_*/anat",
-    fits=fits,
-    read=read,
-    terms=_TERMS,
-    path=r"/sub-CC\d{6}/",
-)
+def camcan() -> Layout:
+    """Return the layout of Cam-CAN."""
+    return FolderLayout(
+        name="camcan",
+        signs="sub-CC<6 digits>/anat, at the top or below cc700/mri/pipeline/release*/BIDS_*/anat",
+        fits=fits,
+        read=read,
+        terms=_TERMS,
+        path=r"/sub-CC\d{6}/",
+    )

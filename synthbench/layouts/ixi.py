@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthbench.layouts.layout import Layout
+from synthbench.layouts.layout import FolderLayout, Layout
 from synthbench.layouts.tables import (
     agreed,
     assemble,
@@ -80,11 +80,13 @@ def _participants(folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     return named, (*contradictions, *lost)
 
 
-IXI = Layout(
-    name="ixi",
-    signs="IXI<3 digits>-<site>-<number>-T1.nii.gz",
-    fits=fits,
-    read=read,
-    terms=_TERMS,
-    path=rf"/{_NAME.pattern}$",
-)
+def ixi() -> Layout:
+    """Return the layout of IXI."""
+    return FolderLayout(
+        name="ixi",
+        signs="IXI<3 digits>-<site>-<number>-T1.nii.gz",
+        fits=fits,
+        read=read,
+        terms=_TERMS,
+        path=rf"/{_NAME.pattern}$",
+    )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from synthbench.errors import CohortError
-from synthbench.layouts.layout import SIGNED_AGREEMENT, Layout
+from synthbench.layouts.layout import SIGNED_AGREEMENT, FolderLayout, Layout
 from synthbench.layouts.tables import (
     agreed,
     assemble,
@@ -310,7 +310,7 @@ NIFD_STUDY = _Study(
 
 
 def _layout(study: _Study, example: str) -> Layout:
-    return Layout(
+    return FolderLayout(
         name=study.name.lower(),
         signs=f"{study.name}/{example}/<series>/<date_time>/I<number>",
         fits=partial(_fits, study),
@@ -320,6 +320,16 @@ def _layout(study: _Study, example: str) -> Layout:
     )
 
 
-ADNI = _layout(ADNI_STUDY, "002_S_0413")
-PPMI = _layout(PPMI_STUDY, "3000")
-NIFD = _layout(NIFD_STUDY, "1_S_0001")
+def adni() -> Layout:
+    """Return the layout of ADNI, from the LONI archive."""
+    return _layout(ADNI_STUDY, "002_S_0413")
+
+
+def ppmi() -> Layout:
+    """Return the layout of PPMI, from the LONI archive."""
+    return _layout(PPMI_STUDY, "3000")
+
+
+def nifd() -> Layout:
+    """Return the layout of NIFD, from the LONI archive."""
+    return _layout(NIFD_STUDY, "1_S_0001")

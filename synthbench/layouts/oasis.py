@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthbench.layouts.layout import SIGNED_AGREEMENT, Layout
+from synthbench.layouts.layout import SIGNED_AGREEMENT, FolderLayout, Layout
 from synthbench.layouts.tables import (
     agreed,
     assemble,
@@ -199,19 +199,25 @@ def _covariates(
     return participants, sessions.drop(columns="rated", errors="ignore"), notes
 
 
-OASIS1 = Layout(
-    name="oasis1",
-    signs="OAS1_<4 digits>_MR<n>/PROCESSED or RAW, in disc folders or not",
-    fits=partial(_fits, 1),
-    read=_read_first,
-    terms=TERMS,
-    path=rf"/{_SESSION[1]}/",
-)
-OASIS2 = Layout(
-    name="oasis2",
-    signs="OAS2_<4 digits>_MR<n>/RAW/mpr-<n>.nifti.hdr",
-    fits=partial(_fits, 2),
-    read=_read_second,
-    terms=TERMS,
-    path=rf"/{_SESSION[2]}/",
-)
+def oasis1() -> Layout:
+    """Return the layout of OASIS-1."""
+    return FolderLayout(
+        name="oasis1",
+        signs="OAS1_<4 digits>_MR<n>/PROCESSED or RAW, in disc folders or not",
+        fits=partial(_fits, 1),
+        read=_read_first,
+        terms=TERMS,
+        path=rf"/{_SESSION[1]}/",
+    )
+
+
+def oasis2() -> Layout:
+    """Return the layout of OASIS-2."""
+    return FolderLayout(
+        name="oasis2",
+        signs="OAS2_<4 digits>_MR<n>/RAW/mpr-<n>.nifti.hdr",
+        fits=partial(_fits, 2),
+        read=_read_second,
+        terms=TERMS,
+        path=rf"/{_SESSION[2]}/",
+    )

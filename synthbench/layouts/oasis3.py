@@ -13,7 +13,7 @@ import pandas as pd
 
 from synthbench.errors import CohortError
 from synthbench.layouts.bids import is_derivative
-from synthbench.layouts.layout import Layout
+from synthbench.layouts.layout import FolderLayout, Layout
 from synthbench.layouts.oasis import TERMS
 from synthbench.layouts.tables import (
     agreed,
@@ -210,11 +210,13 @@ def _nearest_visit(visits: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame
     )
 
 
-OASIS3 = Layout(
-    name="oasis3",
-    signs="OAS3<4 digits>_MR_d<day>/anat*/*_T1w.nii.gz, or sub-OAS3<4 digits>/ses-d<day>/anat",
-    fits=fits,
-    read=read,
-    terms=TERMS,
-    path=rf"/({_SESSION}|{_SUBJECT})/",
-)
+def oasis3() -> Layout:
+    """Return the layout of OASIS-3."""
+    return FolderLayout(
+        name="oasis3",
+        signs="OAS3<4 digits>_MR_d<day>/anat*/*_T1w.nii.gz, or sub-OAS3<4 digits>/ses-d<day>/anat",
+        fits=fits,
+        read=read,
+        terms=TERMS,
+        path=rf"/({_SESSION}|{_SUBJECT})/",
+    )

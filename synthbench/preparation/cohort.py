@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -15,9 +15,9 @@ import pandas as pd
 
 from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
 from synthbench.files import write_atomic
-from synthbench.preparation.settings import EXTRACTORS, Settings
+from synthbench.preparation.settings import Settings
+from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
 from synthbench.scans import Scan
-from synthbench.space import PAPER_GRID, Space
 
 if TYPE_CHECKING:
     from joblib import Parallel
@@ -31,15 +31,12 @@ def prepare(
     source: Path | str,
     out: Path | str,
     *,
+    settings: Settings | None = None,
     layout: str | None = None,
-    grid: Space = PAPER_GRID,
     jobs: int = 1,
     dask: str | None = None,
-    brain_extraction: str = "builtin",
-    denoise: bool = True,
-    settings: Settings | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    progress: Progress = no_progress,
+    log: Log = no_log,
 ) -> pd.DataFrame:
     """Prepare every T1-weighted scan of a cohort, into a BIDS derivative.
 
@@ -53,25 +50,20 @@ def prepare(
         A cohort's folder in a known layout, or a manifest (see `synthbench data select`).
     out
         A new folder, or one of an earlier run with the same settings.
+    settings
+        The grid, the brain extraction, whether to denoise, and the rest; None: the defaults. See
+        `Settings.chosen`. What is known of an external tool is added to them.
     layout
         The layout's name; None recognises it.
-    grid
-        What the volumes are resampled to, in MNI152 millimetres.
     jobs
         How many scans at a time, each in a process of its own on one core.
     dask
         The address of a Dask scheduler that takes the tasks instead ("tcp://host:8786"). Its
         workers need the same files at the same paths.
-    brain_extraction
-        "builtin", or an external tool: "hd-bet", "synthstrip", "ants".
-    denoise
-        Whether to denoise.
-    settings
-        The rest of the settings; what the parameters above say goes before it.
     progress
-        Called with the number of scans done, of all, and the last one's name and whether it was
-        kept from an earlier run or failed.
-    say
+        Called with the last scan's name and whether it was kept from an earlier run or failed, the
+        number of scans done, and of all.
+    log
         Called with sentences for the user: what was found, and the terms of use.
 
     Returns
@@ -107,11 +99,10 @@ def prepare(
     )
     from synthbench.selection import chosen_scans
 
-    say = say or (lambda _: None)
     out = Path(out)
-    chosen = _chosen(settings or Settings(), grid, brain_extraction, denoise)
+    chosen = _with_tool(settings or Settings())
     found = chosen_scans(source, layout=layout)
-    say("\n".join(found.account()))
+    log("\n".join(found.account()))
     scans = _scans(found.rows)
     destinations = [Destination.of(scan, out) for scan in scans]
     check_folder(out, destinations, chosen)
@@ -120,12 +111,10 @@ def prepare(
     try:
         with _workers(jobs, dask) as parallel:
             write_description(out, Path(source).name, found.terms, chosen)
-            if progress:
-                progress(0, len(scans), "")
+            progress("", 0, len(scans))
             for done, (index, row) in enumerate(_run(parallel, scans, out, chosen), start=1):
                 rows[index] = row
-                if progress:
-                    progress(done, len(scans), _told(row))
+                progress(_told(row), done, len(scans))
     except KeyboardInterrupt:
         complete = sum(destination.record() is not None for destination in destinations)
         raise Stopped(
@@ -208,21 +197,13 @@ def _failures(failed: pd.DataFrame, total: int, out: Path) -> str:
 # ---------------------------------------------------------------- arguments
 
 
-def _chosen(settings: Settings, grid: Space, brain_extraction: str, denoise: bool) -> Settings:
-    """The settings, with what is given by name put in."""
+def _with_tool(settings: Settings) -> Settings:
+    """The settings, with the version and hash of the tool that extracts the brain."""
     from synthbench.preparation.external import find_tool
 
-    if brain_extraction not in EXTRACTORS:
-        find_tool(brain_extraction)  # names the nearest one that there is
-    tool = {} if brain_extraction == "builtin" else find_tool(brain_extraction)
-    named = {
-        "shape": grid.shape,
-        "affine": grid.affine,
-        "denoise": denoise,
-        "brain_extraction": brain_extraction,
-        "tool": tool,
-    }
-    return Settings.model_validate({**settings.model_dump(), **named})
+    external = settings.brain_extraction != "builtin"
+    tool = find_tool(settings.brain_extraction) if external else {}
+    return settings.model_copy(update={"tool": tool})
 
 
 def _scans(rows: pd.DataFrame) -> list[Scan]:

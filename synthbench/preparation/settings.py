@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthbench.errors import UsageError, near_miss
 from synthbench.space import PAPER_GRID, Space
 
 Extractor = Literal["builtin", "hd-bet", "synthstrip", "ants"]
@@ -106,6 +107,35 @@ class Settings(_Model):
     registration: Registration = Registration()
     extraction: BrainExtraction = BrainExtraction()
     tissues: TissueScale = TissueScale()
+
+    @classmethod
+    def chosen(
+        cls,
+        grid: Space = PAPER_GRID,
+        *,
+        brain_extraction: str = "builtin",
+        denoise: bool = True,
+        **others: Any,
+    ) -> Settings:
+        """Return the settings with these choices; `others` are fields by name.
+
+        Raises
+        ------
+        UsageError
+            There is no such brain extraction; the nearest is named.
+        """
+        if brain_extraction not in EXTRACTORS:
+            hint = near_miss(brain_extraction, EXTRACTORS)
+            raise UsageError(f"--brain-extraction {brain_extraction}: {hint}")
+        return cls.model_validate(
+            {
+                "shape": grid.shape,
+                "affine": grid.affine,
+                "brain_extraction": brain_extraction,
+                "denoise": denoise,
+                **others,
+            }
+        )
 
     @property
     def grid(self) -> Space:

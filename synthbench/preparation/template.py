@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -12,6 +11,8 @@ from scipy import ndimage
 
 from synthbench.preparation.image import Image
 from synthbench.space import PAPER_GRID, Space
+from synthbench.volumes import mni152
+from synthbench.volumes.mni152 import TemplateMap
 
 NAME = "ICBM 152 2009 symmetric, 1 mm, skull-stripped, as distributed with nilearn"
 _BRAIN = 0.05
@@ -43,9 +44,7 @@ class Prior:
 @lru_cache(maxsize=1)
 def template_t1() -> Image:
     """The T1-weighted template, 0 outside the brain."""
-    from nilearn import datasets
-
-    return _image(datasets.load_mni152_template(resolution=1))
+    return _image(mni152.t1())
 
 
 @lru_cache(maxsize=4)
@@ -57,12 +56,10 @@ def template_on(space: Space) -> Float32[np.ndarray, "d h w"]:
 @lru_cache(maxsize=2)
 def prior_on(spacing_mm: float) -> Prior:
     """The prior on an isotropic grid that covers the classic MNI box and a border around it."""
-    from nilearn import datasets
-
     space = working_grid(spacing_mm)
     brain = template_on(space) > _BRAIN
-    grey = _image(datasets.load_mni152_gm_template(resolution=1)).on(space) * brain
-    white = _image(datasets.load_mni152_wm_template(resolution=1)).on(space) * brain
+    grey = _image(mni152.grey_matter()).on(space) * brain
+    white = _image(mni152.white_matter()).on(space) * brain
     fluid = np.clip(brain - grey - white, 0, 1)
     sigma = _PRIOR_BLUR_MM / spacing_mm
     tissues = [ndimage.gaussian_filter(m, sigma) + _PRIOR_FLOOR for m in (fluid, grey, white)]
@@ -85,7 +82,5 @@ def signed_distance(
     return np.asarray(inside - outside, dtype=np.float32)
 
 
-def _image(image: Any) -> Image:
-    """An image as nilearn gives it: its axes are RAS+ already."""
-    volume = np.asarray(image.get_fdata(dtype=np.float32))
-    return Image(volume, Space.of(volume.shape, image.affine))
+def _image(template: TemplateMap) -> Image:
+    return Image(template.values, template.space)

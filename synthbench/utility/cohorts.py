@@ -113,7 +113,7 @@ def read_sides(
     assume_grid: float | None,
     accept: Sequence[str],
     progress: Progress | None,
-    say: Log,
+    log: Log,
 ) -> tuple[dict[str, Cohort], list[str]]:
     """Read the three cohorts of a study, and return them with what a reader must know.
 
@@ -127,7 +127,7 @@ def read_sides(
     notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
     trained_on = {role: cohorts[role] for role in ("real", "synth")}
-    notes += accepted_notes(preflight.check(trained_on, accept, say))
+    notes += accepted_notes(preflight.check(trained_on, accept, log))
     return cohorts, notes
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from synthbench.cohort import Cohort, read_cohort
 from synthbench.errors import ScorecardError, UsageError, near_miss
 from synthbench.exhibits import scored
+from synthbench.runtime.callbacks import Log, Progress, no_log
 from synthbench.scorecard import Scorecard, Utility, add_verdict
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.record import UtilityRecord
 from synthbench.utility.segmentation import SegmentationSettings, segmentation_utility
-from synthbench.utility.study import utility
+from synthbench.utility.settings import StudySettings, UtilitySettings
+from synthbench.utility.study import utility_study
 from synthbench.utility.transfer import Transfer
 
 MODELS = ("probe", "cnn")
@@ -40,7 +41,17 @@ class Choices:
     segmentation: bool
 
 
-def run(real: Path, synth: Path, test: Path, chosen: Choices, **common: Any) -> UtilityRecord:
+def run(
+    real: Path,
+    synth: Path,
+    test: Path,
+    chosen: Choices,
+    study: StudySettings,
+    *,
+    cache: bool = True,
+    progress: Progress | None = None,
+    log: Log = no_log,
+) -> UtilityRecord:
     """Run the study that was asked for.
 
     Parameters
@@ -49,8 +60,10 @@ def run(real: Path, synth: Path, test: Path, chosen: Choices, **common: Any) -> 
         Cohorts.
     chosen
         The options.
-    common
-        What both kinds of study take: see `synthbench.utility.study.utility`.
+    study
+        What both kinds of study take.
+    cache, progress, log
+        As for `synthbench.utility.study.utility_study`.
 
     Raises
     ------
@@ -64,16 +77,17 @@ def run(real: Path, synth: Path, test: Path, chosen: Choices, **common: Any) -> 
         settings = SegmentationSettings(
             seeds=chosen.seeds, epochs=chosen.epochs, batch_size=chosen.batch_size
         )
-        common.pop("cache")
-        return segmentation_utility(real, synth, test, settings=settings, **common)
+        return segmentation_utility(
+            real, synth, test, settings=settings, study=study, progress=progress, log=log
+        )
     if chosen.label is None:
         raise UsageError("--label: name a column to predict, such as sex; or add --segmentation.")
     if chosen.model not in MODELS:
         raise UsageError(f"--model {chosen.model}: {near_miss(chosen.model, MODELS)}")
     if chosen.model == "probe":
         _refuse_with_probe(chosen)
-    return utility(
-        real, synth, test, chosen.label,
+    settings_of_label = UtilitySettings(
+        label=chosen.label,
         synth_labels_file=chosen.synth_labels,
         model="cnn" if chosen.model == "cnn" else "probe",
         extractor=chosen.extractor,
@@ -81,8 +95,11 @@ def run(real: Path, synth: Path, test: Path, chosen: Choices, **common: Any) -> 
         ratios=_ratios(chosen.ratios),
         splits=chosen.splits,
         transfer=None if chosen.transfer is None else Transfer.parse(chosen.transfer),
-        **common,
-    )  # fmt: skip
+        **vars(study),
+    )
+    return utility_study(
+        real, synth, test, settings_of_label, cache=cache, progress=progress, log=log
+    )
 
 
 def add_to_scorecard(record: UtilityRecord, file: Path, synth: Path | Cohort) -> Utility | None:

@@ -3,6 +3,9 @@
 Nothing in it is random but the folds, which a seed decides. It is fitted on all training volumes,
 and again with a part of the training subjects left out, many times, which tells how much another
 choice of subjects would have changed (`synthbench.metrics.downstream`).
+
+scikit-learn fits it, as it does the models of `synthbench.metrics.prediction`, which predict one
+covariate from other rows in every fold and need no weights.
 """
 
 from __future__ import annotations
@@ -15,9 +18,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from synthbench.errors import CohortError
+from synthbench.errors import CohortError, MetricError
 from synthbench.metrics.downstream import DELETED, Predictions
-from synthbench.utility.penalised_regression import logistic, predicted, ridge
 
 Task = Literal["classification", "regression"]
 
@@ -136,7 +138,7 @@ def predict(
     if kept is not None:
         refits = [kept[part.source][:, part.subjects] for part in parts]
         weights = np.concatenate([weights, np.concatenate(refits, axis=1)])
-    found = predicted(tested, _fitted(train, y, weights, np.full(len(weights), penalty), task))
+    found = _predicted(tested, _fitted(train, y, weights, np.full(len(weights), penalty), task))
     return Predictions(found[:1], None if kept is None else found[1:])
 
 
@@ -172,7 +174,7 @@ def _chosen_penalty(
     outside = (folds[None] != np.arange(number)[:, None]).astype(np.float64)
     weights = np.repeat(outside, len(PENALTIES), axis=0)
     coefficients = _fitted(x, y, weights, np.tile(PENALTIES, number), task)
-    losses = _losses(predicted(x, coefficients), y, task) * (1 - weights)
+    losses = _losses(_predicted(x, coefficients), y, task) * (1 - weights)
     return PENALTIES[int(losses.sum(axis=1).reshape(number, -1).sum(axis=0).argmin())]
 
 
@@ -216,10 +218,44 @@ def _fitted(
     penalties: Float64[np.ndarray, " b"],
     task: Task,
 ) -> Float64[np.ndarray, "b k1"]:
-    scaled = penalties * weights.sum(axis=1)
-    if task == "classification":
-        return logistic(x, y > 0.5, weights, scaled)
-    return ridge(x, y, weights, scaled)
+    """Fit one model per row of weights; the intercept, which is not penalised, comes last."""
+    fits = [
+        _fit(x, y, row, float(penalty * row.sum()), task)
+        for row, penalty in zip(weights, penalties, strict=True)
+    ]
+    return np.stack(fits)
+
+
+def _fit(
+    x: Float64[np.ndarray, "n k"],
+    y: Float64[np.ndarray, " n"],
+    weights: Float64[np.ndarray, " n"],
+    penalty: float,
+    task: Task,
+) -> Float64[np.ndarray, " k1"]:
+    """Minimise sum w (y - x'c - c0)^2 + p |c|^2, or sum w log(1 + e^(-s (x'c + c0))) + p/2 |c|^2.
+
+    The classes are s = 1 and -1. scikit-learn fits both. Its default solver of the second stops too
+    early for a weak penalty; this one goes on to the minimum.
+    """
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if task == "regression":
+        line = Ridge(alpha=penalty).fit(x, y, sample_weight=weights)
+        return np.append(line.coef_, line.intercept_)
+    positive = y > 0.5
+    if not (weights[positive].sum() > 0 and weights[~positive].sum() > 0):
+        raise MetricError("logistic regression: both classes are needed in every fit.")
+    model = LogisticRegression(C=1 / penalty, solver="newton-cholesky", tol=1e-8, max_iter=1000)
+    model.fit(x, positive, sample_weight=weights)
+    return np.append(model.coef_[0], model.intercept_)
+
+
+def _predicted(
+    x: Float64[np.ndarray, "m k"], coefficients: Float64[np.ndarray, "b k1"]
+) -> Float64[np.ndarray, "b m"]:
+    """Return x'c + c0 for each row of coefficients."""
+    return np.asarray(coefficients[:, :-1] @ x.T + coefficients[:, -1:])
 
 
 def _losses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -80,6 +81,24 @@ class CurvePoint(Record):
     difference: dict[str, Estimated] = Field(description="from real volumes alone")
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a verdict is on.
+
+    Attributes
+    ----------
+    label, task, model
+        What was learned, and by which model.
+    settings_hash
+        That of the study's settings.
+    """
+
+    label: str
+    task: Literal["classification", "regression", "segmentation"]
+    model: str
+    settings_hash: str
+
+
 class Settings(Record):
     """Every setting that can change a number."""
 
@@ -94,6 +113,11 @@ class Settings(Record):
     splits: int | None
     level: float
     seed: int
+
+    @property
+    def question(self) -> Question:
+        """What was learned, and by which model."""
+        return Question(self.label, self.task, self.model, self.hash)
 
     @property
     def hash(self) -> str:
@@ -191,13 +215,10 @@ def summarised(
     over: Estimate,
     arms: Sequence[Arm],
     cohorts: Mapping[str, CohortRecord],
+    question: Question,
     *,
-    label: str,
-    task: Literal["classification", "regression", "segmentation"],
-    model: str,
     n_real: int,
     n_synth: int,
-    settings_hash: str,
     what: str = "synthetic data",
 ) -> Utility:
     """Return the verdict that a scorecard may hold.
@@ -208,16 +229,19 @@ def summarised(
         The primary measure, and the difference in it that the verdict is on.
     arms, cohorts
         All of the study's.
-    label, task, model, n_real, n_synth, settings_hash
-        As `synthbench.scorecard.Utility` has them.
+    question
+        What was learned, and by which model.
+    n_real, n_synth
+        Volumes that were trained on.
     what
         The subject of the sentence.
     """
     return Utility(
-        label=label, task=task, model=model, measure=measure.name, difference=over.value,
+        label=question.label, task=question.task, model=question.model, measure=measure.name,
+        difference=over.value,
         low=over.low, high=over.high, level=over.level, p=over.p, verdict=verdict(measure, over),
         sentence=sentence(measure, over, what),
         arms={arm.name: arm.values[measure.name].value for arm in arms},
         n_real=n_real, n_synth=n_synth, n_test=arms[0].tested, cohorts=dict(cohorts),
-        settings_hash=settings_hash,
+        settings_hash=question.settings_hash,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from synthbench import preflight
 from synthbench.cohort import Cohort, Volumes, check_intensities
 from synthbench.errors import CohortError
 from synthbench.metrics.downstream import DICE, Predictions, difference, value
-from synthbench.runtime.callbacks import Log, Progress
+from synthbench.runtime.callbacks import Log, Progress, no_log
 from synthbench.scorecard import CohortRecord, SpaceRecord, software
 from synthbench.space import Intensity
 from synthbench.utility.cohorts import generator_of, read_sides, seeds_notes
@@ -38,6 +38,7 @@ from synthbench.utility.record import (
     UtilityRecord,
     summarised,
 )
+from synthbench.utility.settings import StudySettings
 
 if TYPE_CHECKING:
     import torch
@@ -99,14 +100,9 @@ def segmentation_utility(
     test: Path | str | Cohort,
     *,
     settings: SegmentationSettings | None = None,
-    name: str | None = None,
-    intensity: Intensity = "percentile",
-    level: float = 0.95,
-    seed: int = 0,
-    assume_grid: float | None = None,
-    accept: Sequence[str] = (),
+    study: StudySettings | None = None,
     progress: Progress | None = None,
-    say: Log = lambda message: None,
+    log: Log = no_log,
 ) -> UtilityRecord:
     """Train a U-Net on real, synthetic and both, and compare Dice on real test subjects.
 
@@ -117,9 +113,11 @@ def segmentation_utility(
     real, synth, test
         Cohorts of one grid, with label maps; see `synthbench.utility.study.utility`.
     settings
-        Of the network.
-    name, intensity, level, seed, assume_grid, accept, progress, say
-        As for `synthbench.utility.study.utility`.
+        Of the network; None: the defaults.
+    study
+        What every study takes; None: the defaults.
+    progress, log
+        Called with (what, done, total), and with sentences for the user.
 
     Raises
     ------
@@ -127,31 +125,32 @@ def segmentation_utility(
         A label map is missing or does not fit, grids differ, or subjects are in training and
         test.
     """
-    preflight.check_rules(accept)
+    study = study or StudySettings()
+    preflight.check_rules(study.accept)
     settings = settings or SegmentationSettings()
     cohorts, notes = read_sides(
-        real, synth, test, assume_grid=assume_grid, accept=accept, progress=progress, say=say
-    )
-    mapped = {role: _mapped(cohort, role, intensity) for role, cohort in cohorts.items()}
+        real, synth, test, assume_grid=study.assume_grid, accept=study.accept, progress=progress,
+        log=log,
+    )  # fmt: skip
+    mapped = {role: _mapped(cohort, role, study.intensity) for role, cohort in cohorts.items()}
     _check_grids(cohorts)
     found = {role: _tissues(held, role) for role, held in mapped.items()}
     tissues = found["real"]
     notes += seeds_notes(settings.seeds)
     for role in ("synth", "test"):
         notes += _other_tissues(found[role], tissues, role)
-    return _studied(mapped, tissues, settings, name, notes, level, seed, progress)
+    return _studied(mapped, tissues, settings, study, notes, progress)
 
 
 def _studied(
     mapped: dict[str, Mapped],
     tissues: tuple[int, ...],
     settings: SegmentationSettings,
-    name: str | None,
+    study: StudySettings,
     notes: list[str],
-    level: float,
-    seed: int,
     progress: Progress | None,
 ) -> UtilityRecord:
+    level, seed = study.level, study.seed
     plans = {REAL: ("real",), SYNTHETIC: ("synth",), BOTH: ("real", "synth")}
     largest = len(mapped["real"]) + len(mapped["synth"])
     steps = settings.epochs * math.ceil(largest / settings.batch_size)
@@ -202,7 +201,7 @@ def _studied(
     )  # fmt: skip
     records = {role: CohortRecord.of(held.cohort) for role, held in mapped.items()}
     return UtilityRecord(
-        name=name or generator_of(mapped["synth"].cohort) or "synth",
+        name=study.name or generator_of(mapped["synth"].cohort) or "synth",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         settings=chosen,
         settings_hash=chosen.hash,
@@ -214,8 +213,8 @@ def _studied(
             for one, other in COMPARED
         ),
         summary=summarised(
-            DICE, over, arms, records, label="tissues", task="segmentation", model="unet",
-            n_real=len(mapped["real"]), n_synth=len(mapped["synth"]), settings_hash=chosen.hash,
+            DICE, over, arms, records, chosen.question,
+            n_real=len(mapped["real"]), n_synth=len(mapped["synth"]),
         ),
         notes=tuple(notes),
         software=software(*PACKAGES),

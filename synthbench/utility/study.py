@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,13 @@ from synthbench.extraction import extract, load_extractors
 from synthbench.feature_cache import FeatureCache
 from synthbench.metrics.downstream import Estimate, repeated_splits
 from synthbench.processes import is_main
-from synthbench.runtime.callbacks import Log, Progress, shown
+from synthbench.runtime.callbacks import Log, Progress, no_log, shown
 from synthbench.scorecard import CohortRecord, ExtractorRecord, SpaceRecord, software
-from synthbench.scoring_settings import DEFAULT_EXTRACTOR
-from synthbench.space import Intensity, Space
+from synthbench.space import Space
 from synthbench.utility.arms import MEASURES, Compared, Division, Learner, compare_arms
 from synthbench.utility.cohorts import (
     Labelled,
+    LabelRule,
     check_both_classes,
     drawn_subjects,
     generator_of,
@@ -50,11 +50,33 @@ from synthbench.utility.record import (
     UtilityRecord,
     summarised,
 )
-from synthbench.utility.transfer import Transfer, target_of, transferred
+from synthbench.utility.settings import UtilitySettings
+from synthbench.utility.transfer import Transferred, target_of, transferred
 
-Model = Literal["probe", "cnn"]
-RATIOS = (0.5, 1.0, 2.0, 5.0)
-REFITS = 50
+
+@dataclass(frozen=True)
+class _Sides:
+    """The cohorts of a study, their labelled volumes, and what a reader must know of them."""
+
+    cohorts: Mapping[str, Cohort]
+    sources: Mapping[str, Labelled]
+    rule: LabelRule
+    notes: tuple[str, ...]
+
+    @property
+    def target(self) -> Space:
+        """The grid that all volumes are brought to: that of the real cohort."""
+        return self.cohorts["real"].grid
+
+
+@dataclass(frozen=True)
+class _Context:
+    """How work is done: no number depends on it."""
+
+    workers: int
+    cache: bool
+    progress: Progress | None
+    log: Log
 
 
 def utility(
@@ -63,25 +85,49 @@ def utility(
     test: Path | str | Cohort,
     label: str,
     *,
-    synth_labels_file: Path | None = None,
-    task: Literal["auto", "classification", "regression"] = "auto",
-    model: Model = "probe",
-    extractor: str = DEFAULT_EXTRACTOR,
-    refits: int = REFITS,
-    network: NetworkSettings | None = None,
-    ratios: Sequence[float] = RATIOS,
-    splits: int | None = None,
-    transfer: Transfer | None = None,
-    name: str | None = None,
-    intensity: Intensity = "percentile",
-    level: float = 0.95,
-    seed: int = 0,
-    assume_grid: float | None = None,
-    accept: Sequence[str] = (),
     workers: int = 2,
     cache: bool = True,
     progress: Progress | None = None,
-    say: Log = lambda message: None,
+    log: Log = no_log,
+    **settings: Any,
+) -> UtilityRecord:
+    """Train on real, synthetic and both, test all on the same real subjects, and compare.
+
+    Parameters
+    ----------
+    real, synth, test
+        As for `utility_study`.
+    label, settings
+        The fields of `synthbench.utility.settings.UtilitySettings`, by name.
+    workers, cache, progress, log
+        As for `utility_study`.
+
+    Returns
+    -------
+    UtilityRecord
+        With the verdict in `summary`.
+
+    Raises
+    ------
+    SynthbenchError
+        As for `utility_study`, or settings do not go together.
+    """
+    chosen = UtilitySettings(label=label, **settings)
+    return utility_study(
+        real, synth, test, chosen, workers=workers, cache=cache, progress=progress, log=log
+    )
+
+
+def utility_study(
+    real: Path | str | Cohort,
+    synth: Path | str | Cohort,
+    test: Path | str | Cohort,
+    settings: UtilitySettings,
+    *,
+    workers: int = 2,
+    cache: bool = True,
+    progress: Progress | None = None,
+    log: Log = no_log,
 ) -> UtilityRecord:
     """Train on real, synthetic and both, test all on the same real subjects, and compare.
 
@@ -91,31 +137,16 @@ def utility(
         Training and test cohort with a participants table; what `read_cohort` reads. No subject
         is in both.
     synth
-        Synthetic volumes. Their labels are those of `synth_labels_file`, of `conditions.tsv`
-        beside them, of a participants table, or of their sidecars: the first that there is.
-    label
-        A column: two classes, or numbers.
-    task
-        "auto": two classes are a classification, other numbers a regression.
-    model
-        "probe": a linear model of an extractor's features. "cnn": a 3-D network on the volumes.
-    extractor, refits
-        Of the probe: whose features, and how often it is refitted on halves of its subjects.
-    network
-        Of the network.
-    ratios
-        Synthetic volumes on the curve, in multiples of the real ones.
-    splits
-        Divide `real` and `test` together anew, this many times: refused where the generator is
-        known to have been trained on them.
-    transfer
-        Pretrain on this label, then fine-tune on another cohort and label.
-    name
-        What tables call the synthetic volumes.
-    intensity, assume_grid, accept, workers, cache, progress, say
-        As for `synthbench.score`. All volumes are brought to the grid of `real`.
-    level, seed
-        Nominal coverage of the intervals; seed of folds, halves, subsets and networks.
+        Synthetic volumes with labels (`UtilitySettings.synth_labels_file`). All volumes are
+        brought to the grid of `real`.
+    settings
+        Everything that can change a number.
+    workers
+        Threads that read and resample volumes ahead.
+    cache
+        Keep features for later runs.
+    progress, log
+        Called with (what, done, total), and with sentences for the user.
 
     Returns
     -------
@@ -127,19 +158,65 @@ def utility(
     SynthbenchError
         A cohort or a label cannot be used, or subjects are in training and test.
     """
-    preflight.check_rules(accept)
-    _check(model, transfer, splits, ratios)
+    preflight.check_rules(settings.accept)
+    context = _Context(workers, cache, progress, log)
+    sides = _read(real, synth, test, settings, context)
+    # Before anything is trained: what is wrong with it should not be said hours later.
+    tuned = None if settings.transfer is None else target_of(
+        settings.transfer,
+        read_side(settings.transfer.data, "transfer", settings.assume_grid, progress),
+        sides.sources,
+    )  # fmt: skip
+    learner, extractor, details = _learner(sides, settings, context)
+    n_test = len(set(sides.cohorts["test"].subjects))
+    divisions = _divisions(sides, settings, n_test)
+    compared = [
+        compare_arms(
+            learner, division, sides.rule.task, ratios=settings.ratios if index == 0 else (),
+            level=settings.level, seed=settings.seed, progress=progress,
+        )
+        for index, division in enumerate(divisions)
+    ]  # fmt: skip
+    chosen = Settings(
+        label=settings.label, task=sides.rule.task, levels=sides.rule.levels,
+        model=settings.model, details=details, extractor=extractor,
+        space=SpaceRecord.of(sides.target, settings.intensity), ratios=tuple(settings.ratios),
+        splits=settings.splits, level=settings.level, seed=settings.seed,
+    )  # fmt: skip
+    onwards = None
+    if settings.transfer is not None and tuned is not None:
+        assert isinstance(learner, NetworkLearner)
+        onwards = transferred(
+            learner, settings.transfer, *tuned, settings_hash=chosen.hash,
+            level=settings.level, seed=settings.seed,
+        )  # fmt: skip
+    return _record(sides, settings, chosen, divisions[0], compared, onwards)
+
+
+# ---------------------------------------------------------------- what is read and refused
+
+
+def _read(
+    real: Path | str | Cohort,
+    synth: Path | str | Cohort,
+    test: Path | str | Cohort,
+    settings: UtilitySettings,
+    context: _Context,
+) -> _Sides:
+    """The three cohorts with their labels; real and test together where they are divided anew."""
     cohorts, notes = read_sides(
-        real, synth, test, assume_grid=assume_grid, accept=accept, progress=progress, say=say
-    )
+        real, synth, test, assume_grid=settings.assume_grid, accept=settings.accept,
+        progress=context.progress, log=context.log,
+    )  # fmt: skip
+    label = settings.label
     folder = Path(synth) if isinstance(synth, (Path, str)) else None
     folder = folder if folder is not None and folder.is_dir() else None
     held = {
         "real": real_labels(cohorts["real"], label, "real"),
-        "synth": synth_labels(cohorts["synth"], label, folder, synth_labels_file),
+        "synth": synth_labels(cohorts["synth"], label, folder, settings.synth_labels_file),
         "test": real_labels(cohorts["test"], label, "test"),
     }
-    rule = label_rule(label, held["real"], task)
+    rule = label_rule(label, held["real"], settings.task)
     sources = {r: labelled(cohorts[r], held[r], rule, r) for r in cohorts}
     notes += [
         f"{role}: {s.left_out} volumes without a value of '{label}' are left out"
@@ -149,112 +226,19 @@ def utility(
     target = cohorts["real"].grid
     for role, cohort in cohorts.items():
         if cohort.grid.same_grid(target):
-            check_intensities(cohort, intensity, role)
+            check_intensities(cohort, settings.intensity, role)
         else:
             notes.append(f"{role} resampled from {cohort.grid} to {target}")
-    if splits is not None:
+    if settings.splits is not None:
         _check_splits(cohorts)
         notes.append(
-            f"real and test were divided anew {splits} times: differences are the mean over "
-            "these, arms those of the first"
+            f"real and test were divided anew {settings.splits} times: differences are the mean "
+            "over these, arms those of the first"
         )
         sources = _pooled(sources)
     for role, source in sources.items():
         check_both_classes(source, rule, role)
-    # Before anything is trained: what is wrong with it should not be said hours later.
-    tuned = None if transfer is None else target_of(
-        transfer, read_side(transfer.data, "transfer", assume_grid, progress), sources
-    )  # fmt: skip
-    common = _Common(target, intensity, workers, cache, progress, say, seed)
-    if model == "probe":
-        learner, record, details = _probe(sources, rule.task, extractor, refits, common)
-    else:
-        settings = network or NetworkSettings()
-        notes += seeds_notes(settings.seeds)
-        learner = NetworkLearner.of(sources, target, intensity, rule.task, settings, seed, progress)
-        record, details = None, settings.model_dump()
-    divisions = _divisions(sources, splits, len(set(cohorts["test"].subjects)), rule.task, seed)
-    compared = [
-        compare_arms(
-            learner, division, rule.task, ratios=ratios if index == 0 else (), level=level,
-            seed=seed, progress=progress,
-        )
-        for index, division in enumerate(divisions)
-    ]  # fmt: skip
-    found, over = compared[0], compared[0].verdict
-    differences = found.differences
-    if splits is not None:
-        counts = (len(divisions[0].train), len(divisions[0].test))
-        differences, over = _over_splits(compared, rule.task, counts, level)
-    left = [r for r in ratios if r not in [p.ratio for p in found.curve]]
-    if left:
-        notes.append(
-            f"not on the curve for want of synthetic volumes: {', '.join(f'{r:g}x' for r in left)}"
-        )
-    chosen = Settings(
-        label=label, task=rule.task, levels=rule.levels, model=model, details=details,
-        extractor=record, space=SpaceRecord.of(target, intensity), ratios=tuple(ratios),
-        splits=splits, level=level, seed=seed,
-    )  # fmt: skip
-    records = {role: CohortRecord.of(cohort) for role, cohort in cohorts.items()}
-    summary = summarised(
-        MEASURES[rule.task][0], over, found.arms, records, label=label, task=rule.task,
-        model=model, n_real=len(divisions[0].train), n_synth=len(divisions[0].synth),
-        settings_hash=chosen.hash,
-    )  # fmt: skip
-    onwards = None
-    if transfer is not None and tuned is not None:
-        assert isinstance(learner, NetworkLearner)
-        onwards = transferred(
-            learner, transfer, *tuned, settings_hash=chosen.hash, level=level, seed=seed,
-        )  # fmt: skip
-    return UtilityRecord(
-        name=name or generator_of(cohorts["synth"]) or "synth",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        settings=chosen,
-        settings_hash=chosen.hash,
-        cohorts=records,
-        measures=tuple(m.name for m in MEASURES[rule.task]),
-        arms=found.arms,
-        differences=differences,
-        curve=found.curve,
-        summary=summary,
-        transfer=None if onwards is None else onwards.summary,
-        transfer_arms=() if onwards is None else onwards.arms,
-        notes=(*notes, *_degenerate(found)),
-        software=software(*PACKAGES),
-    )
-
-
-# ---------------------------------------------------------------- what is read and refused
-
-
-@dataclass(frozen=True)
-class _Common:
-    target: Space
-    intensity: Intensity
-    workers: int
-    cache: bool
-    progress: Progress | None
-    say: Log
-    seed: int
-
-
-def _check(
-    model: Model, transfer: Transfer | None, splits: int | None, ratios: Sequence[float]
-) -> None:
-    if transfer is not None and model != "cnn":
-        raise UsageError(
-            "--transfer fine-tunes a network that was pretrained on volumes; a probe has nothing "
-            "to fine-tune. Add --model cnn."
-        )
-    if transfer is not None and splits is not None:
-        raise UsageError("--transfer and --splits are two studies: leave one of them out.")
-    if splits is not None and splits < 2:
-        raise UsageError(f"--splits: at least 2 are needed; found {splits}.")
-    wrong = [ratio for ratio in ratios if not 0 < ratio < float("inf")]
-    if wrong:
-        raise UsageError(f"--ratios: finite multiples above 0 are needed; found {wrong[0]:g}.")
+    return _Sides(cohorts, sources, rule, tuple(notes))
 
 
 def _check_splits(cohorts: Mapping[str, Cohort]) -> None:
@@ -280,17 +264,17 @@ def _pooled(sources: Mapping[str, Labelled]) -> dict[str, Labelled]:
     return {"real": pool, "synth": sources["synth"], "test": pool}
 
 
-def _divisions(
-    sources: Mapping[str, Labelled], splits: int | None, n_test: int, task: Task, seed: int
-) -> list[Division]:
+def _divisions(sides: _Sides, settings: UtilitySettings, n_test: int) -> list[Division]:
+    sources, task = sides.sources, sides.rule.task
     synth = np.arange(len(sources["synth"]))
-    if splits is None:
+    if settings.splits is None:
         rows = {role: np.arange(len(sources[role])) for role in ("real", "test")}
         return [Division(rows["real"], synth, "test", rows["test"])]
     pool = sources["real"]
     found = []
-    for split in range(splits):
-        tested = np.isin(pool.subjects, drawn_subjects(pool, n_test, task, [seed, split]))
+    for split in range(settings.splits):
+        key = [settings.seed, split]
+        tested = np.isin(pool.subjects, drawn_subjects(pool, n_test, task, key))
         found.append(Division(np.flatnonzero(~tested), synth, "test", np.flatnonzero(tested)))
     return found
 
@@ -317,13 +301,28 @@ def _over_splits(
     return records, differences[0][1][MEASURES[task][0].name]
 
 
-# ---------------------------------------------------------------- the probe
+# ---------------------------------------------------------------- what is trained
+
+
+def _learner(
+    sides: _Sides, settings: UtilitySettings, context: _Context
+) -> tuple[Learner, ExtractorRecord | None, dict[str, Any]]:
+    """What is trained, the extractor of a probe, and the model's settings for the record."""
+    if settings.model == "probe":
+        return _probe(sides, settings, context)
+    network = settings.network or NetworkSettings()
+    learner = NetworkLearner.of(
+        sides.sources, sides.target, settings.intensity, sides.rule.task, network, settings.seed,
+        context.progress,
+    )  # fmt: skip
+    return learner, None, network.model_dump()
 
 
 def _probe(
-    sources: Mapping[str, Labelled], task: Task, extractor: str, refits: int, common: _Common
+    sides: _Sides, settings: UtilitySettings, context: _Context
 ) -> tuple[Learner, ExtractorRecord, dict[str, Any]]:
-    loaded = load_extractors([extractor], common.say)
+    sources, seed = sides.sources, settings.seed
+    loaded = load_extractors([settings.extractor], context.log)
     if loaded.missing:
         raise WeightsError(
             f"{'; '.join(map(str, loaded.missing.values()))}. Or choose one that needs no weights: "
@@ -331,35 +330,83 @@ def _probe(
         )
     record = loaded.records[0]
     plugin = loaded.loaded[record.name]
-    kept = FeatureCache(log=common.say) if common.cache else None
+    kept = FeatureCache(say=context.log) if context.cache else None
 
     def features(volumes: Any, what: str) -> np.ndarray:
-        bar = shown(f"{record.name}, {what}", common.progress)
+        bar = shown(f"{record.name}, {what}", context.progress)
         return extract(
-            plugin, volumes, None, bar, cache=kept, workers=common.workers
+            plugin, volumes, None, bar, cache=kept, workers=context.workers
         ).astype(np.float64)  # fmt: skip
 
     volumes = {
-        role: source.cohort.volumes(common.target, common.intensity, common.workers, role=role)
+        role: source.cohort.volumes(sides.target, settings.intensity, context.workers, role=role)
         for role, source in sources.items()
     }
     found = {role: features(held, role) for role, held in volumes.items()}
     rounds = -(-len(sources["synth"]) // len(sources["real"]))
     copies = [
-        features(Augmented(volumes["real"], r, common.seed), f"real, augmented, round {r + 1}")
+        features(Augmented(volumes["real"], r, seed), f"real, augmented, round {r + 1}")
         for r in range(rounds)
     ]
     if kept is not None and is_main():
         kept.trim()
-    learner = ProbeLearner(sources, found, copies, task, refits, common.seed)
+    learner = ProbeLearner(sources, found, copies, sides.rule.task, settings.refits, seed)
     details = {
-        "penalties": list(PENALTIES), "folds": FOLDS, "refits": refits,
+        "penalties": list(PENALTIES), "folds": FOLDS, "refits": settings.refits,
         "augmentation": AUGMENTATION.model_dump(exclude={"seed"}),
     }  # fmt: skip
     return learner, record, details
 
 
 # ---------------------------------------------------------------- records
+
+
+def _record(
+    sides: _Sides,
+    settings: UtilitySettings,
+    chosen: Settings,
+    division: Division,
+    compared: Sequence[Compared],
+    onwards: Transferred | None,
+) -> UtilityRecord:
+    """The record of a study; `division` is the first one, of which the arms are."""
+    task, found = sides.rule.task, compared[0]
+    differences, over = found.differences, found.verdict
+    if settings.splits is not None:
+        counts = (len(division.train), len(division.test))
+        differences, over = _over_splits(compared, task, counts, settings.level)
+    records = {role: CohortRecord.of(cohort) for role, cohort in sides.cohorts.items()}
+    return UtilityRecord(
+        name=settings.name or generator_of(sides.cohorts["synth"]) or "synth",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        settings=chosen,
+        settings_hash=chosen.hash,
+        cohorts=records,
+        measures=tuple(m.name for m in MEASURES[task]),
+        arms=found.arms,
+        differences=differences,
+        curve=found.curve,
+        summary=summarised(
+            MEASURES[task][0], over, found.arms, records, chosen.question,
+            n_real=len(division.train), n_synth=len(division.synth),
+        ),
+        transfer=None if onwards is None else onwards.summary,
+        transfer_arms=() if onwards is None else onwards.arms,
+        notes=(*sides.notes, *_of_training(settings, found), *_degenerate(found)),
+        software=software(*PACKAGES),
+    )  # fmt: skip
+
+
+def _of_training(settings: UtilitySettings, found: Compared) -> list[str]:
+    """What a reader must know of the trainings: a single seed, and ratios that were left out."""
+    notes = []
+    if settings.model == "cnn":
+        notes += seeds_notes((settings.network or NetworkSettings()).seeds)
+    drawn = [point.ratio for point in found.curve]
+    left = [f"{ratio:g}x" for ratio in settings.ratios if ratio not in drawn]
+    if left:
+        notes.append(f"not on the curve for want of synthetic volumes: {', '.join(left)}")
+    return notes
 
 
 def _degenerate(found: Compared) -> list[str]:

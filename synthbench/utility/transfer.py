@@ -29,7 +29,7 @@ from synthbench.utility.cohorts import (
     real_labels,
 )
 from synthbench.utility.network import NetworkLearner, State, build
-from synthbench.utility.record import BOTH, REAL, SYNTHETIC, Arm, Estimated, summarised
+from synthbench.utility.record import BOTH, REAL, SYNTHETIC, Arm, Estimated, Question, summarised
 
 SCRATCH = "from scratch"
 TEST_SHARE = 0.5
@@ -150,8 +150,8 @@ def transferred(
     cohorts["transfer"] = target.cohort
     summary = summarised(
         measure, over, arms, {role: CohortRecord.of(cohort) for role, cohort in cohorts.items()},
-        label=transfer.label, task=rule.task, model="cnn", n_real=int((~tested).sum()),
-        n_synth=len(rows["synth"]), settings_hash=settings_hash,
+        Question(transfer.label, rule.task, "cnn", settings_hash),
+        n_real=int((~tested).sum()), n_synth=len(rows["synth"]),
         what="pretraining on synthetic data too",
     )  # fmt: skip
     return Transferred(arms, summary)

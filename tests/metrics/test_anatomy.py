@@ -278,7 +278,7 @@ def test_the_extractor_names_the_volume_that_it_refuses(head: np.ndarray):
 def test_other_maps_than_the_pinned_ones_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tissue, "MAPS_SHA256", "0" * 64)
     with pytest.raises(WeightsError, match=r"nilearn==0\.14\.1"):
-        tissue.mni152()
+        tissue.pinned_template()
 
 
 def test_the_core_lies_in_the_territory():

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from synthbench.cli import app
 from synthbench.cohort import read_cohort
 from synthbench.errors import CheckFailed, Stopped, UsageError
+from synthbench.preparation import Settings, prepare
 from synthbench.preparation import cohort as cohort_module
-from synthbench.preparation import prepare
 from synthbench.preparation.derivative import write_covariates
 from tests.preparation.heads import COARSE, GRID, save
 
@@ -38,7 +38,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def quick(source: Path, out: Path, **options):
-    return prepare(source, out, grid=GRID, denoise=False, settings=COARSE, **options)
+    return prepare(source, out, settings=COARSE, **options)
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +137,14 @@ def test_a_killed_run_is_repeated_to_the_same_bytes_whatever_the_jobs(good, out,
     anat.mkdir(parents=True)
     (anat / f"{STEM}_desc-prepared_T1w.nii.gz").write_bytes(b"half of it")
     said: list[str] = []
-    quick(good, tmp_path, jobs=2, say=said.append)
+    quick(good, tmp_path, jobs=2, log=said.append)
     assert digests(tmp_path) == digests(out)
     assert "terms of use" in said[0]
 
 
 def test_other_settings_are_refused_by_name(good, out):
     with pytest.raises(UsageError, match=r"1 scans .* other settings: sub-A_ses-1\. Name another"):
-        prepare(good, out, grid=GRID, denoise=True, settings=COARSE)
+        prepare(good, out, settings=COARSE.model_copy(update={"denoise": True}))
 
 
 def test_a_source_that_changed_since_is_not_written_over(person, good, out, tmp_path):
@@ -179,7 +179,7 @@ def test_a_missing_package_is_named_with_what_installs_it(good, tmp_path, monkey
 def test_an_absent_tool_and_no_jobs_are_refused_before_any_work(good, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="pip install hd-bet"):
-        quick(good, tmp_path / "out", brain_extraction="hd-bet")
+        prepare(good, tmp_path / "out", settings=Settings.chosen(brain_extraction="hd-bet"))
     with pytest.raises(UsageError, match="--jobs 0: at least 1"):
         quick(good, tmp_path / "out", jobs=0)
     assert not (tmp_path / "out").exists()
@@ -261,7 +261,7 @@ def test_a_manifests_scans_bring_their_datasets_terms(good, out, tmp_path):
         (tmp_path / name).write_bytes((good.parent / name).read_bytes())
     (tmp_path / "dataset_description.json").write_text('{"License": "X agreement"}')
     said: list[str] = []
-    quick(tmp_path / "good.csv", copied(out, tmp_path), say=said.append)
+    quick(tmp_path / "good.csv", copied(out, tmp_path), log=said.append)
     terms = (tmp_path / "out" / "DATA_USE_TERMS.txt").read_text()
     assert terms.startswith("X agreement\n")
     assert "terms of use: X agreement" in said[0]
@@ -273,11 +273,11 @@ def copied(out: Path, folder: Path) -> Path:
 
 
 def test_progress_begins_with_the_total_and_says_what_was_kept(source, out, tmp_path):
-    calls: list[tuple[int, int, str]] = []
+    calls: list[tuple[str, int, int]] = []
     with pytest.raises(CheckFailed):
         quick(source, copied(out, tmp_path), progress=lambda *step: calls.append(step))
-    assert calls[0] == (0, 2, "")
-    assert {words for _, _, words in calls[1:]} == {"sub-A_ses-1 (kept)", "sub-B_ses-1 (failed)"}
+    assert calls[0] == ("", 0, 2)
+    assert {words for words, _, _ in calls[1:]} == {"sub-A_ses-1 (kept)", "sub-B_ses-1 (failed)"}
     summary = pd.read_csv(tmp_path / "out" / "summary.tsv", sep="\t")
     assert summary["kept"].tolist() == [True, False]
 
@@ -305,8 +305,8 @@ def test_the_verb_counts_what_was_kept_apart_and_prints_a_line_a_scan(
     kept, words, tmp_path, monkeypatch
 ):
     def prepared(source, out, progress, **options):
-        progress(0, 2, "")
-        progress(1, 2, "sub-A")
+        progress("", 0, 2)
+        progress("sub-A", 1, 2)
         return pd.DataFrame({"kept": kept})
 
     monkeypatch.setattr(cohort_module, "prepare", prepared)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from synthbench.errors import CohortError, MetricError
-from synthbench.utility.penalised_regression import logistic, predicted, ridge
+from synthbench.utility import probe
 from synthbench.utility.probe import Part, left_out, predict
 
 
@@ -23,31 +22,36 @@ def part(n=60, d=5, seed=0, source="real", judged=True):
     return Part(source, x, y, np.arange(n), judged)
 
 
-def test_logistic_and_ridge_agree_with_scikit_learn():
+WEIGHTS = np.random.default_rng(1).integers(0, 3, size=(4, 60)).astype(float)
+SHARES = np.array([1e-4, 1e-3, 1e-2, 1e-1])
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_fit_is_where_its_objective_has_no_slope(task):
+    """Of sum w loss + p/2 |c|^2 (classes) or sum w (y - f)^2 + p |c|^2, p the share of the weight.
+
+    The slopes are X' w (P(y = 1) - y) + p c and 2 (X' w (f - y) + p c); the intercept is free.
+    """
     x, y = data()
-    rng = np.random.default_rng(1)
-    weights = rng.integers(0, 3, size=(4, 60)).astype(float)
-    penalties = np.array([0.01, 0.1, 1.0, 10.0])
-    found = predicted(x, logistic(x, y > 0.5, weights, penalties))
-    lines = predicted(x, ridge(x, y, weights, penalties))
-    for row in range(4):
-        fitted = LogisticRegression(C=1 / penalties[row], tol=1e-10, max_iter=1000)
-        fitted.fit(x, y > 0.5, sample_weight=weights[row])
-        np.testing.assert_allclose(found[row], fitted.decision_function(x), atol=1e-5)
-        line = Ridge(alpha=penalties[row]).fit(x, y, sample_weight=weights[row])
-        np.testing.assert_allclose(lines[row], line.predict(x), atol=1e-9)
+    found = probe._fitted(x, y, WEIGHTS, SHARES, task)
+    for w, share, (*c, c0) in zip(WEIGHTS, SHARES, found, strict=True):
+        f = x @ np.array(c) + c0
+        residual = w * ((1 / (1 + np.exp(-f)) if task == "classification" else f) - y)
+        np.testing.assert_allclose(x.T @ residual + share * w.sum() * np.array(c), 0, atol=1e-6)
+        assert abs(residual.sum()) < 1e-6
 
 
 def test_separable_classes_converge_under_a_weak_penalty():
     x = np.linspace(-1, 1, 20)[:, None]
-    found = logistic(x, x[:, 0] > 0, np.ones((1, 20)), np.array([1e-4]))
+    truth = x[:, 0] > 0
+    found = probe._fitted(x, truth * 1.0, np.ones((1, 20)), np.array([5e-6]), "classification")
     assert np.isfinite(found).all()
-    assert (predicted(x, found)[0] > 0).tolist() == (x[:, 0] > 0).tolist()
+    assert (probe._predicted(x, found)[0] > 0).tolist() == truth.tolist()
 
 
 def test_one_class_is_refused():
     with pytest.raises(MetricError, match="both classes"):
-        logistic(np.zeros((3, 1)), np.array([True] * 3), np.ones((1, 3)), np.ones(1))
+        probe._fitted(np.zeros((3, 1)), np.ones(3), np.ones((1, 3)), np.ones(1), "classification")
 
 
 def test_more_features_than_volumes_and_constant_ones_are_no_trouble():
