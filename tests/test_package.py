@@ -177,20 +177,6 @@ def test_a_linked_folder_cannot_be_imported_by_a_second_name(name: str) -> None:
 # ---------------------------------------------------------------- names and imports
 
 
-def test_the_public_names_are_these() -> None:
-    assert sorted(synthbench.__all__) == [
-        "Cohort",
-        "Scorecard",
-        "Space",
-        "__version__",
-        "read_cohort",
-        "render_leaderboard",
-        "sample",
-        "score",
-        "train",
-    ]
-
-
 @pytest.mark.parametrize("name", synthbench.__all__)
 def test_every_public_name_resolves_and_is_listed(name: str) -> None:
     assert getattr(synthbench, name) is not None
