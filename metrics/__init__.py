@@ -49,7 +49,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """This package, in which a public name is always the function.
+    """The package, in which a public name is always the function.
 
     Python binds a submodule to its name in the package when it first imports it. So the import
     of a file named as its function would replace the function by a module that nobody can call.
