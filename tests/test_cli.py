@@ -36,6 +36,7 @@ def test_version():
     assert installed("--version").stdout == f"synthbench {__version__}\n"
 
 
+@pytest.mark.slow
 def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     """Train, sample, freeze, score, render, check: every verb once, every exit code 0."""
     real = make_cohort("real", n=6)
@@ -173,6 +174,7 @@ def test_list_says_what_each_needs():
     assert "memorizer" in run("list", "generators").stdout
 
 
+@pytest.mark.slow
 def test_no_progress_bar_where_standard_error_is_no_terminal(make_cohort, tmp_path):
     result = installed(
         "train", "noise", "--real", make_cohort("real", n=4), "--out", tmp_path / "run"

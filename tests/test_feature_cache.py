@@ -144,6 +144,7 @@ def test_what_a_killed_writer_left_goes_and_what_one_is_writing_stays(cache):
     assert writing.exists()
 
 
+@pytest.mark.slow
 def test_processes_that_keep_the_same_rows_leave_whole_ones(cache):
     """Two writers of 50 rows at once, and a reader that never sees half a row."""
     program = (

@@ -13,6 +13,8 @@ import pytest
 
 from tests import command_line
 
+pytestmark = pytest.mark.slow
+
 TUTORIAL = Path(__file__).parents[1] / "docs" / "plugins.md"
 
 

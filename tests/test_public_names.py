@@ -77,6 +77,7 @@ assert metrics.fid([[0.0], [2.0]], [[1.0], [3.0]]) == 1.0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("functions_first", [False, True], ids=["files first", "functions first"])
 def test_a_metric_is_a_function_in_every_order_of_imports(functions_first: bool) -> None:
     """FID of two sets of one variance is the squared distance of their means: 1."""

@@ -14,6 +14,8 @@ from synthbench.errors import CohortError, UsageError
 from synthbench.sensitivity import sensitivity
 from tests.conftest import AFFINE
 
+pytestmark = pytest.mark.slow
+
 EXTRACTORS = ("random-resnet10",)
 METRICS = ("mmd2", "fid", "intensity", "mmd_linear", "memorization")
 

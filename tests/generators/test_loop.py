@@ -14,6 +14,8 @@ from synthbench import training
 from synthbench.errors import CohortError, RunError, UsageError
 from synthbench.run import Run
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]",
     "norm_groups=4", "steps=12", "checkpoint_every=3", "sampler_steps=1",

@@ -22,6 +22,8 @@ from synthbench.preparation.derivative import write_covariates
 from tests.command_line import run
 from tests.preparation.heads import COARSE, GRID, save
 
+pytestmark = pytest.mark.slow
+
 STEM = "sub-A_ses-1_space-MNI152"
 TRUNCATED = b"\x1f\x8b no volume"
 

@@ -28,6 +28,8 @@ from synthbench.utility.transfer import Transfer
 from tests.boards import features, make_card, make_materials, make_protocol
 from tests.conftest import AFFINE, blob
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (16, 16, 16)
 ACCEPT = ("registered", "registered-mismatch", "skull", "size", "subjects")
 COMMON: dict[str, Any] = {"extractor": "voxels", "accept": ACCEPT, "cache": False, "refits": 6}
