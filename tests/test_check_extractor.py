@@ -52,6 +52,7 @@ class Blocks:
 # --- what is sound ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READY)
 def test_built_in_extractors_without_weights_meet_the_contract(name: str):
     check_extractor(registry.load("extractors", name))
