@@ -17,11 +17,12 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test rescore lint format clean
+.PHONY: help install demo test test-quick rescore lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
 	@echo 'make test      ruff, mypy, the tests and the doctests'
+	@echo 'make test-quick  ruff and the tests that are not marked slow: while you write code'
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
 	@echo 'make lint      ruff and mypy only'
 	@echo 'make format    let ruff rewrite the code'
@@ -63,10 +64,17 @@ demo: $(INSTALLED)
 	@if grep -qs '"synthbench atlas"' demo/training/dataset_description.json; then rm -rf demo; fi
 	$(BIN)/synthbench demo --out demo
 
-# One thread a worker: threads that compete for cores made the tests twice as slow. A file stays
+# One thread per worker: threads that compete for cores made the tests twice as slow. A file stays
 # with one worker: what its tests share is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --doctest-modules synthbench tests
+	$(PYTEST) --durations=10 --doctest-modules synthbench tests
+
+test-quick: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(PYTEST) -m 'not slow' tests
 
 # The images are in the repository, so what differs is what the code or a library moved.
 FROZEN := tests/data/rescored

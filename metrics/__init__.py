@@ -7,8 +7,14 @@ features, one row an image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`, `prec
 `g4r_ssim`.
 """
 
+import sys
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # else a type checker takes the file of that name for the function
+    from synthbench.metrics.copying import memorization as memorization
+    from synthbench.metrics.frechet import fid as fid
 
 if __name__ != "synthbench.metrics":
     raise ImportError(f"import synthbench.metrics, not {__name__}: one name, one module")
@@ -40,3 +46,20 @@ def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(import_module(f"synthbench.metrics.{_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'synthbench.metrics' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """The package, in which a public name is always the function.
+
+    Python binds a submodule to its name in the package when it first imports it. So the import
+    of a file named as its function would replace the function by a module that nobody can call.
+    Here the file's function is bound in its place.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FUNCTIONS and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

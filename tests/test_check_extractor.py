@@ -52,11 +52,13 @@ class Blocks:
 # --- what is sound ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READY)
 def test_built_in_extractors_without_weights_meet_the_contract(name: str):
     check_extractor(registry.load("extractors", name))
 
 
+@pytest.mark.slow
 def test_qiu2022_meets_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With random weights, on the middle of its grid: all of it takes long."""
     path = tmp_path / qiu2022.WEIGHT_FILE.filename
@@ -69,6 +71,7 @@ def test_qiu2022_meets_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     check_extractor(qiu2022.Qiu2022)
 
 
+@pytest.mark.slow
 def test_medicalnet_meets_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With random weights of the published shapes, on a small grid: its own takes long."""
     monkeypatch.setenv("SYNTHBENCH_WEIGHTS", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The installed command, and what a person reads."""
+"""The command line, and what a person reads; where it says so, as it was installed."""
 
 import json
 import subprocess
@@ -11,11 +11,13 @@ from synthbench import cli, sampling, scoring, training
 from synthbench.scorecard import Scorecard
 from synthbench.scoring_inputs import CohortSet
 from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
+from tests.command_line import run
 
 COMMAND = str(Path(sys.executable).with_name("synthbench"))
 
 
-def run(*arguments, cwd=None):
+def installed(*arguments, cwd=None):
+    """Run the command that pip installed, in a process of its own."""
     return subprocess.run(
         [COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
         timeout=300,
@@ -23,7 +25,7 @@ def run(*arguments, cwd=None):
 
 
 def test_help_names_every_verb():
-    result = run("--help")
+    result = installed("--help")
     assert result.returncode == 0
     for verb in ("train", "sample", "score", "leaderboard", "benchmark", "data", "list", "fetch"):
         assert verb in result.stdout
@@ -32,9 +34,10 @@ def test_help_names_every_verb():
 def test_version():
     from synthbench import __version__
 
-    assert run("--version").stdout == f"synthbench {__version__}\n"
+    assert installed("--version").stdout == f"synthbench {__version__}\n"
 
 
+@pytest.mark.slow
 def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     """Train, sample, freeze, score, render, check: every verb once, every exit code 0."""
     real = make_cohort("real", n=6)
@@ -67,6 +70,13 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     stale = run("leaderboard", "--check", cwd=tmp_path)
     assert stale.returncode == 1
     assert "is stale: render with synthbench leaderboard" in stale.stderr
+
+
+def test_the_installed_command_exits_2_without_a_traceback():
+    result = installed("train", "ddmp3d")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Traceback" not in result.stderr
+    assert "did you mean 'ddpm3d'?" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -166,8 +176,12 @@ def test_list_says_what_each_needs():
     assert "memorizer" in run("list", "generators").stdout
 
 
+@pytest.mark.slow
 def test_no_progress_bar_where_standard_error_is_no_terminal(make_cohort, tmp_path):
-    result = run("train", "noise", "--real", make_cohort("real", n=4), "--out", tmp_path / "run")
+    result = installed(
+        "train", "noise", "--real", make_cohort("real", n=4), "--out", tmp_path / "run"
+    )
+    assert result.returncode == 0
     assert "━" not in result.stderr
     assert "\x1b" not in result.stderr
 

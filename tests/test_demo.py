@@ -3,6 +3,8 @@ import pytest
 from synthbench.demo import run_demo
 from synthbench.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
     """A smaller one than users run, on the same path: four generators, a leaderboard, a picture."""

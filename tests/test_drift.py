@@ -1,9 +1,6 @@
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from synthbench.metrics.inference import estimate, magnitude
 from synthbench.metrics.manifold import Coverage
 from synthbench.scorecard import FloorRecord, Missing, Origin, Scorecard, Value
 from synthbench.two_samples import Asked, Terms, compare_samples
+from tests.command_line import run
 from tests.conftest import blob
 from tests.test_scoring import save
 
@@ -601,25 +599,19 @@ def test_differences_are_separated_by_cause(card):
     ]  # fmt: skip
 
 
-def run(*arguments, **environment):
-    command = [str(Path(sys.executable).with_name("synthbench")), "drift", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=300,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-
-
 def test_the_command(card, tmp_path):
     card.save(tmp_path / "a.json")
     with_values(card, 0.01).save(tmp_path / "b.json")
-    result = run(tmp_path / "a.json", tmp_path / "b.json", "--junit", tmp_path / "out" / "d.xml",
-                 "--json", GITHUB_ACTIONS="true")  # fmt: skip
+    result = run(
+        "drift", tmp_path / "a.json", tmp_path / "b.json", "--json",
+        "--junit", tmp_path / "out" / "d.xml", GITHUB_ACTIONS="true",
+    )  # fmt: skip
     assert result.returncode == 1
     record = json.loads(result.stdout)
     assert (record["kind"], record["outcome"], record["exit_code"]) == ("rescore", "drift", 1)
     assert "::error title=synthbench drift::" in result.stderr
     assert ET.parse(tmp_path / "out" / "d.xml").getroot().get("failures") == "4"
-    wrong = run(tmp_path / "a.json", tmp_path / "b.json", "--delta", "mmd2")
+    wrong = run("drift", tmp_path / "a.json", tmp_path / "b.json", "--delta", "mmd2")
     assert wrong.returncode == 2
     assert "write it as METRIC=VALUE" in wrong.stderr
     assert Scorecard.load(tmp_path / "a.json") == card

@@ -307,6 +307,7 @@ def test_a_second_score_runs_no_network_and_gives_the_same_scorecard(
 # --- several processes ---
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one_and_only_the_main_one_writes(
     make_cohort, tmp_path, monkeypatch
 ):

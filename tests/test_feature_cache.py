@@ -16,6 +16,7 @@ from synthbench import feature_cache
 from synthbench.errors import UsageError
 from synthbench.feature_cache import FeatureCache, clear, row_key, usage
 from synthbench.space import PAPER_GRID
+from tests.command_line import run
 
 EXTRACTOR = {
     "name": "x", "weights_sha256": "ab", "preprocessing": "p-v1", "layer": "last", "dim": 3,
@@ -143,6 +144,7 @@ def test_what_a_killed_writer_left_goes_and_what_one_is_writing_stays(cache):
     assert writing.exists()
 
 
+@pytest.mark.slow
 def test_processes_that_keep_the_same_rows_leave_whole_ones(cache):
     """Two writers of 50 rows at once, and a reader that never sees half a row."""
     program = (
@@ -234,22 +236,19 @@ def test_rows_are_counted_and_removed_by_extractor(cache):
     assert files(cache) == sorted(foreign)
 
 
-def run(*arguments, folder):
-    environment = {**os.environ, "SYNTHBENCH_CACHE": str(folder)}
-    command = [sys.executable, "-m", "synthbench", "cache", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_the_commands(cache):
+    def command(*arguments):
+        return run("cache", *arguments, SYNTHBENCH_CACHE=str(cache.folder))
+
     kept(cache, 2)
-    shown = run("info", folder=cache.folder)
+    shown = command("info")
     assert str(cache.folder) in shown.stderr
     assert "features of 2 volumes" in shown.stderr
     extractors = [{"name": "x", "rows": 2, "bytes": 152}]
     expected = {"folder": str(cache.folder), "rows": 2, "bytes": 152, "extractors": extractors}
-    assert json.loads(run("info", "--json", folder=cache.folder).stdout) == {
+    assert json.loads(command("info", "--json").stdout) == {
         **expected, "limit": 2 * 2**30,
     }  # fmt: skip
-    cleared = run("clear", "--extractor", "x", "--json", folder=cache.folder)
+    cleared = command("clear", "--extractor", "x", "--json")
     assert json.loads(cleared.stdout) == expected
-    assert json.loads(run("info", "--json", folder=cache.folder).stdout)["rows"] == 0
+    assert json.loads(command("info", "--json").stdout)["rows"] == 0

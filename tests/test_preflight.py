@@ -1,8 +1,6 @@
 import gzip
 import json
 import shutil
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +12,7 @@ from synthbench.cohort import PREPARE, read_cohort
 from synthbench.cohort_table import as_json, properties
 from synthbench.errors import CohortError, UsageError
 from synthbench.preflight import RULES, check, findings_between, findings_within, report
+from tests.command_line import run
 
 N = 9
 SPACING = 5
@@ -373,13 +372,8 @@ def test_scans_on_grids_of_their_own_are_usable_but_warned(brains, tmp_path):
     assert len(found.entries) == 6
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "synthbench", "data", "info", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_info_prints_a_report_writes_figures_and_fails(rubbish, tmp_path):
-    done = run(rubbish, "--out", tmp_path / "pictures")
+    done = run("data", "info", rubbish, "--out", tmp_path / "pictures")
     assert done.returncode == 1, done.stderr
     assert "6 unusable files, 1 findings" in done.stderr
     for line in ("skull-stripped", "registered to MNI152", "four.nii", "mirrored front-back"):

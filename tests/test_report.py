@@ -527,6 +527,7 @@ def voxels(found):
     return np.stack([s[::-1].T for s in slices], axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 @pytest.mark.parametrize(
     ("width", "dark"), [(1280, False), (400, True)], ids=["wide light", "narrow dark"]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -19,9 +16,7 @@ from synthbench.conditions import Conditions, Row
 from synthbench.errors import UsageError
 from synthbench.generators.generator import Frame
 from synthbench.runs.sidecar import sidecar_file
-from tests import ellipsoids
-
-COMMAND = str(Path(sys.executable).with_name("synthbench"))
+from tests import command_line, ellipsoids
 
 
 @pytest.fixture(autouse=True)
@@ -229,8 +224,8 @@ def test_the_card_tells_what_was_asked_and_what_was_drawn(run, tmp_path):
 
 
 @pytest.fixture
-def package(tmp_path):
-    """The test's generator as another package would announce it."""
+def package(tmp_path, monkeypatch):
+    """The test's generator is announced as another package would announce it."""
     folder = tmp_path / "site" / "ellipsoids-1.0.dist-info"
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: ellipsoids\nVersion: 1.0\n")
@@ -238,20 +233,14 @@ def package(tmp_path):
         "[synthbench.generators]\nellipsoids = tests.ellipsoids:Ellipsoids\n"
         "[synthbench.extractors]\ndark = tests.ellipsoids:Dark\n"
     )
-    return folder.parent
+    monkeypatch.syspath_prepend(folder.parent)
 
 
-def command(package, cwd, *arguments):
-    path = os.pathsep.join([str(package), str(Path(__file__).parents[1])])
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
-        timeout=120, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-
-
-def test_the_command_samples_and_sweeps(run, package, tmp_path):
+@pytest.mark.usefixtures("package")
+def test_the_command_samples_and_sweeps(run, tmp_path):
+    command = partial(command_line.run, cwd=tmp_path)
     drawn = command(
-        package, tmp_path, "sample", "run", "--n", 2, "--condition", "ventricle_volume=8000:16000",
+        "sample", "run", "--n", 2, "--condition", "ventricle_volume=8000:16000",
         "--condition", "sex=F,M", "--out", "s", "--json",
     )  # fmt: skip
     assert drawn.returncode == 0, drawn.stderr
@@ -259,7 +248,7 @@ def test_the_command_samples_and_sweeps(run, package, tmp_path):
     assert "beyond the training range" in drawn.stderr
     assert table(tmp_path / "s")["sex"].tolist() == ["F", "M"]
     swept = command(
-        package, tmp_path, "sweep", "run", "--vary", "ventricle_volume=0:1.5:3", "--fix", "sex=F",
+        "sweep", "run", "--vary", "ventricle_volume=0:1.5:3", "--fix", "sex=F",
         "--measure", "dark:0", "--out", "w",
     )  # fmt: skip
     assert swept.returncode == 0, swept.stderr
@@ -269,7 +258,7 @@ def test_the_command_samples_and_sweeps(run, package, tmp_path):
         ["1,000", "0", "1,024"], ["7,000", "0.75", "6,976"], ["13,000", "1.5", "12,990"],
     ]  # fmt: skip
     assert [line[4:] for line in lines] == [[], [], ["extrapolated"]]
-    wrong = command(package, tmp_path, "sample", "run", "--n", 2, "--condition", "age=3",
+    wrong = command("sample", "run", "--n", 2, "--condition", "age=3",
                     "--out", "x")  # fmt: skip
     assert wrong.returncode == 2
     assert "no condition 'age': known: sex, ventricle_volume" in wrong.stderr

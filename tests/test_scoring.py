@@ -83,6 +83,7 @@ def full_card(families):
     return found.card, found.neighbours
 
 
+@pytest.mark.slow
 def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
     card, _ = full_card
     assert [v.metric for v in card.values] == [
@@ -108,6 +109,7 @@ def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
     assert card.protocol.settings["mmd2 | random-resnet10"]["bandwidth"] > 0
 
 
+@pytest.mark.slow
 def test_a_hold_out_raises_the_floors_n_and_leaves_the_values(families, full_card):
     """Twelve reals and twelve of the hold-out make sides of 12; halves of the reals make 6."""
     card, _ = full_card
@@ -124,6 +126,7 @@ def test_a_hold_out_raises_the_floors_n_and_leaves_the_values(families, full_car
     assert alone.holdout is None
 
 
+@pytest.mark.slow
 def test_copies_are_found_in_features_and_voxels(full_card):
     card, neighbours = full_card
     assert [record.space for record in card.memorization] == ["random-resnet10", VOXELS]

@@ -15,6 +15,8 @@ from synthbench.scoring_settings import ScoringSettings
 from synthbench.sensitivity import sensitivity
 from tests.conftest import AFFINE
 
+pytestmark = pytest.mark.slow
+
 EXTRACTORS = ("random-resnet10",)
 METRICS = ("mmd2", "fid", "intensity", "mmd_linear", "memorization")
 

@@ -17,6 +17,7 @@ from synthbench.testing import check_metric
 
 
 # The presets of MS-SSIM are the same class with other settings, and need larger grids.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

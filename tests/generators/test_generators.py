@@ -44,6 +44,7 @@ def overrides(name):
     return {"ddpm3d": SMALL, "ldm3d": LATENT}.get(name, ["space.shape=[16,16,16]"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_holds(name, make_cohort, tmp_path):
     volumes = read_cohort(make_cohort("real", n=4, shape=(16, 16, 16))).volumes()

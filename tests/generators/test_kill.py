@@ -35,6 +35,8 @@ from synthbench.generators.ddpm3d import DDPM3D, DDPM3DSettings
 from synthbench.generators.diffusion import Diffusion
 from synthbench.run import Run
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 MOST_SESSIONS = 8  # killed at most so often before a run is left in peace
 PATIENCE = 60.0  # seconds after which a process is taken to hang

@@ -392,6 +392,7 @@ def same_weights(a, b):
     return left.keys() == right.keys() and all(np.array_equal(left[k], right[k]) for k in left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "at"), [("autoencoder", 3), ("autoencoder", 4), ("", 4)], ids=["1", "1 end", "2"]
 )
@@ -420,6 +421,7 @@ def test_a_stage_resumes_to_the_same_weights_bit_for_bit(stage, at, whole, tmp_p
         assert np.array_equal(a[:, 1], b[:, 1])
 
 
+@pytest.mark.slow
 def test_sigterm_in_stage_1_writes_a_checkpoint_and_names_the_run(cohort, tmp_path):
     out = tmp_path / "stopped"
     settings = [part for s in (*SETTINGS, "autoencoder.steps=5000") for part in ("--set", s)]

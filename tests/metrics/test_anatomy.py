@@ -27,7 +27,6 @@ from synthbench.metrics.extractors.anatomy import (
 )
 from synthbench.metrics.extractors.tissue import MNI152_2MM, Mixture, tissues_of
 from synthbench.space import Space, resample
-from synthbench.testing import check_extractor
 
 SHAPE = (48, 56, 48)
 SUBJECTS = 16
@@ -219,10 +218,6 @@ def test_fractions_sum_to_one_in_the_head_and_to_zero_outside(head: np.ndarray):
 
 
 # --- the extractor ---
-
-
-def test_it_keeps_the_contract():
-    check_extractor(Anatomy)
 
 
 def test_features_are_the_measures_in_order(simulated: Simulated):

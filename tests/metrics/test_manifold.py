@@ -11,7 +11,6 @@ from synthbench.errors import MetricError
 from synthbench.metrics import inference, manifold
 from synthbench.metrics.manifold import Coverage, Density, Precision, Recall
 from synthbench.metrics.metric import Metric
-from synthbench.testing import check_metric
 
 METRICS = [Precision, Recall, Density, Coverage]
 
@@ -48,10 +47,9 @@ def by_neighbours(x, y, k, x_id=None, y_id=None):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_it_is_a_metric_that_meets_the_contract(metric):
+def test_it_is_a_metric(metric):
     assert isinstance(metric(), Metric)
     assert metric().freeze(None, None) == {"k": 5}
-    check_metric(metric())
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +19,10 @@ from synthbench.errors import CheckFailed, Stopped, UsageError
 from synthbench.preparation import Settings, prepare
 from synthbench.preparation import cohort as cohort_module
 from synthbench.preparation.derivative import write_covariates
+from tests.command_line import run
 from tests.preparation.heads import COARSE, GRID, save
+
+pytestmark = pytest.mark.slow
 
 STEM = "sub-A_ses-1_space-MNI152"
 TRUNCATED = b"\x1f\x8b no volume"
@@ -195,17 +196,10 @@ def test_a_scheduler_that_does_not_answer_is_named(good, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def command(*arguments) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "synthbench", "data", "prepare", *map(str, arguments)],
-        capture_output=True, text=True,
-    )  # fmt: skip
-
-
 def test_the_command_exits_1_where_a_scan_failed(source, tmp_path):
     bad = source.with_name("bad.csv")
     pd.read_csv(source).tail(1).to_csv(bad, index=False)
-    ran = command(bad, "--out", tmp_path)
+    ran = run("data", "prepare", bad, "--out", tmp_path)
     assert ran.returncode == 1
     assert "1 of 1 scans could not be prepared" in ran.stderr
     assert "sub-B_ses-1: b.nii.gz: cannot be read" in ran.stderr
@@ -221,7 +215,7 @@ def test_the_command_exits_1_where_a_scan_failed(source, tmp_path):
 )
 def test_wrong_options_exit_2_with_the_next_step(options, words, good, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    ran = command(good, "--out", tmp_path, *options)
+    ran = run("data", "prepare", good, "--out", tmp_path, *options)
     assert ran.returncode == 2
     assert words in ran.stderr
 

@@ -9,6 +9,8 @@ from synthbench.preparation.image import Image
 from synthbench.preparation.template import template_on
 from tests.preparation.heads import GRID, dice
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_mask_is_the_brain(person, prepared_person):
     """The true mask goes through the same affine; voxels of 3 mm allow no more than 0.93."""

@@ -29,6 +29,8 @@ from synthbench.utility.transfer import Transfer
 from tests.boards import features, make_card, make_materials, make_protocol
 from tests.conftest import AFFINE, blob
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (16, 16, 16)
 ACCEPT = ("registered", "registered-mismatch", "skull", "size", "subjects")
 LENIENT = StudySettings(accept=ACCEPT)
@@ -239,11 +241,15 @@ def test_what_cannot_be_fine_tuned_on_is_refused_before_anything_is_trained(
         )  # fmt: skip
 
 
-def test_a_network_is_trained_from_each_seed_and_fine_tuned(folders, tmp_path):
+def test_a_network_is_trained_from_each_seed_and_fine_tuned(tmp_path):
+    """Eighteen trainings of one step, of as few volumes as two classes of four need."""
+    real, synth, test = (
+        write(tmp_path / role, 8, seed) for seed, role in enumerate(("real", "synth", "test"), 1)
+    )
     other = write(tmp_path / "other", 12, 9)
     found = utility(
-        folders["real"], folders["synth"], folders["test"], "sex", ratios=(), model="cnn",
-        network=NetworkSettings(seeds=2, epochs=1, batch_size=13), accept=ACCEPT,
+        real, synth, test, "sex", ratios=(), model="cnn", accept=ACCEPT,
+        network=NetworkSettings(seeds=2, epochs=1, batch_size=16),
         transfer=Transfer("sex", other),
     )  # fmt: skip
     assert set(found.differences[0].values["auc"].variance) == {
