@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from synthbench.render.numbers import number
 from synthbench.scorecard import Value
-from synthbench.table import number
 
 STRETCHED_FROM = 25.0
 """From a span of this many floor widths on an axis is stretched near zero (asinh), or the floor

@@ -37,8 +37,9 @@ from synthbench.differences import (
 from synthbench.errors import UsageError, near_miss
 from synthbench.materials import Materials, load_materials, require_materials
 from synthbench.metrics.metric import Direction
+from synthbench.render.numbers import p_text
 from synthbench.scorecard import Scorecard, Value
-from synthbench.table import FOR_PAPERS, p_words
+from synthbench.table import FOR_PAPERS
 from synthbench.two_samples import (
     Asked,
     GeneratorTest,
@@ -376,7 +377,7 @@ def _resample_verdict(
         return "; ".join(told) or "no difference shown at this n, which is no proof of equality"
     if outcome == "drift":
         failed = [
-            f"the generator changed ({test.extractor}, p {p_words(test.p_adjusted)})"
+            f"the generator changed ({test.extractor}, p {p_text(test.p_adjusted)})"
             for test in tests
             if test.status == "fail"
         ]

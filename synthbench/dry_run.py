@@ -10,6 +10,7 @@ from typing import Any
 from synthbench import preflight, registry
 from synthbench.cohort import read_cohort
 from synthbench.errors import UsageError
+from synthbench.render.numbers import duration
 from synthbench.training import (
     ATLAS_SHAPE,
     ATLAS_SUBJECTS,
@@ -65,7 +66,7 @@ class Plan:
             if e.timing == "extrapolated":
                 how = f"extrapolated by operations from steps at {_grid(e.timed_shape)}"
             pace = f"{e.seconds_a_step:.3g} ({how})"
-            total = f"{_duration(e.total_seconds)} for {e.steps} steps"
+            total = f"{duration(e.total_seconds)} for {e.steps} steps"
         a_step = e.batch_size * e.accumulation * e.processes
         first = [] if self.before is None else self.before.rows()
         named = [("trained", self.stage)] if self.stage else []
@@ -196,10 +197,3 @@ def _grid(shape: Sequence[int]) -> str:
 
 def _bytes(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from synthbench.charts import Band, LineChart, Series, line_chart
+from synthbench.render.numbers import number
 from synthbench.scorecard import (
     ComparedRecord,
     ConditionRecord,
@@ -18,7 +19,6 @@ from synthbench.scorecard import (
     FidelityRecord,
     Scorecard,
 )
-from synthbench.table import number
 
 PUBLISHED = {"ventricle_volume": 0.97, "age": 0.69}
 """Correlations of asked and measured of Pinaya et al. 2022, by condition."""

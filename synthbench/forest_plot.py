@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from synthbench.table import number
+from synthbench.render.numbers import number
 
 LABEL, AXIS, WORDS = 250, 330, 180
 """Widths in pixels: the rows' names, the axis, the values in words."""

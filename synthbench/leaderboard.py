@@ -27,16 +27,9 @@ from synthbench.forest_plot import Band, Row, forest_plot
 from synthbench.literature import REPORTED
 from synthbench.multiverse import Multiverse
 from synthbench.rank_grid import rank_grid
+from synthbench.render.numbers import number, p_text
 from synthbench.scorecard import FloorRecord, Scorecard, Value
-from synthbench.table import (
-    BIASED,
-    FOR_PAPERS,
-    SATURATED,
-    SATURATION,
-    interval_words,
-    number,
-    p_words,
-)
+from synthbench.table import BIASED, FOR_PAPERS, SATURATED, SATURATION, interval_words
 from synthbench.utility.table import subject_words, trained_words, verdict_words
 
 PAGE = "README.md"
@@ -472,7 +465,7 @@ def _pairs(found: MetricRanking, board: Board) -> str:
         ends = sorted((sign * pair.low, sign * pair.high))
         words = f"{number(sign * pair.difference)} [{number(ends[0])}, {number(ends[1])}]"
         marked = f"**{words}**" if pair.p <= 1 - level + 1e-12 else words
-        return f"{marked} p {p_words(pair.p)}"
+        return f"{marked} p {p_text(pair.p)}"
 
     if len(names) > MATRIX:
         rows = [[_entry(a, board), _entry(b, board), cell(a, b)] for a, b in combinations(names, 2)]
@@ -578,7 +571,7 @@ def _values(board: Board) -> str:
     ]
     cards = board.ordered.values()
     saturated = any(value.saturated for card in cards for value in card.values)
-    tests = [[_entry(name, board), p_words(row.p)] for name, card in board.ordered.items()
+    tests = [[_entry(name, board), p_text(row.p)] for name, card in board.ordered.items()
              if (row := card.row("mmd2")) is not None]  # fmt: skip
     words = [
         f"{BIASED}. ↓ lower is better, ↑ higher, → 0 nearest to zero. MMD² is the unbiased "
@@ -628,7 +621,7 @@ def _utility(board: Board) -> str:
     """Which entries helped a model that is used on real people; empty where none was asked."""
     rows = [
         [_entry(name, board), _cell(verdict_words(found)), _cell(trained_words(found)),
-         _cell(subject_words(found)), _cell(found.model), p_words(found.p)]
+         _cell(subject_words(found)), _cell(found.model), p_text(found.p)]
         for name, card in board.ordered.items()
         if (found := card.utility) is not None
     ]  # fmt: skip
@@ -833,7 +826,7 @@ def _copies(card: Scorecard) -> str:
             found[space] = min(test.p, found.get(space, 1.0))
     if found:
         exact = max(record.exact_copies for record in card.memorization)
-        spaces = ", ".join(f"{_cell(space)} (p {p_words(p)})" for space, p in found.items())
+        spaces = ", ".join(f"{_cell(space)} (p {p_text(p)})" for space, p in found.items())
         return f"**detected** in {spaces}" + (f"; {exact} exact" if exact else "")
     best = min((t.detectable_share for _, t in tests if t.detectable_share), default=None)
     power = "power below 80% at 50%" if best is None else f"80% power at {best:.0%}"

@@ -38,17 +38,9 @@ from synthbench.fidelity_output import (
     published_words,
 )
 from synthbench.leaderboard import Board, stale_words
+from synthbench.render.numbers import number, p_text
 from synthbench.scorecard import Scorecard, Value
-from synthbench.table import (
-    BIASED,
-    FOR_PAPERS,
-    SATURATED,
-    SATURATION,
-    header,
-    interval_words,
-    number,
-    p_words,
-)
+from synthbench.table import BIASED, FOR_PAPERS, SATURATED, SATURATION, header, interval_words
 from synthbench.utility.table import subject_words, title, trained_words, verdict_words
 from synthbench.verdicts import (
     Verdict,
@@ -244,7 +236,7 @@ def _ranking(board: Board) -> Ranking | None:
             titles[pair.first],
             titles[pair.second],
             f"{number(pair.difference)} [{number(pair.low)}, {number(pair.high)}]",
-            p_words(pair.p),
+            p_text(pair.p),
             pair.p,
         )
         for pair in found.pairs
@@ -526,7 +518,7 @@ def _utility(card: Scorecard) -> _Utility | None:
     return _Utility(
         f"{found.sentence[0].upper()}{found.sentence[1:]}.",
         f"Label {found.label}, model {found.model}: trained on {trained_words(found)}, tested on "
-        f"{subject_words(found)}. p {p_words(found.p)}, settings {found.settings_hash}.",
+        f"{subject_words(found)}. p {p_text(found.p)}, settings {found.settings_hash}.",
         title(found.measure),
         tuple((arm, f"{value:.3f}") for arm, value in found.arms.items()),
     )
@@ -627,7 +619,7 @@ def _table_row(label: str, name: str, value: Value) -> _TableRow:
         if floor is None
         else f"{number(floor.mean)} ({number(floor.low)} to {number(floor.high)})",
         shows="" if floor is None or floor.detectable is None else f"+{number(floor.detectable)}",
-        p=p_words(value.p),
+        p=p_text(value.p),
         blur=read_back_words(value),
         sort={
             "value": value.value,

@@ -148,7 +148,8 @@ def test_a_scorecard_alone_gives_verdicts_and_names_what_is_missing(plain):
 
 def test_the_numbers_are_those_of_the_table(card, plain):
     """The value of each row is in the page as `synthbench score` prints it."""
-    from synthbench.table import interval_words, number
+    from synthbench.render.numbers import number
+    from synthbench.table import interval_words
 
     words = text_of(plain)
     for value in card.values:

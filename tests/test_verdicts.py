@@ -74,7 +74,7 @@ def memorization(space, words, share=None, copies=0):
         (
             [memorization("net", "no copying detected (...)", 0.3),
              memorization("voxels", "copying detected", copies=2)],
-            "worse", "detected (voxels)",
+            "worse", "detected in voxels (p 0.500); 2 exact",
         ),
     ],
     ids=["not assessed", "none", "no power", "in one space"],

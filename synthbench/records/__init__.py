@@ -1,0 +1,1 @@
+"""Records: what is written of a scoring, typed and versioned."""
