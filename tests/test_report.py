@@ -23,9 +23,12 @@ from synthbench.comparisons import compare
 from synthbench.dose_response import Curve, Floor, Row, Sensitivity
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.evaluation import Sample
-from synthbench.exhibits import nearest_training, scored, typicality
-from synthbench.report import leaderboard_report, render_report, report
+from synthbench.leaderboard_html import leaderboard_report
+from synthbench.report import render_report, report
+from synthbench.report_sections.neighbours import nearest_training
+from synthbench.report_sections.typicality import typicality
 from synthbench.scorecard import CohortRecord, Scorecard, Value
+from synthbench.scored_cohort import scored
 from tests.boards import make_board, make_verdict
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egpj.exe\u2028&amp;"
