@@ -110,6 +110,8 @@ class Column:
         From the real-vs-real floor to the cell of its row; None leaves it empty.
     section
         The anchor of the section of the page that says more, which the head links to.
+    prose
+        Whether its cells are words, which need room and are aligned to the left in HTML.
     always
         Whether the column is shown although all its cells are empty.
     """
@@ -118,6 +120,7 @@ class Column:
     cell: Callable[[Entry], Cell]
     floor: Callable[[Floor], str] | None = None
     section: str = ""
+    prose: bool = False
     always: bool = False
 
     def head(self, board: Board, key: Key) -> str:
@@ -248,12 +251,12 @@ RANKING: tuple[Column, ...] = (
     Column("tied with", _tied, always=True),
     Column(_value_head, _value, always=True),
     Column(_matched_head, _matched, floor=_matched_floor),
-    Column("as real, blurred by", _blur),
+    Column("as real, blurred by", _blur, prose=True),
     Column("best", _best),
     Column("n", _size),
     Column("training seeds", _seeds, always=True),
-    Column("copies of training images", _copies),
-    Column("utility", _utility, section="utility"),
+    Column("copies of training images", _copies, prose=True),
+    Column("utility", _utility, section="utility", prose=True),
 )
 """The ranking's columns, beside the entry's number and name."""
 

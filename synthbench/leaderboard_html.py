@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synthbench.errors import ScorecardError
 from synthbench.leaderboard_board import Board, plain_title, ranked_keys, stale_words
-from synthbench.leaderboard_columns import RANKING, Cell, entries_of, filled
+from synthbench.leaderboard_columns import ONE_SEED, RANKING, Column, Entry, entries_of, filled
 from synthbench.render.numbers import number, p_text
 from synthbench.report import render_page
 from synthbench.report_sections.overview import RankCell, Ranking
@@ -67,7 +67,7 @@ def _ranking(board: Board) -> Ranking | None:
     rows = tuple(
         (
             plain_title(board, entry.name),
-            tuple(_cell(column.cell(entry)) for column in columns),
+            tuple(_cell(column, entry) for column in columns),
         )
         for entry in placed
     )
@@ -86,12 +86,14 @@ def _ranking(board: Board) -> Ranking | None:
         f"significantly better to {len(rows)} less the number that are significantly worse; tied "
         f"entries cannot be told apart at {comparisons.level:.0%}, over all pairs together "
         f"(max-t, {comparisons.resamples} resamples). 'Best' is the share of resamples in which "
-        "an entry is the best: a second figure, no p-value. Ranks are of these volumes, and not "
-        "of a method of fewer than three training seeds."
+        "an entry is the best: a second figure, no p-value. Ranks are of these volumes: "
+        f"{ONE_SEED} marks fewer than three training seeds, which say nothing of the method."
     )
-    heads = tuple(column.head(board, key) for column in columns)
+    heads = tuple((column.head(board, key), column.prose) for column in columns)
     return Ranking(words, heads, rows, pairs)
 
 
-def _cell(cell: Cell) -> RankCell:
-    return RankCell(cell.text, cell.text if cell.sort is None else cell.sort, cell.standing)
+def _cell(column: Column, entry: Entry) -> RankCell:
+    cell = column.cell(entry)
+    sort = cell.text if cell.sort is None else cell.sort
+    return RankCell(cell.text, sort, cell.standing, column.prose)

@@ -34,6 +34,13 @@ class RankCell:
     text: str
     sort: float | str
     standing: Standing | None = None
+    prose: bool = False
+
+    @property
+    def style(self) -> str:
+        """The cell's classes in the style sheet."""
+        kind = "verdict" if self.prose else "number"
+        return kind if self.standing is None else f"{kind} {self.standing.replace(' ', '-')}"
 
     @property
     def sign(self) -> str:
@@ -50,7 +57,7 @@ class Ranking:
     words
         What a rank says.
     heads
-        Of the columns beside the entry's name.
+        Of the columns beside the entry's name, and whether the cells are words.
     rows
         Each entry's name, and its cells.
     pairs
@@ -58,7 +65,7 @@ class Ranking:
     """
 
     words: str
-    heads: tuple[str, ...]
+    heads: tuple[tuple[str, bool], ...]
     rows: tuple[tuple[str, tuple[RankCell, ...]], ...]
     pairs: tuple[tuple[str, str, str, str, float], ...]
 
