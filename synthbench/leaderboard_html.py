@@ -9,7 +9,7 @@ from synthbench.leaderboard_board import Board, plain_title, ranked_keys, stale_
 from synthbench.leaderboard_columns import ONE_SEED, RANKING, Column, Entry, entries_of, filled
 from synthbench.render.numbers import number, p_text
 from synthbench.report import render_page
-from synthbench.report_sections.overview import RankCell, Ranking
+from synthbench.report_sections.ranking import RankCell, Ranking
 from synthbench.report_sections.section import Page
 
 

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from synthbench.fidelity_output import fidelity_tables
 from synthbench.preflight import RULES
 from synthbench.records.copies import copies_lines
 from synthbench.render.numbers import number, p_text
@@ -79,9 +80,6 @@ def scorecard_table(card: Scorecard) -> Group:
         lines.append(Text(f"{SATURATED} {SATURATION}", style="dim"))
     lines += [Text(line, style="yellow") for line in preflight_lines(card)]
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]
-    # Its tables are written with this module's numbers.
-    from synthbench.fidelity_output import fidelity_tables
-
     return Group(*lines, *fidelity_tables(card))
 
 

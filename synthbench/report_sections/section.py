@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from synthbench.report_sections.at_hand import AtHand
+from synthbench.report_sections.ranking import Ranking
 from synthbench.scorecard import Scorecard
 
 if TYPE_CHECKING:
     from synthbench.dose_response import Sensitivity
-    from synthbench.report_sections.at_hand import AtHand
-    from synthbench.report_sections.overview import Ranking
 
 
 @dataclass(frozen=True)
