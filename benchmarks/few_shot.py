@@ -35,12 +35,13 @@ from synthbench.atlas import atlas_cohort
 from synthbench.benchmark import Benchmark
 from synthbench.cohort import Cohort, read_cohort
 from synthbench.progress import bar
+from synthbench.render.numbers import number
 from synthbench.run import Run
 from synthbench.sampling import sample
 from synthbench.scorecard import Scorecard
 from synthbench.scoring import freeze, score
 from synthbench.scoring_settings import Context, ScoringSettings
-from synthbench.table import interval_words, number
+from synthbench.table import interval_words
 from synthbench.training import resolve, train
 
 GENERATOR = "ddpm3d"

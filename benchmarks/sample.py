@@ -27,12 +27,13 @@ from torch import Tensor
 
 from synthbench.generators.diffusion import Diffusion, DiffusionSettings
 from synthbench.progress import bar
+from synthbench.render.numbers import number
 from synthbench.run import Run
 from synthbench.runs.sidecar import read_sidecar
 from synthbench.sampling import sample
 from synthbench.scorecard import Scorecard, Value
 from synthbench.scoring import score
-from synthbench.table import interval_words, number
+from synthbench.table import interval_words
 
 SAMPLERS = (
     "ddpm:1000", "ddim:10", "ddim:25", "ddim:50", "dpm++:10", "dpm++:15", "dpm++:25", "unipc:10",

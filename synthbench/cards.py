@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import html
 import json
 import math
 import re
@@ -30,6 +29,8 @@ from synthbench import registry
 from synthbench.conditions import MISSING, Conditions
 from synthbench.errors import CohortError, UsageError
 from synthbench.files import write_atomic
+from synthbench.render.markdown import escaped
+from synthbench.render.numbers import duration
 from synthbench.run import Run
 from synthbench.runs.sidecar import Sidecar, read_sidecar
 from synthbench.space import Space, quantity
@@ -55,6 +56,7 @@ _SHARING_LICENCES = {
 }  # fmt: skip
 _HUB_SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"))
 _MEAN_OVER = 100  # steps that a loss is averaged over
+_LONGEST_LINE = 300  # characters of a name or a setting
 _LONGEST_TERMS = 20_000  # characters: terms are told whole, what is no text of terms is cut
 
 Say = Callable[[str], None]
@@ -217,7 +219,7 @@ def write_model_card(run: Run, *, say: Say = lambda message: None) -> Path:
     """
     record = run.record
     n = record["cohort"]["n"]
-    trained = f"{_text(record['generator'])}, trained on {_counted(n, 'volume')}"
+    trained = f"{_line(record['generator'])}, trained on {_counted(n, 'volume')}"
     front = {
         **_hub_licence(record),
         "library_name": "synthbench",
@@ -272,7 +274,7 @@ def write_dataset_card(
     record = run.record
     sidecars = _sidecars(volumes, record.get("weights_sha256"))
     n = len(sidecars)
-    generator = _text(record["generator"])
+    generator = _line(record["generator"])
     front = {
         **_hub_licence(record),
         "pretty_name": f"Synthetic brain MRI, {_counted(n, 'volume')} of {record['generator']}",
@@ -372,7 +374,7 @@ def _changes_section(run: Run) -> str:
         return _section("Settings", "Those of the preset, without a change.")
     rows = [(key, _value(preset.get(key)), _value(value)) for key, value in changed.items()]
     head = "| setting | preset | this run |\n|---|---|---|\n"
-    lines = (f"| {_text(k)} | {_text(old)} | {_text(new)} |" for k, old, new in rows)
+    lines = (f"| {_line(k)} | {_line(old)} | {_line(new)} |" for k, old, new in rows)
     return _section("Settings that differ from the preset", head + "\n".join(lines))
 
 
@@ -452,7 +454,7 @@ def _conditions(record: Mapping[str, Any]) -> str | None:
 
 def _about_the_cohort(record: Mapping[str, Any]) -> list[str]:
     cohort = record["cohort"]
-    names = [_text(s["name"]) for s in record.get("sources", []) if s["name"]]
+    names = [_line(s["name"]) for s in record.get("sources", []) if s["name"]]
     rows: dict[str, str | int | None] = {
         "volumes": cohort["n"],
         "subjects": cohort.get("subjects"),
@@ -469,7 +471,7 @@ def _people(groups: Mapping[str, Mapping[str, int | str]] | None) -> str:
             "No participants table was read, so neither ages, sexes nor sites of the subjects are "
             f"known here. {_TO_FILL} who they are."
         )
-    lines = "\n".join(f"| {_text(name)} | {_cells(cells)} |" for name, cells in groups.items())
+    lines = "\n".join(f"| {_line(name)} | {_cells(cells)} |" for name, cells in groups.items())
     return (
         f"| subjects by | |\n|---|---|\n{lines}\n\n"
         f"Counts below {SMALL_CELL} are not told, nor what they could be computed from."
@@ -480,8 +482,8 @@ def _cells(cells: Mapping[str, int | str]) -> str:
     """Return counts in words, those of small groups together."""
     if not cells:
         return "not told: the groups are too small"
-    told = [f"{_text(name)}: {n}" for name, n in cells.items() if n != _SUPPRESSED]
-    small = [_text(name) for name, n in cells.items() if n == _SUPPRESSED]
+    told = [f"{_line(name)}: {n}" for name, n in cells.items() if n != _SUPPRESSED]
+    small = [_line(name) for name, n in cells.items() if n == _SUPPRESSED]
     if small:
         told.append(f"fewer than {SMALL_CELL} each: {', '.join(small)}")
     return "; ".join(told)
@@ -542,11 +544,11 @@ def _terms(record: Mapping[str, Any], what: str) -> str:
 
 
 def _quoted(source: Mapping[str, str]) -> str:
-    quoted = f"> {_text(source['name'] or 'Training scans')}: {_text(source['licence'])}."
+    quoted = f"> {_line(source['name'] or 'Training scans')}: {_line(source['licence'])}."
     if source["url"]:
-        quoted += f" {_text(source['url'])}"
+        quoted += f" {_line(source['url'])}"
     if source["terms"]:
-        quoted += f"\n>\n> Terms: {_text(source['terms'], _LONGEST_TERMS)}"
+        quoted += f"\n>\n> Terms: {escaped(source['terms'], _LONGEST_TERMS)}"
     return quoted
 
 
@@ -634,7 +636,7 @@ def _losses(folder: Path) -> list[str]:
     for name, words in _LOGS.items():
         rows = _rows(folder / name)
         if rows:
-            cells = (f"{_text(key)}: {_text(_short(value))}" for key, value in rows[-1].items())
+            cells = (f"{_line(key)}: {_line(_short(value))}" for key, value in rows[-1].items())
             sentences.append(f"{words}, last row: {'; '.join(cells)}.")
     return sentences
 
@@ -662,17 +664,11 @@ def _short(value: str) -> str:
 def _cost(record: Mapping[str, Any]) -> dict[str, str | int | None]:
     seconds, used = record.get("training_seconds"), record.get("energy") or {}
     return {
-        "training": None if seconds is None else _duration(seconds),
+        "training": None if seconds is None else duration(seconds),
         "GPU hours": f"{record['gpu_hours']:.3g}" if record.get("gpu_hours") else None,
         "electricity": f"{used['kwh']:.3g} kWh" if used else "not measured",
         "measured by": "; ".join(used["methods"]) if used else None,
     }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
 # ---------------------------------------------------------------- the volumes
@@ -712,8 +708,8 @@ def _asked_section(record: Mapping[str, Any], sidecars: Sequence[Mapping[str, An
         return ""
     head = "| condition | | values | extrapolated |\n|---|---|---|---|\n"
     lines = [
-        f"| {_text(name)} | {_who_chose(name, sidecars)} | "
-        f"{_text(_distribution([s['conditions'][name] for s in sidecars]))} | "
+        f"| {_line(name)} | {_who_chose(name, sidecars)} | "
+        f"{_line(_distribution([s['conditions'][name] for s in sidecars]))} | "
         f"{sum(name in s['extrapolated'] for s in sidecars):,} |"
         for name in names
     ]
@@ -788,21 +784,12 @@ def _section(title: str, body: str) -> str:
 def _table(rows: Mapping[str, str | int | None]) -> str:
     """Return a table of what is known; names and values are escaped."""
     told = {k: f"{v:,}" if isinstance(v, int) else v for k, v in rows.items() if v is not None}
-    lines = [f"| {_text(k)} | {_text(v)} |" for k, v in told.items()]
+    lines = [f"| {_line(k)} | {_line(v)} |" for k, v in told.items()]
     return "\n".join(["| | |", "|---|---|", *lines])
 
 
-def _text(value: object, longest: int = 300) -> str:
-    """Return someone's words as one line of markdown that cannot be anything but text.
-
-    Line breaks, control characters and marks that turn the direction of writing become blanks.
-    """
-    visible = "".join(c if c.isprintable() else " " for c in str(value))
-    words = " ".join(visible.split())
-    words = words if len(words) <= longest else words[: longest - 1] + "…"
-    escaped = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(words, quote=False))
-    # Hubs turn an @ into a mention of somebody.
-    return escaped.replace("@", "&#64;")
+def _line(value: object) -> str:
+    return escaped(value, _LONGEST_LINE)
 
 
 def _counted(n: int, one: str, many: str = "") -> str:

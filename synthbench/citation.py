@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthbench.records.copies import copies_found
 from synthbench.records.keys import JobKey
+from synthbench.render import markdown
+from synthbench.render.numbers import number, p_text
 from synthbench.scorecard import ExtractorRecord, Protocol, Scorecard, Value
-from synthbench.table import DAGGER, number, p_words
+from synthbench.table import DAGGER
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -133,7 +136,7 @@ def checklist(card: Scorecard) -> str:
         for row in scored
         if row.effective_rank is not None
     }
-    tested = [f"{row.label} {p_words(row.p)}" for row in scored if row.p is not None]
+    tested = [f"{row.label} {p_text(row.p)}" for row in scored if row.p is not None]
     without = [row.label for row in scored if row.floor is None]
     missing = [f"{row.label}: {row.missing}" for row in card.values if row.missing]
     accepted = [f"{found.rule} ({found.role})" for found in card.preflight if found.accepted]
@@ -160,7 +163,8 @@ def checklist(card: Scorecard) -> str:
               f"without: {', '.join(without)}" if without else "all"),
         _item(bool(tested), "p-value where one is defined", ", ".join(tested) or "none"),
         _item(not missing, "every declared metric has a value", "; ".join(missing) or "yes"),
-        _item(bool(card.memorization), "copies of training images", _copies(card)),
+        _item(bool(card.memorization), "copies of training images",
+              card.not_assessed or copies_found(card).text),
         _item(seeds is not None and seeds >= 3, "training seeds, 3 or more to speak of a method",
               "not stated" if seeds is None else str(seeds)),
         _item(not accepted, "no preflight error was accepted", ", ".join(accepted) or "none"),
@@ -171,9 +175,7 @@ def checklist(card: Scorecard) -> str:
 
 
 def _item(done: bool, what: str, found: str) -> str:
-    words = " ".join(f"{what}: {found}".split())
-    shown = "".join(f"\\{c}" if c in "<>[]`*_|" else c for c in words)
-    return f"- [{'x' if done else ' '}] {shown}"
+    return f"- [{'x' if done else ' '}] {markdown.escaped(f'{what}: {found}')}"
 
 
 def _is_cited(row: Value) -> bool:
@@ -240,9 +242,3 @@ def _listed(value: Any) -> str:
     if isinstance(value, str) or not isinstance(value, Sequence):
         return f"{value:.6g}" if isinstance(value, float) else str(value)
     return f"({', '.join(_listed(v) for v in value)})"
-
-
-def _copies(card: Scorecard) -> str:
-    if not card.memorization:
-        return card.not_assessed or "not assessed"
-    return "; ".join(f"{r.space}: {r.plain.text}" for r in card.memorization)

@@ -766,7 +766,7 @@ def leaderboard(
             _multiverse(found, materials or [])
         say(f"{pages.write_leaderboard(found)} written")
         if html is not None:
-            from synthbench.report import leaderboard_report
+            from synthbench.leaderboard_html import leaderboard_report
 
             _write_page(html, leaderboard_report(found))
     if stale:

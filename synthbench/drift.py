@@ -37,8 +37,8 @@ from synthbench.errors import UsageError, near_miss
 from synthbench.materials import Materials, load_materials, require_materials
 from synthbench.records.base import Record
 from synthbench.records.keys import JobKey
+from synthbench.render.numbers import p_text
 from synthbench.scorecard import Missing, Scorecard, Value
-from synthbench.table import p_words
 from synthbench.two_samples import (
     Asked,
     GeneratorTest,
@@ -379,7 +379,7 @@ def _resample_verdict(
         return "; ".join(told) or "no difference shown at this n, which is no proof of equality"
     if outcome == "drift":
         failed = [
-            f"the generator changed ({test.extractor}, p {p_words(test.p_adjusted)})"
+            f"the generator changed ({test.extractor}, p {p_text(test.p_adjusted)})"
             for test in tests
             if test.status == "fail"
         ]

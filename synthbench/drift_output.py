@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from synthbench.drift import Drift
-from synthbench.table import number, p_words
+from synthbench.render.numbers import number, p_text
 from synthbench.two_samples import MetricDrift
 
 _STYLES = {"pass": "", "warn": "yellow", "fail": "red", "shown": "dim", "not compared": "yellow"}
@@ -27,7 +27,7 @@ def drift_table(found: Drift) -> Group:
     lines += [
         Text(
             f"did the generator change? {test.extractor}: {test.words} "
-            f"(p {p_words(test.p_adjusted)})",
+            f"(p {p_text(test.p_adjusted)})",
             style=_STYLES[test.status],
         )
         for test in found.generator
@@ -70,7 +70,7 @@ def _sampled(row: MetricDrift) -> list[str]:
     return [
         f"{'+' if row.difference > 0 else ''}{number(row.difference)}",
         f"[{number(row.low)}, {number(row.high)}]",
-        p_words(row.p_adjusted),
+        p_text(row.p_adjusted),
         margin,
     ]
 
@@ -102,7 +102,7 @@ def _cases(found: Drift) -> Iterator[tuple[str, str, str]]:
     differing = "".join(f"\n{cause.words}" for cause in found.causes)
     yield found.kind, whole, f"{found.verdict}{differing}"
     for test in found.generator:
-        words = f"{test.words} (p {p_words(test.p_adjusted)})"
+        words = f"{test.words} (p {p_text(test.p_adjusted)})"
         yield f"generator ({test.extractor})", test.status, words
     for row in found.metrics:
         yield row.name, row.status, f"{row.words}{_figures(row)}"
@@ -113,7 +113,7 @@ def _figures(row: MetricDrift) -> str:
         return ""
     words = f": {number(row.baseline)} -> {number(row.current)}"
     if row.p_adjusted is not None:
-        return f"{words} (p {p_words(row.p_adjusted)})"
+        return f"{words} (p {p_text(row.p_adjusted)})"
     return words if row.relative is None else f"{words} ({number(row.relative)} of its terms)"
 
 

@@ -19,6 +19,7 @@ from synthbench.generators.generator import (
     TrainedBySteps,
     check_settings_used,
 )
+from synthbench.render.numbers import duration
 from synthbench.training import (
     ATLAS_SHAPE,
     ATLAS_SUBJECTS,
@@ -69,7 +70,7 @@ class Plan:
             pace, total = f"not timed: {'it does not fit' if self.changes else why}", "not timed"
         else:
             pace = f"{e.seconds_a_step:.3g} (three steps measured)"
-            total = f"{_duration(e.total_seconds)} for {e.steps} steps"
+            total = f"{duration(e.total_seconds)} for {e.steps} steps"
         a_step = e.batch_size * e.accumulation * e.processes
         first = [] if self.before is None else self.before.rows()
         named = [("trained", self.stage)] if self.stage else []
@@ -206,10 +207,3 @@ def _grid(shape: Sequence[int]) -> str:
 
 def _bytes(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 from rich.table import Table
 from rich.text import Text
 
-from synthbench.charts import Band, LineChart, Series, line_chart
+from synthbench.render.charts import Band, LineChart, Series, line_chart, panels
+from synthbench.render.numbers import number
 from synthbench.scorecard import (
     AdherenceRecord,
     ComparedRecord,
@@ -18,7 +19,6 @@ from synthbench.scorecard import (
     EstimateRecord,
     Scorecard,
 )
-from synthbench.table import number
 
 PUBLISHED = {"ventricle_volume": 0.97, "age": 0.69}
 """Correlations of asked and measured of Pinaya et al. 2022, by condition."""
@@ -309,6 +309,29 @@ def condition_charts(adherence: AdherenceRecord) -> list[LineChart]:
     ]  # fmt: skip
 
 
+def asked_measured(entries: Mapping[str, AdherenceRecord]) -> str:
+    """Return an SVG: one row per entry, one panel per condition that is a number.
+
+    Parameters
+    ----------
+    entries
+        Conditional fidelity by the entry's title. Entries without such a condition are left out.
+
+    Returns
+    -------
+    str
+        Empty where no panel is left.
+    """
+    rows = {title: charts for title, f in entries.items() if (charts := condition_charts(f))}
+    if not rows:
+        return ""
+    note = (
+        "dashed: synthetic, asked against measured, with one standard deviation; solid: real, true "
+        "against measured"
+    )
+    return panels("Asked against measured", rows, note)
+
+
 def _chart(condition: ConditionRecord) -> LineChart:
     series = []
     if len(condition.real_curve) > 1:
@@ -316,7 +339,7 @@ def _chart(condition: ConditionRecord) -> LineChart:
     series.append(_series("synthetic, asked against measured", "synth", condition.curve))
     bands = [
         Band(
-            "synthetic, one standard deviation", "spread",
+            "synthetic, one standard deviation",
             [p.requested for p in condition.curve],
             [p.measured - p.sd for p in condition.curve],
             [p.measured + p.sd for p in condition.curve],

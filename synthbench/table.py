@@ -8,8 +8,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from synthbench.fidelity_output import fidelity_tables
 from synthbench.preflight import RULES
-from synthbench.scorecard import MemorizationRecord, Scorecard, Value
+from synthbench.records.copies import copies_lines
+from synthbench.render.numbers import number, p_text
+from synthbench.scorecard import Scorecard, Value
 
 DAGGER = "†"
 _READ_BACK = ("at", "at least", "beyond")
@@ -21,28 +24,12 @@ EFFECT = "min. detectable effect"
 EFFECT_WORDS = f"{EFFECT}: the least a value must exceed its floor by to be told from it at that n"
 
 
-def number(x: float) -> str:
-    """Format a value with three significant digits, and enough of them to tell small ones.
-
-    >>> number(19.391), number(0.03614), number(-0.00012)
-    ('19.4', '0.0361', '-0.00012')
-    """
-    if x == 0:
-        return "0"
-    return f"{x:.3g}" if abs(x) >= 1e-4 else f"{x:.2g}"
-
-
 def interval_words(value: Value) -> str:
     """Format a row's interval, marked where it is conditional on n; none where it has no width."""
     if value.interval is None or value.interval.low == value.interval.high:
         return "-"
     words = f"[{number(value.interval.low)}, {number(value.interval.high)}]"
     return f"{words} {DAGGER}" if value.interval.conditional_on_n else words
-
-
-def p_words(p: float | None) -> str:
-    """Format a p-value."""
-    return "-" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def header(card: Scorecard) -> str:
@@ -84,7 +71,7 @@ def scorecard_table(card: Scorecard) -> Group:
     lines += [Text(f"{_label(v, card, several)}  {v.missing}", style="yellow")
               for v in card.values if v.missing]  # fmt: skip
     lines += [Text(line) for line in equivalent_lines(own)]
-    lines += [Text(line) for line in memorization_lines(card)]
+    lines += [Text(line) for line in copies_lines(card)]
     if any(v.interval.conditional_on_n for v in scored if v.interval):
         lines.append(Text(BIASED, style="dim"))
     if any(v.floor and v.floor.minimum_detectable_effect is not None for v in scored):
@@ -93,9 +80,6 @@ def scorecard_table(card: Scorecard) -> Group:
         lines.append(Text(f"{SATURATED} {SATURATION}", style="dim"))
     lines += [Text(line, style="yellow") for line in preflight_lines(card)]
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]
-    # Its tables are written with this module's numbers.
-    from synthbench.fidelity_output import fidelity_tables
-
     return Group(*lines, *fidelity_tables(card))
 
 
@@ -125,23 +109,6 @@ def preflight_lines(card: Scorecard) -> list[str]:
     return lines
 
 
-def memorization_lines(card: Scorecard) -> list[str]:
-    """Return a sentence a space on copies of training images, or why there is none."""
-    if card.not_assessed:
-        return [f"copies: {card.not_assessed}"]
-    return [_copies(record) for record in card.memorization]
-
-
-def _copies(record: MemorizationRecord) -> str:
-    plain = record.plain
-    words = f"copies ({record.space}): {plain.text}; p {p_words(plain.p)}"
-    if record.flipped is not None:
-        words += f"; mirrored: {record.flipped.text}; p {p_words(record.flipped.p)}"
-    if record.exact_copies:
-        words += f"; {record.exact_copies} exact copies"
-    return f"{words}; AuthPct {record.auth_pct:.0f}%; n = {record.n} a side"
-
-
 def _label(value: Value, card: Scorecard, several: bool) -> str:
     label = value.label_at(min(card.real.n, card.synth.n))
     if value.key.part is not None:
@@ -162,7 +129,7 @@ def _cells(value: Value, card: Scorecard, several: bool, equivalents: bool) -> l
         _label(value, card, several),
         number(value.value) + (f" {SATURATED}" if value.saturated else ""),
         interval_words(value), matched, floor, effect,
-        "" if value.key.part is not None else p_words(value.p),
+        "" if value.key.part is not None else p_text(value.p),
     ]  # fmt: skip
     if equivalents:
         cells.append(next((e.text for e in value.equivalents

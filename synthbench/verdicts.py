@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from synthbench.leaderboard import FEW_SEEDS
+from synthbench.records.copies import CopiesVerdict, copies_found, copies_lines
+from synthbench.render.numbers import number, p_text
 from synthbench.scorecard import Scorecard, Value
-from synthbench.table import (
-    SATURATED,
-    memorization_lines,
-    number,
-    p_words,
-    preflight_lines,
-)
+from synthbench.table import SATURATED, preflight_lines
+
+FEW_SEEDS = 3
+"""With fewer training seeds a row is of its volumes, not of the method that made them."""
 
 Standing = Literal["within", "worse", "other side", "no floor", "missing"]
 
@@ -82,16 +80,14 @@ def verdict(value: Value) -> Verdict:
 
 
 def copies(card: Scorecard) -> Verdict:
-    """Say whether copying of training images was detected, in any space, plain or mirrored."""
-    if not card.memorization:
-        return Verdict("missing", "not assessed")
-    tests = [(r.space, t) for r in card.memorization for t in (r.plain, r.flipped) if t]
-    spaces = list(dict.fromkeys(space for space, test in tests if test.detected))
-    if spaces:
-        return Verdict("worse", f"detected ({', '.join(spaces)})")
-    shares = [test.detectable_share for _, test in tests if test.detectable_share is not None]
-    power = f"80% power at {min(shares):.0%}" if shares else "power below 80% at 50%"
-    return Verdict("within", f"none detected ({power})")
+    """Return whether copies of training images were detected, as a verdict of a table."""
+    found = copies_found(card)
+    standing: dict[CopiesVerdict, Standing] = {
+        "detected": "worse",
+        "none detected": "within",
+        "not assessed": "missing",
+    }
+    return Verdict(standing[found.verdict], found.text)
 
 
 def ranked_rows(card: Scorecard) -> list[Value]:
@@ -113,7 +109,7 @@ def summary(card: Scorecard) -> list[str]:
         )
     sentences += [sentence for row in rows if (sentence := _test_words(row))]
     sentences += [sentence for row in rows if (sentence := _variety_words(row))]
-    sentences += [f"{line[0].upper()}{line[1:]}." for line in memorization_lines(card)]
+    sentences += [f"{line[0].upper()}{line[1:]}." for line in copies_lines(card)]
     missing = [row.label for row, v in zip(rows, found, strict=True) if v.standing == "missing"]
     if missing:
         sentences.append(f"Not computed: {', '.join(missing)}.")
@@ -128,7 +124,7 @@ def _test_words(row: Value) -> str | None:
     told = "tells" if row.p <= 0.05 else "does not tell"
     return (
         f"A permutation test on {row.label}{by} {told} the two sets apart at the 5% level "
-        f"(p {p_words(row.p) if row.p < 0.001 else f'= {p_words(row.p)}'})."
+        f"(p {p_text(row.p) if row.p < 0.001 else f'= {p_text(row.p)}'})."
     )
 
 

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from synthbench.charts import Axis, Series, axis_over, line_chart, metric_chart
+from synthbench.render.axis import Axis, axis_over
+from synthbench.render.charts import Series, line_chart
+from synthbench.report_sections.charts import metric_chart
 from synthbench.scorecard import FloorRecord, IntervalRecord, Value
 
 

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 
 from synthbench import fidelity
-from synthbench.asked_measured import asked_measured
 from synthbench.cli import main
 from synthbench.errors import UsageError
 from synthbench.evaluation import Sample
 from synthbench.fidelity import Asked, asked_of, assess
-from synthbench.fidelity_output import condition_lines, fidelity_sentences, leakage_lines
+from synthbench.fidelity_output import (
+    asked_measured,
+    condition_lines,
+    fidelity_sentences,
+    leakage_lines,
+)
 from synthbench.leaderboard import render_leaderboard
 from synthbench.measures import Measures, Reading, Told
 from synthbench.report import render_report

@@ -15,7 +15,7 @@ from synthbench.multiverse import (
     linear_discrepancy,
     multiverse,
 )
-from synthbench.rank_grid import rank_grid
+from synthbench.render.grid import rank_grid
 from synthbench.scorecard import Scorecard
 from tests.boards import N, features, make_board
 
@@ -149,9 +149,10 @@ def test_a_choice_that_cannot_be_computed_is_said_to_be_absent(board, monkeypatc
 
 
 def test_the_grid_shows_every_rank_and_escapes_names(found):
-    names = {"near": "1. near", "twin": "2. <b>", "far": "3. far"}
-    svg = rank_grid(found, names)
-    assert svg == rank_grid(found, names)
+    entries, names = ("near", "twin", "far"), ["1. near", "2. <b>", "3. far"]
+    ranks = {u.words: [u.ranks[entry] for entry in entries] for u in found.universes}
+    svg = rank_grid("Ranks", ranks, names)
+    assert svg == rank_grid("Ranks", ranks, names)
     assert "&lt;b&gt;" in svg
     assert svg.count('<rect class="cell"') == len(found.universes) * 3
 

@@ -23,9 +23,12 @@ from synthbench.comparisons import compare
 from synthbench.dose_response import Curve, Floor, Row, Sensitivity
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.evaluation import Sample
-from synthbench.exhibits import nearest_training, scored, typicality
-from synthbench.report import leaderboard_report, render_report, report
+from synthbench.leaderboard_html import leaderboard_report
+from synthbench.report import render_report, report
+from synthbench.report_sections.neighbours import nearest_training
+from synthbench.report_sections.typicality import typicality
 from synthbench.scorecard import CohortRecord, Missing, Scorecard, Value
+from synthbench.scored_cohort import scored
 from synthbench.scoring_inputs import draw
 from tests.boards import make_board, make_verdict
 
@@ -149,7 +152,8 @@ def test_a_scorecard_alone_gives_verdicts_and_names_what_is_missing(plain):
 
 def test_the_numbers_are_those_of_the_table(card, plain):
     """The value of each row is in the page as `synthbench score` prints it."""
-    from synthbench.table import interval_words, number
+    from synthbench.render.numbers import number
+    from synthbench.table import interval_words
 
     words = text_of(plain)
     for value in card.values:

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from synthbench.cohort import Cohort, read_cohort
 from synthbench.errors import ScorecardError, UsageError, near_miss
-from synthbench.exhibits import scored
 from synthbench.runtime.callbacks import Log, Progress, no_log
 from synthbench.scorecard import Scorecard, Utility, add_verdict
+from synthbench.scored_cohort import scored
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.record import UtilityRecord
 from synthbench.utility.segmentation import SegmentationSettings, segmentation_utility

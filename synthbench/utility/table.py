@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from synthbench.metrics.downstream import AUC, DICE, MAE, Measure
+from synthbench.render.numbers import p_text
 from synthbench.scorecard import Utility
-from synthbench.table import p_words
 from synthbench.utility.record import Arm, Estimated, UtilityRecord, written
 
 TITLES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "mae": "MAE", "r2": "R²"}
@@ -123,7 +123,7 @@ def _differences(record: UtilityRecord) -> Table:
         table.add_row(
             f"{found.arm} less {found.against}",
             *(cell(found.values.get(m), signed=True) for m in record.measures),
-            p_words(primary.p),
+            p_text(primary.p),
         )
     return table
 

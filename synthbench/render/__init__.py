@@ -1,0 +1,1 @@
+"""Numbers, markdown, charts and pictures: how results are written and drawn."""
