@@ -12,7 +12,7 @@ the volume: `BORDERED` leaves these out and takes 5 multiplications for three ou
 
 All entries of A, B and G are 0, 1 or 1/2 in size, so that next to no precision is lost.
 
-What it gains: on one core MedicalNet's ResNet-50 takes 1.28 times as long without it, and the
+What it gains: on one core MedicalNet's ResNet-50 takes 1.3 times as long without it, and the
 features of `random-resnet10` and the MedicalNet networks then differ by about 1e-7.
 """
 
