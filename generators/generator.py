@@ -25,6 +25,7 @@ from synthbench.conditions import Row
 from synthbench.errors import UsageError
 from synthbench.generators.contracts import Monitor, Objective
 from synthbench.run import Run
+from synthbench.settings import by_names_of_today
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,12 +62,6 @@ class Settings(BaseModel):
     @classmethod
     def _by_names_of_today(cls, given: Any) -> Any:
         return by_names_of_today(cls, given) if isinstance(given, Mapping) else given
-
-
-def by_names_of_today(settings: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of a run or a preset by the names that they have now."""
-    renamed = settings.RENAMED if issubclass(settings, Settings) else {}
-    return {renamed.get(name, name): value for name, value in given.items()}
 
 
 @runtime_checkable

@@ -40,7 +40,6 @@ from synthbench.generators.generator import (
     Perceptual,
     Progress,
     Stage,
-    by_names_of_today,
 )
 from synthbench.generators.latents import LatentCache, LatentMean, LatentSource, scale_factor
 from synthbench.generators.unet import NetworkSettings, PatchedUNet

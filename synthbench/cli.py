@@ -120,7 +120,6 @@ class Method(StrEnum):
 # ---------------------------------------------------------------- the verbs
 
 
-@app.command()
 def train(
     generator: Annotated[
         str | None, typer.Argument(help="See `synthbench list generators`.")
@@ -239,7 +238,6 @@ def _interrupted(folder: Path) -> str:
     return f"interrupted. Continue: synthbench train --resume --out {folder}"
 
 
-@app.command()
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path, typer.Option("--out", help="Where the volumes go.")],
@@ -289,7 +287,6 @@ def sample(
         say(f"{drawn}, in {out}")
 
 
-@app.command()
 def sweep(
     run: Annotated[Path, typer.Argument(help="A run folder of a conditional generator.")],
     vary: Annotated[
@@ -346,7 +343,6 @@ def sweep(
     say(f"written: {', '.join(str(file) for file in found.written)}")
 
 
-@app.command()
 def score(
     context: typer.Context,
     real: Real,
@@ -501,7 +497,6 @@ def _write_sample_data(
     return written
 
 
-@app.command()
 def sensitivity(
     context: typer.Context,
     real: Real,
@@ -559,7 +554,6 @@ def sensitivity(
     )
 
 
-@app.command()
 def utility(
     real: Real,
     synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, with labels.")],
@@ -720,7 +714,6 @@ def benchmark_init(
     )
 
 
-@app.command()
 def leaderboard(
     folder: Annotated[Path, typer.Argument(help="A benchmark, or a folder of benchmarks.")] = Path(
         "leaderboards"
@@ -799,7 +792,6 @@ def _multiverse(folder: Path, materials: list[Path]) -> None:
     say(f"{found.save(folder)} written")
 
 
-@app.command()
 def cite(
     scorecard: Annotated[Path, typer.Argument(help="A scorecard (JSON).")],
     json: Json = False,
@@ -815,7 +807,6 @@ def cite(
         print(found.text)
 
 
-@app.command()
 def drift(
     baseline: Annotated[Path, typer.Argument(help="A scorecard.")],
     current: Annotated[Path, typer.Argument(help="Another, to hold against it.")],
@@ -879,7 +870,6 @@ def _margins(given: list[str]) -> dict[str, float]:
     return margins
 
 
-@app.command()
 def report(
     scorecards: Annotated[
         list[Path], typer.Argument(help="Scorecards; several are shown side by side.")
@@ -939,7 +929,6 @@ LISTED: dict[Kind, tuple[str, ...]] = {
 """The attributes of a plugin that `list` shows."""
 
 
-@app.command("list")
 def list_(
     kind: Annotated[Kind, typer.Argument()],
     json: Json = False,
@@ -1004,7 +993,6 @@ def _metrics_listed(rows: list[dict[str, str]]) -> Any:
     return Group(*parts)
 
 
-@app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="An extractor with weights.")],
     sha256: Annotated[
@@ -1028,7 +1016,6 @@ def fetch(
     say(f"{path}: sha256 verified, licence {file.licence}")
 
 
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("demo"),
 ) -> None:
@@ -1139,6 +1126,22 @@ def _version(value: bool) -> None:
 
         print(f"synthbench {__version__}")
         raise typer.Exit
+
+
+# In this order `--help` lists them.
+app.command()(train)
+app.command()(sample)
+app.command()(sweep)
+app.command()(score)
+app.command()(sensitivity)
+app.command()(utility)
+app.command()(leaderboard)
+app.command()(cite)
+app.command()(drift)
+app.command()(report)
+app.command("list")(list_)
+app.command()(fetch)
+app.command()(demo)
 
 
 @app.callback()

@@ -58,6 +58,15 @@ def validated(model: type[Model], given: Mapping[str, Any], generator: str) -> M
         raise UsageError(_first_problem(error, model, given, generator)) from error
 
 
+def by_names_of_today(settings: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a run or a preset by the names that they have now.
+
+    A model of settings may list the names of earlier versions as `RENAMED`.
+    """
+    renamed: Mapping[str, str] = getattr(settings, "RENAMED", {})
+    return {renamed.get(name, name): value for name, value in given.items()}
+
+
 def from_options(record: type[Record], caller: str, given: Mapping[str, Any]) -> Record:
     """Return a request made of the keywords that a function was called with.
 

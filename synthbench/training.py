@@ -33,7 +33,6 @@ from synthbench.generators.generator import (
     GridRule,
     Settings,
     TrainedBySteps,
-    by_names_of_today,
     check_settings_used,
     conditions_named,
     perceptual_named,
@@ -41,7 +40,7 @@ from synthbench.generators.generator import (
 from synthbench.monitor import previewer
 from synthbench.run import Run, environment
 from synthbench.runtime.callbacks import Log, no_log
-from synthbench.settings import from_options, validated
+from synthbench.settings import by_names_of_today, from_options, validated
 from synthbench.space import Intensity, Space, quantity
 from synthbench.tracking import check_trackers, trackers
 

@@ -330,7 +330,7 @@ def _probe(
         )
     record = loaded.records[0]
     plugin = loaded.loaded[record.name]
-    kept = FeatureCache(say=context.log) if context.cache else None
+    kept = FeatureCache(log=context.log) if context.cache else None
 
     def features(volumes: Any, what: str) -> np.ndarray:
         bar = shown(f"{record.name}, {what}", context.progress)
