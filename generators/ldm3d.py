@@ -45,6 +45,7 @@ from synthbench.generators.latents import LatentCache, LatentMean, LatentSource,
 from synthbench.generators.unet import NetworkSettings, PatchedUNet
 from synthbench.processes import is_main, processes
 from synthbench.run import Run
+from synthbench.settings import by_names_of_today
 
 STAGE_1 = "autoencoder"
 """Folder of stage 1 in a run's folder."""
