@@ -914,7 +914,7 @@ def report(
             real_pictures=real_pictures,
             assume_grid=_assumed(assume_grid),
             progress=lambda what, done, total: advance(done, total, what),
-            say=say,
+            log=say,
         )
     if is_main():
         _write_page(out, page)
@@ -1023,7 +1023,7 @@ def demo(
     from synthbench.demo import run_demo
 
     with progress_bar("demo") as advance:
-        tables = run_demo(out, progress=advance, say=say)
+        tables = run_demo(out, progress=advance, log=say)
     for table in tables:
         show(table)
 
