@@ -17,6 +17,7 @@ from synthbench.generators import generator as contract
 from synthbench.generators.generator import Frame, Settings, one_step
 from synthbench.generators.loop import LoopSettings, StepSettings
 from synthbench.generators.noise import Noise
+from synthbench.runs.sidecar import sidecar_file
 from synthbench.sweep import sweep
 from synthbench.testing import check_generator
 
