@@ -74,6 +74,7 @@ test: lint
 test-quick: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(PYTEST) -m 'not slow' tests
 
 # The images are in the repository, so what differs is what the code or a library moved.
@@ -88,6 +89,7 @@ rescore: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: $(INSTALLED)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from synthbench.cohort import Volumes
-from synthbench.conditions import Row
+from synthbench.cohorts.cohort import Volumes
+from synthbench.cohorts.conditions import Row
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
 
 Volume: TypeAlias = Float32[np.ndarray, "d h w"]
 

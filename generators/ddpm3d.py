@@ -1,7 +1,7 @@
 """`ddpm3d`: a 3-D denoising diffusion probabilistic model of whole volumes.
 
 Ho et al. 2020 (arXiv 2006.11239) on MONAI's `DiffusionModelUNet`, sampled by all steps or by one
-of the fast samplers of `synthbench.generators.diffusion`.
+of the fast samplers of `synthbench.generators.diffusion.process`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from jaxtyping import Float32, Int64
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from synthbench.cohort import Volumes
+from synthbench.cohorts.cohort import Volumes
 from synthbench.errors import RunError
-from synthbench.generators import loop
 from synthbench.generators.contracts import Monitor
-from synthbench.generators.diffusion import Diffusion, DiffusionSettings, Watch
+from synthbench.generators.diffusion.process import Diffusion, Watch
+from synthbench.generators.diffusion.schedule import DiffusionSettings
 from synthbench.generators.generator import Frame, Progress, Stage
-from synthbench.generators.unet import NetworkSettings, PatchedUNet
-from synthbench.processes import is_main, processes
-from synthbench.run import Run
+from synthbench.generators.loop import settings as settings_module
+from synthbench.generators.loop import sources, train
+from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet
+from synthbench.runs.folder import Run
+from synthbench.runtime.processes import is_main, processes
 
 
-class DDPM3DSettings(loop.LoopSettings, NetworkSettings, DiffusionSettings):
+class DDPM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSettings):
     """Settings of `ddpm3d`: the training, the network, and the diffusion."""
 
     centred: bool = Field(
@@ -62,7 +64,7 @@ class VolumeDiffusion:
         noise: Float32[Tensor, "b 1 d h w"],
         *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
-        """Return each volume's loss; see `synthbench.generators.loop.Objective`."""
+        """Return each volume's loss; see `synthbench.generators.contracts.Objective`."""
         return self.diffusion.losses(network, clean * 2 - 1 if self.centred else clean, t, noise)
 
     def to_unit(self, state: Tensor) -> Float32[np.ndarray, "d h w"]:
@@ -130,11 +132,11 @@ class DDPM3D:
             return objective.draw(network, shape, seed, sampler, steps)
 
         held_out = monitor.validation if monitor else None
-        task = loop.Task(
-            model, objective, loop.TrainingVolumes(volumes, settings, run), settings, draw,
-            held_out=None if held_out is None else loop.HeldOutVolumes(held_out),
+        task = sources.Task(
+            model, objective, sources.TrainingVolumes(volumes, settings, run), settings, draw,
+            held_out=None if held_out is None else sources.HeldOutVolumes(held_out),
         )  # fmt: skip
-        averaged = loop.train(task, run, resume=resume, monitor=monitor, progress=progress)
+        averaged = train.train(task, run, resume=resume, monitor=monitor, progress=progress)
         if is_main():
             run.update(parameters=sum(p.numel() for p in model.parameters()))
             run.save_weights({name: value.numpy() for name, value in averaged.items()})

@@ -20,15 +20,16 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from synthbench.cohort import Volumes
-from synthbench.conditions import Row
+from synthbench.cohorts.cohort import Volumes
+from synthbench.cohorts.conditions import Row
 from synthbench.errors import UsageError
 from synthbench.generators.contracts import Monitor, Objective
-from synthbench.run import Run
-from synthbench.settings import by_names_of_today
+from synthbench.runs.folder import Run
+from synthbench.runs.validation import by_names_of_today
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 # Called with (steps done, steps in all, a few words such as the loss).
 Progress = Callable[[int, int, str], None]
@@ -159,7 +160,7 @@ class Stage:
     objective
         What the network is trained for.
     settings
-        A `synthbench.generators.loop.StepSettings`.
+        A `synthbench.generators.loop.settings.StepSettings`.
     name
         For the reader; empty where there is one network alone.
     prefix
@@ -178,10 +179,11 @@ class Stage:
 
 @runtime_checkable
 class TrainedBySteps(Protocol):
-    """A generator that trains networks by optimizer steps, with `synthbench.generators.loop`.
+    """A generator that trains networks by optimizer steps, with `synthbench.generators.loop.train`.
 
-    Its settings are a `synthbench.generators.loop.LoopSettings`. `fit` is called in every process
-    of `accelerate launch`, where that of any other generator is called in the main process only.
+    Its settings are a `synthbench.generators.loop.settings.LoopSettings`. `fit` is called in every
+    process of `accelerate launch`, where that of any other generator is called in the main process
+    only.
     """
 
     def stages(self, settings: Any) -> Sequence[Stage]:

@@ -13,9 +13,9 @@ from jaxtyping import Float32
 from pydantic import BaseModel, Field
 from scipy import ndimage
 
-from synthbench.cohort import Volumes
+from synthbench.cohorts.cohort import Volumes
 from synthbench.generators.generator import Progress, Settings, one_step, refuse_init
-from synthbench.run import Run
+from synthbench.runs.folder import Run
 
 
 class MemorizerSettings(Settings):

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel
 
-from synthbench.cohort import Volumes, majority_mask
+from synthbench.cohorts.cohort import Volumes, majority_mask
 from synthbench.generators.generator import Progress, Settings, one_step, refuse_init
-from synthbench.run import Run
+from synthbench.runs.folder import Run
 
 
 class Noise:

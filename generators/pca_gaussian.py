@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, Field
 
-from synthbench.cohort import Volumes
+from synthbench.cohorts.cohort import Volumes
 from synthbench.errors import UsageError
 from synthbench.generators.generator import Progress, Settings, one_step, refuse_init
-from synthbench.generators.volume_cache import VolumeCache
-from synthbench.run import Run
+from synthbench.generators.loop.volume_cache import VolumeCache
+from synthbench.runs.folder import Run
 
 
 class PCASettings(Settings):

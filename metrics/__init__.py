@@ -13,28 +13,29 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # else a type checker takes the file of that name for the function
-    from synthbench.metrics.copying import memorization as memorization
-    from synthbench.metrics.frechet import fid as fid
+    from synthbench.metrics.fid import fid as fid
+    from synthbench.metrics.g4r_ssim import g4r_ssim as g4r_ssim
+    from synthbench.metrics.memorization import memorization as memorization
 
 if __name__ != "synthbench.metrics":
     raise ImportError(f"import synthbench.metrics, not {__name__}: one name, one module")
 
 _FUNCTIONS = {
-    "coverage": "manifold",
-    "density": "manifold",
-    "effective_rank": "frechet",
-    "fid": "frechet",
-    "g4r_ssim": "gradient_ssim",
+    "coverage": "prdc",
+    "density": "prdc",
+    "effective_rank": "fid",
+    "fid": "fid",
+    "g4r_ssim": "g4r_ssim",
     "intensity_distance": "intensity",
     "kid": "mmd",
-    "median_bandwidth": "mmd",
-    "memorization": "copying",
+    "median_bandwidth": "kernels",
+    "memorization": "memorization",
     "mmd2": "mmd",
-    "mmd_linear": "mmd",
-    "ms_ssim": "msssim",
-    "permutation_p": "mmd",
-    "precision": "manifold",
-    "recall": "manifold",
+    "mmd_linear": "linear_mmd",
+    "ms_ssim": "similarity.msssim_pairs",
+    "permutation_p": "mmd_permutation",
+    "precision": "prdc",
+    "recall": "prdc",
     "seam_energy": "spectrum",
     "spectrum_distance": "spectrum",
 }

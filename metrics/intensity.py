@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float32, Float64
 from torch import Tensor
 
 from synthbench.errors import MetricError
-from synthbench.metrics.inference import estimate, ratio
+from synthbench.metrics.inference.pairs import ratio
+from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import BaseMetric, Needs, VolumeSource, Weights, as_float64
 
 Array = np.ndarray | Tensor
@@ -194,7 +195,7 @@ def check_set(metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"
     if not mask.any():
         raise MetricError(
             f"{metric}: the mask must hold at least one voxel; found none of {mask.size}. "
-            "Use the mask of the real set (synthbench.cohort.majority_mask)."
+            "Use the mask of the real set (synthbench.cohorts.cohort.majority_mask)."
         )
 
 
@@ -231,5 +232,5 @@ def _check_range(inside: Float32[np.ndarray, " v"], index: int) -> None:
     if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         raise MetricError(
             f"intensity: intensities must lie in [0, 1]; found {low:.4g} to {high:.4g} in volume "
-            f"{index}. Rescale the volumes first (synthbench.space.to_unit)."
+            f"{index}. Rescale the volumes first (synthbench.volumes.intensity.to_unit)."
         )

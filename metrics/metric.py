@@ -4,7 +4,7 @@ A metric first prepares what it needs (a Gram matrix, a pair matrix). What it ha
 `Statistic`, is a function of non-negative weights on the images of each role. The point
 estimate is all-ones weights, a bootstrap resample is multinomial counts, a jackknife leaves
 one subject out, a real-vs-real floor is a pair of disjoint indicators. Inference is therefore
-written once, in `synthbench.metrics.inference`, and works for every metric.
+written once, in `synthbench.metrics.inference.intervals`, and works for every metric.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Metric(Protocol):
     needs
         Its space. "features": a set is handed over as a matrix of features. "volumes": as what
         `VolumeMetric.measure` makes of its volumes. "training": the metric compares with the
-        generator's training images (see `synthbench.metrics.copying`).
+        generator's training images (see `synthbench.metrics.memorization`).
     direction
         Which way is better: "lower", "higher", or "zero" (closest to zero).
     target
@@ -141,8 +141,9 @@ class Metric(Protocol):
     sees, misses
         One sentence each, for `synthbench list metrics`.
     responds_to
-        Names of corruptions (`synthbench.corruptions`) under which the value leaves the floor
-        and moves one way with the dose. A claim: on the embedded cohort it is tested.
+        Names of corruptions (`synthbench.sensitivity.corruptions.corrupted`) under which the value
+        leaves the floor and moves one way with the dose. A claim: on the embedded cohort it is
+        tested.
     """
 
     name: str
@@ -356,7 +357,7 @@ class BaseMetric:
             The rows are unusable (see `check_features`).
         """
         # inference builds on this module.
-        from synthbench.metrics.inference import subject_index
+        from synthbench.metrics.subjects import subject_index
 
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))

@@ -5,22 +5,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+version__ = "0.1.0"
 
 # Public names and where they live; nothing heavy is imported until one is used.
 _EXPORTS = {
-    "Cohort": "synthbench.cohort",
-    "CohortSet": "synthbench.scoring_inputs",
-    "Context": "synthbench.scoring_settings",
-    "Scorecard": "synthbench.scorecard",
-    "ScoringSettings": "synthbench.scoring_settings",
-    "Space": "synthbench.space",
-    "read_cohort": "synthbench.cohort",
-    "render_leaderboard": "synthbench.leaderboard",
-    "sample": "synthbench.sampling",
-    "score": "synthbench.scoring",
-    "score_cohorts": "synthbench.scoring",
-    "train": "synthbench.training",
+    "Cohort": "synthbench.cohorts.cohort",
+    "CohortSet": "synthbench.scoring.inputs",
+    "Context": "synthbench.scoring.settings",
+    "Scorecard": "synthbench.records.scorecard",
+    "ScoringSettings": "synthbench.scoring.settings",
+    "Space": "synthbench.volumes.grid",
+    "read_cohort": "synthbench.cohorts.reading",
+    "render_leaderboard": "synthbench.leaderboard.page",
+    "sample": "synthbench.sampling.sampling",
+    "score": "synthbench.scoring.scoring",
+    "score_cohorts": "synthbench.scoring.scoring",
+    "train": "synthbench.training.training",
 }
 
 __all__ = ["__version__", *_EXPORTS]

@@ -1,5 +1,7 @@
 """`python -m synthbench`, which `accelerate launch -m synthbench` needs."""
 
-from synthbench.cli import main
+from __future__ import annotations
+
+from synthbench.cli.app import main
 
 main()

@@ -1,8 +1,8 @@
 """One registry for generators, metrics, extractors and layouts of cohorts.
 
 Built-in plugins are the tables below; other packages add theirs as entry points in the groups
-`synthbench.generators`, `synthbench.metrics`, `synthbench.extractors` and `synthbench.layouts`.
-Nothing is imported until it is used.
+`synthbench.generators`, `synthbench.metrics`, `synthbench.extractors` and
+`synthbench.cohorts.datasets.layouts`. Nothing is imported until it is used.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from synthbench.errors import UsageError, near_miss
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
+
 
 Kind = Literal["generators", "metrics", "extractors", "layouts"]
 
@@ -30,18 +31,18 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "metrics": {
         "mmd2": "synthbench.metrics.mmd:MMD2",
-        "fid": "synthbench.metrics.frechet:FID",
+        "fid": "synthbench.metrics.fid:FID",
         "kid": "synthbench.metrics.mmd:KID",
-        "precision": "synthbench.metrics.manifold:Precision",
-        "recall": "synthbench.metrics.manifold:Recall",
-        "density": "synthbench.metrics.manifold:Density",
-        "coverage": "synthbench.metrics.manifold:Coverage",
+        "precision": "synthbench.metrics.prdc:Precision",
+        "recall": "synthbench.metrics.prdc:Recall",
+        "density": "synthbench.metrics.prdc:Density",
+        "coverage": "synthbench.metrics.prdc:Coverage",
         "ms_ssim": "synthbench.metrics.msssim:MSSSIM",
         "spectrum": "synthbench.metrics.spectrum:Spectrum",
         "intensity": "synthbench.metrics.intensity:Intensity",
-        "memorization": "synthbench.metrics.copying:Memorization",
+        "memorization": "synthbench.metrics.memorization:Memorization",
         "mmd_linear": "synthbench.metrics.mmd:MMDLinear",
-        "g4r_ssim": "synthbench.metrics.gradient_ssim:G4RSSIM",
+        "g4r_ssim": "synthbench.metrics.g4r_ssim:G4RSSIM",
         "ms_ssim_wang5": "synthbench.metrics.msssim:MSSSIMWang5",
         "ms_ssim_monai_k4": "synthbench.metrics.msssim:MSSSIMMonaiK4",
     },
@@ -57,15 +58,15 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         },
     },
     "layouts": {
-        "bids": "synthbench.layouts.bids:bids",
-        "adni": "synthbench.layouts.loni:adni",
-        "ppmi": "synthbench.layouts.loni:ppmi",
-        "nifd": "synthbench.layouts.loni:nifd",
-        "oasis1": "synthbench.layouts.oasis:oasis1",
-        "oasis2": "synthbench.layouts.oasis:oasis2",
-        "oasis3": "synthbench.layouts.oasis3:oasis3",
-        "camcan": "synthbench.layouts.camcan:camcan",
-        "ixi": "synthbench.layouts.ixi:ixi",
+        "bids": "synthbench.cohorts.datasets.layouts.bids:bids",
+        "adni": "synthbench.cohorts.datasets.layouts.loni:adni",
+        "ppmi": "synthbench.cohorts.datasets.layouts.loni:ppmi",
+        "nifd": "synthbench.cohorts.datasets.layouts.loni:nifd",
+        "oasis1": "synthbench.cohorts.datasets.layouts.oasis:oasis1",
+        "oasis2": "synthbench.cohorts.datasets.layouts.oasis:oasis2",
+        "oasis3": "synthbench.cohorts.datasets.layouts.oasis3:oasis3",
+        "camcan": "synthbench.cohorts.datasets.layouts.camcan:camcan",
+        "ixi": "synthbench.cohorts.datasets.layouts.ixi:ixi",
     },
 }
 

@@ -7,25 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from synthbench.benchmark import Benchmark
-from synthbench.materials import JobMaterial, Materials
-from synthbench.metrics.inference import estimate
-from synthbench.metrics.mmd import median_bandwidth
+from synthbench.metrics.inference.resampling import estimate
+from synthbench.metrics.kernels import median_bandwidth
+from synthbench.records.cohort import CohortRecord
 from synthbench.records.keys import JobKey
+from synthbench.records.protocol import ExtractorRecord, MaskRecord, Protocol, SpaceRecord
+from synthbench.records.scorecard import Origin, Scorecard
+from synthbench.records.utility import Utility
+from synthbench.records.values import FloorRecord, IntervalRecord, Value
 from synthbench.registry import load
-from synthbench.scorecard import (
-    CohortRecord,
-    ExtractorRecord,
-    FloorRecord,
-    IntervalRecord,
-    MaskRecord,
-    Origin,
-    Protocol,
-    Scorecard,
-    SpaceRecord,
-    Utility,
-    Value,
-)
+from synthbench.scoring.benchmark import Benchmark
+from synthbench.scoring.sample_data import JobMaterial, Materials
 
 EXTRACTORS = ("first", "second")
 METRICS = ("mmd2", "fid", "kid")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from synthbench import cli
+from synthbench.cli import app
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Fini
         redirect_stderr(err),
     ):
         try:
-            cli.main()
+            app.main()
         except SystemExit as ended:
             code = ended.code or 0
     assert isinstance(code, int), code

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from synthbench.conditions import Conditions, Row
+from synthbench.cohorts.conditions import Conditions, Row
 from synthbench.generators.generator import Settings, one_step
-from synthbench.run import Run
+from synthbench.runs.folder import Run
 
 SHAPE, SPACING = (24, 26, 24), 4.0
 BRIGHT, DARK = 0.7, 0.2

@@ -1,14 +1,16 @@
 """Axes and marks: where numbers lie."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
 import pytest
 
+from synthbench.records.values import FloorRecord, IntervalRecord, Value
 from synthbench.render.axis import Axis, axis_over
 from synthbench.render.charts import Series, line_chart
-from synthbench.report_sections.charts import metric_chart
-from synthbench.scorecard import FloorRecord, IntervalRecord, Value
+from synthbench.report.sections.charts import metric_chart
 
 
 def value(x, low=None, high=None, floor=None, metric="m", target="zero"):

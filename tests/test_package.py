@@ -198,7 +198,7 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     [
         "import synthbench",
         "import synthbench.registry; synthbench.registry.names('extractors')",
-        "from synthbench.cli import main; sys.argv = ['synthbench', '--help']; main()",
+        "from synthbench.cli.app import main; sys.argv = ['synthbench', '--help']; main()",
     ],
     ids=["import", "names", "--help"],
 )

@@ -31,14 +31,14 @@ PUBLIC = {
     "synthbench.metrics.extractors.extractor": (
         "Extractor ZSCORE_NONZERO_ZEROS check_volumes zscore_nonzero_zeros"
     ),
-    "synthbench.metrics.inference": "subject_index variance_of_mean",
+    "synthbench.metrics.inference.intervals": "subject_index variance_of_mean",
     "synthbench.metrics.metric": (
         "BaseMetric Composite CrossMetric Direction IntervalMethod Metric Needs RowStatistic "
         "Statistic Studentized Summed Target VolumeMetric VolumeSource Weights as_float64 "
         "check_features ones"
     ),
     "synthbench.registry": "load names",
-    "synthbench.testing": "check_extractor check_generator check_metric",
+    "synthbench.testing.checks": "check_extractor check_generator check_metric",
 }
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from synthbench import registry
+from synthbench.cohorts.datasets.layouts.layout import Layout
 from synthbench.errors import UsageError
 from synthbench.generators.generator import Generator
-from synthbench.layouts import Layout
 from synthbench.metrics.extractors.extractor import Extractor
 from synthbench.metrics.metric import Metric
 from synthbench.registry import BUILT_IN, Kind

@@ -32,11 +32,12 @@ from synthbench.metrics.extractors.tissue import (
     pinned_template,
     tissues_of,
 )
-from synthbench.space import Space, resample
+from synthbench.volumes.grid import Space, resample
 from synthbench.volumes.mni152 import TemplateMap, lateral_ventricles
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 MEASURES = (
     "brain_volume",
@@ -274,5 +275,5 @@ def _check(volume: Float32[np.ndarray, "d h w"], space: Space) -> None:
     if not (low >= 0.0 and high < np.inf):
         raise MetricError(
             f"intensities must be finite and at least 0; found {low:g} to {high:g}. Bring the "
-            "volume to [0, 1] with synthbench.space.to_unit."
+            "volume to [0, 1] with synthbench.volumes.intensity.to_unit."
         )

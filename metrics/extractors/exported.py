@@ -28,13 +28,14 @@ from pydantic import (
 from synthbench.errors import MetricError, UsageError
 from synthbench.metrics.extractors.extractor import zscore_nonzero_zeros
 from synthbench.metrics.extractors.weights import FOLDER_VARIABLE, weights_folder
-from synthbench.space import PAPER_GRID, Space
+from synthbench.volumes.grid import PAPER_GRID, Space
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from synthbench.metrics.extractors.network_file import Network
+
 
 Plane = Literal["sagittal", "coronal", "axial"]
 
@@ -187,7 +188,7 @@ class _Exported(ABC):
             if self.space is not None and tuple(volume.shape) != self.space.shape:
                 raise MetricError(
                     f"the grid must be {self.space}; found the shape {tuple(volume.shape)}. "
-                    "Bring the volume there with synthbench.space.resample."
+                    "Bring the volume there with synthbench.volumes.grid.resample."
                 )
             if self.description.scaling == "zscore-nonzero-zeros":
                 return self._features(network, zscore_nonzero_zeros(volume), volume > 0)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from jaxtyping import Float32
 
 from synthbench.errors import MetricError
-from synthbench.space import Space
+from synthbench.volumes.grid import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 ZSCORE_NONZERO_ZEROS = "zscore-nonzero-zeros-v1"
 
@@ -37,7 +38,7 @@ class Extractor(Protocol):
     space
         The grid that `features` takes its volumes on, RAS+, in millimetres of MNI152; None: any
         grid, so the protocol's. Volumes reach it from the protocol's common grid, antialiased,
-        with `synthbench.space.resample`: real and synthetic ones lose the same detail.
+        with `synthbench.volumes.grid.resample`: real and synthetic ones lose the same detail.
     preprocessing
         Name and version of what is done to a volume before the network sees it, such as
         "zscore-nonzero-zeros-v1". A change that moves a feature is a new version.

@@ -15,12 +15,13 @@ from jaxtyping import Float32
 from synthbench.errors import UsageError, WeightsError, near_miss
 from synthbench.metrics.extractors.extractor import ZSCORE_NONZERO_ZEROS
 from synthbench.metrics.extractors.weights import WeightFile, known_sha256, verified
-from synthbench.space import PAPER_GRID, Space
+from synthbench.volumes.grid import PAPER_GRID, Space
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from synthbench.metrics.extractors.resnet import Depth, MedicalResNet
+
 
 _DIM: dict[Depth, int] = {10: 512, 18: 512, 34: 512, 50: 2048}
 _MEGABYTES: dict[Depth, int] = {10: 57, 18: 132, 34: 253, 50: 185}

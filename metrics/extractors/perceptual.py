@@ -19,7 +19,7 @@ from synthbench.errors import UsageError
 from synthbench.metrics.extractors.network import full_float32
 from synthbench.metrics.extractors.qiu2022 import BRIGHTEST, FSL_MNI152, Qiu2022
 from synthbench.metrics.extractors.resnet import MedicalResNet
-from synthbench.space import Space
+from synthbench.volumes.grid import Space
 
 _TINY = 1e-10
 

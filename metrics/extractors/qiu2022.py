@@ -15,10 +15,11 @@ from jaxtyping import Float32
 
 from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics.extractors.weights import WeightFile, known_sha256, verified
-from synthbench.space import Space
+from synthbench.volumes.grid import Space
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 MEAN_SCALED = "mean-scaled-clip8-las-v1"
 BRIGHTEST = 8.0
@@ -121,7 +122,7 @@ def mean_scaled(volume: Float32[Tensor, "182 218 182"]) -> Float32[Tensor, "182 
     if tuple(volume.shape) != FSL_MNI152.shape:
         raise MetricError(
             f"the grid must be {FSL_MNI152}; found the shape {tuple(volume.shape)}. Bring the "
-            "volume there with synthbench.space.resample."
+            "volume there with synthbench.volumes.grid.resample."
         )
     mean = volume.mean(dtype=volume.double().dtype)
     if not mean > 0:

@@ -16,12 +16,13 @@ from jaxtyping import Float32
 
 from synthbench.errors import WeightsError
 from synthbench.metrics.extractors.extractor import ZSCORE_NONZERO_ZEROS
-from synthbench.space import Space
+from synthbench.volumes.grid import Space
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from synthbench.metrics.extractors.resnet import MedicalResNet
+
 
 SEED_LABEL = "synthbench random-resnet10 v1"
 WEIGHTS_SHA256 = "a9dfc8fee5d90f73448f7ee8ed0f2702dbd7eb34a14c1aa3ff02ab63d4822256"

@@ -28,8 +28,8 @@ from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage, special
 
 from synthbench.errors import MetricError, WeightsError
-from synthbench.space import Space, resample
 from synthbench.volumes import mni152
+from synthbench.volumes.grid import Space, resample
 
 # The box of MNI152 that FSL and SPM use, in voxels of 2 mm.
 MNI152_2MM = Space.of(

@@ -15,11 +15,12 @@ from jaxtyping import Bool, Float32
 
 from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics.extractors.extractor import check_volumes
-from synthbench.space import Space, resample
 from synthbench.volumes import mni152
+from synthbench.volumes.grid import Space, resample
 
 if TYPE_CHECKING:
     from torch import Tensor
+
 
 # The field of view of the paper's grid in voxels of 8 mm, the brain's middle plane at x = 0.
 COARSE_MNI152 = Space.of(
@@ -77,7 +78,7 @@ class Voxels:
             raise MetricError(
                 f"{self.name}: the grid must be {COARSE_MNI152}; found the shape "
                 f"{tuple(volumes.shape[2:])}. Bring the volumes there with "
-                "synthbench.space.resample."
+                "synthbench.volumes.grid.resample."
             )
         inside = torch.from_numpy(np.flatnonzero(self.load())).to(volumes.device)
         return volumes.flatten(1)[:, inside] / math.sqrt(self.dim)
@@ -87,7 +88,7 @@ def brain_mask() -> Bool[np.ndarray, "23 28 23"]:
     """Voxels of `COARSE_MNI152` that nilearn's MNI152 brain fills by half or more.
 
     The brain is where the skull-stripped T1 template at 1 mm (Fonov et al. 2011, NeuroImage 54)
-    is above zero; it is brought to the coarse grid by `synthbench.space.resample`.
+    is above zero; it is brought to the coarse grid by `synthbench.volumes.grid.resample`.
     """
     template = mni152.t1()
     brain = (template.values > 0).astype(np.float32)

@@ -25,6 +25,7 @@ from synthbench.errors import UsageError, WeightsError
 if TYPE_CHECKING:
     import requests
 
+
 FOLDER_VARIABLE = "SYNTHBENCH_WEIGHTS"
 RECORD_FILENAME = "recorded_sha256.json"
 PART_SUFFIX = ".part"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthbench.errors import MetricError, ScorecardError
-from synthbench.files import write_atomic
+from synthbench.runtime.files import write_atomic
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the fields of one version into those of the next; it may change what it is given."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from synthbench.records.memorization import MemorizationRecord
+from synthbench.records.scorecard import Scorecard
 from synthbench.render.numbers import p_text
-from synthbench.scorecard import MemorizationRecord, Scorecard
 
 CopiesVerdict = Literal["detected", "none detected", "not assessed"]
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: values, p-values, durations."""
+"""Numbers as text."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Sidecars: the JSON file beside a volume that says how it was made.
-
-`synthbench sample` writes one beside each volume, with `"synthetic": true`, the generator, the
-seed and the conditions. Volumes of other programs have none, or one of their own.
-"""
+"""Sidecars: the JSON file beside each sampled volume."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from synthbench.cohort import SUFFIXES
+from synthbench.cohorts.volume_file import SUFFIXES
 from synthbench.errors import UsageError
 
 Sidecar = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from synthbench.metrics.downstream import (
+from synthbench.metrics.inference.downstream import (
     AUC,
     BALANCED_ACCURACY,
     MAE,

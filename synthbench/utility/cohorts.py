@@ -10,15 +10,17 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from synthbench import preflight
-from synthbench.cohort import Cohort, overlap, read_cohort
-from synthbench.conditions import rows_of
+from synthbench.cohorts.cohort import Cohort, overlap
+from synthbench.cohorts.conditions import rows_of
+from synthbench.cohorts.preflight import check
+from synthbench.cohorts.preflight.check import RULES
+from synthbench.cohorts.preflight.findings import Finding
+from synthbench.cohorts.reading import read_cohort
+from synthbench.cohorts.volume_table import VolumeTable, typed
 from synthbench.errors import CohortError, UsageError, near_miss
-from synthbench.preflight import RULES, Finding
 from synthbench.runs.sidecar import Sidecar, found_sidecars
 from synthbench.runtime.callbacks import Log, Progress, checking
 from synthbench.utility.probe import Task
-from synthbench.volume_table import VolumeTable, typed
 
 Label = float | str | None
 
@@ -127,7 +129,7 @@ def read_sides(
     notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
     trained_on = {role: cohorts[role] for role in ("real", "synth")}
-    notes += accepted_notes(preflight.check(trained_on, accept, log))
+    notes += accepted_notes(check.check(trained_on, accept, log))
     return cohorts, notes
 
 
@@ -350,7 +352,7 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "
 
 
 def seeds_notes(seeds: int) -> list[str]:
-    """Log what an interval of one training an arm leaves out."""
+    """Say what an interval of one training an arm leaves out."""
     if seeds > 1:
         return []
     return ["one training an arm (--seeds 1): how much another one would differ is in no interval"]

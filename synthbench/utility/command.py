@@ -8,11 +8,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from synthbench.cohort import Cohort, read_cohort
+from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import ScorecardError, UsageError, near_miss
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.utility import Utility
+from synthbench.records.verdict import add_verdict
 from synthbench.runtime.callbacks import Log, Progress, no_log
-from synthbench.scorecard import Scorecard, Utility, add_verdict
-from synthbench.scored_cohort import scored
+from synthbench.scoring.scored_cohort import scored
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.record import UtilityRecord
 from synthbench.utility.segmentation import SegmentationSettings, segmentation_utility

@@ -14,16 +14,17 @@ from jaxtyping import Float32, Float64, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from synthbench.cohort import Volumes
-from synthbench.generators.augmentation import augment
-from synthbench.metrics.downstream import Predictions
-from synthbench.processes import on_cpu
+from synthbench.cohorts.cohort import Volumes
+from synthbench.generators.loop.augmentation import augment
+from synthbench.metrics.inference.downstream import Predictions
 from synthbench.runtime.callbacks import Progress
-from synthbench.space import Intensity, Space
+from synthbench.runtime.processes import on_cpu
 from synthbench.utility.arms import Portion
 from synthbench.utility.cohorts import Labelled
 from synthbench.utility.probe import Task
 from synthbench.utility.probe_learner import AUGMENTATION
+from synthbench.volumes.grid import Space
+from synthbench.volumes.intensity import Intensity
 
 State = dict[str, Tensor]
 

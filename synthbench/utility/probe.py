@@ -2,10 +2,10 @@
 
 Nothing in it is random but the folds, which a seed decides. It is fitted on all training volumes,
 and again with a part of the training subjects left out, many times, which tells how much another
-choice of subjects would have changed (`synthbench.metrics.downstream`).
+choice of subjects would have changed (`synthbench.metrics.inference.downstream`).
 
-scikit-learn fits it, as it does the models of `synthbench.metrics.prediction`, which predict one
-covariate from other rows in every fold and need no weights.
+scikit-learn fits it, as it does the models of `synthbench.metrics.conditional.prediction`, which
+predict one covariate from other rows in every fold and need no weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from synthbench.errors import CohortError, MetricError
-from synthbench.metrics.downstream import DELETED, Predictions
+from synthbench.metrics.inference.downstream import DELETED, Predictions
 
 Task = Literal["classification", "regression"]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from synthbench.evaluation import Readable, identity_of, name_of
-from synthbench.generators.augmentation import AugmentationSettings, augment
-from synthbench.metrics.downstream import Predictions
-from synthbench.space import Space
+from synthbench.generators.loop.augmentation import AugmentationSettings, augment
+from synthbench.metrics.inference.downstream import Predictions
 from synthbench.utility.arms import Portion
 from synthbench.utility.cohorts import Labelled
 from synthbench.utility.probe import Kept, Part, Task, left_out, predict
+from synthbench.volumes.grid import Space
+from synthbench.volumes.sets import Readable, identity_of, name_of
 
 AUGMENTATION = AugmentationSettings(flip=True, affine=5.0)
 """Classical augmentation, the control: mirrors, turns by up to 5 degrees, scales by up to 5%,

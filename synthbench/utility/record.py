@@ -10,15 +10,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from synthbench.errors import ScorecardError
-from synthbench.metrics.downstream import Estimate, Measure
+from synthbench.metrics.inference.downstream import Estimate, Measure
 from synthbench.records.base import Record, RecordFile
-from synthbench.scorecard import (
-    CohortRecord,
-    ExtractorRecord,
-    SpaceRecord,
-    Utility,
-    settings_hash,
-)
+from synthbench.records.cohort import CohortRecord
+from synthbench.records.protocol import ExtractorRecord, SpaceRecord, settings_hash
+from synthbench.records.utility import Utility
 
 REAL, SYNTHETIC, BOTH = "real", "synthetic", "real + synthetic"
 AUGMENTED = "real + augmentation"

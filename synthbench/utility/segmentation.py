@@ -18,13 +18,14 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
-from synthbench import preflight
-from synthbench.cohort import Cohort, Volumes, check_intensities
+from synthbench.cohorts.cohort import Cohort, Volumes, check_intensities
+from synthbench.cohorts.preflight import check
 from synthbench.errors import CohortError
-from synthbench.metrics.downstream import DICE, Predictions, difference, value
+from synthbench.metrics.inference.downstream import DICE, Predictions, difference, value
+from synthbench.records.cohort import CohortRecord
+from synthbench.records.protocol import SpaceRecord
+from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import Log, Progress, no_log
-from synthbench.scorecard import CohortRecord, SpaceRecord, software
-from synthbench.space import Intensity
 from synthbench.utility.cohorts import generator_of, read_sides, seeds_notes
 from synthbench.utility.record import (
     BOTH,
@@ -39,10 +40,12 @@ from synthbench.utility.record import (
     summarised,
 )
 from synthbench.utility.settings import StudySettings
+from synthbench.volumes.intensity import Intensity
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
 
 COMPARED = ((BOTH, REAL), (SYNTHETIC, REAL))
 
@@ -126,7 +129,7 @@ def segmentation_utility(
         test.
     """
     study = study or StudySettings()
-    preflight.check_rules(study.accept)
+    check.check_rules(study.accept)
     settings = settings or SegmentationSettings()
     cohorts, notes = read_sides(
         real, synth, test, assume_grid=study.assume_grid, accept=study.accept, progress=progress,
@@ -292,7 +295,7 @@ def _tissues(mapped: Mapped, role: str) -> tuple[int, ...]:
 
 
 def _other_tissues(found: Sequence[int], tissues: Sequence[int], role: str) -> list[str]:
-    """Log where a cohort's labels are others than the real ones.
+    """Say where a cohort's labels are others than the real ones.
 
     Raises
     ------

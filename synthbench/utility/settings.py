@@ -9,9 +9,9 @@ from typing import Literal
 
 from synthbench.errors import UsageError
 from synthbench.protocol import DEFAULT_EXTRACTOR
-from synthbench.space import Intensity
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.transfer import Transfer
+from synthbench.volumes.intensity import Intensity
 
 Model = Literal["probe", "cnn"]
 RATIOS = (0.5, 1.0, 2.0, 5.0)

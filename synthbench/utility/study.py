@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from synthbench import preflight
-from synthbench.cohort import Cohort, check_intensities
+from synthbench.cohorts.cohort import Cohort, check_intensities
+from synthbench.cohorts.preflight import check
 from synthbench.errors import UsageError, WeightsError
-from synthbench.extraction import extract, load_extractors
-from synthbench.feature_cache import FeatureCache
-from synthbench.metrics.downstream import Estimate, repeated_splits
-from synthbench.processes import is_main
+from synthbench.metrics.inference.downstream import Estimate, repeated_splits
+from synthbench.records.cohort import CohortRecord
+from synthbench.records.protocol import ExtractorRecord, SpaceRecord
+from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import Log, Progress, no_log, shown
-from synthbench.scorecard import CohortRecord, ExtractorRecord, SpaceRecord, software
-from synthbench.space import Space
+from synthbench.runtime.processes import is_main
+from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.features import extract, load_extractors
 from synthbench.utility.arms import MEASURES, Compared, Division, Learner, compare_arms
 from synthbench.utility.cohorts import (
     Labelled,
@@ -52,6 +53,7 @@ from synthbench.utility.record import (
 )
 from synthbench.utility.settings import UtilitySettings
 from synthbench.utility.transfer import Transferred, target_of, transferred
+from synthbench.volumes.grid import Space
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def utility_study(
     SynthbenchError
         A cohort or a label cannot be used, or subjects are in training and test.
     """
-    preflight.check_rules(settings.accept)
+    check.check_rules(settings.accept)
     context = _Context(workers, cache, progress, log)
     sides = _read(real, synth, test, settings, context)
     # Before anything is trained: what is wrong with it should not be said hours later.
@@ -410,7 +412,7 @@ def _of_training(settings: UtilitySettings, found: Compared) -> list[str]:
 
 
 def _degenerate(found: Compared) -> list[str]:
-    """Log where a test set has nothing left to show."""
+    """Say where a test set has nothing left to show."""
     perfect = [arm.name for arm in found.arms if _auc(arm) == 1]
     if REAL in perfect and BOTH in perfect:
         return ["both arms order all test subjects right: a difference cannot be seen here; use a "

@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from synthbench.metrics.downstream import AUC, DICE, MAE, Measure
+from synthbench.metrics.inference.downstream import AUC, DICE, MAE, Measure
+from synthbench.records.utility import Utility
 from synthbench.render.numbers import p_text
-from synthbench.scorecard import Utility
 from synthbench.utility.record import Arm, Estimated, UtilityRecord, written
 
 TITLES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "mae": "MAE", "r2": "R²"}

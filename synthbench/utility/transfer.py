@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from synthbench.cohort import Cohort
+from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import UsageError
-from synthbench.metrics.downstream import Predictions, difference, value
-from synthbench.scorecard import CohortRecord, Utility
+from synthbench.metrics.inference.downstream import Predictions, difference, value
+from synthbench.records.cohort import CohortRecord
+from synthbench.records.utility import Utility
 from synthbench.utility.arms import MEASURES, Portion, Tested
 from synthbench.utility.cohorts import (
     Labelled,

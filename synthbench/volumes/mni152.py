@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32
 from scipy import ndimage
 
 from synthbench.errors import SynthbenchError
-from synthbench.space import Space
+from synthbench.volumes.grid import Space
 
 # Below this T1 intensity the template's lateral ventricles part from all other fluid.
 _VENTRICLE_T1 = 0.45

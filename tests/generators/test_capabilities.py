@@ -10,21 +10,23 @@ import pandas as pd
 import pytest
 from pydantic import Field
 
-from synthbench import registry, sampling, training
-from synthbench.cohort import read_cohort
+from synthbench import registry
+from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError
-from synthbench.generators import generator as contract
+from synthbench.generators import generator
 from synthbench.generators.generator import Frame, Settings, one_step
-from synthbench.generators.loop import LoopSettings, StepSettings
+from synthbench.generators.loop.settings import LoopSettings, StepSettings
 from synthbench.generators.noise import Noise
 from synthbench.runs.sidecar import sidecar_file
-from synthbench.sweep import sweep
+from synthbench.sampling import sampling
+from synthbench.sampling.sweep import sweep
 from synthbench.testing import check_generator
+from synthbench.training import training
 
 AGES = [20.0, 35.0, 50.0, 65.0, 80.0]
 CAPABILITIES = (
-    contract.TrainedBySteps, contract.HasTrajectory, contract.Conditional, contract.Guided,
-    contract.TrainedWithPerceptual,
+    generator.TrainedBySteps, generator.HasTrajectory, generator.Conditional, generator.Guided,
+    generator.TrainedWithPerceptual,
 )  # fmt: skip
 
 
@@ -104,7 +106,7 @@ def test_built_in_generators_have_the_capabilities_that_their_methods_say(name, 
     assert [isinstance(plugin, capability) for capability in CAPABILITIES] == expected
     by_steps = expected[0]
     assert issubclass(plugin.settings, LoopSettings) is by_steps
-    assert isinstance(plugin.settings.model_construct(), contract.GridRule) is by_steps
+    assert isinstance(plugin.settings.model_construct(), generator.GridRule) is by_steps
 
 
 def test_a_keyword_makes_the_capability_and_not_the_method_alone():
@@ -116,9 +118,9 @@ def test_a_keyword_makes_the_capability_and_not_the_method_alone():
         def sample(self, run, seeds, **options):
             return super().sample(run, seeds)
 
-    assert isinstance(Linear(), contract.Conditional)
-    assert not isinstance(Half(), contract.Conditional)
-    assert not isinstance(Anything(), contract.Conditional)
+    assert isinstance(Linear(), generator.Conditional)
+    assert not isinstance(Half(), generator.Conditional)
+    assert not isinstance(Anything(), generator.Conditional)
 
 
 # ---------------------------------------------------------------- a closed form with conditions
@@ -310,7 +312,7 @@ class Unwatched(Noise):
     settings: Any = type("Steps", (LoopSettings,), {"__annotations__": {}})
 
     def stages(self, settings):
-        return [contract.Stage(lambda: None, None, settings)]  # type: ignore[arg-type,return-value]
+        return [generator.Stage(lambda: None, None, settings)]  # type: ignore[arg-type,return-value]
 
     def fit(self, volumes, settings, run, *, resume=False, init=None, progress=None, monitor=None):
         run.save_weights({"shape": np.array(volumes.space.shape)})

@@ -1,14 +1,17 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
-from synthbench import training
-from synthbench.dry_run import dry_run
 from synthbench.errors import RunError, UsageError
 from synthbench.generators import ddpm3d
 from synthbench.generators.ddpm3d import DDPM3DSettings
-from synthbench.generators.unet import PatchedUNet
+from synthbench.generators.networks.unet import PatchedUNet
+from synthbench.runs import configuration
+from synthbench.training import training
+from synthbench.training.dry_run import dry_run
 
 TINY = {
     "channels": (8, 16),
@@ -61,7 +64,7 @@ def test_an_indivisible_grid_is_refused_with_the_nearest():
 
 def test_the_paper_preset_is_the_papers_model():
     """47.5 M parameters (FACTS: the paper's U-Net), T = 1000, epsilon, Adam, 400 epochs."""
-    _, own = training.resolve("ddpm3d", preset="paper")
+    _, own = configuration.resolve("ddpm3d", preset="paper")
     assert isinstance(own, DDPM3DSettings)
     with torch.device("meta"):
         parameters = sum(p.numel() for p in PatchedUNet(own).parameters())

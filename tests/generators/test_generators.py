@@ -1,5 +1,7 @@
 """Every built-in generator, held to the contract through the functions that users call."""
 
+from __future__ import annotations
+
 import json
 import shutil
 
@@ -7,14 +9,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthbench import registry, sampling, training
-from synthbench.cohort import majority_mask, read_cohort
+from synthbench import registry
+from synthbench.cohorts.cohort import majority_mask
+from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import RunError, SynthbenchError, UsageError
 from synthbench.generators.noise import Noise
 from synthbench.generators.pca_gaussian import PCAGaussian
-from synthbench.run import Run
-from synthbench.scoring import score
+from synthbench.runs import configuration
+from synthbench.runs.folder import Run
+from synthbench.sampling import sampling
+from synthbench.scoring.scoring import score
 from synthbench.testing import check_generator
+from synthbench.training import training
 
 NAMES = sorted(registry.BUILT_IN["generators"])
 SMALL = [
@@ -48,7 +54,7 @@ def overrides(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_holds(name, make_cohort, tmp_path):
     volumes = read_cohort(make_cohort("real", n=4, shape=(16, 16, 16))).volumes()
-    settings = training.resolve(
+    settings = configuration.resolve(
         name, preset="tiny" if name in ("ddpm3d", "ldm3d") else None, overrides=overrides(name)
     )[1]
     (tmp_path / "run").mkdir()

@@ -28,12 +28,12 @@ import pytest
 from safetensors.numpy import load_file
 from safetensors.torch import save_file as write_tensors
 
-from synthbench.cohort import read_cohort
+from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import RunError, Stopped
-from synthbench.generators import checkpoints
 from synthbench.generators.ddpm3d import DDPM3D, DDPM3DSettings
-from synthbench.generators.diffusion import Diffusion
-from synthbench.run import Run
+from synthbench.generators.diffusion.process import Diffusion
+from synthbench.generators.loop import checkpoints
+from synthbench.runs.folder import Run
 
 pytestmark = pytest.mark.slow
 

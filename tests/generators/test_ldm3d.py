@@ -1,5 +1,7 @@
 """Latent diffusion: what the network is given, guidance, the grid, and both stages end to end."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -18,17 +20,22 @@ import torch
 from monai.networks.nets import DiffusionModelUNet
 from pydantic import ValidationError
 
-from synthbench import training
-from synthbench.conditions import Conditions, Row
-from synthbench.dry_run import dry_run
+from synthbench.cohorts.conditions import Conditions, Row
 from synthbench.errors import RunError, UsageError
-from synthbench.generators import estimate as estimates
 from synthbench.generators import ldm3d
-from synthbench.generators.autoencoder import AutoencoderSettings
-from synthbench.generators.diffusion import Diffusion, DiffusionSettings
-from synthbench.generators.ldm3d import LDM3D, ConditionEncoding, LDM3DSettings, guided
-from synthbench.generators.unet import NetworkSettings, PatchedUNet, places_like
-from synthbench.run import Run
+from synthbench.generators.diffusion.guidance import guided
+from synthbench.generators.diffusion.process import Diffusion
+from synthbench.generators.diffusion.schedule import DiffusionSettings
+from synthbench.generators.latent.autoencoder import AutoencoderSettings
+from synthbench.generators.latent.encoding import ConditionEncoding
+from synthbench.generators.latent.settings import LDM3DSettings
+from synthbench.generators.ldm3d import LDM3D
+from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet, places_like
+from synthbench.runs import configuration
+from synthbench.runs.folder import Run
+from synthbench.training import training
+from synthbench.training.dry_run import dry_run
+from synthbench.training.estimate import estimate
 from tests.conftest import AFFINE, blob
 
 SETTINGS = [
@@ -58,8 +65,8 @@ def cohort(tmp_path_factory):
     return folder
 
 
-def resolved(*overrides, preset="tiny") -> tuple[training.RunSettings, LDM3DSettings]:
-    common, own = training.resolve("ldm3d", preset=preset, overrides=overrides)
+def resolved(*overrides, preset="tiny") -> tuple[configuration.RunSettings, LDM3DSettings]:
+    common, own = configuration.resolve("ldm3d", preset=preset, overrides=overrides)
     assert isinstance(own, LDM3DSettings)
     return common, own
 
@@ -188,7 +195,7 @@ def test_a_grid_that_does_not_fit_both_networks_is_refused_with_the_nearest():
 
 def test_conditions_without_attention_are_refused():
     with pytest.raises(UsageError, match=r"levels without.*The nearest: \[False, True\]"):
-        training.resolve(
+        configuration.resolve(
             "ldm3d", preset="tiny", overrides=[*SETTINGS, CONDITIONS, "attention=[false,false]"]
         )
 
@@ -244,7 +251,7 @@ def test_the_published_networks_are_those_of_the_preset():
 
 
 def test_a_dry_run_plans_both_stages(cohort, monkeypatch):
-    monkeypatch.setattr(estimates, "MOST_ON_A_CPU", 0)
+    monkeypatch.setattr(estimate, "MOST_ON_A_CPU", 0)
     plan = dry_run("ldm3d", real=cohort, preset="tiny", overrides=[*SETTINGS, CONDITIONS])
     assert plan.before is not None
     assert (plan.before.stage, plan.stage) == ("autoencoder", "U-Net")
@@ -452,7 +459,7 @@ def test_a_setting_of_an_earlier_version_is_read_by_its_new_name(tmp_path):
     run.folder.mkdir()
     run.write_config({"generator": "ldm3d", **old})
     assert ldm3d._settings(run).null_embedding is False
-    _, own = training.resolve("ldm3d", preset="tiny", config=run.folder / "config.yaml",
+    _, own = configuration.resolve("ldm3d", preset="tiny", config=run.folder / "config.yaml",
                               overrides=["steps=null"])  # fmt: skip
     assert isinstance(own, LDM3DSettings)
     assert own.null_embedding is False

@@ -5,6 +5,8 @@ two residual blocks, attention at the last level with 256 head channels, 47.5 M 
 1000, epsilon prediction, 400 epochs, a grid of 84 x 128 x 84.
 """
 
+from __future__ import annotations
+
 import re
 from importlib.resources import files
 
@@ -12,8 +14,8 @@ import pytest
 import torch
 import yaml
 
-from synthbench import training
-from synthbench.generators.unet import PatchedUNet
+from synthbench.generators.networks.unet import PatchedUNet
+from synthbench.runs import configuration
 
 NAMES = ["paper", "paper-256", "paper-64", "paper-cosine", "paper-v", "small", "tiny"]
 VARIANTS = {
@@ -30,11 +32,11 @@ def text(name):
 
 
 def own_settings(name):
-    return training.resolve("ddpm3d", preset=name)[1]
+    return configuration.resolve("ddpm3d", preset=name)[1]
 
 
 def all_settings(name):
-    common, own = training.resolve("ddpm3d", preset=name)
+    common, own = configuration.resolve("ddpm3d", preset=name)
     return {**common.model_dump(exclude={"preset"}), **own.model_dump()}
 
 
@@ -45,7 +47,7 @@ def parameters(name):
 
 
 def test_these_are_the_presets():
-    assert training.presets("ddpm3d") == NAMES
+    assert configuration.presets("ddpm3d") == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import wasserstein_distance
 
 from synthbench.errors import MetricError
-from synthbench.metrics import inference
+from synthbench.metrics.inference import intervals
 from synthbench.metrics.intensity import (
     LEVELS,
     Intensity,
@@ -96,7 +96,7 @@ def test_the_jackknife_interval_holds_the_value():
     x, y = eight_bit(6, 0, high=150), eight_bit(6, 1)
     metric, mask = Intensity(), half_mask()
     statistic = metric.prepare(*(metric.measure(Stack(v), mask, {}) for v in (x, y)))
-    interval = inference.jackknife_interval(statistic)
+    interval = intervals.jackknife_interval(statistic)
     assert interval.low < statistic.value(ones(statistic))[0] < interval.high
 
 

@@ -10,9 +10,12 @@ from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from synthbench.errors import MetricError
-from synthbench.metrics import inference, mmd
+from synthbench.metrics import kernels, linear_mmd, mmd, mmd_permutation
+from synthbench.metrics.inference import contracts, intervals, resampling
+from synthbench.metrics.inference import pairs as pairs_module
+from synthbench.metrics.linear_mmd import MMDLinear
 from synthbench.metrics.metric import CrossMetric, Metric, Studentized, Weights
-from synthbench.metrics.mmd import KID, MMD2, MMDLinear
+from synthbench.metrics.mmd import KID, MMD2
 
 
 def sets(n=11, m=9, d=4, shift=0.5, seed=0):
@@ -75,11 +78,11 @@ def test_they_are_metrics(metric):
 def test_their_statistics_are_studentized_and_give_each_image_its_share(statistic):
     """The variance is that of the mean of the contributions, summed over both sets."""
     assert isinstance(statistic, Studentized)
-    assert isinstance(statistic, inference.Linear)
-    weights = inference.bootstrap_weights(statistic.subjects, 20, np.random.default_rng(0))
+    assert isinstance(statistic, contracts.Linear)
+    weights = resampling.bootstrap_weights(statistic.subjects, 20, np.random.default_rng(0))
     shares = statistic.contributions(weights)
     expected = sum(
-        inference.variance_of_mean(shares[role], weights[role], statistic.subjects[role])
+        pairs_module.variance_of_mean(shares[role], weights[role], statistic.subjects[role])
         for role in ("real", "synth")
     )
     np.testing.assert_allclose(statistic.variance(weights), expected, rtol=1e-12)
@@ -89,7 +92,7 @@ def test_their_statistics_are_studentized_and_give_each_image_its_share(statisti
 def test_value_and_variance_at_once_are_those_one_by_one(scans):
     subjects = None if scans is None else {"real": scans}
     statistic = MMD2().prepare(*sets(), bandwidth=1.3, subjects=subjects)
-    weights = inference.bootstrap_weights(statistic.subjects, 50, np.random.default_rng(0))
+    weights = resampling.bootstrap_weights(statistic.subjects, 50, np.random.default_rng(0))
     weights["real"][7] = statistic.subjects["real"] == 2  # one subject: undefined
     value, variance = statistic.value_and_variance(weights)
     assert np.isnan(value[7])
@@ -109,7 +112,7 @@ def test_kid_is_the_double_sum_of_the_cubic_kernel():
     expected = double_sums(xx, yy, xy, np.arange(len(x)), np.arange(len(y)))
     assert mmd.kid(x, y) == pytest.approx(expected, rel=1e-12)
     labels = {"real": np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 6])}
-    found = inference.estimate(KID().prepare(x, y, subjects=labels))
+    found = resampling.estimate(KID().prepare(x, y, subjects=labels))
     expected = double_sums(xx, yy, xy, labels["real"], np.arange(len(y)))
     assert found == pytest.approx(expected, rel=1e-12)
 
@@ -127,7 +130,7 @@ def test_counts_are_repeated_rows_without_pairs_of_copies():
 def test_pairs_within_a_subject_are_left_out():
     x, y = sets()
     labels = {"real": np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 6])}
-    found = inference.estimate(MMD2().prepare(x, y, bandwidth=1.3, subjects=labels))
+    found = resampling.estimate(MMD2().prepare(x, y, bandwidth=1.3, subjects=labels))
     assert found == pytest.approx(rbf_double_sums(x, y, 1.3, labels["real"]), rel=1e-12)
 
 
@@ -156,7 +159,7 @@ def test_repeated_scans_leave_value_and_variance_as_they_are():
     def doubled(weights: Weights) -> Weights:
         return {role: np.repeat(w, 2, axis=1) for role, w in weights.items()}
 
-    weights = inference.bootstrap_weights(once.subjects, 10, np.random.default_rng(0))
+    weights = resampling.bootstrap_weights(once.subjects, 10, np.random.default_rng(0))
     np.testing.assert_allclose(twice.value(doubled(weights)), once.value(weights), rtol=1e-10)
     np.testing.assert_allclose(twice.variance(doubled(weights)), once.variance(weights), rtol=1e-10)
 
@@ -174,7 +177,7 @@ def test_leave_one_out_has_its_closed_form():
         + (kyy.sum() - m) / (m * (m - 1))
         - 2 * (c.sum() - c) / ((n - 1) * m)
     )
-    weights = inference.leave_one_out_weights(statistic.subjects, "real")
+    weights = resampling.leave_one_out_weights(statistic.subjects, "real")
     np.testing.assert_allclose(statistic.value(weights), expected, rtol=1e-12)
 
 
@@ -201,17 +204,17 @@ def test_identical_sets_have_the_closed_form_of_their_kernel():
     expected = 2 * (distinct - np.diag(kernel).mean()) / n
     assert mmd.kid(x, x) == pytest.approx(expected, rel=1e-12)
     expected = -2 * np.trace(np.cov(x, rowvar=False)) / n
-    assert mmd.mmd_linear(x, x) == pytest.approx(expected, rel=1e-12)
+    assert linear_mmd.mmd_linear(x, x) == pytest.approx(expected, rel=1e-12)
 
 
 def test_constant_features_have_a_discrepancy_of_zero_but_no_interval():
     """All kernel values are equal: the two means within are twice the mean across."""
     x, y = np.full((5, 3), 0.3), np.full((4, 3), 0.3)
     assert mmd.kid(x, y) == pytest.approx(0.0, abs=1e-15)
-    assert mmd.mmd_linear(x, y) == pytest.approx(0.0, abs=1e-15)
+    assert linear_mmd.mmd_linear(x, y) == pytest.approx(0.0, abs=1e-15)
     assert mmd.mmd2(x, y, bandwidth=1.0) == pytest.approx(0.0, abs=1e-15)
     with pytest.raises(MetricError, match="nothing to studentize by"):
-        inference.studentized_interval(KID().prepare(x, y), seed=0)
+        intervals.studentized_interval(KID().prepare(x, y), seed=0)
 
 
 def test_order_does_not_matter_and_the_sets_are_exchangeable():
@@ -224,23 +227,23 @@ def test_order_does_not_matter_and_the_sets_are_exchangeable():
 def test_median_bandwidth_is_the_median_distance_of_distinct_images():
     x, _ = sets()
     expected = np.sqrt(np.median(pdist(x, "sqeuclidean")))
-    assert mmd.median_bandwidth(x) == pytest.approx(expected, rel=1e-12)
+    assert kernels.median_bandwidth(x) == pytest.approx(expected, rel=1e-12)
     assert mmd.mmd2(x, x + 1) == pytest.approx(mmd.mmd2(x, x + 1, expected), rel=1e-12)
 
 
 def test_median_bandwidth_leaves_out_pairs_within_a_subject():
     """Each image twice, one subject: the median over distinct subjects is as without copies."""
     x, _ = sets()
-    doubled = mmd.median_bandwidth(np.repeat(x, 2, axis=0), np.repeat(np.arange(11), 2))
-    assert doubled == pytest.approx(mmd.median_bandwidth(x), rel=1e-6)
+    doubled = kernels.median_bandwidth(np.repeat(x, 2, axis=0), np.repeat(np.arange(11), 2))
+    assert doubled == pytest.approx(kernels.median_bandwidth(x), rel=1e-6)
 
 
 def test_the_frozen_bandwidth_is_that_of_the_real_set():
     x, y = sets()
     frozen = MMD2().freeze(x, np.arange(11))
-    assert frozen == {"bandwidth": mmd.median_bandwidth(x)}
+    assert frozen == {"bandwidth": kernels.median_bandwidth(x)}
     p = MMD2().p_value(x, y, permutations=99, seed=4, **frozen)
-    assert p == mmd.permutation_p(x, y, frozen["bandwidth"], permutations=99, seed=4)
+    assert p == mmd_permutation.permutation_p(x, y, frozen["bandwidth"], permutations=99, seed=4)
     with pytest.raises(MetricError, match="real features"):
         MMD2().freeze(None, None)
 
@@ -248,16 +251,16 @@ def test_the_frozen_bandwidth_is_that_of_the_real_set():
 def test_blocks_do_not_change_what_is_computed(monkeypatch):
     x, y = sets()
     labels = np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 6, 6])
-    whole = mmd.median_bandwidth(x, labels), mmd.mmd2(x, y), mmd.kid(x, y)
-    monkeypatch.setattr(mmd, "BLOCK_NUMBERS", 35)
-    in_blocks = mmd.median_bandwidth(x, labels), mmd.mmd2(x, y), mmd.kid(x, y)
+    whole = kernels.median_bandwidth(x, labels), mmd.mmd2(x, y), mmd.kid(x, y)
+    monkeypatch.setattr(kernels, "BLOCK_NUMBERS", 35)
+    in_blocks = kernels.median_bandwidth(x, labels), mmd.mmd2(x, y), mmd.kid(x, y)
     assert in_blocks == pytest.approx(whole, rel=1e-13)
 
 
 @pytest.mark.parametrize("prepare", [MMD2().prepare, KID().prepare], ids=["mmd2", "kid"])
 def test_no_more_than_three_kernel_matrices_are_held(prepare, monkeypatch):
     """At n = m = 700 each takes 3.9 MB; features and blocks take little here."""
-    monkeypatch.setattr(mmd, "BLOCK_NUMBERS", 2**14)
+    monkeypatch.setattr(kernels, "BLOCK_NUMBERS", 2**14)
     x, y = sets(n=700, m=700, d=4)
     tracemalloc.start()
     try:
@@ -283,7 +286,7 @@ def test_saturation_is_the_share_of_the_ceiling():
 def test_a_shift_of_two_and_a_half_bandwidths_saturates():
     """exp(-s^2 / (2 l^2)) = 0.05 at s = 2.45 l, in many dimensions and at equal spread."""
     x, y = sets(n=150, m=150, d=300, shift=0.0)
-    bandwidth = mmd.median_bandwidth(x)
+    bandwidth = kernels.median_bandwidth(x)
     for shift, saturated in ((2.2, False), (2.7, True)):
         moved = y + shift * bandwidth / np.sqrt(300)
         assert MMD2().prepare(x, moved, bandwidth=bandwidth).saturated is saturated
@@ -300,7 +303,7 @@ def test_only_the_bounded_kernel_saturates_and_a_tiny_bandwidth_is_named():
 def test_distances_far_from_the_origin_keep_their_digits():
     x, y = sets()
     np.testing.assert_allclose(
-        mmd.squared_distances(x + 1e6, y + 1e6), cdist(x, y, "sqeuclidean"), rtol=1e-7
+        kernels.squared_distances(x + 1e6, y + 1e6), cdist(x, y, "sqeuclidean"), rtol=1e-7
     )
 
 
@@ -309,7 +312,7 @@ def test_linear_mmd_is_monais():
     x, y = sets(n=8, m=8, d=27)
     as_volumes = [torch.from_numpy(a).reshape(8, 1, 3, 3, 3) for a in (x, y)]
     expected = float(monai_metrics.MMDMetric()(*as_volumes))
-    assert mmd.mmd_linear(x, y) == pytest.approx(expected, rel=1e-10)
+    assert linear_mmd.mmd_linear(x, y) == pytest.approx(expected, rel=1e-10)
 
 
 def test_linear_mmd_of_volumes_is_monais():
@@ -318,14 +321,14 @@ def test_linear_mmd_of_volumes_is_monais():
     expected = float(
         monai_metrics.MMDMetric()(*(torch.from_numpy(a[:, None]).double() for a in (x, y)))
     )
-    assert inference.estimate(linear_statistic(x, y)) == pytest.approx(expected, rel=1e-9)
+    assert resampling.estimate(linear_statistic(x, y)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_linear_mmd_of_volumes_is_that_of_their_voxels():
     x, y = volumes(9, 0), volumes(7, 1, shift=0.01)
-    expected = mmd.mmd_linear(x.reshape(9, -1), y.reshape(7, -1))
+    expected = linear_mmd.mmd_linear(x.reshape(9, -1), y.reshape(7, -1))
     assert abs(expected) < 1e-3 * (x[0] ** 2).sum()
-    assert inference.estimate(linear_statistic(x, y)) == pytest.approx(expected, rel=1e-9)
+    assert resampling.estimate(linear_statistic(x, y)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_linear_mmd_of_volumes_keeps_its_interval_when_both_sets_grow_brighter():
@@ -334,7 +337,7 @@ def test_linear_mmd_of_volumes_keeps_its_interval_when_both_sets_grow_brighter()
     """
     x, y = (np.round(a * 4096) / 4096 for a in (volumes(9, 0) - 0.5, volumes(7, 1) - 0.5))
     dim, bright = (linear_statistic(x + s, y + s) for s in (np.float32(0), np.float32(0.5)))
-    weights = inference.bootstrap_weights(dim.subjects, 20, np.random.default_rng(0))
+    weights = resampling.bootstrap_weights(dim.subjects, 20, np.random.default_rng(0))
     scale = np.abs(dim.value(weights)).max()
     np.testing.assert_allclose(bright.value(weights), dim.value(weights), atol=1e-9 * scale)
     np.testing.assert_allclose(bright.variance(weights), dim.variance(weights), rtol=1e-9)
@@ -347,7 +350,7 @@ def test_linear_mmd_of_volumes_leaves_out_pairs_within_a_subject():
     a, b = (v.reshape(len(v), -1).astype(float) for v in (x, y))
     xx, yy, xy = (-cdist(u, v, "sqeuclidean") / 2 for u, v in ((a, a), (b, b), (a, b)))
     expected = double_sums(xx, yy, xy, labels, np.arange(4))
-    found = inference.estimate(linear_statistic(x, y, {"real": labels}))
+    found = resampling.estimate(linear_statistic(x, y, {"real": labels}))
     assert found == pytest.approx(expected, rel=1e-9)
 
 
@@ -371,7 +374,7 @@ def test_products_that_do_not_fit_are_named(change, found):
 def test_linear_mmd_is_the_double_sum_at_unequal_sizes():
     x, y = sets()
     expected = double_sums(x @ x.T, y @ y.T, x @ y.T, np.arange(11), np.arange(9))
-    assert mmd.mmd_linear(x, y) == pytest.approx(expected, rel=1e-10)
+    assert linear_mmd.mmd_linear(x, y) == pytest.approx(expected, rel=1e-10)
 
 
 def test_permutation_p_is_uniform_under_the_null():
@@ -381,7 +384,7 @@ def test_permutation_p_is_uniform_under_the_null():
     rng = np.random.default_rng(0)
     p = np.array(
         [
-            mmd.permutation_p(
+            mmd_permutation.permutation_p(
                 rng.normal(size=(12, 3)), rng.normal(size=(10, 3)), 2.0, permutations=99, seed=s
             )
             for s in range(200)
@@ -406,7 +409,9 @@ def test_permutation_p_is_that_of_the_definition():
         scores.append((u - u.mean()) / u.std())
     largest = np.max(scores, axis=0)
     expected = (1 + (largest[1:] >= largest[0] - 1e-9).sum()) / 41
-    assert mmd.permutation_p(x, y, 1.3, permutations=40, seed=3) == pytest.approx(expected)
+    assert mmd_permutation.permutation_p(x, y, 1.3, permutations=40, seed=3) == pytest.approx(
+        expected
+    )
 
 
 def test_permutation_p_is_smallest_for_sets_apart():
@@ -414,7 +419,7 @@ def test_permutation_p_is_smallest_for_sets_apart():
     statistic: p = 1/(B + 1).
     """
     x, y = sets(n=12, m=10, shift=20)
-    assert mmd.permutation_p(x, y, 2.0, permutations=199, seed=0) == 1 / 200
+    assert mmd_permutation.permutation_p(x, y, 2.0, permutations=199, seed=0) == 1 / 200
 
 
 def test_permutation_p_of_two_subjects_a_set_counts_the_labellings():
@@ -425,7 +430,9 @@ def test_permutation_p_of_two_subjects_a_set_counts_the_labellings():
     centres = np.array([[0.0], [0.1], [9.0], [9.1]])
     scans = np.repeat(centres, 5, axis=0) + 0.001 * rng.normal(size=(20, 1))
     labels = {"real": np.repeat([0, 1], 5), "synth": np.repeat([0, 1], 5)}
-    p = mmd.permutation_p(scans[:10], scans[10:], 1.0, permutations=600, seed=0, subjects=labels)
+    p = mmd_permutation.permutation_p(
+        scans[:10], scans[10:], 1.0, permutations=600, seed=0, subjects=labels
+    )
     low, high = stats.binom.interval(0.999, 600, 1 / 3)
     assert (1 + low) / 601 <= p <= (1 + high) / 601
 
@@ -433,9 +440,9 @@ def test_permutation_p_of_two_subjects_a_set_counts_the_labellings():
 FUNCTIONS = {
     "mmd2": mmd.mmd2,
     "kid": mmd.kid,
-    "mmd_linear": mmd.mmd_linear,
-    "permutation_p": lambda x, y: mmd.permutation_p(x, y, 1.3, permutations=49, seed=0),
-    "median_bandwidth": lambda x, y: mmd.median_bandwidth(x),
+    "mmd_linear": linear_mmd.mmd_linear,
+    "permutation_p": lambda x, y: mmd_permutation.permutation_p(x, y, 1.3, permutations=49, seed=0),
+    "median_bandwidth": lambda x, y: kernels.median_bandwidth(x),
 }
 
 
@@ -490,6 +497,6 @@ def test_the_permutation_test_refuses_a_subject_in_both_sets():
     x, y = sets(n=3, m=3)
     labels = {"real": np.array(["a", "b", "c"]), "synth": np.array(["c", "d", "e"])}
     with pytest.raises(MetricError, match="first: 'c'"):
-        mmd.permutation_p(x, y, 1.0, seed=0, subjects=labels)
+        mmd_permutation.permutation_p(x, y, 1.0, seed=0, subjects=labels)
     with pytest.raises(MetricError, match="permutations"):
-        mmd.permutation_p(x, y, 1.0, permutations=0, seed=0)
+        mmd_permutation.permutation_p(x, y, 1.0, permutations=0, seed=0)

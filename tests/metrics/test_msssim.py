@@ -9,18 +9,14 @@ from monai.metrics.regression import compute_ms_ssim, compute_ssim_and_cs
 from scipy.ndimage import correlate1d
 
 from synthbench.errors import MetricError
-from synthbench.metrics import inference, msssim
+from synthbench.metrics.inference import contracts, intervals, resampling
 from synthbench.metrics.metric import Composite, CrossMetric, Studentized
-from synthbench.metrics.msssim import (
-    MSSSIM,
-    PRESETS,
-    CrossSimilarity,
-    MSSSIMMonaiK4,
-    MSSSIMWang5,
-    Settings,
-    cross_design,
-    pair_matrix,
-)
+from synthbench.metrics.msssim import MSSSIM, MSSSIMMonaiK4, MSSSIMWang5
+from synthbench.metrics.similarity import diversity, msssim_pairs, windows
+from synthbench.metrics.similarity import settings as settings_module
+from synthbench.metrics.similarity.diversity import CrossSimilarity, cross_design
+from synthbench.metrics.similarity.msssim_pairs import pair_matrix
+from synthbench.metrics.similarity.settings import PRESETS, Settings
 
 SMALL = Settings(window=5, weights=(0.3, 0.7))
 
@@ -105,8 +101,8 @@ def test_equal_volumes_have_similarity_one():
     mask = np.zeros(shape, dtype=bool)
     mask[10:30, 12:34, 9:31] = True
     for v in (torch.full(shape, 0.7), torch.zeros(shape), volumes(1, shape)[0]):
-        assert msssim.ms_ssim(v, v) == 1
-        assert msssim.ms_ssim(v, v.clone(), mask) == 1
+        assert msssim_pairs.ms_ssim(v, v) == 1
+        assert msssim_pairs.ms_ssim(v, v.clone(), mask) == 1
 
 
 def test_arrays_are_compared_as_tensors_are():
@@ -115,14 +111,14 @@ def test_arrays_are_compared_as_tensors_are():
     mask[8:36, 8:36, 8:36] = True
     x, y = v.numpy()
     x.flags.writeable = False
-    assert msssim.ms_ssim(x, y.astype(np.float64)) == msssim.ms_ssim(v[0], v[1])
-    assert msssim.ms_ssim(x, v[1], mask.numpy()) == msssim.ms_ssim(v[0], y, mask)
+    assert msssim_pairs.ms_ssim(x, y.astype(np.float64)) == msssim_pairs.ms_ssim(v[0], v[1])
+    assert msssim_pairs.ms_ssim(x, v[1], mask.numpy()) == msssim_pairs.ms_ssim(v[0], y, mask)
 
 
 def test_opposite_volumes_have_similarity_zero():
     """X and 1 - x have negative covariance everywhere; the mean below zero is taken as zero."""
     x = volumes(1, (12, 12, 12))[0]
-    assert msssim.pair_matrix(x[None], 1 - x[None], mask=None, settings=SMALL)[0, 0] == 0
+    assert msssim_pairs.pair_matrix(x[None], 1 - x[None], mask=None, settings=SMALL)[0, 0] == 0
 
 
 def test_constant_volumes_differ_in_luminance_only():
@@ -132,7 +128,7 @@ def test_constant_volumes_differ_in_luminance_only():
     a, b, c1 = 0.1, 0.3, 0.01**2
     shape = (44, 44, 44)
     expected = ((2 * a * b + c1) / (a**2 + b**2 + c1)) ** PRESETS["default"].weights[-1]
-    found = msssim.ms_ssim(torch.full(shape, a), torch.full(shape, b))
+    found = msssim_pairs.ms_ssim(torch.full(shape, a), torch.full(shape, b))
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -180,11 +176,11 @@ def test_mask_pyramid_halves_a_cube():
     """
     mask = torch.zeros(16, 16, 16, dtype=torch.bool)
     mask[4:12, 4:12, 4:12] = True
-    fine, coarse = msssim.mask_pyramid(mask, SMALL)
+    fine, coarse = msssim_pairs.mask_pyramid(mask, SMALL)
     assert (fine.shape, int(fine.sum())) == ((12, 12, 12), 8**3)
     assert (coarse.shape, int(coarse.sum())) == ((4, 4, 4), 4**3)
     mask[4:12, 4:12, 12] = True
-    assert int(msssim.mask_pyramid(mask, SMALL)[1].sum()) == 4**3
+    assert int(msssim_pairs.mask_pyramid(mask, SMALL)[1].sum()) == 4**3
 
 
 def test_order_does_not_matter():
@@ -221,8 +217,8 @@ def test_blocks_and_batches_do_not_matter(monkeypatch, others, batch):
     columns = None if others is None else v[others]
     whole = pair_matrix(v, columns, mask=None, settings=SMALL)
     # Two volumes a block: 4 bytes times 3 arrays of 12 x 14 x 13 voxels, and an eighth more.
-    monkeypatch.setattr(msssim, "PREPARED_BYTES", int(2.5 * 12 * 12 * 14 * 13 * 9 / 8))
-    monkeypatch.setattr(msssim, "BATCH_BYTES", {"cpu": batch})
+    monkeypatch.setattr(msssim_pairs, "PREPARED_BYTES", int(2.5 * 12 * 12 * 14 * 13 * 9 / 8))
+    monkeypatch.setattr(msssim_pairs, "BATCH_BYTES", {"cpu": batch})
     blocked = pair_matrix(v, columns, mask=None, settings=SMALL)
     np.testing.assert_allclose(blocked, whole, rtol=1e-6)
 
@@ -245,13 +241,13 @@ def test_volumes_may_be_read_one_by_one_and_pairs_are_counted():
 
 def test_blur_is_a_separable_correlation():
     v = volumes(2, (9, 40, 12))
-    window = msssim.gaussian_window(4, 1.5)
+    window = windows.gaussian_window(4, 1.5)
     expected = v.numpy().astype(np.float64)
     for axis in (1, 2, 3):
         expected = correlate1d(expected, window.numpy().astype(np.float64), axis=axis, origin=-1)
     # An even window centred one voxel up: valid positions start at index 1 and end 2 early.
     inner = expected[:, 1:-2, 1:-2, 1:-2]
-    found = msssim.blur(v.transpose(0, 1).contiguous(), msssim.banded(window))
+    found = windows.blur(v.transpose(0, 1).contiguous(), windows.banded(window))
     np.testing.assert_allclose(found.permute(3, 2, 0, 1).numpy(), inner, atol=1e-6)
 
 
@@ -266,7 +262,7 @@ def test_blur_is_a_separable_correlation():
 )
 def test_scales_that_fit(shape, window, expected):
     """11 voxels at the coarsest grid and MONAI's 11 (s - 1)^2: 11, 22, 44, 99, 176 a side."""
-    assert msssim.scales_that_fit(shape, Settings(window=window)) == expected
+    assert settings_module.scales_that_fit(shape, Settings(window=window)) == expected
 
 
 def test_presets():
@@ -281,7 +277,7 @@ def test_presets():
 
 def by_preset(shape, preset):
     x, y = volumes(2, shape)
-    return msssim.ms_ssim(x, y, preset=preset)
+    return msssim_pairs.ms_ssim(x, y, preset=preset)
 
 
 def designed(design):
@@ -310,8 +306,8 @@ def empty_after_cropping():
 @pytest.mark.parametrize(
     ("call", "found"),
     [
-        (lambda: msssim.ms_ssim(*volumes(2, (30, 50, 50))), "smallest side .* 30"),
-        (lambda: msssim.ms_ssim(*volumes(2, (9, 50, 50))), "window of at most 9"),
+        (lambda: msssim_pairs.ms_ssim(*volumes(2, (30, 50, 50))), "smallest side .* 30"),
+        (lambda: msssim_pairs.ms_ssim(*volumes(2, (9, 50, 50))), "window of at most 9"),
         (lambda: by_preset((84, 84, 84), "wang5"), "at most 3 scales"),
         (lambda: by_preset((9, 9, 9), "wang"), "did you mean 'wang5'"),
         (
@@ -337,7 +333,10 @@ def empty_after_cropping():
             "volume 0 holds NaN",
         ),
         (lambda: pair_matrix(torch.zeros(0, 12, 12, 12), mask=None, settings=SMALL), "found none"),
-        (lambda: msssim.ms_ssim(volumes(1, (44,) * 3), volumes(1, (44,) * 3)), r"Pass x\[0\]"),
+        (
+            lambda: msssim_pairs.ms_ssim(volumes(1, (44,) * 3), volumes(1, (44,) * 3)),
+            r"Pass x\[0\]",
+        ),
         (lambda: designed(np.ones((2, 3), dtype=bool)), r"boolean matrix of shape \(2, 2\)"),
         (lambda: designed(np.ones((2, 2))), "of float64"),
         (lambda: designed(np.array([[False, True], [False, False]])), "must be symmetric"),
@@ -377,7 +376,7 @@ def test_it_is_a_metric_with_studentized_statistics(metric: MSSSIM) -> None:
     assert isinstance(gap, Composite)
     for statistic in (gap, gap.real, gap.synth, gap.cross):
         assert isinstance(statistic, Studentized)
-        assert isinstance(statistic, inference.Linear)
+        assert isinstance(statistic, contracts.Linear)
 
 
 def cross_statistic(real, synth, cross):
@@ -403,7 +402,7 @@ def test_variants_differ_from_the_default_in_their_preset():
     """Five scales take 176 voxels a side with 11-voxel windows, 64 with 4-voxel ones; MONAI's
     tutorial has no mask, so one that holds a single voxel changes nothing.
     """
-    assert MSSSIMWang5().freeze(None, None)["weights"] == list(msssim.WANG_2003)
+    assert MSSSIMWang5().freeze(None, None)["weights"] == list(settings_module.WANG_2003)
     settings = json.loads(json.dumps(MSSSIMMonaiK4().freeze(None, None)))
     assert (settings["window"], settings["full_frame"]) == (4, True)
     v = volumes(2, (64, 64, 65))
@@ -437,8 +436,8 @@ def test_the_gap_shows_its_parts():
     real, synth, cross = pair_matrices()
     assert set(MSSSIM().prepare(real, synth).parts()) == {"synth", "real"}
     gap = MSSSIM().prepare(real, synth, cross=cross)
-    parts = {key: inference.estimate(part.statistic) for key, part in gap.parts().items()}
-    assert parts["synth"] - parts["real"] == pytest.approx(inference.estimate(gap))
+    parts = {key: resampling.estimate(part.statistic) for key, part in gap.parts().items()}
+    assert parts["synth"] - parts["real"] == pytest.approx(resampling.estimate(gap))
     assert parts["cross"] == pytest.approx(cross.mean())
 
 
@@ -447,10 +446,10 @@ def test_means_over_pairs_their_gap_and_the_cross():
     gap = MSSSIM().prepare(real, synth)
     within_real = real[np.triu_indices(9, 1)].mean()
     within_synth = synth[np.triu_indices(7, 1)].mean()
-    assert inference.estimate(gap.real) == pytest.approx(within_real)
-    assert inference.estimate(gap.synth) == pytest.approx(within_synth)
-    assert inference.estimate(gap) == pytest.approx(within_synth - within_real)
-    assert inference.estimate(cross_statistic(real, synth, cross)) == pytest.approx(cross.mean())
+    assert resampling.estimate(gap.real) == pytest.approx(within_real)
+    assert resampling.estimate(gap.synth) == pytest.approx(within_synth)
+    assert resampling.estimate(gap) == pytest.approx(within_synth - within_real)
+    assert resampling.estimate(cross_statistic(real, synth, cross)) == pytest.approx(cross.mean())
 
 
 def test_variances_of_pair_means():
@@ -483,7 +482,7 @@ def test_gap_of_a_set_with_itself_is_zero():
     """
     real, _, _ = pair_matrices(n=4)
     np.fill_diagonal(real, 1)
-    assert inference.estimate(MSSSIM().prepare(real, real, cross=real)) == 0
+    assert resampling.estimate(MSSSIM().prepare(real, real, cross=real)) == 0
     sides = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1]], dtype=float)
     between = cross_statistic(real, real, real).value({"real": sides, "synth": 1 - sides})
     assert between.mean() == pytest.approx(real[np.triu_indices(4, 1)].mean())
@@ -494,7 +493,7 @@ def test_a_set_of_identical_volumes_has_no_interval():
     pairs = pair_matrix(x.expand(5, -1, -1, -1), mask=None, settings=SMALL)
     np.testing.assert_array_equal(pairs, np.ones((5, 5)))
     with pytest.raises(MetricError, match="duplicated volumes"):
-        inference.studentized_interval(MSSSIM().prepare(pairs, pairs), seed=0)
+        intervals.studentized_interval(MSSSIM().prepare(pairs, pairs), seed=0)
 
 
 # More pairs than are affordable
@@ -504,7 +503,7 @@ def test_past_the_budget_each_volume_is_in_equally_many_pairs(monkeypatch):
     """36 pairs of nine volumes, of which 27 fit: six partners each. The mean is over those, and
     its variance 4 var(g)/n with g an image's mean over its partners.
     """
-    monkeypatch.setattr(msssim, "PAIR_BUDGET", 27)
+    monkeypatch.setattr(diversity, "PAIR_BUDGET", 27)
     v = volumes(9, (44, 44, 44))
     pairs = measured(v)
     computed = ~np.isnan(pairs) & ~np.eye(9, dtype=bool)
@@ -512,16 +511,16 @@ def test_past_the_budget_each_volume_is_in_equally_many_pairs(monkeypatch):
     np.testing.assert_array_equal(computed.sum(axis=0), 6)
     np.testing.assert_array_equal(measured(v), pairs)
     gap = MSSSIM().prepare(pairs, np.eye(5))
-    assert inference.estimate(gap.real) == pytest.approx(pairs[computed].mean())
+    assert resampling.estimate(gap.real) == pytest.approx(pairs[computed].mean())
     g = [pairs[i, computed[i]].mean() for i in range(9)]
     found = gap.real.variance({"real": np.ones((1, 9))})[0]
     assert found == pytest.approx(4 * np.var(g, ddof=1) / 9)
-    inference.studentized_interval(gap.real, resamples=200, seed=0)
+    intervals.studentized_interval(gap.real, resamples=200, seed=0)
 
 
 def test_past_the_budget_real_and_synthetic_volumes_meet_equally_often(monkeypatch):
     """54 pairs of nine and six, of which 36 fit: four partners a row, six a column."""
-    monkeypatch.setattr(msssim, "PAIR_BUDGET", 36)
+    monkeypatch.setattr(diversity, "PAIR_BUDGET", 36)
     v = volumes(15, (44, 44, 44))
     cross = across(v[:9], v[9:])
     computed = ~np.isnan(cross)
@@ -529,7 +528,7 @@ def test_past_the_budget_real_and_synthetic_volumes_meet_equally_often(monkeypat
     np.testing.assert_array_equal(computed.sum(axis=0), 6)
     real, synth, _ = pair_matrices(9, 6)
     part = cross_statistic(real, synth, cross)
-    assert inference.estimate(part) == pytest.approx(cross[computed].mean())
+    assert resampling.estimate(part) == pytest.approx(cross[computed].mean())
     without = {"real": np.array([[0.0] + [1.0] * 8]), "synth": np.ones((1, 6))}
     assert part.value(without)[0] == pytest.approx(cross[1:][computed[1:]].mean())
 
@@ -564,7 +563,7 @@ def test_designs_that_starve_an_image_are_refused(monkeypatch):
     cross[:5, 2] = np.nan
     with pytest.raises(MetricError, match=r"across must hold at least 4 .* found 2 of one"):
         MSSSIM().prepare(synth, synth, cross=cross[:, :7][:7])
-    monkeypatch.setattr(msssim, "PAIR_BUDGET", 5)
+    monkeypatch.setattr(diversity, "PAIR_BUDGET", 5)
     with pytest.raises(MetricError, match="found 5 volumes, which leaves 2"):
         measured(volumes(5, (44, 44, 44)))
     with pytest.raises(MetricError, match="found 3 real by 3 synthetic volumes, which leaves 1"):
@@ -578,7 +577,7 @@ def test_scans_of_one_subject_are_no_pairs():
     labels = np.array([0, 0, 1, 2, 3, 4, 5, 5, 5])
     distinct = labels[:, None] != labels[None, :]
     gap = MSSSIM().prepare(real, synth, subjects={"real": labels})
-    assert inference.estimate(gap.real) == pytest.approx(real[distinct].mean())
+    assert resampling.estimate(gap.real) == pytest.approx(real[distinct].mean())
 
 
 @pytest.mark.parametrize(
@@ -606,4 +605,4 @@ def test_volumes_outside_the_range_are_refused():
     x = np.random.default_rng(0).random((44, 44, 44), dtype=np.float32)
     for bad in (2 * x, x - 0.5, np.where(x > 0.5, np.nan, x).astype(np.float32)):
         with pytest.raises(MetricError, match=r"lie in \[0, 1\]; y spans"):
-            msssim.ms_ssim(x, bad)
+            msssim_pairs.ms_ssim(x, bad)

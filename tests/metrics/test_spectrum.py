@@ -8,17 +8,12 @@ import torch
 from scipy.ndimage import distance_transform_edt, fourier_shift, gaussian_filter
 
 from synthbench.errors import MetricError
-from synthbench.metrics import inference
+from synthbench.metrics.inference import intervals, resampling
 from synthbench.metrics.intensity import Stack
 from synthbench.metrics.metric import Composite, Studentized, VolumeMetric, ones
-from synthbench.metrics.spectrum import (
-    QUANTUM,
-    Spectrum,
-    radial_profile,
-    seam_energy,
-    seam_profiles,
-    spectrum_distance,
-)
+from synthbench.metrics.radial_spectrum import QUANTUM, radial_profile
+from synthbench.metrics.seams import seam_profiles
+from synthbench.metrics.spectrum import Spectrum, seam_energy, spectrum_distance
 
 SHAPE = (28, 32, 30)
 SPACING = (4.0, 4.0, 4.0)
@@ -186,7 +181,7 @@ def test_a_seam_rows_choice_of_axis_follows_the_weights():
         weights = {"real": np.ones((1, 4)), "synth": np.zeros((1, 6))}
         weights["synth"][0, kept] = 1
         alone = metric.prepare(rows[0], rows[1][kept]).seams["x"]
-        assert seam.value(weights)[0] == pytest.approx(inference.estimate(alone))
+        assert seam.value(weights)[0] == pytest.approx(resampling.estimate(alone))
         assert seam.variance(weights)[0] == pytest.approx(alone.variance(ones(alone))[0])
         terms = seam.contributions(weights)["synth"][0, kept]
         np.testing.assert_allclose(terms, alone.contributions(ones(alone))["synth"][0])
@@ -213,7 +208,7 @@ def test_equal_distributions_are_within_noise_of_zero(sets):
     statistic = metric.prepare(*rows, **settings)
     for inner in (statistic, *(part.statistic for part in statistic.parts().values())):
         assert isinstance(inner, Studentized)
-        interval = inference.studentized_interval(inner, resamples=500, seed=0)
+        interval = intervals.studentized_interval(inner, resamples=500, seed=0)
         assert interval.low < 0 < interval.high
 
 

@@ -1,5 +1,7 @@
 """Keys of rows."""
 
+from __future__ import annotations
+
 import pytest
 
 from synthbench.records.keys import JobKey

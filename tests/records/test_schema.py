@@ -1,5 +1,7 @@
 """Cards of older schemas: read, upgraded, shown, and never rewritten."""
 
+from __future__ import annotations
+
 import copy
 import hashlib
 import io
@@ -10,15 +12,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from synthbench.benchmark import Benchmark
-from synthbench.comparisons import Comparisons, entry_hashes, read_entries
 from synthbench.errors import ScorecardError
-from synthbench.leaderboard import render_leaderboard
+from synthbench.leaderboard.entries import entry_hashes, read_entries
+from synthbench.leaderboard.page import render_leaderboard
+from synthbench.leaderboard.ranking import Comparisons
 from synthbench.records.schema import SCHEMA, upgrade_1_to_2
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.values import Missing
+from synthbench.records.verdict import add_verdict, scored_bytes
 from synthbench.registry import BUILT_IN, load
-from synthbench.report import render_report
-from synthbench.scorecard import Missing, Scorecard, add_verdict, scored_bytes
-from synthbench.table import scorecard_table
+from synthbench.report.html import render_report
+from synthbench.report.text import scorecard_table
+from synthbench.scoring.benchmark import Benchmark
 from tests.boards import make_verdict
 
 ROOT = Path(__file__).parents[2]

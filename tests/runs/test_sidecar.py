@@ -1,5 +1,7 @@
 """Sidecars: where they are, and what is read where there is none."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

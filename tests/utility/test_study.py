@@ -11,17 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthbench.cohort import read_cohort
+from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError, ScorecardError, SynthbenchError, UsageError
-from synthbench.scorecard import CohortRecord, Scorecard
+from synthbench.records.cohort import CohortRecord
+from synthbench.records.scorecard import Scorecard
 from synthbench.utility.command import add_to_scorecard
 from synthbench.utility.network import NetworkSettings, Padded, build
 from synthbench.utility.record import BOTH, REAL, SYNTHETIC, TRTS, UtilityRecord
-from synthbench.utility.segmentation import (
-    SegmentationSettings,
-    dice_scores,
-    segmentation_utility,
-)
+from synthbench.utility.segmentation import SegmentationSettings, dice_scores, segmentation_utility
 from synthbench.utility.settings import StudySettings
 from synthbench.utility.study import utility
 from synthbench.utility.table import utility_table
@@ -229,7 +226,7 @@ def test_what_cannot_be_fine_tuned_on_is_refused_before_anything_is_trained(
     folders, tmp_path, monkeypatch, transfer, words
 ):
     monkeypatch.setattr(
-        "synthbench.utility.study.compare_arms", lambda *_, **__: pytest.fail("trained")
+        "synthbench.utility.arms.compare_arms", lambda *_, **__: pytest.fail("trained")
     )
     label, name = transfer
     data = write(tmp_path / "other", 8, 9) if name == "other" else folders.get(name, Path(name))
@@ -337,7 +334,7 @@ def test_the_command_prints_the_verdict_and_writes_the_record(folders, tmp_path)
 def command(folders, *options):
     from typer.testing import CliRunner
 
-    from synthbench.cli import app
+    from synthbench.cli.app import app
 
     arguments = ["utility", "--label", "sex", "--extractor", "voxels", *map(str, options)]
     for role in ("real", "synth", "test"):
@@ -427,7 +424,7 @@ def test_a_wrong_scorecard_is_named_before_anything_is_read(tmp_path):
 def test_options_that_do_not_go_together_are_refused_before_anything_is_read(options, words):
     from typer.testing import CliRunner
 
-    from synthbench.cli import app
+    from synthbench.cli.app import app
 
     nowhere = ["--real", "nowhere", "--synth", "nowhere", "--test", "nowhere"]
     result = CliRunner().invoke(app, ["utility", *nowhere, *options])

@@ -1,0 +1,1 @@
+"""Diffusion: schedules, training objective, samplers."""

@@ -1,0 +1,1 @@
+"""Latent diffusion: the autoencoder, its latents and their diffusion."""

@@ -1,0 +1,164 @@
+"""Checkpoints of a training run: whole under their final name, or not there; no pickle.
+
+RUN/checkpoints/step-00001000/model.safetensors      the weights
+                              ema.safetensors        their running average
+                              optimizer.safetensors  Adam's moments
+                              state.json             step, cost, and the sha256 of the three
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from synthbench.errors import RunError, UsageError
+from synthbench.runs.folder import Run
+from synthbench.runtime.files import sha256_file, write_atomic
+
+log = logging.getLogger("synthbench")
+
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run has reached.
+
+    Attributes
+    ----------
+    step
+        Optimizer steps done.
+    seconds
+        Time spent in training, all sessions together.
+    volumes_a_step
+        Batch size x accumulation x processes.
+    best_step, best_score
+        Where scores during training were best so far; None before the first.
+    """
+
+    step: int
+    seconds: float
+    volumes_a_step: int
+    best_step: int | None = None
+    best_score: float | None = None
+
+
+def save(
+    run: Run,
+    state: State,
+    model: nn.Module,
+    ema: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Write a checkpoint and remove all but the newest two.
+
+    Raises
+    ------
+    RunError
+        It could not be written (a full disk, a quota); those before it are whole.
+    """
+    final = run.checkpoints / f"step-{state.step:08d}"
+    partial = run.checkpoints / f".{final.name}.tmp"
+    parts = {
+        "model": dict(model.state_dict()),
+        "ema": dict(ema),
+        "optimizer": _optimizer_tensors(optimizer),
+    }
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        hashes = {}
+        for part, tensors in parts.items():
+            file = partial / f"{part}.safetensors"
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, file)
+            hashes[part] = sha256_file(file)
+        whole = {**asdict(state), "sha256": hashes}
+        write_atomic(partial / "state.json", json.dumps(whole, indent=1).encode())
+        for file in partial.iterdir():
+            _flush(file)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(partial, final)
+        _flush(run.checkpoints)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        kept = [folder.name for folder in sorted(run.checkpoints.glob("step-*"))]
+        before = f"{kept[-1]} before it is whole" if kept else "there is none before it"
+        raise RunError(
+            f"{final}: the checkpoint could not be written ({error}); {before}. Make room on that "
+            f"disk, then continue: synthbench train --resume --out {run.root}"
+        ) from error
+    for old in sorted(run.checkpoints.glob("step-*"))[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def restore(
+    run: Run,
+    model: nn.Module,
+    ema: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    volumes_a_step: int,
+) -> State:
+    """Load the newest whole checkpoint in place, and return what it had reached.
+
+    Checkpoints that are damaged are passed over, with a warning; a run without any starts anew.
+
+    Raises
+    ------
+    UsageError
+        The run was trained with another number of volumes a step.
+    """
+    for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
+        try:
+            written: dict[str, Any] = json.loads((folder / "state.json").read_text())
+            for part, expected in written.pop("sha256").items():
+                if sha256_file(folder / f"{part}.safetensors") != expected:
+                    raise ValueError(f"{part}.safetensors is not what was written")
+            state = State(**written)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged (%s): falling back to the one before", folder, error)
+            continue
+        if state.volumes_a_step != volumes_a_step:
+            raise UsageError(
+                f"{run.folder}: trained with {state.volumes_a_step} volumes a step (batch size "
+                f"x accumulation x processes), resumed with {volumes_a_step}. Launch as many "
+                "processes as before."
+            )
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        averaged = load_file(folder / "ema.safetensors")
+        for name, value in ema.items():
+            value.copy_(averaged[name])
+        _load_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+        return state
+    return State(step=0, seconds=0.0, volumes_a_step=volumes_a_step)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
+    return {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,0 +1,44 @@
+"""Signals that ask the training to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGTERM (a scheduler's) and SIGINT (Ctrl-C); a second Ctrl-C acts at once.
+
+    A second SIGTERM does not: a scheduler and a launcher may send one each for one stop.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may set handlers
+        return
+
+    def remember(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
+
+    before: dict[int, Any] = {}
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        before[wanted] = signal.getsignal(wanted) or signal.SIG_DFL
+        signal.signal(wanted, remember)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def flag(signals: Sequence[int], like: Tensor) -> Tensor:
+    return torch.as_tensor(float(bool(signals))).to(like)

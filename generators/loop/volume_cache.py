@@ -1,0 +1,69 @@
+"""Training volumes as rows of one memory-mapped file, so that each is prepared once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.cohorts.cohort import Volumes
+from synthbench.generators.generator import Progress
+from synthbench.runtime.files import write_atomic
+
+
+class VolumeCache:
+    """Context manager: the volumes of a cohort as `Float32[n voxels]`, on disk.
+
+    The file lies in the run folder and is removed on a clean exit. One that a killed process
+    left behind is used again if it was completed for the same cohort and space. Memory does not
+    grow with the number of volumes, and processes of one machine share the pages.
+
+    Parameters
+    ----------
+    volumes
+        What to store.
+    folder
+        Where the file goes.
+    progress
+        Called after each volume while the file is filled.
+    fill
+        Whether this process fills the file (with several processes, one does).
+    """
+
+    def __init__(
+        self, volumes: Volumes, folder: Path, progress: Progress | None = None, fill: bool = True
+    ) -> None:
+        self.file = folder / "volumes.npy"
+        self.ready = folder / "volumes.json"
+        self.key = {
+            "cohort": volumes.cohort.fingerprint,
+            "space": volumes.space.digest,
+            "intensity": volumes.intensity,
+        }
+        self.fill = fill
+        if fill and not (self.ready.is_file() and json.loads(self.ready.read_text()) == self.key):
+            self.ready.unlink(missing_ok=True)
+            shape = (len(volumes), int(np.prod(volumes.space.shape)))
+            rows = np.lib.format.open_memmap(self.file, "w+", np.float32, shape)
+            for index, volume in enumerate(volumes):
+                rows[index] = volume.ravel()
+                if progress:
+                    progress(index + 1, len(volumes), "reading")
+            rows.flush()
+            write_atomic(self.ready, json.dumps(self.key).encode())
+
+    def __enter__(self) -> Float32[np.ndarray, "n voxels"]:
+        return np.load(self.file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.fill and kind is None:
+            self.ready.unlink(missing_ok=True)
+            self.file.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Measured against requested: condition adherence and effects."""

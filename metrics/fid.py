@@ -1,0 +1,343 @@
+"""Frechet distance between two sets of features, exactly, at any n and d.
+
+The distance between Gaussians fitted to the two sets (Dowson and Landau 1982; Heusel et al.
+2017): |mu_x - mu_y|^2 + tr S_x + tr S_y - 2 tr (S_x S_y)^(1/2). With A and B the centred
+features over sqrt(n - 1) and sqrt(m - 1), the last trace is the nuclear norm of the n x m
+matrix A B'; so with few images and many features everything follows from inner products of
+images. At n far below d it is biased upward, by an amount that falls with n.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from synthbench.errors import MetricError
+from synthbench.metrics.inference.pairs import ratio
+from synthbench.metrics.inference.resampling import estimate
+from synthbench.metrics.metric import BaseMetric, Weights, check_features
+from synthbench.metrics.subjects import subject_index
+
+GROUP = 64
+"""Resamples whose singular values are found together, padded to one shape."""
+
+GROUP_NUMBERS = 2**24
+"""Fewer of them where their n x m matrices would hold more numbers than this."""
+
+
+@dataclass(frozen=True)
+class GramFrechet:
+    """Frechet distance as a function of weights, from inner products of images.
+
+    Attributes
+    ----------
+    real, synth, cross
+        Blocks of the joint Gram matrix of all images, centred by their pooled mean.
+    subjects
+        For each role, the subject index of each image.
+    """
+
+    real: Float64[np.ndarray, "n n"]
+    synth: Float64[np.ndarray, "m m"]
+    cross: Float64[np.ndarray, "n m"]
+    subjects: Mapping[str, Int64[np.ndarray, " _"]]
+
+    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The distance with means and covariances weighted by w and v; NaN below two counts."""
+        n, m = weights["real"].sum(axis=1), weights["synth"].sum(axis=1)
+        nuclear = ratio(
+            _nuclear_norms(self.cross, weights["real"], weights["synth"]),
+            np.sqrt(np.maximum((n - 1) * (m - 1), 0)),
+        )
+        distance: Float64[np.ndarray, " b"] = self.magnitude(weights) - 2 * nuclear
+        return distance
+
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """|mu_x - mu_y|^2 + tr S_x + tr S_y, from which 2 ||A B'||_* is taken.
+
+        That term is at most tr S_x + tr S_y, so it adds no size of its own.
+        """
+        w, v = weights["real"], weights["synth"]
+        n, m = w.sum(axis=1), v.sum(axis=1)
+        mean_norm_x = ratio(((w @ self.real) * w).sum(axis=1), n**2)
+        mean_norm_y = ratio(((v @ self.synth) * v).sum(axis=1), m**2)
+        cross_of_means = ratio(((w @ self.cross) * v).sum(axis=1), n * m)
+        trace_x = ratio(w @ np.diag(self.real) - n * mean_norm_x, n - 1)
+        trace_y = ratio(v @ np.diag(self.synth) - m * mean_norm_y, m - 1)
+        mean_distance = mean_norm_x + mean_norm_y - 2 * cross_of_means
+        terms: Float64[np.ndarray, " b"] = mean_distance + trace_x + trace_y
+        return terms
+
+    def influence(self) -> dict[str, Float64[np.ndarray, " n"]]:
+        """Derivative by each image's weight, for the infinitesimal jackknife.
+
+        With C = U S V' the centred cross block, g_i = 2 (x_i - mu_x).(mu_x - mu_y)
+        + n/(n-1) |x_i - mu_x|^2 - n sum_k S_k U_ik^2 / sqrt((n-1)(m-1)); h_j likewise.
+        """
+        n, m = self.cross.shape
+        u, s, vt = np.linalg.svd(_centred(self.cross), full_matrices=False)
+        scale = np.sqrt((n - 1) * (m - 1))
+        shift_x = self.real.mean(axis=1) - self.cross.mean(axis=1)
+        shift_y = self.synth.mean(axis=1) - self.cross.mean(axis=0)
+        return {
+            "real": 2 * (shift_x - shift_x.mean())
+            + n / (n - 1) * np.diag(_centred(self.real))
+            - n * (u**2 @ s) / scale,
+            "synth": 2 * (shift_y - shift_y.mean())
+            + m / (m - 1) * np.diag(_centred(self.synth))
+            - m * (s @ vt**2) / scale,
+        }
+
+
+@dataclass(frozen=True)
+class MomentFrechet:
+    """Frechet distance as a function of weights, from means and covariances.
+
+    Attributes
+    ----------
+    real, synth
+        Features, centred by their pooled mean.
+    subjects
+        For each role, the subject index of each image.
+    """
+
+    real: Float64[np.ndarray, "n d"]
+    synth: Float64[np.ndarray, "m d"]
+    subjects: Mapping[str, Int64[np.ndarray, " _"]]
+
+    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The distance with means and covariances weighted by w and v; NaN below two counts."""
+        rows = zip(weights["real"], weights["synth"], strict=True)
+        return np.array([self._value(w, v) for w, v in rows])
+
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """|mu_x - mu_y|^2 + tr S_x + tr S_y, as `GramFrechet.magnitude`."""
+        rows = zip(weights["real"], weights["synth"], strict=True)
+        return np.array([self._terms(w, v) for w, v in rows])
+
+    def _terms(self, w: Float64[np.ndarray, " n"], v: Float64[np.ndarray, " m"]) -> float:
+        (mean_x, cov_x), (mean_y, cov_y) = moments(self.real, w), moments(self.synth, v)
+        return float((mean_x - mean_y) @ (mean_x - mean_y) + np.trace(cov_x) + np.trace(cov_y))
+
+    def _value(self, w: Float64[np.ndarray, " n"], v: Float64[np.ndarray, " m"]) -> float:
+        if min(w.sum(), v.sum()) <= 1:
+            return float("nan")
+        return gaussian_frechet(*moments(self.real, w), *moments(self.synth, v))
+
+    def influence(self) -> dict[str, Float64[np.ndarray, " n"]]:
+        """Derivative by each image's weight, as `GramFrechet.influence`."""
+        mean_x, cov_x = moments(self.real, np.ones(len(self.real)))
+        mean_y, cov_y = moments(self.synth, np.ones(len(self.synth)))
+        return {
+            "real": _moment_influence(self.real - mean_x, mean_x - mean_y, cov_x, cov_y),
+            "synth": _moment_influence(self.synth - mean_y, mean_y - mean_x, cov_y, cov_x),
+        }
+
+
+class FID(BaseMetric):
+    """Frechet distance between Gaussians fitted to the features; biased upward at small n."""
+
+    name = "fid"
+    label = "FID"
+    label_with_n = True
+    drawn = True
+    formula = "|mu_x - mu_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)); divisors n - 1; not clamped"
+    sees = "differences in the mean and the covariance of the features"
+    misses = "higher moments; at small n it rewards lost diversity: read it beside its floor"
+    bounds: tuple[float, float] = (0.0, math.inf)
+    responds_to: tuple[str, ...] = ("blur", "bias")
+
+    def prepare(
+        self,
+        real: Float64[np.ndarray, "n d"],
+        synth: Float64[np.ndarray, "m d"],
+        *,
+        subjects: Mapping[str, np.ndarray] | None = None,
+        **settings: Any,
+    ) -> GramFrechet | MomentFrechet:
+        """Compute the joint Gram matrix once; with d <= min(n, m), covariances are cheaper.
+
+        Parameters
+        ----------
+        real, synth
+            Feature matrices, one row an image.
+        subjects
+            For each role, the subject of each image; None is one image a subject.
+
+        Raises
+        ------
+        MetricError
+            The features are unusable (see `check_features`).
+        """
+        sets = check_features(self.name, real=real, synth=synth)
+        x, y = sets["real"], sets["synth"]
+        index = subject_index(subjects, real=len(x), synth=len(y))
+        # Neither route depends on the origin; near the data it loses the fewest digits.
+        origin = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
+        x, y = x - origin, y - origin
+        if x.shape[1] <= min(len(x), len(y)):
+            return MomentFrechet(real=x, synth=y, subjects=index)
+        return GramFrechet(real=x @ x.T, synth=y @ y.T, cross=x @ y.T, subjects=index)
+
+
+def fid(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
+    """Frechet distance between two sets of features.
+
+    Parameters
+    ----------
+    x, y
+        Features of the real and the synthetic images, at least two of each.
+
+    Returns
+    -------
+    The distance (squared features' units), zero for equal sets up to rounding; never clamped.
+
+    Raises
+    ------
+    MetricError
+        The features are unusable (see `check_features`).
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [2.0]])
+    >>> round(fid(x, x + 3), 6)  # equal variances, means 3 apart
+    9.0
+    """
+    return estimate(FID().prepare(x, y))
+
+
+def effective_rank(x: Float64[np.ndarray, "n d"]) -> float:
+    """Effective rank of the features' covariance, r = (sum lambda)^2 / sum lambda^2.
+
+    Returns
+    -------
+    r in [1, min(n - 1, d)]: the number of equal eigenvalues with this spread. The smaller
+    n / r, the larger the bias of the Frechet distance.
+
+    Raises
+    ------
+    MetricError
+        The features are unusable, or constant.
+    """
+    features = check_features("effective rank", features=x)["features"]
+    centred = features - features.mean(axis=0)
+    few_images = len(centred) < centred.shape[1]
+    gram = centred @ centred.T if few_images else centred.T @ centred
+    trace = float(np.trace(gram))
+    if trace <= np.finfo(np.float64).eps ** 2 * float((features**2).sum()) * len(features):
+        raise MetricError(
+            "effective rank: the features must vary between images; found the same row in all "
+            f"{len(features)}. Look for duplicated volumes or an extractor with constant output."
+        )
+    return trace**2 / float((gram**2).sum())
+
+
+def moments(
+    x: Float64[np.ndarray, "n d"], w: Float64[np.ndarray, " n"]
+) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, "d d"]]:
+    """Weighted mean and covariance (divisor: the sum of the weights less one)."""
+    n = w.sum()
+    mean = w @ x / n
+    scaled = (x - mean) * np.sqrt(w)[:, None]
+    return mean, scaled.T @ scaled / (n - 1)
+
+
+def gaussian_frechet(
+    mean_x: Float64[np.ndarray, " d"],
+    cov_x: Float64[np.ndarray, "d d"],
+    mean_y: Float64[np.ndarray, " d"],
+    cov_y: Float64[np.ndarray, "d d"],
+) -> float:
+    """Frechet distance between two Gaussians, by eigenvalues of S_x^(1/2) S_y S_x^(1/2)."""
+    root = _square_root(cov_x)
+    eigenvalues = np.maximum(np.linalg.eigvalsh(root @ cov_y @ root), 0.0)
+    shift = mean_x - mean_y
+    return float(shift @ shift + np.trace(cov_x) + np.trace(cov_y) - 2 * np.sqrt(eigenvalues).sum())
+
+
+def _square_root(covariance: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, "d d"]:
+    """Symmetric square root of a positive semi-definite matrix."""
+    values, vectors = np.linalg.eigh(covariance)
+    root: Float64[np.ndarray, "d d"] = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    return root
+
+
+def _moment_influence(
+    centred: Float64[np.ndarray, "n d"],
+    shift: Float64[np.ndarray, " d"],
+    own: Float64[np.ndarray, "d d"],
+    other: Float64[np.ndarray, "d d"],
+) -> Float64[np.ndarray, " n"]:
+    """The g_i of one side, without singular vectors of an n x m matrix.
+
+    n sum_k S_k U_ik^2 / sqrt((n-1)(m-1)) equals n/(n-1) x_i' T x_i for a centred row x_i, with
+    T = S^(-1/2) (S^(1/2) S_other S^(1/2))^(1/2) S^(-1/2) and S this side's covariance.
+    """
+    values, vectors = np.linalg.eigh(own)
+    # Directions without variance hold no part of any centred row.
+    kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    scales = np.sqrt(values[kept])
+    whitened = centred @ (vectors[:, kept] / scales)
+    axes = vectors[:, kept] * scales
+    middle = _square_root(axes.T @ other @ axes)
+    n = len(centred)
+    transport = ((whitened @ middle) * whitened).sum(axis=1)
+    spread = (centred**2).sum(axis=1) - transport
+    g: Float64[np.ndarray, " n"] = 2 * centred @ shift + n / (n - 1) * spread
+    return g
+
+
+def _centred(block: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, "n m"]:
+    """Inner products after each side's mean is taken off its rows."""
+    rows, columns = block.mean(axis=1, keepdims=True), block.mean(axis=0, keepdims=True)
+    centred: Float64[np.ndarray, "n m"] = block - rows - columns + block.mean()
+    return centred
+
+
+def _nuclear_norms(
+    cross: Float64[np.ndarray, "n m"],
+    w: Float64[np.ndarray, "b n"],
+    v: Float64[np.ndarray, "b m"],
+) -> Float64[np.ndarray, " b"]:
+    """Sums of singular values of the weighted, centred cross blocks."""
+    norms = np.zeros(len(w))
+    # Neighbours in size are padded together, so that little is padded.
+    order = np.argsort(np.count_nonzero(w, axis=1) + np.count_nonzero(v, axis=1), kind="stable")
+    size = max(1, min(GROUP, GROUP_NUMBERS // cross.size))
+    for start in range(0, len(w), size):
+        group = order[start : start + size]
+        norms[group] = _nuclear_norms_of_group(cross, w[group], v[group])
+    return norms
+
+
+def _nuclear_norms_of_group(
+    cross: Float64[np.ndarray, "n m"],
+    w: Float64[np.ndarray, "b n"],
+    v: Float64[np.ndarray, "b m"],
+) -> Float64[np.ndarray, " b"]:
+    rows, columns = _weighted_first(w), _weighted_first(v)
+    w_kept, v_kept = np.take_along_axis(w, rows, axis=1), np.take_along_axis(v, columns, axis=1)
+    mean_over_rows = ratio(w @ cross, w.sum(axis=1, keepdims=True))
+    mean_over_columns = ratio(v @ cross.T, v.sum(axis=1, keepdims=True))
+    overall = ratio((mean_over_rows * v).sum(axis=1), v.sum(axis=1))
+    centred = cross[rows[:, :, None], columns[:, None, :]]
+    centred -= np.take_along_axis(mean_over_rows, columns, axis=1)[:, None, :]
+    centred -= np.take_along_axis(mean_over_columns, rows, axis=1)[:, :, None]
+    centred += overall[:, None, None]
+    centred *= np.sqrt(w_kept)[:, :, None] * np.sqrt(v_kept)[:, None, :]
+    norms: Float64[np.ndarray, " b"] = np.linalg.svd(centred, compute_uv=False).sum(axis=1)
+    return norms
+
+
+def _weighted_first(w: Float64[np.ndarray, "b n"]) -> Int64[np.ndarray, "b k"]:
+    """Indices of the images with weight, rows filled up to one length with weightless ones.
+
+    Those become zero rows of the matrix, which leave its singular values as they are.
+    """
+    longest = int(np.count_nonzero(w, axis=1).max())
+    return np.argsort(w == 0, axis=1, kind="stable")[:, :longest]

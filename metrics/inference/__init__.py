@@ -1,0 +1,9 @@
+"""Inference, written once for every statistic: intervals, floors, tests, comparisons.
+
+What a metric of your own needs stands here: the index of subjects, and the variance of a mean.
+"""
+
+from synthbench.metrics.inference.pairs import variance_of_mean
+from synthbench.metrics.subjects import subject_index
+
+__all__ = ["subject_index", "variance_of_mean"]

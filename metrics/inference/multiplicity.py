@@ -1,0 +1,81 @@
+"""Corrections for many comparisons: max-t and Holm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+from jaxtyping import Float64
+
+from synthbench.errors import MetricError
+
+_ROUNDING = 1e-9
+
+
+def max_t(
+    observed: Float64[np.ndarray, " p"], resampled: Float64[np.ndarray, "b p"], *, level: float
+) -> tuple[float, Float64[np.ndarray, " p"]]:
+    """Critical value and adjusted p of several studentized differences at once (single step).
+
+    The largest |t*| of each resample is what chance alone brings over all differences. Columns
+    may be pairs of entries, or pairs under several metrics with the same resamples.
+
+    Parameters
+    ----------
+    observed
+        t of each difference.
+    resampled
+        t* of each difference, centred, one row a resample.
+    level
+        The simultaneous coverage.
+
+    Returns
+    -------
+    critical
+        |t| above it is significant, and d -+ critical * se are the simultaneous intervals.
+    adjusted
+        (1 + #{max |t*| >= |t|})/(b + 1); at most 1 - level exactly where |t| > critical.
+
+    Raises
+    ------
+    MetricError
+        There are too few resamples for the level.
+    """
+    largest = np.sort(np.abs(resampled).max(axis=1))
+    place = ceil((len(largest) + 1) * level - _ROUNDING)
+    if place > len(largest):
+        raise MetricError(
+            f"max-t: {len(largest)} resamples are too few for a level of {level}. Use 1000."
+        )
+    below = np.searchsorted(largest, np.abs(observed), side="left")
+    adjusted: Float64[np.ndarray, " p"] = (1 + len(largest) - below) / (len(largest) + 1)
+    return float(largest[place - 1]), adjusted
+
+
+def holm(p_values: Sequence[float]) -> Float64[np.ndarray, " k"]:
+    """Step-down adjusted p-values (Holm 1979), which hold the error over all k tests.
+
+    The i-th smallest of k becomes the largest of (k - j + 1) p_(j) over j <= i, at most 1.
+
+    Raises
+    ------
+    MetricError
+        A p-value is not in [0, 1].
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise MetricError(
+            f"holm: p-values must lie between 0 and 1; found {p.tolist()}. "
+            "Leave out the metrics without a test."
+        )
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted

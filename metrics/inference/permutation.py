@@ -1,0 +1,97 @@
+"""A permutation test for any statistic."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from synthbench.errors import MetricError
+from synthbench.metrics.inference.resampling import RELATIVE_ZERO, evaluate, one_set, random_ranks
+from synthbench.metrics.metric import Direction, Statistic
+from synthbench.metrics.subjects import n_subjects
+
+# Tests
+
+
+def permutation_test(
+    statistic: Statistic,
+    real: Bool[np.ndarray, " n"],
+    *,
+    permutations: int = 1000,
+    seed: int,
+    direction: Direction = "lower",
+) -> float:
+    """Permutation test that both sets come from one distribution, for any metric.
+
+    The labels "real" and "synth" are dealt anew to whole subjects, as many of each as there
+    are, and the metric between the two sides is compared: p = (1 + #{permuted at least as far
+    as observed}) / (permutations + 1), exact at any n where subjects are exchangeable. For
+    "zero", twice the smaller of the two one-sided p, at most 1.
+
+    Settings of the statistic must be those of the pool, or frozen before the labels were known;
+    what depends on the labels makes the test inexact.
+
+    Parameters
+    ----------
+    statistic
+        Prepared with the pooled set, real and synthetic images, in both roles.
+    real
+        Which of the pooled images are the real ones.
+    permutations
+        Number of random labellings.
+    seed
+        Seed of the labellings.
+    direction
+        Which way the metric is better. Large values are far for "lower", small ones for
+        "higher", both for "zero".
+
+    Returns
+    -------
+    p in [1/(permutations + 1), 1].
+
+    Raises
+    ------
+    MetricError
+        The two roles do not hold the same subjects, `real` does not fit them or splits a
+        subject, `permutations` is below 1, or the metric is undefined on a labelling.
+
+    Examples
+    --------
+    >>> from synthbench.metrics.mmd import MMD2
+    >>> x = np.random.default_rng(0).normal(size=(20, 2))
+    >>> x[10:] += 3
+    >>> permutation_test(MMD2().prepare(x, x), np.arange(20) < 10, permutations=99, seed=1)
+    0.01
+    """
+    index = one_set(statistic, "permutation test", "(pooled, pooled)")
+    _check_labels(np.asarray(real), index)
+    if permutations < 1:
+        raise MetricError(f"permutations must be at least 1; found {permutations}. Use 1000.")
+    n_real = len(np.unique(index[real]))
+    ranks = random_ranks(n_subjects(index), permutations, np.random.default_rng(seed))
+    labels = np.vstack([real, (ranks < n_real)[:, index]]).astype(np.float64)
+    values = evaluate(statistic.value, {"real": labels, "synth": 1 - labels})
+    if not np.isfinite(values).all():
+        raise MetricError(
+            "permutation test: the statistic is undefined on a labelling; found "
+            f"{n_real} real of {n_subjects(index)} subjects. Give both sets more subjects."
+        )
+    # Labellings that tie with the observed one count, whatever their last digit.
+    rounding = RELATIVE_ZERO * float(np.abs(values).max())
+    above = float((1 + (values[1:] >= values[0] - rounding).sum()) / (permutations + 1))
+    below = float((1 + (values[1:] <= values[0] + rounding).sum()) / (permutations + 1))
+    return {"lower": above, "higher": below, "zero": min(1.0, 2 * min(above, below))}[direction]
+
+
+def _check_labels(real: np.ndarray, index: Int64[np.ndarray, " n"]) -> None:
+    if real.shape != index.shape or real.dtype != np.bool_:
+        raise MetricError(
+            f"permutation test: real must be a boolean for each of the {len(index)} pooled "
+            f"images; found shape {real.shape} of {real.dtype}. Give True for the real ones."
+        )
+    both = np.intersect1d(index[real], index[~real])
+    if len(both):
+        raise MetricError(
+            f"permutation test: a subject must be real or synthetic; found {len(both)} in both "
+            "sets. Give the synthetic images subjects of their own."
+        )

@@ -1,0 +1,169 @@
+"""The permutation test of MMD²: the largest statistic over several bandwidths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from synthbench.errors import MetricError
+from synthbench.metrics.inference.pairs import ratio, subject_sums
+from synthbench.metrics.kernels import (
+    ROUNDING,
+    check_bandwidth,
+    check_subjects,
+    gaussian_kernel,
+    zero_within_subjects,
+)
+from synthbench.metrics.metric import check_features
+from synthbench.metrics.subjects import n_subjects, subject_index
+
+BANDWIDTH_FACTORS = (4.0, 2.0, 1.0, 0.5, 0.25)
+"""Multiples of the bandwidth over which the permutation test takes its maximum, widest first."""
+
+
+def permutation_p(
+    real: Float64[np.ndarray, "n d"],
+    synth: Float64[np.ndarray, "m d"],
+    bandwidth: float,
+    *,
+    permutations: int = 1000,
+    seed: int,
+    subjects: Mapping[str, np.ndarray] | None = None,
+    paired: bool = False,
+) -> float:
+    """Permutation test of equal distributions, with the maximum over five bandwidths.
+
+    U at each of {1/4, 1/2, 1, 2, 4} times `bandwidth` is standardised by its mean and standard
+    deviation over the permutations, the observed labelling among them, so that the statistic
+    treats all labellings alike and the test is exact. Its largest value is compared:
+    p = (1 + #{permuted >= observed}) / (permutations + 1).
+
+    Subjects are permuted whole. A subject is taken to belong to one set only: integer labels
+    are counted within each set (0 in both sets means two subjects), other labels are names.
+
+    Where subject i of both sets comes from one source, as two volumes of one seed do, the sets
+    are not exchangeable but each pair is: `paired` then swaps the labels within pairs, which
+    sees changes far below the spread of a set.
+
+    Parameters
+    ----------
+    real, synth
+        Feature matrices.
+    bandwidth
+        The kernel's l, in feature units.
+    permutations
+        Number of random labellings.
+    seed
+        Seed of the labellings.
+    subjects
+        For each role, the subject of each image.
+    paired
+        Whether subject i of the one set and of the other belong together.
+
+    Returns
+    -------
+    p in [1/(permutations + 1), 1].
+
+    Raises
+    ------
+    MetricError
+        The features or the bandwidth are unusable, `permutations` is below 1, a named subject
+        is in both sets, or paired sets have other numbers of subjects.
+    """
+    sets = check_features("permutation test", real=real, synth=synth)
+    check_bandwidth(bandwidth)
+    if permutations < 1:
+        raise MetricError(f"permutations must be at least 1; found {permutations}. Use 1000.")
+    _check_no_shared_subject(subjects or {})
+    index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
+    check_subjects(index)
+    n_real = n_subjects(index["real"])
+    pooled = np.concatenate([index["real"], n_real + index["synth"]])
+    sizes, rng = (n_real, n_subjects(index["synth"])), np.random.default_rng(seed)
+    deal = _swapped_labels if paired else _permuted_labels
+    labels = deal(*sizes, permutations, rng)[:, pooled]
+    rows = np.concatenate([sets["real"], sets["synth"]])
+    kernel = zero_within_subjects(
+        gaussian_kernel(rows, rows, BANDWIDTH_FACTORS[0] * bandwidth), pooled
+    )
+    scores = _standardised(_split_discrepancy(kernel, labels, pooled))
+    for wider, narrower in pairwise(BANDWIDTH_FACTORS):
+        # exp(-s / (2 (l/r)^2)) = exp(-s / (2 l^2))^(r^2): distances need not be kept beside it.
+        np.power(kernel, (wider / narrower) ** 2, out=kernel)
+        scores = np.maximum(scores, _standardised(_split_discrepancy(kernel, labels, pooled)))
+    # Labellings that tie with the observed one count, whatever their last digit.
+    at_least = int((scores[1:] >= scores[0] - ROUNDING * max(1.0, abs(scores[0]))).sum())
+    return (1 + at_least) / (permutations + 1)
+
+
+def _permuted_labels(
+    n: int, m: int, permutations: int, rng: np.random.Generator
+) -> Float64[np.ndarray, "b s"]:
+    """Indicators of the subjects labelled real; the first row is the observed labelling."""
+    observed = (np.arange(n + m) < n).astype(np.float64)
+    return np.vstack([observed, rng.permuted(np.tile(observed, (permutations, 1)), axis=1)])
+
+
+def _swapped_labels(
+    n: int, m: int, permutations: int, rng: np.random.Generator
+) -> Float64[np.ndarray, "b s"]:
+    """As `_permuted_labels`, of pairs: a coin for each says whether its labels change places."""
+    if n != m:
+        raise MetricError(
+            f"paired permutation test: both sets need as many subjects; found {n} and {m}. "
+            "Leave out those without a partner."
+        )
+    coins = np.vstack([np.zeros((1, n)), rng.integers(2, size=(permutations, n))])
+    return np.hstack([1 - coins, coins])
+
+
+def _split_discrepancy(
+    kernel: Float64[np.ndarray, "k k"],
+    labels: Float64[np.ndarray, "b k"],
+    index: Int64[np.ndarray, " k"],
+) -> Float64[np.ndarray, " b"]:
+    """MMD^2 between the two sides of each labelling of the pooled images."""
+    other = 1 - labels
+    # One product for all three terms: both sides' row sums add up to those of the matrix.
+    to_labelled = labels @ kernel
+    to_other = kernel.sum(axis=0) - to_labelled
+    within = ratio(
+        (to_labelled * labels).sum(axis=1), (labels * weight_of_others(labels, index)).sum(axis=1)
+    ) + ratio((to_other * other).sum(axis=1), (other * weight_of_others(other, index)).sum(axis=1))
+    across = ratio((to_labelled * other).sum(axis=1), labels.sum(axis=1) * other.sum(axis=1))
+    u: Float64[np.ndarray, " b"] = within - 2 * across
+    return u
+
+
+def _standardised(values: Float64[np.ndarray, " b"]) -> Float64[np.ndarray, " b"]:
+    """Centre and scale; a bandwidth under which nothing moves says nothing, and gives zeros."""
+    sd = values.std()
+    if sd <= ROUNDING:
+        return np.zeros_like(values)
+    scores: Float64[np.ndarray, " b"] = (values - values.mean()) / sd
+    return scores
+
+
+def weight_of_others(
+    w: Float64[np.ndarray, "b n"], index: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, "b n"]:
+    """For each image, the weight of all images of other subjects."""
+    others: Float64[np.ndarray, "b n"] = (
+        w.sum(axis=1, keepdims=True) - subject_sums(w, index)[:, index]
+    )
+    return others
+
+
+def _check_no_shared_subject(subjects: Mapping[str, np.ndarray]) -> None:
+    names = [np.asarray(labels) for labels in subjects.values()]
+    if len(names) < 2 or any(np.issubdtype(labels.dtype, np.integer) for labels in names):
+        return
+    shared = sorted(set(names[0].tolist()) & set(names[1].tolist()))
+    if shared:
+        raise MetricError(
+            f"permutation test: a subject must be in one set only; found {len(shared)} in both "
+            f"(first: {shared[0]!r}). Remove them from one set: paired sets are not exchangeable."
+        )

@@ -1,0 +1,1 @@
+"""Nearest neighbours among training and hold-out images."""

@@ -1,0 +1,298 @@
+"""Distances from synthetic images to training and hold-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+from scipy.spatial.distance import cdist
+
+from synthbench.errors import MetricError
+from synthbench.metrics.metric import VolumeSource, check_features
+from synthbench.metrics.voxel_gram import voxel_gram
+
+LOG_FLOOR = 1e-2
+"""Distances are floored before the logarithm, in units of `typical_distance`: so no single image
+weighs more than log(100) or so, however close its copy."""
+
+COPY_TOLERANCE = 1e-3
+"""A distance up to this many `typical_distance`s is an exact copy: rounding leaves less, in inner
+products of voxels and in features of float32 networks. A copy rounded to 8 bits (about 0.02) is a
+near copy, for the test to find."""
+
+NEAR_COPY = 0.5
+"""Power is for copies this far from their training image, in units of that image's distance to
+its own nearest neighbour."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Euclidean distances in one space: an extractor's features, or the voxels of a mask.
+
+    Attributes
+    ----------
+    train, holdout
+        Synthetic rows to training and to hold-out columns.
+    within_train, within_holdout, train_holdout
+        Between real images, rows and columns in the order of the columns above.
+    flipped_train, flipped_holdout
+        As `train` and `holdout`, with the synthetic images flipped left to right; None where
+        flips are not compared.
+
+    Raises
+    ------
+    MetricError
+        The shapes do not fit together, a set has fewer than two images, or a distance is
+        negative, NaN or infinite.
+    """
+
+    train: Float64[np.ndarray, "m n_t"]
+    holdout: Float64[np.ndarray, "m n_h"]
+    within_train: Float64[np.ndarray, "n_t n_t"]
+    within_holdout: Float64[np.ndarray, "n_h n_h"]
+    train_holdout: Float64[np.ndarray, "n_t n_h"]
+    flipped_train: Float64[np.ndarray, "m n_t"] | None = None
+    flipped_holdout: Float64[np.ndarray, "m n_h"] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = self.sizes
+        for role, size in sizes.items():
+            if size < 2:
+                raise MetricError(
+                    f"memorization: {role} needs at least 2 images; found {size}. Add volumes."
+                )
+        if (self.flipped_train is None) != (self.flipped_holdout is None):
+            raise MetricError(
+                "memorization: distances under a flip are needed to both sides or to none; found "
+                "one side. Pass flipped_train and flipped_holdout."
+            )
+        for name, rows, columns in _LAYOUT:
+            matrix = getattr(self, name)
+            if matrix is None:
+                continue
+            if matrix.shape != (sizes[rows], sizes[columns]):
+                raise MetricError(
+                    f"memorization: distances.{name} must have {sizes[rows]} rows ({rows}) and "
+                    f"{sizes[columns]} columns ({columns}); found shape {matrix.shape}. "
+                    "Take all of them from one call of feature_distances or voxel_distances."
+                )
+            if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
+                raise MetricError(
+                    f"memorization: distances.{name} must be finite and not negative; found NaN, "
+                    "infinity or a negative number. Look for such values in the images."
+                )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of images of each role."""
+        m, n_train = self.train.shape
+        return {"synth": m, "train": n_train, "holdout": self.holdout.shape[1]}
+
+    @property
+    def real(self) -> Float64[np.ndarray, "n n"]:
+        """Between all real images, the training images first."""
+        return np.block(
+            [[self.within_train, self.train_holdout], [self.train_holdout.T, self.within_holdout]]
+        )
+
+    @property
+    def to_real(self) -> Float64[np.ndarray, "m n"]:
+        """Synthetic rows to all real images, the training images first."""
+        return np.hstack([self.train, self.holdout])
+
+    @property
+    def flipped_to_real(self) -> Float64[np.ndarray, "m n"] | None:
+        """The smaller of both distances of a synthetic image, as it is and flipped."""
+        if self.flipped_train is None or self.flipped_holdout is None:
+            return None
+        flipped = np.hstack([self.flipped_train, self.flipped_holdout])
+        smaller: Float64[np.ndarray, "m n"] = np.minimum(self.to_real, flipped)
+        return smaller
+
+
+_LAYOUT = (
+    ("train", "synth", "train"),
+    ("holdout", "synth", "holdout"),
+    ("within_train", "train", "train"),
+    ("within_holdout", "holdout", "holdout"),
+    ("train_holdout", "train", "holdout"),
+    ("flipped_train", "synth", "train"),
+    ("flipped_holdout", "synth", "holdout"),
+)
+"""The roles of the rows and of the columns of each matrix of `Distances`."""
+
+
+# Distances
+
+
+def feature_distances(
+    synth: Float64[np.ndarray, "m d"],
+    train: Float64[np.ndarray, "n_t d"],
+    holdout: Float64[np.ndarray, "n_h d"],
+    flipped: Float64[np.ndarray, "m d"] | None = None,
+) -> Distances:
+    """Distances between features.
+
+    Parameters
+    ----------
+    synth, train, holdout
+        Feature matrices (arrays or tensors), one row an image.
+    flipped
+        Features of the synthetic images flipped left to right, in the order of `synth`.
+
+    Raises
+    ------
+    MetricError
+        The features are unusable (see `check_features`), or `flipped` has other rows than
+        `synth`.
+    """
+    sets = {"synth": synth, "train": train, "holdout": holdout}
+    if flipped is not None:
+        sets["flipped"] = flipped
+    x = check_features("memorization", **sets)
+    return Distances(
+        train=cdist(x["synth"], x["train"]),
+        holdout=cdist(x["synth"], x["holdout"]),
+        within_train=cdist(x["train"], x["train"]),
+        within_holdout=cdist(x["holdout"], x["holdout"]),
+        train_holdout=cdist(x["train"], x["holdout"]),
+        flipped_train=cdist(x["flipped"], x["train"]) if "flipped" in x else None,
+        flipped_holdout=cdist(x["flipped"], x["holdout"]) if "flipped" in x else None,
+    )
+
+
+def voxel_distances(
+    synth: VolumeSource,
+    train: VolumeSource,
+    holdout: VolumeSource,
+    mask: Bool[np.ndarray, "d h w"],
+    progress: Callable[[int, int], None] | None = None,
+) -> Distances:
+    """Distances between the voxels inside a mask, with the synthetic volumes flipped as well.
+
+    They come from inner products, whose rounding leaves about 1e-7 of a volume's norm between
+    equal volumes: well below what `COPY_TOLERANCE` calls an exact copy.
+
+    Parameters
+    ----------
+    synth, train, holdout
+        Volumes on one grid in RAS+, so that axis 0 is left-right.
+    mask
+        The voxels that are compared.
+    progress
+        Called with the reads done and their number.
+
+    Raises
+    ------
+    MetricError
+        A set is empty, the mask is, or a volume is on another grid or not finite.
+    """
+    sources = (synth, _Mirrored(synth), train, holdout)
+    gram = voxel_gram(_Joined(sources), mask=mask, progress=progress)
+    squares = np.diag(gram)
+    distances = np.sqrt((squares[:, None] + squares[None, :] - 2 * gram).clip(min=0.0))
+    ends = np.cumsum([len(source) for source in sources])
+    s, f, t, h = (
+        slice(int(end) - len(source), int(end)) for end, source in zip(ends, sources, strict=True)
+    )
+    return Distances(
+        train=distances[s, t],
+        holdout=distances[s, h],
+        within_train=distances[t, t],
+        within_holdout=distances[h, h],
+        train_holdout=distances[t, h],
+        flipped_train=distances[f, t],
+        flipped_holdout=distances[f, h],
+    )
+
+
+@dataclass(frozen=True)
+class _Mirrored:
+    """Volumes flipped along axis 0."""
+
+    source: VolumeSource
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int, /) -> Float32[np.ndarray, "d h w"]:
+        return self.source[index][::-1]
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Several sources, one after the other."""
+
+    sources: Sequence[VolumeSource]
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    def __getitem__(self, index: int, /) -> Float32[np.ndarray, "d h w"]:
+        for source in self.sources:
+            if index < len(source):
+                return source[index]
+            index -= len(source)
+        raise IndexError(index)
+
+
+# What is read from distances
+
+
+def typical_distance(
+    within_train: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
+) -> float:
+    """The median distance of a training image from the nearest one of another subject.
+
+    The unit of this metric's constants: with it, nothing depends on the scale of the features.
+
+    Raises
+    ------
+    MetricError
+        It is zero.
+    """
+    unit = float(np.median(_nearest_other(within_train, index)))
+    if unit == 0:
+        raise MetricError(
+            "memorization: training images of different subjects must differ; found an identical "
+            "twin for at least half of them. Remove duplicates from the training set, or name its "
+            "subjects in the participants table."
+        )
+    return unit
+
+
+def authentic(
+    train: Float64[np.ndarray, "m n_t"], within_train: Float64[np.ndarray, "n_t n_t"]
+) -> Bool[np.ndarray, " m"]:
+    """Which synthetic images are authentic (Alaa et al. 2022, section 3.3).
+
+    An image is where its nearest training image lies farther from it than from the nearest other
+    training image. The mean of it is AuthPct.
+    """
+    nearest = train.argmin(axis=1)
+    to_other = _nearest_other(within_train, np.arange(len(within_train)))
+    found: Bool[np.ndarray, " m"] = train.min(axis=1) > to_other[nearest]
+    return found
+
+
+def _nearest_other(
+    distances: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
+    other = index[:, None] != index[None, :]
+    nearest: Float64[np.ndarray, " n"] = np.where(other, distances, np.inf).min(axis=1)
+    return nearest
+
+
+def distances_from_near_copies(
+    real: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"], near_copy: float
+) -> Float64[np.ndarray, "n n"]:
+    """Distances to the real images from a near copy of each of them.
+
+    A copy is moved from its original by delta, in a direction unrelated to the other images, so
+    that it is sqrt(d^2 + delta^2) from an image at d from its original.
+    """
+    delta = near_copy * _nearest_other(real, index)
+    copies: Float64[np.ndarray, "n n"] = np.hypot(real, delta[:, None])
+    return copies

@@ -1,0 +1,143 @@
+"""Permutations of the labels training and hold-out, and their p-values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from synthbench.metrics.subjects import n_subjects
+
+NEGLIGIBLE = 1e-9
+"""Probability below which a neighbour is too far down the order to matter."""
+
+ROUNDING = 1e-12
+"""Relative size below which a difference between two statistics is rounding."""
+
+ROWS_A_CHUNK = 64
+"""Images whose neighbours are walked through at once, under all labellings."""
+
+
+# The statistic under labellings of the real images
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Which subjects are labelled training; the first labelling is the observed one.
+
+    Attributes
+    ----------
+    labels
+        True for training, a row for each labelling, all with one number of training subjects.
+    subjects
+        The subject of each real image, training images first.
+    """
+
+    labels: Bool[np.ndarray, "b s"]
+    subjects: Int64[np.ndarray, " n"]
+
+    @classmethod
+    def permuted(
+        cls,
+        train: Int64[np.ndarray, " n_t"],
+        holdout: Int64[np.ndarray, " n_h"],
+        permutations: int,
+        rng: np.random.Generator,
+    ) -> Sides:
+        """The observed labelling, and random ones of the same numbers of subjects."""
+        n_train = n_subjects(train)
+        observed = np.arange(n_train + n_subjects(holdout)) < n_train
+        random = rng.permuted(np.tile(observed, (permutations, 1)), axis=1)
+        return cls(np.vstack([observed, random]), np.concatenate([train, n_train + holdout]))
+
+    def first(self, b: int) -> Sides:
+        """The first b labellings."""
+        return Sides(self.labels[:b], self.subjects)
+
+    @property
+    def images(self) -> Bool[np.ndarray, "b n"]:
+        """The labels of the images."""
+        return self.labels[:, self.subjects]
+
+    def contrasts(
+        self, distances: Float64[np.ndarray, "m n"], floor: float
+    ) -> Float64[np.ndarray, "m b"]:
+        """log(d_H / d_T) of each row of distances to real images, under each labelling."""
+        to_subject = np.full((len(distances), self.labels.shape[1]), np.inf)
+        np.minimum.at(to_subject.T, self.subjects, distances.T)
+        logs = np.log(to_subject.clip(min=floor))
+        return np.concatenate(
+            [
+                nearest_contrasts(logs[start : start + ROWS_A_CHUNK], self.labels)
+                for start in range(0, len(logs), ROWS_A_CHUNK)
+            ]
+        )
+
+
+def nearest_contrasts(
+    logs: Float64[np.ndarray, "m s"], labels: Bool[np.ndarray, "b s"]
+) -> Float64[np.ndarray, "m b"]:
+    """Mean log distance to the nearest hold-out subject, less that to the nearest training one.
+
+    The means are over all subsets of n subjects of a side, n being the number in the smaller
+    side. With L_1 <= L_2 <= ... a row's sorted log distances, R_j the number of training subjects
+    among the first j, and S(R) the probability that a subset holds none of R given subjects, the
+    nearest lies beyond j with probability S, so that summation by parts gives
+
+        E log d_T = L_1 + sum_j (L_{j+1} - L_j) S_T(R_j),
+
+    likewise for the hold-out with j - R_j, and their difference.
+
+    Parameters
+    ----------
+    logs
+        Log distance of each image from each subject.
+    labels
+        Which subjects are labelled training; each labelling has as many.
+    """
+    n_train = int(labels[0].sum())
+    n_holdout = labels.shape[1] - n_train
+    n = min(n_train, n_holdout)
+    none_of_train, none_of_holdout = _none_drawn(n_train, n), _none_drawn(n_holdout, n)
+    order = np.argsort(logs, axis=1, kind="stable")
+    steps = np.diff(np.take_along_axis(logs, order, axis=1), axis=1)
+    by_subject = np.ascontiguousarray(labels.T).astype(np.intp)
+    in_train = np.zeros((len(logs), len(labels)), dtype=np.intp)
+    contrasts: Float64[np.ndarray, "m b"] = np.zeros(in_train.shape)
+    for j in range(1, labels.shape[1]):
+        in_train += by_subject[order[:, j - 1]]
+        # By the number of training subjects among the j nearest; numbers that cannot occur clipped.
+        counts = np.arange(min(j, n_train) + 1)
+        gap = none_of_holdout[(j - counts).clip(max=n_holdout)] - none_of_train[counts]
+        contrasts += steps[:, j - 1, None] * gap[in_train]
+        fewest, most = int(in_train.min()), int(in_train.max())
+        if max(none_of_train[fewest], none_of_holdout[j - most]) < NEGLIGIBLE:
+            break
+    return contrasts
+
+
+def _none_drawn(size: int, n: int) -> Float64[np.ndarray, " r"]:
+    """Probability that n draws without replacement from `size` hold none of 0, 1, ... size."""
+    r = np.arange(size)
+    steps = np.maximum(size - n - r, 0) / (size - r)
+    return np.concatenate([[1.0], np.cumprod(steps)])
+
+
+def p_values(
+    values: Float64[np.ndarray, "r b"], observed: Int64[np.ndarray, " r"]
+) -> Float64[np.ndarray, " r"]:
+    """One-sided permutation p-value of each row: its share of values at least the observed one.
+
+    Parameters
+    ----------
+    values
+        The statistic under each labelling, the observed one among them.
+    observed
+        The column of the observed labelling in each row.
+    """
+    own = values[np.arange(len(values)), observed]
+    # Labellings that tie with the observed one count, whatever their last digit.
+    margin = ROUNDING * np.maximum(1.0, np.abs(own))
+    shares: Float64[np.ndarray, " r"] = (values >= (own - margin)[:, None]).mean(axis=1)
+    return shares

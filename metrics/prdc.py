@@ -1,0 +1,352 @@
+"""Precision, recall, density and coverage: how two sets fill each other's neighbourhoods.
+
+Around each image of one set lies a ball that reaches to its k-th nearest image of that set;
+the four metrics count which images of the other set fall into these balls. All four depend on
+n and on the number of features, so they are read beside the real-vs-real floor at one n.
+
+A ball holds its surface, as in Kynkaanniemi et al. (Naeem et al.'s own code leaves it out,
+which differs only where distances tie, as between copies of an image). Distances are taken
+pair by pair: copies are exactly 0 apart, and ties are exact.
+
+References
+----------
+Kynkaanniemi et al., "Improved precision and recall metric for assessing generative models",
+NeurIPS 2019: equations 1 and 2.
+Naeem et al., "Reliable fidelity and diversity metrics for generative models", ICML 2020:
+section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from scipy.spatial.distance import cdist
+
+from synthbench.errors import MetricError
+from synthbench.metrics.inference.pairs import ratio
+from synthbench.metrics.inference.resampling import estimate
+from synthbench.metrics.metric import (
+    BaseMetric,
+    Direction,
+    Role,
+    RowStatistic,
+    Weights,
+    check_features,
+)
+from synthbench.metrics.subjects import n_subjects, subject_index
+
+NEIGHBOURS = 5
+"""k of Naeem et al.; Kynkaanniemi et al. take 3."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """For each image, the images of other subjects in the order of their distance.
+
+    Attributes
+    ----------
+    order
+        Row i: images, the nearest to image i first, those of its own subject last.
+    distances
+        Row i: their squared distances, infinite for images of its own subject.
+    """
+
+    order: Int64[np.ndarray, "n n"]
+    distances: Float64[np.ndarray, "n n"]
+
+
+def nearest(x: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]) -> Neighbours:
+    """Sort the images of other subjects by their squared distance from each image."""
+    distances = cdist(x, x, "sqeuclidean")
+    distances[index[:, None] == index[None, :]] = np.inf
+    order = np.argsort(distances, axis=1, kind="stable")
+    return Neighbours(order, np.take_along_axis(distances, order, axis=1))
+
+
+def radii(
+    neighbours: Neighbours, w: Float64[np.ndarray, "b n"], k: int
+) -> Float64[np.ndarray, "b n"]:
+    """Squared distance of each image from its k-th nearest image of another subject.
+
+    Weights are counts: an image of weight 2 is two neighbours at one distance.
+
+    Returns
+    -------
+    Squared radii under each row of weights; NaN where the images of other subjects weigh less
+    than k.
+    """
+    reached = np.zeros_like(w)
+    radius: Float64[np.ndarray, "b n"] = np.full_like(w, np.nan)
+    for rank in range(w.shape[1]):
+        distance = neighbours.distances[:, rank]
+        reached += np.where(np.isfinite(distance), w[:, neighbours.order[:, rank]], 0.0)
+        first = np.isnan(radius) & (reached >= k)
+        radius = np.where(first, distance, radius)
+        if not np.isnan(radius).any():
+            break
+    return radius
+
+
+# Each takes which images the balls hold, the weights of the balls and of the images in them
+
+
+Share = Callable[
+    [Bool[np.ndarray, "b n m"], Float64[np.ndarray, "b n"], Float64[np.ndarray, "b m"], int],
+    Float64[np.ndarray, " b"],
+]
+
+
+def share_held(
+    inside: Bool[np.ndarray, "b n m"],
+    w: Float64[np.ndarray, "b n"],
+    v: Float64[np.ndarray, "b m"],
+    k: int,
+) -> Float64[np.ndarray, " b"]:
+    """Share of the images that lie in at least one ball (Kynkaanniemi et al. 2019, eq. 2)."""
+    held = (inside & (w > 0)[:, :, None]).any(axis=1)
+    return ratio((held * v).sum(axis=1), v.sum(axis=1))
+
+
+def mean_balls(
+    inside: Bool[np.ndarray, "b n m"],
+    w: Float64[np.ndarray, "b n"],
+    v: Float64[np.ndarray, "b m"],
+    k: int,
+) -> Float64[np.ndarray, " b"]:
+    """Mean number of balls that an image lies in, over k (Naeem et al. 2020)."""
+    balls = np.einsum("bn,bnm->bm", w, inside)
+    return ratio((balls * v).sum(axis=1), k * v.sum(axis=1))
+
+
+def share_occupied(
+    inside: Bool[np.ndarray, "b n m"],
+    w: Float64[np.ndarray, "b n"],
+    v: Float64[np.ndarray, "b m"],
+    k: int,
+) -> Float64[np.ndarray, " b"]:
+    """Share of the balls that hold at least one image (Naeem et al. 2020)."""
+    occupied = (inside & (v > 0)[:, None, :]).any(axis=2)
+    return ratio((occupied * w).sum(axis=1), w.sum(axis=1))
+
+
+class _BallMetric(BaseMetric):
+    """A share of balls around one set's images that reach to the k-th nearest of that set."""
+
+    direction: Direction = "higher"
+    # Shrunk synthetic spread is rewarded, so that no change of it may fail a comparison.
+    role: Role = "descriptive"
+    around: Literal["real", "synth"] = "real"
+    share: Share
+
+    def freeze(
+        self,
+        real: Float64[np.ndarray, "n d"] | None,
+        subjects: np.ndarray | None,
+        *,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> dict[str, Any]:
+        """The number of neighbours, as {"k": 5}; it does not depend on the real set."""
+        return {"k": NEIGHBOURS}
+
+    def prepare(
+        self,
+        real: Float64[np.ndarray, "n d"],
+        synth: Float64[np.ndarray, "m d"],
+        *,
+        subjects: Mapping[str, np.ndarray] | None = None,
+        k: int = NEIGHBOURS,
+        **settings: Any,
+    ) -> RowStatistic:
+        """Sort neighbours and compute the distances between the sets once.
+
+        The statistic is NaN under weights that leave an image fewer than k of other subjects.
+
+        Parameters
+        ----------
+        real, synth
+            Feature matrices, one row an image.
+        subjects
+            For each role, the subject of each image; None is one image a subject. An image's
+            neighbours are those of other subjects.
+        k
+            A ball reaches to the k-th nearest neighbour.
+
+        Raises
+        ------
+        MetricError
+            The features are unusable, k is below 1, or an image of the set that the balls lie
+            around has fewer than k images of other subjects beside it.
+        """
+        sets = check_features(self.name, real=real, synth=synth)
+        index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
+        _check_k(self.name, self.around, index[self.around], k)
+        held = "synth" if self.around == "real" else "real"
+        centres = sets[self.around]
+        neighbours = nearest(centres, index[self.around])
+        across = cdist(centres, sets[held], "sqeuclidean")
+
+        def value(weights: Weights) -> Float64[np.ndarray, " b"]:
+            w, v = weights[self.around], weights[held]
+            radius = radii(neighbours, w, k)
+            shares = self.share(across <= radius[:, :, None], w, v, k)
+            undefined = (np.isnan(radius) & (w > 0)).any(axis=1)
+            return np.where(undefined, np.nan, shares)
+
+        return RowStatistic(value, index)
+
+
+class Precision(_BallMetric):
+    """Share of synthetic images inside the real set's neighbourhoods: fidelity."""
+
+    name = "precision"
+    label = "Precision"
+    formula = "share of synth within the k-NN balls (closed) of real; k over other subjects"
+    sees = "synthetic images that lie away from the real ones"
+    misses = (
+        "lost diversity, which it rewards: copies of one typical image score 1.00; "
+        "one outlying real image makes a ball that holds much"
+    )
+    bounds: tuple[float, float] = (0.0, 1.0)
+    responds_to: tuple[str, ...] = ("blur",)
+    share = staticmethod(share_held)
+
+
+class Recall(_BallMetric):
+    """Share of real images inside the synthetic set's neighbourhoods: diversity."""
+
+    name = "recall"
+    label = "Recall"
+    formula = "share of real within the k-NN balls (closed) of synth; k over other subjects"
+    around = "synth"
+    sees = "real images that the synthetic ones do not reach: lost diversity"
+    misses = (
+        "realism, and excess spread, which it rewards: "
+        "a few far-off synthetic images make balls that hold all real ones"
+    )
+    bounds: tuple[float, float] = (0.0, 1.0)
+    responds_to: tuple[str, ...] = ("blur",)
+    share = staticmethod(share_held)
+
+
+class Density(_BallMetric):
+    """Mean number of real neighbourhoods that a synthetic image lies in, over k: fidelity."""
+
+    name = "density"
+    label = "Density"
+    formula = "mean number of k-NN balls (closed) of real that a synth is in, / k; may exceed 1"
+    sees = "synthetic images that lie where real ones are sparse"
+    misses = (
+        "lost diversity, which it rewards: shrunk synthetic spread scores 4.0 where the floor is "
+        "near 1, so a value above the floor is no praise"
+    )
+    bounds: tuple[float, float] = (0.0, math.inf)
+    responds_to: tuple[str, ...] = ("blur",)
+    share = staticmethod(mean_balls)
+
+
+class Coverage(_BallMetric):
+    """Share of real neighbourhoods that hold a synthetic image: diversity."""
+
+    name = "coverage"
+    label = "Coverage"
+    drawn = True
+    formula = "share of the k-NN balls (closed) of real that hold a synth; k over other subjects"
+    sees = "real images with no synthetic one near them: missing kinds of image"
+    misses = (
+        "shrunk synthetic spread, which still scores 1.00: with few images and many features "
+        "the real balls overlap at the centre; bad images beside good ones"
+    )
+    bounds: tuple[float, float] = (0.0, 1.0)
+    responds_to: tuple[str, ...] = ("blur",)
+    share = staticmethod(share_occupied)
+
+
+def precision(
+    x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], k: int = NEIGHBOURS
+) -> float:
+    """Share of synthetic images inside the real set's neighbourhoods.
+
+    Parameters
+    ----------
+    x, y
+        Features of the real and the synthetic images.
+    k
+        A neighbourhood reaches to the k-th nearest neighbour.
+
+    Returns
+    -------
+    A value in [0, 1], higher for better fidelity; see `Precision` for what it misses.
+
+    Raises
+    ------
+    MetricError
+        The features are unusable, k is below 1, or there are not more than k real images.
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [1.0], [3.0]])
+    >>> precision(x, np.array([[-1.0], [6.0]]), k=1)  # balls [-1, 1], [0, 2] and [1, 5]
+    0.5
+    """
+    return estimate(Precision().prepare(x, y, k=k))
+
+
+def recall(
+    x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], k: int = NEIGHBOURS
+) -> float:
+    """Share of real images inside the synthetic set's neighbourhoods: `precision(y, x, k)`."""
+    return estimate(Recall().prepare(x, y, k=k))
+
+
+def density(
+    x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], k: int = NEIGHBOURS
+) -> float:
+    """Mean number of real neighbourhoods that a synthetic image lies in, over k.
+
+    Returns
+    -------
+    A value in [0, n / k]; about 1 for equal distributions. Raises as `precision` does.
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [1.0], [3.0]])
+    >>> density(x, np.array([[0.5], [1.5]]), k=1)  # each is in two of [-1, 1], [0, 2], [1, 5]
+    2.0
+    """
+    return estimate(Density().prepare(x, y, k=k))
+
+
+def coverage(
+    x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], k: int = NEIGHBOURS
+) -> float:
+    """Share of real neighbourhoods that hold a synthetic image.
+
+    Returns
+    -------
+    A value in [0, 1], higher for better diversity. Raises as `precision` does.
+
+    Examples
+    --------
+    >>> x = np.array([[0.0], [1.0], [3.0]])
+    >>> round(coverage(x, np.array([[4.0], [5.0]]), k=1), 3)  # [-1, 1], [0, 2], [1, 5]
+    0.333
+    """
+    return estimate(Coverage().prepare(x, y, k=k))
+
+
+def _check_k(metric: str, role: str, index: Int64[np.ndarray, " n"], k: int) -> None:
+    if k < 1:
+        raise MetricError(f"{metric}: k must be at least 1 neighbour; found {k}. Use 5.")
+    largest = int(np.bincount(index).max())
+    others = len(index) - largest
+    if others < k:
+        raise MetricError(
+            f"{metric}: each {role} image needs at least k = {k} images of other subjects; found "
+            f"{others}, with {len(index)} images of {n_subjects(index)} subjects. "
+            f"Use at least {k + 1} subjects, or a smaller k."
+        )

@@ -1,0 +1,445 @@
+"""How often `synthbench drift` is wrong, and what it sees: false alarms and power of both kinds.
+
+Usage: python studies/drift_power.py --out drift-power
+       python studies/drift_power.py --out drift-power --report
+
+Simulated subjects of three scanners, which differ in contrast (`MODES`), are the real volumes, and
+`pca-gaussian`, fitted to others of each scanner, is a generator with three modes. A large pool is
+sampled and scored once, as it is and blurred; each repetition draws n volumes for the baseline
+and n for the current sample out of the pools. So volumes recur between repetitions, but not within
+one. Repetitions are appended to OUT/repetitions.jsonl; started again, the study goes on where it
+stopped. Prints the tables of docs/drift.md. Timings are for one core: set OMP_NUM_THREADS=1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, cast
+
+import numpy as np
+from scipy import ndimage
+
+from synthbench import registry
+from synthbench.cohorts.reading import read_cohort
+from synthbench.drift.drift import change
+from synthbench.drift.two_samples import Asked, Terms, compare_samples
+from synthbench.metrics.inference.resampling import estimate, magnitude
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.values import Value
+from synthbench.runs.folder import Run
+from synthbench.runs.sidecar import sidecar_file
+from synthbench.runtime.files import write_atomic
+from synthbench.sampling.sampling import sample
+from synthbench.scoring.benchmark import FILE, Benchmark
+from synthbench.scoring.freeze import freeze
+from synthbench.scoring.inputs import CohortSet
+from synthbench.scoring.sample_data import JobMaterial, Materials
+from synthbench.scoring.scoring import score_cohorts
+from synthbench.scoring.settings import Context, ScoringSettings
+from synthbench.simulation.cohort import atlas_cohort
+from synthbench.training.training import train
+from synthbench.volumes.nifti import nifti_bytes
+
+TRAINING_SEED, REAL_SEED = 1, 2
+TRAINING_SUBJECTS = 64
+METRICS = ("mmd2", "fid", "kid", "spectrum", "intensity")
+"""MS-SSIM takes all pairs of every pool: `--metrics` can name it for pools of up to 300."""
+BLURS = {"half": 1 / 2, "third": 1 / 3}
+"""Sigma of a Gaussian blur, in voxels."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Volumes of one scanner.
+
+    Attributes
+    ----------
+    share
+        Of all volumes.
+    gamma
+        The power to which the simulated intensities, in [0, 1], are raised.
+    """
+
+    share: float
+    gamma: float
+
+
+MODES: Mapping[str, Mode] = {
+    "main": Mode(0.6, 1.0), "large": Mode(0.3, 1.5), "small": Mode(0.1, 0.7),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way in which the current sample differs from the baseline's generator.
+
+    Attributes
+    ----------
+    words
+        What the table calls it.
+    pool
+        Out of which pool the current sample is drawn.
+    dropped
+        A mode that the generator no longer draws.
+    same_seeds
+        Whether both samples are of the same seeds.
+    """
+
+    words: str
+    pool: str = "plain"
+    dropped: str | None = None
+    same_seeds: bool = False
+
+
+RESAMPLE: Mapping[str, Arm] = {
+    "null": Arm("nothing (false alarms)"),
+    "blur-half": Arm("blur, half a voxel", "half"),
+    "mode-30": Arm("a mode of 30% dropped", dropped="large"),
+    "blur-third": Arm("blur, a third of a voxel", "third"),
+    "mode-10": Arm("a mode of 10% dropped", dropped="small"),
+    "blur-third-same-seeds": Arm("blur, a third of a voxel, same seeds", "third", same_seeds=True),
+}
+
+RESCORE: Mapping[str, tuple[str, float, float]] = {
+    "noise-1e-6": ("features: noise of 1e-6 (false alarms)", 1e-6, 0.0),
+    "noise-1e-4": ("features: noise of 1e-4", 1e-4, 0.0),
+    "scale-1e-5": ("features: 1e-5 larger", 0.0, 1e-5),
+    "scale-1e-4": ("features: 1e-4 larger", 0.0, 1e-4),
+    "scale-1e-3": ("features: 1e-3 larger", 0.0, 1e-3),
+}
+"""Words, the noise's standard deviation over the features' own, and a systematic rescaling."""
+
+
+# ---------------------------------------------------------------- pools
+
+Alter = Callable[[np.ndarray], np.ndarray]
+
+
+def tell(message: str) -> None:
+    """Write to standard error: the tables alone go to standard output."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def pools(given: argparse.Namespace) -> dict[str, Materials]:
+    """Sample and score the pools, unless that was done; return what their scorings took."""
+    real = scanned(given, "real", given.n, REAL_SEED)
+    plain = sampled(given)
+    frozen = protocol(given, real)
+    found = {}
+    for name, sigma in {"plain": 0.0, **BLURS}.items():
+        file = given.out / f"{name}.npz"
+        if not file.is_file():
+            folder = plain
+            if name != "plain":
+                folder = given.out / name
+                rewrite(plain, folder, blur(sigma))
+            tell(f"scoring the pool '{name}'")
+            scored = score_cohorts(
+                CohortSet.read(real, folder), frozen, Context(cache=None, log=tell),
+                accept=given.accept, name=name,
+            )  # fmt: skip
+            scored.sample_data.save(file)
+            scored.card.save(given.out / f"{name}.json")
+        found[name] = Materials.load(file)
+    return found
+
+
+def blur(sigma: float) -> Alter:
+    """Return what blurs a volume; sigma in voxels."""
+    return lambda volume: ndimage.gaussian_filter(volume, sigma, truncate=6)
+
+
+def contrast(gamma: float) -> Alter:
+    """Return what gives a volume a scanner's contrast."""
+    return lambda volume: volume**gamma
+
+
+def shares(total: int) -> dict[str, range]:
+    """Which of `total` volumes, or seeds, are of which mode."""
+    ends = np.cumsum([round(total * mode.share) for mode in MODES.values()]).tolist()
+    ends[-1] = total
+    return {
+        name: range(begin, end)
+        for name, begin, end in zip(MODES, [0, *ends[:-1]], ends, strict=True)
+    }
+
+
+def scanned(given: argparse.Namespace, name: str, n: int, seed: int) -> Path:
+    """Simulate subjects of all scanners: a folder of each, in one."""
+    folder = cast(Path, given.out / name)
+    for mode, members in shares(n).items():
+        if (folder / mode).is_dir():
+            continue
+        # A seed for each: subjects of one seed are the same people.
+        apart = seed + 10 * list(MODES).index(mode)
+        simulated = given.out / f"simulated-{name}-{mode}"
+        subjects = atlas_cohort(len(members), simulated, seed=apart, shape=given.shape)
+        rewrite(subjects, folder / mode, contrast(MODES[mode].gamma))
+    return folder
+
+
+def sampled(given: argparse.Namespace) -> Path:
+    """Fit the generator to each scanner's subjects and draw the pool."""
+    pool = cast(Path, given.out / "plain")
+    for mode, seeds in shares(given.pool).items():
+        training = scanned(given, "training", 3 * TRAINING_SUBJECTS, TRAINING_SEED) / mode
+        run = given.out / f"run-{mode}"
+        if not (run / "config.yaml").is_file():
+            train("pca-gaussian", out=run, real=training, accept=given.accept, log=tell,
+                  overrides=[f"space.shape={list(given.shape)}"])  # fmt: skip
+        sample(Run.open(run), len(seeds), pool / mode, seed=seeds.start, log=tell)
+    return pool
+
+
+def rewrite(source: Path, out: Path, alter: Alter) -> None:
+    """Write a folder's volumes, altered, into another, with their sidecars.
+
+    Subjects get the new folder's name too: those of two scanners are not the same people.
+    """
+    cohort = read_cohort(source)
+    volumes = cohort.volumes(intensity="unit")
+    for entry, volume in zip(cohort.entries, volumes, strict=True):
+        name = str(entry.path.relative_to(source))
+        file = out / name.replace("sub-", f"sub-{out.name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, nifti_bytes(alter(volume), cohort.grid, "synthetic: altered"))
+        sidecar = sidecar_file(entry.path)
+        if sidecar.is_file():
+            write_atomic(file.with_name(sidecar.name), sidecar.read_bytes())
+
+
+def protocol(given: argparse.Namespace, real: Path) -> Benchmark:
+    """Freeze the settings on the real volumes, once."""
+    folder = given.out / "benchmark"
+    if (folder / FILE).is_file():
+        return Benchmark.load(folder)
+    settings = ScoringSettings(
+        extractors=(given.extractor,), metrics=tuple(given.metrics), resamples=200
+    )
+    context = Context(cache=None, log=tell)
+    frozen = freeze(real, "drift-power", settings, context, n_synth=given.pool)
+    frozen.save(folder)
+    return frozen
+
+
+def kept(given: argparse.Namespace, seeds: Sequence[int], dropped: str | None) -> list[int]:
+    """Places of the volumes that are left without a mode."""
+    gone = shares(given.pool)[dropped] if dropped else range(0)
+    return [place for place, seed in enumerate(seeds) if seed not in gone]
+
+
+# ---------------------------------------------------------------- one repetition
+
+
+def asked(card: Scorecard) -> list[Asked]:
+    """Every metric, without margins: equivalence is no alarm."""
+    return [
+        Asked(row.metric, row.extractor, row.label, row.direction, row.role)
+        for row in card.values
+        if row.key.part is None and row.value is not None
+    ]
+
+
+def resampled(
+    arm: Arm,
+    found: Mapping[str, Materials],
+    left: Sequence[int],
+    questions: Sequence[Asked],
+    given: argparse.Namespace,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Draw two samples, ask, and return which questions were answered by "changed"."""
+    baseline, current = found["plain"], found[arm.pool]
+    assert baseline.seeds is not None
+    assert current.seeds is not None
+    place = {seed: i for i, seed in enumerate(current.seeds)}
+    earlier = rng.choice(given.pool, given.n, replace=False)
+    later = earlier
+    if not arm.same_seeds:
+        later = rng.choice(np.setdiff1d(left, earlier), given.n, replace=False)
+    tests, rows = compare_samples(
+        baseline.with_synth(earlier),
+        current.with_synth([place[baseline.seeds[i]] for i in later]),
+        questions,
+        Terms(alpha=given.alpha, seed=int(rng.integers(2**31))),
+    )
+    failed = [row.metric for row in rows if row.status == "fail"]
+    return {
+        "failed": [*(["generator"] if any(t.status == "fail" for t in tests) else []), *failed],
+        "p": {row.metric: row.p for row in rows} | {"generator": min(t.p for t in tests)},
+    }
+
+
+def rescored(
+    noise: float,
+    scale: float,
+    pool: Materials,
+    questions: Sequence[Asked],
+    given: argparse.Namespace,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Score one sample twice, with features that moved in between; return the largest change."""
+    before = pool.with_synth(rng.choice(given.pool, given.n, replace=False))
+    moved: dict[str, JobMaterial] = {}
+    for key, material in before.jobs.items():
+        if " | " in key:
+            moved[key] = replace(
+                material, real=shaken(material.real, noise, scale, rng),
+                synth=shaken(material.synth, noise, scale, rng),
+            )  # fmt: skip
+    rows = []
+    for question in questions:
+        if question.key in moved:
+            pair = [value_of(question, m) for m in (before, replace(before, jobs=moved))]
+            rows.append(change(*pair))
+    return {
+        "failed": [row.metric for row in rows if row.status == "fail"],
+        "warned": [row.metric for row in rows if row.status == "warn"],
+        "moved": {row.metric: row.relative for row in rows},
+    }
+
+
+def shaken(rows: np.ndarray, noise: float, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Add noise relative to the features' spread, and rescale."""
+    sd = float(np.sqrt(rows.astype(np.float64).var(axis=0).mean()))
+    return (1 + scale) * rows + noise * sd * rng.standard_normal(rows.shape)
+
+
+def value_of(question: Asked, materials: Materials) -> Value:
+    """The row that a scorecard would hold."""
+    statistic = materials.statistic(question.key)
+    return Value(
+        metric=question.metric, label=question.label, extractor=question.extractor,
+        direction=question.direction, value=estimate(statistic), magnitude=magnitude(statistic),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- the study and its tables
+
+
+def repetitions(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return what was done so far."""
+    file = given.out / "repetitions.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def study(given: argparse.Namespace) -> None:
+    """Do the repetitions that are missing."""
+    found = pools(given)
+    card = Scorecard.load(given.out / "plain.json")
+    questions = asked(card)
+    plain = found["plain"]
+    assert plain.seeds is not None
+    done = {(r["arm"], r["repetition"]) for r in repetitions(given)}
+    names = [*RESAMPLE, *RESCORE]
+    with (given.out / "repetitions.jsonl").open("a") as file:
+        for repetition in range(given.repetitions):
+            for name in given.arm or names:
+                if (name, repetition) in done:
+                    continue
+                # A stream for each repetition of each arm, whatever was done before.
+                rng = np.random.default_rng([given.seed, repetition, names.index(name)])
+                began = time.perf_counter()
+                if name in RESAMPLE:
+                    arm = RESAMPLE[name]
+                    left = kept(given, plain.seeds, arm.dropped)
+                    record = resampled(arm, found, left, questions, given, rng)
+                else:
+                    _, noise, scale = RESCORE[name]
+                    record = rescored(noise, scale, plain, questions, given, rng)
+                seconds = round(time.perf_counter() - began, 2)
+                record |= {"arm": name, "repetition": repetition, "seconds": seconds}
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """95% interval of a share (Wilson 1927)."""
+    z = NormalDist().inv_cdf(0.975)
+    centre = (hits + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * math.sqrt(hits * (n - hits) / n + z**2 / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def share(hits: int, n: int) -> str:
+    """A share with its interval."""
+    low, high = wilson(hits, n)
+    return f"{hits / n:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def tables(given: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of both tables."""
+    by_arm: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in repetitions(given):
+        by_arm[record["arm"]].append(record)
+    done = [arm for arm in RESAMPLE if arm in by_arm]
+    if done:
+        asked_for = list(dict.fromkeys(key for arm in done for r in by_arm[arm] for key in r["p"]))
+        asked_for = ["generator", *(name for name in asked_for if name != "generator")]
+        yield f"| the current sample | repetitions | drift | {' | '.join(asked_for)} |"
+        yield "|---|" + "---:|" * (2 + len(asked_for))
+        for arm in done:
+            records = by_arm[arm]
+            counts = Counter(name for r in records for name in r["failed"])
+            drifts = sum(bool(r["failed"]) for r in records)
+            each = " | ".join(f"{counts[name] / len(records):.0%}" for name in asked_for)
+            yield (f"| {RESAMPLE[arm].words} | {len(records)} | {share(drifts, len(records))} | "
+                   f"{each} |")  # fmt: skip
+        yield ""
+    done = [arm for arm in RESCORE if arm in by_arm]
+    if done:
+        yield "| the same images, whose | repetitions | fails | warns | largest change / terms |"
+        yield "|---|---:|---:|---:|---|"
+        for arm in done:
+            records = by_arm[arm]
+            failed = sum(bool(r["failed"]) for r in records)
+            warned = sum(bool(r["warned"]) and not r["failed"] for r in records)
+            largest = {name: max(r["moved"][name] for r in records) for name in records[0]["moved"]}
+            words = ", ".join(f"{name} {value:.1g}" for name, value in largest.items())
+            yield (f"| {RESCORE[arm][0]} | {len(records)} | {failed / len(records):.0%} | "
+                   f"{warned / len(records):.0%} | {words} |")  # fmt: skip
+        yield ""
+    for kind in (RESAMPLE, RESCORE):
+        seconds = [r["seconds"] for arm in kind for r in by_arm.get(arm, ())]
+        if seconds:
+            yield f"{np.mean(seconds):.2f} s a repetition of an arm"
+
+
+def main() -> None:
+    """Do what is missing, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=86, help="volumes a side")
+    parser.add_argument("--pool", type=int, default=600, help="volumes that are sampled once")
+    parser.add_argument("--repetitions", type=int, default=200)
+    parser.add_argument("--shape", type=int, nargs=3, default=(48, 56, 48))
+    parser.add_argument("--extractor", default="random-resnet10")
+    parser.add_argument("--metrics", nargs="+", default=list(METRICS))
+    parser.add_argument("--arm", action="append", choices=[*RESAMPLE, *RESCORE])
+    parser.add_argument("--alpha", type=float, default=0.05)
+    parser.add_argument("--accept", action="append", default=[], help="a preflight rule")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", action="store_true", help="only print the tables")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.pool < 3 * given.n:
+        parser.error(f"--pool {given.pool}: at least 3 n = {3 * given.n} volumes are needed")
+    for name in given.metrics:
+        registry.load("metrics", name)
+    if not given.report:
+        study(given)
+    print("\n".join(tables(given)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The verbs of `synthbench data`: cohorts are simulated, looked at, chosen, split, prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthbench.cli.console import (
+    AssumeGrid,
+    Json,
+    Seed,
+    make_room,
+    print_json,
+    progress_bar,
+    say,
+    show,
+)
+from synthbench.errors import CheckFailed, UsageError
+from synthbench.registry import BUILT_IN
+
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        # The names only: to look for plugins would slow every help page down.
+        help=f"{', '.join(BUILT_IN['layouts'])}, or one of a plugin. Default: recognised.",
+    ),
+]
+
+data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, look at, select, split, prepare.")
+
+
+@data.command("atlas")
+def atlas(
+    n: Annotated[int, typer.Option("--n", help="Subjects.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder (BIDS derivative).")],
+    seed: Seed = 0,
+    shape: Annotated[
+        tuple[int, int, int],
+        typer.Option(metavar="X Y Z", help="Voxels to the right, front and top."),
+    ] = (84, 128, 84),
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Write true tissues too, as label maps (dseg).")
+    ] = False,
+) -> None:
+    """Simulate a cohort from the MNI152 template, with true age, sex and volumes."""
+    from synthbench.simulation.cohort import atlas_cohort
+
+    with progress_bar("simulating") as advance:
+        atlas_cohort(
+            n, out,
+            seed=seed, shape=shape, labels=labels, progress=lambda done: advance(done, n, ""),
+        )  # fmt: skip
+    say(f"{n} simulated subjects in {out}; their truth in {out / 'participants.tsv'}")
+
+
+@data.command("info")
+def info(
+    cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for montage.png and histograms.png.")
+    ] = None,
+    assume_grid: AssumeGrid = None,
+    json: Json = False,
+) -> None:
+    """Look at a cohort before it is used: what it is, and what would make numbers wrong."""
+    from synthbench.cohorts.preflight import check, table
+
+    if out is not None:
+        make_room("--out", out / "montage.png")
+    with progress_bar("reading") as advance:
+        report = check.report(cohort, assume_grid, progress=lambda done: advance(done, 0, ""))
+    if json:
+        print_json(table.as_json(report))
+    else:
+        show(table.as_table(report))
+    if out is not None:
+        from synthbench.cohorts.preflight.figures import figures
+
+        for file in figures(report, out):
+            say(f"written: {file}")
+    if report.failed:
+        raise CheckFailed(
+            f"{cohort} cannot be used as it is: {len(report.unusable)} unusable files, "
+            f"{sum(f.severity == 'error' for f in report.findings)} findings that would make "
+            "numbers wrong."
+        )
+
+
+@data.command("select")
+def select(
+    source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
+    out: Annotated[Path | None, typer.Option("--out", help="A new .csv or .tsv.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="A condition: \"diagnosis == 'CN' and age > 50\".")
+    ] = None,
+    one_scan_per_subject: Annotated[
+        bool, typer.Option("--one-scan-per-subject", help="The preferred scan of one visit.")
+    ] = False,
+    scan: Annotated[str, typer.Option(help="Which visit that is: first or last.")] = "first",
+    layout: Layout = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the scans, tab-separated.")] = False,
+) -> None:
+    """Select scans by age, sex, diagnosis and whatever else is known, into a manifest."""
+    from synthbench.cohorts.datasets.selection import (
+        check_out,
+        chosen_scans,
+        listing,
+        write_manifest,
+    )
+
+    if out is None and not list_:
+        raise UsageError("name the manifest to write (--out FILE.csv), or look first (--list).")
+    if out is not None:
+        check_out(out)
+    chosen = chosen_scans(
+        source, where=where, one_scan_per_subject=one_scan_per_subject, scan=scan, layout=layout
+    )
+    say("\n".join(chosen.account()))
+    if list_:
+        typer.echo(listing(chosen.rows))
+    if out is not None:
+        write_manifest(chosen, out)
+        say(f"written: {out}")
+
+
+@data.command("split")
+def split_(
+    cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
+    out: Annotated[Path, typer.Option("--out", help="Where split.tsv and the manifests go.")],
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            help="NAME=SUBJECTS or NAME=SHARE%, repeated. "
+            "Default: train=60% validation=10% holdout=30%.",
+        ),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to balance the parts on, repeated. Default: site, sex, age."),
+    ] = None,
+    seed: Seed = 0,
+    assume_grid: AssumeGrid = None,
+) -> None:
+    """Split a cohort by subject, balanced in site, sex and age: a manifest a part."""
+    from synthbench.cohorts.split import check_part_names, split
+
+    named = [_part(text) for text in sizes or ()]
+    # Here too: of two parts of one name, a dictionary keeps the last.
+    check_part_names(part for part, _ in named)
+    with progress_bar("checking") as advance:
+        drawn = split(
+            cohort,
+            dict(named) or None,
+            out,
+            by=by,
+            seed=seed,
+            assume_grid=assume_grid,
+            progress=lambda done: advance(done, 0, ""),
+        )
+    if not drawn.stratified_by:
+        say("no site, sex or age is known of these subjects: drawn at random, balanced on nothing")
+    for part, row in drawn.balance().iterrows():
+        words = "; ".join(f"{name} {value}" for name, value in row.items())
+        say(f"{drawn.manifests[str(part)]}: {words}")
+    if drawn.left_out:
+        say(f"{drawn.left_out} of {len(drawn.subjects)} subjects are in no part")
+
+
+def _part(text: str) -> tuple[str, int | float]:
+    part, _, size = text.partition("=")
+    number = size.removesuffix("%")
+    if not (part and number.isdigit()):
+        raise UsageError(
+            f"--part {text}: write it as NAME=SUBJECTS or NAME=SHARE%, for example train=70"
+        )
+    return part, int(number) / 100 if size.endswith("%") else int(number)
+
+
+@data.command("prepare")
+def prepare(
+    source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
+    out: Annotated[Path, typer.Option("--out", help="A folder (BIDS derivative).")],
+    layout: Layout = None,
+    shape: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            metavar="X Y Z", help="Voxels to the right, front and top. Default: 84 128 84."
+        ),
+    ] = None,
+    spacing: Annotated[
+        float | None,
+        typer.Option(metavar="MM", help="Voxel size. Default: the MNI box over the shape."),
+    ] = None,
+    brain_extraction: Annotated[
+        str,
+        typer.Option(metavar="TOOL", help="builtin, or on PATH: hd-bet, synthstrip, ants."),
+    ] = "builtin",
+    denoise: Annotated[
+        bool, typer.Option("--denoise/--no-denoise", help="Non-local means first.")
+    ] = True,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Scans at a time, one core each.")] = 1,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler's, in place of --jobs."),
+    ] = None,
+) -> None:
+    """Prepare whole-head T1w scans: skull-stripped, in MNI152 space, intensities in [0, 1]."""
+    from synthbench.preparation import Settings
+    from synthbench.preparation import prepare as prepare_cohort
+    from synthbench.volumes.grid import PAPER_GRID
+
+    settings = Settings.chosen(
+        PAPER_GRID.regrid(shape, spacing), brain_extraction=brain_extraction, denoise=denoise
+    )
+    with progress_bar("preparing", lines=True) as advance:
+        summary = prepare_cohort(
+            source,
+            out,
+            settings=settings,
+            layout=layout,
+            jobs=jobs,
+            dask=dask,
+            progress=lambda name, done, total: advance(done, total, name),
+            log=say,
+        )
+    kept = int(summary["kept"].sum())
+    before = f", {kept} kept from an earlier run" if kept else ""
+    say(
+        f"{len(summary) - kept} scans prepared{before}, in {out}; look at the pictures "
+        "*_desc-quality_T1w.png"
+    )

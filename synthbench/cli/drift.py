@@ -1,0 +1,75 @@
+"""The verb `drift`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthbench.cli.console import Json, make_room, print_json, say, show
+from synthbench.errors import UsageError
+
+
+def drift(
+    baseline: Annotated[Path, typer.Argument(help="A scorecard.")],
+    current: Annotated[Path, typer.Argument(help="Another, to hold against it.")],
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", help="A row such as fid or ms_ssim.synth; may be repeated."),
+    ] = None,
+    delta: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--delta",
+            metavar="METRIC=VALUE",
+            help="Margin that does not matter, between samples; may be repeated.",
+        ),
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Probability of a false alarm.")] = 0.05,
+    materials: Annotated[
+        list[Path] | None,
+        typer.Option("--materials", help="Of `score --materials`; may be repeated."),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit 1 where two generators differ, too.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit file (XML).")] = None,
+    json: Json = False,
+) -> None:
+    """Say whether two scorecards differ by more than noise: exit 0 no, 1 drift, 2 incomparable."""
+    from synthbench.drift import output
+    from synthbench.drift.drift import drift as compared
+    from synthbench.runtime.files import write_atomic
+
+    if junit is not None:
+        make_room("--junit", junit)
+    found = compared(
+        baseline, current, metrics=metrics, deltas=_margins(delta or []), alpha=alpha,
+        materials=materials or (), gate=gate,
+    )  # fmt: skip
+    if junit is not None:
+        write_atomic(junit, output.junit(found))
+    if json:
+        print_json({**found.model_dump(mode="json"), "exit_code": found.exit_code})
+    else:
+        show(output.drift_table(found))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in output.workflow_commands(found):
+            say(line)
+    raise typer.Exit(found.exit_code)
+
+
+def _margins(given: list[str]) -> dict[str, float]:
+    """Read METRIC=VALUE."""
+    margins = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            margins[name] = float(value)
+        except ValueError:
+            raise UsageError(
+                f"--delta {text}: write it as METRIC=VALUE, such as mmd2=0.005."
+            ) from None
+    return margins

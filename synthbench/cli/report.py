@@ -1,0 +1,61 @@
+"""The verb `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthbench.cli.console import is_main, make_room, progress_bar, say
+from synthbench.cli.options import assumed, write_page
+
+
+def report(
+    scorecards: Annotated[
+        list[Path], typer.Argument(help="Scorecards; several are shown side by side.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="One HTML file.")] = Path("report.html"),
+    real: Annotated[
+        Path | None, typer.Option("--real", help="The real cohort that was scored: adds pictures.")
+    ] = None,
+    synth: Annotated[
+        list[Path] | None,
+        typer.Option("--synth", help="Synthetic cohort that was scored; may be repeated."),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option("--train", help="The generator's training cohort: shows nearest pairs."),
+    ] = None,
+    sensitivity: Annotated[
+        Path | None, typer.Option(help="Record of `synthbench sensitivity`: shows its curves.")
+    ] = None,
+    real_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--real-pictures/--no-real-pictures",
+            help="Picture and name real volumes, or leave them out.",
+        ),
+    ] = True,
+    assume_grid: Annotated[
+        str | None, typer.Option(help="Arrays without geometry: 'real', or voxel size in mm.")
+    ] = None,
+) -> None:
+    """Write scorecards as a page for a browser: verdicts, charts, pictures; needs no network."""
+    from synthbench.report.html import report as rendered
+
+    make_room("--out", out)
+    with progress_bar("report") as advance:
+        page = rendered(
+            scorecards,
+            real=real,
+            synths=synth or (),
+            train=train,
+            sensitivity=sensitivity,
+            real_pictures=real_pictures,
+            assume_grid=assumed(assume_grid),
+            progress=lambda what, done, total: advance(done, total, what),
+            log=say,
+        )
+    if is_main():
+        write_page(out, page)

@@ -1,0 +1,269 @@
+"""Cohorts: ordered sets of volumes with a participants table and a content fingerprint.
+
+A cohort is read from a directory (any depth) of `.nii`, `.nii.gz`, `.mgz` or `.npy` files, from
+a BIDS or BIDS-derivative folder, or from a CSV/TSV manifest. Every file is read and checked
+once, one at a time; all that is wrong is reported together, and nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float32
+from scipy import ndimage
+
+from synthbench.cohorts.inspection import Inspection
+from synthbench.cohorts.volume_file import read
+from synthbench.errors import CohortError
+from synthbench.runtime.parallel import read_ahead
+from synthbench.volumes.grid import Space, resample
+from synthbench.volumes.intensity import (
+    Intensity,
+    intensity_words,
+    quantity,
+    range_refusal,
+    scale_refusal,
+    to_unit,
+)
+
+MASK_RULE = "above 0.05 in at least half of the real volumes, holes filled"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One volume of a cohort: where it is, whose it is, and the hash of its content.
+
+    `inspection` is what was measured of it as it was read; it is no part of its identity.
+    """
+
+    path: Path
+    name: str
+    subject: str
+    digest: str
+    inspection: Inspection | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """An ordered set of volumes of one grid.
+
+    Attributes
+    ----------
+    entries
+        The volumes, ordered by the hash of their content, so that nothing computed from a
+        cohort depends on file names or on the order of a listing.
+    grid
+        The grid that all volumes share, in RAS+.
+    stored_grid
+        The same grid as the files store it, before reorientation to RAS+; what
+        `--assume-grid real` gives to arrays without geometry.
+    participants
+        One row a subject, indexed by participant; empty where no table was found.
+    notes
+        What a reader of the scorecard must know: files passed over, a grid assumed.
+    """
+
+    entries: tuple[Entry, ...]
+    grid: Space
+    stored_grid: Space
+    participants: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    assumed: Space | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the sorted content hashes of all volumes (grid and voxels)."""
+        joined = "\n".join(entry.digest for entry in self.entries)
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    @property
+    def subjects(self) -> np.ndarray:
+        """The index of each volume's subject, 0 to the number of subjects - 1."""
+        names = [entry.subject for entry in self.entries]
+        return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+    def load(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        """Read one volume in RAS+ with the intensities that its file holds."""
+        return read(self.entries[index].path, self.assumed).data
+
+    def subset(self, indices: Iterable[int]) -> Cohort:
+        """Return the cohort of these volumes, in this order."""
+        return replace(self, entries=tuple(self.entries[i] for i in indices))
+
+    def volumes(
+        self,
+        space: Space | None = None,
+        intensity: Intensity = "percentile",
+        workers: int = 2,
+        *,
+        role: str = "",
+    ) -> Volumes:
+        """Return the volumes in a space: a grid (None: their own) and an intensity rule.
+
+        `role` is what messages call the cohort.
+        """
+        return Volumes(self, space or self.grid, intensity, workers, role)
+
+    def brain_centre(self) -> tuple[float, float, float]:
+        """Return the middle, in mm, of the box around voxels non-zero in half of the volumes."""
+        hits = np.zeros(self.grid.shape)
+        for index in range(len(self)):
+            hits += self.load(index) > 0
+        inside = np.argwhere(hits >= len(self) / 2)
+        if len(inside) == 0:
+            raise CohortError(
+                "no voxel is above zero in half of the volumes, so the cohort has no common "
+                "centre to crop around: register the volumes, or leave space.shape unset."
+            )
+        middle = (inside.min(axis=0) + inside.max(axis=0)) / 2
+        x, y, z = self.grid.matrix[:3, :3] @ middle + self.grid.matrix[:3, 3]
+        return float(x), float(y), float(z)
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """The volumes of a cohort in one space, read one at a time.
+
+    Indexing gives `Float32[d h w]`, RAS+, intensities in [0, 1]; iterating reads ahead with
+    `workers` threads.
+    """
+
+    cohort: Cohort
+    space: Space
+    intensity: Intensity
+    workers: int = 2
+    role: str = ""
+
+    def __len__(self) -> int:
+        return len(self.cohort)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        name = self.cohort.entries[index].name
+        if self.role:
+            name = f"{self.role}: {name}"
+        # Scaled on the common grid: antialiasing lowers peaks, so a scale that was taken on a
+        # finer grid would leave the resampled side darker than the other.
+        moved = resample(self.cohort.load(index), self.cohort.grid, self.space)
+        return to_unit(moved, self.intensity, name)
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        return read_ahead(self.__getitem__, range(len(self)), self.workers)
+
+    def name(self, index: int) -> str:
+        """The volume's name in the cohort."""
+        return self.cohort.entries[index].name
+
+    def identity(self, index: int) -> str:
+        """All that the voxels depend on: content, grid, space and intensity rule."""
+        grid, space = self.cohort.grid, self.space
+        return json.dumps(
+            {
+                "content": self.cohort.entries[index].digest,
+                "grid": [grid.shape, grid.affine],
+                "space": [space.shape, space.affine],
+                "intensity": [self.intensity, intensity_words(self.intensity)],
+            }
+        )
+
+
+def check_intensities(cohort: Cohort, rule: Intensity, role: str) -> None:
+    """Check by what was measured as they were read that volumes keep to an intensity rule.
+
+    Of volumes that are to be resampled it says nothing certain: their values change.
+
+    Parameters
+    ----------
+    rule
+        See `synthbench.volumes.intensity.INTENSITY_RULES`.
+    role
+        What the message calls the cohort.
+
+    Raises
+    ------
+    CohortError
+        Volumes break the rule; the brightest is named with what was found, and all are counted.
+    UsageError
+        There is no such rule.
+    """
+    refused = [
+        (entry.inspection.scale, f"{entry.name}: {why}")
+        for entry in cohort.entries
+        if entry.inspection and (why := _refused(entry.inspection, rule))
+    ]
+    if refused:
+        _, brightest = max(refused)
+        raise CohortError(
+            f"{role}: {len(refused)} of {len(cohort)} volumes break the intensity rule "
+            f"'{rule}'. {brightest}"
+        )
+
+
+def _refused(found: Inspection, rule: Intensity) -> str | None:
+    declared = quantity(rule)
+    if rule == "unit":
+        return range_refusal(found.low, found.high)
+    # On a background that is not zero the inspection measures another percentile.
+    if declared is None or found.background[1] != 0:
+        return None
+    return scale_refusal(found.scale, declared)
+
+
+def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
+    """Return the voxels above 0.05 in at least half of the volumes, with holes filled.
+
+    Raises
+    ------
+    CohortError
+        No voxel is.
+    """
+    hits = np.zeros(volumes.space.shape)
+    for volume in volumes:
+        hits += volume > 0.05
+    mask = ndimage.binary_fill_holes(hits >= len(volumes) / 2)
+    if not mask.any():
+        raise CohortError(
+            "the mask is empty: no voxel is above 0.05 in at least half of the volumes. "
+            "Are they registered to one grid?"
+        )
+    return np.asarray(mask, dtype=bool)
+
+
+def overlap(one: Cohort, other: Cohort) -> list[str]:
+    """Names of the volumes of `one` whose content or person is in `other` too."""
+    digests = {entry.digest for entry in other.entries}
+    persons = {entry.name for entry in of_shared_persons(one.entries, other.entries)}
+    return [entry.name for entry in one.entries if entry.digest in digests or entry.name in persons]
+
+
+def of_shared_persons(one: Iterable[Entry], other: Iterable[Entry]) -> list[Entry]:
+    """The volumes of `one` whose person is in `other` too.
+
+    A person is a named subject (from a table, or a `sub-` label) of one dataset: two BIDS
+    datasets may number theirs alike. Names of files may agree by accident, and do not count.
+    """
+    persons = {_person(entry) for entry in other} - {None}
+    return [entry for entry in one if _person(entry) in persons]
+
+
+def _person(entry: Entry) -> tuple[Path | None, str] | None:
+    if entry.subject == entry.name:
+        return None
+    folders = entry.path.resolve().parents
+    dataset = next((f for f in folders if (f / "dataset_description.json").is_file()), None)
+    return dataset, entry.subject
+
+
+def read_volume(entry: Entry) -> Float32[np.ndarray, "d h w"]:
+    """Read an examined volume in RAS+ with the intensities that its file holds."""
+    found = entry.inspection
+    return read(entry.path, found.stored if found and found.assumed else None).data

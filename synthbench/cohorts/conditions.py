@@ -1,0 +1,442 @@
+"""Conditions: covariates that a generator is told of each volume, and how users ask for them.
+
+A condition is learnt from the training split alone: a number by its range, a word by its levels.
+`Conditions.encode` turns covariates in natural units into what a network takes; values outside
+the training range are allowed, and named by `Conditions.extrapolated`. What a user asks for is a
+table (`read_conditions`) or ranges and levels (`parse_condition`); `rows_for` makes one row of
+conditions a seed of it.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float32
+
+from synthbench.errors import RunError, UsageError, near_miss
+
+if TYPE_CHECKING:
+    from synthbench.cohorts.cohort import Cohort
+
+
+Row = Mapping[str, float | str | None]
+"""Covariates of one volume by name, in the units of participants.tsv; None where missing."""
+
+MISSING = "n/a"
+"""How tables and the command line write a missing value (as BIDS does)."""
+
+MOST_LEVELS = 16
+"""A column of more words than that is an identifier or free text, and no condition."""
+
+QUANTILES = 20
+"""Intervals between the quantiles that are kept of a training marginal, at most."""
+
+SMALL_CELL = 5
+"""Subjects that an interval between quantiles holds at least, and that a rarer level counts as."""
+
+
+class Encoded(NamedTuple):
+    """Conditions as a network takes them.
+
+    Attributes
+    ----------
+    values
+        In [0, 1] for values that the training split spans, beyond for others; 0 where missing.
+    present
+        Whether there is a value.
+    """
+
+    values: Float32[np.ndarray, "n k"]
+    present: Bool[np.ndarray, "n k"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One covariate as the training split has it.
+
+    Attributes
+    ----------
+    name
+        As in participants.tsv.
+    kind
+        A number, or one of some words. A column of two numbers that both recur is a code (sex as
+        1 and 2), so its levels are "1" and "2".
+    low, high
+        Range in the training split, in natural units; None for words.
+    levels
+        The words, sorted; empty for a number.
+    missing
+        Training rows without a value.
+    quantiles
+        Of a number, at equal steps of probability from 0 to 1: the training marginal. There are
+        at least `SMALL_CELL` rows to an interval, and at most `QUANTILES` intervals.
+    frequencies
+        Share of each level, a count below `SMALL_CELL` taken as that.
+    """
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    low: float | None
+    high: float | None
+    levels: tuple[str, ...]
+    missing: int
+    quantiles: tuple[float, ...] = ()
+    frequencies: tuple[float, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What its encoded columns are of: the name, or the name and a level."""
+        if self.kind == "numeric":
+            return (self.name,)
+        told = self.levels[1:] if len(self.levels) == 2 else self.levels
+        return tuple(f"{self.name}={level}" for level in told)
+
+    def scaled(self, value: float) -> float:
+        """Return a number on the scale whose 0 and 1 are the ends of the training range."""
+        low, high = self._range()
+        return (value - low) / (high - low)
+
+    def natural(self, scaled: float) -> float:
+        """Return the value in natural units: the inverse of `scaled`."""
+        low, high = self._range()
+        # So written, 0 and 1 give the very ends of the range, which are no extrapolation.
+        return low * (1 - scaled) + high * scaled
+
+    def value(self, given: object) -> float | str | None:
+        """Return a value in its own kind, a missing one as None.
+
+        Raises
+        ------
+        UsageError
+            It is no finite number, or no level of the training split.
+        """
+        if _is_missing(given):
+            return None
+        if self.kind == "categorical":
+            level = _level(given)
+            if level not in self.levels:
+                raise UsageError(
+                    f"{self.name}: there is no level '{level}' in the training split. Its levels: "
+                    f"{', '.join(self.levels)}; {MISSING} asks for none."
+                )
+            return level
+        number = as_number(given)
+        if number is None:
+            raise UsageError(
+                f"{self.name}: a finite number is needed (in training {self.low:g} to "
+                f"{self.high:g}), or {MISSING}; found '{given}'."
+            )
+        return number
+
+    def encode(self, given: object) -> tuple[float, ...]:
+        """Return its columns of one row; see `Conditions.encode`."""
+        value = self.value(given)
+        if value is None:
+            return (0.0,) * len(self.columns)
+        if self.kind == "numeric":
+            return (self.scaled(float(value)),)
+        return tuple(float(column == f"{self.name}={value}") for column in self.columns)
+
+    def quantile(self, place: float) -> float:
+        """Return a number's quantile in the training split, linear between those that are kept."""
+        return float(np.interp(place, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
+
+    def typical(self) -> float | str:
+        """Return the training median, or the commonest level."""
+        if self.kind == "numeric":
+            return within(self.quantile(0.5), *self._range())
+        return self.levels[int(np.argmax(self.frequencies))]
+
+    def draw(self, seed: int) -> float | str:
+        """Draw a value from the training marginal: a function of the seed and the name alone."""
+        place = uniform(seed, self.name)
+        if self.kind == "numeric":
+            return within(self.quantile(place), *self._range())
+        index = int(np.searchsorted(np.cumsum(self.frequencies), place, side="right"))
+        return self.levels[min(index, len(self.levels) - 1)]
+
+    def _range(self) -> tuple[float, float]:
+        if self.low is None or self.high is None:
+            raise UsageError(
+                f"{self.name} has no scale: it is one of {', '.join(self.levels)}. Name a level."
+            )
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions of a generator, in the order that it takes them.
+
+    Attributes
+    ----------
+    conditions
+        One a covariate.
+    """
+
+    conditions: tuple[Condition, ...]
+
+    @classmethod
+    def fit(cls, rows: Sequence[Row], names: Sequence[str]) -> Conditions:
+        """Learn ranges, levels and marginals from the training rows.
+
+        Parameters
+        ----------
+        rows
+            One a training volume.
+        names
+            The covariates to condition on, in this order.
+
+        Raises
+        ------
+        UsageError
+            A name is given twice or is no column, or a column is constant, holds nothing, or
+            holds more words than a condition can have.
+        """
+        known = dict.fromkeys(key for row in rows for key in row)
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise UsageError(f"conditions: named twice: {', '.join(repeated)}.")
+        for name in names:
+            check_name(name, known, "the training cohort has no covariate")
+        return cls(tuple(_fitted(name, [row.get(name) for row in rows]) for name in names))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The covariates' names."""
+        return tuple(condition.name for condition in self.conditions)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What each encoded column is of, such as `age` or `sex=M`."""
+        return tuple(column for c in self.conditions for column in c.columns)
+
+    @property
+    def width(self) -> int:
+        """Number of encoded columns: one a number or a pair of levels, else one a level."""
+        return len(self.columns)
+
+    def __getitem__(self, name: str) -> Condition:
+        """Return the condition of that name.
+
+        Raises
+        ------
+        UsageError
+            There is none; the nearest known name is suggested.
+        """
+        check_name(name, self.names, "the run has no condition")
+        return next(c for c in self.conditions if c.name == name)
+
+    def encode(self, rows: Sequence[Row]) -> Encoded:
+        """Encode rows in natural units; a covariate that a row does not name is missing.
+
+        Raises
+        ------
+        UsageError
+            A row names a covariate that is no condition, a word that is no level of the training
+            split, or something that is no finite number.
+        """
+        for name in dict.fromkeys(key for row in rows for key in row):
+            check_name(name, self.names, "the run has no condition")
+        values = np.zeros((len(rows), self.width), np.float32)
+        present = np.zeros((len(rows), self.width), bool)
+        for i, row in enumerate(rows):
+            given = [(c, row.get(c.name)) for c in self.conditions]
+            values[i] = [x for c, value in given for x in c.encode(value)]
+            present[i] = [c.value(value) is not None for c, value in given for _ in c.columns]
+        return Encoded(values, present)
+
+    def extrapolated(self, row: Row) -> tuple[str, ...]:
+        """Return the names of the conditions whose value lies outside the training range."""
+        beyond = []
+        for condition in self.conditions:
+            value = condition.value(row.get(condition.name))
+            if isinstance(value, float) and not 0 <= condition.scaled(value) <= 1:
+                beyond.append(condition.name)
+        return tuple(beyond)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return what `from_json` takes: aggregates of the training split, no subject's row."""
+        return [
+            {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(c).items()}
+            for c in self.conditions
+        ]
+
+    @classmethod
+    def of_run(cls, record: Mapping[str, Any]) -> Conditions:
+        """Return the conditions of a run from its record; none where it was trained without."""
+        return cls.from_json(record.get("conditions") or [])
+
+    @classmethod
+    def from_json(cls, stored: Iterable[Mapping[str, Any]]) -> Conditions:
+        """Return the conditions that a run's record holds.
+
+        Raises
+        ------
+        RunError
+            The record is not of this form.
+        """
+        known = {field.name for field in fields(Condition)}
+        try:
+            return cls(tuple(_restored(one, known) for one in stored))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                f"the run's record of its conditions cannot be read: {error}. Train the run anew, "
+                "or read it with the version of synthbench that wrote it."
+            ) from error
+
+
+def rows_of(cohort: Cohort, names: Sequence[str]) -> list[Row]:
+    """Return the covariates of each volume of a cohort, from its participants table.
+
+    Parameters
+    ----------
+    cohort
+        Volumes of one subject share its row; a subject that the table does not list has none.
+    names
+        Columns of the table.
+
+    Raises
+    ------
+    UsageError
+        The cohort has no participants table, or the table no such column.
+    """
+    table = cohort.participants
+    if names and table.empty:
+        raise UsageError(
+            f"conditions: {', '.join(names)}: the cohort has no participants table. Put a "
+            "participants.tsv with a column participant_id beside the volumes, or the columns "
+            "into the manifest."
+        )
+    for name in names:
+        check_name(name, [str(c) for c in table.columns], "the participants table has no column")
+    told = table.reindex([entry.subject for entry in cohort.entries])
+    return _rows(told[list(names)])
+
+
+def cell(value: float | str | None) -> str:
+    """Return a value as a table holds it: all digits of a number, `n/a` where there is none.
+
+    >>> cell(60.0), cell(None)
+    ('60', 'n/a')
+    """
+    if value is None:
+        return MISSING
+    return value if isinstance(value, str) else repr(value).removesuffix(".0")
+
+
+def _fitted(name: str, column: Sequence[float | str | None]) -> Condition:
+    held = [value for value in column if value is not None and not _is_missing(value)]
+    if not held:
+        raise UsageError(
+            f"conditions: {name}: no training volume has a value. Leave it out, or fill it in."
+        )
+    if len(set(held)) == 1:
+        raise UsageError(
+            f"conditions: {name}: every training volume has {held[0]}, so nothing can be learnt "
+            "of it. Leave it out."
+        )
+    missing = len(column) - len(held)
+    numbers = [as_number(value) for value in held]
+    if None in numbers or _is_code(held):
+        return _categorical(name, [_level(value) for value in held], missing)
+    return _numeric(name, np.array(numbers, np.float64), missing)
+
+
+def _numeric(name: str, values: np.ndarray, missing: int) -> Condition:
+    intervals = int(np.clip(len(values) // SMALL_CELL, 1, QUANTILES))
+    quantiles = np.quantile(values, np.linspace(0, 1, intervals + 1))
+    return Condition(
+        name, "numeric", float(values.min()), float(values.max()), (), missing,
+        quantiles=tuple(float(q) for q in quantiles),
+    )  # fmt: skip
+
+
+def _categorical(name: str, values: Sequence[str], missing: int) -> Condition:
+    counts = Counter(values)
+    if len(counts) > MOST_LEVELS:
+        words = [word for word in counts if as_number(word) is None]
+        raise UsageError(
+            f"conditions: {name}: {len(counts)} distinct words, such as '{words[0]}'; at most "
+            f"{MOST_LEVELS} can be conditioned on. Where they should be numbers, write missing "
+            f"ones as {MISSING}; otherwise join levels, or leave it out."
+        )
+    levels = tuple(sorted(counts))
+    told = np.array([max(counts[level], SMALL_CELL) for level in levels], np.float64)
+    return Condition(
+        name, "categorical", None, None, levels, missing,
+        frequencies=tuple(float(f) for f in told / told.sum()),
+    )  # fmt: skip
+
+
+def _is_code(values: Sequence[float | str]) -> bool:
+    counts = Counter(values)
+    return len(counts) == 2 and min(counts.values()) > 1
+
+
+def _is_missing(given: object) -> bool:
+    return given is None or given == MISSING or (isinstance(given, float) and math.isnan(given))
+
+
+def as_number(given: object) -> float | None:
+    try:
+        number = float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _level(given: object) -> str:
+    """Return a level as text: a code is "1" whether the table held 1, 1.0 or "1"."""
+    number = as_number(given)
+    return str(given) if number is None else f"{number:.12g}"
+
+
+def _restored(stored: Mapping[str, Any], known: set[str]) -> Condition:
+    unknown = set(stored) - known
+    if unknown:
+        raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
+    held: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return Condition(**held)
+
+
+def _rows(table: pd.DataFrame) -> list[Row]:
+    return [
+        {str(name): _cell(value) for name, value in zip(table.columns, cells, strict=True)}
+        for cells in table.itertuples(index=False)
+    ]
+
+
+def _cell(value: Any) -> float | str | None:
+    if pd.isna(value):
+        return None
+    if isinstance(value, (bool, np.bool_, str)):
+        return str(value)
+    return float(value)
+
+
+def within(number: float, low: float, high: float) -> float:
+    """Return a number to six digits, what tables show, without leaving its range by rounding."""
+    return min(max(float(f"{number:.6g}"), low), high)
+
+
+def check_name(name: str, known: Iterable[str], words: str) -> None:
+    known = list(known)
+    if name not in known:
+        told = near_miss(name, known) if known else "there are none."
+        raise UsageError(f"{words} '{name}': {told}")
+
+
+def uniform(seed: int, name: str) -> float:
+    """Return a number in [0, 1) that depends on the seed and the name alone.
+
+    The name's hash keeps the draws of one seed apart, from one another and from the noise that a
+    generator draws with the same seed.
+    """
+    return float(np.random.default_rng([zlib.crc32(name.encode()), seed]).uniform())

@@ -1,0 +1,72 @@
+"""Finding the scans of a dataset in the layout that it is distributed in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthbench.cohorts.datasets.scans import ScanTable
+from synthbench.errors import CohortError
+from synthbench.runtime.walk import dicom_advice, files_below
+
+if TYPE_CHECKING:
+    from synthbench.cohorts.datasets.layouts.layout import Layout
+
+
+def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
+    """Find the T1-weighted scans of a cohort in the layout it is distributed in.
+
+    Parameters
+    ----------
+    folder
+        The folder that the download was unpacked into.
+    layout
+        A name that `synthbench list layouts` shows; None to recognise it from what the folder
+        holds.
+
+    Returns
+    -------
+    ScanTable
+        At least one scan.
+
+    Raises
+    ------
+    CohortError
+        The folder does not exist, its layout is not recognised or fits several, it holds no
+        scan that can be used, or a table beside the scans is unreadable or contradicts itself.
+    UsageError
+        `layout` names no layout, or a layout's plugin cannot be loaded.
+    """
+    from synthbench.cohorts.datasets.layouts import load_layout
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        what = "it is a file" if folder.exists() else "no such folder"
+        raise CohortError(f"{folder}: {what}. Give the folder that the cohort was unpacked into.")
+    found = _recognised(folder) if layout is None else load_layout(layout)
+    return found.read(folder)
+
+
+def _recognised(folder: Path) -> Layout:
+    from synthbench.cohorts.datasets.layouts import known_layouts
+
+    layouts = known_layouts()
+    fitting = [name for name, layout in layouts.items() if layout.fits(folder)]
+    if len(fitting) > 1:
+        # A cohort that is distributed as BIDS has tables and terms that its own layout knows.
+        fitting = [name for name in fitting if name != "bids"]
+    if len(fitting) == 1:
+        return layouts[fitting[0]]
+    if fitting:
+        raise CohortError(
+            f"{folder}: fits several layouts: {', '.join(fitting)}. "
+            f"Name the one that is meant: --layout {fitting[0]}"
+        )
+    if advice := dicom_advice(folder, files_below(folder)):
+        raise CohortError(f"{folder}: holds no volumes in a layout that is known. {advice}")
+    looked_for = "\n  ".join(f"{name}: {layout.signs}" for name, layout in layouts.items())
+    raise CohortError(
+        f"{folder}: the layout is not recognised. Looked for\n  {looked_for}\n"
+        "Give the folder that the download was unpacked into, name the layout (--layout NAME), "
+        "or list the scans in a CSV with the columns path and participant_id."
+    )

@@ -1,0 +1,217 @@
+"""BIDS datasets and derivatives: sub-*/[ses-*/]anat/*_T1w.nii[.gz]."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from synthbench.cohorts.datasets.layouts.layout import SIGNED_AGREEMENT, FolderLayout, Layout
+from synthbench.cohorts.datasets.layouts.tables import (
+    assemble,
+    no_participants,
+    no_sessions,
+    read_table,
+    with_common_names,
+)
+from synthbench.cohorts.datasets.layouts.tree import counted, is_nifti, label
+from synthbench.cohorts.datasets.scans import (
+    NOT_KNOWN,
+    DataUseTerms,
+    Scan,
+    ScanTable,
+    natural_order,
+)
+from synthbench.errors import CohortError
+
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "age": ("age", "age_at_scan", "age_at_session", "age_years"),
+    "sex": ("sex", "gender"),
+    "diagnosis": ("diagnosis", "dx", "diag", "group"),
+    "site": ("site", "site_id", "center", "centre"),
+    "date": ("date", "acq_time"),
+    "days": ("days", "days_since_entry", "days_since_baseline"),
+}
+
+
+def fits(folder: Path) -> bool:
+    """Whether there is a T1w image where BIDS puts it."""
+    patterns = ("sub-*/anat/*_T1w.nii*", "sub-*/ses-*/anat/*_T1w.nii*")
+    return any(next(folder.glob(pattern), None) for pattern in patterns)
+
+
+def is_derivative(folder: Path) -> bool:
+    """Whether the folder says that it holds what was made from a dataset."""
+    return _description(folder).get("DatasetType") == "derivative"
+
+
+def read(folder: Path) -> ScanTable:
+    """The T1w images of a BIDS folder, participants.tsv and the sessions tables.
+
+    Among the images of a session: the lowest run, then the fewest entities (no `acq-`, `rec-`),
+    then the name.
+    """
+    scans, notes = anatomical_scans(folder)
+    participants, participant_notes = participants_table(folder / "participants.tsv")
+    sessions, session_notes = sessions_table(folder)
+    return assemble(
+        "bids",
+        dataset_terms(folder),
+        folder,
+        scans,
+        participants,
+        sessions,
+        (*notes, *participant_notes, *session_notes),
+    )
+
+
+def anatomical_scans(root: Path) -> tuple[list[Scan], list[str]]:
+    """Return the T1w images of a BIDS root in order of preference, and what was passed over."""
+    images = [
+        file
+        for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*")
+        for file in sorted(root.glob(pattern))
+        if is_nifti(file.name)
+    ]
+    scans, others = [], []
+    for file in images:
+        entities, suffix = _entities(file)
+        if suffix != "T1w":
+            others.append(suffix)
+            continue
+        subject, session = entities.get("sub"), entities.get("ses")
+        if subject is None:
+            raise CohortError(
+                f"{file}: the name of a BIDS image begins with sub-<label>; this one does not. "
+                "Rename it, or list the scans in a CSV with the columns path and participant_id."
+            )
+        scans.append(
+            Scan(
+                path=file,
+                participant_id=f"sub-{label(subject)}",
+                session=f"ses-{label(session)}" if session else None,
+                run=entities.get("run"),
+            )
+        )
+    scans.sort(key=lambda scan: (natural_order(scan.run), len(_entities(scan.path)[0]), scan.path))
+    passed = f"passed over in anat folders, being no T1w images: {counted(others)}"
+    return scans, [passed] if others else []
+
+
+def _entities(file: Path) -> tuple[dict[str, str], str]:
+    """The entities of a BIDS file name (sub, ses, acq, run ...), and its suffix (T1w)."""
+    *pairs, suffix = file.name.split(".")[0].split("_")
+    named = (re.fullmatch(r"([a-zA-Z0-9]+)-(.+)", pair) for pair in pairs)
+    return {found[1]: found[2] for found in named if found}, suffix
+
+
+def participants_table(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return participants.tsv with common names, by participant; empty where there is none.
+
+    Raises
+    ------
+    CohortError
+        The table is unreadable, has no column participant_id, or names a participant twice.
+    """
+    if not file.is_file():
+        note = "no participants.tsv: age, sex and other covariates are not known"
+        return no_participants(), (note,)
+    table = read_table(file, needs=["participant_id"], text=["participant_id"])
+    table["participant_id"] = "sub-" + _labels(table["participant_id"], "sub-")
+    twice = table.loc[table["participant_id"].duplicated(), "participant_id"]
+    if len(twice):
+        raise CohortError(
+            f"{file}: {len(twice)} participants have more than one row (first: {twice.iloc[0]}). "
+            "Move what changes between visits to sub-<label>_sessions.tsv, one row a session."
+        )
+    table = table.set_index("participant_id")
+    return with_common_names(table, aliases(table.columns))
+
+
+def sessions_table(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return all sub-*_sessions.tsv with common names, by participant and session."""
+    parts = []
+    for file in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
+        part = read_table(file, needs=["session_id"], text=["session_id"])
+        part["participant_id"] = f"sub-{label(file.parent.name.removeprefix('sub-'))}"
+        part["session"] = "ses-" + _labels(part.pop("session_id"), "ses-")
+        if part["session"].duplicated().any():
+            raise CohortError(f"{file}: names a session twice. Keep one row a session.")
+        parts.append(part)
+    if not parts:
+        return no_sessions(), ()
+    table = pd.concat(parts).set_index(["participant_id", "session"])
+    return with_common_names(table, aliases(table.columns))
+
+
+def aliases(columns: Iterable[str]) -> dict[str, str]:
+    """Return, for each common name, the first column that goes by it, whatever its case."""
+    lower = {column.lower(): column for column in columns}
+    found = {
+        name: next((lower[alias] for alias in words if alias in lower), None)
+        for name, words in _ALIASES.items()
+    }
+    return {name: column for name, column in found.items() if column}
+
+
+def _labels(names: pd.Series, prefix: str) -> pd.Series:
+    return names.astype(str).str.removeprefix(prefix).map(label)
+
+
+def _description(root: Path) -> dict[str, Any]:
+    file = root / "dataset_description.json"
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise CohortError(f"{file}: is not valid JSON: {error}. Mend it.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def dataset_terms(root: Path) -> DataUseTerms:
+    """Return what a dataset says of its terms of use, in its description or beside it.
+
+    `DATA_USE_TERMS.txt` is what `synthbench data prepare` carries over from the scans.
+
+    Raises
+    ------
+    CohortError
+        `dataset_description.json` is not valid JSON.
+    """
+    described = _description(root)
+    licence = described.get("DataUse") or described.get("License")
+    thanks = described.get("HowToAcknowledge")
+    sources = [s.get("URL") for s in described.get("SourceDatasets", []) if isinstance(s, dict)]
+    links = [link for link in (*described.get("ReferencesAndLinks", []), *sources) if link]
+    carried = root / "DATA_USE_TERMS.txt"
+    if licence and carried.is_file():
+        return DataUseTerms.of_text(str(licence), carried.read_text(encoding="utf-8-sig"))
+    if not licence:
+        text = (
+            "dataset_description.json names no licence: find out under what terms you hold these "
+            "data before anything that is made from them leaves your hands."
+        )
+    else:
+        text = f"dataset_description.json names the licence {licence}."
+    if thanks:
+        text += f" It asks for this acknowledgement: {thanks}"
+    return DataUseTerms(
+        name=str(licence) if licence else NOT_KNOWN,
+        url=str(links[0]) if links else "",
+        text=f"{text} {SIGNED_AGREEMENT}",
+    )
+
+
+def bids() -> Layout:
+    """Return the layout of BIDS datasets and derivatives."""
+    return FolderLayout(
+        name="bids",
+        signs="sub-*/anat/*_T1w.nii[.gz] or sub-*/ses-*/anat/*_T1w.nii[.gz]",
+        fits=fits,
+        read=read,
+    )

@@ -1,0 +1,323 @@
+"""Covariates from a cohort's own tables, brought to common names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from synthbench.cohorts.datasets.scans import COVARIATES, DataUseTerms, Scan, ScanTable, visit_order
+from synthbench.errors import CohortError, near_miss
+
+_TAKEN = (*COVARIATES, "path", "participant_id", "session", "run", "axes")
+_MALE = ("m", "male", "man")
+_FEMALE = ("f", "female", "woman")
+_CONTROLS = (
+    "cn",
+    "nc",
+    "hc",
+    "con",
+    "control",
+    "controls",
+    "healthy",
+    "healthy control",
+    "normal",
+    "normal control",
+    "cognitively normal",
+)
+Convert = Callable[[pd.Series], pd.Series]
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_table(file: Path, needs: Iterable[str] = (), text: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a CSV or TSV table.
+
+    Parameters
+    ----------
+    file
+        `.tsv` is read with tabs; else with commas, or semicolons where the header has only those.
+    needs
+        Columns that must be there.
+    text
+        Columns that are kept as text, leading zeros included.
+
+    Raises
+    ------
+    CohortError
+        The file cannot be read as a table, or lacks a column.
+    """
+    try:
+        table = pd.read_csv(
+            file,
+            sep=_separator(file),
+            na_values=["n/a"],
+            dtype=dict.fromkeys(text, str),
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+        )
+    except (ValueError, OSError) as error:
+        raise CohortError(
+            f"{file}: cannot be read as a table: {error}. Save it as a CSV in UTF-8."
+        ) from error
+    table.columns = table.columns.astype(str).str.strip()
+    for column in needs:
+        if column not in table:
+            raise CohortError(
+                f"{file}: a column '{column}' is needed; {near_miss(column, table.columns)}"
+            )
+    return table
+
+
+def _separator(file: Path) -> str:
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+    return ";" if ";" in (header := _header(file)) and "," not in header else ","
+
+
+def _header(file: Path) -> str:
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        return lines.readline()
+
+
+def tables_with(files: Iterable[Path], *columns: str) -> list[Path]:
+    """Return those of the CSV files whose header holds all the columns."""
+    found = []
+    for file in files:
+        header = {name.strip().strip('"') for name in _header(file).split(_separator(file))}
+        if header.issuperset(columns):
+            found.append(file)
+    return found
+
+
+def the_table(folder: Path, stem: str) -> Path | None:
+    """Return the CSV whose name begins with `stem`; None where there is none.
+
+    Raises
+    ------
+    CohortError
+        There are several, or there is only an Excel file.
+    """
+    found = sorted(folder.glob(f"{stem}*.csv"))
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise CohortError(f"{folder}: one {stem}*.csv is needed; found {names}. Move the others.")
+    if not found:
+        excel = sorted(folder.glob(f"{stem}*.xls*"))
+        if excel:
+            raise CohortError(
+                f"{excel[0]}: Excel files are not read. Save it beside it as {stem}.csv: in Excel "
+                "or LibreOffice 'Save as', CSV (comma separated, UTF-8), or type\n"
+                f"  soffice --headless --convert-to csv --outdir '{folder}' '{excel[0]}'"
+            )
+    return found[0] if found else None
+
+
+def no_participants() -> pd.DataFrame:
+    """An empty table of participants."""
+    return pd.DataFrame(index=pd.Index([], name="participant_id", dtype=object))
+
+
+def no_sessions() -> pd.DataFrame:
+    """An empty table of sessions."""
+    keys = ["participant_id", "session"]
+    return pd.DataFrame(columns=keys, dtype=object).set_index(keys)
+
+
+# ---------------------------------------------------------------- values
+
+
+def number(values: pd.Series) -> pd.Series:
+    """Numbers, missing where a value is none."""
+    return pd.to_numeric(values, errors="coerce").astype("float64")
+
+
+def sex(values: pd.Series, codes: Mapping[int, str] | None = None) -> pd.Series:
+    """Values "M" or "F", missing where one is neither; `codes`: what a number stands for."""
+    if codes is not None:
+        return number(values).map(dict(codes)).astype(object)
+    words = dict.fromkeys(_MALE, "M") | dict.fromkeys(_FEMALE, "F")
+    return values.astype(str).str.strip().str.lower().map(words).astype(object)
+
+
+def diagnosis(values: pd.Series) -> pd.Series:
+    """Values "CN" for any word for cognitively normal or control; else the cohort's own word."""
+    words = values.astype(object)
+    return words.map(lambda w: "CN" if str(w).strip().lower() in _CONTROLS else w)
+
+
+def iso_date(values: pd.Series) -> pd.Series:
+    """Dates as YYYY-MM-DD, missing where a value is none."""
+    dates = pd.to_datetime(values, errors="coerce", format="mixed")
+    return dates.dt.strftime("%Y-%m-%d").astype(object)
+
+
+def as_it_is(values: pd.Series) -> pd.Series:
+    """The values as text."""
+    return values.astype(object).map(lambda v: v if pd.isna(v) else str(v))
+
+
+CONVERSIONS: dict[str, Convert] = {
+    "age": number,
+    "sex": sex,
+    "diagnosis": diagnosis,
+    "site": as_it_is,
+    "date": iso_date,
+    "days": number,
+}
+
+
+def with_common_names(
+    table: pd.DataFrame, sources: Mapping[str, str], **conversions: Convert
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Add the common covariates to a table, and keep its own columns.
+
+    Parameters
+    ----------
+    table
+        Indexed by what identifies a row.
+    sources
+        For a common name, the table's column; a column that is not there is passed over.
+    conversions
+        For a common name, how its values are converted, where it is not the usual way.
+
+    Returns
+    -------
+    DataFrame, tuple of str
+        The table, and a note on each column with values that could not be converted. An own
+        column whose name is taken is kept as `orig_<name>`, unless nothing changed in it.
+    """
+    known = {name: column for name, column in sources.items() if column in table}
+    common = {
+        name: (conversions.get(name) or CONVERSIONS[name])(table[column])
+        for name, column in known.items()
+    }
+    same = [n for n, column in known.items() if n == column and _same(common[n], table[n])]
+    own = table.drop(columns=same).rename(columns={c: f"orig_{c}" for c in table if c in _TAKEN})
+    notes = []
+    for name, column in known.items():
+        lost = table[column].notna() & common[name].isna()
+        if lost.any():
+            first = table.loc[lost, column].iloc[0]
+            notes.append(
+                f"{name}: {int(lost.sum())} values of the column '{column}' are not understood "
+                f"and left missing (first: '{first}')"
+            )
+    return pd.concat([pd.DataFrame(common, index=table.index), own], axis="columns"), tuple(notes)
+
+
+def _same(ours: pd.Series, theirs: pd.Series) -> bool:
+    equal = ours.astype(object) == theirs.astype(object)
+    return bool((equal | (ours.isna() & theirs.isna())).all())
+
+
+def agreed(table: pd.DataFrame, keys: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return one row a key; a value that the rows of a key contradict is left missing, and noted.
+
+    Parameters
+    ----------
+    table
+        Any number of rows a key.
+    keys
+        The columns that name a row; they become the index.
+    """
+    groups = table.groupby(keys, sort=True)
+    contradicted = groups.nunique() > 1
+    notes = tuple(
+        f"{column}: contradictory in the table, and left missing, for "
+        f"{int(contradicted[column].sum())} of {len(contradicted)} "
+        f"(first: {_key(contradicted.index[contradicted[column]][0])})"
+        for column in contradicted
+        if contradicted[column].any()
+    )
+    first = groups.first()
+    return first.astype(object).mask(contradicted).infer_objects() if notes else first, notes
+
+
+def _key(index: Any) -> str:
+    return " ".join(map(str, index)) if isinstance(index, tuple) else str(index)
+
+
+# ---------------------------------------------------------------- putting together
+
+
+def assemble(
+    layout: str,
+    terms: DataUseTerms,
+    folder: Path,
+    scans: Iterable[Scan],
+    participants: pd.DataFrame,
+    sessions: pd.DataFrame,
+    notes: Iterable[str],
+) -> ScanTable:
+    """Put scans and tables together, and note whoever is in one and not in the other.
+
+    Parameters
+    ----------
+    folder
+        Named in the error.
+    scans
+        In the order of preference among the scans of a session.
+    participants
+        Indexed by `participant_id`, one row each.
+    sessions
+        Indexed by `participant_id` and `session`, one row each.
+
+    Raises
+    ------
+    CohortError
+        There are no scans.
+    """
+    listed = list(scans)
+    remarks = [note for note in notes if note]
+    if not listed:
+        said = "".join(f"\n  {note}" for note in remarks)
+        raise CohortError(
+            f"{folder}: holds no T1-weighted scan in the layout '{layout}'.{said}\n"
+            "docs/cohorts.md shows the tree that is expected; name another layout with --layout."
+        )
+    persons = pd.Index(sorted({scan.participant_id for scan in listed}), name="participant_id")
+    if len(participants.columns):
+        unknown = persons.difference(participants.index)
+        unscanned = len(participants.index.difference(persons))
+        if len(unknown):
+            remarks.append(
+                f"{len(unknown)} of {len(persons)} participants are in no table (first: "
+                f"{unknown[0]}): their covariates are missing"
+            )
+        if unscanned:
+            remarks.append(f"{unscanned} participants of the tables have no scan here")
+    visits = pd.DataFrame(
+        sorted({(scan.participant_id, scan.session) for scan in listed}, key=str),
+        columns=["participant_id", "session"],
+        dtype=object,
+    )
+    covariates = (
+        visits.merge(sessions.reset_index(), how="left", on=["participant_id", "session"])
+        if len(sessions.columns)
+        else visits
+    )
+    order = _order(covariates)
+    return ScanTable(
+        scans=tuple(sorted(listed, key=lambda s: order[s.participant_id, s.session])),
+        participants=participants.reindex(persons),
+        sessions=covariates,
+        layout=layout,
+        terms=terms,
+        notes=tuple(remarks),
+    )
+
+
+def _order(sessions: pd.DataFrame) -> dict[tuple[str, str | None], Any]:
+    """What sorts each session: whose it is, and when it was."""
+    missing: list[None] = [None] * len(sessions)
+    days = sessions.get("days", missing)
+    dates = sessions.get("date", missing)
+    keys = zip(sessions["participant_id"], sessions["session"], days, dates, strict=True)
+    return {
+        (person, session): (person, *visit_order(session, day, date))
+        for person, session, day, date in keys
+    }

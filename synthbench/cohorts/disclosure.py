@@ -1,0 +1,105 @@
+"""Counts by age and sex that can be published: small cells are suppressed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from synthbench.cohorts.cohort import Cohort
+
+
+SMALL_CELL = 5
+"""Counts below it are not told: few enough people to be singled out."""
+
+UNKNOWN = "not known"
+SUPPRESSED, _COARSENED = f"<{SMALL_CELL}", f"{SMALL_CELL} or more"
+_OLDEST_BAND = 90  # ages beyond are one band (HIPAA's Safe Harbor joins them too)
+
+
+def subgroups(cohort: Cohort) -> dict[str, dict[str, int | str]]:
+    """Count a cohort's subjects by age band, sex, site and diagnosis, with small cells hidden.
+
+    A count below `SMALL_CELL` is given as "<5". Where there is one, the smallest other counts are
+    given as "5 or more" until the hidden ones cannot be found by subtraction from the number of
+    subjects (secondary suppression; Hundepool et al. 2012, "Statistical Disclosure Control").
+
+    Parameters
+    ----------
+    cohort
+        Its participants table may have the columns `age` (years), `sex`, `site`, `diagnosis`.
+
+    Returns
+    -------
+    By column that the table has, the count of each value, with "not known" for subjects that have
+    none; empty where nothing can be told.
+    """
+    people = sorted({entry.subject for entry in cohort.entries})
+    table = cohort.participants.reindex(people)
+    counts = {}
+    for column in ("age", "sex", "site", "diagnosis"):
+        if column in table:
+            counts[column] = _hidden(Counter(subgroup_names(table[column])))
+    return counts
+
+
+def subgroup_names(values: pd.Series[Any]) -> list[str]:
+    """Name the subgroup of each row of a column: of `age` a band of ten years, else the value.
+
+    >>> subgroup_names(pd.Series([43.5, None, 95], name="age"))
+    ['40 to 49', 'not known', '90 and over']
+    >>> subgroup_names(pd.Series(["F", None], name="sex"))
+    ['F', 'not known']
+    """
+    if values.name == "age":
+        return [_age_band(float(age)) for age in pd.to_numeric(values, errors="coerce")]
+    return [UNKNOWN if pd.isna(value) else str(value) for value in values]
+
+
+def _age_band(age: float) -> str:
+    if not (math.isfinite(age) and age >= 0):
+        return UNKNOWN
+    decade = int(age // 10) * 10
+    if decade >= _OLDEST_BAND:
+        return f"{_OLDEST_BAND} and over"
+    return f"{decade} to {decade + 9}" if decade else "under 10"
+
+
+def _hidden(counts: Mapping[str, int]) -> dict[str, int | str]:
+    """Replace counts that single people out, in a fixed order: bands by age, words by letter."""
+    told: dict[str, int | str] = {name: counts[name] for name in sorted(counts, key=_place)}
+    small = [name for name in told if counts[name] < SMALL_CELL]
+    large = sorted(set(told) - set(small), key=lambda name: (counts[name], name))
+    if not small:
+        return told
+    told |= dict.fromkeys(small, SUPPRESSED)
+    hidden = sum(counts[name] for name in small)
+    for coarsened, name in enumerate(large, 1):
+        told[name] = _COARSENED
+        hidden += counts[name]
+        most = counts[large[coarsened]] if coarsened < len(large) else math.inf
+        if _undetermined(hidden, len(small), coarsened, most):
+            return told
+    return {}
+
+
+def _undetermined(total: int, small: int, coarsened: int, most: float) -> bool:
+    """Whether each of the small counts may be anything from 1 to 4, for all that a reader knows.
+
+    That is: the sum of the hidden counts, and that the coarsened ones lie between 5 and `most`.
+    """
+    largest = SMALL_CELL - 1
+    at_its_largest = largest + (small - 1) + SMALL_CELL * coarsened
+    at_its_least = 1 + largest * (small - 1) + most * coarsened
+    return at_its_largest <= total <= at_its_least
+
+
+def _place(name: str) -> tuple[bool, int, str]:
+    """Order bands from young to old, and what is not known last."""
+    first = re.match(r"\d+", name)
+    return name == UNKNOWN, int(first.group()) if first else 0, name

@@ -1,0 +1,1 @@
+"""Preflight: rules that volumes must pass before anything is computed."""

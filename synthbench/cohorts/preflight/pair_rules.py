@@ -1,0 +1,238 @@
+"""The rules of preflight on two sets; docs/preflight.md gives the reason of each threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.cohorts.cohort import Entry, of_shared_persons
+from synthbench.cohorts.inspection import correlation
+from synthbench.cohorts.preflight import alignment
+from synthbench.cohorts.preflight.findings import Finding, if_any, of_set
+from synthbench.cohorts.preflight.set_rules import CONTRADICTION, MIN_SCALE_FACTOR, is_centred
+from synthbench.cohorts.preflight.survey import MIN_TURN_AGREEMENT, MIN_TURN_GAIN, Survey
+from synthbench.cohorts.reading import PREPARE
+from synthbench.volumes.grid import resample
+from synthbench.volumes.intensity import BACKGROUND
+
+MIN_SET_SHIFT_MM = 1.5
+MAX_LEVEL = 0.05
+SATURATED_LEVEL = 0.9
+
+_ROLES = ("synth", "holdout", "real", "validation", "train")
+"""In the order in which the former of two sets is the one to mend."""
+
+
+class Pair:
+    """The real set and another one, and what both are needed for."""
+
+    def __init__(self, real: Survey, other: Survey, role: str) -> None:
+        self.real, self.other, self.role = real, other, role
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the volumes of both can be compared."""
+        return self.real.comparable and self.other.comparable
+
+    def placed(self, volume: Float32[np.ndarray, "a b c"]) -> Float32[np.ndarray, "d e f"]:
+        """A volume of the other set on the real one's coarse grid."""
+        return resample(volume, self.other.coarse_grid, self.real.coarse_grid)
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether the other set looks like the real one, be it turned; else it is a failure of the
+        generator, and its background is no mistake of preparation.
+        """
+        if not self.comparable:
+            return True
+        moved = self.placed(self.turn(self.other.mean))
+        return bool(correlation(moved, self.real.mean) >= MIN_TURN_AGREEMENT)
+
+    @cached_property
+    def turn(self) -> alignment.Turn:
+        """The turn with which the other set fits the real one; none where it fits as it is."""
+        if not self.comparable:
+            return alignment.Turn()
+        # Voxels are turned within their own field of view, as they would have been by mistake.
+        agreements = {
+            turn: correlation(self.placed(turn(self.other.mean)), self.real.mean)
+            for turn in alignment.turns(self.other.mean.shape)
+        }
+        turn = alignment.best_turn(agreements, MIN_TURN_GAIN, MIN_TURN_AGREEMENT)
+        # With less than four deviations between the two, the real set's asymmetry has no sign.
+        if agreements[turn] < MIN_TURN_AGREEMENT or self.real.power.separation < 4:
+            return turn
+        moved = np.stack([self.placed(turn(volume)) for volume in self.other.stack])
+        scores = alignment.asymmetry_scores(moved, against=self.real.upright)
+        if np.median(scores) < -self.real.power.median / 2:
+            return alignment.Turn(turn.order, (0, *turn.reversed_axes))
+        return turn
+
+
+def shared(surveys: Mapping[str, Survey]) -> list[Finding]:
+    """Volumes and persons that are in two sets."""
+    found = []
+    roles = [role for role in _ROLES if role in surveys]
+    for i, one in enumerate(roles):
+        for other in roles[i + 1 :]:
+            found += _shared_volumes(surveys[one].entries, surveys[other].entries, one, other)
+            if one != "synth":
+                found += _shared_persons(surveys[one].entries, surveys[other].entries, one, other)
+    return found
+
+
+def _shared_volumes(
+    one: Sequence[Entry], other: Sequence[Entry], role: str, with_role: str
+) -> list[Finding]:
+    digests = {entry.digest for entry in other}
+    names = [(entry.name, "") for entry in one if entry.digest in digests]
+    # A few are copies, which the copying test counts; a set that is half real is no synthetic one.
+    by_mistake = role != "synth" or 2 * len(names) >= len(one)
+    mend = {
+        "synth": "If it is the generator that copies, that is a result; if the wrong folder was "
+        "named, name another.",
+        "holdout": "Draw the sides with synthbench data split.",
+        "validation": "Draw the sides with synthbench data split.",
+        "real": "Scores against training volumes flatter a generator that copies: score against "
+        "volumes that it never saw.",
+    }[role]
+    return if_any(
+        "identical-across", "error" if by_mistake else "warning", role, names,
+        f"{len(names)} of {len(one)} {role} volumes are identical to volumes of {with_role}", mend,
+    )  # fmt: skip
+
+
+def _shared_persons(
+    one: Sequence[Entry], other: Sequence[Entry], role: str, with_role: str
+) -> list[Finding]:
+    names = [(entry.name, entry.subject) for entry in of_shared_persons(one, other)]
+    return if_any(
+        "subjects", "error", role, names,
+        f"{len(names)} of {len(one)} {role} volumes are of persons in {with_role}",
+        "Split by subject with synthbench data split; other persons of the same name need names "
+        "of their own in a manifest (participant_id).",
+    )  # fmt: skip
+
+
+def _skull_mismatch(pair: Pair) -> list[Finding]:
+    real, other, role = pair.real, pair.other, pair.role
+    states = real.most(lambda p: p.stripped), other.most(lambda p: p.stripped)
+    if None in states or states[0] is states[1]:
+        return []
+    words = {True: "skull-stripped", False: "not skull-stripped"}
+    message = (
+        f"the {role} volumes are {words[bool(states[1])]}, the real ones "
+        f"{words[bool(states[0])]}. Prepare both alike; whole heads: {PREPARE}"
+    )
+    return [of_set("skull-mismatch", "error", role, message)]
+
+
+def _registered_mismatch(pair: Pair) -> list[Finding]:
+    real, other, role = pair.real, pair.other, pair.role
+    states = real.most(lambda p: p.registered), other.most(lambda p: p.registered)
+    # Turned volumes do not lie where they should either: that finding says why.
+    if None in states or states[0] is states[1] or pair.turn != alignment.Turn():
+        return []
+    means = [np.nanmedian([p.agreement for p in s.placements]) for s in (other, real)]
+    message = (
+        f"correlation with MNI152, as the affines place the brains: {role} {means[0]:.2f}, real "
+        f"{means[1]:.2f}. One side is registered to it and the other is not: resample both to one "
+        "space, or write the synthetic volumes with the affine of the training data; whole heads: "
+        + PREPARE
+    )
+    return [of_set("registered-mismatch", "error", role, message)]
+
+
+def _range_mismatch(pair: Pair) -> list[Finding]:
+    real, other, role = pair.real, pair.other, pair.role
+    centred = [is_centred(survey) for survey in (real, other)]
+    lows, highs = (
+        [float(np.median([getattr(i, end) for i in s.inspections])) for s in (real, other)]
+        for end in ("low", "high")
+    )
+    ranges = f"real {lows[0]:.3g} to {highs[0]:.3g}, {role} {lows[1]:.3g} to {highs[1]:.3g}"
+    if centred[0] != centred[1]:
+        message = (
+            f"one side is centred on zero and the other is not (typical range: {ranges}). Undo the "
+            "centring, for example (x + 1) / 2."
+        )
+        return [of_set("range-mismatch", "error", role, message)]
+    scales = [float(np.median([i.scale for i in s.inspections])) for s in (real, other)]
+    if min(scales) <= 0 or max(scales) < MIN_SCALE_FACTOR * min(scales):
+        return []
+    message = (
+        f"the sets' intensities differ by a factor (typical range: {ranges}). With --intensity "
+        "percentile each volume has its own scale, and the factor is harmless."
+    )
+    return [of_set("range-mismatch", "note", role, message)]
+
+
+def _flip_mismatch(pair: Pair) -> list[Finding]:
+    role = pair.role
+    if pair.turn == alignment.Turn():
+        return []
+    message = (
+        f"{pair.turn}, the {role} volumes fit the real ones better. {CONTRADICTION}: write the "
+        "volumes with the affine of the training data, or undo it."
+    )
+    return [of_set("flip-mismatch", "error", role, message)]
+
+
+def _shift_mismatch(pair: Pair) -> list[Finding]:
+    real, other, role = pair.real, pair.other, pair.role
+    placed = [s.most(lambda p: p.registered) for s in (real, other)]
+    if placed != [True, True] or not pair.comparable:
+        return []
+    # These move the foreground too, and are told of already.
+    if pair.turn != alignment.Turn() or is_centred(real) != is_centred(other):
+        return []
+    mean = pair.placed(other.mean)[None]
+    moved = alignment.displacements(mean, real.coarse_grid.spacing, real.mean.astype(np.float64))[0]
+    centres = [np.nanmedian([p.centre_mm for p in s.placements], axis=0) for s in (real, other)]
+    # Two witnesses: the pattern of tissue, which a poor generator may lack (NaN where the means
+    # do not look alike), and the outline, which another brain mask moves.
+    off = min(np.linalg.norm(moved), np.linalg.norm(centres[1] - centres[0]))
+    if not off > MIN_SET_SHIFT_MM:
+        return []
+    message = (
+        "the mean {} brain lies {:+.1f} {:+.1f} {:+.1f} mm (right, front, top) off the mean real "
+        "one. A wrong origin in the affine, or half a voxel lost in a resize: write the volumes "
+        "with the grid that they were made on."
+    ).format(role, *moved)
+    return [of_set("shift-mismatch", "error", role, message)]
+
+
+def _background_mismatch(pair: Pair) -> list[Finding]:
+    real, other, role = pair.real, pair.other, pair.role
+    levels, noises = (
+        [float(np.median([getattr(i, name) for i in s.inspections])) for s in (real, other)]
+        for name in ("background_level", "background_noise")
+    )
+    # A level below zero is centring, which is told of already.
+    # A saturated one leaves no brain above it: a generator's failure too.
+    offset = [MAX_LEVEL < level < SATURATED_LEVEL and noise < level / 2
+              for level, noise in zip(levels, noises, strict=True)]  # fmt: skip
+    if offset[0] != offset[1] and pair.alike:
+        message = (
+            f"the background is an even {max(levels):.2g} of the scale on one side, and zero on "
+            "the other. An offset was added in preparation: subtract it."
+        )
+        return [of_set("background-mismatch", "error", role, message)]
+    noisy = [noise > BACKGROUND for noise in noises]
+    if noisy[0] == noisy[1]:
+        return []
+    message = (
+        f"noise in the background (upper quartile over the scale): {role} {noises[1]:.2g}, real "
+        f"{noises[0]:.2g}. Metrics of the whole field of view count it; if it is no result of the "
+        "generator, mask both sides alike."
+    )
+    return [of_set("background-mismatch", "warning", role, message)]
+
+
+BETWEEN: tuple[Callable[[Pair], list[Finding]], ...] = (
+    _skull_mismatch, _registered_mismatch, _range_mismatch, _flip_mismatch, _shift_mismatch,
+    _background_mismatch,
+)  # fmt: skip

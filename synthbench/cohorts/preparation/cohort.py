@@ -1,0 +1,278 @@
+"""A whole cohort: every scan a task of its own, and a table of how each fared."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from synthbench.cohorts.datasets.scans import Scan
+from synthbench.cohorts.preparation.settings import Settings
+from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
+from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
+from synthbench.runtime.files import write_atomic
+
+if TYPE_CHECKING:
+    from joblib import Parallel
+
+
+Row = dict[str, Any]
+
+_MEASURED = ("brain_ml", "correlation_head", "correlation_brain", "noise_sd")
+
+
+def prepare(
+    source: Path | str,
+    out: Path | str,
+    *,
+    settings: Settings | None = None,
+    layout: str | None = None,
+    jobs: int = 1,
+    dask: str | None = None,
+    progress: Progress = no_progress,
+    log: Log = no_log,
+) -> pd.DataFrame:
+    """Prepare every T1-weighted scan of a cohort, into a BIDS derivative.
+
+    Scans that are there already, of the same content and settings, are kept: a run that was
+    killed can be repeated. Volumes, masks and pictures are the same bytes whatever `jobs` and
+    however often; the seconds in a sidecar are not.
+
+    Parameters
+    ----------
+    source
+        A cohort's folder in a known layout, or a manifest (see `synthbench data select`).
+    out
+        A new folder, or one of an earlier run with the same settings.
+    settings
+        The grid, the brain extraction, whether to denoise, and the rest; None: the defaults. See
+        `Settings.chosen`. What is known of an external tool is added to them.
+    layout
+        The layout's name; None recognises it.
+    jobs
+        How many scans at a time, each in a process of its own on one core.
+    dask
+        The address of a Dask scheduler that takes the tasks instead ("tcp://host:8786"). Its
+        workers need the same files at the same paths.
+    progress
+        Called with the last scan's name and whether it was kept from an earlier run or failed, the
+        number of scans done, and of all.
+    log
+        Called with sentences for the user: what was found, and the terms of use.
+
+    Returns
+    -------
+    DataFrame
+        One row a scan, as in `summary.tsv`: `scan`, `status` ("ok" or "failed"), `reason`,
+        `brain_ml`, `correlation_head`, `correlation_brain` (with the template), `noise_sd`,
+        `seconds`, and `kept`: whether it was there from an earlier run.
+
+    Raises
+    ------
+    CheckFailed
+        Scans failed: all others were prepared all the same; the message names them.
+    CohortError
+        The source holds no scan, or cannot be read as a cohort.
+    RunError
+        The system ended a process.
+    Stopped
+        The user interrupted it; what was done is kept.
+    UsageError
+        A parameter is not usable, a package or tool is missing, or `out` holds something else.
+    """
+    _check_packages("SimpleITK", "dipy", extra="prepare")
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least 1 is needed.")
+    # These need SimpleITK and dipy, which are known to be there only now.
+    from synthbench.cohorts.datasets.selection import chosen_scans
+    from synthbench.cohorts.preparation.derivative import (
+        Destination,
+        check_folder,
+        table_bytes,
+        write_covariates,
+        write_description,
+    )
+
+    out = Path(out)
+    chosen = _with_tool(settings or Settings())
+    found = chosen_scans(source, layout=layout)
+    log("\n".join(found.account()))
+    scans = _scans(found.rows)
+    destinations = [Destination.of(scan, out) for scan in scans]
+    check_folder(out, destinations, chosen)
+
+    rows: list[Row | None] = [None] * len(scans)
+    try:
+        with _workers(jobs, dask) as parallel:
+            write_description(out, Path(source).name, found.terms, chosen)
+            progress("", 0, len(scans))
+            for done, (index, row) in enumerate(_run(parallel, scans, out, chosen), start=1):
+                rows[index] = row
+                progress(_told(row), done, len(scans))
+    except KeyboardInterrupt:
+        complete = sum(destination.record() is not None for destination in destinations)
+        raise Stopped(
+            f"stopped; {complete} of {len(scans)} are done; repeat the command to go on.",
+            signal.SIGINT,
+        ) from None
+    summary = pd.DataFrame([row for row in rows if row])
+    write_atomic(out / "summary.tsv", table_bytes(summary))
+    good = (summary["status"] == "ok").to_numpy()
+    if good.any():
+        write_covariates(out, found.rows[good])
+    if not good.all():
+        raise CheckFailed(_failures(summary[~good], len(summary), out))
+    return summary
+
+
+def prepare_task(scan: Scan, out: Path, settings: Settings) -> Row:
+    """Prepare one scan of a cohort, or keep it, and return its row of the summary.
+
+    Whatever goes wrong with this scan is its row's reason: it does not stop the others.
+    """
+    from synthbench.cohorts.preparation.derivative import Destination
+
+    destination = Destination.of(scan, out)
+    empty = {**dict.fromkeys((*_MEASURED, "seconds")), "kept": False}
+    try:
+        sidecar, kept = _prepared(scan, destination, settings)
+    except SynthbenchError as error:
+        return {"scan": destination.name, "status": "failed", "reason": _one_line(error), **empty}
+    except Exception as error:
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        return {"scan": destination.name, "status": "failed", "reason": reason, **empty}
+    measured = sidecar["Measured"]
+    facts = {name: measured[name] for name in _MEASURED}
+    facts |= {"seconds": measured["total_seconds"], "kept": kept}
+    return {"scan": destination.name, "status": "ok", "reason": None, **facts}
+
+
+def _told(row: Row) -> str:
+    words = "failed" if row["status"] == "failed" else "kept" if row["kept"] else ""
+    return f"{row['scan']} ({words})" if words else str(row["scan"])
+
+
+def _prepared(scan: Scan, destination: Any, settings: Settings) -> tuple[Row, bool]:
+    """The sidecar of a scan that was prepared, and whether that was before."""
+    from synthbench.cohorts.preparation.image import read_image
+    from synthbench.cohorts.preparation.pipeline import prepare_scan
+
+    began = time.perf_counter()
+    image = read_image(scan.path, scan.axes)
+    source = {"file": scan.path.name, "sha256": image.digest}
+    record: Row | None = destination.record()
+    if record is not None:
+        if record["Source"]["sha256"] == image.digest:
+            return record, True
+        raise UsageError(
+            f"{destination.sidecar.name} was made from other voxels than {scan.path.name} now "
+            "holds. Delete it, and the scan is prepared anew."
+        )
+    prepared = prepare_scan(image, settings)
+    seconds = time.perf_counter() - began
+    written: Row = destination.write(prepared, settings, source, seconds)
+    return written, False
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _failures(failed: pd.DataFrame, total: int, out: Path) -> str:
+    named = zip(failed["scan"][:20], failed["reason"][:20], strict=True)
+    lines = "\n  ".join(f"{scan}: {reason}" for scan, reason in named)
+    more = f"\n  and {len(failed) - 20} more" if len(failed) > 20 else ""
+    return (
+        f"{len(failed)} of {total} scans could not be prepared:\n  {lines}{more}\n"
+        f"The others are in {out}; see {out / 'summary.tsv'}. Repeat the command to try again."
+    )
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _with_tool(settings: Settings) -> Settings:
+    """The settings, with the version and hash of the tool that extracts the brain."""
+    from synthbench.cohorts.preparation.external import find_tool
+
+    external = settings.brain_extraction != "builtin"
+    tool = find_tool(settings.brain_extraction) if external else {}
+    return settings.model_copy(update={"tool": tool})
+
+
+def _scans(rows: pd.DataFrame) -> list[Scan]:
+    texts = rows.reindex(columns=["path", "participant_id", "session", "run", "axes"])
+    return [
+        Scan(Path(path), person, *(v if isinstance(v, str) else None for v in (visit, run, axes)))
+        for path, person, visit, run, axes in texts.itertuples(index=False)
+    ]
+
+
+def _check_packages(*names: str, extra: str) -> None:
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"data prepare needs {' and '.join(missing)}, which is not installed. "
+            f"Type: pip install 'synthbench[{extra}]'"
+        )
+
+
+# ---------------------------------------------------------------- tasks
+
+
+@contextmanager
+def _workers(jobs: int, dask: str | None) -> Iterator[Parallel]:
+    """What runs the tasks: processes of this machine, or a Dask scheduler's workers."""
+    from joblib import Parallel, parallel_config
+
+    with ExitStack() as stack:
+        if dask is not None:
+            stack.enter_context(_dask_client(dask))
+            stack.enter_context(parallel_config(backend="dask"))
+        else:
+            stack.enter_context(parallel_config(backend="loky", inner_max_num_threads=1))
+        try:
+            yield Parallel(
+                n_jobs=jobs if dask is None else -1, return_as="generator_unordered", batch_size=1
+            )
+        except BrokenProcessPool as error:
+            raise RunError(
+                f"--jobs {jobs}: the system ended a process, most likely for want of memory. "
+                "What was prepared is kept: repeat the command with fewer jobs."
+            ) from error
+
+
+def _run(
+    parallel: Parallel, scans: list[Scan], out: Path, settings: Settings
+) -> Iterator[tuple[int, Row]]:
+    """Each scan's place and row, as they are done."""
+    from joblib import delayed
+
+    yield from parallel(
+        delayed(_numbered)(index, scan, out, settings) for index, scan in enumerate(scans)
+    )
+
+
+def _numbered(index: int, scan: Scan, out: Path, settings: Settings) -> tuple[int, Row]:
+    return index, prepare_task(scan, out, settings)
+
+
+def _dask_client(address: str) -> Any:
+    """A client of the scheduler, which joblib's Dask backend finds by itself."""
+    _check_packages("dask", "distributed", extra="prepare,cluster")
+    from distributed import Client
+
+    try:
+        return Client(address, timeout="10s")
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UsageError(
+            f"--dask {address}: no scheduler answers there ({_one_line(error)}). Start one with "
+            "dask scheduler, and give the address that it prints (tcp://host:8786)."
+        ) from error

@@ -1,0 +1,251 @@
+"""The BIDS derivative that prepared scans are written to, and what of it is already there.
+
+The sidecar of a scan is written last: a scan that has one is complete, whatever was killed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from synthbench import version__
+from synthbench.cohorts.datasets.scans import DataUseTerms, Scan
+from synthbench.cohorts.preparation.pipeline import PreparedScan
+from synthbench.cohorts.preparation.quality import quality_picture
+from synthbench.cohorts.preparation.settings import Settings
+from synthbench.cohorts.preparation.template import NAME as TEMPLATE
+from synthbench.cohorts.volume_file import is_volume
+from synthbench.errors import UsageError
+from synthbench.runtime.files import write_atomic
+from synthbench.runtime.walk import files_below
+from synthbench.volumes.grid import Space
+from synthbench.volumes.nifti import nifti_bytes
+
+GENERATOR = "synthbench data prepare"
+
+_SPACE = "_space-MNI152"
+_VOLUME = "_desc-prepared_T1w.nii.gz"
+_MASK = "_desc-brain_mask.nii.gz"
+_WRITTEN = (f"{_SPACE}{_VOLUME}", f"{_SPACE}{_MASK}")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the files of one scan go.
+
+    Attributes
+    ----------
+    folder
+        The `anat` folder.
+    stem
+        What the names begin with: subject, session, run and space.
+    """
+
+    folder: Path
+    stem: str
+
+    @classmethod
+    def of(cls, scan: Scan, out: Path) -> Destination:
+        """Return the destination of a scan in the derivative `out`."""
+        parts = [part for part in (scan.participant_id, scan.session) if part]
+        folder = out.joinpath(*parts, "anat")
+        run = [f"run-{scan.run.removeprefix('run-')}"] if scan.run else []
+        return cls(folder, "_".join([*parts, *run]) + _SPACE)
+
+    @property
+    def name(self) -> str:
+        """Subject, session and run, for tables and messages."""
+        return self.stem.removesuffix(_SPACE)
+
+    @property
+    def volume(self) -> Path:
+        """The prepared volume."""
+        return self.folder / f"{self.stem}{_VOLUME}"
+
+    @property
+    def mask(self) -> Path:
+        """The brain mask."""
+        return self.folder / f"{self.stem}{_MASK}"
+
+    @property
+    def picture(self) -> Path:
+        """The picture to check it by."""
+        return self.folder / f"{self.stem}_desc-quality_T1w.png"
+
+    @property
+    def sidecar(self) -> Path:
+        """The record of how it was made."""
+        return self.folder / f"{self.stem}_desc-prepared_T1w.json"
+
+    def record(self) -> dict[str, Any] | None:
+        """Return the sidecar of a complete scan, or None."""
+        if not all(f.is_file() for f in (self.sidecar, self.volume, self.mask, self.picture)):
+            return None
+        record: dict[str, Any] = json.loads(self.sidecar.read_text())
+        return record
+
+    def write(
+        self, prepared: PreparedScan, settings: Settings, source: dict[str, str], seconds: float
+    ) -> dict[str, Any]:
+        """Write a scan's files, each whole or not at all, and return the sidecar."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.sidecar.unlink(missing_ok=True)
+        text = f"prepared by synthbench {version__}, settings {settings.digest}"
+        write_atomic(self.volume, nifti_bytes(prepared.volume, prepared.space, text))
+        write_atomic(self.mask, _mask_bytes(prepared.mask, prepared.space, text))
+        write_atomic(self.picture, quality_picture(prepared, self.name))
+        record = _sidecar(prepared, settings, source, seconds)
+        write_atomic(self.sidecar, json_bytes(record))
+        return record
+
+
+def _sidecar(
+    prepared: PreparedScan, settings: Settings, source: dict[str, str], seconds: float
+) -> dict[str, Any]:
+    return {
+        "Description": "T1-weighted brain: denoised, bias-corrected, registered to MNI152 by an "
+        "affine, skull-stripped, intensities scaled by tissue to [0, 1], background 0",
+        "SkullStripped": True,
+        "SpatialReference": TEMPLATE,
+        "Source": source,
+        "SettingsDigest": settings.digest,
+        "Settings": settings.record(),
+        "Software": software_versions(),
+        "AffineMNI152ToScanner": np.round(prepared.affine.matrix, 6).tolist(),
+        "Measured": {**prepared.facts, "total_seconds": round(seconds, 1)},
+    }
+
+
+def _mask_bytes(mask: Bool[np.ndarray, "d h w"], space: Space, text: str) -> bytes:
+    image = nib.Nifti1Image(mask.astype(np.uint8), space.matrix)
+    image.set_sform(space.matrix, code="mni")
+    image.set_qform(space.matrix, code="mni")
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = text.encode()[:79]
+    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON that a person reads."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    from importlib.metadata import version
+
+    packages = ("SimpleITK", "dipy", "scipy", "numpy", "nilearn", "nibabel")
+    return {"synthbench": version__, **{name: version(name) for name in packages}}
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def check_folder(out: Path, destinations: list[Destination], settings: Settings) -> None:
+    """Check that a folder can take what these settings make.
+
+    Raises
+    ------
+    UsageError
+        It is a file, holds a dataset of something else, volumes that were not prepared, or scans
+        that were prepared with other settings (all of them are named).
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: that is a file; name a folder.")
+    description = out / "dataset_description.json"
+    if description.is_file():
+        made_by = json.loads(description.read_text()).get("GeneratedBy") or [{}]
+        if made_by[0].get("Name") != GENERATOR:
+            raise UsageError(
+                f"--out {out}: holds another dataset (made by "
+                f"{made_by[0].get('Name', 'an unnamed program')}). Name a new folder."
+            )
+    foreign = [file for file in _volumes_in(out) if not file.name.endswith(_WRITTEN)]
+    if foreign:
+        raise UsageError(
+            f"--out {out}: holds {len(foreign)} volumes that synthbench data prepare did not write "
+            f"(first: {foreign[0]}). Prepared ones would lie among them: name a new folder."
+        )
+    others = [
+        sidecar.name.split("_space-")[0]
+        for sidecar in sorted(out.glob("sub-*/**/*_desc-prepared_T1w.json"))
+        if json.loads(sidecar.read_text()).get("SettingsDigest") != settings.digest
+    ]
+    if others:
+        shown = ", ".join(others[:10]) + (f" and {len(others) - 10} more" * (len(others) > 10))
+        raise UsageError(
+            f"--out {out}: {len(others)} scans there were prepared with other settings: {shown}. "
+            "Name another folder, repeat with the settings in their sidecars, or delete them."
+        )
+    names = [destination.stem for destination in destinations]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UsageError(
+            f"{len(repeated)} names stand for several scans each (first: {repeated[0]}). Choose "
+            "one scan a session with synthbench data select, or give them runs in a manifest."
+        )
+
+
+def _volumes_in(folder: Path) -> list[Path]:
+    return [f for f in files_below(folder) if is_volume(f)] if folder.is_dir() else []
+
+
+def write_description(out: Path, source: str, terms: DataUseTerms, settings: Settings) -> None:
+    """Write `dataset_description.json` and `DATA_USE_TERMS.txt`."""
+    description = {
+        "Name": f"{source}, prepared by synthbench",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "derivative",
+        "License": terms.name,
+        "HowToAcknowledge": f"{terms.text} {terms.url}".strip(),
+        "GeneratedBy": [
+            {"Name": GENERATOR, "Version": version__, "SettingsDigest": settings.digest}
+        ],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "dataset_description.json", json_bytes(description))
+    write_atomic(out / "DATA_USE_TERMS.txt", terms.as_text().encode())
+
+
+def write_covariates(out: Path, rows: pd.DataFrame) -> None:
+    """Write what is known of the participants whose scans were prepared.
+
+    What is the same in all scans of each participant goes to `participants.tsv`; what changes
+    goes to a participant's `sub-*_sessions.tsv`. Participants of earlier runs are kept.
+
+    Parameters
+    ----------
+    rows
+        One row a scan: `participant_id`, `session` and covariates.
+    """
+    rows = rows.drop(columns=["path", "run", "axes"], errors="ignore")
+    distinct = rows.groupby("participant_id").nunique(dropna=False)
+    lasting = [str(n) for n in distinct if n != "session" and (distinct[n] <= 1).all()]
+    changing = [str(n) for n in distinct if n != "session" and n not in lasting]
+    people = rows.drop_duplicates("participant_id").set_index("participant_id")[lasting]
+    table = out / "participants.tsv"
+    if table.is_file():
+        known = pd.read_csv(table, sep="\t", na_values=["n/a"], keep_default_na=False)
+        known = known.set_index("participant_id").drop(index=people.index, errors="ignore")
+        people = pd.concat([known, people])
+    write_atomic(table, table_bytes(people.sort_index().reset_index()))
+    if not changing or rows["session"].isna().all():
+        return
+    for person, visits in rows.groupby("participant_id"):
+        sessions = visits.drop_duplicates("session")[["session", *changing]]
+        sessions = sessions.rename(columns={"session": "session_id"})
+        write_atomic(out / str(person) / f"{person}_sessions.tsv", table_bytes(sessions))
+
+
+def table_bytes(table: pd.DataFrame) -> bytes:
+    """A table as BIDS has them: tabs, and n/a for what is missing."""
+    text = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    return text.encode()

@@ -1,0 +1,63 @@
+"""Where a cohort comes from: its datasets and their licences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthbench.errors import CohortError
+
+if TYPE_CHECKING:
+    from synthbench.cohorts.cohort import Cohort
+
+
+def sources(cohort: Cohort) -> list[dict[str, str]]:
+    """Return what the datasets that a cohort's volumes lie in say of themselves.
+
+    A volume's dataset is the nearest folder above it with a `dataset_description.json` (BIDS);
+    `DATA_USE_TERMS.txt` is what `synthbench data prepare` carries over from the scans.
+
+    Returns
+    -------
+    One record a dataset, each with `name`, `licence`, `terms` and `url`, empty where nothing is
+    said; volumes that lie in none give a record that is empty throughout.
+
+    Raises
+    ------
+    CohortError
+        A `dataset_description.json` is not valid JSON.
+    """
+    folders = {entry.path.resolve().parent for entry in cohort.entries}
+    found = {_dataset(folder) for folder in folders}
+    records = [_described(root) for root in sorted(root for root in found if root is not None)]
+    if None in found:
+        records.append({"name": "", "licence": "", "terms": "", "url": ""})
+    return [dict(one) for one in dict.fromkeys(tuple(record.items()) for record in records)]
+
+
+def _dataset(folder: Path) -> Path | None:
+    candidates = (folder, *folder.parents)
+    return next((f for f in candidates if (f / "dataset_description.json").is_file()), None)
+
+
+def _described(root: Path) -> dict[str, str]:
+    file = root / "dataset_description.json"
+    try:
+        described = json.loads(file.read_text())
+    except ValueError as error:
+        raise CohortError(
+            f"{file}: is not valid JSON ({error}), so the terms that bind these data cannot be "
+            "read. Mend it."
+        ) from error
+    described = described if isinstance(described, dict) else {}
+    terms_file = root / "DATA_USE_TERMS.txt"
+    terms = terms_file.read_text() if terms_file.is_file() else described.get("HowToAcknowledge")
+    linked = [s.get("URL") for s in described.get("SourceDatasets", []) if isinstance(s, dict)]
+    links = [link for link in (*described.get("ReferencesAndLinks", []), *linked) if link]
+    return {
+        "name": str(described.get("Name") or ""),
+        "licence": str(described.get("DataUse") or described.get("License") or ""),
+        "terms": str(terms or ""),
+        "url": str(links[0]) if links else "",
+    }

@@ -1,0 +1,265 @@
+"""Reading a cohort from a folder, a BIDS folder or a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from synthbench.cohorts.cohort import Cohort, Entry
+from synthbench.cohorts.inspection import Inspection, inspect
+from synthbench.cohorts.split_record import verify
+from synthbench.cohorts.volume_file import SUFFIXES, is_volume, name, read
+from synthbench.errors import CohortError, near_miss
+from synthbench.runtime.parallel import read_ahead
+from synthbench.runtime.walk import dicom_advice, files_below
+from synthbench.volumes.grid import Space
+
+PREPARE = "synthbench data prepare DIR --out PREPARED"
+"""What messages on scans that were not prepared tell the user to type."""
+
+
+def read_cohort(
+    path: Path | str,
+    *,
+    role: str = "cohort",
+    assume_grid: Space | float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Cohort:
+    """Read and check a cohort.
+
+    Parameters
+    ----------
+    path
+        A directory, a BIDS folder, or a CSV/TSV manifest with a column `path` (relative to the
+        manifest), and optionally `participant_id` and covariates.
+    role
+        What the messages call this cohort ("real", "synth").
+    assume_grid
+        The geometry of arrays that carry none: a stored grid, or an isotropic spacing in mm
+        (centred, axes to the right, front and top). Files that carry a geometry keep it.
+    progress
+        Called with the number of files checked so far.
+
+    Raises
+    ------
+    CohortError
+        The path holds no volumes, or any volume is unreadable, truncated, not 3-D, not finite,
+        constant, without geometry or on another grid than the rest. All of them are named.
+    """
+    path = Path(path)
+    found = examine(path, role=role, assume_grid=assume_grid, progress=progress)
+    if found.problems:
+        problems = [f"{name}: {problem}" for name, problem in found.problems.items()]
+        shown = "\n  ".join(problems[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise CohortError(
+            f"{role}: {len(problems)} of {found.listed} volumes cannot be used:\n  {shown}{more}\n"
+            "Nothing is left out silently: mend or remove them, or list the volumes to use in a "
+            "manifest (a CSV with a column 'path')." + _advice_on_grids(found)
+        )
+    assert found.cohort is not None
+    if path.is_file():
+        verify(path, found.cohort.entries)
+    return found.cohort
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found at a path: the cohort, and the files that cannot be part of it.
+
+    Attributes
+    ----------
+    listed
+        How many files were looked at.
+    cohort
+        The usable volumes of the commonest grid; None where there are none.
+    elsewhere
+        Volumes that are usable but for their grid.
+    problems
+        For each file that is not in `cohort`, by name, what is wrong and what to do.
+    """
+
+    listed: int
+    cohort: Cohort | None
+    elsewhere: tuple[Entry, ...]
+    problems: dict[str, str]
+
+
+def examine(
+    path: Path | str,
+    *,
+    role: str = "cohort",
+    assume_grid: Space | float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Examined:
+    """Read and check every file of a cohort, whatever is wrong with some of them.
+
+    The parameters are those of `read_cohort`, which takes nothing less than all files.
+
+    Raises
+    ------
+    CohortError
+        The path holds no volumes, or the manifest cannot be used.
+    """
+    path = Path(path)
+    listed, participants, notes = _listing(path, role)
+    problems: dict[str, str] = {}
+    good: list[tuple[Path, str, _Checked]] = []
+    checks = read_ahead(lambda item: _check(item[0], assume_grid), listed, workers=2)
+    for done, ((file, subject), check) in enumerate(zip(listed, checks, strict=True), 1):
+        if isinstance(check, str):
+            problems[name(file, path)] = check
+        else:
+            good.append((file, subject, check))
+        if progress:
+            progress(done)
+    grids = Counter(check.grid for _, _, check in good)
+    common = min(grids, key=lambda g: (-grids[g], g.digest)) if grids else None
+    if common is None:
+        return Examined(len(listed), None, (), problems)
+    usable: list[_Checked] = []
+    entries: list[Entry] = []
+    elsewhere: list[Entry] = []
+    for file, subject, check in good:
+        entry = Entry(file, name(file, path), subject, check.digest, check.inspection)
+        if check.grid.same_grid(common):
+            usable.append(check)
+            entries.append(entry)
+            continue
+        elsewhere.append(entry)
+        problems[entry.name] = (
+            f"its grid is {check.grid}, but {grids[common]} of {len(listed)} volumes are {common}"
+            + (" (another origin or rotation)" if str(check.grid) == str(common) else "")
+            + ". Resample it to the others' grid, or leave it out of the manifest."
+        )
+    without = sum(check.assumed is not None for check in usable)
+    if without:
+        notes.append(f"grid assumed for {without} of {len(usable)} volumes without geometry")
+    cohort = Cohort(
+        entries=tuple(sorted(entries, key=lambda entry: (entry.digest, entry.name))),
+        grid=common,
+        stored_grid=usable[0].stored,
+        participants=participants,
+        notes=tuple(notes),
+        assumed=next((check.assumed for check in usable if check.assumed), None),
+    )
+    return Examined(len(listed), cohort, tuple(elsewhere), problems)
+
+
+def _advice_on_grids(found: Examined) -> str:
+    """What to do with scans that have grids of their own, as they left the scanner."""
+    if found.cohort is None or len(found.elsewhere) < len(found.cohort):
+        return ""
+    return f"\nWhole heads are brought to one grid with: {PREPARE}"
+
+
+def _subject(file: Path, root: Path) -> str:
+    found = re.search(r"sub-[A-Za-z0-9]+", name(file, root))
+    return found.group() if found else name(file, root)
+
+
+def _listing(path: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFrame, list[str]]:
+    """Return [(file, subject)], the participants table, and notes on what was passed over."""
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        return _manifest(path, role)
+    if not path.is_dir():
+        what = "it is a file that is no .csv or .tsv manifest" if path.exists() else "no such path"
+        raise CohortError(
+            f"{role}: {path}: {what}. Give a directory of volumes ({', '.join(SUFFIXES)}) "
+            "or a CSV/TSV manifest with a column 'path'."
+        )
+    below = files_below(path)
+    files = [file for file in below if is_volume(file)]
+    notes = []
+    if (path / "dataset_description.json").is_file():
+        t1w = [file for file in files if re.search(r"_T1w\.", file.name)]
+        if t1w and len(t1w) < len(files):
+            notes.append(f"BIDS folder: {len(t1w)} T1w volumes used, "
+                         f"{len(files) - len(t1w)} other images passed over")  # fmt: skip
+            files = t1w
+    if not files:
+        advice = dicom_advice(path, below)
+        raise CohortError(
+            f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}."
+            + (f" {advice}" if advice else "")
+        )
+    table = path / "participants.tsv"
+    participants = _participants(table) if table.is_file() else pd.DataFrame()
+    return [(file, _subject(file, path)) for file in files], participants, notes
+
+
+def _table(file: Path) -> pd.DataFrame:
+    separator = "\t" if file.suffix.lower() == ".tsv" else ","
+    try:
+        return pd.read_csv(file, sep=separator, na_values=["n/a"], dtype={"participant_id": str})
+    except (ValueError, OSError) as error:
+        raise CohortError(f"{file}: cannot be read as a table: {error}") from error
+
+
+def _participants(file: Path) -> pd.DataFrame:
+    table = _table(file)
+    if "participant_id" not in table:
+        raise CohortError(
+            f"{file}: a column 'participant_id' is needed; found {', '.join(table.columns)}."
+        )
+    return table.drop_duplicates("participant_id").set_index("participant_id")
+
+
+def _manifest(file: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFrame, list[str]]:
+    table = _table(file)
+    if "path" not in table:
+        raise CohortError(
+            f"{role}: {file}: a column 'path' is needed; {near_miss('path', table.columns)}"
+        )
+    paths = [file.parent / str(p) for p in table["path"]]
+    missing = [p for p in paths if not p.is_file()]
+    if missing or not paths:
+        raise CohortError(
+            f"{role}: {file}: {len(missing)} of {len(paths)} listed files do not exist"
+            + (f" (first: {missing[0]})" if missing else "")
+            + ". Paths are relative to the manifest's folder."
+        )
+    repeated = [str(p) for p, count in Counter(p.resolve() for p in paths).items() if count > 1]
+    if repeated:
+        raise CohortError(f"{role}: {file}: listed more than once: {', '.join(repeated[:5])}.")
+    if "participant_id" in table:
+        subjects = [str(s) for s in table["participant_id"]]
+        participants = table.drop(columns="path").drop_duplicates("participant_id")
+        return list(zip(paths, subjects, strict=True)), participants.set_index("participant_id"), []
+    return [(p, _subject(p, file.parent)) for p in paths], pd.DataFrame(), []
+
+
+@dataclass(frozen=True)
+class _Checked:
+    digest: str
+    grid: Space
+    stored: Space
+    assumed: Space | None
+    inspection: Inspection
+
+
+def _check(file: Path, assume: Space | float | None) -> _Checked | str:
+    """Read a file; return its content hash, its grids and what was measured, or what is wrong."""
+    try:
+        volume = read(file, assume)
+    except CohortError as error:
+        return str(error)
+    bad = int((~np.isfinite(volume.data)).sum())
+    if bad:
+        return f"{bad} voxels are NaN or infinite. Find the step that made them, or leave it out."
+    if volume.data.min() == volume.data.max():
+        return f"every voxel is {volume.data.flat[0]:g}. The volume is empty: leave it out."
+    content = hashlib.sha256(repr(volume.grid).encode())
+    content.update(np.ascontiguousarray(volume.data).tobytes())
+    inspection = inspect(
+        volume.data, volume.grid, volume.stored, dtype=volume.dtype, slope=volume.slope,
+        inter=volume.inter, assumed=volume.assumed is not None,
+    )  # fmt: skip
+    return _Checked(content.hexdigest(), volume.grid, volume.stored, volume.assumed, inspection)

@@ -1,0 +1,311 @@
+"""Splitting a cohort by subject, stratified, so that nobody is on two sides.
+
+A split is a folder: `split.tsv`, which says of every volume whose it is, on which side, and what
+it holds (the hash of its content), and a manifest a part (`train.tsv`), which any verb takes as a
+cohort. A manifest is verified against `split.tsv` whenever it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from synthbench.cohorts.split_record import RECORD
+from synthbench.errors import CohortError, UsageError, near_miss
+from synthbench.runtime.files import write_atomic
+
+if TYPE_CHECKING:
+    from synthbench.cohorts.cohort import Entry
+
+
+PART_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+STRATIFIED_BY = ("site", "sex", "age")
+PARTS: dict[str, int | float] = {"train": 0.6, "validation": 0.1, "holdout": 0.3}
+"""Shares where none are asked for. Tests for copies compare the training volumes with as many of
+the hold-out, and floors are taken on it: a small hold-out says little."""
+
+BINS = 3
+"""Levels that a number is cut into where it is not the one that subjects are ordered by."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split that was drawn.
+
+    Attributes
+    ----------
+    manifests
+        By part, the file to give to `--real`, `--train` or `--holdout`.
+    subjects
+        One row a subject, indexed by participant: its part, and its covariates.
+    stratified_by
+        The covariates that the parts were balanced on.
+    """
+
+    manifests: dict[str, Path]
+    subjects: pd.DataFrame
+    stratified_by: tuple[str, ...]
+
+    @property
+    def left_out(self) -> int:
+        """How many subjects are in no part."""
+        return int(self.subjects["part"].isna().sum())
+
+    def balance(self) -> pd.DataFrame:
+        """Return a row a part: subjects, and each covariate in words."""
+        rows = {}
+        for part in self.manifests:
+            inside = self.subjects[self.subjects["part"] == part]
+            words = {
+                name: _described(inside[name], in_numbers=_is_continuous(self.subjects[name]))
+                for name in self.stratified_by
+            }
+            rows[part] = {"subjects": len(inside), **words}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def split(
+    cohort: Path,
+    sizes: Mapping[str, int | float] | None,
+    out: Path,
+    *,
+    by: Sequence[str] | None = None,
+    seed: int = 0,
+    assume_grid: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Split:
+    """Draw a split and write it, with all scans of a subject in the same part.
+
+    Parameters
+    ----------
+    cohort
+        Anything that `read_cohort` reads.
+    sizes
+        Part name (letters, digits, dots, dashes and underscores) to a number of subjects (int)
+        or a share of them (float up to 1). Subjects that are in no part are left out. None:
+        `PARTS`.
+    out
+        A folder; `split.tsv` and `<part>.tsv` are written there, with paths relative to it.
+    by
+        Columns of the participants table to balance the parts on; None: those of
+        `STRATIFIED_BY` that it has.
+    seed
+        Of the draw.
+    assume_grid, progress
+        See `read_cohort`.
+
+    Raises
+    ------
+    UsageError
+        A part's name is not usable, more subjects are asked for than there are, a column is
+        unknown, or the folder holds a split already.
+    """
+    from synthbench.cohorts.reading import read_cohort
+
+    check_part_names(sizes or PARTS)
+    read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
+    _check_one_name_a_volume(read.entries)
+    names = sorted({entry.subject for entry in read.entries})
+    counts = _counts(sizes or PARTS, len(names))
+    manifests = {part: Path(out) / f"{part}.tsv" for part in counts}
+    record = Path(out) / RECORD
+    for file in (record, *manifests.values()):
+        if file.exists():
+            raise UsageError(f"{file}: already there. A split is drawn once: name another --out.")
+    covariates = read.participants.reindex(names)
+    chosen = _columns(covariates, by)
+    parts = draw(covariates[list(chosen)], counts, np.random.default_rng(seed))
+
+    Path(out).mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(
+        {
+            "participant_id": [e.subject for e in read.entries],
+            "path": [os.path.relpath(e.path, out) for e in read.entries],
+            "part": [parts.get(e.subject) for e in read.entries],
+            "content": [e.digest for e in read.entries],
+        }
+    )
+    table = table.dropna(subset="part").sort_values(["part", "participant_id", "path"])
+    for part, file in manifests.items():
+        rows = table[table["part"] == part].drop(columns=["part", "content"])
+        _write(file, rows.join(read.participants, on="participant_id"))
+    # The record last: manifests without one are no split.
+    _write(record, table)
+    drawn = covariates.assign(part=pd.Series(parts))
+    return Split(manifests, drawn, chosen)
+
+
+def check_part_names(names: Iterable[str]) -> None:
+    """Check that every name can be the name of a manifest, and that no two are the same.
+
+    Raises
+    ------
+    UsageError
+        A name is not plain, is the record's, or stands twice (whatever its case: on some systems
+        `Train.tsv` is `train.tsv`).
+    """
+    seen: set[str] = set()
+    for name in names:
+        if not re.fullmatch(PART_NAME, name):
+            raise UsageError(
+                f"--part {name}: a part is named by letters, digits, dots, dashes and underscores, "
+                "and begins with a letter or digit; the manifest NAME.tsv is called by it."
+            )
+        if name.lower() == RECORD.removesuffix(".tsv"):
+            raise UsageError(
+                f"--part {name}: that is the name of the record; name the part otherwise."
+            )
+        if name.lower() in seen:
+            raise UsageError(f"--part {name}: named twice. Give every part a name of its own.")
+        seen.add(name.lower())
+
+
+def draw(
+    covariates: pd.DataFrame, counts: Mapping[str, int], random: np.random.Generator
+) -> dict[Any, str]:
+    """Assign subjects to parts so that the parts are alike in the covariates.
+
+    Subjects are ordered by their categories and, within those, by the first number (age); parts
+    are dealt along this order in proportion to their sizes, and shuffled within blocks of
+    neighbours: stratified block randomisation, with age as a matching variable (Kernan et al.
+    1999, J Clin Epidemiol 52:19, on stratified randomisation).
+
+    Parameters
+    ----------
+    covariates
+        One row a subject. Empty columns: a plain random split.
+    counts
+        Part name to number of subjects; what is left over is in no part.
+    random
+        Of the draw.
+
+    Returns
+    -------
+    The part of each subject that is in one, by the index of `covariates`.
+    """
+    n = len(covariates)
+    strata, ordering = _strata(covariates)
+    # lexsort: the last key comes first; what ties is in random order.
+    order = np.lexsort((random.permutation(n), ordering, strata))
+    # Rolled by any number of places with equal probability: without that, the subject at a place
+    # of its own would land on the same side in every draw.
+    labels = np.roll(_dealt({**counts, "": n - sum(counts.values())}, n), random.integers(n))
+    block = int(np.ceil(n / min(size for size in counts.values())))
+    for stratum in np.unique(strata):
+        places = np.flatnonzero(strata[order] == stratum)
+        for start in range(0, len(places), block):
+            here = places[start : start + block]
+            labels[here] = random.permutation(labels[here])
+    dealt = zip(covariates.index[order], labels, strict=True)
+    return {subject: str(part) for subject, part in dealt if part}
+
+
+def _check_one_name_a_volume(entries: Sequence[Entry]) -> None:
+    owner: dict[str, Entry] = {}
+    for entry in entries:
+        other = owner.setdefault(entry.digest, entry)
+        if other.subject != entry.subject:
+            raise CohortError(
+                f"cohort: {other.name} and {entry.name} are the same volume under two subjects, "
+                "who could land on two sides. Remove one of them, or name their common "
+                "participant_id in a manifest."
+            )
+
+
+def _counts(sizes: Mapping[str, int | float], subjects: int) -> dict[str, int]:
+    """Shares as numbers of subjects."""
+    asked = ", ".join(
+        f"{part}={f'{size:.0%}' if isinstance(size, float) else size}"
+        for part, size in sizes.items()
+    )
+    counts = {
+        part: int(np.floor(size * subjects + 0.5)) if isinstance(size, float) else size
+        for part, size in sizes.items()
+    }
+    shares = sum(size for size in sizes.values() if isinstance(size, float))
+    if all(isinstance(size, float) for size in sizes.values()) and abs(shares - 1) < 1e-9:
+        # The largest part takes what rounding left over.
+        largest = max(counts, key=lambda part: counts[part])
+        counts[largest] += subjects - sum(counts.values())
+    if any(size < 1 for size in counts.values()) or sum(counts.values()) > subjects:
+        raise UsageError(
+            f"--part {asked}: every part needs at least one subject, and together they have at "
+            f"most {subjects}, the subjects of the cohort."
+        )
+    return counts
+
+
+def _columns(covariates: pd.DataFrame, by: Sequence[str] | None) -> tuple[str, ...]:
+    if by is None:
+        return tuple(name for name in STRATIFIED_BY if name in covariates)
+    for name in by:
+        if name not in covariates:
+            known = near_miss(name, covariates.columns) if len(covariates.columns) else "none here."
+            raise UsageError(f"--by {name}: no such column in the participants table: {known}")
+    return tuple(dict.fromkeys(by))
+
+
+def _strata(covariates: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return each subject's stratum as a number, and a number to order by within strata."""
+    ordering = np.zeros(len(covariates))
+    keys = []
+    ordered = False
+    for name in covariates:
+        column = covariates[name]
+        continuous = _is_continuous(column)
+        if continuous and not ordered:
+            # Who has no age is ordered after those who have.
+            ordering, ordered = column.fillna(np.inf).to_numpy(dtype=np.float64), True
+        elif continuous:
+            keys.append(pd.qcut(column, BINS, labels=False, duplicates="drop"))
+        else:
+            keys.append(column)
+    if not keys:
+        return np.zeros(len(covariates), dtype=np.int64), ordering
+    # dropna=False: those of unknown sex are a stratum of their own.
+    strata = pd.concat(keys, axis=1).groupby([key.name for key in keys], dropna=False).ngroup()
+    return strata.to_numpy(dtype=np.int64), ordering
+
+
+def _dealt(counts: Mapping[str, int], n: int) -> np.ndarray:
+    """Return n labels in which every part is spread evenly, each as often as it counts."""
+    names = [part for part, size in counts.items() if size]
+    left = np.array([counts[part] for part in names])
+    share = left / n
+    given = np.zeros(len(names))
+    labels = []
+    for place in range(1, n + 1):
+        lag = np.where(given < left, share * place - given, -np.inf)
+        chosen = int(np.argmax(lag))
+        given[chosen] += 1
+        labels.append(names[chosen])
+    return np.array(labels, dtype=object)
+
+
+def _is_continuous(column: pd.Series) -> bool:
+    """Whether a covariate is a number to order by: ages are; a few other values may be codes."""
+    several = column.name == "age" or column.nunique() > 2 * BINS
+    return bool(pd.api.types.is_numeric_dtype(column) and several)
+
+
+def _described(column: pd.Series, in_numbers: bool) -> str:
+    known = column.dropna()
+    if in_numbers and len(known):
+        spread = f" ± {known.std():.1f}" if len(known) > 1 else ""
+        words = f"{known.mean():.1f}{spread}"
+    else:
+        words = ", ".join(f"{k} {v}" for k, v in known.value_counts().sort_index().items())
+    unknown = len(column) - len(known)
+    return words + (f" ({unknown} n/a)" if unknown else "")
+
+
+def _write(file: Path, table: pd.DataFrame) -> None:
+    text = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    write_atomic(file, text.encode())

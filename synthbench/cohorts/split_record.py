@@ -1,0 +1,91 @@
+"""The record of a split, and the check of a manifest against it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from synthbench.errors import CohortError
+
+if TYPE_CHECKING:
+    from synthbench.cohorts.cohort import Entry
+
+
+RECORD = "split.tsv"
+
+
+def verify(manifest: Path, entries: Iterable[Entry]) -> None:
+    """Check a manifest against the split that it is a part of, if it is one.
+
+    Raises
+    ------
+    CohortError
+        A subject of the manifest is on another side of the split or not in it, a volume was
+        added or removed, or its content has changed since the split was drawn.
+    """
+    record, part = manifest.parent / RECORD, manifest.stem
+    if not record.is_file() or manifest.name == RECORD:
+        return
+    try:
+        table = pd.read_csv(record, sep="\t", dtype=str)
+        owners = table.groupby("participant_id")["part"].unique()
+        contents = table.set_index("content")
+    except (KeyError, ValueError, OSError) as error:
+        raise CohortError(
+            f"{record}: cannot be read as a split ({error}). Draw it anew with synthbench data "
+            "split, or move the manifest elsewhere."
+        ) from error
+    on_two = [str(name) for name, sides in owners.items() if len(sides) > 1]
+    if on_two:
+        raise CohortError(
+            f"{record}: {', '.join(on_two[:5])}: on two sides. The file was edited: draw the split "
+            "anew with synthbench data split."
+        )
+    if part not in set(table["part"]):
+        return  # another manifest that lies in the folder
+    found = list(entries)
+    mend = "Restore the files, or draw the split anew with synthbench data split."
+    for entry in found:
+        if entry.digest not in contents.index:
+            raise CohortError(
+                f"{manifest}: {entry.name} is not a volume of the split, or its content (or the "
+                f"grid assumed for it) has changed since it was drawn. {mend}"
+            )
+        sides = set(contents.loc[[entry.digest], "part"])
+        if sides != {part} or list(owners.get(entry.subject, ())) != [part]:
+            raise CohortError(
+                f"{manifest}: {entry.name} ({entry.subject}) is on another side of the split: "
+                f"{', '.join(sorted(sides))}. {mend}"
+            )
+    expected = table[table["part"] == part]
+    if len(found) != len(expected):
+        raise CohortError(
+            f"{manifest}: holds {len(found)} volumes; the split gave '{part}' {len(expected)}"
+            f"{_difference(expected, found)}. {mend} For a smaller set, write a manifest of "
+            "another name."
+        )
+
+
+def _difference(expected: pd.DataFrame, found: Sequence[Entry]) -> str:
+    """Which of a part's volumes are missing, by subject and file, or stand there once too often."""
+    spare = Counter(entry.digest for entry in found)
+    missing = []
+    for subject, path, content in zip(
+        expected["participant_id"], expected["path"], expected["content"], strict=True
+    ):
+        if spare[content]:
+            spare[content] -= 1
+        else:
+            missing.append(f"{subject} ({path})")
+    repeated = [f"{entry.subject} ({entry.name})" for entry in found if spare[entry.digest] > 0]
+    words = ((missing, "missing"), (repeated, "there more often than drawn"))
+    return "".join(f"; {what}: {_first(names)}" for names, what in words if names)
+
+
+def _first(names: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

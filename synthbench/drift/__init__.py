@@ -1,0 +1,1 @@
+"""Drift: a difference between two scorecards that is not noise."""

@@ -1,0 +1,496 @@
+"""Drift: is the difference between two scorecards noise, and if not, what moved?
+
+What is asked depends on what the two share.
+
+The same images, scored again: nothing random separates the two, so a change is judged beside the
+terms that the metric is made of (`Value.magnitude`).
+
+New samples against the same real images: did the generator change, did a metric change, and is the
+change within a margin that does not matter (`synthbench.drift.two_samples`)? Two intervals that
+overlap, or do not, answer none of these.
+
+Two generators: the same statistics, read as which of them is closer.
+
+Other real images: nothing can be compared, and the fields that differ are named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from synthbench.drift.causes import (
+    ROUNDING,
+    SMALL,
+    Cause,
+    differences,
+    images_in_common,
+    moved_reals,
+    relative,
+)
+from synthbench.drift.two_samples import (
+    Asked,
+    GeneratorTest,
+    MetricDrift,
+    Rivals,
+    Status,
+    Terms,
+    compare_samples,
+    share_seeds,
+)
+from synthbench.errors import UsageError, near_miss
+from synthbench.records.base import Record
+from synthbench.records.keys import JobKey
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.values import Missing, Value
+from synthbench.render.numbers import p_text
+from synthbench.scoring.sample_data import Materials, load_materials, require_materials
+
+MOSTLY_THE_SAME = 0.5
+"""Share of equal images above which a set is the same one with images exchanged."""
+
+Kind = Literal["rescore", "changed images", "resample", "side by side", "not comparable"]
+Outcome = Literal["pass", "warn", "drift", "not comparable"]
+
+
+class Drift(Record):
+    """What separates two scorecards, and whether it is noise."""
+
+    schema_version: Literal[1] = 1
+    kind: Kind
+    baseline: str
+    current: str
+    statement: str = Field(description="what was compared with what")
+    outcome: Outcome
+    verdict: str
+    alpha: float
+    causes: tuple[Cause, ...] = ()
+    generator: tuple[GeneratorTest, ...] = ()
+    metrics: tuple[MetricDrift, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0: no drift; 1: drift; 2: the comparison, or a part of it, means nothing."""
+        return {"pass": 0, "warn": 0, "drift": 1, "not comparable": 2}[self.outcome]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two scorecards, how they differ, and what is asked of them.
+
+    `files` are what messages call them, `names` what tables do.
+    """
+
+    baseline: Scorecard
+    current: Scorecard
+    files: tuple[str, str]
+    names: tuple[str, str]
+    causes: tuple[Cause, ...]
+    metrics: Sequence[str] | None
+    deltas: Mapping[str, float]
+    alpha: float
+    gate: bool
+
+    def result(
+        self,
+        kind: Kind,
+        statement: str,
+        outcome: Outcome,
+        verdict: str,
+        *,
+        generator: Sequence[GeneratorTest] = (),
+        metrics: Sequence[MetricDrift] = (),
+        notes: Sequence[str] = (),
+    ) -> Drift:
+        return Drift(
+            kind=kind, baseline=self.names[0], current=self.names[1], statement=statement,
+            outcome=outcome, verdict=verdict, alpha=self.alpha, causes=self.causes,
+            generator=tuple(generator), metrics=tuple(metrics), notes=tuple(notes),
+        )  # fmt: skip
+
+
+def drift(
+    baseline: Scorecard | Path | str,
+    current: Scorecard | Path | str,
+    *,
+    metrics: Sequence[str] | None = None,
+    deltas: Mapping[str, float] | None = None,
+    alpha: float = 0.05,
+    materials: Sequence[Path] = (),
+    gate: bool = False,
+) -> Drift:
+    """Compare two scorecards, and say whether their difference is noise.
+
+    Parameters
+    ----------
+    baseline, current
+        Scorecards, or their files.
+    metrics
+        Names of rows ("fid", "ms_ssim.synth"), for every extractor; None: of the same images
+        all rows, of samples all metrics without their parts and those for papers.
+    deltas
+        By name, the margin within which a difference of samples does not matter, in the metric's
+        unit. A metric with one passes exactly where equivalence is shown. For others the margin
+        is what the baseline could have told from its floor, and equivalence is only shown.
+    alpha
+        Probability of a false alarm. Between samples, half is for the generator's test and half
+        for the metrics together.
+    materials
+        Files of `synthbench score --materials`, for volumes that were scored elsewhere.
+    gate
+        Let a difference between two generators count as drift.
+
+    Returns
+    -------
+    Drift
+        Its `exit_code` is that of the command.
+
+    Raises
+    ------
+    ScorecardError
+        A scorecard is unreadable, or samples must be compared and their materials are not here.
+    UsageError
+        A metric, a margin or alpha is unusable.
+    """
+    if not 0 < alpha < 1:
+        raise UsageError(f"--alpha: must lie between 0 and 1; found {alpha}. Use 0.05.")
+    (first, first_file), (second, second_file) = _opened(baseline), _opened(current)
+    pair = _Pair(
+        baseline=first, current=second, files=(first_file, second_file),
+        names=_called(first, second), causes=differences(first, second), metrics=metrics,
+        deltas=deltas or {}, alpha=alpha, gate=gate,
+    )  # fmt: skip
+    if first.real.fingerprint != second.real.fingerprint:
+        return _other_reals(pair, materials)
+    if first.synth.fingerprint == second.synth.fingerprint:
+        return _rescored(pair)
+    one = require_materials(first, first_file, materials)
+    other = require_materials(second, second_file, materials)
+    common = images_in_common(one, other, "synth") or 0
+    if common > MOSTLY_THE_SAME * min(first.synth.n, second.synth.n):
+        return _exchanged(pair, common)
+    return _resampled(pair, one, other, common)
+
+
+# ---------------------------------------------------------------- other real images
+
+
+def _other_reals(pair: _Pair, materials: Sequence[Path]) -> Drift:
+    one, other = (load_materials(card, materials) for card in (pair.baseline, pair.current))
+    notes, n = [], pair.current.real.n
+    common = images_in_common(one, other, "real") if one and other else None
+    if common:
+        notes.append(
+            f"{common} of {n} real volumes are in both scorings, to the bit; {n - common} changed"
+        )
+    return pair.result(
+        "not comparable",
+        "the real volumes are not the same: values against two references are two quantities",
+        "not comparable",
+        "nothing can be compared: score both against one real cohort",
+        notes=notes,
+    )
+
+
+# ---------------------------------------------------------------- the same images
+
+
+def _rescored(pair: _Pair) -> Drift:
+    """Judge each row by its change over its terms."""
+    rows = _changes(pair)
+    outcome = _outcome(rows, (), warn=any(cause.small for cause in pair.causes))
+    real, synth = pair.baseline.real.n, pair.baseline.synth.n
+    return pair.result(
+        "rescore",
+        f"the same images scored again ({real} real, {synth} synthetic)",
+        outcome,
+        _rescore_verdict(outcome, rows, pair.causes),
+        metrics=rows,
+        notes=_notes_on_terms(pair),
+    )
+
+
+def _exchanged(pair: _Pair, common: int) -> Drift:
+    """Judge a set of which `common` images are those of the baseline: others are no new sample."""
+    rows, n = _changes(pair), pair.current.synth.n
+    outcome: Outcome = "drift" if _outcome(rows, ()) != "not comparable" else "not comparable"
+    return pair.result(
+        "changed images",
+        f"neither a re-scoring nor new samples: {common} of {n} synthetic volumes are those of "
+        "the baseline, to the bit",
+        outcome,
+        f"drift: {n - common} of {n} synthetic volumes are other images than in the baseline"
+        if outcome == "drift"
+        else _partly(rows),
+        metrics=rows,
+        notes=_notes_on_terms(pair),
+    )
+
+
+def _changes(pair: _Pair) -> list[MetricDrift]:
+    if pair.deltas:
+        raise UsageError(
+            "--delta: a margin is for new samples; these are the same images, whose values may "
+            "move by rounding only. Leave it out."
+        )
+    return [
+        change(before, after) if (why := _refusal(before, after, pair.causes)) is None
+        else _not_compared(before, why)
+        for before, after in _rows(pair, everything=True)
+    ]  # fmt: skip
+
+
+def change(before: Value, after: Value) -> MetricDrift:
+    """Judge a row of the same images by its change over the terms that it is made of.
+
+    The terms are the larger of the two `Value.magnitude`; where neither has one, the values. An
+    MMD^2 near zero is a difference of large terms, beside which its rounding is small.
+    """
+    assert before.value is not None
+    assert after.value is not None
+    sizes = [row.magnitude for row in (before, after) if row.magnitude is not None]
+    terms = max(sizes or [abs(before.value), abs(after.value)])
+    share = relative(after.value - before.value, terms)
+    status: Status = "pass" if share <= ROUNDING else "warn" if share <= SMALL else "fail"
+    words = {
+        "pass": "the same" if share == 0 else "rounding",
+        "warn": f"more than rounding (over {ROUNDING:g})",
+        "fail": f"moved (over {SMALL:g})",
+    }
+    return MetricDrift(
+        metric=after.metric, extractor=after.extractor, label=after.label, status=status,
+        words=words[status], baseline=before.value, current=after.value, relative=share,
+        difference=after.value - before.value,
+    )  # fmt: skip
+
+
+def _notes_on_terms(pair: _Pair) -> list[str]:
+    if all(row.magnitude is not None for row in pair.baseline.values if row.value is not None):
+        return []
+    return ["the baseline keeps no magnitudes: those of the current scorecard stand in"]
+
+
+def _rescore_verdict(outcome: Outcome, rows: Sequence[MetricDrift], causes: Sequence[Cause]) -> str:
+    if outcome == "not comparable":
+        return _partly(rows)
+    if outcome == "pass":
+        return "no drift: values agree to rounding"
+    moved = [row.name for row in rows if row.status in ("warn", "fail")]
+    what = ", ".join(moved) or "a number that the protocol froze on the real volumes"
+    software = [f"{c.field} {c.baseline} -> {c.current}" for c in causes if c.kind == "software"]
+    why = (
+        f"what differs is the software: {', '.join(software)}"
+        if software
+        else "images, protocol and recorded versions are the same: another machine or device, or "
+        "a library whose version is not recorded"
+    )
+    return f"{'drift' if outcome == 'drift' else 'small drift'}: {what} moved; {why}"
+
+
+# ---------------------------------------------------------------- new samples
+
+
+def _resampled(pair: _Pair, one: Materials, other: Materials, common: int) -> Drift:
+    """Ask the questions of `synthbench.drift.two_samples`."""
+    pair = replace(pair, causes=(*pair.causes, *moved_reals(one, other)))
+    rival = _two_generators(pair)
+    chosen = list(_rows(pair, everything=False))
+    _check_deltas(pair.deltas, [before.metric for before, _ in chosen])
+    refused, asked = [], []
+    for before, after in chosen:
+        why = _refusal(before, after, pair.causes)
+        if why is None:
+            asked.append(_asked(before, pair.deltas))
+        else:
+            refused.append(_not_compared(before, why))
+    protocol = pair.current.protocol
+    terms = Terms(
+        alpha=pair.alpha, resamples=protocol.resamples, permutations=protocol.permutations,
+        seed=protocol.seed, rivals=Rivals(pair.names, pair.gate) if rival else None,
+    )  # fmt: skip
+    tests, compared = compare_samples(one, other, asked, terms)
+    rows = [*compared, *refused]
+    outcome = _outcome(rows, tests, warn=any(cause.small for cause in pair.causes))
+    return pair.result(
+        "side by side" if rival else "resample",
+        _statement(pair, rival, share_seeds(one, other)),
+        outcome,
+        _resample_verdict(outcome, rows, tests, pair.names, rival),
+        generator=tests,
+        metrics=rows,
+        notes=list(_notes_on_samples(one, other, common, rows)),
+    )
+
+
+def _two_generators(pair: _Pair) -> bool:
+    """Whether the sidecars name two generators, or two trained networks of one."""
+    origins = pair.baseline.origin, pair.current.origin
+    named = [[getattr(o, field) for o in origins] for field in ("generator", "weights_sha256")]
+    return any(None not in (one, other) and one != other for one, other in named)
+
+
+def _asked(row: Value, deltas: Mapping[str, float]) -> Asked:
+    given = deltas.get(row.metric)
+    # Zero, where all splits of the real set scored the same, is no margin.
+    effect = (row.floor.minimum_detectable_effect if row.floor else None) or None
+    return Asked(
+        metric=row.metric, extractor=row.extractor, label=row.label,
+        direction=row.direction, role=row.role,
+        delta=effect if given is None else given, given=given is not None,
+    )  # fmt: skip
+
+
+def _check_deltas(deltas: Mapping[str, float], known: Sequence[str]) -> None:
+    for name, delta in deltas.items():
+        if name not in known:
+            raise UsageError(f"--delta {name}: it is not compared; {near_miss(name, known)}")
+        if not (math.isfinite(delta) and delta > 0):
+            raise UsageError(f"--delta {name}: a positive number is needed; found {delta}.")
+
+
+def _statement(pair: _Pair, rival: bool, same_seeds: bool) -> str:
+    n, m = pair.baseline.synth.n, pair.current.synth.n
+    if rival:
+        first, second = pair.names
+        return f"two generators against the same real volumes: {first} ({n}), {second} ({m})"
+    seeds = "of the same seeds" if same_seeds else "of other seeds, or of seeds not named"
+    return f"new samples ({n} and {m}, {seeds}) against the same {pair.current.real.n} real volumes"
+
+
+def _resample_verdict(
+    outcome: Outcome,
+    rows: Sequence[MetricDrift],
+    tests: Sequence[GeneratorTest],
+    names: tuple[str, str],
+    rival: bool,
+) -> str:
+    if outcome == "not comparable":
+        return _partly(rows)
+    if rival:
+        told = []
+        for name in names:
+            found = [row.name for row in rows if row.closer == name]
+            told += [f"{name} is closer in {', '.join(found)}"] if found else []
+        return "; ".join(told) or "no difference shown at this n, which is no proof of equality"
+    if outcome == "drift":
+        failed = [
+            f"the generator changed ({test.extractor}, p {p_text(test.p_adjusted)})"
+            for test in tests
+            if test.status == "fail"
+        ]
+        failed += [f"{row.name}: {row.words}" for row in rows if row.status == "fail"]
+        return f"drift: {'; '.join(failed)}"
+    return "no drift shown at this n, which is no proof that nothing changed"
+
+
+def _notes_on_samples(
+    one: Materials, other: Materials, common: int, rows: Sequence[MetricDrift]
+) -> Iterator[str]:
+    if not share_seeds(one, other):
+        yield (
+            "the seeds differ or are not named: with the same seeds on both sides the standard "
+            "deviation of a difference is up to 7 times smaller"
+        )
+        shared = len({*(one.seeds or ())} & {*(other.seeds or ())})
+        if shared:
+            yield f"{shared} seeds are in both samples, which the tests take for independent"
+    if common:
+        yield f"{common} synthetic volumes are in both samples, to the bit"
+    without = [row.metric for row in rows if row.delta is None and row.difference is not None]
+    if without:
+        yield f"no margin for {', '.join(dict.fromkeys(without))}: --delta METRIC=VALUE gives one"
+
+
+# ---------------------------------------------------------------- rows and words
+
+
+def _opened(card: Scorecard | Path | str) -> tuple[Scorecard, str]:
+    if isinstance(card, Scorecard):
+        return card, f"'{card.name}'"
+    return Scorecard.load(Path(card)), str(card)
+
+
+def _called(first: Scorecard, second: Scorecard) -> tuple[str, str]:
+    if first.name != second.name:
+        return first.name, second.name
+    return f"{first.name} (baseline)", f"{second.name} (current)"
+
+
+def _rows(pair: _Pair, *, everything: bool) -> Iterator[tuple[Value, Value]]:
+    """Yield the rows of either card with their counterparts, or with a row that says it lacks one.
+
+    A row without a value on both sides is passed over, unless it was asked for by name.
+    """
+    before, after = (
+        {(row.metric, row.extractor): row for row in card.values}
+        for card in (pair.baseline, pair.current)
+    )
+    keys = list(dict.fromkeys([*before, *after]))
+    known = {metric for metric, _ in keys}
+    for name in pair.metrics or ():
+        if name not in known:
+            raise UsageError(f"--metrics {name}: no such row; {near_miss(name, known)}")
+    for key in keys:
+        one = before.get(key) or _absent(after[key])
+        other = after.get(key) or _absent(one)
+        scored = one.value is not None or other.value is not None
+        usual = everything or not (one.key.part or one.role == "for_papers")
+        if (scored and usual) if pair.metrics is None else key[0] in pair.metrics:
+            yield one, other
+
+
+def _absent(row: Value) -> Value:
+    """The row of a scorecard that was not scored with this metric."""
+    missing = Missing(reason="not scored", text="not scored")
+    return Value(
+        metric=row.metric, label=row.label, extractor=row.extractor, direction=row.direction,
+        role=row.role, target=row.target, missing=missing,
+    )  # fmt: skip
+
+
+def _refusal(before: Value, after: Value, causes: Sequence[Cause]) -> str | None:
+    """Say why a row cannot be compared; None where it can."""
+    for row, side in ((before, "baseline"), (after, "current")):
+        if row.value is None:
+            return f"no value in {side}: {row.missing}"
+    fields = [cause.field for cause in causes if cause.touches(after)]
+    return f"another quantity: {', '.join(fields)}" if fields else None
+
+
+def _not_compared(row: Value, why: str) -> MetricDrift:
+    return MetricDrift(
+        metric=row.metric, extractor=row.extractor, label=row.label, status="not compared",
+        words=why,
+    )  # fmt: skip
+
+
+def _outcome(
+    rows: Sequence[MetricDrift], tests: Sequence[GeneratorTest], *, warn: bool = False
+) -> Outcome:
+    if not rows or any(row.status == "not compared" for row in rows):
+        return "not comparable"
+    found = {row.status for row in rows} | {test.status for test in tests}
+    if "fail" in found:
+        return "drift"
+    return "warn" if warn or "warn" in found else "pass"
+
+
+def _partly(rows: Sequence[MetricDrift]) -> str:
+    """Say which metrics cannot be compared, and how to compare the others."""
+    left_out = list(dict.fromkeys(row.metric for row in rows if row.status == "not compared"))
+    others = dict.fromkeys(row.metric for row in rows if row.metric not in left_out)
+    benchmark = "a benchmark keeps one protocol for both (synthbench score --benchmark ...)"
+    if not others:
+        return f"no metric can be compared; {benchmark}"
+    options = " ".join(
+        f"--metrics {name}"
+        for name in others
+        if JobKey.parse(name).part is None or JobKey.parse(name).metric not in others
+    )
+    return f"{', '.join(left_out)} cannot be compared, others can: {options}; {benchmark}"

@@ -1,0 +1,135 @@
+"""A drift for its readers: a table for people, JUnit and annotations for a build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from xml.etree import ElementTree as ET
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from synthbench.drift.drift import Drift
+from synthbench.drift.two_samples import MetricDrift
+from synthbench.render.numbers import number, p_text
+
+_STYLES = {"pass": "", "warn": "yellow", "fail": "red", "shown": "dim", "not compared": "yellow"}
+_OUTCOMES = {"pass": "green", "warn": "yellow", "drift": "red", "not comparable": "yellow"}
+
+
+def drift_table(found: Drift) -> Group:
+    """Return a drift as a Rich renderable: what was compared, what differs, metric by metric."""
+    lines: list[Text | Table] = [
+        Text(f"{found.baseline} -> {found.current}", style="bold"),
+        Text(found.statement),
+    ]
+    lines += [Text(f"  {cause.words}", style="dim") for cause in found.causes]
+    lines += [
+        Text(
+            f"did the generator change? {test.extractor}: {test.words} "
+            f"(p {p_text(test.p_adjusted)})",
+            style=_STYLES[test.status],
+        )
+        for test in found.generator
+    ]
+    if found.metrics:
+        lines.append(_metrics(found))
+    lines += [Text(f"note: {note}", style="dim") for note in found.notes]
+    lines.append(Text(found.verdict, style=f"bold {_OUTCOMES[found.outcome]}"))
+    return Group(*lines)
+
+
+def _metrics(found: Drift) -> Table:
+    sampled = found.kind in ("resample", "side by side")
+    titles = ["", found.baseline, found.current]
+    if sampled:
+        titles += ["difference", "95% CI", "p (Holm)", "within the margin"]
+    else:
+        titles.append("change / terms")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, title in enumerate([*titles, ""]):
+        # Text, because names in scorecards are not trusted to hold no markup.
+        table.add_column(Text(title), justify="right" if 0 < i < len(titles) else "left")
+    for row in found.metrics:
+        cells = [row.name, *_numbers(row.baseline, row.current)]
+        cells += _sampled(row) if sampled else _numbers(row.relative)
+        table.add_row(*map(Text, [*cells, row.words]), style=_STYLES[row.status])
+    return table
+
+
+def _numbers(*values: float | None) -> list[str]:
+    return ["" if value is None else number(value) for value in values]
+
+
+def _sampled(row: MetricDrift) -> list[str]:
+    if row.difference is None or row.low is None or row.high is None:
+        return ["", "", "", ""]
+    margin = "-"
+    if row.delta is not None:
+        margin = f"±{number(row.delta)}: {'shown' if row.equivalent else 'not shown'}"
+    return [
+        f"{'+' if row.difference > 0 else ''}{number(row.difference)}",
+        f"[{number(row.low)}, {number(row.high)}]",
+        p_text(row.p_adjusted),
+        margin,
+    ]
+
+
+def junit(found: Drift) -> bytes:
+    """Return a drift as a JUnit file: a test case for the generator and for each metric."""
+    suite = ET.Element("testsuite", name="synthbench drift")
+    cases = list(_cases(found))
+    for name, status, words in cases:
+        case = ET.SubElement(suite, "testcase", classname=f"drift.{found.kind}", name=name)
+        if status == "fail":
+            ET.SubElement(case, "failure", message=words)
+        elif status == "not compared":
+            ET.SubElement(case, "error", message=words)
+        else:
+            ET.SubElement(case, "system-out").text = words
+    statuses = [status for _, status, _ in cases]
+    suite.set("tests", str(len(cases)))
+    suite.set("failures", str(statuses.count("fail")))
+    suite.set("errors", str(statuses.count("not compared")))
+    ET.indent(suite)
+    content: bytes = ET.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return content
+
+
+def _cases(found: Drift) -> Iterator[tuple[str, str, str]]:
+    """Yield name, status and words of the whole comparison, then of each of its parts."""
+    whole = {"drift": "fail", "not comparable": "not compared"}.get(found.outcome, "pass")
+    differing = "".join(f"\n{cause.words}" for cause in found.causes)
+    yield found.kind, whole, f"{found.verdict}{differing}"
+    for test in found.generator:
+        words = f"{test.words} (p {p_text(test.p_adjusted)})"
+        yield f"generator ({test.extractor})", test.status, words
+    for row in found.metrics:
+        yield row.name, row.status, f"{row.words}{_figures(row)}"
+
+
+def _figures(row: MetricDrift) -> str:
+    if row.baseline is None or row.current is None:
+        return ""
+    words = f": {number(row.baseline)} -> {number(row.current)}"
+    if row.p_adjusted is not None:
+        return f"{words} (p {p_text(row.p_adjusted)})"
+    return words if row.relative is None else f"{words} ({number(row.relative)} of its terms)"
+
+
+def workflow_commands(found: Drift) -> list[str]:
+    """Return a drift as workflow commands of GitHub Actions, one a line; none where it passes."""
+    if found.outcome == "pass":
+        return []
+    level = "warning" if found.outcome == "warn" else "error"
+    lines = [f"::{level} title=synthbench drift::{_escaped(found.verdict)}"]
+    for name, status, words in list(_cases(found))[1:]:
+        if status in ("fail", "warn", "not compared"):
+            level = "warning" if status == "warn" else "error"
+            lines.append(f"::{level} title=synthbench drift::{_escaped(f'{name}: {words}')}")
+    return lines
+
+
+def _escaped(text: str) -> str:
+    """Escape a message: a name in a scorecard must not start a command of its own."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,1 @@
+"""Leaderboards: scorecards of one benchmark, ranked."""

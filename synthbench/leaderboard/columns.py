@@ -1,0 +1,310 @@
+"""The columns of a leaderboard: the page in markdown and the one in HTML write the same list.
+
+To add a column, add a `Column` to `RANKING` or to `COST`. A column whose cells are all empty is
+left out of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from synthbench.leaderboard.board import (
+    Board,
+    Floor,
+    Key,
+    floor_of,
+    key_heading,
+    rank_text,
+    ranking_by,
+    value_text,
+)
+from synthbench.leaderboard.ranking import MetricRanking
+from synthbench.records.copies import copies_found
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.values import Value
+from synthbench.render.markdown import escaped
+from synthbench.render.numbers import duration, number
+from synthbench.report.verdicts import FEW_SEEDS, Standing, copies, read_back_words
+from synthbench.utility.table import verdict_words
+
+ONE_SEED = "¹"
+"""Marks an entry of fewer than three training seeds."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a ranking, as the columns see it.
+
+    Attributes
+    ----------
+    board, name, card
+        The benchmark, the name of the entry's file, its scorecard.
+    key
+        The metric that the entries are ranked by.
+    row
+        The entry's value of that metric, where its scorecard has one.
+    ranking
+        The ranks, where the entries were compared.
+    """
+
+    board: Board
+    name: str
+    card: Scorecard
+    key: Key
+    row: Value | None
+    ranking: MetricRanking | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The content of a cell.
+
+    Attributes
+    ----------
+    text
+        As a reader sees it.
+    quoted
+        Whether the text holds words of the scorecard, which are not trusted: the page in markdown
+        escapes them. The page in HTML escapes every text.
+    strong
+        So much of the text, from its start, is set in bold; plain words.
+    code
+        Whether the text is set as code.
+    sort
+        What HTML sorts by; None: by the text.
+    standing
+        A verdict, which HTML shows by its sign.
+    """
+
+    text: str
+    quoted: bool = False
+    strong: str = ""
+    code: bool = False
+    sort: float | None = None
+    standing: Standing | None = None
+
+    def markdown(self) -> str:
+        """Return the cell for a table of markdown."""
+        if self.code:
+            return f"`{self.text}`"
+        text = escaped(self.text) if self.quoted else self.text
+        if self.strong:
+            text = f"**{self.strong}**{text.removeprefix(self.strong)}"
+        return text
+
+
+EMPTY = Cell("")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of entries.
+
+    Attributes
+    ----------
+    title
+        The head, or how it follows from the benchmark and the metric. Plain text.
+    cell
+        From an entry to its cell.
+    floor
+        From the real-vs-real floor to the cell of its row; None leaves it empty.
+    section
+        The anchor of the section of the page that says more, which the head links to.
+    prose
+        Whether its cells are words, which need room and are aligned to the left in HTML.
+    always
+        Whether the column is shown although all its cells are empty.
+    """
+
+    title: str | Callable[[Board, Key], str]
+    cell: Callable[[Entry], Cell]
+    floor: Callable[[Floor], str] | None = None
+    section: str = ""
+    prose: bool = False
+    always: bool = False
+
+    def head(self, board: Board, key: Key) -> str:
+        """Return the column's head as plain text."""
+        return self.title if isinstance(self.title, str) else self.title(board, key)
+
+
+def entries_of(board: Board, key: Key) -> list[Entry]:
+    """Return the comparable entries, in the order of the board."""
+    ranking = ranking_by(board, key)
+    return [
+        Entry(board, name, card, key, key.of(card), ranking) for name, card in board.ordered.items()
+    ]
+
+
+def filled(columns: Sequence[Column], entries: Sequence[Entry]) -> list[Column]:
+    """Return the columns that have a cell to show."""
+    return [
+        column
+        for column in columns
+        if column.always or any(column.cell(entry).text for entry in entries)
+    ]
+
+
+def heads(columns: Sequence[Column], board: Board, key: Key) -> list[str]:
+    """Return the heads of columns for a table of markdown."""
+    words = [escaped(column.head(board, key)) for column in columns]
+    return [
+        f"[{head}](#{column.section})" if column.section else head
+        for column, head in zip(columns, words, strict=True)
+    ]
+
+
+# ---------------------------------------------------------------- the cells of a ranking
+
+
+def _rank(entry: Entry) -> Cell:
+    if entry.ranking is None:
+        return EMPTY
+    places = [p.rank_low for p in entry.ranking.places if p.entry == entry.name]
+    return Cell(rank_text(entry.name, entry.ranking), sort=places[0] if places else None)
+
+
+def _tied(entry: Entry) -> Cell:
+    comparisons = entry.board.comparisons
+    if entry.ranking is None or comparisons is None:
+        return EMPTY
+    if entry.name in entry.ranking.left_out:
+        return Cell("-")
+    ties = entry.ranking.ties(entry.name, comparisons.level)
+    return Cell(", ".join(str(entry.board.number(tied)) for tied in ties) or "-")
+
+
+def _value_head(board: Board, key: Key) -> str:
+    return f"{key_heading(key, board)} [{board.benchmark.protocol.level:.0%} CI]"
+
+
+def _value(entry: Entry) -> Cell:
+    if entry.row is None:
+        return EMPTY
+    text = value_text(entry.row)
+    return Cell(text, quoted=entry.row.value is None, sort=entry.row.value)
+
+
+def _matched_head(board: Board, key: Key) -> str:
+    floor = floor_of(key, board)
+    return f"at n = {floor.n} a side" if floor else "at the floor's n"
+
+
+def _matched(entry: Entry) -> Cell:
+    if entry.row is None or entry.row.floor is None:
+        return EMPTY
+    return Cell(number(entry.row.floor.synth_mean), sort=entry.row.floor.synth_mean)
+
+
+def _matched_floor(floor: Floor) -> str:
+    return f"**{number(floor.mean)}** ({number(floor.low)} to {number(floor.high)})"
+
+
+def _blur(entry: Entry) -> Cell:
+    return Cell(read_back_words(entry.row) if entry.row else "", quoted=True)
+
+
+def _best(entry: Entry) -> Cell:
+    if entry.ranking is None:
+        return EMPTY
+    shares = [place.best for place in entry.ranking.places if place.entry == entry.name]
+    return Cell(f"{shares[0]:.0%}", sort=shares[0]) if shares else EMPTY
+
+
+def _size(entry: Entry) -> Cell:
+    return Cell(str(entry.card.synth.n), sort=entry.card.synth.n)
+
+
+def training_seeds(card: Scorecard) -> int | None:
+    """Return how often the generator was trained, or None where that is not known."""
+    if card.origin.training_seeds is not None:
+        return card.origin.training_seeds
+    return None if card.origin.weights_sha256 is None else 1
+
+
+def few_seeds(card: Scorecard) -> bool:
+    """Return whether an entry stands for its volumes only, not for the method behind them."""
+    return card.origin.generator is not None and (training_seeds(card) or 0) < FEW_SEEDS
+
+
+def _seeds(entry: Entry) -> Cell:
+    known = training_seeds(entry.card)
+    if known is None:
+        return Cell("" if entry.card.origin.generator is None else f"not stated {ONE_SEED}")
+    return Cell(f"{known} {ONE_SEED}" if known < FEW_SEEDS else str(known), sort=known)
+
+
+def _copies(entry: Entry) -> Cell:
+    found = copies_found(entry.card)
+    strong = found.verdict if found.verdict == "detected" else ""
+    standing = copies(entry.card).standing
+    return Cell(found.text, quoted=True, strong=strong, standing=standing)
+
+
+def _utility(entry: Entry) -> Cell:
+    found = entry.card.utility
+    return Cell(verdict_words(found), quoted=True) if found else EMPTY
+
+
+RANKING: tuple[Column, ...] = (
+    Column("rank", _rank, always=True),
+    Column("tied with", _tied, always=True),
+    Column(_value_head, _value, always=True),
+    Column(_matched_head, _matched, floor=_matched_floor),
+    Column("as real, blurred by", _blur, prose=True),
+    Column("best", _best),
+    Column("n", _size),
+    Column("training seeds", _seeds, always=True),
+    Column("copies of training images", _copies, prose=True),
+    Column("utility", _utility, section="utility", prose=True),
+)
+"""The ranking's columns, beside the entry's number and name."""
+
+
+# ---------------------------------------------------------------- cost, licence and date
+
+
+def _parameters(entry: Entry) -> Cell:
+    count = entry.card.origin.parameters
+    return EMPTY if count is None else Cell(f"{count / 1e6:.1f} M", sort=count)
+
+
+def _training(entry: Entry) -> Cell:
+    seconds = entry.card.origin.training_seconds
+    return EMPTY if seconds is None else Cell(duration(seconds), sort=seconds)
+
+
+def _energy(entry: Entry) -> Cell:
+    energy = entry.card.origin.training_energy_kwh
+    return EMPTY if energy is None else Cell(f"{number(energy)} kWh", sort=energy)
+
+
+def _sampler(entry: Entry) -> Cell:
+    origin = entry.card.origin
+    return Cell(f"{origin.sampler}, {origin.steps} steps" if origin.sampler else "", quoted=True)
+
+
+def _pace(entry: Entry) -> Cell:
+    seconds = entry.card.origin.seconds_a_volume
+    return EMPTY if seconds is None else Cell(number(seconds), sort=seconds)
+
+
+def _scored(entry: Entry) -> Cell:
+    card = entry.card
+    return Cell(f"{card.created[:10]}, {card.synth.n} of {card.synth.available}")
+
+
+COST: tuple[Column, ...] = (
+    Column("generator", lambda entry: Cell(entry.card.origin.generator or "", quoted=True)),
+    Column("parameters", _parameters),
+    Column("training", _training),
+    Column("energy", _energy),
+    Column("training seeds", _seeds),
+    Column("sampler", _sampler),
+    Column("s a volume", _pace),
+    Column("licence", lambda entry: Cell(entry.card.origin.licence or "", quoted=True)),
+    Column("protocol", lambda entry: Cell(entry.card.protocol_hash, code=True)),
+    Column("scored", _scored),
+)
+"""The columns on what an entry cost, beside its name."""

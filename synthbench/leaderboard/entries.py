@@ -1,0 +1,112 @@
+"""The entries of a leaderboard: scorecards, and the sample data behind them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthbench.errors import ScorecardError
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.verdict import scored_bytes
+from synthbench.scoring.benchmark import Benchmark
+from synthbench.scoring.sample_data import Materials, load_materials
+
+TOLERANCE = 1e-6
+"""Largest difference between an entry's value and that of its materials, relative to the terms
+that the value is made of."""
+
+
+Source = Callable[[Scorecard], Materials | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A comparable entry, and what is kept of its images."""
+
+    name: str
+    card: Scorecard
+    materials: Materials
+
+
+def read_entries(folder: Path) -> dict[str, Scorecard]:
+    """Read a benchmark's scorecards, by the names of their files.
+
+    Raises
+    ------
+    ScorecardError
+        There are none, or one cannot be read.
+    """
+    files = sorted((folder / "entries").glob("*.json"))
+    if not files:
+        raise ScorecardError(
+            f"{folder}: no entries. Score one into it: synthbench score --benchmark {folder} "
+            f"--real REAL --synth SYNTH --out {folder}/entries/NAME.json"
+        )
+    return {file.stem: Scorecard.load(file) for file in files}
+
+
+def comparable(cards: Mapping[str, Scorecard], benchmark: Benchmark) -> dict[str, Scorecard]:
+    """Return the entries of the benchmark's own protocol and real cohort."""
+    return {
+        name: card
+        for name, card in cards.items()
+        if card.protocol.hash == benchmark.protocol.hash
+        and card.real.fingerprint == benchmark.real_fingerprint
+    }
+
+
+def entry_hashes(folder: Path, cards: Mapping[str, Scorecard]) -> dict[str, str]:
+    """Return the sha256 of each entry's file, as it was scored.
+
+    A verdict on utility that was added since moves no rank, so it is left out.
+    """
+    return {
+        name: hashlib.sha256(scored_bytes(folder / "entries" / f"{name}.json")).hexdigest()
+        for name in sorted(cards)
+    }
+
+
+def stale_entries(
+    recorded: Mapping[str, str], folder: Path, cards: Mapping[str, Scorecard]
+) -> list[str]:
+    """Name the entries that are new, gone or changed since their hashes were recorded."""
+    now = entry_hashes(folder, cards)
+    return [
+        *(f"{name} is new" for name in now if name not in recorded),
+        *(f"{name} is gone" for name in recorded if name not in now),
+        *(f"{name} changed" for name in now if recorded.get(name, now[name]) != now[name]),
+    ]
+
+
+def open_entries(
+    folder: Path, benchmark: Benchmark, source: Source = load_materials
+) -> list[Entry]:
+    """Return the comparable entries with what `source` knows of their images.
+
+    Raises
+    ------
+    ScorecardError
+        There are fewer than two, or the images of some were not scored here.
+    """
+    cards = comparable(read_entries(folder), benchmark)
+    if len(cards) < 2:
+        raise ScorecardError(
+            f"{folder}: at least 2 comparable entries are needed for a ranking; found "
+            f"{len(cards)}. Score another one with --benchmark {folder}."
+        )
+    found = {name: source(card) for name, card in cards.items()}
+    absent = [name for name, materials in found.items() if materials is None]
+    if absent:
+        files = ", ".join(f"{folder}/entries/{name}.json" for name in absent)
+        raise ScorecardError(
+            f"the volumes behind {files} were not scored on this machine: score them here "
+            f"(synthbench score --benchmark {folder} ...), or give --materials FILE, which "
+            "synthbench score --materials FILE writes where they are."
+        )
+    return [
+        Entry(name, cards[name], materials)
+        for name, materials in found.items()
+        if materials is not None
+    ]

@@ -1,0 +1,87 @@
+"""The page's sections on facts: cost, samples, what was accepted, what is not comparable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from synthbench.leaderboard.board import Board, entry_title, ranked_keys
+from synthbench.leaderboard.columns import COST, entries_of, filled, heads
+from synthbench.render.markdown import escaped, table
+from synthbench.scoring.benchmark import Benchmark, protocol_differences
+
+
+def cost(board: Board) -> str:
+    """Return what the entries cost, with their licences and dates."""
+    key = ranked_keys(board)[0]
+    entries = entries_of(board, key)
+    columns = filled(COST, entries)
+    rows = [
+        [entry_title(entry.name, board), *(column.cell(entry).markdown() for column in columns)]
+        for entry in entries
+    ]
+    head = ["entry", *heads(columns, board, key)]
+    return f"## Cost, licence and date\n\n{table(head, rows)}"
+
+
+def samples(board: Board) -> str:
+    found = [
+        f"![Samples of {entry_title(name, board)}](entries/{name}.png)"
+        for name in board.ordered
+        if (board.folder / "entries" / f"{name}.png").is_file()
+    ]
+    return "## Samples\n\n" + "\n\n".join(found) if found else ""
+
+
+def accepted(board: Board) -> str:
+    """Return which entries were scored although preflight would have stopped them."""
+    lines = [
+        f"- {entry_title(name, board)}: `{found.rule}` ({found.role})"
+        for name, card in board.ordered.items()
+        for found in card.preflight
+        if found.accepted
+    ]
+    return "\n".join(["## Scored in spite of preflight", "", *lines]) if lines else ""
+
+
+def not_comparable(board: Board) -> str:
+    lines = []
+    for name, card in sorted(board.cards.items()):
+        if name in board.ordered:
+            continue
+        differs = protocol_differences(card.protocol, board.benchmark.protocol)
+        if card.real.fingerprint != board.benchmark.real_fingerprint:
+            differs.insert(
+                0,
+                f"real cohort: {card.real.fingerprint[:12]} instead of "
+                f"{board.benchmark.real_fingerprint[:12]}",
+            )
+        causes = escaped("; ".join(differs))
+        lines.append(f"- {escaped(board.called(name))} (`{card.protocol_hash}`): {causes}")
+    return "## Not comparable\n\n" + "\n".join(lines) if lines else ""
+
+
+def protocol(benchmark: Benchmark) -> str:
+    p = benchmark.protocol
+    stored = ", stored" if benchmark.stored_mask else ""
+    rows = [
+        ["grid", str(p.space.grid)],
+        ["intensities", p.space.scaling],
+        ["mask", f"{p.mask.rule}; {p.mask.voxels} voxels, sha256 {p.mask.sha256[:12]}{stored}"],
+        ["resamples, level, seed", f"{p.resamples}, {p.level:g}, {p.seed}"],
+        ["floor", f"{p.floor_splits} random splits"],
+    ]
+    for e in p.extractors:
+        rows.append([escaped(e.name), f"{e.layer}; {e.preprocessing}; {e.dim} features; sha256 "
+                     f"{(e.weights_sha256 or 'none')[:12]}"])  # fmt: skip
+    for key, settings in p.settings.items():
+        words = "; ".join(f"{k} {_setting(v)}" if k != "formula" else str(v)
+                          for k, v in settings.items())  # fmt: skip
+        rows.append([escaped(key), escaped(words)])
+    rows += [[escaped(f"interval of {m}"), method] for m, method in p.intervals.items()]
+    return f"## Protocol `{p.hash}`\n\n{table(['setting', 'value'], rows, words=2)}"
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_setting(v) for v in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

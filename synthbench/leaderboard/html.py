@@ -1,0 +1,99 @@
+"""A benchmark's comparable entries as one page for a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synthbench.errors import ScorecardError
+from synthbench.leaderboard.board import Board, plain_title, ranked_keys, stale_words
+from synthbench.leaderboard.columns import ONE_SEED, RANKING, Column, Entry, entries_of, filled
+from synthbench.render.numbers import number, p_text
+from synthbench.report.html import render_page
+from synthbench.report.sections.ranking import RankCell, Ranking
+from synthbench.report.sections.section import Page
+
+
+def leaderboard_report(folder: Path | str) -> str:
+    """Return a benchmark's comparable entries as one page, ordered by its primary metric.
+
+    Ranks, ties and the matrix of differences are shown where `comparisons.json` fits the entries;
+    where it does not, the page says so.
+
+    Raises
+    ------
+    ScorecardError
+        There is no benchmark, no entry of it can be compared, or one cannot be read.
+    """
+    board = Board.read(Path(folder))
+    name, primary = board.benchmark.name, board.benchmark.primary
+    if not board.ordered:
+        raise ScorecardError(
+            f"{folder}: none of its {len(board.cards)} entries has the benchmark's protocol and "
+            f"real cohort. Score one: synthbench score --benchmark {folder} --real REAL --synth "
+            f"SYNTH --out {folder}/entries/NAME.json"
+        )
+    notes = [stale_words(board, what, Path(folder)) for what in board.stale]
+    ranking = _ranking(board)
+    if ranking is None:
+        notes.append(
+            f"Ordered by {primary}. An order is no ranking: neighbours may be ties, and intervals "
+            f"that do not overlap are not a test. synthbench leaderboard {folder} --compare ranks "
+            "where the entries were scored."
+        )
+    apart = sorted(board.called(entry) for entry in board.cards if entry not in board.ordered)
+    if apart:
+        notes.append(f"Of another protocol or real cohort, and left out: {', '.join(apart)}.")
+    page = Page(
+        list(board.ordered.values()),
+        [plain_title(board, entry) for entry in board.ordered],
+        ranking=ranking,
+    )
+    return render_page(page, title=f"Leaderboard {name}", notes=notes)
+
+
+def _ranking(board: Board) -> Ranking | None:
+    comparisons = board.comparisons
+    found = comparisons and comparisons.ranking(board.benchmark.primary)
+    if not comparisons or not found:
+        return None
+    key = next(
+        key
+        for key in ranked_keys(board)
+        if (key.metric, key.extractor) == (found.metric, found.extractor)
+    )
+    entries = {entry.name: entry for entry in entries_of(board, key)}
+    columns = filled(RANKING, list(entries.values()))
+    placed = [entries[place.entry] for place in found.places]
+    rows = tuple(
+        (
+            plain_title(board, entry.name),
+            tuple(_cell(column, entry) for column in columns),
+        )
+        for entry in placed
+    )
+    pairs = tuple(
+        (
+            plain_title(board, pair.first),
+            plain_title(board, pair.second),
+            f"{number(pair.difference)} [{number(pair.low)}, {number(pair.high)}]",
+            p_text(pair.p),
+            pair.p,
+        )
+        for pair in found.pairs
+    )
+    words = (
+        f"By {found.label}. A rank interval runs from 1 + the number of entries that are "
+        f"significantly better to {len(rows)} less the number that are significantly worse; tied "
+        f"entries cannot be told apart at {comparisons.level:.0%}, over all pairs together "
+        f"(max-t, {comparisons.resamples} resamples). 'Best' is the share of resamples in which "
+        "an entry is the best: a second figure, no p-value. Ranks are of these volumes: "
+        f"{ONE_SEED} marks fewer than three training seeds, which say nothing of the method."
+    )
+    heads = tuple((column.head(board, key), column.prose) for column in columns)
+    return Ranking(words, heads, rows, pairs)
+
+
+def _cell(column: Column, entry: Entry) -> RankCell:
+    cell = column.cell(entry)
+    sort = cell.text if cell.sort is None else cell.sort
+    return RankCell(cell.text, sort, cell.standing, column.prose)

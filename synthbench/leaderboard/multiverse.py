@@ -1,0 +1,308 @@
+"""The multiverse of a leaderboard: the same images under every reasonable choice of metric.
+
+An order that holds under one extractor, kernel or preset may not hold under the next. Here the
+entries of a benchmark are valued again under choices that papers make: the Frechet distance by
+extractor, MMD² by extractor and kernel, MS-SSIM by preset. For each pair of entries it is told
+how often two rows change places. It is a description of that family of choices, each of which
+counts alike, and no test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float64
+from pydantic import Field
+
+from synthbench.errors import MetricError, ScorecardError
+from synthbench.leaderboard.entries import Entry, Source, entry_hashes, open_entries
+from synthbench.leaderboard.overall import order_of
+from synthbench.leaderboard.ranking import Aggregates
+from synthbench.metrics.fid import FID
+from synthbench.metrics.inference import resampling
+from synthbench.metrics.inference.comparison import loss, rank
+from synthbench.metrics.linear_mmd import MMDLinear
+from synthbench.metrics.metric import Direction, Statistic, check_features
+from synthbench.metrics.mmd import KID, MMD2, KernelDiscrepancy
+from synthbench.records.base import Record
+from synthbench.records.keys import JobKey
+from synthbench.records.scorecard import Scorecard
+from synthbench.scoring.benchmark import Benchmark
+from synthbench.scoring.sample_data import JobMaterial, load_materials
+from synthbench.scoring.statistics import jobs
+
+FILE = "multiverse.json"
+BANDWIDTHS = (0.5, 1.0, 2.0)
+"""Multiples of the median distance that MMD² is taken at."""
+MS_SSIM = ("ms_ssim", "ms_ssim_wang5", "ms_ssim_monai_k4")
+
+Progress = Callable[[str, int, int], None]
+
+
+class Universe(Record):
+    """One choice, and what it makes of the entries."""
+
+    family: str
+    words: str
+    direction: Direction
+    values: dict[str, float] = Field(description="by entry")
+    ranks: dict[str, int] = Field(description="of the estimates; ties share the better")
+
+
+class Swap(Record):
+    """How often a pair changes places; `ahead` stands first by the benchmark's primary metric."""
+
+    ahead: str
+    behind: str
+    universes: float = Field(description="share of universes whose estimates turn it round")
+    probability: float = Field(
+        description="mean over universes of the share of resamples that turn it round"
+    )
+
+
+class Multiverse(Aggregates):
+    """All universes of a benchmark."""
+
+    file: ClassVar[str] = FILE
+    what: ClassVar[str] = "a multiverse"
+    flag: ClassVar[str] = "--multiverse"
+
+    universes: tuple[Universe, ...]
+    swaps: tuple[Swap, ...]
+    absent: tuple[str, ...] = Field(default=(), description="universes that could not be had")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A universe to be: its words, and how an entry's statistic is had."""
+
+    family: str
+    words: str
+    direction: Direction
+    statistic: Callable[[Entry], Statistic]
+
+
+def multiverse(
+    folder: Path | str, *, source: Source = load_materials, progress: Progress | None = None
+) -> Multiverse:
+    """Value a benchmark's entries under every choice that their images allow.
+
+    Resamples and seed are those of the protocol; within a universe they are paired, with shared
+    real weights, and recentred on the estimates, as in
+    `synthbench.metrics.inference.comparison.rank`.
+
+    Parameters
+    ----------
+    folder
+        The benchmark's.
+    source
+        Gives what a machine keeps of an entry's images.
+    progress
+        Called with (what, done, total).
+
+    Raises
+    ------
+    ScorecardError
+        Fewer than two entries can be compared, the images behind one are not here, or no
+        universe but the benchmark's own can be had.
+    """
+    folder = Path(folder)
+    benchmark = Benchmark.load(folder)
+    entries = open_entries(folder, benchmark, source)
+    todo, absent = choices(benchmark)
+    universes: list[Universe] = []
+    turned: list[Mapping[tuple[str, str], float]] = []
+    for i, choice in enumerate(todo):
+        if progress is not None:
+            progress(choice.words, i, len(todo))
+        try:
+            universe, ahead = _universe(choice, entries, benchmark)
+        except MetricError as error:
+            absent.append(f"{choice.words}: {error}")
+            continue
+        universes.append(universe)
+        turned.append(ahead)
+    if len(universes) < 2:
+        raise ScorecardError(
+            f"{folder}: a multiverse needs at least 2 choices that can be computed; found "
+            f"{len(universes)}. {'; '.join(absent) or 'Freeze a benchmark with more metrics.'}"
+        )
+    ordered = _by_primary([entry.card for entry in entries], [e.name for e in entries], benchmark)
+    return Multiverse(
+        benchmark=benchmark.name,
+        protocol_hash=benchmark.protocol.hash,
+        resamples=benchmark.protocol.resamples,
+        seed=benchmark.protocol.seed,
+        entries=entry_hashes(folder, {entry.name: entry.card for entry in entries}),
+        universes=tuple(universes),
+        swaps=tuple(_swap(a, b, universes, turned) for a, b in combinations(ordered, 2)),
+        absent=tuple(absent),
+    )
+
+
+def choices(benchmark: Benchmark) -> tuple[list[Choice], list[str]]:
+    """List the universes that a benchmark's metrics allow, and why others are absent."""
+    frozen = benchmark.protocol.settings
+    found: list[Choice] = []
+    absent: list[str] = []
+    for extractor in (e.name for e in benchmark.protocol.extractors):
+        key = str(JobKey(FID.name, extractor=extractor))
+        if key in frozen:
+            by_key = partial(_by_key, job_key=key)
+            found.append(Choice("Fréchet distance", f"FID, {extractor}", "lower", by_key))
+        else:
+            absent.append(f"FID, {extractor}: not among the benchmark's metrics")
+        found += _kernels(extractor, benchmark, absent)
+    for job in jobs([name for name in MS_SSIM if name in frozen], []):
+        by_key = partial(_by_key, job_key=job.key)
+        words = f"{job.metric.label} ({job.metric.name})"
+        found.append(Choice("MS-SSIM", words, job.metric.direction, by_key))
+    absent += [
+        f"{name}: not among the benchmark's metrics" for name in MS_SSIM if name not in frozen
+    ]
+    return found, absent
+
+
+def _kernels(extractor: str, benchmark: Benchmark, absent: list[str]) -> list[Choice]:
+    """MMD² by kernel: Gaussian at multiples of the frozen median, cubic, and linear."""
+    frozen = benchmark.protocol.settings
+    # Any metric of features keeps them, whichever kernel it has.
+    keys = [key for key in frozen if JobKey.parse(key).extractor == extractor]
+    if not keys:
+        absent.append(f"MMD², {extractor}: no metric of the benchmark takes its features")
+        return []
+    found = []
+    gaussian = str(JobKey(MMD2.name, extractor=extractor))
+    if gaussian in frozen:
+        bandwidth = float(frozen[gaussian]["bandwidth"])
+        for factor in BANDWIDTHS:
+            prepare = partial(MMD2().prepare, bandwidth=factor * bandwidth)
+            words = f"MMD², Gaussian {factor:g} × median, {extractor}"
+            found.append(_of_features(words, keys[0], prepare))
+    else:
+        absent.append(f"MMD², Gaussian, {extractor}: the benchmark froze no bandwidth")
+    return [
+        *found,
+        _of_features(f"MMD², cubic (KID), {extractor}", keys[0], KID().prepare),
+        _of_features(f"MMD², linear, {extractor}", keys[0], linear_discrepancy),
+    ]
+
+
+def _of_features(words: str, key: str, prepare: Callable[..., Statistic]) -> Choice:
+    def statistic(entry: Entry) -> Statistic:
+        material = _material(entry, key)
+        return prepare(material.real, material.synth, subjects=entry.materials.subjects)
+
+    return Choice("MMD²", words, "lower", statistic)
+
+
+def _by_key(entry: Entry, job_key: str) -> Statistic:
+    _material(entry, job_key)
+    return entry.materials.statistic(job_key)
+
+
+def _material(entry: Entry, key: str) -> JobMaterial:
+    if key not in entry.materials.jobs:
+        raise MetricError(f"{entry.name} has no value of it")
+    return entry.materials.jobs[key]
+
+
+def linear_discrepancy(
+    real: Float64[np.ndarray, "n d"],
+    synth: Float64[np.ndarray, "m d"],
+    *,
+    subjects: Mapping[str, np.ndarray] | None = None,
+) -> KernelDiscrepancy:
+    """MMD² of features under the linear kernel.
+
+    It is |mean real - mean synth|^2 without its bias, and sees means only.
+
+    Parameters
+    ----------
+    real, synth
+        Feature matrices, one row an image.
+    subjects
+        For each role, the subject of each image; None is one image a subject.
+
+    Raises
+    ------
+    MetricError
+        The features are unusable.
+    """
+    sets = check_features("linear MMD²", real=real, synth=synth)
+    x, y = sets["real"], sets["synth"]
+    return MMDLinear().prepare(x @ x.T, y @ y.T, cross=x @ y.T, subjects=subjects)
+
+
+# ---------------------------------------------------------------- one universe, and all
+
+
+def _universe(
+    choice: Choice, entries: Sequence[Entry], benchmark: Benchmark
+) -> tuple[Universe, dict[tuple[str, str], float]]:
+    """A universe's estimates, and for each pair the share of resamples with the first ahead."""
+    statistics = {entry.name: choice.statistic(entry) for entry in entries}
+    protocol = benchmark.protocol
+    values = {name: resampling.estimate(statistic) for name, statistic in statistics.items()}
+    ranking = rank(
+        statistics, direction=choice.direction, resamples=protocol.resamples,
+        level=protocol.level, seed=protocol.seed,
+    )  # fmt: skip
+    column = {standing.name: i for i, standing in enumerate(ranking.standings)}
+    usable = np.isfinite(ranking.resampled).all(axis=1)
+    losses = loss(ranking.resampled[usable], choice.direction)
+    ahead = {
+        (a, b): _share_ahead(losses[:, column[a]], losses[:, column[b]])
+        for a in values
+        for b in values
+        if a != b
+    }
+    row = loss(np.array([list(values.values())]), choice.direction)
+    places = order_of(row)[0].astype(int).tolist()
+    universe = Universe(
+        family=choice.family, words=choice.words, direction=choice.direction, values=values,
+        ranks=dict(zip(values, places, strict=True)),
+    )  # fmt: skip
+    return universe, ahead
+
+
+def _share_ahead(first: Float64[np.ndarray, " b"], second: Float64[np.ndarray, " b"]) -> float:
+    """The share of resamples in which the first is better; a tie counts half."""
+    return float((first < second).mean() + (first == second).mean() / 2)
+
+
+def _swap(
+    ahead: str,
+    behind: str,
+    universes: Sequence[Universe],
+    shares: Sequence[Mapping[tuple[str, str], float]],
+) -> Swap:
+    estimates = [float(u.ranks[behind] < u.ranks[ahead]) for u in universes]
+    return Swap(
+        ahead=ahead,
+        behind=behind,
+        universes=float(np.mean(estimates)),
+        probability=float(np.mean([share[behind, ahead] for share in shares])),
+    )
+
+
+def _by_primary(
+    cards: Sequence[Scorecard], names: Sequence[str], benchmark: Benchmark
+) -> list[str]:
+    """The entries in the benchmark's order; those without its primary metric last."""
+
+    def place(pair: tuple[str, Scorecard]) -> tuple[bool, float, str]:
+        name, card = pair
+        row = card.row(benchmark.primary)
+        if row is None or row.value is None:
+            return (True, 0.0, name)
+        signed = {"lower": row.value, "zero": abs(row.value), "higher": -row.value}
+        return (False, signed[row.direction], name)
+
+    return [name for name, _ in sorted(zip(names, cards, strict=True), key=place)]

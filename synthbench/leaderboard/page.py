@@ -1,0 +1,139 @@
+"""Leaderboards: the scorecards of one benchmark as a page of markdown, with small pictures.
+
+A benchmark's folder holds `benchmark.yaml`, `entries/*.json` and what is rendered from them:
+`README.md` and `forest-*.svg`. Where `comparisons.json` fits the entries (see
+`synthbench.leaderboard.ranking`) the page has ranks and ties; without it, or where it is of other
+entries, it says that they are wanting. Page and pictures are deterministic to the byte. Entries
+whose protocol or real cohort differs are listed apart, with the fields that differ; they are
+never ordered with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from synthbench.errors import CheckFailed, ScorecardError
+from synthbench.leaderboard import facts, ranks, values
+from synthbench.leaderboard.board import Board, stale_words
+from synthbench.leaderboard.choices import choices
+from synthbench.leaderboard.pictures import ASKED, GRID, pictures
+from synthbench.runtime.files import write_atomic
+from synthbench.scoring.benchmark import FILE
+
+PAGE = "README.md"
+NOTES = "notes.md"
+NAMED = 3
+"""Stale files that a message names."""
+
+SECTIONS: tuple[Callable[[Board], str], ...] = (
+    ranks.ranking,
+    ranks.differences,
+    ranks.other_metrics,
+    ranks.overall,
+    values.values,
+    values.conditional,
+    values.utility,
+    values.floors,
+    values.papers,
+    choices,
+    facts.cost,
+    facts.samples,
+    facts.accepted,
+)
+"""The page's sections, in order: markdown, or nothing where there is nothing to show."""
+
+
+def render_leaderboard(folder: Path | str) -> str:
+    """Return the markdown of one benchmark's leaderboard.
+
+    Parameters
+    ----------
+    folder
+        Holds `benchmark.yaml` and `entries/*.json`; a picture `entries/NAME.png` is shown for
+        its entry, and the text of a `notes.md` is put under the tables.
+
+    Raises
+    ------
+    ScorecardError
+        There is no benchmark, no entry, or one cannot be read.
+    """
+    board = Board.read(Path(folder))
+    parts = [ranks.heading(board)]
+    if board.ordered:
+        parts += [section(board) for section in SECTIONS]
+    parts.append(facts.not_comparable(board))
+    if (board.folder / NOTES).is_file():
+        parts.append((board.folder / NOTES).read_text().strip())
+    parts.append(facts.protocol(board.benchmark))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def render_pictures(folder: Path | str) -> dict[str, str]:
+    """Return the page's pictures as SVG, by file name (see `leaderboard_pictures`)."""
+    return pictures(Board.read(Path(folder)))
+
+
+def write_leaderboard(folder: Path | str) -> Path:
+    """Render a benchmark's leaderboard into its `README.md`, and the pictures beside it."""
+    folder = Path(folder)
+    drawn = render_pictures(folder)
+    for old in _rendered(folder):
+        if old.name not in drawn:
+            old.unlink()
+    for name, picture in drawn.items():
+        write_atomic(folder / name, picture.encode())
+    page = folder / PAGE
+    write_atomic(page, render_leaderboard(folder).encode())
+    return page
+
+
+def check_leaderboard(folder: Path | str) -> None:
+    """Raise where anything on disk is not what the scorecards give.
+
+    Raises
+    ------
+    CheckFailed
+        The page or a picture is stale or missing, or the comparisons are of other entries.
+    """
+    folder = Path(folder)
+    board = Board.read(folder)
+    for what in board.stale:
+        raise CheckFailed(stale_words(board, what, folder))
+    expected = {PAGE: render_leaderboard(folder), **render_pictures(folder)}
+    stale = [name for name, text in expected.items() if not _holds(folder / name, text)]
+    stale += [old.name for old in _rendered(folder) if old.name not in expected]
+    if stale:
+        files = ", ".join(str(folder / name) for name in stale[:NAMED])
+        if len(stale) > NAMED:
+            files += f" and {len(stale) - NAMED} others"
+        are = "is" if len(stale) == 1 else "are"
+        raise CheckFailed(f"{files} {are} stale: render with synthbench leaderboard {folder}")
+
+
+def benchmarks_in(folder: Path | str) -> list[Path]:
+    """Return the folder itself if it is a benchmark, else the benchmarks in it.
+
+    Raises
+    ------
+    ScorecardError
+        There are none.
+    """
+    folder = Path(folder)
+    if (folder / FILE).is_file():
+        return [folder]
+    found = sorted(file.parent for file in folder.glob(f"*/{FILE}"))
+    if not found:
+        raise ScorecardError(
+            f"{folder}: no benchmark here ({FILE} in it, or in a folder of it). "
+            "Make one: synthbench benchmark init NAME --real REAL"
+        )
+    return found
+
+
+def _rendered(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("forest-*.svg"), *folder.glob(GRID), *folder.glob(ASKED)])
+
+
+def _holds(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_bytes() == text.encode()

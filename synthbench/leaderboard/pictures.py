@@ -1,0 +1,73 @@
+"""The page's pictures: a forest plot per metric, ranks under every choice, conditions."""
+
+from __future__ import annotations
+
+from synthbench.leaderboard.board import (
+    ARROWS,
+    Board,
+    Key,
+    floor_of,
+    key_title,
+    plain_title,
+    ranked_keys,
+)
+from synthbench.render.forest import Floor, Row, forest_plot
+from synthbench.render.grid import rank_grid
+from synthbench.report.adherence import asked_measured
+
+GRID = "multiverse.svg"
+ASKED = "asked-measured.svg"
+
+
+def pictures(board: Board) -> dict[str, str]:
+    """Return the page's pictures as SVG, by file name.
+
+    One forest plot per metric; the multiverse, and what conditional entries were asked for, where
+    there are any.
+    """
+    if not board.ordered:
+        return {}
+    drawn = {forest_file(key, board): _forest(key, board) for key in ranked_keys(board)}
+    names = {name: plain_title(board, name) for name in board.ordered}
+    if board.multiverse is not None:
+        ranks = {
+            universe.words: [universe.ranks[name] for name in names]
+            for universe in board.multiverse.universes
+        }
+        drawn[GRID] = rank_grid("Rank under every choice", ranks, list(names.values()))
+    asked = asked_measured({
+        names[name]: card.adherence
+        for name, card in board.ordered.items()
+        if card.adherence is not None
+    })  # fmt: skip
+    if asked:
+        drawn[ASKED] = asked
+    return drawn
+
+
+def _forest(key: Key, board: Board) -> str:
+    floor = floor_of(key, board)
+    rows = []
+    for name, card in board.ordered.items():
+        row = key.of(card)
+        interval = row.interval if row else None
+        rows.append(
+            Row(
+                name=plain_title(board, name),
+                value=row.value if row else None,
+                low=interval.low if interval else None,
+                high=interval.high if interval else None,
+                matched=row.floor.synth_mean if row and row.floor else None,
+            )
+        )
+    level = f"{board.benchmark.protocol.level:.0%} intervals"
+    shaded = Floor(floor.low, floor.high, floor.n) if floor else None
+    title = f"{key_title(key, board)} {ARROWS[key.direction]}"
+    return forest_plot(title, rows, shaded, note=level)
+
+
+def forest_file(key: Key, board: Board) -> str:
+    """Return the name of the file of a metric's forest plot."""
+    several = len({k.extractor for k in ranked_keys(board) if k.metric == key.metric}) > 1
+    words = f"{key.metric}-{key.extractor}" if several and key.extractor else key.metric
+    return f"forest-{''.join(c if c.isalnum() else '-' for c in words)}.svg"

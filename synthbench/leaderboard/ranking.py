@@ -1,0 +1,361 @@
+"""Comparisons: which entries of a benchmark differ, from their images, as a record of aggregates.
+
+A scorecard alone says nothing of a difference: entries that are scored on one real set share
+its sampling error. So comparisons are computed where the images were scored (see
+`synthbench.scoring.sample_data`), written to `comparisons.json`, and read anywhere.
+
+Each metric is ranked by itself: all pairs by the paired bootstrap with shared real weights, held
+together by the largest |t| over the pairs (`synthbench.metrics.inference.comparison.rank`). Where
+several metrics are claimed at once the largest |t| is taken over metrics x pairs, which is `p_all`.
+An order over all metrics is a summary without a test, so it carries how stable it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from synthbench.errors import MetricError, ScorecardError
+from synthbench.leaderboard.entries import (
+    TOLERANCE,
+    Entry,
+    Source,
+    entry_hashes,
+    open_entries,
+    stale_entries,
+)
+from synthbench.leaderboard.overall import Overall, overall_order
+from synthbench.metrics.inference import resampling
+from synthbench.metrics.inference.comparison import Ranking, rank
+from synthbench.metrics.inference.multiplicity import max_t
+from synthbench.metrics.inference.terms import ComparisonMethod
+from synthbench.metrics.metric import Direction, Statistic
+from synthbench.records.base import Record, RecordFile
+from synthbench.records.scorecard import Scorecard
+from synthbench.scoring.benchmark import Benchmark
+from synthbench.scoring.sample_data import Materials, load_materials
+from synthbench.scoring.statistics import Job, jobs
+
+FILE = "comparisons.json"
+
+SAME_ROWS = 1e-3
+"""Largest difference, relative to the largest number, between rows of one real volume."""
+
+Progress = Callable[[str, int, int], None]
+
+
+class Pair(Record):
+    """The difference between two entries under one metric: second less first."""
+
+    first: str
+    second: str
+    difference: float
+    se: float
+    low: float = Field(description="of an interval that covers with those of all other pairs")
+    high: float
+    p: float = Field(description="adjusted for all pairs under this metric")
+    p_all: float | None = Field(description="adjusted for all pairs under all metrics")
+
+
+class Place(Record):
+    """An entry's place under one metric."""
+
+    entry: str
+    value: float
+    rank_low: int
+    rank_high: int
+    best: float = Field(description="share of resamples in which it is the best")
+
+
+class MetricRanking(Record):
+    """The entries under one metric, best estimate first, and all their pairs."""
+
+    metric: str
+    extractor: str | None
+    label: str
+    direction: Direction
+    method: ComparisonMethod
+    excluded: int = Field(description="degenerate resamples that were left out")
+    left_out: tuple[str, ...] = Field(default=(), description="entries without a value")
+    places: tuple[Place, ...]
+    pairs: tuple[Pair, ...]
+
+    def pair(self, one: str, other: str) -> Pair | None:
+        """The pair of two entries, in whichever order it stands."""
+        return next((p for p in self.pairs if {p.first, p.second} == {one, other}), None)
+
+    def ties(self, entry: str, level: float) -> tuple[str, ...]:
+        """The entries that cannot be told from one at this level, best first."""
+        told = {
+            name
+            for pair in self.pairs
+            if pair.p <= 1 - level + 1e-12
+            for name in (pair.first, pair.second)
+            if entry in (pair.first, pair.second)
+        }
+        return tuple(p.entry for p in self.places if p.entry not in told | {entry})
+
+
+class Unranked(Record):
+    """A metric that could not be compared, and why."""
+
+    metric: str
+    extractor: str | None
+    label: str
+    why: str
+
+
+class Aggregates(RecordFile):
+    """What is computed of a benchmark's entries where their images are; read anywhere."""
+
+    file: ClassVar[str]
+    flag: ClassVar[str]
+
+    schema_version: Literal[1] = 1
+    benchmark: str
+    protocol_hash: str
+    resamples: int
+    seed: int
+    entries: dict[str, str] = Field(description="sha256 of each entry's file")
+
+    def save(self, folder: Path) -> Path:
+        """Write the record into a benchmark's folder, and return its file."""
+        return super().save(folder / self.file)
+
+    @classmethod
+    def find(cls, folder: Path) -> Self | None:
+        """Read a benchmark's record; None where there is none.
+
+        Raises
+        ------
+        ScorecardError
+            The file is not readable as one.
+        """
+        file = folder / cls.file
+        return cls.load(file) if file.is_file() else None
+
+    @classmethod
+    def remedy(cls, file: Path) -> str:
+        """Name the command that writes it."""
+        return f"Write it again: synthbench leaderboard {file.parent} {cls.flag}"
+
+    def stale(self, folder: Path, cards: Mapping[str, Scorecard], protocol_hash: str) -> list[str]:
+        """Say what changed since, entry by entry; empty where nothing did."""
+        if protocol_hash != self.protocol_hash:
+            return [f"the protocol is {protocol_hash}, and was {self.protocol_hash}"]
+        return stale_entries(self.entries, folder, cards)
+
+
+class Comparisons(Aggregates):
+    """All pairs of a benchmark's comparable entries."""
+
+    file: ClassVar[str] = FILE
+    what: ClassVar[str] = "comparisons"
+    flag: ClassVar[str] = "--compare"
+
+    level: float
+    shared: tuple[str, ...] = Field(default=("real",), description="roles with shared weights")
+    metrics: tuple[MetricRanking, ...]
+    unranked: tuple[Unranked, ...] = ()
+    overall: Overall | None = None
+
+    def ranking(self, metric: str, extractor: str | None = None) -> MetricRanking | None:
+        """The ranking by a metric (the first extractor's, where None is named)."""
+        for found in self.metrics:
+            if found.metric == metric and extractor in (None, found.extractor):
+                return found
+        return None
+
+
+def compare(
+    folder: Path | str, *, source: Source = load_materials, progress: Progress | None = None
+) -> Comparisons:
+    """Compare all pairs of a benchmark's comparable entries, under every metric that ranks.
+
+    Level, resamples and seed are those of the protocol. Metrics for comparison with papers, and
+    those that need the training images, rank nothing.
+
+    Parameters
+    ----------
+    folder
+        The benchmark's.
+    source
+        Gives what a machine keeps of an entry's images.
+    progress
+        Called with (what, done, total).
+
+    Raises
+    ------
+    ScorecardError
+        Fewer than two entries can be compared, or the images behind one are not here, or are
+        not those that it was scored with.
+    """
+    folder = Path(folder)
+    benchmark = Benchmark.load(folder)
+    protocol = benchmark.protocol
+    entries = open_entries(folder, benchmark, source)
+    todo = ranked_jobs(benchmark)
+    rankings: list[tuple[Job, Ranking]] = []
+    unranked: list[Unranked] = []
+    for i, job in enumerate(todo):
+        if progress is not None:
+            progress(f"comparing by {job.metric.label}", i, len(todo))
+        try:
+            rankings.append((job, _ranking(entries, job, benchmark)))
+        except MetricError as error:
+            unranked.append(_unranked(job, str(error)))
+    over_all = _adjusted_over_all([ranking for _, ranking in rankings], protocol.level)
+    names = [entry.name for entry in entries]
+    return Comparisons(
+        benchmark=benchmark.name,
+        protocol_hash=protocol.hash,
+        level=protocol.level,
+        resamples=protocol.resamples,
+        seed=protocol.seed,
+        entries=entry_hashes(folder, {entry.name: entry.card for entry in entries}),
+        metrics=tuple(
+            _record(job, ranking, p_all, names)
+            for (job, ranking), p_all in zip(rankings, over_all, strict=True)
+        ),
+        unranked=tuple(unranked),
+        overall=overall_order(
+            {job.key: r for job, r in rankings if len(r.standings) == len(names)}
+        ),
+    )
+
+
+def ranked_jobs(benchmark: Benchmark) -> list[Job]:
+    """The jobs of a benchmark's protocol that rank entries, the primary metric's first."""
+    extractors = [extractor.name for extractor in benchmark.protocol.extractors]
+    found = [
+        job
+        for job in jobs(benchmark.protocol.intervals, extractors)
+        if job.metric.role != "for_papers"
+    ]
+    return sorted(found, key=lambda job: job.metric.name != benchmark.primary)
+
+
+def _ranking(entries: Sequence[Entry], job: Job, benchmark: Benchmark) -> Ranking:
+    """Rank the entries that have a value of the job's metric."""
+    valued = [entry for entry in entries if _value(entry, job) is not None]
+    if len(valued) < 2:
+        raise MetricError(f"{len(valued)} of {len(entries)} entries have a value of it")
+    protocol = benchmark.protocol
+    return rank(
+        {entry.name: _statistic(entry, job, valued[0]) for entry in valued},
+        direction=job.metric.direction,
+        resamples=protocol.resamples,
+        level=protocol.level,
+        seed=protocol.seed,
+    )
+
+
+def _value(entry: Entry, job: Job) -> float | None:
+    row = entry.card.row(job.metric.name, job.extractor)
+    return None if row is None else row.value
+
+
+def _statistic(entry: Entry, job: Job, first: Entry) -> Statistic:
+    """An entry's statistic of a job, held to the value that the entry states.
+
+    Raises
+    ------
+    ScorecardError
+        The images give another value, or the real images are others than the first entry's.
+    """
+    row = entry.card.row(job.metric.name, job.extractor)
+    assert row is not None
+    assert row.value is not None
+    statistic = entry.materials.statistic(job.key)
+    found = resampling.estimate(statistic)
+    if abs(found - row.value) > TOLERANCE * (row.magnitude or max(1.0, abs(row.value))):
+        raise ScorecardError(
+            f"{entry.name}: its entry states {job.metric.label} {row.value:.6g}, and the "
+            f"images that are kept here give {found:.6g}: they were scored again since, by "
+            "other versions. Write the entry anew with synthbench score --out."
+        )
+    if not _same_real_rows(first.materials, entry.materials, job.key):
+        raise ScorecardError(
+            f"{first.name} and {entry.name}: {job.metric.label} was taken of other real rows, "
+            "by another version or on another machine, so that they share no resample. "
+            "Score both anew on one machine."
+        )
+    return statistic
+
+
+def _same_real_rows(one: Materials, other: Materials, key: str) -> bool:
+    first, second = one.jobs[key].real, other.jobs[key].real
+    if first.shape != second.shape:
+        return False
+    scale = float(np.abs(first).max())
+    return bool(np.abs(first - second).max() <= SAME_ROWS * max(scale, 1e-300))
+
+
+def _unranked(job: Job, why: str) -> Unranked:
+    return Unranked(
+        metric=job.metric.name, extractor=job.extractor, label=job.metric.label, why=why
+    )
+
+
+def _record(
+    job: Job, ranking: Ranking, p_all: Sequence[float | None], names: Sequence[str]
+) -> MetricRanking:
+    first = ranking.comparisons[0]
+    ranked = {standing.name for standing in ranking.standings}
+    return MetricRanking(
+        metric=job.metric.name,
+        extractor=job.extractor,
+        label=job.metric.label,
+        direction=ranking.direction,
+        method=first.method,
+        excluded=first.excluded,
+        left_out=tuple(name for name in names if name not in ranked),
+        places=tuple(
+            Place(
+                entry=s.name,
+                value=s.value,
+                rank_low=s.rank_low,
+                rank_high=s.rank_high,
+                best=s.best,
+            )
+            for s in ranking.standings
+        ),
+        pairs=tuple(
+            Pair(
+                first=c.first,
+                second=c.second,
+                difference=c.difference,
+                se=c.se,
+                low=c.low,
+                high=c.high,
+                p=c.p,
+                p_all=p,
+            )
+            for c, p in zip(ranking.comparisons, p_all, strict=True)
+        ),
+    )
+
+
+def _adjusted_over_all(rankings: Sequence[Ranking], level: float) -> list[list[float | None]]:
+    """Adjusted p of each ranking's pairs, for the pairs of all rankings together.
+
+    None where the resamples that all metrics can use are too few for the level.
+    """
+    if not rankings:
+        return []
+    observed = np.array(
+        [c.difference / c.se if c.se else 0.0 for r in rankings for c in r.comparisons]
+    )
+    resampled = np.hstack([ranking.resampled_t for ranking in rankings])
+    usable = np.isfinite(resampled).all(axis=1)
+    sizes = [len(ranking.comparisons) for ranking in rankings]
+    try:
+        _, adjusted = max_t(observed, resampled[usable], level=level)
+    except MetricError:
+        return [[None] * size for size in sizes]
+    parts = np.split(adjusted, np.cumsum(sizes)[:-1])
+    return [part.tolist() for part in parts]

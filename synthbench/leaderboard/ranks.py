@@ -1,0 +1,222 @@
+"""The page's sections on ranks: by the primary metric, by the others, over all of them."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from synthbench.leaderboard.board import (
+    Board,
+    entry_title,
+    floor_of,
+    is_saturated,
+    key_heading,
+    key_title,
+    place_range,
+    rank_text,
+    ranked_keys,
+    ranking_by,
+    sentence,
+    stale_words,
+    usual_folder,
+)
+from synthbench.leaderboard.columns import ONE_SEED, RANKING, entries_of, few_seeds, filled, heads
+from synthbench.leaderboard.pictures import forest_file
+from synthbench.leaderboard.ranking import Comparisons, MetricRanking
+from synthbench.render import html
+from synthbench.render.markdown import escaped, table
+from synthbench.render.numbers import number, p_text
+from synthbench.report.text import SATURATED, SATURATION
+
+MATRIX = 10
+"""Entries up to which pairs are shown as a matrix."""
+
+
+def heading(board: Board) -> str:
+    benchmark, protocol = board.benchmark, board.benchmark.protocol
+    extractors = ", ".join(f"`{e.label}`" for e in protocol.extractors)
+    what = f"Extractor {extractors}. " if extractors else ""
+    return (
+        f"# {benchmark.name}\n\n"
+        f"{protocol.n_synth} synthetic against {protocol.n_real} real volumes "
+        f"({benchmark.real_subjects} subjects), {protocol.space.grid}. "
+        f"{what}Protocol `{protocol.hash}`, real cohort `{benchmark.real_fingerprint[:12]}`."
+    )
+
+
+def ranking(board: Board) -> str:
+    key = ranked_keys(board)[0]
+    entries = entries_of(board, key)
+    columns = filled(RANKING, entries)
+    rows = []
+    floor = floor_of(key, board)
+    if floor:
+        cells = [column.floor(floor) if column.floor else "" for column in columns]
+        rows.append(["", "**real vs real (floor)**", *cells])
+    for entry in entries:
+        cells = [column.cell(entry).markdown() for column in columns]
+        rows.append([str(board.number(entry.name)), escaped(board.called(entry.name)), *cells])
+    head = ["", "entry", *heads(columns, board, key)]
+    return (
+        f"## Ranking by {escaped(key.label)}\n\n{table(head, rows, words=2)}\n\n"
+        + _ranking_words(board, ranking_by(board, key))
+        + f"\n\n![{escaped(key.label)}: values, intervals and the floor]({forest_file(key, board)})"
+    )
+
+
+def _ranking_words(board: Board, found: MetricRanking | None) -> str:
+    lines = []
+    if found is not None and board.comparisons is not None:
+        c = board.comparisons
+        lines.append(
+            f"A rank interval runs from 1 + the number of entries that are significantly better to "
+            f"K less the number that are significantly worse, of K = {len(found.places)}. Rows "
+            f"that are tied cannot be told apart at {c.level:.0%}, over all pairs together. "
+            '"Best" is the share of resamples in which the row is the best: a second figure, '
+            "no p-value."
+        )
+    else:
+        lines.append(
+            f"{sentence(stale_words(board, 'comparisons', usual_folder(board)))} Until then the "
+            "rows are only ordered."
+            if "comparisons" in board.stale
+            else "Ranks and ties need the images: run `synthbench leaderboard "
+            f"{usual_folder(board)} --compare` where the entries were scored. Until then the "
+            "rows are only ordered: neighbours may be ties, and intervals that do not overlap are "
+            "not a test."
+        )
+    if any(few_seeds(card) for card in board.ordered.values()):
+        lines.append(
+            f"{ONE_SEED} fewer than three training seeds: the row ranks these volumes, not the "
+            "method."
+        )
+    primary = ranked_keys(board)[0]
+    if any(is_saturated(primary, card) for card in board.ordered.values()):
+        lines.append(f"{SATURATED} {SATURATION}: ranks among such rows mean nothing.")
+    lines.append("A test for copies is no privacy guarantee.")
+    return " ".join(lines)
+
+
+def differences(board: Board) -> str:
+    key = ranked_keys(board)[0]
+    found = ranking_by(board, key)
+    if found is None or board.comparisons is None:
+        return ""
+    return (
+        f"### Differences in {escaped(key.label)}\n\n{_pairs(found, board)}\n\n"
+        f"{_how_compared(found, board.comparisons)}"
+    )
+
+
+def _how_compared(found: MetricRanking, comparisons: Comparisons) -> str:
+    size = "distance from zero" if found.direction == "zero" else "value"
+    how = {
+        "studentized": "studentized paired bootstrap",
+        "jackknife": "jackknife standard error, paired, the bootstrap giving the joint shape",
+    }[found.method]
+    left = f" {found.excluded} degenerate resamples were left out." if found.excluded else ""
+    return (
+        f"Column less row, in the {size}: [interval] and p, adjusted for all pairs by max-t; bold: "
+        f"p ≤ {1 - comparisons.level:.2g}. {how[0].upper()}{how[1:]}; {comparisons.resamples} "
+        f"resamples, seed {comparisons.seed}, shared weights on the real images.{left}"
+    )
+
+
+def _pairs(found: MetricRanking, board: Board) -> str:
+    assert board.comparisons is not None
+    names = [place.entry for place in found.places]
+    level = board.comparisons.level
+
+    def cell(first: str, second: str) -> str:
+        pair = found.pair(first, second)
+        assert pair is not None
+        sign = 1 if pair.first == first else -1
+        ends = sorted((sign * pair.low, sign * pair.high))
+        words = f"{number(sign * pair.difference)} [{number(ends[0])}, {number(ends[1])}]"
+        marked = f"**{words}**" if pair.p <= 1 - level + 1e-12 else words
+        return f"{marked} p {p_text(pair.p)}"
+
+    if len(names) > MATRIX:
+        rows = [
+            [entry_title(a, board), entry_title(b, board), cell(a, b)]
+            for a, b in combinations(names, 2)
+        ]
+        return table(["row", "column", "difference"], rows, words=2)
+    head = ["", *(str(board.number(name)) for name in names[1:])]
+    rows = [
+        [entry_title(first, board), *("" if j <= i else cell(first, second)
+         for j, second in enumerate(names) if j)]
+        for i, first in enumerate(names[:-1])
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def other_metrics(board: Board) -> str:
+    if board.comparisons is None:
+        return ""
+    primary, *others = ranked_keys(board)
+    ranked = [(key, ranking_by(board, key)) for key in others]
+    shown = [(key, found) for key, found in ranked if found is not None]
+    if not shown:
+        return ""
+    head = ["entry", *(escaped(key_heading(key, board)) for key, _ in shown)]
+    rows = [
+        [
+            entry_title(name, board),
+            *(
+                rank_text(name, found) + (f" {SATURATED}" if is_saturated(key, card) else "")
+                for key, found in shown
+            ),
+        ]
+        for name, card in board.ordered.items()
+    ]
+    details = [
+        f"<details><summary>{html.escaped(key_title(key, board))}: differences</summary>\n\n"
+        f"![{escaped(key.label)}: values, intervals and the floor]({forest_file(key, board)})\n\n"
+        f"{_pairs(found, board)}\n\n{_how_compared(found, board.comparisons)}\n\n</details>"
+        for key, found in shown
+    ]
+    lacking = [
+        "- " + escaped(f"{u.label}{f', {u.extractor}' if u.extractor else ''}: {u.why}")
+        for u in board.comparisons.unranked
+    ]
+    return "\n\n".join(
+        [
+            f"## Ranks under the other metrics\n\n{table(head, rows)}",
+            "Rank intervals, each metric by itself over its own pairs. "
+            f"{escaped(primary.label)} is the benchmark's declared metric: a claim under several "
+            "at once takes p over metrics × pairs, `p_all` in `comparisons.json`.",
+            *details,
+            *(["Not ranked:\n\n" + "\n".join(lacking)] if lacking else []),
+        ]
+    )
+
+
+def overall(board: Board) -> str:
+    overall = None if board.comparisons is None else board.comparisons.overall
+    if overall is None:
+        return ""
+    head = [
+        "entry",
+        "mean rank",
+        "place",
+        "95% of resamples",
+        "keeps its place",
+        "without a metric",
+    ]
+    rows = [
+        [
+            entry_title(found.entry, board),
+            f"{found.mean_rank:.2f}",
+            str(found.place),
+            place_range(found.low, found.high),
+            f"{found.kept:.0%}",
+            place_range(*found.without_one),
+        ]
+        for found in overall.places
+    ]
+    return (
+        f"## Over all metrics\n\n{table(head, rows)}\n\nThe mean rank over "
+        f"{len(overall.metrics)} metrics, each counting alike: a summary and a choice, no test. "
+        f"{overall.kept:.0%} of the resamples give this order. The last column is the range of "
+        "places where any one metric is left out."
+    )

@@ -1,0 +1,191 @@
+"""The page's sections on values: of each metric, of conditions, of utility, beside the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from synthbench.leaderboard.board import (
+    Board,
+    Key,
+    all_keys,
+    entry_title,
+    floor_of,
+    key_heading,
+    own_keys,
+    value_cell,
+)
+from synthbench.leaderboard.literature import REPORTED
+from synthbench.leaderboard.pictures import ASKED
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.values import Value
+from synthbench.render.markdown import escaped, table
+from synthbench.render.numbers import number, p_text
+from synthbench.report.adherence import condition_charts, headline, leakage_lines
+from synthbench.report.text import BIASED, SATURATED, SATURATION
+from synthbench.utility.table import subject_words, trained_words, verdict_words
+
+
+def values(board: Board) -> str:
+    protocol = board.benchmark.protocol
+    tables = [
+        f"{title}\n\n" + _by_entry(board, keys, value_cell)
+        for title, keys in _groups(own_keys(board), board)
+    ]
+    cards = board.ordered.values()
+    saturated = any(value.saturated for card in cards for value in card.values)
+    tested = [key for key in own_keys(board) if any(
+        row is not None and row.p is not None for row in map(key.of, board.ordered.values())
+    )][:1]  # fmt: skip
+    tests = [[entry_title(name, board), p_text(row.p)] for key in tested
+             for name, card in board.ordered.items()
+             if (row := key.of(card)) is not None]  # fmt: skip
+    words = [
+        f"{BIASED}. ↓ lower is better, ↑ higher, → 0 nearest to zero. MMD² is the unbiased "
+        "estimate and may be negative. The MS-SSIM gap is synthetic minus real: above zero the "
+        "synthetic volumes are too alike."
+    ]
+    if saturated:
+        words.append(f"{SATURATED} {SATURATION}.")
+    parts = [f"## Values, with {protocol.level:.0%} intervals", *tables, " ".join(words)]
+    if tests:
+        parts.append(
+            f"Permutation test on {escaped(tested[0].label)} that both sets come from one "
+            "distribution: " + "; ".join(f"{entry} p {p}" for entry, p in tests) + "."
+        )
+    return "\n\n".join(parts)
+
+
+def conditional(board: Board) -> str:
+    """How entries whose conditions are known follow them; empty where none is conditional."""
+    cards = {name: card for name, card in board.ordered.items() if card.adherence is not None}
+    records = [card.adherence for card in cards.values() if card.adherence is not None]
+    names = list(dict.fromkeys(c.name for record in records for c in record.conditions))
+    if not names:
+        return ""
+    rows = []
+    for name, record in zip(cards, records, strict=True):
+        found = {condition.name: headline(condition) for condition in record.conditions}
+        leaks = sum(line.shown for line in leakage_lines(record))
+        rows.append(
+            [entry_title(name, board), *(escaped(found.get(n, "")) for n in names),
+             f"{leaks} of {len(record.leakage)}" if record.leakage else "", _effects(cards[name])]
+        )  # fmt: skip
+    head = ["entry", *(escaped(n) for n in names), "leaks", "effects replicated"]
+    drawn = any(condition_charts(record) for record in records)
+    picture = f"![Asked against measured]({ASKED})\n\n" if drawn else ""
+    return (
+        f"## Conditional fidelity\n\n{picture}{table(head, rows)}\n\nAsked against measured: the "
+        "correlation of a number, the area under the curve (AUC) of two levels, the accuracy of "
+        "more, with its interval, and of what the same measure reaches on the real volumes. "
+        "Leaks: pairs in which asking for one condition moves the measure of another beyond what "
+        "it does in the real volumes. Unranked: entries may have been asked for other values."
+    )
+
+
+def _effects(card: Scorecard) -> str:
+    if card.replication is None or not card.replication.effects:
+        return ""
+    words = [effect.word for effect in card.replication.effects]
+    untold = words.count("cannot tell")
+    told = f"{words.count('replicated')} of {len(words)}"
+    return f"{told} ({untold} cannot be told)" if untold else told
+
+
+def utility(board: Board) -> str:
+    """Which entries helped a model that is used on real people; empty where none was asked."""
+    rows = [
+        [entry_title(name, board), escaped(verdict_words(found)), escaped(trained_words(found)),
+         escaped(subject_words(found)), escaped(found.model), p_text(found.p)]
+        for name, card in board.ordered.items()
+        if (found := card.utility) is not None
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    head = ["entry", "real + synthetic less real", "trained on", "tested on", "model", "p"]
+    return (
+        f"## Utility\n\n{table(head, rows, words=5)}\n\nWhether training on the synthetic volumes "
+        "too serves real people better than training on the real ones alone, on the same test "
+        'subjects. "Did not help" includes "cannot tell": look at the '
+        "interval's width. Unranked: labels, training volumes and test subjects may differ."
+    )
+
+
+def _groups(keys: Sequence[Key], board: Board) -> list[tuple[str, list[Key]]]:
+    """Tables that fit a screen: the rows of each extractor, and those of the volumes."""
+    extractors = dict.fromkeys(key.extractor for key in keys)
+    groups = []
+    for extractor in sorted(extractors, key=lambda e: (e is None, list(extractors).index(e))):
+        title = (
+            "Of the volumes"
+            if extractor is None
+            else f"On features of `{_label(extractor, board)}`"
+        )
+        groups.append((f"**{title}**", [key for key in keys if key.extractor == extractor]))
+    return groups
+
+
+def _label(extractor: str, board: Board) -> str:
+    labels = {e.name: e.label for e in board.benchmark.protocol.extractors}
+    return labels.get(extractor, extractor)
+
+
+def _by_entry(board: Board, keys: Sequence[Key], cell: Callable[[Value | None], str]) -> str:
+    head = ["entry", *(escaped(key_heading(key, board, extractor=False)) for key in keys)]
+    rows = [
+        [entry_title(name, board), *(cell(key.of(card)) for key in keys)]
+        for name, card in board.ordered.items()
+    ]
+    return table(head, rows)
+
+
+def floors(board: Board) -> str:
+    """Values at the floor's n beside the floor, for the rows that have one."""
+    keys = [key for key in all_keys(board.ordered.values()) if floor_of(key, board)]
+    if not keys:
+        return ""
+    tables = []
+    for title, group in _groups(keys, board):
+        floors = [floor_of(key, board) for key in group]
+        head = [
+            "entry",
+            *(escaped(key_heading(key, board, extractor=False, n=False)) for key in group),
+        ]
+        first = ["**real vs real (floor)**"] + [
+            f"{number(f.mean)} ({number(f.low)} to {number(f.high)})" for f in floors if f
+        ]
+        rows = [first]
+        for name, card in board.ordered.items():
+            matched = [key.of(card) for key in group]
+            rows.append(
+                [entry_title(name, board)]
+                + [number(row.floor.synth_mean) if row and row.floor else "" for row in matched]
+            )
+        tables.append(f"{title}\n\n{table(head, rows)}")
+    n = "/".join(map(str, sorted({f.n for key in keys if (f := floor_of(key, board))})))
+    return "\n\n".join(
+        [
+            f"## Against the real-vs-real floor, at n = {n} a side",
+            *tables,
+            "The floor is the mean (2.5th to 97.5th percentile) over random disjoint halves of the "
+            "real cohort; entries are means over random subsets of the same size.",
+        ]
+    )
+
+
+def papers(board: Board) -> str:
+    keys = [key for key in all_keys(board.ordered.values()) if key.for_papers]
+    own = ""
+    if keys:
+        cells = _by_entry(board, keys, value_cell)
+        own = f"Of measures that papers print, this benchmark's entries, unranked:\n\n{cells}\n\n"
+    head = ["model", "FID", "MMD", "MS-SSIM", "4-G-R-SSIM", "s a volume", "source"]
+    rows = [
+        [escaped(r.model), escaped(r.fid), escaped(r.mmd), escaped(r.ms_ssim), escaped(r.g4r_ssim),
+         escaped(r.seconds_a_volume), escaped(f"{r.source}. {r.protocol}")]
+        for r in REPORTED
+    ]  # fmt: skip
+    return (
+        f"## Reported in papers, under other protocols\n\n{own}As printed. None of these compares "
+        "with a number on this page, nor the rows of one paper with those of another: cohort, n, "
+        f"features, kernel and estimator differ.\n\n{table(head, rows)}"
+    )

@@ -1,0 +1,136 @@
+"""The record of a protocol: every setting that can change a number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from synthbench.metrics.metric import IntervalMethod
+from synthbench.records.base import Record
+from synthbench.volumes.grid import Space
+from synthbench.volumes.intensity import Intensity, intensity_words
+
+
+class GridRecord(Record):
+    """A grid in RAS+ millimetres."""
+
+    shape: tuple[int, int, int]
+    affine: tuple[float, ...]
+
+
+class ExtractorRecord(Record):
+    """Which extractor, to the byte."""
+
+    name: str
+    weights_sha256: str | None
+    preprocessing: str
+    layer: str
+    dim: int
+    grid: GridRecord | None = Field(default=None, description="its own; None: the common grid")
+
+    @property
+    def label(self) -> str:
+        """Name and the first eight digits of the weights' sha256."""
+        return f"{self.name}@{(self.weights_sha256 or 'no-weights')[:8]}"
+
+
+class SpaceRecord(Record):
+    """The grid and the intensity rule that all volumes were brought to."""
+
+    shape: tuple[int, int, int]
+    affine: tuple[float, ...]
+    intensity: Intensity
+    scaling: str = Field(description="the intensity rule in words")
+    resampling: str = "Gaussian antialiasing, linear"
+
+    @classmethod
+    def of(cls, grid: Space, intensity: Intensity) -> Self:
+        """Describe a grid and an intensity rule."""
+        return cls(
+            shape=grid.shape, affine=grid.affine, intensity=intensity,
+            scaling=intensity_words(intensity),
+        )  # fmt: skip
+
+    @property
+    def grid(self) -> Space:
+        """The grid."""
+        return Space(self.shape, self.affine)
+
+
+class MaskRecord(Record):
+    """The mask, frozen from the real cohort."""
+
+    rule: str
+    voxels: int
+    sha256: str
+
+
+class Protocol(Record):
+    """Every setting that can change a number.
+
+    `settings` holds what each metric froze on the real cohort, under the metric's name and,
+    where it works on features, the extractor's: a kernel's formula and bandwidth, the window
+    and the scales of MS-SSIM.
+    """
+
+    space: SpaceRecord
+    mask: MaskRecord
+    extractors: tuple[ExtractorRecord, ...]
+    settings: dict[str, dict[str, Any]]
+    intervals: dict[str, IntervalMethod] = Field(description="method of each metric")
+    level: float
+    resamples: int
+    floor_splits: int
+    permutations: int
+    seed: int
+    n_real: int
+    n_synth: int
+    version: Literal[1] = 1
+
+    @property
+    def hash(self) -> str:
+        """The first 12 hexadecimal digits of the sha256 of this protocol as sorted JSON."""
+        fields = self.model_dump(mode="json")
+        for extractor in fields["extractors"]:
+            # Protocols of before extractors had a grid of their own keep their hash.
+            if extractor["grid"] is None:
+                del extractor["grid"]
+        return settings_hash(fields)
+
+    def leaves(self) -> dict[tuple[str, ...], Any]:
+        """Return every setting as a JSON value, by its path; extractors stand by their names."""
+        fields = self.model_dump(mode="json")
+        fields["extractors"] = {extractor["name"]: extractor for extractor in fields["extractors"]}
+        return dict(_leaves(fields, ()))
+
+
+ABSENT = "absent"
+"""What stands for a setting that one of two protocols does not have."""
+
+
+def differing(first: Protocol, second: Protocol) -> dict[tuple[str, ...], tuple[Any, Any]]:
+    """Return every setting in which two protocols differ, by its path: both values, or `ABSENT`."""
+    one, other = first.leaves(), second.leaves()
+    pairs = {
+        path: (one.get(path, ABSENT), other.get(path, ABSENT))
+        for path in dict.fromkeys([*one, *other])
+    }
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    else:
+        yield path, value
+
+
+def settings_hash(fields: Mapping[str, Any]) -> str:
+    """Return the first 12 hexadecimal digits of the sha256 of settings as sorted JSON."""
+    text = json.dumps(fields, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

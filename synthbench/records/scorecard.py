@@ -1,0 +1,113 @@
+"""The scorecard: the typed, versioned record of one scoring.
+
+It holds aggregates only: values, intervals, floors, the protocol, hashes of whole cohorts. No
+per-file hash, no path and no feature of a real volume is in it, so it can be published where
+the data cannot.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from synthbench.errors import ScorecardError
+from synthbench.records.base import Record, RecordFile, Upgrade
+from synthbench.records.cohort import CohortRecord
+from synthbench.records.conditional import AdherenceRecord, ReplicationRecord
+from synthbench.records.memorization import MemorizationRecord
+from synthbench.records.protocol import Protocol
+from synthbench.records.schema import SCHEMA, UPGRADES
+from synthbench.records.utility import Utility
+from synthbench.records.values import Value
+
+
+class PreflightRecord(Record):
+    """What a rule of `synthbench.cohorts.preflight.check` found, without the names of files."""
+
+    rule: str
+    role: str
+    severity: Literal["error", "warning"]
+    volumes: int = Field(description="how many it names; 0: it is about the whole set")
+    accepted: bool = Field(description="an error that --accept let pass")
+
+
+class Origin(Record):
+    """What the synthetic volumes' sidecars say of where they came from."""
+
+    generator: str | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    weights_sha256: str | None = None
+    training_cohort: str | None = None
+    training_seconds: float | None = None
+    parameters: int | None = None
+    seconds_a_volume: float | None = None
+    training_seeds: int | None = Field(
+        default=None, description="trained networks behind the volumes, told by their weights"
+    )
+    training_energy_kwh: float | None = None
+    licence: str | None = Field(default=None, description="under which the volumes are shared")
+    intensity: str | None = Field(default=None, description="the rule of a quantitative map")
+
+
+class Scorecard(RecordFile):
+    """The record of one scoring."""
+
+    what: ClassVar[str] = "a scorecard"
+    upgrades: ClassVar[Mapping[int, Upgrade]] = UPGRADES
+
+    schema_version: Literal[2] = SCHEMA
+    name: str = Field(description="what a table calls the synthetic volumes")
+    created: str = Field(description="UTC, ISO 8601")
+    real: CohortRecord
+    synth: CohortRecord
+    train: CohortRecord | None = None
+    holdout: CohortRecord | None = None
+    benchmark: str | None = None
+    protocol: Protocol
+    protocol_hash: str
+    values: tuple[Value, ...]
+    memorization: tuple[MemorizationRecord, ...] = ()
+    not_assessed: str | None = Field(default=None, description="why memorization was not assessed")
+    preflight: tuple[PreflightRecord, ...] = ()
+    adherence: AdherenceRecord | None = Field(
+        default=None, description="where it is known what was requested of each synthetic volume"
+    )
+    replication: ReplicationRecord | None = None
+    utility: Utility | None = None
+    origin: Origin = Origin()
+    notes: tuple[str, ...] = ()
+    software: dict[str, str]
+
+    def row(self, metric: str, extractor: str | None = None) -> Value | None:
+        """Return the row of a metric (the first extractor's, where None is named)."""
+        for value in self.values:
+            if value.metric == metric and extractor in (None, value.extractor):
+                return value
+        return None
+
+    @classmethod
+    def remedy(cls, file: Path) -> str:
+        """Name the command that writes one."""
+        return "Write one with synthbench score --out."
+
+    def check(self, file: Path) -> None:
+        """Raise a ScorecardError where the protocol has not the hash that stands beside it."""
+        if self.protocol.hash != self.protocol_hash:
+            raise ScorecardError(
+                f"{file}: its protocol hashes to {self.protocol.hash}, but the file says "
+                f"{self.protocol_hash}: it was edited. Score again."
+            )
+
+
+def software(*packages: str) -> dict[str, str]:
+    """Return the versions of Python, of synthbench and of what else numbers may depend on."""
+    return {
+        "python": platform.python_version(),
+        **{p: version(p) for p in ("synthbench", *packages)},
+    }

@@ -1,0 +1,80 @@
+"""Pictures of volumes: three planes, rows with a label."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.runtime.files import write_atomic
+from synthbench.volumes.grid import Space
+
+
+def planes(volume: Float32[np.ndarray, "d h w"], space: Space) -> list[Float32[np.ndarray, "a b"]]:
+    """Return an axial, a coronal and a sagittal slice, upright, the front or the left first.
+
+    The axial slice lies at 55% of the height (through the ventricles of a brain that fills its
+    grid), the others at the middle of the front-back axis and just off the midline.
+    """
+    d, h, w = volume.shape
+    axial = volume[:, :, int(w * 0.55)]
+    coronal = volume[:, h // 2, :]
+    sagittal = volume[min(d // 2 + 1, d - 1), :, :]
+    return [np.flipud(slice_.T) for slice_ in (axial, coronal, sagittal)]
+
+
+def montage(
+    rows: Mapping[str, Sequence[Float32[np.ndarray, "d h w"]]], space: Space, file: Path
+) -> None:
+    """Write a PNG: one row of volumes a label, three planes of each side by side.
+
+    Parameters
+    ----------
+    rows
+        Label to volumes in [0, 1], all on the grid of `space`.
+    space
+        Gives the pixels their true proportions.
+    file
+        Where the PNG goes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    x, y, z = np.array(space.shape) * np.array(space.spacing)
+    sizes = [(x, y), (x, z), (y, z)]  # width and height in mm of each plane
+    height = max(tall for _, tall in sizes)
+    width = sum(wide for wide, _ in sizes)
+    columns = max(len(volumes) for volumes in rows.values())
+    inch = 1.3 / height  # 1.3 inches a row
+    label = 0.16
+    figure = Figure(
+        figsize=(columns * width * inch * 1.02, len(rows) * 1.3 * (1 + label)),
+        facecolor="black",
+        dpi=110,
+    )
+    FigureCanvasAgg(figure)
+    total_x, total_y = columns * width * 1.02, len(rows) * height * (1 + label)
+    for r, (name, volumes) in enumerate(rows.items()):
+        top = total_y - r * height * (1 + label)
+        figure.text(
+            0.004, (top - height * label / 2) / total_y, name,
+            color="white", fontsize=8, va="center",
+        )  # fmt: skip
+        for c, volume in enumerate(volumes):
+            left = c * width * 1.02
+            for image, (wide, tall) in zip(planes(volume, space), sizes, strict=True):
+                bottom = top - height * label - (height + tall) / 2
+                axes = figure.add_axes(
+                    (left / total_x, bottom / total_y, wide / total_x, tall / total_y)
+                )
+                axes.imshow(
+                    image, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="bilinear"
+                )
+                axes.set_axis_off()
+                left += wide
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", facecolor="black", metadata={"Software": None})
+    write_atomic(file, picture.getvalue())

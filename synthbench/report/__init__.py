@@ -1,0 +1,1 @@
+"""Scorecards for people: tables, sentences, the HTML report."""

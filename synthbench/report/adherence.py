@@ -1,0 +1,357 @@
+"""Conditional fidelity and effect replication in words: lines of tables, sentences and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from rich.table import Table
+from rich.text import Text
+
+from synthbench.records.conditional import (
+    AdherenceRecord,
+    ComparedRecord,
+    ConditionRecord,
+    CurvePoint,
+    EstimateRecord,
+)
+from synthbench.records.scorecard import Scorecard
+from synthbench.render.charts import Band, LineChart, Series, line_chart, panels
+from synthbench.render.numbers import number
+
+PUBLISHED = {"ventricle_volume": 0.97, "age": 0.69}
+"""Correlations of asked and measured of Pinaya et al. 2022, by condition."""
+
+PUBLISHED_WORDS = "Pinaya et al. 2022 (31,740 training subjects, another cohort and other measures)"
+
+_UNITLESS = ("correlation", "slope", "auc", "accuracy")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table of comparisons.
+
+    Attributes
+    ----------
+    title, part
+        What it is about, and which quantity of it.
+    synth, real, difference
+        Values with intervals; "-" where there is none.
+    word
+        What may be said of it.
+    shown
+        Whether the difference from the real volumes, or from zero where there are none, is
+        beyond chance, over all lines of the table together.
+    """
+
+    title: str
+    part: str
+    synth: str
+    real: str
+    difference: str
+    word: str
+    shown: bool
+
+
+def estimate_words(estimate: EstimateRecord | None) -> str:
+    """Format a value with its interval.
+
+    >>> estimate_words(EstimateRecord(value=0.8222, low=0.683, high=0.889))
+    '0.822 [0.683, 0.889]'
+    """
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return _figures(estimate.value)
+    return f"{_figures(estimate.value)} [{_figures(estimate.low)}, {_figures(estimate.high)}]"
+
+
+def _figures(x: float) -> str:
+    """Three significant digits; volumes in mm³ are too large for `number`."""
+    return f"{float(f'{x:.3g}'):.0f}" if abs(x) >= 1000 else number(x)
+
+
+def condition_lines(adherence: AdherenceRecord) -> list[Line]:
+    """Return a line a statistic of each condition, those of extrapolated volumes after them."""
+    lines = []
+    for condition in adherence.conditions:
+        title = f"{condition.name} (n={condition.n}"
+        title += f", real {condition.n_real})" if condition.n_real is not None else ")"
+        lines += [_line(title, s.label, s, _against_ceiling(s)) for s in condition.statistics]
+        beyond = f"{condition.name}, extrapolated (n={condition.n_extrapolated})"
+        lines += [_line(beyond, s.label, s, _against_ceiling(s)) for s in condition.extrapolated]
+    return lines
+
+
+def leakage_lines(adherence: AdherenceRecord) -> list[Line]:
+    """Return a line a pair of conditions."""
+    looks = _Looks(len(adherence.leakage), adherence.level)
+    return [
+        _line(f"{leak.requested} → {leak.measured}", leak.unit, leak.effect, "leaks", looks)
+        for leak in adherence.leakage
+    ]
+
+
+def parity_lines(adherence: AdherenceRecord) -> list[Line]:
+    """Return a line a condition, group and kind of error."""
+    looks = _Looks(sum(len(p.statistics) for p in adherence.parity), adherence.level)
+    return [
+        _line(f"{p.condition}: {p.covariate} {p.group} (n={p.n})", s.label, s, "unequal", looks)
+        for p in adherence.parity
+        for s in p.statistics
+    ]
+
+
+def effect_lines(card: Scorecard) -> list[Line]:
+    """Return a line an effect."""
+    if card.replication is None:
+        return []
+    return [
+        _line(f"{e.effect}: {e.region}{' *' if e.requested else ''}", e.unit, e.compared, e.word)
+        for e in card.replication.effects
+    ]
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """How many lines are looked at for a difference, with intervals of which level."""
+
+    lines: int
+    level: float
+
+    @property
+    def factor(self) -> float:
+        """How much longer an interval's arm must be for the level to hold for all lines."""
+        alpha = 1 - self.level
+        return _z(alpha / self.lines) / _z(alpha)
+
+
+def _line(
+    title: str, part: str, compared: ComparedRecord, word: str, looks: _Looks | None = None
+) -> Line:
+    """Write a line; where there are several `looks`, the word is of a difference found."""
+    shown = _shown(compared, 1.0 if looks is None else looks.factor)
+    return Line(
+        title, part, estimate_words(compared.synth), estimate_words(compared.real),
+        estimate_words(compared.difference), word if shown or looks is None else "none shown",
+        shown,
+    )  # fmt: skip
+
+
+def _shown(compared: ComparedRecord, factor: float = 1.0) -> bool:
+    """Whether the synthetic value differs from the real one; without a real one, from zero.
+
+    Of several looks the level is shared (Bonferroni): the interval's arm towards zero is
+    lengthened by a factor, that of a normal variable.
+    """
+    judged = compared.difference if compared.real is not None else compared.synth
+    if judged is None or judged.low is None or judged.high is None:
+        return False
+    arm = judged.value - judged.low if judged.value > 0 else judged.high - judged.value
+    return abs(judged.value) > arm * factor
+
+
+def _z(alpha: float) -> float:
+    return NormalDist().inv_cdf(1 - alpha / 2)
+
+
+def _against_ceiling(compared: ComparedRecord) -> str:
+    if compared.real is None:
+        return "no ceiling"
+    if compared.difference is None or compared.difference.low is None:
+        return "-"
+    if not _shown(compared):
+        return "none shown"
+    if compared.key in ("correlation", "auc", "accuracy"):
+        return "worse" if compared.difference.value < 0 else "better"
+    if compared.key == "mae":
+        return "worse" if compared.difference.value > 0 else "better"
+    return "differs"
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def fidelity_sentences(card: Scorecard) -> list[str]:
+    """Say in a few sentences whether the volumes are what was asked, and what survives."""
+    said = []
+    if card.adherence is not None:
+        said += [_condition_sentence(c) for c in card.adherence.conditions if not c.missing]
+        said += [f"{c.name}: {c.missing}." for c in card.adherence.conditions if c.missing]
+        leaks = [line for line in leakage_lines(card.adherence) if line.shown]
+        if card.adherence.leakage:
+            pairs = "; ".join(f"{line.title} {line.synth} {line.part}" for line in leaks)
+            said.append(
+                f"Leakage beyond that of the measures: {pairs}."
+                if leaks
+                else f"No leakage shows between the {len(card.adherence.leakage)} pairs of "
+                "conditions and measures."
+            )
+        unequal = [line.title for line in parity_lines(card.adherence) if line.shown]
+        if unequal:
+            groups = "; ".join(dict.fromkeys(unequal))
+            said.append(f"Groups served otherwise than in the real set: {groups}.")
+    if card.replication is not None and card.replication.effects:
+        counts = {
+            word: sum(e.word == word for e in card.replication.effects)
+            for word in ("replicated", "weaker", "stronger", "reversed", "cannot tell")
+        }
+        told = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+        said.append(f"Of {len(card.replication.effects)} findings on the real volumes: {told}.")
+    return said
+
+
+def _condition_sentence(condition: ConditionRecord) -> str:
+    first = condition.statistics[0] if condition.statistics else None
+    if first is None or first.synth is None:
+        return f"{condition.name}: too few volumes to compare asked with measured."
+    ceiling = "" if first.real is None else f"; on real volumes {estimate_words(first.real)}"
+    return (
+        f"Asked against measured {condition.name}: {first.label} {estimate_words(first.synth)}"
+        f"{ceiling}."
+    )
+
+
+def published_words(card: Scorecard) -> str:
+    """Return the published correlations of this scorecard's conditions; empty where none is."""
+    if card.adherence is None:
+        return ""
+    known = [c.name for c in card.adherence.conditions if c.name in PUBLISHED]
+    if not known:
+        return ""
+    told = ", ".join(f"{name} r = {PUBLISHED[name]:g}" for name in known)
+    return f"for comparison with papers, unranked: {told} in {PUBLISHED_WORDS}"
+
+
+def headline(condition: ConditionRecord) -> str:
+    """Return the first statistic with its interval and ceiling: `0.82 [0.68, 0.89] of 0.78`."""
+    if condition.missing or not condition.statistics:
+        return "-"
+    first = condition.statistics[0]
+    words = estimate_words(first.synth)
+    return words if first.real is None else f"{words} of {number(first.real.value)}"
+
+
+# ---------------------------------------------------------------- tables
+
+
+def fidelity_tables(card: Scorecard) -> list[Table | Text]:
+    """Return what a terminal shows below the scorecard; nothing where no condition is known."""
+    shown: list[Table | Text] = []
+    adherence = card.adherence
+    if adherence is not None:
+        shown.append(Text(f"\nasked against measured | asked: {adherence.source}", style="bold"))
+        shown.append(_table(condition_lines(adherence), ("condition", "", "synth", "real (ceiling)",
+                                                        "synth less real", "")))  # fmt: skip
+        for condition in adherence.conditions:
+            words = condition.missing or f"measured by {condition.measure}"
+            shown.append(
+                Text(f"{condition.name}: {words}", style="yellow" if condition.missing else "dim")
+            )
+        if any(c.n_extrapolated for c in adherence.conditions):
+            shown.append(Text(f"extrapolated: {adherence.range}", style="dim"))
+        if published := published_words(card):
+            shown.append(Text(published, style="dim"))
+        shown += _notable("leakage, asked → measured, all else asked alike",
+                          leakage_lines(adherence))  # fmt: skip
+        shown += _notable("parity, errors of a group less those of the others",
+                          parity_lines(adherence))  # fmt: skip
+    if card.replication is not None and card.replication.effects:
+        found = card.replication
+        head = f"\neffect replication | synth {found.n} | real {found.n_real} | {found.margins}"
+        shown.append(Text(head, style="bold"))
+        shown.append(_table(effect_lines(card), ("effect", "unit", "synth", "real",
+                                                 "synth less real", "")))  # fmt: skip
+        shown += [Text(f"note: {note}", style="dim") for note in found.notes]
+    return shown
+
+
+def _notable(title: str, lines: Sequence[Line]) -> list[Table | Text]:
+    """Show the lines with a difference, and count the others: they are in the scorecard."""
+    if not lines:
+        return []
+    differing = [line for line in lines if line.shown]
+    words = f"\n{title}: {beyond_chance(lines)}"
+    if not differing:
+        return [Text(words)]
+    return [
+        Text(words),
+        _table(differing, ("", "", "synth", "real (ceiling)", "synth less real", "")),
+    ]
+
+
+def beyond_chance(lines: Sequence[Line]) -> str:
+    """Count the lines that show a difference, as the words beside a table's title."""
+    count = sum(line.shown for line in lines) or "none"
+    return f"{count} of {len(lines)} beyond chance, over all of them together"
+
+
+def _table(lines: Sequence[Line], head: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, title in enumerate(head):
+        table.add_column(title, justify="right" if 2 <= index <= 4 else "left")
+    before = ""
+    for line in lines:
+        title = "" if line.title == before else line.title
+        table.add_row(title, line.part, line.synth, line.real, line.difference, line.word)
+        before = line.title
+    return table
+
+
+# ---------------------------------------------------------------- charts
+
+
+def condition_charts(adherence: AdherenceRecord) -> list[LineChart]:
+    """Draw the measured mean along what was asked, over the same of the real volumes."""
+    return [
+        _chart(c) for c in adherence.conditions if len(c.curve) > 1 and c.statistics
+    ]  # fmt: skip
+
+
+def asked_measured(entries: Mapping[str, AdherenceRecord]) -> str:
+    """Return an SVG: one row per entry, one panel per condition that is a number.
+
+    Parameters
+    ----------
+    entries
+        Conditional fidelity by the entry's title. Entries without such a condition are left out.
+
+    Returns
+    -------
+    str
+        Empty where no panel is left.
+    """
+    rows = {title: charts for title, f in entries.items() if (charts := condition_charts(f))}
+    if not rows:
+        return ""
+    note = (
+        "dashed: synthetic, asked against measured, with one standard deviation; solid: real, true "
+        "against measured"
+    )
+    return panels("Asked against measured", rows, note)
+
+
+def _chart(condition: ConditionRecord) -> LineChart:
+    series = []
+    if len(condition.real_curve) > 1:
+        series.append(_series("real, true against measured", "real", condition.real_curve))
+    series.append(_series("synthetic, asked against measured", "synth", condition.curve))
+    bands = [
+        Band(
+            "synthetic, one standard deviation",
+            [p.requested for p in condition.curve],
+            [p.measured - p.sd for p in condition.curve],
+            [p.measured + p.sd for p in condition.curve],
+        )
+    ]  # fmt: skip
+    statistics = "; ".join(
+        f"{s.label} {estimate_words(s.synth)}" for s in condition.statistics if s.key in _UNITLESS
+    )
+    return line_chart(
+        f"{condition.name}", f"{condition.name}, asked", "measured", f"{statistics}.", series, bands
+    )
+
+
+def _series(name: str, style: str, points: Sequence[CurvePoint]) -> Series:
+    return Series(name, style, [p.requested for p in points], [p.measured for p in points])

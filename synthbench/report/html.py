@@ -1,0 +1,249 @@
+"""The report: scorecards as one self-contained HTML page that people look at.
+
+The page needs no network: style, script and pictures are in it, and its content security policy
+forbids everything else. What it shows of scorecards are aggregates; where folders are named it
+also shows volumes (see `synthbench.report.sections`), and says at its top whether people are
+among them. Everything that comes from data (names of files, of subjects, of entries) is untrusted:
+it is escaped, and characters that a reader cannot see are written out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from synthbench import version__
+from synthbench.errors import ScorecardError, UsageError
+from synthbench.records.scorecard import Scorecard
+from synthbench.render.html import visible
+from synthbench.render.numbers import number
+from synthbench.render.svg import rules
+from synthbench.report.sections import SECTIONS
+from synthbench.report.sections.at_hand import AtHand, Cohorts, cohorts_of
+from synthbench.report.sections.section import Page
+
+if TYPE_CHECKING:
+    from synthbench.runtime.callbacks import Log, Progress
+    from synthbench.sensitivity.read_back import Sensitivity
+
+
+PICTURE_BUDGET = 7_000_000
+"""Characters of all pictures of a page together."""
+
+_COLOURS = {name: f"var(--{name})" for name in ("ink", "soft", "paper", "accent", "band")}
+
+
+def report(
+    scorecards: Sequence[Path],
+    *,
+    real: Path | None = None,
+    synths: Sequence[Path] = (),
+    train: Path | None = None,
+    sensitivity: Path | None = None,
+    real_pictures: bool = True,
+    assume_grid: Literal["real"] | float | None = None,
+    progress: Progress | None = None,
+    log: Log = lambda message: None,
+) -> str:
+    """Return the report on scorecards, with what the folders show where they are named.
+
+    Parameters
+    ----------
+    scorecards
+        Files; several are shown side by side.
+    real, synths, train
+        The folders that were scored, found by their fingerprints; a folder of synthetic volumes
+        a scorecard, in any order.
+    sensitivity
+        A record of `synthbench.sensitivity.study.sensitivity`, for its curves.
+    real_pictures
+        Whether volumes of `real` and `train` are pictured and named.
+    assume_grid
+        See `synthbench.scoring.scoring.score`.
+    progress, log
+        See `synthbench.scoring.scoring.score`.
+
+    Returns
+    -------
+    An HTML page: the same bytes for the same input.
+
+    Raises
+    ------
+    UsageError
+        There is no scorecard, or only one of `real` and `synths` is named.
+    ScorecardError
+        A file cannot be read, or a folder is not one that was scored.
+    """
+    if not scorecards:
+        raise UsageError("report: name a scorecard (synthbench score ... --out FILE writes one).")
+    if (real is None) != (not synths):
+        raise UsageError("report: --real and --synth are needed together, for one shows nothing.")
+    if train is not None and real is None:
+        raise UsageError("--train: add --real and --synth, whose volumes are compared with it.")
+    cards = [Scorecard.load(file) for file in scorecards]
+    study = None
+    if sensitivity is not None:
+        from synthbench.sensitivity.read_back import Sensitivity
+
+        study = Sensitivity.load(sensitivity)
+    at_hand: dict[int, AtHand] = {}
+    if real is not None:
+        from synthbench.scoring.feature_cache import FeatureCache
+
+        found = _matched(cards, real, synths, train, assume_grid, progress)
+        at_hand = {
+            index: AtHand(
+                cards[index], cohorts, budget=PICTURE_BUDGET // len(found),
+                real_pictures=real_pictures, cache=FeatureCache(log=log), progress=progress,
+                log=log,
+            )
+            for index, cohorts in found.items()
+        }  # fmt: skip
+    names = _distinct([card.name for card in cards])
+    return render_page(Page(cards, names, at_hand=at_hand, study=study))
+
+
+def _matched(
+    cards: Sequence[Scorecard],
+    real: Path,
+    synths: Sequence[Path],
+    train: Path | None,
+    assume_grid: Literal["real"] | float | None,
+    progress: Progress | None,
+) -> dict[int, Cohorts]:
+    """Return the cohorts in these folders by the position of the scorecard they belong to."""
+    from synthbench.cohorts.reading import read_cohort
+    from synthbench.evaluation import checking
+
+    spacing = assume_grid if isinstance(assume_grid, float) else None
+    of_real = read_cohort(
+        real, role="real", assume_grid=spacing, progress=checking("real", progress)
+    )
+    stored = of_real.stored_grid if assume_grid == "real" else spacing
+
+    def read(path: Path, role: str) -> Any:
+        return read_cohort(path, role=role, assume_grid=stored, progress=checking(role, progress))
+
+    of_synth = {path: read(path, "synth") for path in synths}
+    of_train = None if train is None else read(train, "train")
+    found: dict[int, Cohorts] = {}
+    for index, card in enumerate(cards):
+        cohorts = cohorts_of(card, of_real, list(of_synth.values()), of_train)
+        if cohorts is not None:
+            found[index] = cohorts
+    for path, cohort in of_synth.items():
+        if not any(cohorts_of(card, of_real, [cohort], None) for card in cards):
+            raise ScorecardError(
+                f"--synth {path}: none of the scorecards is about these {len(cohort)} volumes "
+                f"(fingerprint {cohort.fingerprint[:12]}...). Score them: synthbench score "
+                f"--real {real} --synth {path} --out FILE."
+            )
+    return found
+
+
+def render_report(
+    cards: Sequence[Scorecard],
+    *,
+    names: Sequence[str] | None = None,
+    study: Sensitivity | None = None,
+) -> str:
+    """Return the page on scorecards that are loaded already.
+
+    Parameters
+    ----------
+    cards
+        One at least. Those of one protocol and real cohort share axes; others stand apart.
+    names
+        What to call them. None: what they call themselves, numbered where several share a name.
+    study
+        Sensitivity curves.
+    """
+    names = _distinct([card.name for card in cards]) if names is None else names
+    return render_page(Page(cards, names, study=study))
+
+
+def render_page(page: Page, *, title: str = "", notes: Sequence[str] = ()) -> str:
+    """Return a page with all sections that have something to show.
+
+    Parameters
+    ----------
+    page
+        What the sections are built from.
+    title, notes
+        Above everything; no title names the scorecards.
+    """
+    lacking = [line for section in SECTIONS for line in section.lacking(page)]
+    page = replace(page, lacking=lacking)
+    built = {section: section.build(page) for section in SECTIONS}
+    environment = _environment()
+    sections = [
+        (
+            section,
+            Markup(  # noqa: S704 - a template of this package, which escapes what it is given
+                environment.get_template(f"sections/{section.anchor}.jinja").render(context)
+            ),
+        )
+        for section, context in built.items()
+        if context is not None
+    ]
+    pictures = next((built[section] for section in built if section.anchor == "pictures"), None)
+    style, script = _asset("report.css") + rules(_COLOURS), _asset("report.js")
+    return environment.get_template("report.html.jinja").render(
+        title=title or f"synthbench report: {', '.join(page.names)}",
+        notes=notes,
+        sections=sections,
+        policy=_policy(style, script),
+        style=Markup(style),  # noqa: S704 - a file of this package
+        script=Markup(script),  # noqa: S704 - likewise
+        version=version__,
+        pictured=pictures is not None,
+        people=pictures is not None and pictures["people"],
+    )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, numbered where several scorecards share one."""
+    return [
+        f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name
+        for i, name in enumerate(names)
+    ]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=_visible,
+    )  # fmt: skip
+    environment.filters["figures"] = number
+    return environment
+
+
+def _visible(content: Any) -> Any:
+    """Return what a template writes with invisible characters written out; markup as it is."""
+    if isinstance(content, Markup) or not isinstance(content, str):
+        return content
+    return visible(content)
+
+
+def _asset(name: str) -> str:
+    return (files("synthbench.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the page's content security policy: this style and script, inlined pictures."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_source(style)}'; "
+        f"script-src '{_source(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

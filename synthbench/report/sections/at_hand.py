@@ -1,0 +1,164 @@
+"""The cohorts of a scorecard that are at hand, and what several sections need of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from synthbench.cohorts.cohort import Cohort, majority_mask
+from synthbench.errors import ScorecardError, UsageError
+from synthbench.metrics.kernels import median_bandwidth
+from synthbench.metrics.mmd import MMD2
+from synthbench.records.keys import JobKey
+from synthbench.records.scorecard import Scorecard
+from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
+from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.features import Extractors, add_features, load_extractors
+from synthbench.scoring.scored_cohort import scored
+from synthbench.scoring.settings import Context
+from synthbench.scoring.statistics import Sample
+
+
+@dataclass(frozen=True)
+class Cohorts:
+    """The cohorts of one scorecard, each the one that was scored (see `scored`)."""
+
+    real: Cohort
+    synth: Cohort
+    train: Cohort | None = None
+
+
+def cohorts_of(
+    card: Scorecard, real: Cohort, synths: Sequence[Cohort], train: Cohort | None
+) -> Cohorts | None:
+    """Return the cohorts that a scorecard is about, found by their fingerprints.
+
+    Returns
+    -------
+    None where none of `synths` is the scorecard's.
+
+    Raises
+    ------
+    ScorecardError
+        The real or the training cohort is another one.
+    """
+    seed = card.protocol.seed
+    chosen = (scored(synth, card.synth, "synth", seed) for synth in synths)
+    synth = next((cohort for cohort in chosen if cohort is not None), None)
+    if synth is None:
+        return None
+    for role, cohort, record in (("real", real, card.real), ("train", train, card.train)):
+        if cohort is None or record is None or cohort.fingerprint == record.fingerprint:
+            continue
+        raise ScorecardError(
+            f"--{role}: the scorecard of {card.name} is about another cohort: its fingerprint is "
+            f"{record.fingerprint[:12]}... (n = {record.n}), this one's is "
+            f"{cohort.fingerprint[:12]}... (n = {len(cohort)}). Name the folder that was scored, "
+            f"or leave out --{role}."
+        )
+    return Cohorts(real, synth, train)
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """The features that typicality and subgroups are told in, and the kernel's bandwidth."""
+
+    extractor: str
+    bandwidth: float
+    real: Sample
+    synth: Sample
+
+    def rows(self, sample: Sample) -> Float64[np.ndarray, "n d"]:
+        """A sample's features in float64."""
+        return np.asarray(sample.features[self.extractor], dtype=np.float64)
+
+
+def _features(
+    card: Scorecard,
+    samples: Mapping[str, Sample],
+    cache: FeatureCache | None,
+    progress: Progress | None,
+    log: Log,
+) -> FeatureSpace | str:
+    """Return the features of the protocol's first extractor, or why there are none."""
+    if not card.protocol.extractors:
+        return "the protocol has no extractor."
+    record = card.protocol.extractors[0]
+    try:
+        loaded: Extractors = load_extractors([record.name], log)
+    except UsageError as error:
+        return str(error)
+    if loaded.missing:
+        return str(loaded.missing[record.name])
+    if loaded.records[0] != record:
+        return (
+            f"this version's {record.name} is not the one of the scorecard: use the version of "
+            "synthbench that scored."
+        )
+    real, synth = samples["real"], samples["synth"]
+    add_features([real, synth], loaded, Context(cache=cache, progress=progress or no_progress))
+    settings = card.protocol.settings.get(str(JobKey(MMD2.name, extractor=record.name)), {})
+    rows = np.asarray(real.features[record.name], dtype=np.float64)
+    bandwidth = settings.get("bandwidth") or median_bandwidth(rows, real.subjects)
+    return FeatureSpace(record.name, float(bandwidth), real, synth)
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """One scorecard's cohorts, and how they may be shown.
+
+    Attributes
+    ----------
+    card, cohorts
+        The scorecard, and the cohorts that it is about.
+    budget
+        Characters that its pictures may take.
+    real_pictures
+        Whether real and training volumes are pictured and named.
+    seed
+        Of the draw of volumes that are pictured as examples.
+    cache
+        Where features of the scoring are kept.
+    progress, log
+        See `synthbench.scoring.scoring.score`.
+    """
+
+    card: Scorecard
+    cohorts: Cohorts
+    budget: int
+    real_pictures: bool = True
+    seed: int = 0
+    cache: FeatureCache | None = None
+    progress: Progress | None = None
+    log: Log = no_log
+
+    @property
+    def sides(self) -> Mapping[str, Cohort]:
+        """The cohorts by role; training only where it is named."""
+        sides = {"real": self.cohorts.real, "synth": self.cohorts.synth}
+        return sides if self.cohorts.train is None else {**sides, "train": self.cohorts.train}
+
+    @cached_property
+    def samples(self) -> Mapping[str, Sample]:
+        """The volumes of each role on the grid of the protocol."""
+        space = self.card.protocol.space
+        return {
+            role: Sample(role, cohort.volumes(space.grid, space.intensity, role=role),
+                         cohort.subjects)
+            for role, cohort in self.sides.items()
+        }  # fmt: skip
+
+    @cached_property
+    def mask(self) -> Bool[np.ndarray, "d h w"]:
+        """The voxels that count."""
+        space = self.card.protocol.space
+        return majority_mask(self.cohorts.real.volumes(space.grid, space.intensity))
+
+    @cached_property
+    def features(self) -> FeatureSpace | str:
+        """The features of the protocol's first extractor, or why there are none."""
+        return _features(self.card, self.samples, self.cache, self.progress, self.log)

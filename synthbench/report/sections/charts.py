@@ -1,0 +1,98 @@
+"""The section with a chart per metric: values, intervals, floors and the null on one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from synthbench.records.values import Value
+from synthbench.render.axis import Axis, axis_over, tick_text
+from synthbench.render.charts import MetricChart, Tick, ValueMarks
+from synthbench.render.numbers import number
+from synthbench.report.sections.rows import Group, groups
+from synthbench.report.sections.section import Page, Section
+
+
+def _build(page: Page) -> Mapping[str, Any]:
+    compared = groups(page)
+    return {"groups": [_charts(group) for group in compared]}
+
+
+def _charts(group: Group) -> Mapping[str, Any]:
+    charts: dict[bool, list[MetricChart]] = {False: [], True: []}
+    for label, found in group.rows():
+        if any(row.value is not None for _, row in found):
+            charts[found[0][1].role == "for_papers"].append(metric_chart(label, found))
+    return {
+        "words": group.words,
+        "several": group.several,
+        "ranked": charts[False],
+        "for_papers": charts[True],
+    }
+
+
+def metric_chart(title: str, values: Sequence[tuple[str, Value]]) -> MetricChart:
+    """Return a metric's values, intervals, floors and null, placed on one axis.
+
+    Parameters
+    ----------
+    title
+        Of the chart.
+    values
+        The name of the volumes and their row; rows without a value are left out, one has one.
+    """
+    known = [(name, v) for name, v in values if v.value is not None]
+    to_zero = any(_null_is_zero(v) for _, v in known)
+    widths = [v.floor.high - v.floor.low for _, v in known if v.floor]
+    held = [x for _, v in known for x in _numbers(v)] + ([0.0] if to_zero else [])
+    axis = axis_over(held, max(widths, default=0.0))
+    return MetricChart(
+        title=title,
+        ticks=tuple(Tick(axis.percent(t), tick_text(t)) for t in axis.ticks()),
+        null=axis.percent(0.0) if to_zero else None,
+        stretched=axis.stretch is not None,
+        rows=tuple(_marks(name, v, axis) for name, v in known),
+    )
+
+
+def _null_is_zero(value: Value) -> bool:
+    """A part has the target of its whole: zero is its null only where its floor holds zero."""
+    if value.key.part is not None and (
+        value.floor is None or not value.floor.low <= 0 <= value.floor.high
+    ):
+        return False
+    return value.target == "zero"
+
+
+def _numbers(value: Value) -> list[float]:
+    assert value.value is not None
+    found = [value.value]
+    if value.interval is not None:
+        found += [value.interval.low, value.interval.high]
+    if value.floor is not None:
+        found += [value.floor.low, value.floor.high, value.floor.synth_mean]
+    return found
+
+
+def _marks(name: str, value: Value, axis: Axis) -> ValueMarks:
+    assert value.value is not None
+    words = [f"{name}: {number(value.value)}"]
+    interval = floor = floor_mean = matched = None
+    if value.interval is not None and value.interval.low < value.interval.high:
+        ends = value.interval.low, value.interval.high
+        interval = axis.percent(ends[0]), axis.percent(ends[1])
+        words.append(f"{value.interval.level:.0%} interval {number(ends[0])} to {number(ends[1])}")
+    if value.floor is not None:
+        f = value.floor
+        floor = axis.percent(f.low), axis.percent(f.high)
+        floor_mean, matched = axis.percent(f.mean), axis.percent(f.synth_mean)
+        words.append(
+            f"at n = {f.n} a side {number(f.synth_mean)}; floor {number(f.mean)} "
+            f"({number(f.low)} to {number(f.high)})"
+        )
+    return ValueMarks(
+        name, axis.percent(value.value), interval, floor, floor_mean, matched, "; ".join(words)
+    )
+
+
+SECTION = Section("charts", "Charts", "Charts", 30, _build)

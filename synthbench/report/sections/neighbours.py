@@ -1,0 +1,114 @@
+"""The training volumes that synthetic ones lie nearest to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from synthbench.metrics.voxel_gram import voxel_gram, voxel_squares
+from synthbench.report.sections.at_hand import AtHand
+from synthbench.report.sections.gallery import PICTURED, Chosen, Plan
+from synthbench.runtime.callbacks import Progress, shown
+from synthbench.scoring.statistics import Sample
+from synthbench.volumes.sets import Flipped
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """For each synthetic volume: its nearest training volume, in the voxels inside the mask.
+
+    Attributes
+    ----------
+    index
+        Of the training volume.
+    distance
+        Root mean squared difference of intensities in [0, 1].
+    mirrored
+        Whether the synthetic volume is nearest when mirrored left to right.
+    usual
+        The median over training volumes of the distance to the nearest one of another subject.
+    """
+
+    index: Any
+    distance: Float64[np.ndarray, " m"]
+    mirrored: Bool[np.ndarray, " m"]
+    usual: float
+
+
+def nearest_training(
+    synth: Sample, train: Sample, mask: Bool[np.ndarray, "d h w"], progress: Progress | None = None
+) -> Nearest:
+    """Return each synthetic volume's nearest training volume, as it is or mirrored.
+
+    Parameters
+    ----------
+    synth, train
+        Volumes of one grid.
+    mask
+        The voxels that count.
+    """
+    voxels = int(mask.sum())
+    bar = shown("nearest training volumes", progress)
+    squares = voxel_squares(train.volumes, mask=mask)
+
+    def apart(products: np.ndarray, own: np.ndarray) -> Float64[np.ndarray, "m n"]:
+        squared = np.maximum(own[:, None] + squares - 2 * products, 0)
+        distances: Float64[np.ndarray, "m n"] = np.sqrt(squared / voxels)
+        return distances
+
+    plain = apart(
+        voxel_gram(synth.volumes, train.volumes, mask=mask, progress=bar),
+        voxel_squares(synth.volumes, mask=mask),
+    )
+    mirrored = apart(
+        voxel_gram(Flipped(synth.volumes), train.volumes, mask=mask),
+        voxel_squares(Flipped(synth.volumes), mask=mask),
+    )
+    either = np.minimum(plain, mirrored)
+    index = either.argmin(axis=1)
+    rows = np.arange(len(index))
+    within = apart(voxel_gram(train.volumes, mask=mask), squares)
+    within[train.subjects[:, None] == train.subjects] = np.inf
+    return Nearest(
+        index=index,
+        distance=either[rows, index],
+        mirrored=mirrored[rows, index] < plain[rows, index],
+        usual=float(np.median(within.min(axis=1))),
+    )
+
+
+def neighbours(at_hand: AtHand) -> Plan:
+    """Return the synthetic volumes nearest to training, each beside its neighbour.
+
+    The training set must be at hand.
+    """
+    cohorts, samples = at_hand.cohorts, at_hand.samples
+    assert cohorts.train is not None
+    found = nearest_training(samples["synth"], samples["train"], at_hand.mask, at_hand.progress)
+    plan = Plan(
+        "Nearest to the training volumes",
+        "The synthetic volumes that lie nearest to a training volume, by the root mean squared "
+        "difference of voxels inside the mask, as they are or mirrored. For scale: a training "
+        f"volume's nearest other subject is {found.usual:.3g} away (median)."
+        + ("" if at_hand.real_pictures else " The training volumes are neither shown nor named."),
+        pairs=at_hand.real_pictures,
+    )
+    for i in np.argsort(found.distance, kind="stable")[:PICTURED]:
+        share = found.distance[i] / found.usual if found.usual > 0 else np.nan
+        flipped = ", mirrored" if found.mirrored[i] else ""
+        plan.volumes.append(
+            Chosen(
+                "synth", int(i), cohorts.synth.entries[i].name,
+                f"synthetic; nearest at {found.distance[i]:.3g}{flipped}, {share:.0%} of the "
+                "usual distance",
+            )
+        )  # fmt: skip
+        if at_hand.real_pictures:
+            j = int(found.index[i])
+            plan.volumes.append(
+                Chosen("train", j, cohorts.train.entries[j].name, "its nearest training volume")
+            )
+    return plan

@@ -1,0 +1,78 @@
+"""The section that a reader meets first: ranks, verdicts side by side, a summary per scorecard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.values import Value
+from synthbench.report.adherence import fidelity_sentences
+from synthbench.report.sections.rows import Group, groups, row_of
+from synthbench.report.sections.section import Page, Section
+from synthbench.report.text import header
+from synthbench.report.verdicts import Verdict, copies, ranked_rows, summary, value_words, verdict
+from synthbench.scoring.benchmark import protocol_differences
+
+DIFFERING = 6
+"""Settings that are named where scorecards are not comparable."""
+
+
+def _build(page: Page) -> Mapping[str, Any]:
+    compared = groups(page)
+    return {
+        "ranking": page.ranking,
+        "groups": len(compared),
+        "differing": _differing(compared),
+        "compared": [_side_by_side(group) for group in compared if group.several],
+        "cards": [
+            (name, header(card), _summary(card))
+            for name, card in zip(page.names, page.cards, strict=True)
+        ],
+    }
+
+
+def _summary(card: Scorecard) -> list[str]:
+    said = [*summary(card), *fidelity_sentences(card)]
+    found = card.utility
+    return said if found is None else [*said, f"Utility ({found.label}): {found.sentence}."]
+
+
+def _side_by_side(group: Group) -> Mapping[str, Any]:
+    keys = [(row.metric, row.extractor) for row in ranked_rows(group.cards[0])]
+    return {
+        "words": group.words,
+        "names": group.names,
+        "matrix": [
+            (
+                group.label(next(r for c in group.cards if (r := row_of(c, *key)))),
+                [_cell(row_of(card, *key)) for card in group.cards],
+            )
+            for key in keys
+        ],
+        "copies": [copies(card) for card in group.cards],
+    }
+
+
+def _cell(value: Value | None) -> tuple[Verdict, str]:
+    if value is None:
+        return Verdict("missing", "not scored"), "–"
+    return verdict(value), value_words(value)
+
+
+def _differing(compared: Sequence[Group]) -> list[str]:
+    """Return in what the first scorecard of each further group differs from the first of all."""
+    first, *others = compared
+    said = []
+    for group in others:
+        one, other = group.cards[0], first.cards[0]
+        settings = protocol_differences(one.protocol, other.protocol)
+        if one.real.fingerprint != other.real.fingerprint:
+            settings = ["another real cohort", *settings]
+        more = f"; and {len(settings) - DIFFERING} more" if len(settings) > DIFFERING else ""
+        named = "; ".join(settings[:DIFFERING])
+        said.append(f"{', '.join(group.names)}, beside {first.names[0]}: {named}{more}")
+    return said
+
+
+SECTION = Section("overview", "Overview", "Overview", 10, _build)

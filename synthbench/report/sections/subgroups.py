@@ -1,0 +1,115 @@
+"""The section on subgroups of the real cohort: aggregates, with small cells hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.disclosure import subgroup_names, subgroups
+from synthbench.errors import MetricError
+from synthbench.metrics.inference import intervals, resampling, subgroup
+from synthbench.metrics.metric import Statistic
+from synthbench.metrics.mmd import MMD2
+from synthbench.records.scorecard import Scorecard
+from synthbench.report.sections.at_hand import FeatureSpace
+from synthbench.report.sections.section import Page, Section
+
+
+def _build(page: Page) -> Mapping[str, Any] | None:
+    tables = [
+        (page.names[index], _subgroup_words(at_hand.card, at_hand.features), rows)
+        for index, at_hand in page.at_hand.items()
+        if not isinstance(at_hand.features, str)
+        and (rows := _rows(at_hand.card, at_hand.cohorts.real, at_hand.features))
+    ]
+    return {"cards": tables, "several": page.several} if tables else None
+
+
+@dataclass(frozen=True)
+class SubgroupRow:
+    """How the synthetic volumes stand to one subgroup of the real ones; aggregates only.
+
+    Attributes
+    ----------
+    count
+        Subjects, or words where the count is hidden.
+    value, interval
+        MMD^2 of the synthetic set and this subgroup; None where it is hidden or cannot be told.
+    others
+        MMD^2 of this subgroup and the other real volumes: how unlike them it is anyway.
+    """
+
+    column: str
+    name: str
+    count: int | str
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    others: float | None = None
+
+
+def _rows(card: Scorecard, real: Cohort, space: FeatureSpace) -> tuple[SubgroupRow, ...]:
+    """Return one row per band of age, sex, site and diagnosis, with small cells hidden."""
+    rows, index = space.rows(space.real), space.real.subjects
+    statistic = MMD2().prepare(
+        rows, space.rows(space.synth), bandwidth=space.bandwidth,
+        subjects={"real": index, "synth": space.synth.subjects},
+    )  # fmt: skip
+    found = []
+    for column, counts in subgroups(real).items():
+        bands = _bands(real, column)
+        for name, count in counts.items():
+            row = SubgroupRow(column, name, count)
+            inside = bands == name
+            # A value of a hidden cell, or of one whose count was coarsened to hide another,
+            # would tell of it.
+            if isinstance(count, int) and count < len(set(index.tolist())):
+                others = MMD2().prepare(
+                    rows[inside], rows[~inside], bandwidth=space.bandwidth,
+                    subjects={"real": index[inside], "synth": index[~inside]},
+                )  # fmt: skip
+                row = _scored(row, subgroup.subgroup(statistic, {"real": inside}), others, card)
+            found.append(row)
+    return tuple(found)
+
+
+def _scored(
+    row: SubgroupRow, statistic: Statistic, others: Statistic, card: Scorecard
+) -> SubgroupRow:
+    protocol = card.protocol
+    try:
+        made = intervals.interval(
+            statistic, "studentized", resamples=protocol.resamples, level=protocol.level,
+            seed=protocol.seed,
+        )  # fmt: skip
+        interval = (made.low, made.high) if made.low < made.high else None
+        return SubgroupRow(
+            row.column, row.name, row.count, resampling.estimate(statistic), interval,
+            resampling.estimate(others),
+        )  # fmt: skip
+    except MetricError:
+        return row
+
+
+def _bands(real: Cohort, column: str) -> np.ndarray:
+    """Return the band of each volume's subject, as `synthbench.cohorts.disclosure.subgroups` names
+    it.
+    """
+    values: pd.Series[Any] = real.participants[column].reindex([e.subject for e in real.entries])
+    return np.array(subgroup_names(values))
+
+
+def _subgroup_words(card: Scorecard, space: FeatureSpace) -> str:
+    return (
+        f"MMD² in the features of {space.extractor} between all synthetic volumes and the real "
+        f"ones of each subgroup, with {card.protocol.level:.0%} intervals. Beside it the same of "
+        "the other real volumes: how unlike them the subgroup is anyway. Several looks at one set "
+        "of data: no row is a test."
+    )
+
+
+SECTION = Section("subgroups", "Subgroups", "Subgroups of the real cohort", 80, _build)

@@ -1,0 +1,198 @@
+"""A run's configuration: preset, file and overrides, merged into typed settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+
+from synthbench import registry
+from synthbench.errors import UsageError, near_miss
+from synthbench.runs.folder import Run
+from synthbench.runs.validation import by_names_of_today, validated
+from synthbench.volumes.intensity import Intensity, quantity
+
+ATLAS_SHAPE = (48, 56, 48)
+
+
+class SpaceSettings(BaseModel):
+    """The grid to train on.
+
+    `shape` alone divides the cohort's field of view (the voxels change size); `spacing` alone
+    covers it; both crop or pad around the brains' common centre; neither keeps the grid.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        default=None, examples=[ATLAS_SHAPE]
+    )
+    spacing: PositiveFloat | None = Field(default=None, examples=[2.0])
+
+
+class RunSettings(BaseModel):
+    """What a run's configuration holds beside the generator's own settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    generator: str
+    preset: str | None = None
+    real: str | None = None
+    assume_grid: float | None = None
+    init: str | None = None
+    validation: str | None = None
+    track: tuple[str, ...] = ()
+    energy: bool = False
+    score_extractor: str = Field(
+        default="random-resnet10", description="of scores during training (score_every)"
+    )
+    space: SpaceSettings = SpaceSettings()
+    intensity: Intensity = "percentile"
+
+    @field_validator("intensity")
+    @classmethod
+    def _known(cls, rule: Intensity) -> Intensity:
+        quantity(rule)  # raises where there is no such rule
+        return rule
+
+
+def presets(generator: str) -> list[str]:
+    """Return the names of a generator's presets."""
+    folder = files("synthbench.generators") / "presets"
+    found = [p.name for p in folder.iterdir() if p.name.endswith(".yaml")]
+    return sorted(
+        name.removeprefix(f"{generator}-").removesuffix(".yaml")
+        for name in found
+        if name.startswith(f"{generator}-")
+    )
+
+
+def resolve(
+    generator: str,
+    *,
+    preset: str | None = None,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    **given: Any,
+) -> tuple[RunSettings, BaseModel]:
+    """Merge a preset, a YAML file and `key=value` overrides into typed settings.
+
+    Parameters
+    ----------
+    generator
+        Its name in the registry.
+    preset
+        A YAML file that ships with the generator; None: `tiny` without CUDA, with it `paper`, or
+        `small` where there is none, if the generator has presets.
+    config
+        A YAML file of the same keys, over the preset; a run's `config.yaml` will do.
+    overrides
+        `key=value`, over both; a dot goes one level down, values are read as YAML.
+    given
+        Fields of `RunSettings`.
+
+    Raises
+    ------
+    UsageError
+        A preset or key is unknown, or a value is not what its key takes.
+    """
+    known = presets(generator)
+    if preset is not None and preset not in known and generator in registry.names("generators"):
+        raise UsageError(
+            f"--preset: {generator} has no preset '{preset}': {near_miss(preset, known)}"
+            if known
+            else f"--preset: {generator} has no presets; leave it out."
+        )
+    plugin = registry.load("generators", generator)()
+    if preset is None and "tiny" in known:
+        preset = _preset_for_this_machine(known)
+    merged: dict[str, Any] = {}
+    if preset is not None:
+        merged = _preset(generator, preset)
+    if config is not None:
+        merged = _merged(merged, _yaml_file(config, generator))
+    for override in overrides:
+        merged = _merged(merged, _override(override))
+    merged = by_names_of_today(plugin.settings, merged)
+    common = {"space", "intensity", "score_extractor"}
+    own = set(plugin.settings.model_fields)
+    for key in merged:
+        if key not in common | own:
+            raise UsageError(f"{generator} has no setting '{key}': {near_miss(key, common | own)}")
+    shared = {k: v for k, v in merged.items() if k in common}
+    return (
+        validated(
+            RunSettings, {**shared, "generator": generator, "preset": preset, **given}, generator
+        ),
+        validated(plugin.settings, {k: v for k, v in merged.items() if k in own}, generator),
+    )
+
+
+def _preset(generator: str, name: str) -> dict[str, Any]:
+    """Read a preset; one that extends another names its differences alone."""
+    file = files("synthbench.generators") / "presets" / f"{generator}-{name}.yaml"
+    own = dict(yaml.safe_load(file.read_text()))
+    below = own.pop("extends", None)
+    return own if below is None else _merged(_preset(generator, below), own)
+
+
+def _preset_for_this_machine(known: Sequence[str]) -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "tiny"
+    return "paper" if "paper" in known else "small"
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(Path(file).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"--config {file}: not readable: {error}") from error
+    if not isinstance(loaded, dict):
+        raise UsageError(f"--config {file}: a YAML mapping of settings is needed.")
+    if loaded.get("generator", generator) != generator:
+        raise UsageError(f"--config {file} is for {loaded['generator']}, not for {generator}.")
+    # A run's config.yaml also says where its data lay; that is not a setting to take over.
+    about_the_run = (
+        "generator", "preset", "real", "assume_grid", "init", "validation", "track", "energy",
+    )  # fmt: skip
+    return {k: v for k, v in loaded.items() if k not in about_the_run}
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {text}: write it as key=value, for example --set steps=100")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {text}: the value is not YAML: {error}") from error
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def configured(run: Run, generator: str | None) -> tuple[RunSettings, BaseModel]:
+    """Return the settings that a run was begun with."""
+    saved = run.config
+    name = saved["generator"]
+    if generator not in (None, name):
+        raise UsageError(f"{run.folder} is a run of {name}, not of {generator}.")
+    chosen = {k: v for k, v in saved.items() if k in RunSettings.model_fields}
+    plugin = registry.load("generators", name)()
+    own = {k: v for k, v in saved.items() if k not in chosen}
+    return validated(RunSettings, chosen, name), validated(plugin.settings, own, name)

@@ -1,0 +1,155 @@
+"""The run folder: what a training run writes, and how it is read back.
+
+RUN/config.yaml          the resolved configuration
+RUN/run.json             what happened: cohort, environment, cost, state
+RUN/loss.csv             one row a step (generators that train by steps)
+RUN/weights.safetensors  what sampling needs
+RUN/checkpoints/         what resuming needs
+RUN/preview.png          a montage of samples from fixed seeds
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from synthbench.errors import RunError
+from synthbench.runtime.files import sha256_file, write_atomic
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes
+    ----------
+    folder
+        Where it is.
+    part_of
+        Folder of the run that this is a stage of; None for a whole run.
+    """
+
+    folder: Path
+    part_of: Path | None = None
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """Open an existing run folder.
+
+        Raises
+        ------
+        RunError
+            The folder has no readable `config.yaml` and `run.json`.
+        """
+        run = cls(Path(folder))
+        for name in ("config.yaml", "run.json"):
+            if not (run.folder / name).is_file():
+                raise RunError(
+                    f"{folder}: no run folder ({name} is missing). Train one first: "
+                    f"synthbench train GENERATOR --out {folder}"
+                )
+        return run
+
+    @property
+    def root(self) -> Path:
+        """The folder that `--resume` continues."""
+        return self.part_of or self.folder
+
+    def part(self, name: str) -> Run:
+        """Return a stage of this run, in a folder of its own."""
+        return Run(self.folder / name, part_of=self.root)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        try:
+            loaded = yaml.safe_load((self.folder / "config.yaml").read_text())
+        except yaml.YAMLError as error:
+            raise RunError(f"{self.folder / 'config.yaml'}: not readable: {error}") from error
+        return dict(loaded)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What happened so far."""
+        try:
+            return dict(json.loads((self.folder / "run.json").read_text()))
+        except ValueError as error:
+            raise RunError(f"{self.folder / 'run.json'}: not readable: {error}") from error
+
+    @property
+    def weights_file(self) -> Path:
+        """What sampling needs."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What resuming needs."""
+        return self.folder / "checkpoints"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved configuration."""
+        text = yaml.safe_dump(dict(config), sort_keys=False)
+        write_atomic(self.folder / "config.yaml", text.encode())
+
+    def update(self, **fields: Any) -> None:
+        """Merge fields into `run.json`."""
+        old = self.record if (self.folder / "run.json").is_file() else {}
+        text = json.dumps({**old, **fields}, indent=1)
+        write_atomic(self.folder / "run.json", text.encode())
+
+    def save_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write `weights.safetensors`, atomically, and its sha256 into the record."""
+        temporary = self.weights_file.with_suffix(".tmp")
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary)
+        os.replace(temporary, self.weights_file)
+        self.update(weights_sha256=sha256_file(self.weights_file))
+
+    def load_weights(self) -> dict[str, np.ndarray]:
+        """Read `weights.safetensors`.
+
+        Raises
+        ------
+        RunError
+            The run has not finished, or the file is not the one that the record names.
+        """
+        if not self.weights_file.is_file():
+            raise RunError(
+                f"{self.folder}: no weights.safetensors: training has not finished. "
+                f"Continue it: synthbench train --resume --out {self.folder}"
+            )
+        expected = self.record.get("weights_sha256")
+        found = sha256_file(self.weights_file)
+        if found != expected:
+            raise RunError(
+                f"{self.weights_file}: its sha256 is {found[:12]}..., run.json says "
+                f"{str(expected)[:12]}.... The file was changed or is truncated."
+            )
+        try:
+            return dict(load_file(self.weights_file))
+        except SafetensorError as error:
+            raise RunError(f"{self.weights_file}: not readable: {error}") from error
+
+
+def environment() -> dict[str, Any]:
+    """Return what the machine and the libraries are, for the run record."""
+    import torch
+
+    packages = ("torch", "monai", "diffusers", "accelerate", "numpy", "scipy", "nibabel")
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: version(name) for name in ("synthbench", *packages)},
+    }

@@ -1,0 +1,252 @@
+"""Sampling: from a finished run to NIfTI files, each with a sidecar that says it is synthetic."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthbench.cohorts.conditions import Conditions, Row
+from synthbench.cohorts.requests import asked_for
+from synthbench.errors import UsageError
+from synthbench.runs.dataset_card import write_dataset_card
+from synthbench.runs.folder import Run
+from synthbench.runs.validation import from_options
+from synthbench.runtime.callbacks import Log, no_log
+from synthbench.sampling.folder import count, volumes_in, write_conditions_table
+from synthbench.sampling.source import Source
+from synthbench.sampling.trajectory import FRAMES, Following
+
+
+@dataclass(frozen=True)
+class SamplingRequest:
+    """What volumes are asked for.
+
+    Attributes
+    ----------
+    run
+        A finished run.
+    n
+        How many volumes: seeds `seed` to `seed + n - 1`. None: one per row of `conditions`.
+    out
+        A folder; files that this run, sampler and seed already wrote there are kept, so an
+        interrupted call can be repeated. A dataset card (README.md) is written beside them.
+    seed
+        The first.
+    sampler, steps
+        Of the generator; None: the run's own.
+    clean
+        Set what lies outside the brain to zero (`brain_only`); the sidecars record it.
+    conditions
+        A CSV or TSV file (`synthbench.cohorts.requests.read_conditions`), or rows: one per volume,
+        in natural units.
+    choices
+        `age=20:80`, `sex=F`, `sex=F,M`: see `synthbench.cohorts.requests.parse_condition`.
+    guidance
+        How strongly a conditional generator that has classifier-free guidance follows what is
+        requested; 1 is none, None the run's own.
+    follow
+        Seed of a volume whose way out of the noise is kept too, in the folder OUT-trajectory: see
+        `trajectory`.
+    """
+
+    run: Run | Path | str
+    n: int | None
+    out: Path
+    seed: int = 0
+    sampler: str | None = None
+    steps: int | None = None
+    clean: bool = False
+    conditions: Path | str | Sequence[Row] | None = None
+    choices: Sequence[str] = ()
+    guidance: float | None = None
+    follow: int | None = None
+
+
+def sample(
+    run: Run | Path | str,
+    n: int | None,
+    out: Path,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+    **options: Any,
+) -> list[Path]:
+    """Sample volumes from a finished run; one seed, one NIfTI file and one sidecar per volume.
+
+    Under `accelerate launch` the seeds are dealt to the processes; a volume depends on its seed
+    and its conditions alone, so the files are the same but for the seconds in their sidecars.
+
+    A conditional run is given a row of conditions for each volume. What is not requested is drawn
+    from the training split's marginals, each condition by itself, as a function of the seed. The
+    sidecars keep the row (`conditions`), which of it lies outside the training range
+    (`extrapolated`) and which of it was drawn (`drawn`); `conditions.tsv` holds all rows.
+
+    Parameters
+    ----------
+    run, n, out
+        A finished run, how many volumes, and their folder: see `SamplingRequest`.
+    progress
+        Called with (done, total, words) after each volume; the total is this process's share.
+    log
+        Called with sentences for the user.
+    options
+        The other fields of `SamplingRequest`: seed, sampler, steps, clean, conditions, choices,
+        guidance, follow.
+
+    Returns
+    -------
+    list of Path
+        The volumes, in order of seed: 16 bit, the training space's affine, in [0, 1] or, where
+        the run was trained on a quantitative map, in its unit.
+
+    Raises
+    ------
+    SynthbenchError
+        The run has not finished or is not conditional, what is requested is not to be had, or
+        `out` or OUT-trajectory holds volumes of another origin or of other conditions. Nothing has
+        been drawn or written then.
+    TypeError
+        There is no such option; the nearest is named.
+    """
+    given = {"run": run, "n": n, "out": out, **options}
+    return run_sampling(from_options(SamplingRequest, "sample", given), progress, log)
+
+
+def run_sampling(
+    request: SamplingRequest,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+) -> list[Path]:
+    """Sample as requested and return the volumes; see `sample`."""
+    # torch, which some generators do without.
+    from synthbench.runtime.processes import processes
+
+    plan = _Plan.of(request)
+    state = processes()
+    plan.out.mkdir(parents=True, exist_ok=True)
+    # All processes have looked before one writes: they deal the same list.
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _begin(plan, request, log)
+    _draw(plan, plan.missing[state.process_index :: state.num_processes], progress)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        if plan.source.conditions.names:
+            write_conditions_table(plan.out / "conditions.tsv", volumes_in(plan.out))
+        write_dataset_card(plan.out, plan.source.run, volumes_in(plan.out), say=log)
+    return list(plan.files.values())
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a request comes to.
+
+    Attributes
+    ----------
+    source, out
+        The volumes' origin, and their folder.
+    files, rows
+        Of each seed; rows are empty where the run is not conditional.
+    missing
+        The seeds whose volumes are not there.
+    unrequested
+        The conditions that nobody asked for.
+    following
+        The trajectory to draw, if any.
+    """
+
+    source: Source
+    out: Path
+    files: Mapping[int, Path]
+    rows: Mapping[int, Row]
+    missing: Sequence[int]
+    unrequested: Sequence[str]
+    following: Following | None
+
+    @classmethod
+    def of(cls, request: SamplingRequest) -> _Plan:
+        """Settle what to draw; raise, before anything is drawn, where it cannot be."""
+        n, seed, out = request.n, request.seed, Path(request.out)
+        if (n is not None and n < 1) or seed < 0:
+            raise UsageError(f"--n must be at least 1 and --seed at least 0; found {n} and {seed}.")
+        source = Source.of(
+            request.run, request.sampler, request.steps, request.clean, request.guidance
+        )
+        table, chosen = source.wanted(request.conditions, request.choices)
+        seeds = range(seed, seed + count(n, table))
+        rows = source.rows(seeds, table, chosen)
+        files = {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
+        rows_of_files = {files[s]: row for s, row in rows.items()}
+        there = {f for f in volumes_in(out) if source.drew(f, rows_of_files.get(f))}
+        return cls(
+            source, out, files, rows,
+            missing=[s for s, file in files.items() if file not in there],
+            unrequested=[
+                n for n in source.conditions.names if n not in (*chosen, *asked_for(table))
+            ],
+            following=_following(request, tabled=table is not None),
+        )  # fmt: skip
+
+
+def _following(request: SamplingRequest, *, tabled: bool) -> Following | None:
+    """Return the trajectory that a request asks for, never of a cleaned volume."""
+    if request.follow is None:
+        return None
+    if tabled:
+        raise UsageError("--trajectory is of one volume: ask for it with --condition.")
+    source = Source.of(request.run, request.sampler, request.steps, False, request.guidance)
+    folder = _beside(Path(request.out))
+    return Following.of(source, request.follow, folder, request.choices, FRAMES)
+
+
+def _begin(plan: _Plan, request: SamplingRequest, log: Log) -> None:
+    """Describe the folder, draw the trajectory, and tell the user what to know."""
+    plan.source.describe(plan.out)
+    if plan.following is not None:
+        log(f"{plan.following.write()}, and the predicted volumes in it as a 4-D file")
+        if request.clean:
+            log("The trajectory is not cleaned: it shows what the network predicted.")
+    remarks = _remarks(plan.source.conditions, plan.unrequested, list(plan.rows.values()))
+    for sentence in [*plan.source.unfinished(), *remarks]:
+        log(sentence)
+
+
+def _draw(
+    plan: _Plan, seeds: Sequence[int], progress: Callable[[int, int, str], None] | None
+) -> None:
+    """Draw and write the volumes of these seeds."""
+    volumes = plan.source.draw(seeds, [plan.rows[s] for s in seeds])
+    for done, s in enumerate(seeds, 1):
+        began = time.perf_counter()
+        volume = next(volumes)
+        seconds = time.perf_counter() - began
+        plan.source.write(volume, s, plan.files[s], seconds, plan.rows[s], drawn=plan.unrequested)
+        if progress:
+            progress(done, len(seeds), f"seed {s}")
+
+
+def _remarks(conditions: Conditions, unasked: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Sentences on what nobody asked for, and on what is asked for beyond the training range."""
+    sentences = []
+    if unasked:
+        sentences.append(
+            f"{', '.join(unasked)}: not asked for, so drawn from the training split's "
+            "distribution" + (", each by itself." if len(conditions.names) > 1 else ".")
+        )
+    beyond = Counter(name for row in rows for name in conditions.extrapolated(row))
+    sentences += [
+        f"{name}: {count} of {len(rows)} volumes are asked for beyond the training range "
+        f"({conditions[name].low:g} to {conditions[name].high:g}): extrapolation, and marked so."
+        for name, count in beyond.items()
+    ]
+    return sentences
+
+
+def _beside(out: Path) -> Path:
+    """Not among the volumes: `score` reads every NIfTI file below a folder."""
+    named = out if out.name not in ("", "..") else out.resolve()
+    return named.with_name(f"{named.name}-trajectory")

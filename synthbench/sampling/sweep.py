@@ -1,0 +1,405 @@
+"""Sweeps: one condition, or two, varied from one noise seed, and what is measured of the volumes.
+
+With the noise held fixed, all that changes along a row is what was asked for: the row shows what
+a generator makes of a condition, and the curve whether it follows it, inside the training range
+and beyond (Pinaya et al. 2022, "Brain imaging generation with latent diffusion models",
+Figures 2 and 4).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.cohorts.conditions import MISSING, Condition, Conditions, Row, cell
+from synthbench.cohorts.requests import Among, parse_choices
+from synthbench.errors import SynthbenchError, UsageError
+from synthbench.runs.dataset_card import write_dataset_card
+from synthbench.runs.folder import Run
+from synthbench.runs.sidecar import sidecar_file
+from synthbench.runs.validation import from_options
+from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.files import write_atomic
+from synthbench.sampling.source import Source
+from synthbench.sampling.sweep_measure import default_measure, measure_of
+from synthbench.sampling.sweep_record import Axis, Point, Sweep, short, varied
+from synthbench.volumes.intensity import to_unit
+
+MOST_STEPS = 100
+"""Values of a condition that one sweep may have."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What a sweep is asked for.
+
+    Attributes
+    ----------
+    run
+        A finished run of a conditional generator.
+    vary
+        One or two of what `parse_vary` reads.
+    out
+        A folder.
+    fix
+        `NAME=VALUE` in natural units. Conditions that are neither varied nor fixed stay at the
+        training median or the commonest level.
+    natural
+        Whether `vary` is in natural units.
+    seed, seeds
+        Noise seeds `seed` to `seed + seeds - 1`: each repeats the whole sweep.
+    measure
+        See `measure_of`; None: what `default_measure` finds.
+    sampler, steps, guidance
+        As in `synthbench.sampling.sampling.SamplingRequest`.
+    """
+
+    run: Run | Path | str
+    vary: Sequence[str]
+    out: Path
+    fix: Sequence[str] = ()
+    natural: bool = False
+    seed: int = 0
+    seeds: int = 1
+    measure: str | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+
+
+def sweep(
+    run: Run | Path | str,
+    vary: Sequence[str],
+    out: Path,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+    **options: Any,
+) -> Sweep:
+    """Vary one condition, or two, from one noise seed; draw, measure and picture the volumes.
+
+    Written into `out`: a NIfTI file and a sidecar per volume, `sweep.tsv`, `montage.png` and,
+    where something is measured, `curve.png`. Volumes that are there already are kept, so an
+    interrupted sweep can be repeated.
+
+    Parameters
+    ----------
+    run, vary, out
+        A run of a conditional generator, what to vary, and a folder: see `SweepRequest`.
+    progress
+        Called with (done, total, words) after each volume that is drawn or measured.
+    log
+        Called with sentences for the user.
+    options
+        The other fields of `SweepRequest`: fix, natural, seed, seeds, measure, sampler, steps,
+        guidance.
+
+    Raises
+    ------
+    SynthbenchError
+        The run has not finished or is not conditional, what is requested is not to be had, or
+        `out` holds volumes of another origin or of other conditions.
+    TypeError
+        There is no such option; the nearest is named.
+    """
+    given = {"run": run, "vary": vary, "out": out, **options}
+    return run_sweep(from_options(SweepRequest, "sweep", given), progress, log)
+
+
+def run_sweep(
+    request: SweepRequest,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+) -> Sweep:
+    """Sweep as requested; see `sweep`."""
+    # torch, which some generators do without.
+    from synthbench.runtime.processes import processes
+
+    out = Path(request.out)
+    source, found = _planned(request, out)
+    state = processes()
+    out.mkdir(parents=True, exist_ok=True)
+    missing = [point for point in found.points if not source.drew(point.file, point.row)]
+    # All processes have looked before one writes: they deal the same list.
+    state.wait_for_everyone()
+    mine = missing[state.process_index :: state.num_processes]
+    total = len(mine) + (len(found.points) if found.measure else 0)
+    advance = progress or (lambda done, total, words: None)
+    if state.is_main_process:
+        source.describe(out)
+        remarks = _remarks(found, request.fix, request.natural)
+        for sentence in [*source.unfinished(), *remarks]:
+            log(sentence)
+    _draw(source, mine, lambda done, words: advance(done, total, words))
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return found
+    if found.measure:
+        found = _measured(
+            found, source, lambda done, words: advance(len(mine) + done, total, words), log
+        )
+    found = replace(found, written=_write(found, source, out))
+    write_dataset_card(out, source.run, _volumes_in(out), say=log)
+    return found
+
+
+def _planned(request: SweepRequest, out: Path) -> tuple[Source, Sweep]:
+    """Settle what to draw; raise, before anything is drawn, where it cannot be."""
+    if request.seed < 0 or request.seeds < 1:
+        raise UsageError(
+            "--seed must be at least 0 and --seeds at least 1; found "
+            f"{request.seed} and {request.seeds}."
+        )
+    source = Source.of(
+        request.run, request.sampler, request.steps, clean=False, guidance=request.guidance
+    )
+    source.refuse_unconditional("synthbench sweep (sample draws volumes without conditions)")
+    axes = _axes(request.vary, source.conditions, request.natural)
+    fixed = _fixed(source.conditions, axes, request.fix)
+    measure = measure_of(request.measure, axes) if request.measure else default_measure(axes)
+    seeds = range(request.seed, request.seed + request.seeds)
+    points = _points(out, source.conditions, axes, fixed, seeds)
+    return source, Sweep(source.origin["generator"], axes, fixed, tuple(seeds), measure, points)
+
+
+def _write(found: Sweep, source: Source, out: Path) -> tuple[Path, ...]:
+    """Write the table and the pictures, and return them."""
+    from synthbench.sampling.sweep_figures import curve, montage
+
+    files = [out / "sweep.tsv", out / "montage.png"]
+    write_atomic(files[0], _tsv(found).encode())
+    write_atomic(files[1], montage(found, source.space, lambda point: _voxels(point, source)))
+    if found.measure and any(point.measured is not None for point in found.points):
+        files.append(out / "curve.png")
+        write_atomic(files[2], curve(found))
+    return tuple(files)
+
+
+def parse_vary(text: str, conditions: Conditions, *, natural: bool = False) -> Axis:
+    """Read `NAME=FROM:TO:N`, N values at equal steps, or `NAME=a,b,c`.
+
+    Parameters
+    ----------
+    text
+        FROM and TO are on the scale whose 0 and 1 are the ends of the training range; values in a
+        list are words, or numbers on the same scale.
+    conditions
+        Of the run.
+    natural
+        Whether numbers are in natural units instead.
+
+    Raises
+    ------
+    UsageError
+        It is not written so, there is no such condition, or no such level.
+    """
+    name, _, wanted = (part.strip() for part in text.partition("="))
+    if not wanted:
+        raise UsageError(f"--vary {text}: {_HOW_TO_VARY}")
+    condition = conditions[name]
+    if condition.kind == "categorical":
+        if ":" in wanted and wanted not in condition.levels:
+            raise UsageError(
+                f"--vary {text}: {name} is one of {', '.join(condition.levels)}, without steps "
+                f"between them. Write {name}={','.join(condition.levels)}."
+            )
+        levels = [condition.value(part.strip()) for part in wanted.split(",")]
+        return _axis(text, condition, [str(level) for level in levels if level is not None])
+    numbers = [_in_natural_units(condition, x, natural) for x in _numbers(text, wanted)]
+    return _axis(text, condition, numbers)
+
+
+_HOW_TO_VARY = (
+    "write it as NAME=FROM:TO:N, N values from FROM to TO, for example ventricle_volume=-0.5:1.5:9"
+)
+
+
+def _numbers(text: str, wanted: str) -> list[float]:
+    """Read FROM:TO:N or a,b,c as numbers."""
+    try:
+        if ":" not in wanted:
+            return [float(part) for part in wanted.split(",")]
+        parts = wanted.split(":")
+        if len(parts) != 3:
+            raise UsageError(f"--vary {text}: {_HOW_TO_VARY}.")
+        first, last, n = float(parts[0]), float(parts[1]), int(parts[2])
+    except ValueError as error:
+        raise UsageError(f"--vary {text}: {_HOW_TO_VARY}; {error}.") from error
+    if not 2 <= n <= MOST_STEPS:
+        raise UsageError(f"--vary {text}: N must be 2 to {MOST_STEPS}; found {n}.")
+    # Rounded, so that a step meant for 0 or 1 is not a little beyond the training range.
+    return [float(x) for x in np.round(np.linspace(first, last, n), 9)]
+
+
+def _in_natural_units(condition: Condition, number: float, natural: bool) -> float:
+    """Return a number in natural units, to nine digits, no end of the range moved beyond it."""
+    exact = number if natural else condition.natural(number)
+    rounded = float(f"{exact:.9g}")
+    inside = 0 <= condition.scaled(exact) <= 1
+    return min(max(rounded, condition.natural(0)), condition.natural(1)) if inside else rounded
+
+
+def _axis(text: str, condition: Condition, values: Sequence[float | str]) -> Axis:
+    if len(set(values)) < max(2, len(values)) or not all(
+        isinstance(value, str) or np.isfinite(value) for value in values
+    ):
+        raise UsageError(
+            f"--vary {text}: two finite values or more are needed, all different; found "
+            f"{', '.join(short(value) for value in values)}."
+        )
+    return Axis(condition, tuple(values))
+
+
+def _axes(vary: Sequence[str], conditions: Conditions, natural: bool) -> tuple[Axis, ...]:
+    axes = tuple(parse_vary(text, conditions, natural=natural) for text in vary)
+    if not 1 <= len(axes) <= 2:
+        raise UsageError(
+            f"--vary: one condition, or two for a grid; found {len(axes)}. Hold the others still "
+            "with --fix, and sweep them on their own."
+        )
+    if len({axis.name for axis in axes}) < len(axes):
+        raise UsageError(f"--vary: {axes[0].name} is varied twice. Name another condition.")
+    return axes
+
+
+def _fixed(conditions: Conditions, axes: Sequence[Axis], fix: Sequence[str]) -> Row:
+    given = parse_choices(fix, conditions, option="--fix")
+    varied = [axis.name for axis in axes]
+    row: dict[str, float | str | None] = {}
+    for name, choice in given.items():
+        if name in varied:
+            raise UsageError(f"--fix {name}: it is varied. Leave out one of --fix and --vary.")
+        if not (isinstance(choice, Among) and len(choice.values) == 1):
+            raise UsageError(f"--fix {name}: one value is needed, such as {name}="
+                             f"{short(conditions[name].typical())}.")  # fmt: skip
+        row[name] = choice.values[0]
+    others = [c for c in conditions.conditions if c.name not in varied]
+    return {c.name: row[c.name] if c.name in row else c.typical() for c in others}
+
+
+def _points(
+    out: Path, conditions: Conditions, axes: Sequence[Axis], fixed: Row, seeds: Sequence[int]
+) -> tuple[Point, ...]:
+    names = [axis.name for axis in reversed(axes)]
+    grid = list(itertools.product(*(axis.values for axis in reversed(axes))))
+    points = []
+    for seed in seeds:
+        for step, values in enumerate(grid):
+            asked = {**fixed, **dict(zip(names, values, strict=True))}
+            row = {name: asked[name] for name in conditions.names}
+            file = out / f"sweep-{seed:06d}-{step:03d}.nii.gz"
+            points.append(Point(file, seed, row, conditions.extrapolated(row)))
+    return tuple(points)
+
+
+def _remarks(found: Sweep, fix: Sequence[str], natural: bool) -> list[str]:
+    """Sentences on what nobody fixed, on extrapolation, and on what is not measured."""
+    fixed = {text.partition("=")[0].strip() for text in fix}
+    held = [f"{name} {short(value)}" for name, value in found.fixed.items() if name not in fixed]
+    beyond = sum(bool(point.extrapolated) for point in found.points)
+    sentences = []
+    if held:
+        sentences.append(f"held at the training median or the commonest level: {', '.join(held)}")
+    if beyond:
+        sentences.append(
+            f"{beyond} of {len(found.points)} volumes are asked for beyond the training range: "
+            "extrapolation, and marked so."
+        )
+    if not natural:
+        sentences += [_perhaps_natural(axis) for axis in found.axes if _reads_as_natural(axis)]
+    if found.measure is None:
+        sentences.append(
+            f"no extractor is known to measure {' or '.join(axis.name for axis in found.axes)}, so "
+            "no curve is drawn; --measure EXTRACTOR:FEATURE names one."
+        )
+    return sentences
+
+
+def _reads_as_natural(axis: Axis) -> bool:
+    """Whether all values are extrapolations, and would not be as numbers in natural units."""
+    if not all(axis.beyond(value) for value in axis.values):
+        return False
+    typed = [axis.scaled(value) for value in axis.values]
+    return any(number is not None and 0 <= axis.condition.scaled(number) <= 1 for number in typed)
+
+
+def _perhaps_natural(axis: Axis) -> str:
+    low, high = (short(axis.condition.natural(end)) for end in (0, 1))
+    return (
+        f"{axis.name}: {short(axis.values[0])} to {short(axis.values[-1])} is asked for, in "
+        f"training it was {low} to {high}: --vary counts from 0 to 1 over that range. Values as "
+        "in participants.tsv need --natural."
+    )
+
+
+def _measured(found: Sweep, source: Source, advance: Callable[[int, str], None], log: Log) -> Sweep:
+    """Measure every volume as its file holds it; name those of which it cannot be done."""
+    assert found.measure is not None
+    rule = source.run.config.get("intensity", "percentile")
+    points, refused = [], []
+    for done, point in enumerate(found.points, 1):
+        try:
+            # Scaled as `score` scales them.
+            volume = to_unit(_voxels(point, source) * source.scale, rule, point.file.name)
+            points.append(replace(point, measured=found.measure.read(volume, source.space)))
+        except SynthbenchError as error:
+            points.append(point)
+            refused.append(f"{point.file.name}: {error}")
+        advance(done, "measuring")
+    if refused:
+        log(
+            f"{len(refused)} of {len(points)} volumes cannot be measured, so the curve lacks them; "
+            f"the first: {refused[0]}"
+        )
+    return replace(found, points=tuple(points))
+
+
+def _draw(source: Source, points: Sequence[Point], advance: Callable[[int, str], None]) -> None:
+    volumes = source.draw([p.seed for p in points], [p.row for p in points])
+    for done, point in enumerate(points, 1):
+        began = time.perf_counter()
+        volume = next(volumes)
+        source.write(volume, point.seed, point.file, time.perf_counter() - began, point.row)
+        advance(done, "drawing")
+
+
+def _voxels(point: Point, source: Source) -> Float32[np.ndarray, "d h w"]:
+    """Read a volume back, in [0, 1]."""
+    stored = np.asarray(nib.load(point.file).get_fdata(dtype=np.float32))
+    return stored / np.float32(source.scale)
+
+
+def _volumes_in(out: Path) -> list[Path]:
+    return sorted(file for file in out.glob("sweep-*.nii.gz") if sidecar_file(file).is_file())
+
+
+def _tsv(found: Sweep) -> str:
+    """Return the points as a table: natural and scaled values, and what was measured."""
+    scaled = [axis for axis in found.axes if axis.condition.kind == "numeric"]
+    measured = [] if found.measure is None else [f"measured {found.measure.label}"]
+    header = [
+        "file", "seed", *found.points[0].row, *(f"{axis.name}_scaled" for axis in scaled),
+        *measured, "extrapolated",
+    ]  # fmt: skip
+    lines = [header]
+    for point in found.points:
+        places = (axis.scaled(varied(point, axis)) for axis in scaled)
+        lines.append(
+            [
+                point.file.name,
+                str(point.seed),
+                *(cell(value) for value in point.row.values()),
+                *(MISSING if place is None else f"{place:.6g}" for place in places),
+                *([cell(point.measured)] if measured else []),
+                ",".join(point.extrapolated) or MISSING,
+            ]
+        )
+    return "".join("\t".join(line) + "\n" for line in lines)

@@ -1,0 +1,91 @@
+"""What a sweep measures of each volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench import registry
+from synthbench.cohorts.conditions import Condition
+from synthbench.errors import UsageError, near_miss
+from synthbench.sampling.sweep_record import Axis, Measure, Read
+from synthbench.volumes.grid import Space, resample
+
+# Wider than where the same volumes are measured: here a training median stands beside what is
+# typical of people at large.
+_SAME_UNIT_WITHIN = 8.0
+
+
+def default_measure(axes: Sequence[Axis]) -> Measure | None:
+    """Return anatomy's measure of the first varied condition that it has one of, or None."""
+    from synthbench.metrics.extractors.anatomy import MEASURES
+
+    names = [axis.name for axis in axes if axis.name in MEASURES]
+    return measure_of(f"anatomy:{names[0]}", axes) if names else None
+
+
+def measure_of(text: str, axes: Sequence[Axis]) -> Measure:
+    """Read `EXTRACTOR:FEATURE`: a measure of `anatomy` by name, another feature by its index.
+
+    A volume that a condition of the same name asks for is given in the unit of that condition,
+    millilitres or cubic millimetres, which its training range gives away; otherwise in mL.
+
+    Raises
+    ------
+    UsageError
+        There is no such extractor or feature.
+    """
+    from synthbench.metrics.extractors.anatomy import MEASURES, TYPICAL_ML, volumes_of
+    from synthbench.scoring.condition_measures import VOLUME_UNITS
+
+    extractor, _, feature = text.rpartition(":")
+    if not extractor:
+        raise UsageError(
+            f"--measure {text}: write it as EXTRACTOR:FEATURE, for example "
+            "anatomy:ventricle_volume or random-resnet10:3."
+        )
+    if extractor != "anatomy":
+        return Measure(text, "", None, _feature(extractor, feature))
+    if feature not in MEASURES:
+        raise UsageError(
+            f"--measure {text}: anatomy has no measure '{feature}': {near_miss(feature, MEASURES)}"
+        )
+    typical = TYPICAL_ML[MEASURES.index(feature)]
+    same = next((a.condition for a in axes if a.name == feature), None)
+    factor = None if same is None else _unit_factor(same, typical)
+    per_millilitre = factor or 1.0
+
+    def read(volume: Float32[np.ndarray, "d h w"], space: Space) -> float:
+        return per_millilitre * volumes_of(volume, space)[feature]
+
+    return Measure(text, VOLUME_UNITS[per_millilitre], feature if factor else None, read)
+
+
+def _unit_factor(condition: Condition, typical_ml: float) -> float | None:
+    """Return the unit in which a condition's training median is a brain's volume, if any."""
+    from synthbench.scoring.condition_measures import VOLUME_UNITS, unit_factor
+
+    median = condition.typical()
+    if not isinstance(median, float) or typical_ml <= 0:
+        return None
+    return unit_factor(median / typical_ml, _SAME_UNIT_WITHIN, VOLUME_UNITS)
+
+
+def _feature(extractor: str, feature: str) -> Read:
+    plugin = registry.load("extractors", extractor)()
+    if not (feature.isdigit() and int(feature) < plugin.dim):
+        raise UsageError(
+            f"--measure {extractor}:{feature}: the features of {extractor} are numbered from 0 to "
+            f"{plugin.dim - 1}. Name one of them."
+        )
+
+    def read(volume: Float32[np.ndarray, "d h w"], space: Space) -> float:
+        import torch
+
+        shown = resample(volume, space, plugin.space or space)
+        features = plugin.features(torch.from_numpy(np.ascontiguousarray(shown))[None, None])
+        return float(features[0, int(feature)])
+
+    return read

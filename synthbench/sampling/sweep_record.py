@@ -1,0 +1,193 @@
+"""The record of a sweep: axes, points, measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.cohorts.conditions import MISSING, Condition, Row
+from synthbench.volumes.grid import Space
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+Read = Callable[[Float32[np.ndarray, "d h w"], Space], float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values that a condition takes along one direction of a sweep.
+
+    Attributes
+    ----------
+    condition
+        What is varied.
+    values
+        In natural units.
+    """
+
+    condition: Condition
+    values: tuple[float | str, ...]
+
+    @property
+    def name(self) -> str:
+        """The condition's name."""
+        return self.condition.name
+
+    def scaled(self, value: float | str) -> float | None:
+        """Return a value on the training range's scale of 0 to 1; None for a word."""
+        return self.condition.scaled(value) if isinstance(value, float) else None
+
+    def beyond(self, value: float | str) -> bool:
+        """Whether a value lies outside the training range."""
+        scaled = self.scaled(value)
+        return scaled is not None and not 0 <= scaled <= 1
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that is measured of each volume.
+
+    Attributes
+    ----------
+    name
+        `EXTRACTOR:FEATURE`.
+    unit
+        Of the number; empty for a feature without one.
+    of
+        The condition that the number should equal, as they are of one quantity in one unit; None
+        where there is none.
+    read
+        Measures a volume in [0, 1].
+    """
+
+    name: str
+    unit: str
+    of: str | None
+    read: Read
+
+    @property
+    def label(self) -> str:
+        """The name and the unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+@dataclass(frozen=True)
+class Point:
+    """One volume of a sweep.
+
+    Attributes
+    ----------
+    file, seed, row
+        Where it is, and what it was drawn from.
+    extrapolated
+        The conditions whose value lies outside the training range.
+    measured
+        None where nothing was measured, or could be.
+    """
+
+    file: Path
+    seed: int
+    row: Row
+    extrapolated: tuple[str, ...]
+    measured: float | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep drew and measured.
+
+    Attributes
+    ----------
+    generator
+        Its name.
+    axes
+        What was varied: one axis, or two.
+    fixed
+        The other conditions.
+    seeds
+        The noise seeds.
+    measure
+        What was measured; None where nothing was.
+    points
+        By seed, then by the second axis, then by the first.
+    written
+        The pictures and the table.
+    """
+
+    generator: str
+    axes: tuple[Axis, ...]
+    fixed: Row
+    seeds: tuple[int, ...]
+    measure: Measure | None
+    points: tuple[Point, ...]
+    written: tuple[Path, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the sweep as JSON values."""
+        return {
+            "generator": self.generator,
+            "vary": {axis.name: list(axis.values) for axis in self.axes},
+            "scaled": {axis.name: [axis.scaled(v) for v in axis.values] for axis in self.axes},
+            "fix": dict(self.fixed),
+            "seeds": list(self.seeds),
+            "measure": None if self.measure is None else self.measure.name,
+            "unit": None if self.measure is None else self.measure.unit or None,
+            "points": [
+                {
+                    "file": str(point.file),
+                    "seed": point.seed,
+                    "conditions": dict(point.row),
+                    "extrapolated": list(point.extrapolated),
+                    "measured": point.measured,
+                }
+                for point in self.points
+            ],
+            "written": [str(file) for file in self.written],
+        }
+
+    def table(self) -> Table:
+        """Return the points as a table for a terminal; those beyond the training range marked."""
+        from rich.table import Table
+
+        titles = ["seed"]
+        for axis in self.axes:
+            numeric = axis.condition.kind == "numeric"
+            titles += [axis.name, "scaled"] if numeric else [axis.name]
+        titles += [self.measure.label] if self.measure else []
+        table = Table(*titles, "", box=None, header_style="bold", pad_edge=False)
+        for point in self.points:
+            cells = [str(point.seed)]
+            for axis in self.axes:
+                value = varied(point, axis)
+                scaled = axis.scaled(value)
+                cells += [short(value)] + ([] if scaled is None else [f"{scaled:.3g}"])
+            cells += [short(point.measured)] if self.measure else []
+            table.add_row(*cells, "extrapolated" if point.extrapolated else "")
+        return table
+
+
+def varied(point: Point, axis: Axis) -> float | str:
+    value = point.row[axis.name]
+    assert value is not None
+    return value
+
+
+def short(value: float | str | None) -> str:
+    """Return a value as a label: four digits, thousands apart, or the word.
+
+    >>> short(17784.3), short(61.0), short("F"), short(None)
+    ('17,780', '61', 'F', 'n/a')
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, str):
+        return value
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"

@@ -1,0 +1,186 @@
+"""The way of one sample out of the noise."""
+
+from __future__ import annotations
+
+import io
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthbench.cohorts.conditions import Row
+from synthbench.errors import UsageError
+from synthbench.generators.generator import Frame, HasTrajectory, takes
+from synthbench.render.montage import planes
+from synthbench.runs.folder import Run
+from synthbench.runs.sidecar import sidecar_file
+from synthbench.runtime.files import write_atomic
+from synthbench.sampling.source import Source
+from synthbench.volumes.nifti import nifti_bytes
+
+FRAMES = 8
+"""Columns of a trajectory's picture."""
+
+
+def trajectory(
+    run: Run | Path | str,
+    seed: int,
+    folder: Path,
+    *,
+    sampler: str | None = None,
+    steps: int | None = None,
+    choices: Sequence[str] = (),
+    guidance: float | None = None,
+    frames: int = FRAMES,
+) -> Path:
+    """Draw one volume and keep how it came out of the noise.
+
+    Three files are written: `trajectory-SEED.png`, middle slices of the noisy states above the
+    clean volumes that the network predicted from them; `trajectory-SEED.nii.gz`, those clean
+    volumes in 4-D, the last of them the sample; and a sidecar with their timesteps.
+
+    Parameters
+    ----------
+    run
+        A finished run of a generator with a method `trajectory`.
+    seed
+        The volume that `sample` would write for this seed, before any cleaning.
+    folder
+        Not among volumes that are to be scored: a cohort is all NIfTI files below its folder.
+    sampler, steps
+        Of the generator; None: the run's own.
+    choices, guidance
+        As in `sample`.
+    frames
+        About how many steps to keep.
+
+    Returns
+    -------
+    Path
+        The picture.
+
+    Raises
+    ------
+    UsageError
+        The generator draws volumes without steps, the seed or the frames are out of range, or the
+        folder holds this seed's trajectory of another origin or of other conditions.
+    """
+    source = Source.of(run, sampler, steps, False, guidance)
+    return Following.of(source, seed, Path(folder), choices, frames).write()
+
+
+@dataclass(frozen=True)
+class Following:
+    """A trajectory that can be drawn and written: nothing is in its way.
+
+    `asked` are the conditions that the sidecar names, `options` what the generator is given.
+    """
+
+    source: Source
+    seed: int
+    file: Path
+    asked: Mapping[str, Row]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, source: Source, seed: int, folder: Path, choices: Sequence[str], frames: int
+    ) -> Following:
+        """Settle what to draw; raise, before anything is drawn, where it cannot be kept."""
+        if seed < 0 or frames < 2:
+            raise UsageError(
+                "--trajectory needs a seed of at least 0, and two frames; found "
+                f"{seed} and {frames}."
+            )
+        name = source.origin["generator"]
+        if not isinstance(source.plugin, HasTrajectory):
+            raise UsageError(
+                f"--trajectory: {name} draws a volume in one step, so there is nothing to follow. "
+                "Leave it out."
+            )
+        row = source.rows([seed], None, source.wanted(None, choices)[1])[seed]
+        asked = {"conditions": row} if source.conditions.names else {}
+        # Without choices a generator draws the same row from the seed itself.
+        options = {**source.options, "frames": frames, **(asked if choices else {})}
+        for option, what in (("conditions", "--condition"), ("guidance", "--guidance")):
+            if option in options and not takes(source.plugin.trajectory, option):
+                raise UsageError(
+                    f"--trajectory: {name} can follow a volume only as its run and seed have it. "
+                    f"Leave out {what}."
+                )
+        file = folder / f"trajectory-{seed:06d}.nii.gz"
+        source.drew(file, row)
+        return cls(source, seed, file, asked, options)
+
+    def write(self) -> Path:
+        """Draw the volume, write the three files, and return the picture."""
+        source, seed, file = self.source, self.seed, self.file
+        held = list(source.plugin.trajectory(source.run, seed, **self.options))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        series = np.stack([frame.clean for frame in held], axis=-1)
+        write_atomic(file, nifti_bytes(series, source.space, "SYNTHETIC: synthbench", source.scale))
+        about = {
+            **source.origin,
+            "seed": seed,
+            **self.asked,
+            "content": "along the fourth axis, the clean volumes predicted at these calls",
+            "network_calls": [frame.step for frame in held],
+            "timesteps": [frame.timestep for frame in held],
+        }
+        write_atomic(sidecar_file(file), json.dumps(about, indent=1).encode())
+        picture = sidecar_file(file).with_suffix(".png")
+        write_atomic(picture, _trajectory_figure(held, source, seed))
+        return picture
+
+
+def _trajectory_figure(held: Sequence[Frame], source: Source, seed: int) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    (nx, ny, _), (dx, dy, _) = source.space.shape, source.space.spacing
+    wide = 1.35
+    tall = wide * ny * dy / (nx * dx)
+    across = wide * len(held) + 0.5
+    drawn = source.origin
+    title = _wrapped(
+        f"{drawn['generator']}: synthetic, seed {seed}, {drawn.get('sampler', 'sampled')}"
+        + (f", {drawn['steps']} steps" if "steps" in drawn else ""),
+        across, points=9,
+    )  # fmt: skip
+    caption = _wrapped(
+        "axial slices; noisy states from their own 1st to 99th percentile, clean volumes from 0 "
+        "to 1",
+        across, points=7,
+    )  # fmt: skip
+    lines = 0.15 * (title.count("\n") + caption.count("\n"))
+    figure = Figure(
+        figsize=(across, 2 * tall + 1.1 + lines), facecolor="white", layout="constrained", dpi=110
+    )
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2, len(held), squeeze=False)
+    for column, frame in zip(grid.T, held, strict=True):
+        noisy = planes(frame.state, source.space)[0]
+        low, high = np.percentile(noisy, (1, 99))
+        column[0].imshow(noisy, cmap="gray", vmin=low, vmax=high, aspect=dy / dx)
+        predicted = planes(frame.clean, source.space)[0]
+        column[1].imshow(predicted, cmap="gray", vmin=0, vmax=1, aspect=dy / dx)
+        column[0].set_title(f"t = {frame.timestep}", fontsize=8)
+        for axes in column:
+            axes.set_xticks([])
+            axes.set_yticks([])
+    grid[0, 0].set_ylabel("noisy state", fontsize=8)
+    grid[1, 0].set_ylabel("predicted clean volume", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    figure.supxlabel(caption, fontsize=7)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+def _wrapped(text: str, inches: float, *, points: float) -> str:
+    """Break a text into lines of that width: a letter is 0.6 of its size wide on average."""
+    return textwrap.fill(text, width=int(72 * inches / (0.6 * points)))

@@ -1,0 +1,1 @@
+"""Scoring: from two cohorts to a scorecard."""

@@ -1,0 +1,327 @@
+"""Measures of conditions: what a condition came out as in a volume.
+
+A volume of the brain or the ventricles is measured by the `anatomy` extractor; any other number,
+such as age, by a ridge regression and a word, such as sex, by a classifier, both fitted on real
+volumes by nested cross-validation (`synthbench.metrics.conditional.prediction`); and a table that
+another program wrote takes the place of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from synthbench import registry
+from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.volume_table import VolumeTable
+from synthbench.errors import MetricError, UsageError
+from synthbench.metrics.conditional.prediction import predict
+from synthbench.metrics.extractors.anatomy import MEASURES, SPREAD_ML, TYPICAL_ML
+from synthbench.runtime.callbacks import shown
+from synthbench.scoring.features import extract
+from synthbench.scoring.settings import Context
+from synthbench.scoring.statistics import Sample
+
+Told = Sequence[float | str | None]
+
+BLOCKS = ("anatomy", "voxels")
+"""Extractors whose features a covariate is predicted from: neither needs weights."""
+
+UNITS = {1.0: "", 1000.0: " × 1000", 0.001: " / 1000"}
+"""What a measure may be multiplied by to have the condition's unit: mL and mm³ differ so."""
+
+VOLUME_UNITS = {1.0: "mL", 1000.0: "mm³"}
+"""What tables hold volumes in, by how many make a millilitre. Not litres: the ventricles' share of
+the head is of that size."""
+
+SAME_UNIT_WITHIN = 2.0
+"""How far the same volumes' numbers may differ, as a factor, and still be of one unit."""
+
+FOLDS_SEED = 0
+
+
+def unit_factor(
+    ratio: float, within: float, factors: Collection[float] = tuple(UNITS)
+) -> float | None:
+    """Return which of some factors two numbers of one quantity differ by; None where none is near.
+
+    Parameters
+    ----------
+    ratio
+        What is told over what is measured; typical ones will do.
+    within
+        How far from a factor the ratio may be, as a factor itself.
+    factors
+        Of units.
+
+    Examples
+    --------
+    >>> unit_factor(1080.0, within=2), unit_factor(0.03, within=2)
+    (1000.0, None)
+    """
+    return next((factor for factor in factors if 1 / within < ratio / factor < within), None)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One condition as it was measured on both sets.
+
+    Attributes
+    ----------
+    words
+        How it was measured.
+    synth, real
+        A number a volume: of two levels, the probability of the second; NaN where it was not
+        measured. `real` is None where real volumes were not measured.
+    synth_levels, real_levels
+        Of words, the measured level of each volume.
+    same_unit
+        Whether the number is in the condition's unit.
+    """
+
+    words: str
+    synth: Float64[np.ndarray, " m"]
+    real: Float64[np.ndarray, " n"] | None
+    synth_levels: tuple[str, ...] = ()
+    real_levels: tuple[str, ...] = ()
+    same_unit: bool = True
+
+
+@dataclass
+class Measures:
+    """What can be measured on a real and a synthetic set of volumes, computed when first needed.
+
+    Attributes
+    ----------
+    samples
+        "real" and "synth".
+    cohorts
+        The same, with names to match tables by.
+    tables
+        Measures that other programs wrote.
+    context
+        How features are extracted.
+    """
+
+    samples: Mapping[str, Sample]
+    cohorts: Mapping[str, Cohort]
+    tables: Sequence[VolumeTable] = ()
+    context: Context = field(default_factory=Context)
+    _features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def read(self, name: str, asked: Told, truth: Told | None, levels: Sequence[str]) -> Reading:
+        """Measure a condition on every volume.
+
+        Parameters
+        ----------
+        name
+            Of the condition.
+        asked
+            Of each synthetic volume.
+        truth
+            Of each real volume; None where they carry no such covariate.
+        levels
+            Sorted; empty for a number.
+
+        Raises
+        ------
+        MetricError
+            It cannot be measured; the message says what is wanting.
+        """
+        outside = self._from_tables(name)
+        if outside is not None:
+            return _in_unit(_of_table(name, *outside, levels), asked, truth)
+        if name in MEASURES and not levels:
+            place = MEASURES.index(name)
+            of_synth, of_real = (self._millilitres(role)[:, place] for role in ("synth", "real"))
+            measured = Reading("anatomy, mL", of_synth, of_real)
+            return _in_unit(measured, asked, truth, tuple(VOLUME_UNITS))
+        if truth is None or all(value is None for value in truth):
+            raise MetricError(
+                f"{name} is measured by a model that is fitted on real volumes with that "
+                f"covariate, and the real cohort has none. Give it a participants.tsv with a "
+                f"column '{name}', or bring measures of your own: --measures FILE.csv"
+            )
+        return self._predicted(truth, levels)
+
+    def regions(
+        self, without: Collection[str] = ()
+    ) -> dict[str, tuple[np.ndarray, np.ndarray, str]]:
+        """Return regional volumes by name: of synthetic and real volumes, and their unit.
+
+        Those of the `anatomy` extractor; where a table holds numbers of both sets, all of the
+        table's but the columns `without`, which are no regions (a predicted age).
+
+        Raises
+        ------
+        MetricError
+            A volume cannot be measured.
+        """
+        told: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
+        for table in self.tables:
+            for name in table.columns:
+                found = None if name in without else self._from_tables(name)
+                if found is None or name in told:
+                    continue
+                of_synth, of_real = found
+                if of_real is None:
+                    continue
+                if _all_numbers(of_synth) and _all_numbers(of_real):
+                    told[name] = np.array(of_synth), np.array(of_real), ""
+        if told:
+            return told
+        synth, real = self._millilitres("synth"), self._millilitres("real")
+        return {
+            name: (synth[:, place], real[:, place], "mL")
+            for place, name in enumerate(MEASURES)
+            if name != "ventricle_asymmetry"
+        }
+
+    @cached_property
+    def _matched(self) -> list[tuple[VolumeTable, dict[str, list[int]]]]:
+        found = []
+        for table in self.tables:
+            rows = {role: table.rows(cohort, role) for role, cohort in self.cohorts.items()}
+            known = {role: places for role, places in rows.items() if places is not None}
+            if not known:
+                raise UsageError(
+                    f"{table.file}: names none of the volumes (its first row is "
+                    f"'{table.keys[0]}', the first synthetic volume "
+                    f"'{self.cohorts['synth'].entries[0].name}'). Name them by file or by "
+                    "participant_id in the first column."
+                )
+            found.append((table, known))
+        return found
+
+    def _from_tables(self, name: str) -> tuple[Told, Told | None] | None:
+        """A column of the tables for both sets; None where no table has it for synthetic ones."""
+        sides: dict[str, Told] = {}
+        for table, rows in self._matched:
+            for role, places in rows.items():
+                if name in table.columns and role not in sides:
+                    values = table.values(name, places)
+                    if None in values:
+                        first = self.cohorts[role].entries[values.index(None)].name
+                        raise UsageError(
+                            f"{table.file}: {name} is absent for {values.count(None)} of the "
+                            f"{len(values)} {role} volumes (first: {first}). Measure them, or "
+                            "leave the column out."
+                        )
+                    sides[role] = values
+        return (sides["synth"], sides.get("real")) if "synth" in sides else None
+
+    def _predicted(self, truth: Told, levels: Sequence[str]) -> Reading:
+        real = {block: self._block(block, "real") for block in BLOCKS}
+        synth = {block: self._block(block, "synth") for block in BLOCKS}
+        found = predict(real, synth, truth, self.samples["real"].subjects, seed=FOLDS_SEED)
+        chosen = max(found.chosen, key=lambda name: found.chosen[name])
+        model = "logistic regression" if levels else "ridge regression"
+        words = f"{model} on {chosen} features, nested cross-validation on real volumes"
+        if not levels:
+            return Reading(words, found.others, found.real)
+        told = np.array(found.levels)
+        # With more than two levels the number says nothing; the levels do.
+        return Reading(
+            words, found.others[:, -1], found.real[:, -1],
+            tuple(told[found.others.argmax(axis=1)].tolist()),
+            tuple(told[np.nan_to_num(found.real).argmax(axis=1)].tolist()),
+        )  # fmt: skip
+
+    def _millilitres(self, role: str) -> Float64[np.ndarray, "n 6"]:
+        return np.asarray(self._block("anatomy", role) * SPREAD_ML + TYPICAL_ML)
+
+    def _block(self, name: str, role: str) -> Float64[np.ndarray, "n d"]:
+        held = self._features.setdefault(name, {})
+        if role not in held:
+            sample = self.samples[role]
+            known = sample.features.get(name)
+            try:
+                rows = known if known is not None else extract(
+                    registry.load("extractors", name)(), sample.volumes, self.context.batch_size,
+                    shown(f"{name}, {role}", self.context.progress), cache=self.context.cache,
+                    workers=self.context.workers,
+                )  # fmt: skip
+            except MetricError as error:
+                raise MetricError(f"{role}: {error}") from error
+            held[role] = np.asarray(rows, dtype=np.float64)
+        return held[role]
+
+
+def _of_table(name: str, synth: Told, real: Told | None, levels: Sequence[str]) -> Reading:
+    """A table's column: numbers, levels, or of two levels the probability of the second."""
+    words = "the table of measures"
+    numbers = _all_numbers(synth) and (real is None or _all_numbers(real))
+    if not levels:
+        if not numbers:
+            raise MetricError(f"{name}: the table of measures holds words where numbers were asked")
+        return Reading(words, np.array(synth, float), None if real is None else np.array(real))
+    if numbers and len(levels) == 2:
+        sides = [None if side is None else np.array(side, float) for side in (synth, real)]
+        if all(s is None or (s.min() >= 0 and s.max() <= 1) for s in sides):
+            told = [() if s is None else tuple(levels[int(p > 0.5)] for p in s) for s in sides]
+            assert sides[0] is not None
+            told_words = f"{words}, probability of {levels[1]}"
+            return Reading(told_words, sides[0], sides[1], told[0], told[1])
+    told = [tuple(map(as_level, side or ())) for side in (synth, real)]
+    unknown = sorted({level for side in told for level in side} - set(levels))
+    if unknown:
+        raise MetricError(
+            f"{name}: the table of measures holds '{unknown[0]}', and the levels asked for are "
+            f"{', '.join(levels)}. Write it with these words, or as the probability of the last."
+        )
+    scores = [np.array([float(level == levels[-1]) for level in side]) for side in told]
+    return Reading(words, scores[0], None if real is None else scores[1], told[0], told[1])
+
+
+def _all_numbers(values: Told) -> bool:
+    return all(isinstance(value, float) for value in values)
+
+
+def _in_unit(
+    reading: Reading, asked: Told, truth: Told | None, factors: Collection[float] = tuple(UNITS)
+) -> Reading:
+    """Bring a number to the condition's unit, told by which factor real volumes agree with.
+
+    Where none does (a volume as a share of the head's), only the correlation can be compared.
+    """
+    if reading.synth_levels:
+        return reading
+    pairs = (truth, reading.real) if truth is not None and reading.real is not None else (
+        asked, reading.synth
+    )  # fmt: skip
+    ratios = [
+        float(said) / measured
+        for said, measured in zip(*pairs, strict=True)
+        if isinstance(said, float) and measured != 0
+    ]
+    typical = float(np.median(ratios)) if ratios else np.nan
+    factor = unit_factor(typical, SAME_UNIT_WITHIN, factors)
+    if factor is None:
+        return replace(
+            reading, words=f"{reading.words} (of another unit or meaning)", same_unit=False
+        )
+    real = None if reading.real is None else reading.real * factor
+    return Reading(f"{reading.words}{UNITS[factor]}", reading.synth * factor, real)
+
+
+def as_level(value: float | str | None) -> str:
+    """Return a level as text: a code is "1" whether a table held 1, 1.0 or "1"."""
+    if value is None:
+        return ""
+    return f"{value:.12g}" if isinstance(value, float) else value
+
+
+def read_tables(files: Sequence[Path]) -> tuple[VolumeTable, ...]:
+    """Read the tables that `--measures` names.
+
+    Raises
+    ------
+    UsageError
+        One cannot be read.
+    """
+    return tuple(VolumeTable.read(Path(file), "--measures") for file in files)

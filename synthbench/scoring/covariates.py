@@ -1,0 +1,163 @@
+"""Covariates of real and synthetic volumes, requested and measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.conditions import rows_of
+from synthbench.metrics.conditional import adherence
+from synthbench.metrics.inference.influence import Estimate, Quantity, difference, estimated
+from synthbench.records.conditional import ComparedRecord, EstimateRecord
+from synthbench.scoring.condition_measures import Reading, Told, as_level
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """One condition of both sets.
+
+    Attributes
+    ----------
+    asked, truth
+        Of each synthetic volume what was asked, and of each real one the true value; `truth` is
+        None where real volumes carry no such covariate.
+    levels
+        Sorted words; empty for a number.
+    """
+
+    name: str
+    asked: Told
+    truth: Told | None
+    levels: tuple[str, ...]
+
+    @property
+    def known(self) -> Bool[np.ndarray, " m"]:
+        """Of which synthetic volumes something was asked."""
+        return np.array([value is not None for value in self.asked])
+
+    @property
+    def known_real(self) -> Bool[np.ndarray, " n"] | None:
+        """Which real volumes have a value."""
+        return None if self.truth is None else np.array([v is not None for v in self.truth])
+
+
+def numbers_of(values: Told, levels: Sequence[str] = ()) -> Float64[np.ndarray, " n"]:
+    """Values as numbers: a level as 0 or 1, of two levels the second; NaN where absent."""
+    if levels:
+        return np.array([np.nan if v is None else float(v == levels[-1]) for v in values])
+    return np.array([np.nan if v is None else float(v) for v in values])
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Both sets' subjects, and how intervals are made."""
+
+    synth: Int64[np.ndarray, " m"]
+    real: Int64[np.ndarray, " n"]
+    resamples: int
+    level: float
+    seed: int
+
+    def estimate(
+        self, quantity: Quantity, role: str, rows: Bool[np.ndarray, " n"]
+    ) -> Estimate | None:
+        """Estimate a quantity of some of a set's rows."""
+        subjects = self.synth if role == "synth" else self.real
+        return estimated(
+            quantity, np.unique(subjects[rows], return_inverse=True)[1].astype(np.int64),
+            resamples=self.resamples, level=self.level,
+            seed=self.seed + (role == "synth"),  # the sets are independent
+        )  # fmt: skip
+
+    def compared(
+        self,
+        synth: Sequence[Quantity],
+        rows: Bool[np.ndarray, " m"],
+        real: Sequence[Quantity] = (),
+        real_rows: Bool[np.ndarray, " n"] | None = None,
+    ) -> tuple[ComparedRecord, ...]:
+        """Estimate quantities of the synthetic set, beside those of the real one."""
+        of_real = {q.key: q for q in real}
+        found = []
+        for quantity in synth:
+            first = self.estimate(quantity, "synth", rows)
+            second = None
+            if quantity.key in of_real and real_rows is not None:
+                second = self.estimate(of_real[quantity.key], "real", real_rows)
+            found.append(_compared_record(quantity, first, second))
+        return tuple(found)
+
+
+def _compared_record(
+    quantity: Quantity, synth: Estimate | None, real: Estimate | None
+) -> ComparedRecord:
+    apart = None if synth is None or real is None else difference(synth, real)
+    return ComparedRecord(
+        key=quantity.key, label=quantity.label, synth=estimate_record(synth),
+        real=estimate_record(real), difference=estimate_record(apart),
+    )  # fmt: skip
+
+
+def estimate_record(estimate: Estimate | None) -> EstimateRecord | None:
+    if estimate is None:
+        return None
+    return EstimateRecord(value=estimate.value, low=estimate.low, high=estimate.high)
+
+
+def covariate_of(name: str, asked: Told, real: Cohort) -> Covariate:
+    truth: Told | None = None
+    if name in real.participants:
+        truth = [row[name] for row in rows_of(real, [name])]
+        if all(value is None for value in truth):
+            truth = None
+    held = [value for value in (*asked, *(truth or ())) if value is not None]
+    counts = Counter(held)
+    coded = len(counts) == 2 and min(counts.values()) > 1
+    if not coded and all(isinstance(value, float) for value in held):
+        return Covariate(name, asked, truth, ())
+    words = [[None if v is None else as_level(v) for v in side] for side in (asked, truth or ())]
+    levels = tuple(sorted({level for side in words for level in side if level is not None}))
+    return Covariate(name, words[0], None if truth is None else words[1], levels)
+
+
+def measured_real(covariate: Covariate, reading: Reading) -> Bool[np.ndarray, " n"] | None:
+    """Which real volumes stand for the ceiling; None where they are too few."""
+    known = covariate.known_real
+    if known is None or reading.real is None:
+        return None
+    rows = np.asarray(known & np.isfinite(reading.real))
+    return rows if rows.sum() >= adherence.FEWEST_IN_GROUP else None
+
+
+def side(covariate: Covariate, reading: Reading, role: str) -> tuple[Told, Any, tuple[str, ...]]:
+    if role == "synth":
+        return covariate.asked, reading.synth, reading.synth_levels
+    assert covariate.truth is not None
+    return covariate.truth, reading.real, reading.real_levels
+
+
+def complete_real(covariates: Sequence[Covariate]) -> Bool[np.ndarray, " n"] | None:
+    """Which real volumes carry all covariates; None where they are too few for a regression."""
+    known = [c.known_real for c in covariates]
+    if any(k is None for k in known):
+        return None
+    rows = np.all([k for k in known if k is not None], axis=0)
+    enough = rows.sum() >= adherence.FEWEST_IN_GROUP * len(covariates)
+    return rows if enough else None
+
+
+def spread(
+    covariate: Covariate, rows: Bool[np.ndarray, " m"], real_rows: Bool[np.ndarray, " n"] | None
+) -> float:
+    """A number's standard deviation in the real set, or among what was asked; 1 for levels."""
+    if covariate.levels:
+        return 1.0
+    if real_rows is not None and covariate.truth is not None:
+        return float(numbers_of(covariate.truth)[real_rows].std(ddof=1))
+    return float(numbers_of(covariate.asked)[rows].std(ddof=1))

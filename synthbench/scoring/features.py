@@ -1,0 +1,333 @@
+"""From volumes to features: every extractor, every volume, once.
+
+Threads read and resample ahead while the network runs, rows of earlier runs come from the feature
+cache, and several processes share the volumes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench import registry
+from synthbench.errors import MetricError, UsageError, WeightsError
+from synthbench.records.protocol import ExtractorRecord, GridRecord
+from synthbench.records.values import Missing
+from synthbench.runtime.callbacks import Log, shown
+from synthbench.runtime.parallel import read_ahead
+from synthbench.scoring.feature_cache import FeatureCache, row_key
+from synthbench.scoring.settings import Context
+from synthbench.scoring.statistics import Sample
+from synthbench.volumes.grid import Space, resample
+from synthbench.volumes.sets import Readable, identity_of, name_of
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from synthbench.metrics.extractors.weights import WeightFile
+
+
+Volume: TypeAlias = Float32[np.ndarray, "d h w"]
+Row: TypeAlias = Float32[np.ndarray, " dim"]
+
+AT_ONCE = 16
+"""Volumes in the network at once on a CPU: each takes some 0.3 GB on the paper's grid."""
+
+KEPT_INSIDE = 0.5
+"""The least share of a volume's intensity that must lie inside an extractor's own grid."""
+
+
+@dataclass(frozen=True)
+class Extractors:
+    """Extractors that are loaded, and why others are not.
+
+    Attributes
+    ----------
+    loaded
+        By name.
+    missing
+        By name, the words that a row without a value prints.
+    records
+        All of them, for the protocol.
+    """
+
+    loaded: dict[str, Any]
+    missing: dict[str, Missing]
+    records: list[ExtractorRecord]
+
+    @property
+    def names(self) -> list[str]:
+        """All of them: what they call themselves, which for a user's file is not its path."""
+        return [record.name for record in self.records]
+
+
+def named_extractors(names: Sequence[str]) -> dict[str, Any]:
+    """Return extractors by what they call themselves, without fetching or loading weights.
+
+    Raises
+    ------
+    UsageError
+        A name is unknown, or two files call themselves the same.
+    """
+    found: dict[str, Any] = {}
+    for asked in dict.fromkeys(names):
+        extractor = registry.load("extractors", asked)()
+        if extractor.name in found:
+            raise UsageError(
+                f"--extractor {asked}: another one is named '{extractor.name}' too. Rename one of "
+                "the files, and the name in its YAML."
+            )
+        found[extractor.name] = extractor
+    return found
+
+
+def load_extractors(names: Sequence[str], log: Log) -> Extractors:
+    """Load extractors by name, fetching their weights on first use.
+
+    Raises
+    ------
+    UsageError
+        See `named_extractors`.
+    """
+    loaded: dict[str, Any] = {}
+    missing: dict[str, Missing] = {}
+    records: list[ExtractorRecord] = []
+    for name, extractor in named_extractors(names).items():
+        try:
+            _make_ready(extractor, log)
+            loaded[name] = extractor
+        except WeightsError as error:
+            missing[name] = to_fetch(name)
+            log(str(error))
+        records.append(
+            ExtractorRecord(
+                name=name, weights_sha256=extractor.weights_sha256, layer=extractor.layer,
+                preprocessing=extractor.preprocessing, dim=extractor.dim,
+                grid=_grid_record(extractor.space),
+            )
+        )  # fmt: skip
+    return Extractors(loaded, missing, records)
+
+
+def to_fetch(name: str) -> Missing:
+    """What a row holds in place of a value where the extractor's weights cannot be had."""
+    return Missing(reason="weights", text=f"synthbench fetch {name}")
+
+
+def _grid_record(space: Space | None) -> GridRecord | None:
+    return None if space is None else GridRecord(shape=space.shape, affine=space.affine)
+
+
+def _make_ready(extractor: Any, log: Log) -> None:
+    file = getattr(extractor, "weight_file", None)
+    if file is not None:
+        _fetch_once(file, log)
+    load = getattr(extractor, "load", None)
+    if load is not None:
+        load()
+
+
+def _fetch_once(file: WeightFile, log: Log) -> None:
+    """Fetch a weight file that is not here, in one process of a machine; the others wait."""
+    from synthbench.metrics.extractors import weights
+    from synthbench.runtime.processes import processes
+
+    state = processes()
+    try:
+        if state.is_local_main_process and weights.locate(file) is None:
+            log(f"fetching {file.name} ({file.megabytes} MB, licence {file.licence}) ...")
+            weights.fetch(file)
+    finally:
+        # After a failure too: loading then says in every process that the file is missing.
+        state.wait_for_everyone()
+
+
+def add_features(samples: Iterable[Sample], extractors: Extractors, context: Context) -> None:
+    """Extract with every loaded extractor, from every sample; see `extract`.
+
+    Raises
+    ------
+    MetricError
+        An extractor refuses a volume, or a volume lies outside the extractor's grid.
+    """
+    for name, extractor in extractors.loaded.items():
+        for sample in samples:
+            bar = shown(f"{name}, {sample.role}", context.progress)
+            try:
+                sample.features[name] = extract(
+                    extractor, sample.volumes, context.batch_size, bar, cache=context.cache,
+                    workers=context.workers,
+                )  # fmt: skip
+            except MetricError as error:
+                raise MetricError(f"{sample.role}: {error}") from error
+
+
+def extract(
+    extractor: Any,
+    volumes: Readable,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    cache: FeatureCache | None = None,
+    workers: int = 2,
+) -> Float32[np.ndarray, "n dim"]:
+    """Features of every volume, on the GPU where there is one.
+
+    Under `accelerate launch` or `torchrun`, process r of w takes volumes r, r + w, ..., and every
+    process returns all rows. A row depends on its volume alone, so it is the same for any number
+    of processes, from the cache or not.
+
+    Parameters
+    ----------
+    extractor
+        See `synthbench.metrics.extractors.extractor.Extractor`.
+    volumes
+        In the common space, intensities in [0, 1]; brought to the extractor's own grid where it
+        has one.
+    batch_size
+        Volumes handed to the extractor at once; None: one on a GPU, on a CPU one for each of
+        torch's threads, up to 16.
+    progress
+        Called with (done, total) of this process.
+    cache
+        Rows of earlier runs, and where to keep those of this one. Volumes without an identity
+        are neither looked for nor kept.
+    workers
+        Threads that read and resample ahead; more where a batch is larger than what they hold.
+
+    Raises
+    ------
+    MetricError
+        The extractor refuses a volume, or less than half of a volume's intensity lies inside the
+        extractor's own grid.
+    UsageError
+        Accelerate was asked for several processes and started one.
+    """
+    import torch
+
+    from synthbench.runtime.processes import processes
+
+    state = processes()
+    device = str(state.device) if state.device.type == "cuda" else "cpu"
+    share = range(state.process_index, len(volumes), state.num_processes)
+    computed_with = f"torch {version('torch')}, {device.partition(':')[0]}"
+    kept = _KeptRows(cache, extractor, volumes, computed_with)
+    rows = {index: row for index in share if (row := kept.find(index)) is not None}
+    missing = [index for index in share if index not in rows]
+    if batch_size is None:
+        batch_size = min(torch.get_num_threads(), AT_ONCE) if device == "cpu" else 1
+    # Two volumes a thread are read ahead: as many as a batch at least.
+    workers = max(workers, batch_size // 2)
+    ahead = zip(missing, read_ahead(_reader(volumes, extractor), missing, workers), strict=True)
+    while batch := dict(islice(ahead, batch_size)):
+        for index, row in zip(batch, _features(extractor, volumes, batch, device), strict=True):
+            kept.keep(index, row)
+            rows[index] = row
+        if progress:
+            progress(len(rows), len(share))
+    own = np.zeros((len(share), extractor.dim), dtype=np.float32)
+    for place, index in enumerate(share):
+        own[place] = rows[index]
+    return _gathered(own, len(volumes), state)
+
+
+@dataclass(frozen=True)
+class _KeptRows:
+    """The rows of one set of volumes in the cache, by the volumes' index."""
+
+    cache: FeatureCache | None
+    extractor: Any
+    volumes: Readable
+    computed_with: str
+
+    def find(self, index: int) -> Row | None:
+        key = self._key(index)
+        if self.cache is None or key is None:
+            return None
+        return self.cache.find(key, self.extractor.name, self.extractor.dim)
+
+    def keep(self, index: int, row: Row) -> None:
+        key = self._key(index)
+        if self.cache is not None and key is not None and np.isfinite(row).all():
+            self.cache.keep(key, self.extractor.name, row)
+
+    def _key(self, index: int) -> str | None:
+        volume = identity_of(self.volumes, index)
+        if self.cache is None or volume is None:
+            return None
+        return row_key(self.extractor, volume, self.computed_with)
+
+
+def _reader(volumes: Readable, extractor: Any) -> Callable[[int], Volume]:
+    """What reads a volume on the grid that the extractor takes."""
+    target: Space | None = extractor.space
+    if target is None or target.same_grid(volumes.space):
+        return volumes.__getitem__
+
+    def read(index: int) -> Volume:
+        volume = volumes[index]
+        moved = resample(volume, volumes.space, target)
+        inside = _integral(moved, target) / _integral(volume, volumes.space)
+        # A comparison with NaN is false: a blank volume is left to the extractor.
+        if inside < KEPT_INSIDE:
+            raise MetricError(
+                f"{extractor.name} takes volumes on a grid of its own, {target} in millimetres of "
+                f"MNI152. At least {KEPT_INSIDE:.0%} of a volume's intensity must lie inside it; "
+                f"of {name_of(volumes, index)} ({volumes.space}) {inside:.0%} does. Register the "
+                "volumes to MNI152 and write them with its affine, or use an extractor without a "
+                "grid: --extractor random-resnet10"
+            )
+        return moved
+
+    return read
+
+
+def _integral(volume: Volume, space: Space) -> np.ndarray:
+    """The sum of intensities times the volume of a voxel, in mm^3: a NumPy scalar."""
+    return np.asarray(volume.sum(dtype=np.float64) * np.prod(space.spacing))
+
+
+def _features(
+    extractor: Any, volumes: Readable, batch: Mapping[int, Volume], device: str
+) -> Float32[np.ndarray, "b dim"]:
+    import torch
+
+    stacked = torch.from_numpy(np.stack(list(batch.values()))[:, None]).to(device)
+    try:
+        rows: Float32[np.ndarray, "b d"] = extractor.features(stacked).cpu().numpy()
+    except MetricError as error:
+        if len(batch) > 1:
+            # One by one, so that the message names the volume.
+            for index, volume in batch.items():
+                _features(extractor, volumes, {index: volume}, device)
+        names = "; ".join(name_of(volumes, index) for index in batch)
+        raise MetricError(f"{names}: {error}") from error
+    if rows.shape != (len(batch), extractor.dim):
+        raise MetricError(
+            f"{extractor.name}: {extractor.dim} features a volume are declared as its `dim`; found "
+            f"an array of shape {rows.shape} for {len(batch)} volumes. Mend the extractor."
+        )
+    return rows
+
+
+def _gathered(
+    own: Float32[np.ndarray, "k dim"], n: int, state: PartialState
+) -> Float32[np.ndarray, "n dim"]:
+    """The rows of all n volumes, of which process r holds r, r + w, ..., on every process."""
+    if state.num_processes == 1:
+        return own
+    import torch
+    from accelerate.utils import gather
+
+    places = -(-n // state.num_processes)
+    # Gathering needs equal shapes: the processes with a volume less add a row.
+    padded = np.pad(own, ((0, places - len(own)), (0, 0)))
+    together = gather(torch.from_numpy(padded).to(state.device)).cpu().numpy()
+    by_process = together.reshape(state.num_processes, places, own.shape[1])
+    return np.ascontiguousarray(by_process.swapaxes(0, 1).reshape(-1, own.shape[1])[:n])

@@ -1,0 +1,92 @@
+"""Freezing a benchmark's protocol on a real cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from synthbench.cohorts.cohort import Cohort, majority_mask
+from synthbench.cohorts.reading import read_cohort
+from synthbench.errors import UsageError, WeightsError
+from synthbench.records.scorecard import software
+from synthbench.runtime.callbacks import checking
+from synthbench.runtime.processes import is_main
+from synthbench.scoring.benchmark import Benchmark, packed_mask, real_floors
+from synthbench.scoring.features import add_features, load_extractors
+from synthbench.scoring.protocol import check_metric_name, check_names, freeze_protocol, metrics_of
+from synthbench.scoring.scoring import PACKAGES
+from synthbench.scoring.settings import Context, ScoringSettings
+from synthbench.scoring.statistics import Sample, jobs
+
+
+def freeze(
+    real: Path | str | Cohort,
+    name: str,
+    settings: ScoringSettings | None = None,
+    context: Context | None = None,
+    *,
+    n_synth: int,
+    primary: str = "mmd2",
+    assume_grid: float | None = None,
+) -> Benchmark:
+    """Freeze a protocol on a real cohort: space, mask, extractors, bandwidths, floors, n and m.
+
+    Parameters
+    ----------
+    real
+        The reference cohort.
+    name
+        Of the benchmark.
+    settings
+        What entries are scored with; None: the defaults.
+    context
+        How to do it: no number depends on it.
+    n_synth
+        m: how many synthetic volumes an entry is scored with.
+    primary
+        The metric that the leaderboard is ordered by.
+    assume_grid
+        Isotropic voxel size in mm of arrays without geometry.
+
+    Raises
+    ------
+    SynthbenchError
+        The cohort cannot be used, or an extractor's weights cannot be had.
+    """
+    settings, context = settings or ScoringSettings(), context or Context()
+    if n_synth < 2:
+        raise UsageError(f"--m: at least 2 synthetic volumes are needed; found {n_synth}.")
+    check_names(settings)
+    _check_primary(primary, metrics_of(settings))
+    if not isinstance(real, Cohort):
+        real = read_cohort(Path(real), role="real", assume_grid=assume_grid,
+                           progress=checking("real", context.progress))  # fmt: skip
+    grid = settings.grid(real.grid)
+    volumes = real.volumes(grid, settings.intensity, context.workers, role="real")
+    sample = Sample("real", volumes, real.subjects)
+    mask = majority_mask(volumes)
+    loaded = load_extractors(settings.extractors, context.log)
+    if loaded.missing:
+        raise WeightsError("; ".join(map(str, loaded.missing.values())))
+    add_features([sample], loaded, context)
+    if context.cache is not None and is_main():
+        context.cache.trim()
+    todo = jobs(metrics_of(settings), loaded.names)
+    protocol = freeze_protocol(settings, sample, grid, mask, todo, loaded, n_synth)
+    return Benchmark(
+        name=name, primary=primary, real_fingerprint=real.fingerprint,
+        real_subjects=len(set(real.subjects)), protocol=protocol,
+        stored_mask=packed_mask(mask),
+        floors=tuple(real_floors(todo, sample, mask, protocol, context.progress)),
+        software=software(*PACKAGES),
+    )  # fmt: skip
+
+
+def _check_primary(primary: str, metrics: Sequence[str]) -> None:
+    if primary in metrics:
+        return
+    check_metric_name(primary, "--primary")
+    raise UsageError(
+        f"--primary {primary}: it is not among the metrics ({', '.join(metrics)}). Add "
+        f"--metric {primary}, or order by one that is: --primary {metrics[0]}."
+    )

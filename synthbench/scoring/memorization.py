@@ -1,0 +1,212 @@
+"""Memorization in a scorecard: do synthetic volumes lie too near the training volumes?
+
+The metric is `synthbench.metrics.memorization`. Here it is brought to cohorts: which real volumes
+stand in as the hold-out, in which spaces distances are taken, and what is written down.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+from jaxtyping import Bool
+
+from synthbench.cohorts.cohort import Cohort, overlap
+from synthbench.errors import MetricError
+from synthbench.metrics.inference.intervals import studentized_interval
+from synthbench.metrics.memorization import Assessment, CopyingTest, Memorization
+from synthbench.metrics.nearest.distances import Distances, feature_distances, voxel_distances
+from synthbench.records.memorization import CopiesTest, MemorizationRecord
+from synthbench.records.protocol import Protocol
+from synthbench.records.values import IntervalRecord
+from synthbench.runtime.callbacks import shown
+from synthbench.scoring.features import Extractors, extract
+from synthbench.scoring.protocol import frozen_settings
+from synthbench.scoring.settings import Context
+from synthbench.scoring.statistics import Sample
+from synthbench.volumes.sets import Flipped
+
+VOXELS = "voxels in the mask"
+"""The name of the space of in-mask voxels, beside those of extractors."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The volumes nearest to one synthetic volume, by file name: participant-level data.
+
+    Attributes
+    ----------
+    space
+        An extractor, or `VOXELS`.
+    mirrored
+        Whether the synthetic volume was mirrored too, and the nearer of both was taken.
+    synth, train, holdout
+        The synthetic volume, and the nearest training and hold-out volume.
+    train_distance, holdout_distance
+        Their distances.
+    """
+
+    space: str
+    mirrored: bool
+    synth: str
+    train: str
+    train_distance: float
+    holdout: str
+    holdout_distance: float
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What was found of memorization.
+
+    Attributes
+    ----------
+    records
+        One per space; none where it was not assessed.
+    why_not
+        Why it was not assessed; None where it was, or where nobody asked for it.
+    neighbours
+        One per space and synthetic volume, and again with mirrored volumes.
+    """
+
+    records: tuple[MemorizationRecord, ...] = ()
+    why_not: str | None = None
+    neighbours: tuple[Neighbours, ...] = ()
+
+
+def assess(
+    cohorts: Mapping[str, Cohort],
+    samples: Mapping[str, Sample],
+    mask: Bool[np.ndarray, "d h w"],
+    extractors: Extractors,
+    protocol: Protocol,
+    context: Context,
+) -> Assessed:
+    """Assess memorization in every extractor's features and in the voxels inside the mask."""
+    metric = Memorization()
+    if metric.name not in protocol.intervals:
+        return Assessed()
+    why = _not_assessed(cohorts)
+    if why is not None:
+        return Assessed(why_not=why)
+    holdout = "holdout" if "holdout" in cohorts else "real"
+    roles = {"synth": "synth", "train": "train", "holdout": holdout}
+    sides = {name: samples[role] for name, role in roles.items()}
+    subjects = {name: sample.subjects for name, sample in sides.items()}
+    settings = frozen_settings(metric, metric.name, protocol)
+    records: list[MemorizationRecord] = []
+    neighbours: list[Neighbours] = []
+    for space in (*extractors.loaded, VOXELS):
+        try:
+            distances = _distances(space, sides, mask, extractors, context)
+            found = metric.assess(
+                distances, permutations=protocol.permutations, seed=protocol.seed,
+                subjects=subjects, **settings,
+            )  # fmt: skip
+        except MetricError as error:
+            return Assessed(why_not=f"not assessed: {error}")
+        records.append(_record(space, found, protocol))
+        neighbours += _neighbours(space, found, {n: cohorts[r] for n, r in roles.items()})
+    return Assessed(tuple(records), neighbours=tuple(neighbours))
+
+
+def _not_assessed(cohorts: Mapping[str, Cohort]) -> str | None:
+    if "train" not in cohorts:
+        return "not assessed: name the generator's training volumes with --train"
+    if "holdout" in cohorts:
+        shared = overlap(cohorts["holdout"], cohorts["train"])
+        if shared:
+            return (
+                f"not assessed: {len(shared)} of the {len(cohorts['holdout'])} hold-out volumes "
+                "are of training subjects"
+            )
+        return None
+    shared = overlap(cohorts["real"], cohorts["train"])
+    if shared:
+        return (
+            f"not assessed: {len(shared)} of the {len(cohorts['real'])} real volumes are training "
+            "volumes; name real volumes that the generator never saw with --holdout"
+        )
+    return None
+
+
+def _distances(
+    space: str,
+    sides: Mapping[str, Sample],
+    mask: Bool[np.ndarray, "d h w"],
+    extractors: Extractors,
+    context: Context,
+) -> Distances:
+    if space == VOXELS:
+        of_synth, of_train, of_holdout = (sides[n].volumes for n in ("synth", "train", "holdout"))
+        return voxel_distances(
+            of_synth, of_train, of_holdout, mask, shown("memorization, voxels", context.progress)
+        )
+    mirrored = extract(
+        extractors.loaded[space], Flipped(sides["synth"].volumes), context.batch_size,
+        shown(f"{space}, synth mirrored", context.progress), cache=context.cache,
+        workers=context.workers,
+    )  # fmt: skip
+    synth, train, holdout = (sides[n].features[space] for n in ("synth", "train", "holdout"))
+    return feature_distances(synth, train, holdout, mirrored)
+
+
+def _record(space: str, found: Assessment, protocol: Protocol) -> MemorizationRecord:
+    return MemorizationRecord(
+        space=space,
+        n=found.n,
+        exact_copies=found.copies,
+        auth_pct=found.auth_pct,
+        plain=_test(found, protocol),
+        flipped=None if found.flipped is None else _test(found.flipped, protocol),
+    )
+
+
+def _test(found: CopyingTest, protocol: Protocol) -> CopiesTest:
+    interval = None
+    # All synthetic images alike have no interval; the test stands without one.
+    with suppress(MetricError):
+        made = studentized_interval(
+            found.statistic, resamples=protocol.resamples, level=protocol.level, seed=protocol.seed
+        )
+        interval = IntervalRecord(
+            low=made.low, high=made.high, level=made.level, method=made.method,
+            label=f"{made.label}, for the draw of synthetic images",
+            conditional_on_n=made.conditional_on_n,
+        )  # fmt: skip
+    return CopiesTest(
+        value=found.value, interval=interval, p=found.p, level=found.level,
+        detectable_share=found.detectable, detected=found.detected, text=found.text,
+    )  # fmt: skip
+
+
+def _neighbours(space: str, found: Assessment, cohorts: Mapping[str, Cohort]) -> list[Neighbours]:
+    names = {role: [entry.name for entry in cohort.entries] for role, cohort in cohorts.items()}
+    return [
+        Neighbours(
+            space, mirrored, names["synth"][pair.synth],
+            names["train"][pair.train], pair.train_distance,
+            names["holdout"][pair.holdout], pair.holdout_distance,
+        )
+        for mirrored, test in ((False, found), (True, found.flipped))
+        if test is not None
+        for pair in test.neighbours
+    ]  # fmt: skip
+
+
+def neighbours_table(neighbours: Iterable[Neighbours]) -> str:
+    """Return the text of a TSV with one row per space and synthetic volume."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(field.name for field in fields(Neighbours))
+    for found in neighbours:
+        row = asdict(found)
+        row["mirrored"] = "either" if found.mirrored else "no"
+        for distance in ("train_distance", "holdout_distance"):
+            row[distance] = f"{row[distance]:.6g}"
+        writer.writerow(row.values())
+    return text.getvalue()

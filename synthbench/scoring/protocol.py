@@ -1,0 +1,160 @@
+"""Freezing a protocol on a real cohort, and holding later scores to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from synthbench import registry
+from synthbench.cohorts.cohort import MASK_RULE
+from synthbench.errors import ScorecardError, UsageError
+from synthbench.metrics.metric import IntervalMethod, Metric
+from synthbench.records.protocol import MaskRecord, Protocol, SpaceRecord
+from synthbench.scoring.benchmark import Benchmark
+from synthbench.scoring.features import Extractors, named_extractors
+from synthbench.scoring.settings import ScoringSettings
+from synthbench.scoring.statistics import Job, Sample
+from synthbench.volumes.grid import Space
+from synthbench.volumes.intensity import quantity
+
+FLOOR_SPLITS = 200
+PERMUTATIONS = 1000
+
+
+def default_metrics() -> list[str]:
+    """Name the metrics that are scored where none is asked for: all but those on request."""
+    names = registry.names("metrics")
+    return [name for name in names if not registry.load("metrics", name)().on_request]
+
+
+def metrics_of(settings: ScoringSettings) -> tuple[str, ...]:
+    """Return the names of the metrics that these settings score, each once."""
+    chosen = default_metrics() if settings.metrics is None else settings.metrics
+    return tuple(dict.fromkeys(chosen))
+
+
+def check_names(settings: ScoringSettings) -> None:
+    """Refuse wrong settings before a volume is read or weights are fetched.
+
+    Raises
+    ------
+    UsageError
+        There is no such extractor, metric or intensity rule; the nearest is named.
+    """
+    for name in settings.metrics or ():
+        check_metric_name(name, "--metric")
+    named_extractors(settings.extractors)
+    quantity(settings.intensity)
+
+
+def check_metric_name(name: str, option: str) -> None:
+    """Raise `UsageError`, naming the option, where there is no such metric."""
+    try:
+        registry.load("metrics", name)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def freeze_protocol(
+    settings: ScoringSettings,
+    real: Sample,
+    space: Space,
+    mask: Bool[np.ndarray, "d h w"],
+    todo: Sequence[Job],
+    extractors: Extractors,
+    n_synth: int,
+) -> Protocol:
+    """Settle every setting that can change a number, on the real cohort alone.
+
+    Parameters
+    ----------
+    settings
+        What the user chose.
+    real
+        The real volumes in the common space, with their features.
+    space
+        The common grid.
+    mask
+        Frozen from the real volumes.
+    todo
+        The jobs of the metrics.
+    extractors
+        Loaded ones freeze settings; missing ones are recorded.
+    n_synth
+        How many synthetic volumes are scored.
+    """
+    frozen: dict[str, dict[str, Any]] = {}
+    methods: dict[str, IntervalMethod] = {}
+    for name in metrics_of(settings):
+        metric: Metric = registry.load("metrics", name)()
+        methods[name] = settings.interval_of(name) or metric.interval
+        if metric.needs == "training":
+            frozen[name] = {"formula": metric.formula, **metric.freeze(None, None)}
+    for job in todo:
+        if job.extractor is None:
+            chosen = job.metric.freeze(None, None, spacing=space.spacing)
+        elif job.extractor in extractors.loaded:
+            chosen = job.metric.freeze(real.features[job.extractor], real.subjects)
+        else:
+            continue
+        frozen[job.key] = {"formula": job.metric.formula, **chosen}
+    return Protocol(
+        space=SpaceRecord.of(space, settings.intensity),
+        mask=_mask_record(mask),
+        extractors=tuple(extractors.records),
+        settings=frozen,
+        intervals=methods,
+        level=settings.level,
+        resamples=settings.resamples,
+        floor_splits=FLOOR_SPLITS,
+        permutations=PERMUTATIONS,
+        seed=settings.seed,
+        n_real=len(real),
+        n_synth=n_synth,
+    )  # fmt: skip
+
+
+def check_frozen(
+    benchmark: Benchmark, mask: Bool[np.ndarray, "d h w"], extractors: Extractors
+) -> None:
+    """Raise where the mask or an extractor is not the one that the benchmark froze.
+
+    Raises
+    ------
+    ScorecardError
+        One of them differs.
+    """
+    benchmark.check_mask(_mask_record(mask))
+    benchmark.check_extractors(extractors.records)
+
+
+def _mask_record(mask: Bool[np.ndarray, "d h w"]) -> MaskRecord:
+    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    return MaskRecord(rule=MASK_RULE, voxels=int(mask.sum()), sha256=digest)
+
+
+def frozen_settings(metric: Metric, key: str, protocol: Protocol) -> dict[str, Any]:
+    """The settings that a metric froze, without its formula.
+
+    Raises
+    ------
+    ScorecardError
+        The protocol does not hold them, or this version's formula is another.
+    """
+    if key not in protocol.settings:
+        raise ScorecardError(
+            f"the protocol was frozen without '{key}': it is of another version of synthbench or "
+            "of other plugins. Freeze the benchmark anew."
+        )
+    settings = dict(protocol.settings[key])
+    formula = settings.pop("formula")
+    if formula != metric.formula:
+        raise ScorecardError(
+            f"{key}: the benchmark was frozen with the formula '{formula}'; this version has "
+            f"'{metric.formula}'. Use the version of synthbench that froze it."
+        )
+    return settings

@@ -1,0 +1,116 @@
+"""What was requested of each synthetic volume, from sidecars or a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.volume_table import VolumeTable, typed
+from synthbench.errors import UsageError
+
+TABLE = "conditions.tsv"
+"""The table that `synthbench sample` writes beside its volumes."""
+
+NOT_CONDITIONS = ("seed", "extrapolated")
+"""Columns of such a table that are no conditions."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of each synthetic volume.
+
+    Attributes
+    ----------
+    source
+        Where that is known from.
+    columns
+        By condition, one value a volume; None where nothing was asked.
+    extrapolated
+        For each volume, the conditions that lie beyond the training range; None where the source
+        does not tell.
+    """
+
+    source: str
+    columns: Mapping[str, list[float | str | None]]
+    extrapolated: tuple[frozenset[str], ...] | None = None
+
+
+def asked_of(
+    synth: Cohort, sidecars: Sequence[Mapping[str, Any]], file: Path | None = None
+) -> Asked | None:
+    """Find what was asked of each synthetic volume.
+
+    Parameters
+    ----------
+    synth
+        The volumes.
+    sidecars
+        Of all volumes, in their order; empty where there are none.
+    file
+        A table of the user's, which takes precedence: a column a condition, and one that names
+        the volume (see `synthbench.cohorts.volume_table`).
+
+    Returns
+    -------
+    From the table, else the sidecars, else a `conditions.tsv` beside the volumes; None where none
+    of them tells.
+
+    Raises
+    ------
+    UsageError
+        The table does not name every volume, or only some sidecars hold conditions.
+    """
+    if file is not None:
+        return _from_table(VolumeTable.read(Path(file), "--conditions"), synth, Path(file).name)
+    told = [sidecar.get("conditions") for sidecar in sidecars]
+    having = sum(bool(conditions) for conditions in told)
+    if having:
+        if having < len(told):
+            raise UsageError(
+                f"synth: {having} of {len(told)} sidecars hold the conditions that were asked "
+                "for. Score volumes of one origin, or name the conditions: --conditions FILE"
+            )
+        return _from_sidecars(sidecars)
+    tables = sorted({entry.path.parent / TABLE for entry in synth.entries})
+    if len(tables) == 1 and tables[0].is_file():
+        return _from_table(VolumeTable.read(tables[0], "conditions"), synth, TABLE)
+    return None
+
+
+def _from_sidecars(sidecars: Sequence[Mapping[str, Any]]) -> Asked:
+    names = dict.fromkeys(name for sidecar in sidecars for name in sidecar["conditions"])
+    columns: dict[str, list[float | str | None]] = {name: [] for name in names}
+    for sidecar in sidecars:
+        for name, column in columns.items():
+            value = sidecar["conditions"].get(name)
+            column.append(value if value is None or isinstance(value, str) else float(value))
+    beyond = tuple(frozenset(sidecar.get("extrapolated") or ()) for sidecar in sidecars)
+    return Asked("sidecars", columns, beyond)
+
+
+def _from_table(table: VolumeTable, synth: Cohort, source: str) -> Asked:
+    rows = table.rows(synth, "synth")
+    if rows is None:
+        raise UsageError(
+            f"{table.file}: names none of the synthetic volumes (its first row is "
+            f"'{table.keys[0]}', the first volume '{synth.entries[0].name}'). Name them by file "
+            "or by participant_id."
+        )
+    columns = {
+        name: typed([cells[row] for row in rows])
+        for name, cells in table.columns.items()
+        if name not in NOT_CONDITIONS
+    }
+    columns = {n: column for n, column in columns.items() if any(v is not None for v in column)}
+    beyond = None
+    if "extrapolated" in table.columns:
+        cells = table.columns["extrapolated"]
+        beyond = tuple(
+            frozenset(word for word in cells[row].replace(";", ",").replace(",", " ").split()
+                      if word in columns)
+            for row in rows
+        )  # fmt: skip
+    return Asked(source, columns, beyond)

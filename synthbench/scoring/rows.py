@@ -1,0 +1,141 @@
+"""The rows of a scorecard: one metric's value, interval and floor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from synthbench.errors import MetricError
+from synthbench.metrics import subjects as subjects_module
+from synthbench.metrics.fid import effective_rank
+from synthbench.metrics.inference import contracts, floors, intervals, resampling
+from synthbench.metrics.metric import Composite, Metric, Part, Statistic, Studentized
+from synthbench.records.keys import JobKey
+from synthbench.records.protocol import Protocol
+from synthbench.records.values import FloorRecord, IntervalRecord, Missing, Value
+from synthbench.scoring.protocol import frozen_settings
+from synthbench.scoring.sample_data import JobMaterial
+from synthbench.scoring.setup import Setup
+from synthbench.scoring.statistics import Job, across, against_itself, measure, prepared
+
+
+def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobMaterial | None]:
+    """Return the metric's row, then a row for each of its parts; and what it took of the images."""
+    protocol, mask, reference = setup.protocol, setup.mask, setup.reference
+    settings = frozen_settings(job.metric, job.key, protocol)
+    real, synth = setup.samples["real"], setup.samples["synth"]
+    subjects = {"real": real.subjects, "synth": synth.subjects}
+    try:
+        measure(job, reference, mask, settings, setup.progress)
+        measure(job, synth, mask, settings, setup.progress)
+        cross = across(job, real, synth, mask, settings, setup.progress)
+        of_real, of_synth = job.material(reference, len(real)), job.material(synth)
+        statistic = prepared(job, of_real, of_synth, subjects, settings, cross)
+        floor_statistic = against_itself(job, reference, settings)
+        p = job.metric.p_value(
+            of_real, of_synth, permutations=protocol.permutations, seed=protocol.seed,
+            subjects=subjects, **settings,
+        )  # fmt: skip
+        source: Literal["halves", "hold-out"] = "halves" if reference is real else "hold-out"
+        whole = Part(job.metric.label, statistic, tabled=True)
+        row = _row(job, JobKey(job.metric.name), whole, floor_statistic, protocol, source)
+    except MetricError as error:
+        return [missing_row(job, Missing(reason="images", text=str(error)))], None
+    rank = effective_rank(of_real) if job.extractor is not None else None
+    saturated = getattr(statistic, "saturated", None)
+    rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
+    inner_floors = floor_statistic.parts() if isinstance(floor_statistic, Composite) else {}
+    parts = statistic.parts() if isinstance(statistic, Composite) else {}
+    for name, part in parts.items():
+        key = JobKey(job.metric.name, name)
+        both = set(part.statistic.subjects) == {"real", "synth"}
+        inner_floor = inner_floors[name].statistic if both and name in inner_floors else None
+        try:
+            rows.append(_row(job, key, part, inner_floor, protocol, source))
+        except MetricError as error:
+            why = Missing(reason="images", text=str(error))
+            rows.append(Value(**_declared(job, key, part.label, part.tabled), missing=why))
+    return rows, JobMaterial(of_real, of_synth, cross)
+
+
+def _row(
+    job: Job,
+    key: JobKey,
+    part: Part,
+    floor_statistic: Statistic | None,
+    protocol: Protocol,
+    source: Literal["halves", "hold-out"],
+) -> Value:
+    statistic = part.statistic
+    method = protocol.intervals[job.metric.name]
+    # A part need not give a variance where the whole does; the record names what was used.
+    if method == "studentized" and key.part and not isinstance(statistic, Studentized):
+        method = "jackknife"
+    value = resampling.estimate(statistic)
+    interval = intervals.interval(
+        statistic, method, resamples=protocol.resamples, level=protocol.level, seed=protocol.seed
+    )
+    floor = None
+    if floor_statistic is not None:
+        floor = _floor(job.metric, statistic, floor_statistic, protocol, source)
+    return Value(
+        **_declared(job, key, part.label, part.tabled),
+        value=value,
+        magnitude=resampling.magnitude(statistic),
+        interval=_record(interval, job.metric),
+        floor=floor,
+    )  # fmt: skip
+
+
+def _record(interval: contracts.Interval, metric: Metric) -> IntervalRecord | None:
+    """None for an interval of no width: values that all agree know nothing of their error.
+
+    A share that is 0 of 86 images is no proof that it is 0. Otherwise the interval is cut where
+    the metric cannot lie, which loses no coverage.
+    """
+    if interval.low == interval.high:
+        return None
+    least, most = getattr(metric, "bounds", (-math.inf, math.inf))
+    low, high = max(interval.low, least), min(interval.high, most)
+    if low > high:  # the whole interval lies outside, by rounding
+        return None
+    return IntervalRecord(
+        low=low, high=high, level=interval.level, method=interval.method,
+        label=interval.label, conditional_on_n=interval.conditional_on_n,
+    )  # fmt: skip
+
+
+def _floor(
+    metric: Metric,
+    statistic: Statistic,
+    floor_statistic: Statistic,
+    protocol: Protocol,
+    source: Literal["halves", "hold-out"],
+) -> FloorRecord:
+    """Real against real at the largest n that both sides reach, and synth at the same n."""
+    splits, seed = protocol.floor_splits, protocol.seed
+    available = [subjects_module.n_subjects(index) for index in statistic.subjects.values()]
+    n = min(subjects_module.n_subjects(floor_statistic.subjects["real"]) // 2, *available)
+    floor = floors.floor(floor_statistic, n=n, splits=splits, seed=seed, direction=metric.direction)
+    matched = floors.matched(statistic, n, repeats=splits, seed=seed)
+    return FloorRecord(
+        n=n, mean=floor.mean, low=floor.low, high=floor.high, synth_mean=matched.mean,
+        source=source,
+        minimum_detectable_effect=floor.minimum_detectable_effect,
+    )  # fmt: skip
+
+
+def missing_row(job: Job, why: Missing) -> Value:
+    metric = job.metric
+    return Value(**_declared(job, JobKey(metric.name), metric.label, tabled=True), missing=why)
+
+
+def _declared(job: Job, key: JobKey, label: str, tabled: bool) -> dict[str, Any]:
+    """Return what a row takes over from its metric, and from its part where it is one."""
+    metric, whole = job.metric, key.part is None
+    return {
+        "metric": key.row, "label": label, "extractor": job.extractor,
+        "direction": metric.direction, "role": metric.role, "tabled": tabled,
+        "label_with_n": whole and metric.label_with_n, "of_variety": whole and metric.of_variety,
+        "target": metric.target,
+    }  # fmt: skip

@@ -1,0 +1,295 @@
+"""What comparisons need of a scoring, kept where the data are.
+
+A scorecard holds aggregates only, and two scorecards cannot be compared as samples: a paired
+bootstrap and a permutation test need a row for every image. So `score` keeps, in the local cache
+(`synthbench.scoring.feature_cache`), what its metrics took of the images: features, profiles and
+pair matrices, without the names of files or subjects. They are participant-level data all the same,
+readable by their owner only, and never part of a scorecard.
+
+One file is one scoring: an `.npz` of plain arrays, of which one holds JSON. It is found by the
+fingerprints of both cohorts and the hash of the protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from synthbench import registry
+from synthbench.errors import ScorecardError, UsageError, near_miss
+from synthbench.metrics.metric import Composite, Statistic
+from synthbench.records.keys import JobKey
+from synthbench.records.protocol import Protocol
+from synthbench.records.scorecard import Scorecard
+from synthbench.records.values import Value
+from synthbench.runtime.files import write_atomic
+from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.protocol import frozen_settings
+from synthbench.scoring.statistics import Job, prepared
+
+SCHEMA = 1
+"""Part of every key. Raise it when the layout of a file changes."""
+
+_ABOUT = "about"
+_DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class JobMaterial:
+    """What one metric takes of the images.
+
+    Attributes
+    ----------
+    real, synth
+        Features or profiles, one row an image, or the matrix over pairs of a set's images.
+    cross
+        The matrix over pairs of a real and a synthetic image, where the metric has one.
+    """
+
+    real: Float[np.ndarray, "n _"]
+    synth: Float[np.ndarray, "m _"]
+    cross: Float[np.ndarray, "n m"] | None = None
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What the metrics of one scoring took of its images, ready to be computed again.
+
+    Attributes
+    ----------
+    real_fingerprint, synth_fingerprint
+        Of the two cohorts.
+    protocol
+        Of the scoring; it holds each metric's frozen settings.
+    subjects
+        For each role, the number of each image's subject. Images are in their cohort's order.
+    jobs
+        By `Job.key`: "METRIC | EXTRACTOR", or "METRIC" for a metric of volumes. A metric that
+        had no value has none.
+    seeds
+        The seed of each synthetic image, where sidecars name them.
+    """
+
+    real_fingerprint: str
+    synth_fingerprint: str
+    protocol: Protocol
+    subjects: Mapping[str, Int64[np.ndarray, " _"]]
+    jobs: Mapping[str, JobMaterial]
+    seeds: tuple[int, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """What the cache finds this scoring by (`materials_key`)."""
+        return materials_key(self.real_fingerprint, self.synth_fingerprint, self.protocol.hash)
+
+    def job(self, key: str) -> Job:
+        """Return the metric and the extractor of a key of `jobs`.
+
+        Raises
+        ------
+        UsageError
+            There is no such key.
+        """
+        if key not in self.jobs:
+            raise UsageError(f"materials of '{key}': {near_miss(key, self.jobs)}")
+        named = JobKey.parse(key)
+        return Job(registry.load("metrics", named.metric)(), named.extractor)
+
+    def has_rows(self, key: str) -> bool:
+        """Whether a job's material has one row an image that no other image enters."""
+        job = self.job(key)
+        return job.extractor is not None or not getattr(job.metric, "pairs", False)
+
+    def statistic(self, key: str, part: str | None = None) -> Statistic:
+        """Prepare a metric's statistic, or one of its parts', as the scoring did.
+
+        Raises
+        ------
+        UsageError
+            There is no such key or part.
+        ScorecardError
+            This version's formula is another.
+        MetricError
+            The metric cannot be computed of these images.
+        """
+        job, material = self.job(key), self.jobs[key]
+        settings = frozen_settings(job.metric, key, self.protocol)
+        whole = prepared(
+            job, material.real, material.synth, self.subjects, settings, material.cross
+        )
+        if part is None:
+            return whole
+        parts = whole.parts() if isinstance(whole, Composite) else {}
+        if part not in parts:
+            raise UsageError(f"{key}: no part '{part}'; {near_miss(part, parts)}")
+        return parts[part].statistic
+
+    def row_statistic(self, row: Value) -> Statistic:
+        """Prepare the statistic of a scorecard's row, as `statistic`."""
+        return self.statistic(str(row.key.job), row.key.part)
+
+    def with_synth(self, order: Sequence[int] | Int64[np.ndarray, " k"]) -> Materials:
+        """Return the materials with these synthetic images, in this order.
+
+        The fingerprint stays: a comparison that brings two sets into one order needs it.
+        """
+        chosen = np.asarray(order, dtype=np.int64)
+        jobs = {}
+        for key, material in self.jobs.items():
+            synth = material.synth[chosen]
+            if not self.has_rows(key):
+                synth = synth[:, chosen]
+            cross = None if material.cross is None else material.cross[:, chosen]
+            jobs[key] = JobMaterial(material.real, synth, cross)
+        subjects = {**self.subjects, "synth": self.subjects["synth"][chosen]}
+        seeds = None if self.seeds is None else tuple(self.seeds[i] for i in chosen)
+        return replace(self, subjects=subjects, jobs=jobs, seeds=seeds)
+
+    def packed(self) -> bytes:
+        """Return the materials as the bytes of an `.npz` without pickles.
+
+        Metrics of one extractor share their features, which are stored once.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        sources = {key: JobKey.parse(key).source for key in self.jobs}
+        numbers = {source: i for i, source in enumerate(dict.fromkeys(sources.values()))}
+        for key, material in self.jobs.items():
+            number = numbers[sources[key]]
+            arrays[f"real-{number}"], arrays[f"synth-{number}"] = material.real, material.synth
+            if material.cross is not None:
+                arrays[f"cross-{number}"] = material.cross
+        about = {
+            "schema": SCHEMA,
+            "real_fingerprint": self.real_fingerprint,
+            "synth_fingerprint": self.synth_fingerprint,
+            "protocol": self.protocol.model_dump(mode="json"),
+            "seeds": self.seeds,
+            "jobs": {key: numbers[source] for key, source in sources.items()},
+        }
+        arrays |= {f"subjects-{role}": index for role, index in self.subjects.items()}
+        arrays[_ABOUT] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    def save(self, file: Path) -> None:
+        """Write the materials to a file: participant-level data."""
+        write_atomic(Path(file), self.packed())
+
+    @classmethod
+    def load(cls, file: Path) -> Materials:
+        """Read a file that `save` or `synthbench score --materials` wrote.
+
+        Raises
+        ------
+        ScorecardError
+            It is unreadable, or holds something else.
+        """
+        try:
+            content = Path(file).read_bytes()
+        except OSError as error:
+            raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
+        found = _unpacked(content)
+        if found is None:
+            raise ScorecardError(
+                f"{file}: no materials of a scoring, or damaged. Write them with "
+                "synthbench score --materials."
+            )
+        return found
+
+
+def materials_key(real_fingerprint: str, synth_fingerprint: str, protocol_hash: str) -> str:
+    """Return the name under which the cache keeps a scoring's materials: a sha256."""
+    parts = [SCHEMA, real_fingerprint, synth_fingerprint, protocol_hash]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def load_materials(
+    card: Scorecard, files: Sequence[Path] = (), *, cache: FeatureCache | None = None
+) -> Materials | None:
+    """Return what was kept of a scorecard's volumes, or None where this machine has nothing.
+
+    Parameters
+    ----------
+    card
+        The scorecard.
+    files
+        Files of `synthbench score --materials`, looked through first; those of other scorings
+        are passed over.
+    cache
+        Where to look next; None: the user's own.
+
+    Raises
+    ------
+    ScorecardError
+        A file is unreadable.
+    """
+    key = materials_key(card.real.fingerprint, card.synth.fingerprint, card.protocol_hash)
+    for file in files:
+        found = Materials.load(file)
+        if found.key == key:
+            return found
+    content = (cache or FeatureCache()).find_materials(key)
+    kept = None if content is None else _unpacked(content)
+    return kept if kept is not None and kept.key == key else None
+
+
+def require_materials(card: Scorecard, called: str, files: Sequence[Path] = ()) -> Materials:
+    """Return what was kept of a scorecard's volumes (`load_materials`), or say how to get it.
+
+    Parameters
+    ----------
+    card, files
+        As `load_materials`.
+    called
+        What the message calls the scorecard: its file, or its name.
+
+    Raises
+    ------
+    ScorecardError
+        This machine has nothing of it, or a file is unreadable.
+    """
+    found = load_materials(card, files)
+    if found is None:
+        frozen = f" --benchmark leaderboards/{card.benchmark}" if card.benchmark else ""
+        raise ScorecardError(
+            f"the volumes behind {called} were not scored on this machine: score them here "
+            f"(synthbench score{frozen} --real REAL --synth SYNTH), or give --materials FILE, "
+            "which synthbench score --materials FILE writes where they are."
+        )
+    return found
+
+
+def _unpacked(content: bytes) -> Materials | None:
+    """None where the bytes are damaged, or of something else."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about: dict[str, Any] = json.loads(arrays[_ABOUT].tobytes())
+        if about["schema"] != SCHEMA:
+            return None
+        return Materials(
+            real_fingerprint=about["real_fingerprint"],
+            synth_fingerprint=about["synth_fingerprint"],
+            protocol=Protocol.model_validate(about["protocol"]),
+            subjects={role: arrays[f"subjects-{role}"] for role in ("real", "synth")},
+            jobs={
+                key: JobMaterial(
+                    arrays[f"real-{i}"], arrays[f"synth-{i}"], arrays.get(f"cross-{i}")
+                )
+                for key, i in about["jobs"].items()
+            },
+            seeds=None if about["seeds"] is None else tuple(map(int, about["seeds"])),
+        )
+    except _DAMAGE:
+        return None

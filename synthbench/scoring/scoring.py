@@ -1,0 +1,269 @@
+"""Scoring: synthetic volumes against real ones, with intervals, floors and the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.cohorts.preflight import check
+from synthbench.cohorts.preflight import findings as findings_module
+from synthbench.errors import MetricError, UsageError
+from synthbench.records.cohort import CohortRecord
+from synthbench.records.scorecard import PreflightRecord, Scorecard, software
+from synthbench.records.values import Value
+from synthbench.runtime.processes import is_main
+from synthbench.scoring import adherence, memorization
+from synthbench.scoring.benchmark import Benchmark
+from synthbench.scoring.condition_measures import Measures
+from synthbench.scoring.inputs import CohortSet, Source
+from synthbench.scoring.memorization import Neighbours
+from synthbench.scoring.protocol import check_names
+from synthbench.scoring.rows import missing_row, rows_of_job
+from synthbench.scoring.sample_data import JobMaterial, Materials
+from synthbench.scoring.settings import Context, ScoringSettings
+from synthbench.scoring.setup import Setup, cohorts_to_score, common_space, origin_of, seeds, set_up
+
+PACKAGES = ("torch", "numpy", "scipy", "nibabel")
+"""What a scorecard's numbers may depend on."""
+
+WITHOUT_WEIGHTS = "--extractor random-resnet10 (needs no weights)"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What one scoring found; only the card may be published.
+
+    Attributes
+    ----------
+    card
+        The scorecard.
+    sample_data
+        What comparisons need of each image: participant-level data.
+    features
+        By "role/extractor", one row per volume, real ones included: participant-level data.
+    neighbours
+        Each synthetic volume's nearest training and hold-out volume, by file name, where
+        memorization was assessed: participant-level data.
+    """
+
+    card: Scorecard
+    sample_data: Materials
+    features: Mapping[str, Float32[np.ndarray, "n d"]]
+    neighbours: tuple[Neighbours, ...]
+
+
+def score(
+    real: Source,
+    synth: Source,
+    *,
+    train: Source | None = None,
+    holdout: Source | None = None,
+    benchmark: Path | Benchmark | None = None,
+    assume_grid: Literal["real"] | float | None = None,
+    accept: Sequence[str] = (),
+    name: str | None = None,
+    context: Context | None = None,
+    **settings: Any,
+) -> Scorecard:
+    """Score synthetic volumes against real ones: read them, score them, return the scorecard.
+
+    `score_cohorts` returns more than the scorecard, and takes tables of conditions and measures.
+
+    Parameters
+    ----------
+    real, synth, train, holdout, assume_grid
+        See `CohortSet.read`.
+    benchmark
+        Settings frozen on this real cohort; they take the place of `settings`.
+    accept, name, context
+        See `score_cohorts`.
+    **settings
+        The fields of `ScoringSettings`, such as `extractors=["voxels"]`.
+
+    Returns
+    -------
+    Scorecard
+        Its values do not depend on the order or the names of the files.
+
+    Raises
+    ------
+    SynthbenchError
+        See `score_cohorts`; or there is no setting of such a name, or a benchmark has frozen it.
+    """
+    if benchmark is not None and settings:
+        raise UsageError(f"the benchmark has frozen this: leave out {', '.join(settings)}.")
+    context = context or Context()
+    chosen = ScoringSettings.checked(settings) if benchmark is None else Benchmark.opened(benchmark)
+    # A wrong name is told before volumes are read.
+    check_choices(chosen, accept)
+    cohorts = CohortSet.read(
+        real, synth, train=train, holdout=holdout, assume_grid=assume_grid,
+        progress=context.progress,
+    )  # fmt: skip
+    return score_cohorts(cohorts, chosen, context, accept=accept, name=name).card
+
+
+def check_choices(settings: ScoringSettings | Benchmark, accept: Sequence[str] = ()) -> None:
+    """Check names of extractors, metrics, intensity rules and preflight rules.
+
+    Raises
+    ------
+    UsageError
+        There is no such name; the nearest is named.
+    """
+    if isinstance(settings, ScoringSettings):
+        check_names(settings)
+    if isinstance(accept, str):
+        raise UsageError(f"accept={accept!r}: a list of names is needed, such as [{accept!r}].")
+    check.check_rules(accept)
+
+
+def score_cohorts(
+    cohorts: CohortSet,
+    settings: ScoringSettings | Benchmark | None = None,
+    context: Context | None = None,
+    *,
+    accept: Sequence[str] = (),
+    name: str | None = None,
+) -> Scoring:
+    """Score synthetic volumes against real ones.
+
+    Parameters
+    ----------
+    cohorts
+        The volumes and what is known of them. Where it is known what was asked of each synthetic
+        volume, conditional fidelity and effect replication are assessed
+        (`synthbench.scoring.adherence`).
+    settings
+        What to score with, or a benchmark that was frozen on this real cohort; None: the
+        defaults.
+    context
+        How to do it: no number depends on it. Features of earlier scorings are taken from its
+        cache, where those of this one and its sample data are kept.
+    accept
+        Rules of `synthbench.cohorts.preflight.check.RULES` whose errors stop nothing; the scorecard
+        names them.
+    name
+        What tables call the synthetic volumes; None: their generator.
+
+    Raises
+    ------
+    SynthbenchError
+        A cohort cannot be used, preflight finds an error, the grids differ, or the benchmark is
+        of other data.
+    """
+    settings, context = settings or ScoringSettings(), context or Context()
+    check_choices(settings, accept)
+    findings = check.check(cohorts.by_role, accept, context.log)
+    origin = origin_of(cohorts.synthbench_sidecars)
+    target, notes = common_space(cohorts, settings, origin)
+    scored, asked = cohorts_to_score(cohorts, settings)
+    setup = set_up(scored, target, settings, context)
+    values, taken = _values(setup)
+    assessed = memorization.assess(
+        scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
+    )
+    followed = replicated = None
+    if asked is not None:
+        measures = Measures(setup.samples, scored.by_role, scored.measures, context)
+        followed, replicated = adherence.assess(asked, measures, setup.protocol, scored.train)
+    sample_data = _sample_data(scored, setup, taken)
+    if context.cache is not None and is_main():
+        context.cache.keep_materials(sample_data.key, sample_data.packed())
+        context.cache.trim()
+    records = {
+        role: CohortRecord.of(cohort, available=len(cohorts.by_role[role]))
+        for role, cohort in scored.by_role.items()
+    }
+    card = Scorecard(
+        name=name or origin.generator or "synth",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        real=records["real"],
+        synth=records["synth"],
+        train=records.get("train"),
+        holdout=records.get("holdout"),
+        benchmark=setup.benchmark and setup.benchmark.name,
+        protocol=setup.protocol,
+        protocol_hash=setup.protocol.hash,
+        values=tuple(values),
+        memorization=assessed.records,
+        not_assessed=assessed.why_not,
+        preflight=tuple(_preflight_record(finding) for finding in findings),
+        adherence=followed,
+        replication=replicated,
+        origin=origin,
+        notes=tuple(notes),
+        software=software(*PACKAGES),
+    )
+    features = {
+        f"{role}/{e}": x for role, s in setup.samples.items() for e, x in s.features.items()
+    }
+    return Scoring(card, sample_data, features, assessed.neighbours)
+
+
+def _preflight_record(finding: findings_module.Finding) -> PreflightRecord:
+    assert finding.severity != "note"
+    return PreflightRecord(
+        rule=finding.rule, role=finding.role, severity=finding.severity,
+        volumes=len(finding.volumes), accepted=finding.severity == "error",
+    )  # fmt: skip
+
+
+def _sample_data(cohorts: CohortSet, setup: Setup, taken: Mapping[str, JobMaterial]) -> Materials:
+    return Materials(
+        real_fingerprint=cohorts.real.fingerprint,
+        synth_fingerprint=cohorts.synth.fingerprint,
+        protocol=setup.protocol,
+        subjects={role: setup.samples[role].subjects for role in ("real", "synth")},
+        jobs=taken,
+        seeds=seeds(cohorts.synthbench_sidecars),
+    )
+
+
+def _values(setup: Setup) -> tuple[list[Value], dict[str, JobMaterial]]:
+    """Return the rows of all metrics, and by job what each metric took of the images.
+
+    Raises
+    ------
+    MetricError
+        Nothing could be computed.
+    """
+    values: list[Value] = []
+    taken: dict[str, JobMaterial] = {}
+    missing = setup.extractors.missing
+    for job in setup.todo:
+        if job.extractor in missing:
+            values.append(missing_row(job, missing[job.extractor]))
+            continue
+        rows, material = rows_of_job(job, setup)
+        values += rows
+        if material is not None:
+            taken[job.key] = material
+    if setup.benchmark is not None:
+        values = setup.benchmark.with_frozen_floors(values)
+    if values and all(value.missing for value in values) and "train" not in setup.samples:
+        whys = dict.fromkeys(str(value.missing).removeprefix("missing: ") for value in values)
+        other = f". Or score with {WITHOUT_WEIGHTS}" if missing and not setup.benchmark else ""
+        raise MetricError(f"nothing could be scored: {'; '.join(whys)}{other}")
+    return values, taken
+
+
+def without_weights(card: Scorecard) -> str | None:
+    """Say what to do about rows that have no value for want of weights; None where none lacks."""
+    lacking = dict.fromkeys(
+        value.extractor
+        for value in card.values
+        if value.extractor and value.missing and value.missing.reason == "weights"
+    )
+    if not lacking:
+        return None
+    names = " and ".join(lacking)
+    advice = f"the weights of {names} are not here: fetch them where there is a network"
+    # A benchmark has frozen its extractors.
+    return advice if card.benchmark else f"{advice}, or score with {WITHOUT_WEIGHTS}"

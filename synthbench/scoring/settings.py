@@ -1,0 +1,146 @@
+"""What a score depends on, and what it does not: `ScoringSettings` and `Context`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from synthbench.errors import UsageError, near_miss
+from synthbench.metrics.metric import IntervalMethod
+from synthbench.records.base import Record
+from synthbench.records.protocol import GridRecord, Protocol, SpaceRecord
+from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
+from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.volumes.grid import Space
+from synthbench.volumes.intensity import Intensity
+
+DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
+
+
+@dataclass(frozen=True)
+class Context:
+    """How work is done: no number depends on any of it.
+
+    Attributes
+    ----------
+    workers
+        Threads that read and resample volumes ahead.
+    batch_size
+        Volumes handed to an extractor at once; None: see `synthbench.scoring.features.extract`.
+    cache
+        Where features, and what comparisons need of a scoring, are found and kept. The default is
+        the user's own, in the folder that the environment names when the context is made; None:
+        nothing is found or kept.
+    progress
+        Called with (what, done, total).
+    log
+        Called with one sentence for the user.
+    """
+
+    workers: int = 2
+    batch_size: int | None = None
+    cache: FeatureCache | None = field(default_factory=FeatureCache)
+    progress: Progress = no_progress
+    log: Log = no_log
+
+
+class ScoringSettings(Record):
+    """All that a user chooses and a protocol freezes.
+
+    `score`, `freeze` and `sensitivity` take the same settings.
+
+    Attributes
+    ----------
+    extractors
+        Names in the registry.
+    metrics
+        Names in the registry; None: all but those on request (`protocol.default_metrics`).
+    space
+        The common grid: "same" (all volumes must have it already), "real" or "synth" (the other
+        side is resampled to it, antialiased), or a grid.
+    intensity
+        The rule that brings volumes to [0, 1]; see `synthbench.volumes.intensity.INTENSITY_RULES`.
+    intervals
+        The interval method of all metrics, or a method by metric; a metric that is not named
+        keeps its own.
+    resamples, level, seed
+        Of the bootstrap: number of resamples, nominal coverage and seed.
+    """
+
+    extractors: tuple[str, ...] = (DEFAULT_EXTRACTOR,)
+    metrics: tuple[str, ...] | None = None
+    space: Literal["same", "real", "synth"] | Space = "same"
+    intensity: Intensity = "percentile"
+    intervals: IntervalMethod | dict[str, IntervalMethod] = Field(default_factory=dict)
+    resamples: int = 1000
+    level: float = 0.95
+    seed: int = 0
+
+    @classmethod
+    def checked(cls, given: Mapping[str, Any]) -> Self:
+        """Return settings from names and values.
+
+        Raises
+        ------
+        UsageError
+            There is no setting of such a name (the nearest is named), or it takes no such value.
+        """
+        for name in given:
+            if name not in cls.model_fields:
+                raise UsageError(f"no setting '{name}': {near_miss(name, cls.model_fields)}")
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            words = first["msg"].removeprefix("Value error, ")
+            raise UsageError(f"{first['loc'][0]}={first['input']!r}: {words}.") from error
+
+    @classmethod
+    def of(cls, protocol: Protocol) -> Self:
+        """Return the settings that a protocol was frozen with."""
+        return cls(
+            extractors=tuple(extractor.name for extractor in protocol.extractors),
+            metrics=tuple(protocol.intervals),
+            space=protocol.space.grid,
+            intensity=protocol.space.intensity,
+            intervals=protocol.intervals,
+            resamples=protocol.resamples,
+            level=protocol.level,
+            seed=protocol.seed,
+        )
+
+    @field_validator("extractors", "metrics", mode="before")
+    @classmethod
+    def _not_one_name(cls, names: Any) -> Any:
+        # A string is a sequence of letters, which nobody means.
+        if isinstance(names, str):
+            raise ValueError(f"a list of names is needed, such as [{names!r}]")
+        return names
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _grid_of_a_record(cls, space: Any) -> Any:
+        # As files hold it: a grid, alone or with an intensity rule, which is a setting of its own.
+        if not isinstance(space, Mapping):
+            return space
+        record = (SpaceRecord if "intensity" in space else GridRecord).model_validate(space)
+        return Space(record.shape, record.affine)
+
+    def interval_of(self, metric: str) -> IntervalMethod | None:
+        """Return the interval method chosen for a metric; None: the metric's own."""
+        return self.intervals.get(metric) if isinstance(self.intervals, dict) else self.intervals
+
+    def grid(self, real: Space) -> Space:
+        """Return the common grid where there are real volumes alone, on the grid `real`.
+
+        Raises
+        ------
+        UsageError
+            The grid of synthetic volumes was chosen.
+        """
+        if self.space == "synth":
+            raise UsageError("space='synth': there are no synthetic volumes here; name a grid.")
+        return self.space if isinstance(self.space, Space) else real

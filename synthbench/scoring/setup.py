@@ -1,0 +1,168 @@
+"""What a scoring needs before its first row: the common space, samples, protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+from pydantic import ValidationError
+
+from synthbench.cohorts.cohort import Cohort, check_intensities, majority_mask, overlap
+from synthbench.errors import CohortError, UsageError
+from synthbench.records.protocol import Protocol
+from synthbench.records.scorecard import Origin
+from synthbench.runs.sidecar import Sidecar
+from synthbench.runtime.callbacks import Progress
+from synthbench.scoring import requested
+from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
+from synthbench.scoring.features import Extractors, add_features, load_extractors
+from synthbench.scoring.inputs import CohortSet
+from synthbench.scoring.protocol import check_frozen, freeze_protocol, metrics_of
+from synthbench.scoring.settings import Context, ScoringSettings
+from synthbench.scoring.statistics import Job, Sample, jobs
+from synthbench.volumes.grid import Space
+from synthbench.volumes.intensity import intensity_words
+
+
+def common_space(
+    cohorts: CohortSet, settings: ScoringSettings | Benchmark, origin: Origin
+) -> tuple[Space, list[str]]:
+    """Return the common grid, and notes on what was assumed and what is resampled.
+
+    Raises
+    ------
+    SynthbenchError
+        The benchmark is of another cohort, the grids differ, or intensities do not fit the rule.
+    """
+    notes = [f"{role}: {note}" for role, cohort in cohorts.by_role.items() for note in cohort.notes]
+    if isinstance(settings, Benchmark):
+        settings.check_real(cohorts.real)
+        target, intensity = settings.protocol.space.grid, settings.protocol.space.intensity
+        settings.check_scaling(intensity_words(intensity))
+    else:
+        target, intensity = _target(cohorts.real, cohorts.synth, settings), settings.intensity
+    if origin.intensity not in (None, intensity):
+        raise UsageError(
+            f"synth: its sidecars say that it was written as {origin.intensity}; scored as "
+            f"'{intensity}', its unit would be lost. Add --intensity {origin.intensity}"
+        )
+    for role, cohort in cohorts.by_role.items():
+        if not cohort.grid.same_grid(target):
+            notes.append(f"{role} resampled from {cohort.grid} to {target}")
+        else:
+            check_intensities(cohort, intensity, role)
+    return target, notes
+
+
+def _target(real: Cohort, synth: Cohort, settings: ScoringSettings) -> Space:
+    if isinstance(settings.space, Space):
+        return settings.space
+    if settings.space == "real":
+        return real.grid
+    if settings.space == "synth":
+        return synth.grid
+    if not real.grid.same_grid(synth.grid):
+        raise CohortError(
+            f"the grids differ: real is {real.grid}, synth is {synth.grid}"
+            + (" with another origin or rotation" if str(real.grid) == str(synth.grid) else "")
+            + ". Add --space synth (or --space real) to bring both to one of them, antialiased; "
+            "the scorecard records it. If the synthetic volumes lie as the real ones and only "
+            "their affines are wrong, write them again with the real affine."
+        )
+    return real.grid
+
+
+def cohorts_to_score(
+    cohorts: CohortSet, settings: ScoringSettings | Benchmark
+) -> tuple[CohortSet, requested.Asked | None]:
+    """Return the volumes that are scored, which a benchmark draws, and what was asked of them."""
+    if isinstance(settings, Benchmark):
+        cohorts = cohorts.drawn(settings.protocol.n_synth, settings.protocol.seed)
+    asked = requested.asked_of(cohorts.synth, cohorts.synthbench_sidecars, cohorts.conditions)
+    if cohorts.measures and asked is None:
+        raise UsageError(
+            "--measures: it is not known what was asked of the synthetic volumes: they have no "
+            "sidecars with conditions. Name them with --conditions FILE."
+        )
+    return cohorts, asked
+
+
+def seeds(sidecars: Sequence[Sidecar]) -> tuple[int, ...] | None:
+    """Return the seed of each volume, where all sidecars name one and no two share it."""
+    found = [seed for sidecar in sidecars if isinstance(seed := sidecar.get("seed"), int)]
+    return tuple(found) if found and len(set(found)) == len(sidecars) else None
+
+
+def origin_of(sidecars: Sequence[Sidecar]) -> Origin:
+    """Return what the sidecars of all volumes agree on; nothing where there are none."""
+    if not sidecars:
+        return Origin()
+    fields = [f for f in Origin.model_fields if f not in ("seconds_a_volume", "training_seeds")]
+    agreed = {f: sidecars[0].get(f) for f in fields
+              if all(s.get(f) == sidecars[0].get(f) for s in sidecars)}  # fmt: skip
+    seconds = [s["seconds"] for s in sidecars if isinstance(s.get("seconds"), (int, float))]
+    mean = round(float(np.mean(seconds)), 3) if seconds else None
+    trained = {sidecar.get("weights_sha256") for sidecar in sidecars}
+    seeds = None if None in trained else len(trained)
+    try:
+        return Origin(**agreed, seconds_a_volume=mean, training_seeds=seeds)
+    except ValidationError:
+        return Origin()  # another program's sidecars
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that values are computed from.
+
+    Attributes
+    ----------
+    samples
+        By role, with features.
+    reference
+        The real sample, followed by the hold-out where there is one: floors are taken within it.
+    """
+
+    samples: Mapping[str, Sample]
+    reference: Sample
+    mask: Bool[np.ndarray, "d h w"]
+    extractors: Extractors
+    todo: Sequence[Job]
+    protocol: Protocol
+    benchmark: Benchmark | None
+    progress: Progress
+
+
+def set_up(
+    cohorts: CohortSet, target: Space, settings: ScoringSettings | Benchmark, context: Context
+) -> Setup:
+    """Extract the features, and settle the protocol or hold it to the benchmark's."""
+    own, frozen = settings_and_benchmark(settings)
+    volumes = {
+        role: cohort.volumes(target, own.intensity, context.workers, role=role)
+        for role, cohort in cohorts.by_role.items()
+    }
+    samples = {
+        role: Sample(role, volumes[role], cohort.subjects)
+        for role, cohort in cohorts.by_role.items()
+    }
+    mask = None if frozen is None else frozen.mask
+    if mask is None:
+        mask = majority_mask(volumes["real"])
+    extractors = load_extractors(own.extractors, context.log)
+    add_features(samples.values(), extractors, context)
+    todo = jobs(metrics_of(own), extractors.names)
+    if frozen is None:
+        protocol = freeze_protocol(
+            own, samples["real"], target, mask, todo, extractors, len(samples["synth"])
+        )
+    else:
+        check_frozen(frozen, mask, extractors)
+        protocol = frozen.protocol
+    reference = samples["real"]
+    # A benchmark's floors are those of its real cohort, whatever hold-out an entry brings.
+    holdout = cohorts.holdout if frozen is None else None
+    if holdout is not None and not overlap(holdout, cohorts.real):
+        reference = reference.joined(samples["holdout"])
+    return Setup(samples, reference, mask, extractors, todo, protocol, frozen, context.progress)

@@ -1,0 +1,158 @@
+"""From volumes to statistics: what the metrics need of a set of volumes, computed once.
+
+A `Sample` is a set of volumes with its features (see `synthbench.scoring.features`) and measures; a
+`Job` is a metric, by one extractor where it works on features. `prepared` brings two samples and a
+job together as a statistic, on which all inference works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from synthbench import registry
+from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetric
+from synthbench.records.keys import JobKey
+from synthbench.runtime.callbacks import Progress, shown
+from synthbench.volumes.sets import Joined, Readable
+
+
+@dataclass
+class Sample:
+    """A set of volumes, and what was computed from it.
+
+    Attributes
+    ----------
+    role
+        What progress bars and messages call it.
+    volumes
+        The volumes, in the common space.
+    subjects
+        The number of each volume's subject, from 0.
+    features
+        By extractor, one row a volume.
+    measures
+        By metric, what `VolumeMetric.measure` gave.
+    """
+
+    role: str
+    volumes: Readable
+    subjects: np.ndarray
+    features: dict[str, Float32[np.ndarray, "n d"]] = field(default_factory=dict)
+    measures: dict[str, Float64[np.ndarray, "n _"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def joined(self, other: Sample) -> Sample:
+        """Append a sample of other subjects, with the features of both."""
+        return Sample(
+            role=f"{self.role} and {other.role}",
+            volumes=Joined(self.volumes, other.volumes),
+            subjects=np.concatenate([self.subjects, self.subjects.max() + 1 + other.subjects]),
+            features={
+                name: np.concatenate([rows, other.features[name]])
+                for name, rows in self.features.items()
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A metric, and the extractor whose features it works on, if it does."""
+
+    metric: Metric
+    extractor: str | None
+
+    @property
+    def key(self) -> str:
+        """The name under which a protocol keeps its settings."""
+        return str(JobKey(self.metric.name, extractor=self.extractor))
+
+    def material(self, sample: Sample, n: int | None = None) -> Float64[np.ndarray, "n _"]:
+        """What the metric takes of a sample, or of its first n volumes."""
+        if self.extractor is not None:
+            return sample.features[self.extractor][:n]
+        measured = sample.measures[self.metric.name]
+        assert isinstance(self.metric, VolumeMetric)
+        return measured[:n, :n] if self.metric.pairs else measured[:n]
+
+
+def jobs(metrics: Iterable[str], extractors: Sequence[str]) -> list[Job]:
+    """One job a metric of volumes, and one a metric of features and extractor, in order.
+
+    Metrics that need the training images are left to `synthbench.scoring.memorization`.
+
+    Raises
+    ------
+    UsageError
+        A metric's name is unknown.
+    """
+    found: list[Job] = []
+    for name in metrics:
+        metric: Metric = registry.load("metrics", name)()
+        if metric.needs == "features":
+            found += [Job(metric, extractor) for extractor in extractors]
+        elif metric.needs == "volumes":
+            found.append(Job(metric, None))
+    return found
+
+
+def measure(
+    job: Job,
+    sample: Sample,
+    mask: Bool[np.ndarray, "d h w"],
+    settings: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> None:
+    """Compute what a metric of volumes needs of a sample, unless that is done.
+
+    Raises
+    ------
+    MetricError
+        The volumes do not fit the metric.
+    """
+    metric = job.metric
+    if isinstance(metric, VolumeMetric) and metric.name not in sample.measures:
+        bar = shown(f"{metric.label}, {sample.role}", progress)
+        sample.measures[metric.name] = metric.measure(sample.volumes, mask, settings, bar)
+
+
+def across(
+    job: Job,
+    real: Sample,
+    synth: Sample,
+    mask: Bool[np.ndarray, "d h w"],
+    settings: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> Float64[np.ndarray, "n m"] | None:
+    """Compare real with synthetic volumes, where the metric does."""
+    if not isinstance(job.metric, CrossMetric):
+        return None
+    bar = shown(f"{job.metric.label}, {real.role} x {synth.role}", progress)
+    return job.metric.measure_across(real.volumes, synth.volumes, mask, settings, bar)
+
+
+def prepared(
+    job: Job,
+    real: Float64[np.ndarray, "n _"],
+    synth: Float64[np.ndarray, "m _"],
+    subjects: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any],
+    cross: Float64[np.ndarray, "n m"] | None = None,
+) -> Statistic:
+    """The job's statistic of a real and a synthetic set."""
+    extra = {} if cross is None else {"cross": cross}
+    return job.metric.prepare(real, synth, subjects=subjects, **extra, **settings)
+
+
+def against_itself(job: Job, sample: Sample, settings: Mapping[str, Any]) -> Statistic:
+    """The job's statistic of a sample in both roles, for its floor."""
+    material = job.material(sample)
+    subjects = {"real": sample.subjects, "synth": sample.subjects}
+    cross = material if isinstance(job.metric, CrossMetric) else None
+    return prepared(job, material, material, subjects, settings, cross)

@@ -1,0 +1,1 @@
+"""Sensitivity: what metrics show of known damage."""

@@ -1,0 +1,1 @@
+"""Known damage to real volumes."""

@@ -1,0 +1,1 @@
+"""Simulated brains with known age, sex and volumes."""

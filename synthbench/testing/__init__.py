@@ -1,0 +1,7 @@
+"""Checks that hold a plugin to its contract: an AssertionError says what to fix."""
+
+from synthbench.testing.extractors import check_extractor
+from synthbench.testing.generators import check_generator
+from synthbench.testing.metrics import check_metric
+
+__all__ = ["check_extractor", "check_generator", "check_metric"]

@@ -1,0 +1,135 @@
+"""What a generator is trained on: cohorts, conditions, the distance between volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from synthbench import registry
+from synthbench.cohorts.cohort import Cohort, Volumes
+from synthbench.cohorts.conditions import Conditions, Row, rows_of
+from synthbench.cohorts.preflight import check
+from synthbench.cohorts.reading import read_cohort
+from synthbench.generators.generator import GridRule, Settings, conditions_named, perceptual_named
+from synthbench.runs.configuration import ATLAS_SHAPE, RunSettings
+from synthbench.runs.folder import Run
+from synthbench.runtime.callbacks import Log
+from synthbench.volumes.grid import Space
+
+ATLAS_SUBJECTS = 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training: its folder, its settings, and the generator."""
+
+    run: Run
+    settings: RunSettings
+    own: BaseModel
+    plugin: Any
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a training is given.
+
+    `rows` are covariates by role, without roles where the generator is given none; `accepted` are
+    the preflight rules whose errors the user accepted.
+    """
+
+    cohorts: Mapping[str, Cohort]
+    volumes: Volumes
+    rows: Mapping[str, list[Row]]
+    conditions: Conditions | None
+    perceptual: Any
+    accepted: list[str]
+
+
+def read_data(job: Job, accept: Sequence[str], log: Log) -> Data:
+    """Read the cohorts and all that goes with them; raise before anything is written."""
+    cohorts = _cohorts(job, log)
+    # A resumed run has passed; what was accepted stands in its record.
+    findings = [] if job.resume else check.check(cohorts, accept, log)
+    volumes = training_volumes(cohorts["train"], job.settings)
+    if isinstance(job.own, GridRule):
+        job.own.check_grid(volumes.space.shape)
+    rows, conditions = _conditions(job.own, cohorts)
+    perceptual = _perceptual(job.own, volumes.space)
+    accepted = sorted({f.rule for f in findings if f.severity == "error"})
+    return Data(cohorts, volumes, rows, conditions, perceptual, accepted)
+
+
+def _cohorts(job: Job, log: Log) -> dict[str, Cohort]:
+    train, settings = _training_cohort(job, log), job.settings
+    if settings.validation is None:
+        return {"train": train}
+    validation = read_cohort(
+        Path(settings.validation), role="validation", assume_grid=settings.assume_grid
+    )
+    return {"train": train, "validation": validation}
+
+
+def _training_cohort(job: Job, log: Log) -> Cohort:
+    settings = job.settings
+    if settings.real is not None:
+        return read_cohort(Path(settings.real), role="real", assume_grid=settings.assume_grid)
+    from synthbench.runtime.processes import processes
+
+    state, folder = processes(), job.run.folder / "atlas"
+    shape = settings.space.shape or ATLAS_SHAPE
+    log(
+        f"no --real: training on {ATLAS_SUBJECTS} simulated subjects of the embedded atlas "
+        f"cohort, {shape[0]} x {shape[1]} x {shape[2]}, written to {folder}"
+    )
+    if state.is_main_process and not (folder / "participants.tsv").is_file():
+        from synthbench.simulation.cohort import atlas_cohort
+
+        seed = job.own.seed if isinstance(job.own, Settings) else 0
+        atlas_cohort(ATLAS_SUBJECTS, folder, seed=seed, shape=shape)
+    state.wait_for_everyone()
+    return read_cohort(folder, role="atlas")
+
+
+def training_volumes(cohort: Cohort, settings: RunSettings) -> Volumes:
+    """Return a cohort's volumes on the grid and the scale that the settings name."""
+    shape, spacing = settings.space.shape, settings.space.spacing
+    centre = cohort.brain_centre() if shape and spacing else None
+    return cohort.volumes(cohort.grid.regrid(shape, spacing, centre), settings.intensity)
+
+
+def _conditions(
+    own: BaseModel, cohorts: Mapping[str, Cohort]
+) -> tuple[dict[str, list[Row]], Conditions | None]:
+    """Return the covariates that the settings name, by role, and their ranges and levels."""
+    names = conditions_named(own)
+    if not names:
+        return {}, None
+    rows = {role: rows_of(cohort, names) for role, cohort in cohorts.items()}
+    conditions = Conditions.fit(rows["train"], names)
+    for of_role in rows.values():
+        conditions.encode(of_role)  # raises where a value is not to be had
+    return rows, conditions
+
+
+def _perceptual(own: BaseModel, space: Space) -> Any:
+    """Return the perceptual distance that the settings name, or None."""
+    name = perceptual_named(own)
+    if name is None:
+        return None
+    from synthbench.metrics.extractors.perceptual import perceptual_distance
+
+    return perceptual_distance(name, registry.load("extractors", name)(), space)
+
+
+def cohort_record(cohort: Cohort, **more: Any) -> dict[str, Any]:
+    return {
+        "fingerprint": cohort.fingerprint,
+        "n": len(cohort),
+        "subjects": len(set(cohort.subjects)),
+        **more,
+    }

@@ -1,0 +1,205 @@
+"""What a training would take, found without training and without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from synthbench import registry
+from synthbench.cohorts.preflight import check
+from synthbench.cohorts.reading import read_cohort
+from synthbench.errors import UsageError
+from synthbench.generators.generator import (
+    GridRule,
+    Shape,
+    Stage,
+    TrainedBySteps,
+    check_settings_used,
+)
+from synthbench.render.numbers import duration
+from synthbench.runs.configuration import ATLAS_SHAPE, RunSettings, resolve
+from synthbench.training.data import ATLAS_SUBJECTS, training_volumes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training would take, and what to change where it does not fit.
+
+    Attributes
+    ----------
+    generator, preset
+        Of the run.
+    volumes, shape
+        How many volumes it would train on, and their grid.
+    estimate
+        A `synthbench.training.estimate.estimate.Estimate`.
+    fits
+        Whether its memory is there.
+    changes
+        Where it does not fit: `--set` options that take less memory. None of them was tried.
+    stage
+        Which of its networks this is of; empty where there is one alone.
+    before
+        The plan of the network that is trained first, if there are two.
+    """
+
+    generator: str
+    preset: str | None
+    volumes: int
+    shape: Shape
+    estimate: Any
+    fits: bool
+    changes: list[str]
+    stage: str = ""
+    before: Plan | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what to print: a name and a value a row."""
+        e = self.estimate
+        parts = ", ".join(f"{name} {_bytes(size)}" for name, size in asdict(e.memory).items())
+        if e.seconds_a_step is None:
+            why = f"a step of {e.flops_a_step / 1e12:.3g} TFLOP takes minutes on a CPU"
+            pace, total = f"not timed: {'it does not fit' if self.changes else why}", "not timed"
+        else:
+            pace = f"{e.seconds_a_step:.3g} (three steps measured)"
+            total = f"{duration(e.total_seconds)} for {e.steps} steps"
+        a_step = e.batch_size * e.accumulation * e.processes
+        first = [] if self.before is None else self.before.rows()
+        named = [("trained", self.stage)] if self.stage else []
+        return [
+            *first,
+            *named,
+            ("volumes", f"{self.volumes} of {_grid(self.shape)}; {a_step} a step"),
+            ("parameters", f"{e.parameters / 1e6:.1f} M"),
+            ("operations a step", f"{e.flops_a_step / 1e12:.3g} TFLOP"),
+            ("memory", f"{_bytes(e.memory_bytes)} in {e.precision} ({parts})"),
+            ("there is", f"{_bytes(e.device_memory_bytes)} ({e.device_name})"),
+            ("seconds a step", pace),
+            ("in all", total),
+            ("a checkpoint", f"{_bytes(e.checkpoint_bytes)} on disk, two are kept"),
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it for `--json`."""
+        e = self.estimate
+        derived = {"memory_bytes": e.memory_bytes, "total_seconds": e.total_seconds}
+        before = None if self.before is None else self.before.record()
+        return {**asdict(self), "estimate": {**asdict(e), **derived}, "before": before}
+
+
+def dry_run(
+    generator: str,
+    *,
+    real: Path | None = None,
+    preset: str | None = None,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    assume_grid: float | None = None,
+    accept: Sequence[str] = (),
+) -> Plan:
+    """Estimate what a training would take.
+
+    Parameters
+    ----------
+    generator, real, preset, config, overrides, assume_grid, accept
+        As for `synthbench.train`.
+
+    Raises
+    ------
+    UsageError
+        The settings cannot be, the grid does not fit the network, or the generator is not trained
+        by steps.
+    CohortError
+        The cohort cannot be trained on.
+    """
+    settings, own = resolve(
+        generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid
+    )
+    plugin = registry.load("generators", generator)()
+    from synthbench.training.estimate.estimate import check_freeze
+
+    if not isinstance(plugin, TrainedBySteps):
+        raise UsageError(
+            f"--dry-run: {generator} is not trained by steps; its training takes seconds."
+        )
+    check_settings_used(generator, plugin, own)
+    networks = plugin.stages(own)
+    check_freeze(networks)
+    if real is None:
+        n, shape = ATLAS_SUBJECTS, settings.space.shape or ATLAS_SHAPE
+    else:
+        cohort = read_cohort(Path(real), role="real", assume_grid=assume_grid)
+        check.check({"train": cohort}, accept)
+        n, shape = len(cohort), training_volumes(cohort, settings).space.shape
+    if isinstance(own, GridRule):
+        own.check_grid(shape)
+    plan: Plan | None = None
+    for stage in networks:
+        plan = _stage_plan(settings, own, stage, (n, shape), plan)
+    assert plan is not None
+    return plan
+
+
+def _stage_plan(
+    settings: RunSettings,
+    own: BaseModel,
+    stage: Stage,
+    cohort: tuple[int, Shape],
+    before: Plan | None,
+) -> Plan:
+    from synthbench.runtime.processes import processes
+    from synthbench.training.estimate.estimate import estimate, fits
+
+    (n, shape), state = cohort, processes()
+    found = estimate(stage, shape, volumes=n, processes=state.num_processes, device=state.device)
+    fitting = fits(found)
+    changes = [] if fitting else _changes(stage, own, shape)
+    fitting = fitting and (before is None or before.fits)
+    return Plan(
+        settings.generator, settings.preset, n, shape, found, fitting, changes, stage.name, before
+    )
+
+
+def _changes(stage: Stage, own: BaseModel, shape: Shape) -> list[str]:
+    """Return the options that take less memory, those that change the result least first."""
+    given, prefix = stage.settings.model_dump(), stage.prefix
+    changes = []
+    if given.get("batch_size", 1) > 1:
+        volumes = given["batch_size"] * given.get("accumulation", 1)
+        changes.append(f"--set {prefix}batch_size=1 --set {prefix}accumulation={volumes}")
+    if given.get("gradient_checkpointing") is False:
+        changes.append(f"--set {prefix}gradient_checkpointing=true")
+    if given.get("precision") == "fp32":
+        changes.append("--set precision=bf16")
+    d, h, w = (max(1, 3 * side // 4) for side in shape)
+    smaller = own.nearest_grid((d, h, w)) if isinstance(own, GridRule) else (d, h, w)
+    return [*changes, f"--set space.shape=[{','.join(map(str, smaller))}]"]
+
+
+def refusal(plan: Plan) -> str:
+    """Return a sentence that a training does not fit, and what to change."""
+    if plan.before is not None and not plan.before.fits:
+        return refusal(plan.before)
+    e = plan.estimate
+    name = f"{plan.stage}: " if plan.stage else ""
+    words = (
+        f"{name}it does not fit: training takes {_bytes(e.memory.training)}, and of the "
+        f"{_bytes(e.device_memory_bytes)} there nine tenths can be used."
+    )
+    listed = "\n".join(f"  {change}" for change in plan.changes)
+    return (
+        f"{words} These take less; add one or more of them, or choose a smaller preset, and ask "
+        f"--dry-run again:\n{listed}"
+    )
+
+
+def _grid(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"

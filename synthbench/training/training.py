@@ -1,0 +1,400 @@
+"""Training: from a cohort to a run folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthbench import registry
+from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.disclosure import subgroups
+from synthbench.cohorts.provenance import sources
+from synthbench.errors import RunError, UsageError
+from synthbench.generators.contracts import Monitor
+from synthbench.generators.generator import TrainedBySteps, check_settings_used
+from synthbench.runs.configuration import RunSettings, configured, resolve
+from synthbench.runs.folder import Run, environment
+from synthbench.runs.model_card import write_model_card
+from synthbench.runs.validation import from_options
+from synthbench.runtime.callbacks import Log, no_log
+from synthbench.training.data import Data, Job, cohort_record, read_data
+from synthbench.training.energy import Meter, add, check_meter, gpu_hours
+from synthbench.training.monitor import previewer
+from synthbench.training.tracking import check_trackers, trackers
+from synthbench.volumes.grid import Space
+
+PREVIEWS = 4
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What a training is asked for.
+
+    Attributes
+    ----------
+    out
+        The run folder: new, or one to resume.
+    generator
+        Its name; may be left out with `resume`.
+    real
+        The training cohort; None: the embedded atlas cohort, written into the run folder.
+    validation
+        Volumes of other subjects: validation losses and scores during training are of these.
+    preset, config, overrides
+        See `resolve`.
+    init
+        A run of the same generator whose weights to start from.
+    track
+        Trackers by name: tensorboard, wandb, mlflow.
+    energy
+        Measure what the training draws from the mains.
+    resume
+        Continue the run in `out` with its own configuration.
+    assume_grid
+        Voxel size in mm for arrays without geometry.
+    accept
+        Rules of `synthbench.cohorts.preflight.check.RULES` whose errors stop nothing; the run's
+        record names them.
+    """
+
+    out: Path
+    generator: str | None = None
+    real: Path | None = None
+    validation: Path | None = None
+    preset: str | None = None
+    config: Path | None = None
+    overrides: Sequence[str] = ()
+    init: Path | None = None
+    track: Sequence[str] = ()
+    energy: bool = False
+    resume: bool = False
+    assume_grid: float | None = None
+    accept: Sequence[str] = ()
+
+
+def train(
+    generator: str | None = None,
+    *,
+    out: Path,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+    **options: Any,
+) -> Run:
+    """Train a generator and return its run folder.
+
+    Parameters
+    ----------
+    generator, out
+        Its name, and the run folder.
+    progress
+        Called with (done, total, words) while training.
+    log
+        Called with sentences for the user.
+    options
+        The other fields of `TrainingRequest`: real, validation, preset, config, overrides, init,
+        track, energy, resume, assume_grid, accept.
+
+    Raises
+    ------
+    SynthbenchError
+        What cannot be run, before anything is overwritten.
+    TypeError
+        There is no such option; the nearest is named.
+    """
+    given = {"generator": generator, "out": out, **options}
+    return run_training(from_options(TrainingRequest, "train", given), progress, log)
+
+
+def run_training(
+    request: TrainingRequest,
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = no_log,
+) -> Run:
+    """Train as requested and return the run folder; see `train`."""
+    job = _continued(request) if request.resume else _new(request)
+    run = job.run
+    if request.resume:
+        if run.record.get("finished"):
+            log(f"{run.folder} has finished; nothing to resume.")
+            return run
+        if run.record.get("trained") and run.weights_file.is_file():
+            log(f"{run.folder} is trained; what was left are its preview and its card.")
+            return _finished(run, log)
+    _check_job(job)
+    from synthbench.runtime.processes import processes
+
+    state = processes()
+    # A resumed run has its first steps behind it, and needs the other run no more.
+    starting = None if request.resume else _starting(job.settings)
+    # All processes have looked into the folder before one of them writes there.
+    state.wait_for_everyone()
+    data = read_data(job, request.accept, log)
+    if request.resume:
+        _check_unchanged(run, data.cohorts["train"])
+    elif state.is_main_process:
+        _write_beginning(job, data, starting)
+    state.wait_for_everyone()
+    log(
+        f"{job.settings.generator}"
+        + (f" (preset {job.settings.preset})" if job.settings.preset else "")
+        + f" on {len(data.volumes)} volumes, {data.volumes.space}; into {run.folder}"
+    )
+    _fit(job, data, starting, progress, log)
+    return _finished(run, log)
+
+
+def _continued(request: TrainingRequest) -> Job:
+    """Return a run's job with its own configuration."""
+    asked = (
+        request.preset, request.config, request.overrides, request.real, request.init,
+        request.validation, request.track, request.energy,
+    )  # fmt: skip
+    if any(asked):
+        raise UsageError(
+            "--resume continues with the run's own configuration: leave out --real, "
+            "--validation, --preset, --config, --set, --init, --track and --energy."
+        )
+    run = Run.open(request.out)
+    settings, own = configured(run, request.generator)
+    return Job(run, settings, own, registry.load("generators", settings.generator)(), True)
+
+
+def _new(request: TrainingRequest) -> Job:
+    """Return the job of a run that is to begin."""
+    if request.generator is None:
+        raise UsageError("name a generator; `synthbench list generators` shows them.")
+    settings, own = resolve(
+        request.generator,
+        preset=request.preset,
+        config=request.config,
+        overrides=request.overrides,
+        real=_absolute(request.real),
+        init=_absolute(request.init),
+        validation=_absolute(request.validation),
+        assume_grid=request.assume_grid,
+        track=tuple(request.track),
+        energy=request.energy,
+    )
+    run = Run(Path(request.out))
+    _refuse_full(run.folder)
+    return Job(run, settings, own, registry.load("generators", settings.generator)(), False)
+
+
+def _check_unchanged(run: Run, cohort: Cohort) -> None:
+    before = run.record["cohort"]["fingerprint"]
+    if before != cohort.fingerprint:
+        raise RunError(
+            f"{run.folder}: the training cohort has changed since the run began (its fingerprint "
+            f"is {cohort.fingerprint[:12]}..., the run's {before[:12]}...). Restore the files, or "
+            "train anew."
+        )
+
+
+def _write_beginning(job: Job, data: Data, starting: Run | None) -> None:
+    """Write the record of a run that begins, and then its configuration."""
+    run, cohort, space = job.run, data.cohorts["train"], data.volumes.space
+    validation = data.cohorts.get("validation")
+    # The configuration comes last: a folder that has one can be resumed.
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.update(
+        generator=job.settings.generator,
+        finished=False,
+        cohort=cohort_record(cohort, embedded=job.settings.real is None),
+        validation=None if validation is None else cohort_record(validation),
+        # The terms of what the other run was trained on bind these weights too.
+        sources=[*sources(cohort), *(starting.record.get("sources", []) if starting else [])],
+        subgroups=subgroups(cohort),
+        space={"shape": space.shape, "affine": space.affine},
+        conditions=None if data.conditions is None else data.conditions.as_json(),
+        accepted=data.accepted,
+        initialised_from=None if starting is None else starting.record["weights_sha256"],
+        environment=environment(),
+    )
+    run.write_config({**job.settings.model_dump(mode="json"), **job.own.model_dump(mode="json")})
+
+
+def _fit(
+    job: Job,
+    data: Data,
+    starting: Run | None,
+    progress: Callable[[int, int, str], None] | None,
+    log: Log,
+) -> None:
+    """Fit the generator: in all processes where it is trained by steps, else in the main one."""
+    from synthbench.runtime.processes import processes
+
+    state, run = processes(), job.run
+    # Keywords that only a generator with that capability takes.
+    given: dict[str, Any] = {}
+    if data.conditions is not None:
+        given["conditions"] = data.rows["train"]
+    if data.perceptual is not None:
+        given["perceptual"] = data.perceptual
+    began = time.monotonic()
+    gpus = state.num_processes if state.device.type == "cuda" else 0
+    with _measured(job.settings, run, gpus, _machines()) as numbers:
+        by_steps = isinstance(job.plugin, TrainedBySteps)
+        if by_steps:
+            given["monitor"] = _monitor(job, data, numbers, log)
+        if by_steps or state.is_main_process:
+            job.plugin.fit(
+                data.volumes, job.own, run,
+                resume=job.resume, init=starting, progress=progress, **given,
+            )  # fmt: skip
+    state.wait_for_everyone()
+    if state.is_main_process:
+        if "training_seconds" not in run.record:
+            run.update(training_seconds=round(time.monotonic() - began, 1))
+        # From here on the weights are final: a run that is stopped need not be fitted again.
+        hours = round(gpu_hours(run.record["training_seconds"], gpus), 3)
+        run.update(gpu_hours=hours, trained=True)
+
+
+def _finished(run: Run, log: Log) -> Run:
+    """Draw the preview of a trained run and write its card."""
+    from synthbench.runtime.processes import processes
+
+    state = processes()
+    if state.is_main_process:
+        name, grid = run.record["generator"], run.record["space"]
+        space = Space.of(grid["shape"], np.array(grid["affine"]).reshape(4, 4))
+        drawn = list(registry.load("generators", name)().sample(run, range(PREVIEWS)))
+        previewer(name, space)(drawn, run.folder / "preview.png")
+        write_model_card(run, say=log)
+        run.update(finished=True)
+    state.wait_for_everyone()
+    return run
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
+
+
+def _refuse_full(folder: Path) -> None:
+    """Raise where something is in the way; what a run killed at its start left is not."""
+    early = set() if (folder / "config.yaml").is_file() else {"atlas", "run.json"}
+    there = {p.name for p in folder.iterdir()} - early if folder.is_dir() else set()
+    if there or (folder.exists() and not folder.is_dir()):
+        raise RunError(
+            f"{folder}: already there and not empty. Continue it with --resume, "
+            "or name another folder with --out."
+        )
+
+
+def _starting(settings: RunSettings) -> Run | None:
+    if settings.init is None:
+        return None
+    run = Run.open(Path(settings.init))
+    if run.record["generator"] != settings.generator:
+        raise UsageError(
+            f"--init: {settings.init} is a run of {run.record['generator']}, "
+            f"not of {settings.generator}."
+        )
+    return run
+
+
+def _machines() -> int:
+    """How many machines the processes are spread over; launchers say how many each has."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, int(os.environ.get("WORLD_SIZE", "1")) // max(1, here))
+
+
+def _check_job(job: Job) -> None:
+    """Raise where the settings ask for what the generator, or this machine, cannot do.
+
+    Nothing that a user sets is dropped in silence.
+    """
+    from synthbench.generators.loop.settings import LoopSettings, StepSettings
+
+    settings, own, name = job.settings, job.own, job.settings.generator
+    check_settings_used(name, job.plugin, own)
+    check_trackers(settings.track)
+    if settings.energy:
+        check_meter()
+    if not isinstance(job.plugin, TrainedBySteps):
+        if isinstance(own, StepSettings):
+            raise UsageError(
+                f"{name} has the settings of a training by steps, but no method stages(), so it "
+                "would not be trained by steps (docs/generators.md)."
+            )
+        if settings.validation or settings.track:
+            raise UsageError(f"{name} is not trained by steps: leave out --validation and --track.")
+        if settings.score_extractor != RunSettings.model_fields["score_extractor"].default:
+            raise UsageError(
+                f"score_extractor: {name} is not trained by steps, so nothing is scored meanwhile. "
+                "Leave it out."
+            )
+        return
+    if not isinstance(own, LoopSettings):
+        raise UsageError(
+            f"{name} has a method stages(), so its settings must be a "
+            "synthbench.generators.loop.settings.LoopSettings (docs/generators.md)."
+        )
+    if own.score_every and not settings.validation:
+        raise UsageError(
+            "score_every: scores during training are against volumes that are not trained on; "
+            "name them with --validation (synthbench data split draws them)."
+        )
+    from synthbench.training.estimate.estimate import check_freeze
+
+    check_freeze(job.plugin.stages(own))
+
+
+@contextmanager
+def _measured(
+    settings: RunSettings, run: Run, gpus: int, machines: int
+) -> Iterator[Callable[[int, Mapping[str, float]], None] | None]:
+    """Start trackers and the energy meter; yield where numbers go, if anywhere.
+
+    What was used is added to the run's record however the training ends, but for a kill.
+    """
+    # Where data lay stays on this machine.
+    config = {k: v for k, v in run.config.items() if k not in ("real", "validation", "init")}
+    newest = max(run.checkpoints.glob("step-*"), default=None)
+    first_step = 0 if newest is None else int(newest.name.removeprefix("step-"))
+    with ExitStack() as stack:
+        tracker = stack.enter_context(
+            trackers(settings.track, run.folder, config, first_step=first_step)
+        )
+        if settings.energy:
+            meter = stack.enter_context(Meter(gpus, machines))
+            stack.callback(_add_energy, run, meter)
+        yield tracker.log if settings.track else None
+
+
+def _add_energy(run: Run, meter: Meter) -> None:
+    if reading := meter.reading():
+        run.update(energy=add(run.record.get("energy"), reading))
+
+
+def _monitor(
+    job: Job,
+    data: Data,
+    numbers: Callable[[int, Mapping[str, float]], None] | None,
+    log: Log,
+) -> Monitor:
+    """Return what watches a training by steps; `numbers` is where trackers take theirs."""
+    from synthbench.generators.loop.settings import LoopSettings
+    from synthbench.training.monitor import Scorer
+
+    settings, own, space = job.settings, job.own, data.volumes.space
+    assert isinstance(own, LoopSettings)
+    held_out = data.cohorts.get("validation")
+    validation = None if held_out is None else held_out.volumes(space, settings.intensity)
+    score = None
+    if validation is not None and own.score_every:
+        score = Scorer(validation, settings.score_extractor, log)
+    return Monitor(
+        validation=validation,
+        conditions=data.rows.get("validation"),
+        score=score,
+        preview=previewer(settings.generator, space) if own.preview_every else None,
+        log=numbers,
+    )

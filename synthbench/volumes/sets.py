@@ -1,0 +1,125 @@
+"""Sets of volumes on one grid: joined, mirrored, or held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from synthbench.volumes.grid import Space
+
+
+class Readable(Protocol):
+    """Volumes of one grid that are read one by one, or in order."""
+
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Float32[np.ndarray, "d h w"]: ...
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]: ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """Volumes of which it is known where they come from."""
+
+    def name(self, index: int, /) -> str:
+        """What messages call a volume."""
+        ...
+
+    def identity(self, index: int, /) -> str | None:
+        """Words that are equal only for equal voxels on equal grids; None: not known."""
+        ...
+
+
+def name_of(volumes: Readable, index: int) -> str:
+    """What messages call a volume."""
+    return volumes.name(index) if isinstance(volumes, Identified) else f"volume {index}"
+
+
+def identity_of(volumes: Readable, index: int) -> str | None:
+    """What a volume's voxels depend on; None where that is not known, as under damage."""
+    return volumes.identity(index) if isinstance(volumes, Identified) else None
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Two sets of volumes of one grid as one."""
+
+    first: Readable
+    second: Readable
+
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        return self.first.space
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        split = len(self.first)
+        return self.first[index] if index < split else self.second[index - split]
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        yield from self.first
+        yield from self.second
+
+
+@dataclass(frozen=True)
+class Flipped:
+    """Volumes mirrored left to right, about the middle of the grid."""
+
+    volumes: Readable
+
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        return self.volumes.space
+
+    def name(self, index: int) -> str:
+        """What messages call a volume."""
+        return f"{name_of(self.volumes, index)}, mirrored"
+
+    def identity(self, index: int) -> str | None:
+        """What a mirrored volume's voxels depend on."""
+        original = identity_of(self.volumes, index)
+        return None if original is None else f"mirrored: {original}"
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        return self.volumes[index][::-1].copy()
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        for volume in self.volumes:
+            yield volume[::-1].copy()
+
+
+Volume: TypeAlias = Float32[np.ndarray, "d h w"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Volumes in memory, readable like those of a cohort."""
+
+    space: Space
+    volumes: Sequence[Volume]
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, index: int) -> Volume:
+        return self.volumes[index]
+
+    def __iter__(self) -> Iterator[Volume]:
+        return iter(self.volumes)

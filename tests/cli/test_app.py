@@ -1,0 +1,234 @@
+"""The command line, and what a person reads; where it says so, as it was installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from synthbench.cli import app
+from synthbench.records.scorecard import Scorecard
+from synthbench.sampling import sampling
+from synthbench.scoring import scoring
+from synthbench.scoring.inputs import CohortSet
+from synthbench.training import training
+from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
+from tests.command_line import run
+
+COMMAND = str(Path(sys.executable).with_name("synthbench"))
+
+
+def installed(*arguments, cwd=None):
+    """Run the command that pip installed, in a process of its own."""
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
+        timeout=300,
+    )  # fmt: skip
+
+
+def test_help_names_every_verb():
+    result = installed("--help")
+    assert result.returncode == 0
+    for verb in ("train", "sample", "score", "leaderboard", "benchmark", "data", "list", "fetch"):
+        assert verb in result.stdout
+
+
+def test_version():
+    from synthbench import __version__
+
+    assert installed("--version").stdout == f"synthbench {__version__}\n"
+
+
+@pytest.mark.slow
+def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
+    """Train, sample, freeze, score, render, check: every verb once, every exit code 0."""
+    real = make_cohort("real", n=6)
+    steps = [
+        ("train", "noise", "--real", real, "--out", "run", "--json"),
+        ("sample", "run", "--n", 5, "--out", "synth", "--json"),
+        ("benchmark", "init", "b", "--real", real, "--m", 5, "--extractor", "random-resnet10"),
+        ("score", "--benchmark", "leaderboards/b", "--real", real, "--synth", "synth", "--out",
+         "leaderboards/b/entries/noise.json"),
+        ("leaderboard",),
+        ("leaderboard", "--check"),
+    ]  # fmt: skip
+    outputs = []
+    for step in steps:
+        result = run(*step, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "Traceback" not in result.stderr
+        outputs.append(result)
+    assert json.loads(outputs[0].stdout)["finished"] is True
+    assert json.loads(outputs[1].stdout) == [f"synth/synth-{i:06d}.nii.gz" for i in range(5)]
+    table = outputs[3].stdout
+    assert "written: leaderboards/b/entries/noise.json" in outputs[3].stderr
+    assert "noise | real 6 | synth 5 | random-resnet10@" in table
+    for words in ("value", "95% CI", "floor, real vs real (n=3)", "MMD² (RBF)", "FID (n=5)"):
+        assert words in table
+    card = json.loads((tmp_path / "leaderboards/b/entries/noise.json").read_text())
+    assert card["protocol_hash"] in table
+    page = tmp_path / "leaderboards/b/README.md"
+    page.write_text(page.read_text() + "edited by hand\n")
+    stale = run("leaderboard", "--check", cwd=tmp_path)
+    assert stale.returncode == 1
+    assert "is stale: render with synthbench leaderboard" in stale.stderr
+
+
+def test_the_installed_command_exits_2_without_a_traceback():
+    result = installed("train", "ddmp3d")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Traceback" not in result.stderr
+    assert "did you mean 'ddpm3d'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "ddmp3d"), "did you mean 'ddpm3d'?"),
+        (("train",), "name a generator"),
+        (("train", "noise", "--preset", "tiny"), "noise has no presets"),
+        (("train", "ddpm3d", "--preset", "papr"), "did you mean 'paper'?"),
+        (("train", "ddpm3d", "--preset", "tiny", "--set", "chanels=3"), "did you mean 'channels'?"),
+        (("train", "ddpm3d", "--preset", "tiny", "--set", "steps"), "write it as key=value"),
+        (("train", "ddpm3d", "--preset", "tiny", "--set", "steps=-1"), "steps: "),
+        (("train", "noise", "--real", "nowhere"), "no such path"),
+        (("train", "--resume"), "name the run folder with --out"),
+        (("sample", "nowhere", "--n", "1", "--out", "s"), "no run folder"),
+        (("score", "--real", "nowhere", "--synth", "nowhere"), "real: nowhere: no such path"),
+        (("score", "--real", "r", "--synth", "s", "--assume-grid", "x"), "'real' or a voxel size"),
+        (("score", "--real", "r", "--synth", "s", "--neighbours", "n"), "n: nearest training"),
+        (
+            ("score", "--benchmark", "b", "--real", "r", "--synth", "s", "--seed", "3"),
+            "leave out --seed",
+        ),
+        (("leaderboard", "nowhere"), "no benchmark here"),
+        (("benchmark", "init", "../b", "--real", "r", "--m", "5"), "--folder says where"),
+        (("fetch", "medicalnet"), "did you mean 'medicalnet-resnet"),
+        (("data", "split", "d", "--part", "train", "--out", "o"), "NAME=SUBJECTS"),
+    ],
+)
+def test_wrong_arguments_exit_2_with_the_next_step(arguments, words, tmp_path):
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_sample_says_what_to_type_instead(make_cohort, tmp_path):
+    assert run("train", "noise", "--real", make_cohort("real", n=4), "--out", "run",
+               cwd=tmp_path).returncode == 0  # fmt: skip
+    sample = ("sample", "run", "--n", 1, "--out", "synth")
+    for extra, words in (
+        (("--sampler", "dpm++"), "leave out --sampler and --steps"),
+        (("--trajectory", 3), "--trajectory: noise draws a volume in one step"),
+    ):
+        result = run(*sample, *extra, cwd=tmp_path)
+        assert (result.returncode, words in result.stderr) == (2, True), result.stderr
+    drawn = run(*sample, cwd=tmp_path)
+    assert (drawn.returncode, "1 volume, seed 0, in synth" in drawn.stderr) == (0, True)
+    again = run(*sample, "--clean", cwd=tmp_path)
+    assert "with no --clean. Use another --out" in again.stderr
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_ctrl_c_outside_of_the_training_loop_says_how_to_go_on(
+    began, tmp_path, monkeypatch, capsys
+):
+    def interrupted(generator, *, out, **options):
+        if began:
+            out.mkdir()
+            (out / "config.yaml").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupted)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["synthbench", "train", "noise", "--out", "run"])
+    with pytest.raises(SystemExit) as stopped:
+        app.main()
+    assert stopped.value.code == 130
+    words = "synthbench train --resume --out run" if began else "repeat the command"
+    assert words in capsys.readouterr().err
+
+
+def test_ctrl_c_is_not_silent(tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sampling, "sample", interrupted)
+    monkeypatch.setattr(sys, "argv", ["synthbench", "sample", "run", "--n", "1", "--out", "s"])
+    with pytest.raises(SystemExit) as stopped:
+        app.main()
+    assert stopped.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_list_says_what_each_needs():
+    result = run("list", "extractors", "--json")
+    listed = {row["name"]: row for row in json.loads(result.stdout)}
+    assert listed["random-resnet10"]["needs"] == "nothing"
+    assert "fetch" in listed["medicalnet-resnet50-23dataset"]["needs"]
+    metrics = {row["name"]: row for row in json.loads(run("list", "metrics", "--json").stdout)}
+    assert {"mmd2", "fid", "kid", "coverage", "ms_ssim", "spectrum", "memorization"} <= set(metrics)
+    for row in metrics.values():
+        assert row["sees"]
+        assert row["misses"]
+        assert row["target"] in ("zero", "floor")
+        assert row["needs"] in ("features", "volumes", "training")
+    assert "memorizer" in run("list", "generators").stdout
+
+
+@pytest.mark.slow
+def test_no_progress_bar_where_standard_error_is_no_terminal(make_cohort, tmp_path):
+    result = installed(
+        "train", "noise", "--real", make_cohort("real", n=4), "--out", tmp_path / "run"
+    )
+    assert result.returncode == 0
+    assert "━" not in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_a_failed_score_leaves_no_scorecard(make_cohort, tmp_path):
+    real = make_cohort("real", n=5)
+    (real / "bad.nii.gz").write_bytes(b"nothing")
+    result = run("score", "--real", real, "--synth", real, "--out", tmp_path / "a" / "s.json")
+    assert result.returncode == 2
+    assert "bad.nii.gz: cannot be read" in result.stderr
+    assert not (tmp_path / "a" / "s.json").exists()
+
+
+def test_scoring_anew_says_that_the_verdict_on_utility_is_gone(tmp_path, monkeypatch, capsys):
+    kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
+    card = make_card("mine", kept)
+    found = scoring.Scoring(card, kept, features={}, neighbours=())
+    monkeypatch.setattr(CohortSet, "read", lambda *_, **__: None)
+    monkeypatch.setattr(scoring, "score_cohorts", lambda *_, **__: found)
+    file = tmp_path / "card.json"
+    monkeypatch.setattr(
+        sys, "argv", ["synthbench", "score", "--real", "a", "--synth", "b", "--out", str(file)]
+    )
+    for held, told in ((None, False), (make_verdict(), True), (None, False)):
+        card.model_copy(update={"utility": held}).save(file)
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        assert ended.value.code in (0, None)
+        words = "held a verdict on utility (sex), and the new one holds none: run synthbench"
+        assert (words in capsys.readouterr().err) is told
+        assert Scorecard.load(file).utility is None
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    """The budget is 0.4 s on an idle machine; here only that nothing heavy is imported."""
+    code = (
+        "import sys, runpy; sys.argv = ['synthbench', '--help']\n"
+        "try: runpy.run_module('synthbench', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch','monai','diffusers','numpy','pandas') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip().endswith("[]")

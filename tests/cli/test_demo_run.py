@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from synthbench.cli.demo_run import run_demo
+from synthbench.errors import UsageError
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
+    """A smaller one than users run, on the same path: four generators, a leaderboard, a picture."""
+    monkeypatch.setattr("synthbench.cli.demo_run.SUBJECTS", 6)
+    monkeypatch.setattr("synthbench.cli.demo_run.VOLUMES", 5)
+    small = ["channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]", "norm_groups=4",
+             "sampler_steps=2"]  # fmt: skip
+    said: list[str] = []
+    tables = run_demo(
+        tmp_path / "demo", steps=2, shape=(24, 24, 24), overrides=small, say=said.append
+    )
+    assert len(tables) == 4
+    page = (tmp_path / "demo" / "leaderboard" / "README.md").read_text()
+    for generator in ("ddpm3d", "pca-gaussian", "memorizer", "noise"):
+        assert f"| {generator} |" in page
+    assert "copies of training images" in page
+    assert "not assessed" not in page
+    assert (tmp_path / "demo" / "montage.png").stat().st_size > 1000
+    assert str(tmp_path / "demo" / "montage.png") in said[-1]
+    with pytest.raises(UsageError, match="not empty"):
+        run_demo(tmp_path / "demo")

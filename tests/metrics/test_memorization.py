@@ -1,0 +1,452 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.spatial.distance import cdist
+
+from synthbench.errors import MetricError
+from synthbench.metrics.inference import intervals, resampling
+from synthbench.metrics.memorization import Memorization, memorization
+from synthbench.metrics.metric import Composite, Metric, Studentized
+from synthbench.metrics.nearest import distances as distances_module
+from synthbench.metrics.nearest import labellings, power
+from synthbench.metrics.nearest.distances import Distances, feature_distances, voxel_distances
+from synthbench.metrics.nearest.labellings import nearest_contrasts
+
+TRAIN, HOLDOUT = np.array([[0.0], [10.0]]), np.array([[4.0], [14.0]])
+
+
+def sets(m=9, n_train=8, n_holdout=8, d=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return tuple(rng.normal(size=(n, d)) for n in (m, n_train, n_holdout))
+
+
+def near_copies(rng, train, count, distance):
+    """Of training images drawn at random, at a share of the distance to their nearest other."""
+    chosen = rng.choice(len(train), count, replace=False)
+    nearest = np.sort(cdist(train, train), axis=1)[chosen, 1]
+    direction = rng.normal(size=(count, train.shape[1]))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    return train[chosen] + direction * (distance * nearest)[:, None]
+
+
+@pytest.fixture
+def without_power(monkeypatch):
+    """Plant next to nothing: for simulations that look at p alone."""
+    monkeypatch.setattr(power, "PLANTINGS", 2)
+
+
+def test_it_is_a_metric_whose_statistic_is_studentized_and_has_parts():
+    found = memorization(*sets(), permutations=99)
+    assert isinstance(Memorization(), Metric)
+    assert isinstance(found.statistic, Studentized)
+    assert isinstance(found.statistic, Composite)
+
+
+def test_settings_are_json_and_come_back_as_they_are():
+    settings = Memorization().freeze(None, None)
+    assert json.loads(json.dumps(settings)) == settings
+    distances = feature_distances(*sets())
+    with_settings = Memorization().assess(distances, permutations=99, seed=3, **settings)
+    without = Memorization().assess(distances, permutations=99, seed=3)
+    assert (with_settings.p, with_settings.text) == (without.p, without.text)
+
+
+def test_two_sets_are_refused():
+    with pytest.raises(MetricError, match="--train"):
+        Memorization().prepare(TRAIN, HOLDOUT)
+
+
+def test_value_by_hand():
+    """1 is 1 from 0 and 3 from 4: log 3. 11 is 1 from 10 and 3 from 14: log 3. 6 is 4 from 10
+    and 2 from 4: -log 2.
+    """
+    found = memorization(np.array([[1.0], [11.0], [6.0]]), TRAIN, HOLDOUT, permutations=99)
+    np.testing.assert_allclose(found.statistic.contrasts, np.log([3, 3, 0.5]), rtol=1e-12)
+    assert found.value == pytest.approx((2 * np.log(3) - np.log(2)) / 3, rel=1e-12)
+    assert found.n == 2
+    assert [tuple(row) for row in found.neighbours] == [
+        (0, 0, 1.0, 0, 3.0),
+        (1, 1, 1.0, 1, 3.0),
+        (2, 1, 4.0, 0, 2.0),
+    ]
+
+
+def test_distances_below_the_floor_are_floored():
+    """The typical distance is 10 and the floor a hundredth of it: 0.05 counts as 0.1."""
+    found = memorization(np.array([[0.05], [6.0]]), TRAIN, HOLDOUT, permutations=99)
+    assert found.statistic.contrasts[0] == pytest.approx(np.log(3.95 / 0.1), rel=1e-12)
+    assert found.copies == 0
+
+
+@pytest.mark.parametrize(("n_train", "n_holdout"), [(6, 3), (3, 7), (5, 4), (4, 4)])
+def test_the_larger_side_is_averaged_over_all_its_subsets(n_train, n_holdout):
+    synth, train, holdout = sets(n_train=n_train, n_holdout=n_holdout)
+    n = min(n_train, n_holdout)
+
+    def mean_log(real):
+        subsets = combinations(range(len(real)), n)
+        return np.mean([np.log(cdist(synth, real[list(s)]).min(axis=1)) for s in subsets], axis=0)
+
+    found = memorization(synth, train, holdout, permutations=99)
+    expected = mean_log(holdout) - mean_log(train)
+    np.testing.assert_allclose(found.statistic.contrasts, expected, rtol=1e-6, atol=1e-7)
+    assert found.n == n
+
+
+def test_p_is_the_share_of_all_labellings():
+    """All 20 ways to call 3 of 6 images training, in place of random ones."""
+    rng = np.random.default_rng(2)
+    synth, real = rng.normal(size=(5, 3)), rng.normal(size=(6, 3))
+    synth[0] = real[0] + 0.3
+    distances = cdist(synth, real)
+
+    def value(train):
+        holdout = [i for i in range(6) if i not in train]
+        return np.log(distances[:, holdout].min(axis=1) / distances[:, train].min(axis=1)).mean()
+
+    observed = value([0, 1, 2])
+    exact = np.mean([value(list(t)) >= observed - 1e-12 for t in combinations(range(6), 3)])
+    found = memorization(synth, real[:3], real[3:], permutations=20_000)
+    assert found.value == pytest.approx(observed, rel=1e-12)
+    assert found.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 20_000))
+
+
+@pytest.mark.parametrize("n_train", [12, 20])
+def test_the_level_is_held_where_synth_differs_from_real(without_power, n_train):
+    """No image is copied, and synth is shifted and shrunk: p is uniform on 0.01, ..., 1.
+
+    With 300 p-values the standard error of a share of 0.05 is 0.0126.
+    """
+    found = []
+    for seed in range(300):
+        synth, train, holdout = sets(15, n_train, 12, 5, seed)
+        assessment = memorization(0.7 * synth + 0.5, train, holdout, permutations=99, seed=seed)
+        found.append(assessment.p)
+    p = np.array(found)
+    assert (p <= 0.05).mean() <= 0.05 + 3 * 0.0126
+    # Spread within each step of 0.01, uniform p-values are continuous.
+    spread = p - 0.01 * np.random.default_rng(0).random(len(p))
+    assert stats.kstest(spread, "uniform").pvalue > 0.001
+
+
+def test_a_tenth_of_near_copies_is_found(without_power):
+    """98% power at 10% copies among 86/86/86; 12 sets, of which 10 must be found.
+
+    Binomial(12, 0.98) is below 10 with a probability of 0.002.
+    """
+    found = 0
+    for seed in range(12):
+        synth, train, holdout = sets(86, 86, 86, 32, seed)
+        synth[:9] = near_copies(np.random.default_rng(seed), train, 9, 0.1)
+        assessment = memorization(synth, train, holdout, permutations=199, seed=seed)
+        assert assessment.copies == 0
+        found += assessment.detected
+    assert found >= 10
+
+
+def test_copies_of_the_share_that_is_called_detectable_are_found():
+    """80% power, so of 30 new sets with that share of near copies at least 18 are found: fewer
+    with a probability of 0.003.
+    """
+    claim = memorization(*sets(40, 40, 40, 16, seed=1000), permutations=199).detectable
+    assert claim is not None
+    found = 0
+    for seed in range(30):
+        synth, train, holdout = sets(40, 40, 40, 16, seed)
+        count = round(claim * 40)
+        synth[:count] = near_copies(
+            np.random.default_rng(seed), train, count, distances_module.NEAR_COPY
+        )
+        found += memorization(synth, train, holdout, permutations=99, seed=seed).detected
+    assert found >= 18
+
+
+def test_few_images_have_little_power():
+    """Of 3 and 3 images 20 labellings: the smallest share is 0.05, which takes every copy."""
+    found = memorization(*sets(4, 3, 3), permutations=99)
+    assert found.detectable is None
+    assert found.text == "no copying detected (power below 80% even at 50% copies)"
+
+
+def test_more_copies_raise_the_value():
+    synth, train, holdout = sets(20, 20, 20, 8)
+    copies = near_copies(np.random.default_rng(1), train, 20, 0.2)
+    values = []
+    for count in (0, 3, 6, 12, 20):
+        mixed = np.concatenate([copies[:count], synth[count:]])
+        values.append(memorization(mixed, train, holdout, permutations=99).value)
+    assert values == sorted(values)
+
+
+def test_order_does_not_matter():
+    synth, train, holdout = sets(n_train=11)
+    found = memorization(synth, train, holdout, permutations=99)
+    turned = memorization(synth[::-1], train[::-1], np.roll(holdout, 3, axis=0), permutations=99)
+    assert turned.value == pytest.approx(found.value, rel=1e-9)
+    assert turned.auth_pct == found.auth_pct
+    assert memorization(synth[::-1], train, holdout, permutations=99).p == found.p
+
+
+def test_scale_does_not_matter():
+    small = memorization(*sets(), permutations=99)
+    large = memorization(*(1024 * x for x in sets()), permutations=99)
+    assert large.value == pytest.approx(small.value, rel=1e-12)
+    assert (large.p, large.detectable, large.auth_pct) == (
+        small.p, small.detectable, small.auth_pct,
+    )  # fmt: skip
+
+
+def test_chunks_of_rows_do_not_matter(monkeypatch):
+    whole = memorization(*sets(), permutations=99)
+    monkeypatch.setattr(labellings, "ROWS_A_CHUNK", 2)
+    pieces = memorization(*sets(), permutations=99)
+    assert pieces.p == whole.p
+    np.testing.assert_array_equal(pieces.statistic.contrasts, whole.statistic.contrasts)
+
+
+def test_a_seed_fixes_everything():
+    one, again, other = (memorization(*sets(), permutations=199, seed=s) for s in (1, 1, 2))
+    assert (one.p, one.detectable) == (again.p, again.detectable)
+    assert one.p != other.p
+    assert one.value == other.value
+
+
+def test_counts_are_repeated_rows():
+    synth, train, holdout = sets()
+    counts = np.array([2, 0, 1, 3, 1, 0, 1, 1, 0])
+    weights = {"synth": counts[None].astype(float)}
+    statistic = memorization(synth, train, holdout, permutations=99).statistic
+    repeated = memorization(np.repeat(synth, counts, axis=0), train, holdout, permutations=99)
+    assert statistic.value(weights)[0] == pytest.approx(repeated.value, rel=1e-12)
+    auth = statistic.parts()["auth_pct"].statistic
+    assert auth.value(weights)[0] == pytest.approx(repeated.auth_pct, rel=1e-12)
+
+
+def test_variance_is_that_of_a_mean_and_gives_an_interval():
+    found = memorization(*sets(30), permutations=99)
+    ones = {"synth": np.ones((1, 30))}
+    expected = np.var(found.statistic.contrasts, ddof=1) / 30
+    assert found.statistic.variance(ones)[0] == pytest.approx(expected, rel=1e-12)
+    interval = intervals.studentized_interval(found.statistic, resamples=200, seed=0)
+    assert interval.low < found.value < interval.high
+
+
+def test_auth_pct_is_the_double_loop():
+    synth, train, holdout = sets(30, 25, 25, 3)
+    authentic = 0
+    for image in synth:
+        to_train = [np.linalg.norm(image - t) for t in train]
+        i = int(np.argmin(to_train))
+        to_other = min(np.linalg.norm(train[i] - t) for j, t in enumerate(train) if j != i)
+        authentic += to_train[i] > to_other
+    found = memorization(synth, train, holdout, permutations=99)
+    assert 0 < authentic < 30
+    assert found.auth_pct == pytest.approx(100 * authentic / 30)
+    assert resampling.estimate(found.statistic.parts()["auth_pct"].statistic) == found.auth_pct
+
+
+def test_exact_copies_are_counted_apart_from_the_test():
+    """One copy moves no mean of 86 by much, and needs no test."""
+    synth, train, holdout = sets(86, 86, 86, 32, seed=4)
+    synth[3] = train[5] * (1 + 1e-7)
+    synth[7] = holdout[1]
+    found = memorization(synth, train, holdout, permutations=99)
+    assert (found.copies, found.holdout_copies) == (1, 1)
+    assert found.copy_share == pytest.approx(1 / 86)
+    assert found.p > 0.05
+    assert found.detected
+    assert found.text == "copying detected"
+    assert found.neighbours[3].train == 5
+
+
+def test_words():
+    found = memorization(*sets(), permutations=99)
+    clean = dataclasses.replace(found, p=0.5, detectable=7 / 86)
+    assert clean.text == "no copying detected (80% power at 8% copies)"
+    assert dataclasses.replace(clean, p=0.05).text == "copying detected"
+    leaked = dataclasses.replace(clean, holdout_copies=2)
+    assert leaked.text == f"{clean.text}; 2 synthetic images equal hold-out images"
+
+
+def test_repeated_scans_leave_the_test_as_it_is():
+    """Two identical scans of each subject: the same distances from the same subjects."""
+    synth, train, holdout = sets(n_train=9, n_holdout=7)
+    once = memorization(synth, train, holdout, permutations=99)
+    labels = {"train": np.repeat(np.arange(9), 2), "holdout": np.repeat(np.arange(7), 2)}
+    twice = memorization(
+        synth, *(np.repeat(x, 2, axis=0) for x in (train, holdout)), permutations=99,
+        subjects=labels,
+    )  # fmt: skip
+    np.testing.assert_array_equal(twice.statistic.contrasts, once.statistic.contrasts)
+    assert (twice.p, twice.n) == (once.p, once.n) == (once.p, 7)
+
+
+def test_scans_of_a_subject_are_permuted_whole():
+    """Two subjects a side, of 10 scans each: of 6 labellings, one is the observed one.
+
+    Synthetic images near all training scans: their labelling alone gives the largest value, so
+    the test's p is 1/6, where scans exchanged one by one would give far less.
+    """
+    rng = np.random.default_rng(0)
+    centres = 10 * np.repeat(np.arange(4), 10)[:, None]
+    real = np.hstack([centres, np.zeros((40, 1))]) + rng.normal(size=(40, 2))
+    synth = real[:20] + 0.05 * rng.normal(size=(20, 2))
+    labels = {role: np.repeat([0, 1], 10) for role in ("train", "holdout")}
+    found = memorization(synth, real[:20], real[20:], permutations=4000, subjects=labels)
+    assert found.p == pytest.approx(1 / 6, abs=4 * np.sqrt(5 / 36 / 4000))
+    assert memorization(synth, real[:20], real[20:], permutations=4000).p < 0.001
+
+
+def test_flipped_copies_are_found_under_flips_alone():
+    """A flip is a change of sign of the first feature, which carries a side of its own."""
+    synth, train, holdout = sets(40, 40, 40, 16, seed=6)
+    flip = np.ones(16)
+    flip[0] = -1
+    for real in (train, holdout):
+        real[:, 0] = 8 + real[:, 0]
+    synth[:, 0] = 8 + synth[:, 0]
+    copied = near_copies(np.random.default_rng(0), train, 12, 0.2) * flip
+    synth = np.concatenate([copied, synth[12:]])
+    distances = feature_distances(synth, train, holdout, flipped=synth * flip)
+    found = Memorization().assess(distances, permutations=999, seed=0)
+    assert not found.detected
+    assert found.flipped is not None
+    assert found.flipped.detected
+    assert found.flipped.level == found.level == 0.025
+
+
+def test_features_may_be_tensors():
+    arrays = sets()
+    tensors: list[Any] = [torch.tensor(x) for x in arrays]
+    assert memorization(*tensors, permutations=99).p == memorization(*arrays, permutations=99).p
+
+
+@pytest.fixture
+def brains():
+    rng = np.random.default_rng(0)
+    shape = (6, 5, 4)
+    mask = rng.random(shape) < 0.7
+    synth, train, holdout = (
+        [rng.random(shape).astype(np.float32) for _ in range(n)] for n in (4, 3, 5)
+    )
+    return synth, train, holdout, mask
+
+
+def test_voxel_distances_are_those_of_the_masked_voxels(brains):
+    synth, train, holdout, mask = brains
+    rows = {
+        "synth": np.array([v[mask] for v in synth], dtype=float),
+        "flipped": np.array([np.flip(v, 0)[mask] for v in synth], dtype=float),
+        "train": np.array([v[mask] for v in train], dtype=float),
+        "holdout": np.array([v[mask] for v in holdout], dtype=float),
+    }
+    reads = []
+    found = voxel_distances(
+        synth, train, holdout, mask, progress=lambda done, total: reads.append((done, total))
+    )
+    assert reads[-1][0] == reads[-1][1]
+    expected = {
+        "train": ("synth", "train"),
+        "holdout": ("synth", "holdout"),
+        "within_train": ("train", "train"),
+        "within_holdout": ("holdout", "holdout"),
+        "train_holdout": ("train", "holdout"),
+        "flipped_train": ("flipped", "train"),
+        "flipped_holdout": ("flipped", "holdout"),
+    }
+    for name, (a, b) in expected.items():
+        np.testing.assert_allclose(
+            getattr(found, name), cdist(rows[a], rows[b]), rtol=1e-9, atol=1e-6, err_msg=name
+        )
+
+
+def test_exact_copies_of_volumes_are_found_flipped_or_not(brains):
+    synth, train, holdout, mask = brains
+    synth[1], synth[2] = train[0], np.flip(train[2], 0)
+    found = Memorization().assess(
+        voxel_distances(synth, train, holdout, mask), permutations=99, seed=0
+    )
+    assert found.flipped is not None
+    assert (found.copies, found.flipped.copies) == (1, 2)
+    assert found.flipped.neighbours[2].train == 2
+
+
+def test_nearest_contrasts_of_many_labellings_are_those_of_each():
+    """Every labelling by itself, from its definition as a difference of minima."""
+    rng = np.random.default_rng(0)
+    logs = rng.normal(size=(7, 10))
+    labels = rng.permuted(np.tile(np.arange(10) < 5, (20, 1)), axis=1)
+    expected = [logs[:, ~row].min(axis=1) - logs[:, row].min(axis=1) for row in labels]
+    np.testing.assert_allclose(nearest_contrasts(logs, labels), np.transpose(expected), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda s, t, h: memorization(s[:, :2], t, h), "synth 2, train 4, holdout 4"),
+        (lambda s, t, h: memorization(s[:1], t, h), "synth needs at least 2 images; found 1"),
+        (lambda s, t, h: memorization(s, t, h[:1]), "holdout needs at least 2 images; found 1"),
+        (lambda s, t, h: memorization(np.where(s > 1, np.nan, s), t, h), "NaN or infinity"),
+        (
+            lambda s, t, h: memorization(s, t, np.vstack([h, t[2:4]])),
+            "hold-out holds 2 training images .*hold-out image 8 is training image 2",
+        ),
+        (
+            lambda s, t, h: memorization(s, np.repeat(t, 2, axis=0), h),
+            "identical twin",
+        ),
+        (
+            lambda s, t, h: memorization(s, t, h, subjects={"train": np.zeros(8, dtype=int)}),
+            "train needs images of at least 2 subjects",
+        ),
+        (
+            lambda s, t, h: memorization(s, t, h, subjects={"real": np.arange(8)}),
+            "no role 'real'",
+        ),
+        (lambda s, t, h: memorization(s, t, h, permutations=18), "at least 19 permutations"),
+        (
+            lambda s, t, h: Memorization().assess(
+                feature_distances(s, t, h, s), permutations=38, seed=0
+            ),
+            "at least 39 permutations",
+        ),
+        (lambda s, t, h: feature_distances(s, t, h, s[:-1]), "flipped_train must have 9 rows"),
+        (
+            lambda s, t, h: dataclasses.replace(feature_distances(s, t, h), flipped_train=s),
+            "found one side",
+        ),
+        (
+            lambda s, t, h: dataclasses.replace(
+                feature_distances(s, t, h), within_train=-cdist(t, t)
+            ),
+            "within_train must be finite and not negative",
+        ),
+    ],
+    ids=[
+        "dimensions", "one-synth", "one-holdout", "nan", "shared-images", "twins", "one-subject",
+        "unknown-role", "permutations", "permutations-flipped", "flipped-rows", "one-flip",
+        "negative",
+    ],
+)  # fmt: skip
+def test_errors_say_what_is_wrong(call, words):
+    with pytest.raises(MetricError, match=words):
+        call(*sets())
+
+
+def test_distances_name_their_shapes():
+    with pytest.raises(MetricError, match=r"train_holdout must have 8 rows \(train\) and 7"):
+        Distances(
+            train=np.ones((4, 8)),
+            holdout=np.ones((4, 7)),
+            within_train=np.ones((8, 8)),
+            within_holdout=np.ones((7, 7)),
+            train_holdout=np.ones((7, 8)),
+        )

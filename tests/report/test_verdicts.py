@@ -1,0 +1,107 @@
+"""Numbers in plain words."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from synthbench.records.conditional import ReplicationRecord
+from synthbench.records.memorization import CopiesTest, MemorizationRecord
+from synthbench.records.values import FloorRecord, Missing, Value
+from synthbench.report.verdicts import SIGNS, copies, limits, verdict
+from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
+
+
+def row(direction, at_n, **rest):
+    floor = FloorRecord(n=9, mean=1.0, low=0.9, high=1.2, synth_mean=at_n)
+    return Value(metric="m", label="M", direction=direction, value=5.0, floor=floor, **rest)
+
+
+@pytest.mark.parametrize(
+    ("direction", "at_n", "standing", "words"),
+    [
+        ("lower", 1.1, "within", "as real against real"),
+        ("lower", 1.3, "worse", "further from real"),
+        ("lower", 0.8, "other side", "copies?"),
+        ("higher", 1.3, "other side", "above"),
+        ("higher", 0.8, "worse", "below"),
+        ("zero", 1.3, "worse", "above"),
+        ("zero", 0.8, "worse", "below"),
+    ],
+)
+def test_a_value_stands_against_its_floor_at_the_floors_n(direction, at_n, standing, words):
+    """The floor runs from 0.9 to 1.2; the value at the full n, 5, is not what is compared."""
+    found = verdict(row(direction, at_n))
+    assert found.standing == standing
+    assert words in found.words
+
+
+def test_without_a_floor_or_a_value_it_says_so():
+    assert verdict(Value(metric="m", label="M", direction="zero", value=1.0)).standing == "no floor"
+    why = Missing(reason="weights", text="fetch it")
+    lacking = Value(metric="m", label="M", direction="zero", missing=why)
+    assert verdict(lacking).words == "fetch it"
+
+
+def test_every_standing_has_a_sign_of_its_own():
+    """Readers without colour tell them apart."""
+    assert len(set(SIGNS.values())) == len(SIGNS)
+
+
+def memorization(space, share=None, *, detected=False, copies=0):
+    test = CopiesTest(
+        value=0.0, interval=None, p=0.5, level=0.05, detectable_share=share, detected=detected,
+        text="in words that decide nothing",
+    )  # fmt: skip
+    return MemorizationRecord(
+        space=space, n=9, exact_copies=copies, auth_pct=50.0, plain=test, flipped=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("records", "standing", "words"),
+    [
+        ([], "missing", "not assessed"),
+        (
+            [memorization("net", 0.3), memorization("voxels", 0.1)],
+            "within", "none detected (80% power at 10%)",
+        ),
+        ([memorization("net")], "within",
+         "none detected (power below 80% at 50%)"),
+        (
+            [memorization("net", 0.3), memorization("voxels", detected=True, copies=2)],
+            "worse", "detected (voxels)",
+        ),
+    ],
+    ids=["not assessed", "none", "no power", "in one space"],
+)  # fmt: skip
+def test_copies_are_told_with_the_power_to_find_them(records, standing, words):
+    """The best power of any space is told; copying in any space is copying."""
+    card: Any = SimpleNamespace(memorization=tuple(records))
+    assert copies(card).standing == standing
+    assert copies(card).words == words
+
+
+REPLICATION = ReplicationRecord(
+    margins="", effects=(), n=9, n_real=9, level=0.95, resamples=100, seed=0
+)
+
+
+@pytest.mark.parametrize(
+    ("sections", "study", "model"),
+    [
+        ({}, True, True),
+        ({"replication": REPLICATION}, False, True),
+        ({"utility": make_verdict()}, True, False),
+        ({"replication": REPLICATION, "utility": make_verdict()}, False, False),
+    ],
+    ids=["neither", "replication", "utility", "both"],
+)
+def test_limits_name_what_nobody_asked_yet(sections, study, model):
+    kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
+    said = " ".join(limits(make_card("mine", kept).model_copy(update=sections)))
+    assert "No value here speaks of a diagnosis" in said
+    assert ("whether a study on these volumes would come to the result" in said) is study
+    assert ("help a model that is used on real people (synthbench utility" in said) is model

@@ -1,0 +1,256 @@
+"""The feature cache: what a key depends on, damage, concurrency, limits, and its commands."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from synthbench.errors import UsageError
+from synthbench.scoring import feature_cache
+from synthbench.scoring.feature_cache import FeatureCache, clear, row_key, usage
+from synthbench.volumes.grid import PAPER_GRID
+from tests.command_line import run
+
+EXTRACTOR = {
+    "name": "x", "weights_sha256": "ab", "preprocessing": "p-v1", "layer": "last", "dim": 3,
+    "space": None,
+}  # fmt: skip
+ROW = np.array([0.1, -2.5, 3e-30], dtype=np.float32)
+
+
+def key(volume="volume", computed_with="torch 1, cpu", **changes):
+    return row_key(SimpleNamespace(**{**EXTRACTOR, **changes}), volume, computed_with)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return FeatureCache(tmp_path / "cache", limit=10**6)
+
+
+def files(cache):
+    return sorted(path for path in cache.folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"volume": "another"}, {"computed_with": "torch 1, cuda"}, {"name": "y"},
+        {"weights_sha256": None}, {"preprocessing": "p-v2"}, {"layer": "first"}, {"dim": 4},
+        {"space": PAPER_GRID},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_a_key_depends_on_all_that_a_row_depends_on(changes):
+    assert key() == key()
+    assert key(**changes) != key()
+
+
+def test_another_schema_finds_no_earlier_row(monkeypatch):
+    before = key()
+    monkeypatch.setattr(feature_cache, "SCHEMA", feature_cache.SCHEMA + 1)
+    assert key() != before
+
+
+def test_a_row_comes_back_bit_for_bit(cache):
+    assert cache.find(key(), "x", 3) is None
+    cache.keep(key(), "x", ROW)
+    found = cache.find(key(), "x", 3)
+    assert found.dtype == np.float32
+    assert found.tobytes() == ROW.tobytes()
+    assert cache.find(key(), "x", 4) is None
+    assert cache.find(key(), "y", 3) is None
+    assert cache.find(key(volume="another"), "x", 3) is None
+
+
+def test_what_is_made_is_for_its_owner_only(cache):
+    cache.keep(key(), "x", ROW)
+    for folder in (cache.folder, cache.folder / "x"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[:40],
+        lambda whole: whole[:-1],
+        lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
+        lambda whole: bytes([whole[0] ^ 1]) + whole[1:],
+        lambda whole: b"another program's file, of some length" * 9,
+    ],
+    ids=["empty", "no data", "truncated", "a bit of data", "another key", "foreign"],
+)
+def test_a_damaged_row_counts_as_absent_and_is_replaced(cache, damage):
+    cache.keep(key(), "x", ROW)
+    (file,) = files(cache)
+    file.write_bytes(damage(file.read_bytes()))
+    assert cache.find(key(), "x", 3) is None
+    cache.keep(key(), "x", ROW)
+    assert np.array_equal(cache.find(key(), "x", 3), ROW)
+
+
+def kept(cache, n):
+    keys = [key(volume=str(i)) for i in range(n)]
+    for one in keys:
+        cache.keep(one, "x", ROW)
+    return keys
+
+
+def set_age(cache, one, seconds):
+    used = time.time() - seconds
+    os.utime(cache._path(one, "x"), (used, used))
+
+
+def test_the_least_recently_used_rows_go_first(cache):
+    """A row takes 32 + 32 + 3 * 4 = 76 bytes. Row i is i s old, until row 4 is used again: of
+    five rows, 3 then 2 go before three rows fit into 3 * 76 bytes.
+    """
+    keys = kept(cache, 5)
+    for age, one in enumerate(keys):
+        set_age(cache, one, 10 + age)
+    assert cache.find(keys[4], "x", 3) is not None
+    cache.limit = 3 * 76
+    cache.trim()
+    here = [cache.find(one, "x", 3) is not None for one in keys]
+    assert here == [True, True, False, False, True]
+
+
+def test_a_run_that_kept_nothing_scans_nothing(cache, monkeypatch):
+    kept(cache, 2)
+    later = FeatureCache(cache.folder, limit=0)
+    monkeypatch.setattr(feature_cache, "_rows", lambda folder: pytest.fail("scanned"))
+    later.trim()
+    assert len(files(cache)) == 2
+
+
+def test_what_a_killed_writer_left_goes_and_what_one_is_writing_stays(cache):
+    (one,) = kept(cache, 1)
+    path = cache._path(one, "x")
+    left, writing = (path.with_name(f".{path.name}.{pid}.tmp") for pid in (1, 2))
+    for file in (left, writing):
+        file.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    assert cache.find(one, "x", 3) is not None
+    assert usage(cache.folder)[0].rows == 1
+    cache.trim()
+    assert not left.exists()
+    assert writing.exists()
+
+
+@pytest.mark.slow
+def test_processes_that_keep_the_same_rows_leave_whole_ones(cache):
+    """Two writers of 50 rows at once, and a reader that never sees half a row."""
+    program = (
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from synthbench.scoring.feature_cache import FeatureCache\n"
+        "cache = FeatureCache(Path(sys.argv[1]), 10**6)\n"
+        "for i in range(50): cache.keep(f'{i:064x}', 'x', np.full(3, i, dtype=np.float32))\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program, str(cache.folder)]) for _ in range(2)
+    ]
+    while any(writer.poll() is None for writer in writers):
+        for i in range(50):
+            row = cache.find(f"{i:064x}", "x", 3)
+            assert row is None or (row == i).all()
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert usage(cache.folder)[0].rows == 50
+    assert len(files(cache)) == 50
+
+
+def test_a_folder_that_cannot_be_made_is_said_once(tmp_path):
+    (tmp_path / "file").touch()
+    said: list[str] = []
+    cache = FeatureCache(tmp_path / "file" / "cache", 10**6, said.append)
+    assert cache.find(key(), "x", 3) is None
+    kept(cache, 3)
+    cache.trim()
+    assert len(said) == 1
+    assert said[0].startswith("features are not kept for the next run")
+    assert "SYNTHBENCH_CACHE" in said[0]
+
+
+def test_a_full_disk_is_said_once(cache, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(feature_cache, "write_atomic", full)
+    said: list[str] = []
+    cache.say = said.append
+    kept(cache, 3)
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, 2 * 2**30), ("", 2 * 2**30), ("0", 0), ("1500", 1500), ("500MB", 500 * 10**6),
+        ("1.5 GiB", 3 * 2**29), ("3kb", 3000),
+    ],
+)  # fmt: skip
+def test_the_limit_is_a_size(monkeypatch, text, expected):
+    monkeypatch.delenv("SYNTHBENCH_CACHE_LIMIT", raising=False)
+    if text is not None:
+        monkeypatch.setenv("SYNTHBENCH_CACHE_LIMIT", text)
+    assert feature_cache.cache_limit() == expected
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "2 parsecs", "GiB"])
+def test_a_limit_that_is_no_size_is_refused(monkeypatch, text):
+    monkeypatch.setenv("SYNTHBENCH_CACHE_LIMIT", text)
+    with pytest.raises(UsageError, match="SYNTHBENCH_CACHE_LIMIT: a size is needed, such as 500MB"):
+        feature_cache.cache_limit()
+
+
+def test_the_default_folder_is_in_the_users_cache(monkeypatch):
+    monkeypatch.delenv("SYNTHBENCH_CACHE")
+    assert feature_cache.cache_folder().parts[-2:] == ("synthbench", "features")
+
+
+def test_rows_are_counted_and_removed_by_extractor(cache):
+    names = ("../odd name.v1", "a", "b")
+    for i, name in enumerate(names):
+        for j in range(i + 1):
+            cache.keep(key(volume=str(j)), name, ROW)
+    foreign = [cache.folder / "notes.txt", cache.folder / "a" / "notes.txt"]
+    for file in foreign:
+        file.touch()
+    found = usage(cache.folder)
+    assert [(u.extractor, u.rows, u.size) for u in found] == [
+        (name, i + 1, 76 * (i + 1)) for i, name in enumerate(names)
+    ]
+    assert clear(cache.folder, "b") == found[2:]
+    assert usage(cache.folder) == found[:2]
+    assert clear(cache.folder, "random-resnet10") == []
+    with pytest.raises(UsageError, match="did you mean 'random-resnet10'"):
+        clear(cache.folder, "random-resnet")
+    clear(cache.folder)
+    assert files(cache) == sorted(foreign)
+
+
+def test_the_commands(cache):
+    def command(*arguments):
+        return run("cache", *arguments, SYNTHBENCH_CACHE=str(cache.folder))
+
+    kept(cache, 2)
+    shown = command("info")
+    assert str(cache.folder) in shown.stderr
+    assert "features of 2 volumes" in shown.stderr
+    extractors = [{"name": "x", "rows": 2, "bytes": 152}]
+    expected = {"folder": str(cache.folder), "rows": 2, "bytes": 152, "extractors": extractors}
+    assert json.loads(command("info", "--json").stdout) == {
+        **expected, "limit": 2 * 2**30,
+    }  # fmt: skip
+    cleared = command("clear", "--extractor", "x", "--json")
+    assert json.loads(cleared.stdout) == expected
+    assert json.loads(command("info", "--json").stdout)["rows"] == 0

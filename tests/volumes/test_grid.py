@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nilearn.image import resample_img
+
+from synthbench.errors import CohortError, UsageError
+from synthbench.volumes.grid import Space, resample
+from synthbench.volumes.intensity import to_unit
+
+MNI = Space((91, 109, 91), (2, 0, 0, -90, 0, 2, 0, -126, 0, 0, 2, -72, 0, 0, 0, 1))
+
+
+def middle(space):
+    return space.matrix[:3, :3] @ ((np.array(space.shape) - 1) / 2) + space.matrix[:3, 3]
+
+
+def test_a_shape_alone_divides_the_field_of_view():
+    """182 mm over 84 voxels are 2.1667 mm, 218 over 128 are 1.7031: the paper's resize."""
+    space = MNI.regrid((84, 128, 84))
+    assert space.spacing == pytest.approx((182 / 84, 218 / 128, 182 / 84), abs=1e-5)
+    assert middle(space) == pytest.approx(middle(MNI), abs=1e-4)
+
+
+def test_a_shape_and_a_spacing_crop_around_a_centre():
+    space = MNI.regrid((44, 52, 44), 4.0, (0.0, -17.0, 7.0))
+    assert space.spacing == (4, 4, 4)
+    assert middle(space) == pytest.approx((0, -17, 7))
+
+
+def test_a_spacing_alone_covers_the_field_of_view():
+    """182 / 4 = 45.5, so 46 voxels; 218 / 4 = 54.5, so 55."""
+    assert MNI.regrid(spacing=4.0).shape == (46, 55, 46)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((0, 4, 4), None), (None, -1.0), ((4, 4), None)])
+def test_impossible_grids_are_refused(shape, spacing):
+    with pytest.raises(UsageError, match=r"shape|spacing"):
+        MNI.regrid(shape, spacing)
+
+
+def test_same_grid_tolerates_a_hundredth_of_a_millimetre_at_any_corner():
+    moved = MNI.matrix.copy()
+    moved[0, 3] += 0.009
+    assert MNI.same_grid(Space.of(MNI.shape, moved))
+    moved[0, 3] += 0.01
+    assert not MNI.same_grid(Space.of(MNI.shape, moved))
+
+
+def test_resampling_to_a_finer_grid_agrees_with_nilearn():
+    """Without coarsening there is no blur, so linear interpolation is all there is."""
+    rng = np.random.default_rng(0)
+    source = Space.of((12, 13, 14), np.diag([3.0, 3, 3, 1]))
+    target = Space.of((20, 21, 22), np.diag([1.5, 1.5, 1.5, 1]))
+    volume = rng.random(source.shape, dtype=np.float32)
+    other = resample_img(
+        nib.Nifti1Image(volume, source.matrix), target.matrix, target.shape,
+        interpolation="linear", force_resample=True, copy_header=True,
+    )  # fmt: skip
+    inside = np.s_[:18, :18, :18]  # outside the source, nilearn extrapolates differently
+    ours = resample(volume, source, target)
+    assert np.allclose(ours[inside], other.get_fdata()[inside], atol=1e-5)
+
+
+def test_coarser_resampling_is_antialiased_and_does_not_overshoot():
+    """A checkerboard of period two averages to a half everywhere once voxels are four times larger.
+
+    Sampled without a blur it would come out as zeros and ones.
+    """
+    source = Space.of((64, 64, 64), np.eye(4) + 0)
+    board = (np.indices(source.shape).sum(axis=0) % 2).astype(np.float32)
+    coarse = resample(board, source, source.regrid(spacing=4.0))
+    assert coarse[2:-2, 2:-2, 2:-2] == pytest.approx(0.5, abs=0.02)
+    assert coarse.min() >= 0
+    assert coarse.max() <= 1
+
+
+def test_the_same_grid_returns_the_volume_untouched():
+    volume = np.random.default_rng(0).random(MNI.shape, dtype=np.float32)
+    assert resample(volume, MNI, MNI) is volume
+
+
+def test_percentile_scaling_by_hand():
+    """0 to 1000 with zeros behind: the 99.9th percentile of 1 to 1000 is 999.001."""
+    volume = np.arange(1001, dtype=np.float32).reshape(7, 11, 13)
+    scaled = to_unit(volume, "percentile", "v")
+    assert scaled.ravel()[500] == pytest.approx(500 / 999.001, rel=1e-5)
+    assert scaled.max() == 1
+    assert to_unit(7 * volume, "percentile", "v") == pytest.approx(scaled, rel=1e-5)
+
+
+def test_small_overshoot_below_zero_is_cut_and_more_is_refused():
+    volume = np.ones((4, 4, 4), np.float32)
+    volume[0, 0, 0] = -0.04
+    assert to_unit(volume, "percentile", "v").min() == 0
+    volume[0, 0, 0] = -0.06
+    with pytest.raises(CohortError, match=r"v: negative values down to -0.06"):
+        to_unit(volume, "percentile", "v")
+
+
+def test_the_unit_rule_scales_nothing_and_refuses_the_rest():
+    volume = np.full((3, 3, 3), 0.5, np.float32)
+    assert to_unit(volume, "unit", "v") is volume
+    with pytest.raises(CohortError, match="--intensity percentile"):
+        to_unit(2.1 * volume, "unit", "v")
+
+
+def test_a_quantitative_map_is_divided_by_its_one_constant():
+    volume = np.zeros((4, 4, 4), dtype=np.float32)
+    volume[1:3, 1:3, 1:3] = 0.0007
+    volume[0, 0, 0] = 0.00001
+    scaled = to_unit(volume, "constant:0.003:mm2/s", "v")
+    # 0.00001 is less than a hundredth of 0.003: background.
+    assert scaled[0, 0, 0] == 0
+    assert scaled[1, 1, 1] == pytest.approx(0.0007 / 0.003, rel=1e-6)
+    brighter = to_unit(2 * volume, "constant:0.003:mm2/s", "v")
+    assert brighter[1, 1, 1] == pytest.approx(2 * scaled[1, 1, 1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factor", "found"), [(100, "0.07"), (0.001, "7e-07")], ids=["too large", "another unit"]
+)
+def test_values_outside_the_declared_scale_are_refused(factor, found):
+    volume = np.full((4, 4, 4), factor * 0.0007, dtype=np.float32)
+    with pytest.raises(CohortError, match=rf"{found}.*Is the volume in mm2/s"):
+        to_unit(volume, "constant:0.003:mm2/s", "v")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("percentil", "did you mean 'percentile'"),
+        ("constant", "write it as constant:SCALE:UNIT"),
+        ("constant:0:mm2/s", "write it as"),
+        ("constant:0.003", "write it as"),
+        ("constant:nan:mm", "write it as"),
+    ],
+)
+def test_a_wrong_intensity_rule_is_refused(rule, words):
+    with pytest.raises(UsageError, match=words):
+        to_unit(np.ones((2, 2, 2), dtype=np.float32), rule, "v")
