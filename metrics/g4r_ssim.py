@@ -518,5 +518,5 @@ def _checked(volume: Tensor, index: int, mask: Tensor) -> Float32[Tensor, "d h w
             "Bring all of them to one space."
         )
     if not bool(torch.isfinite(volume).all()):
-        raise MetricError(f"g4r_ssim: volume {index} holds NaN or infinity. Remove or mend it.")
+        raise MetricError(f"g4r_ssim: volume {index} holds NaN or infinity. Remove or fix it.")
     return volume.to(torch.float32)

@@ -217,7 +217,7 @@ def checked_volumes(
                 f"{volume.shape} where the mask has {mask.shape}. Bring all of them to one space."
             )
         if not np.isfinite(volume).all():
-            raise MetricError(f"{metric}: volume {index} holds NaN or infinity. Remove or mend it.")
+            raise MetricError(f"{metric}: volume {index} holds NaN or infinity. Remove or fix it.")
         yield volume
 
 

@@ -167,7 +167,7 @@ def _checked(
         )
     if not np.isfinite(array).all():
         raise MetricError(
-            f"voxel products: {name} holds NaN or infinity. Look at it, and remove or mend it."
+            f"voxel products: {name} holds NaN or infinity. Look at it, and remove or fix it."
         )
     return array
 

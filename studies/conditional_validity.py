@@ -1,4 +1,4 @@
-"""Validity study: do the numbers of conditional fidelity and effect replication mean what they say?
+"""Validity study: do the numbers of condition adherence and effect replication mean what they say?
 
 Usage: python studies/conditional_validity.py intervals --reps 400
        python studies/conditional_validity.py prediction --reps 200
@@ -64,27 +64,29 @@ def share(hits: int, of: int) -> str:
 
 def normal(n: int, rng: np.random.Generator) -> list[Quantity]:
     """Asked uniformly, measured with normal noise of equal size: r = 0.8."""
-    asked = rng.uniform(0, 1, n)
-    return adherence.numeric_fidelity(asked, asked + 0.05 + rng.normal(0, 0.2165, n))
+    requested = rng.uniform(0, 1, n)
+    return adherence.numeric_adherence(requested, requested + 0.05 + rng.normal(0, 0.2165, n))
 
 
 def ventricles(n: int, rng: np.random.Generator) -> list[Quantity]:
     """Asked log-normally, with errors that grow as the volume does, and slope 1.1."""
-    asked = 20 * np.exp(0.5 * rng.normal(size=n))
-    return adherence.numeric_fidelity(asked, 1.1 * asked - 1 + 0.1 * asked * rng.normal(size=n))
+    requested = 20 * np.exp(0.5 * rng.normal(size=n))
+    return adherence.numeric_adherence(
+        requested, 1.1 * requested - 1 + 0.1 * requested * rng.normal(size=n)
+    )
 
 
 def outliers(n: int, rng: np.random.Generator) -> list[Quantity]:
     """Asked uniformly, measured with errors of Student's t with 4 degrees of freedom: r = 0.5."""
-    asked = rng.uniform(20, 80, n)
-    return adherence.numeric_fidelity(asked, asked + 21.2 * rng.standard_t(4, n))
+    requested = rng.uniform(20, 80, n)
+    return adherence.numeric_adherence(requested, requested + 21.2 * rng.standard_t(4, n))
 
 
 def classes(n: int, rng: np.random.Generator) -> list[Quantity]:
     """Two classes asked at random, scores 1.5 standard deviations apart: AUC 0.86."""
-    asked = rng.random(n) < 0.5
-    scores = rng.normal(size=n) + 1.5 * asked
-    return adherence.binary_fidelity(asked, scores, (scores > 0.75) == asked)
+    requested = rng.random(n) < 0.5
+    scores = rng.normal(size=n) + 1.5 * requested
+    return adherence.binary_adherence(requested, scores, (scores > 0.75) == requested)
 
 
 def others(n: int, rng: np.random.Generator) -> list[Quantity]:
@@ -186,8 +188,8 @@ def _predicted_quantities(
     correct = ~wrong(sexes, ("F", "M"), words)
     leaks = adherence.leakage({"age": age / age.std(), "sex": sex * 1.0}, sexes[:, 1])
     return [
-        *adherence.numeric_fidelity(age, ages),
-        *adherence.binary_fidelity(sex, sexes[:, 1], correct),
+        *adherence.numeric_adherence(age, ages),
+        *adherence.binary_adherence(sex, sexes[:, 1], correct),
         Quantity("leakage, age to sex", "", leaks["age"].function),
     ]
 

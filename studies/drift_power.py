@@ -31,7 +31,7 @@ from scipy import ndimage
 from synthbench import registry
 from synthbench.cohorts.reading import read_cohort
 from synthbench.drift.drift import change
-from synthbench.drift.two_samples import Asked, Terms, compare_samples
+from synthbench.drift.two_samples import Requested, Terms, compare_samples
 from synthbench.metrics.inference.resampling import estimate, magnitude
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
@@ -42,7 +42,7 @@ from synthbench.sampling.sampling import sample
 from synthbench.scoring.benchmark import FILE, Benchmark
 from synthbench.scoring.freeze import freeze
 from synthbench.scoring.inputs import CohortSet
-from synthbench.scoring.sample_data import JobMaterial, Materials
+from synthbench.scoring.sample_data import JobData, SampleData
 from synthbench.scoring.scoring import score_cohorts
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.simulation.cohort import atlas_cohort
@@ -129,7 +129,7 @@ def tell(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def pools(given: argparse.Namespace) -> dict[str, Materials]:
+def pools(given: argparse.Namespace) -> dict[str, SampleData]:
     """Sample and score the pools, unless that was done; return what their scorings took."""
     real = scanned(given, "real", given.n, REAL_SEED)
     plain = sampled(given)
@@ -149,7 +149,7 @@ def pools(given: argparse.Namespace) -> dict[str, Materials]:
             )  # fmt: skip
             scored.sample_data.save(file)
             scored.card.save(given.out / f"{name}.json")
-        found[name] = Materials.load(file)
+        found[name] = SampleData.load(file)
     return found
 
 
@@ -240,10 +240,10 @@ def kept(given: argparse.Namespace, seeds: Sequence[int], dropped: str | None) -
 # ---------------------------------------------------------------- one repetition
 
 
-def asked(card: Scorecard) -> list[Asked]:
+def requested(card: Scorecard) -> list[Requested]:
     """Every metric, without margins: equivalence is no alarm."""
     return [
-        Asked(row.metric, row.extractor, row.label, row.direction, row.role)
+        Requested(row.metric, row.extractor, row.label, row.direction, row.role)
         for row in card.values
         if row.key.part is None and row.value is not None
     ]
@@ -251,9 +251,9 @@ def asked(card: Scorecard) -> list[Asked]:
 
 def resampled(
     arm: Arm,
-    found: Mapping[str, Materials],
+    found: Mapping[str, SampleData],
     left: Sequence[int],
-    questions: Sequence[Asked],
+    questions: Sequence[Requested],
     given: argparse.Namespace,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
@@ -282,14 +282,14 @@ def resampled(
 def rescored(
     noise: float,
     scale: float,
-    pool: Materials,
-    questions: Sequence[Asked],
+    pool: SampleData,
+    questions: Sequence[Requested],
     given: argparse.Namespace,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Score one sample twice, with features that moved in between; return the largest change."""
     before = pool.with_synth(rng.choice(given.pool, given.n, replace=False))
-    moved: dict[str, JobMaterial] = {}
+    moved: dict[str, JobData] = {}
     for key, material in before.jobs.items():
         if " | " in key:
             moved[key] = replace(
@@ -314,9 +314,9 @@ def shaken(rows: np.ndarray, noise: float, scale: float, rng: np.random.Generato
     return (1 + scale) * rows + noise * sd * rng.standard_normal(rows.shape)
 
 
-def value_of(question: Asked, materials: Materials) -> Value:
+def value_of(question: Requested, sample_data: SampleData) -> Value:
     """The row that a scorecard would hold."""
-    statistic = materials.statistic(question.key)
+    statistic = sample_data.statistic(question.key)
     return Value(
         metric=question.metric, label=question.label, extractor=question.extractor,
         direction=question.direction, value=estimate(statistic), magnitude=magnitude(statistic),
@@ -337,7 +337,7 @@ def study(given: argparse.Namespace) -> None:
     """Do the repetitions that are missing."""
     found = pools(given)
     card = Scorecard.load(given.out / "plain.json")
-    questions = asked(card)
+    questions = requested(card)
     plain = found["plain"]
     assert plain.seeds is not None
     done = {(r["arm"], r["repetition"]) for r in repetitions(given)}
@@ -384,15 +384,17 @@ def tables(given: argparse.Namespace) -> Iterator[str]:
         by_arm[record["arm"]].append(record)
     done = [arm for arm in RESAMPLE if arm in by_arm]
     if done:
-        asked_for = list(dict.fromkeys(key for arm in done for r in by_arm[arm] for key in r["p"]))
-        asked_for = ["generator", *(name for name in asked_for if name != "generator")]
-        yield f"| the current sample | repetitions | drift | {' | '.join(asked_for)} |"
-        yield "|---|" + "---:|" * (2 + len(asked_for))
+        requested_for = list(
+            dict.fromkeys(key for arm in done for r in by_arm[arm] for key in r["p"])
+        )
+        requested_for = ["generator", *(name for name in requested_for if name != "generator")]
+        yield f"| the current sample | repetitions | drift | {' | '.join(requested_for)} |"
+        yield "|---|" + "---:|" * (2 + len(requested_for))
         for arm in done:
             records = by_arm[arm]
             counts = Counter(name for r in records for name in r["failed"])
             drifts = sum(bool(r["failed"]) for r in records)
-            each = " | ".join(f"{counts[name] / len(records):.0%}" for name in asked_for)
+            each = " | ".join(f"{counts[name] / len(records):.0%}" for name in requested_for)
             yield (f"| {RESAMPLE[arm].words} | {len(records)} | {share(drifts, len(records))} | "
                    f"{each} |")  # fmt: skip
         yield ""

@@ -165,7 +165,7 @@ def trained(
         shutil.rmtree(out, ignore_errors=True)  # stopped before it had a configuration
         return train(
             GENERATOR, out=out, real=real, preset=given.preset, init=init, accept=given.accept,
-            overrides=overrides(given, steps), progress=advance, say=tell,
+            overrides=overrides(given, steps), progress=advance, log=tell,
         )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def scored(
         return Scorecard.load(file)
     folder = given.out / "synth" / name
     with bar(f"{name}: sampling") as advance:
-        sample(run, given.n, folder, progress=advance, say=tell)
+        sample(run, given.n, folder, progress=advance, log=tell)
     card = score(
         holdout, folder, name=name, benchmark=frozen, accept=given.accept,
         context=Context(log=tell),

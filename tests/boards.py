@@ -17,7 +17,7 @@ from synthbench.records.utility import Utility
 from synthbench.records.values import FloorRecord, IntervalRecord, Value
 from synthbench.registry import load
 from synthbench.scoring.benchmark import Benchmark
-from synthbench.scoring.sample_data import JobMaterial, Materials
+from synthbench.scoring.sample_data import JobData, SampleData
 
 EXTRACTORS = ("first", "second")
 METRICS = ("mmd2", "fid", "kid")
@@ -56,29 +56,29 @@ def make_protocol(real: Mapping[str, np.ndarray], *, n_synth: int = N, resamples
     )  # fmt: skip
 
 
-def make_materials(protocol: Protocol, real, synth, fingerprint: str) -> Materials:
+def make_materials(protocol: Protocol, real, synth, fingerprint: str) -> SampleData:
     """What would be kept of a scoring of these features."""
     n, m = len(real["first"]), len(synth["first"])
-    return Materials(
+    return SampleData(
         real_fingerprint="r" * 64,
         synth_fingerprint=fingerprint,
         protocol=protocol,
         subjects={"real": np.arange(n), "synth": np.arange(m)},
         jobs={
-            key: JobMaterial(real[extractor], synth[extractor])
+            key: JobData(real[extractor], synth[extractor])
             for key in protocol.settings
             if (extractor := JobKey.parse(key).extractor) is not None
         },
     )
 
 
-def make_card(name: str, materials: Materials, **origin) -> Scorecard:
-    """A scorecard whose values are those of its materials."""
+def make_card(name: str, sample_data: SampleData, **origin) -> Scorecard:
+    """A scorecard whose values are those of its sample data."""
     values = []
-    for key in materials.jobs:
+    for key in sample_data.jobs:
         named = JobKey.parse(key)
         metric = load("metrics", named.metric)()
-        value = estimate(materials.statistic(key))
+        value = estimate(sample_data.statistic(key))
         values.append(
             Value(
                 metric=metric.name, label=metric.label, extractor=named.extractor,
@@ -89,11 +89,11 @@ def make_card(name: str, materials: Materials, **origin) -> Scorecard:
                 floor=FloorRecord(n=12, mean=0.0, low=-0.05, high=0.05, synth_mean=value),
             )
         )  # fmt: skip
-    protocol = materials.protocol
+    protocol = sample_data.protocol
     return Scorecard(
         name=name, created="2026-01-02T03:04:05+00:00",
         real=CohortRecord(n=N, subjects=N, fingerprint="r" * 64, available=N),
-        synth=CohortRecord(n=N, subjects=N, fingerprint=materials.synth_fingerprint,
+        synth=CohortRecord(n=N, subjects=N, fingerprint=sample_data.synth_fingerprint,
                            available=N),
         benchmark="b", protocol=protocol, protocol_hash=protocol.hash, values=tuple(values),
         origin=Origin(**origin), software={"synthbench": "0.1.0"},
@@ -101,7 +101,7 @@ def make_card(name: str, materials: Materials, **origin) -> Scorecard:
 
 
 def make_board(folder: Path, shifts: Mapping[str, float], *, primary: str = "mmd2"):
-    """Write a benchmark's folder; return its folder, and a source of materials by card."""
+    """Write a benchmark's folder; return its folder, and a source of sample data by card."""
     real = features(0)
     protocol = make_protocol(real)
     (folder / "entries").mkdir(parents=True)

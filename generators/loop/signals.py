@@ -19,13 +19,13 @@ def stop_signals() -> Iterator[list[int]]:
 
     A second SIGTERM does not: a scheduler and a launcher may send one each for one stop.
     """
-    asked: list[int] = []
+    requested: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield asked  # only the main thread may set handlers
+        yield requested  # only the main thread may set handlers
         return
 
     def remember(number: int, _: FrameType | None) -> None:
-        asked.append(number)
+        requested.append(number)
         if number == signal.SIGINT:
             signal.signal(number, before[number])
 
@@ -34,7 +34,7 @@ def stop_signals() -> Iterator[list[int]]:
         before[wanted] = signal.getsignal(wanted) or signal.SIG_DFL
         signal.signal(wanted, remember)
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,8 +1,8 @@
-"""Asked against measured: does a conditional generator do what it was asked?
+"""Requested against measured: does a conditional generator do what it was requested?
 
-Functions of arrays, one row an image: what was asked of it and what was measured on it. Where the
-asked values are a person's true covariates, they say how well the measure itself does, which is
-the ceiling of what a generator can show by it.
+Functions of arrays, one row an image: what was requested of it and what was measured on it. Where
+the requested values are a person's true covariates, they say how well the measure itself does,
+which is the ceiling of what a generator can show by it.
 
 The conditioning analysis is that of Pinaya et al. 2022, "Brain imaging generation with latent
 diffusion models", figure 2: measured against asked ventricular volume (r = 0.97) and predicted
@@ -34,13 +34,13 @@ FEWEST_IN_GROUP = 5
 """Images of a group, or a point of a curve, below which nothing is told of it."""
 
 
-def numeric_fidelity(
-    asked: Float64[np.ndarray, " n"],
+def numeric_adherence(
+    requested: Float64[np.ndarray, " n"],
     measured: Float64[np.ndarray, " n"],
     *,
     same_unit: bool = True,
 ) -> list[Quantity]:
-    """How a measured number follows the number that was asked for.
+    """How a measured number follows the number that was requested for.
 
     Parameters
     ----------
@@ -62,29 +62,29 @@ def numeric_fidelity(
     Examples
     --------
     >>> from synthbench.metrics.inference.influence import estimated
-    >>> asked = np.arange(20.0)
-    >>> found = numeric_fidelity(asked, 2 * asked + 1)
+    >>> requested = np.arange(20.0)
+    >>> found = numeric_adherence(requested, 2 * requested + 1)
     >>> [round(estimated(q, np.arange(20)).value, 6) for q in found]
     [1.0, 2.0, 10.5, 10.5]
     """
-    _check(asked, measured)
-    found = [Quantity("correlation", "correlation", fisher_z(asked, measured), math.tanh)]
+    _check(requested, measured)
+    found = [Quantity("correlation", "correlation", fisher_z(requested, measured), math.tanh)]
     if same_unit:
-        error = measured - asked
+        error = measured - requested
         found += [
-            Quantity("slope", "slope", coefficient(asked[:, None], measured, 0)),
+            Quantity("slope", "slope", coefficient(requested[:, None], measured, 0)),
             Quantity("bias", "bias", mean(error)),
             Quantity("mae", "MAE", log_mean(np.abs(error)), math.exp),
         ]
     return found
 
 
-def binary_fidelity(
-    asked: Bool[np.ndarray, " n"],
+def binary_adherence(
+    requested: Bool[np.ndarray, " n"],
     score: Float64[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
 ) -> list[Quantity]:
-    """How a measured class follows the one of two classes that was asked for.
+    """How a measured class follows the one of two classes that was requested for.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def binary_fidelity(
     score
         Grows with the measured probability of the second class.
     correct
-        Whether the measured class is the one that was asked for.
+        Whether the measured class is the one that was requested for.
 
     Returns
     -------
@@ -104,28 +104,28 @@ def binary_fidelity(
     MetricError
         The columns do not fit, or are not finite.
     """
-    _check(asked.astype(np.float64), score)
+    _check(requested.astype(np.float64), score)
     return [
-        Quantity("auc", "AUC", logit_auc(score, asked), from_logit),
-        class_fidelity(correct),
+        Quantity("auc", "AUC", logit_auc(score, requested), from_logit),
+        class_adherence(correct),
     ]
 
 
-def class_fidelity(correct: Bool[np.ndarray, " n"]) -> Quantity:
-    """The share of images whose measured class is the one that was asked for."""
+def class_adherence(correct: Bool[np.ndarray, " n"]) -> Quantity:
+    """The share of images whose measured class is the one that was requested for."""
     return Quantity("accuracy", "accuracy", logit_mean(correct.astype(np.float64)), from_logit)
 
 
 def leakage(
-    asked: Mapping[str, Float64[np.ndarray, " n"]],
+    requested: Mapping[str, Float64[np.ndarray, " n"]],
     measured: Float64[np.ndarray, " n"],
 ) -> dict[str, Quantity]:
     """How far each asked condition moves one measure, the others held where they are.
 
-    Coefficients of one regression of the measure on all that was asked, so covariates that go
-    together in the asked values (older, larger ventricles) are told apart. Asking for A leaks into
-    the measure of B where A's coefficient is not what it is in real images, whose true covariates
-    stand for the asked ones: there a noisy measure of B lets a little of A through too.
+    Coefficients of one regression of the measure on all that was requested, so covariates that go
+    together in the requested values (older, larger ventricles) are told apart. Asking for A leaks
+    into the measure of B where A's coefficient is not what it is in real images, whose true
+    covariates stand for the asked ones: there a noisy measure of B lets a little of A through too.
 
     Parameters
     ----------
@@ -139,12 +139,12 @@ def leakage(
     MetricError
         The columns do not fit, or are not finite.
     """
-    design = np.column_stack(list(asked.values()))
-    for column in asked.values():
+    design = np.column_stack(list(requested.values()))
+    for column in requested.values():
         _check(column, measured)
     return {
         name: Quantity("effect", f"effect of {name}", coefficient(design, measured, place))
-        for place, name in enumerate(asked)
+        for place, name in enumerate(requested)
     }
 
 
@@ -174,18 +174,18 @@ def parity(
 
 
 def curve(
-    asked: Float64[np.ndarray, " n"], measured: Float64[np.ndarray, " n"], points: int = 8
+    requested: Float64[np.ndarray, " n"], measured: Float64[np.ndarray, " n"], points: int = 8
 ) -> list[tuple[float, float, float, int]]:
-    """The measured mean along what was asked, in groups of about equal size.
+    """The measured mean along what was requested, in groups of about equal size.
 
     Returns
     -------
     For each of at most `points` groups, ordered by the asked value and of at least
-    `FEWEST_IN_GROUP` images: the mean asked and measured value, the standard deviation of the
-    measured one, and the number of images. Equal asked values are never parted.
+    `FEWEST_IN_GROUP` images: the mean requested and measured value, the standard deviation of the
+    measured one, and the number of images. Equal requested values are never parted.
     """
-    order = np.argsort(asked, kind="stable")
-    x, y = asked[order], measured[order]
+    order = np.argsort(requested, kind="stable")
+    x, y = requested[order], measured[order]
     groups = max(1, min(points, len(x) // FEWEST_IN_GROUP))
     cuts = np.searchsorted(x, x[np.arange(1, groups) * len(x) // groups], side="left")
     found = []
@@ -210,14 +210,14 @@ def _joined(cuts: Sequence[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def _check(asked: np.ndarray, measured: np.ndarray) -> None:
-    if asked.shape != measured.shape or asked.ndim != 1:
+def _check(requested: np.ndarray, measured: np.ndarray) -> None:
+    if requested.shape != measured.shape or requested.ndim != 1:
         raise MetricError(
-            "conditional fidelity: one asked and one measured value an image are needed; found "
-            f"{asked.shape} and {measured.shape}. Leave out images that lack either."
+            "condition adherence: one asked and one measured value an image are needed; found "
+            f"{requested.shape} and {measured.shape}. Leave out images that lack either."
         )
-    if not (np.isfinite(asked).all() and np.isfinite(measured).all()):
+    if not (np.isfinite(requested).all() and np.isfinite(measured).all()):
         raise MetricError(
-            "conditional fidelity: asked and measured values must be finite; found NaN or "
+            "condition adherence: requested and measured values must be finite; found NaN or "
             "infinity. Leave out images without a value."
         )

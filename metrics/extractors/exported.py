@@ -217,7 +217,7 @@ class _Exported(ABC):
             raise UsageError(
                 f"{self._path} takes {network.input}; by channels, {key} and dtype, "
                 f"{self._path.with_suffix('.yaml')} gives it the shape ({words}), "
-                f"{self.description.dtype}. Mend those keys, or export the network for them."
+                f"{self.description.dtype}. Fix those keys, or export the network for them."
             )
 
     def _row(self, network: Network, image: Float32[Tensor, "*grid"]) -> Tensor:
@@ -234,7 +234,7 @@ class _Exported(ABC):
         if tuple(output.shape) != (1, self.description.dim):
             raise UsageError(
                 f"{self._path}: by dim, the output {self.description.output!r} must have "
-                f"{self.description.dim} features of one image; found the shape {found}. Mend "
+                f"{self.description.dim} features of one image; found the shape {found}. Fix "
                 f"dim, output or pooling in {self._path.with_suffix('.yaml')}."
             )
         if not bool(output.isfinite().all()):
@@ -453,13 +453,11 @@ def read_description(path: Path, model: type[NetDescription]) -> tuple[Any, str]
     try:
         described = model.model_validate(yaml.safe_load(content))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} must be YAML; found {error}. Mend it.") from error
+        raise UsageError(f"{path} must be YAML; found {error}. Fix it.") from error
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'as a whole'}: {one['msg']}"
             for one in error.errors()
         )
-        raise UsageError(
-            f"{path} does not describe a network: {wrong}. Mend those keys."
-        ) from error
+        raise UsageError(f"{path} does not describe a network: {wrong}. Fix those keys.") from error
     return described, hashlib.sha256(content).hexdigest()

@@ -178,7 +178,7 @@ def paired_difference(
     V = 4 (var g_A/m_A + var g_B/m_B + var h/n), h_i = mean k(x_i, B) - mean k(x_i, A).
     "jackknife": d plus and minus normal quantiles of the standard error from leaving out one
     subject, of both entries at once where they share it. For statistics that are biased at
-    small n: in a resample of copies the bias is another one, and no recentring mends a
+    small n: in a resample of copies the bias is another one, and no recentring fixes a
     percentile interval. As their own interval, it is for the expected difference at this n, so
     compare sets of one size only.
 

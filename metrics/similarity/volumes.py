@@ -138,7 +138,7 @@ def check_volume(volume: Tensor, name: str, mask: Tensor) -> Float32[Tensor, "d 
         )
     if not bool(torch.isfinite(volume).all()):
         raise MetricError(
-            f"MS-SSIM: {name} holds NaN or infinity. Look at it, and remove or mend it."
+            f"MS-SSIM: {name} holds NaN or infinity. Look at it, and remove or fix it."
         )
     return volume.to(torch.float32)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import AssumeGrid, Seed, is_main, progress_bar, say
+from synthbench.cli.console import AssumeGrid, Seed, is_main, log, progress_bar
 from synthbench.cli.options import (
     Extractors,
     Intensity,
@@ -77,8 +77,8 @@ def benchmark_init(
     file = frozen.save(folder / name)
     if chosen.protocol is not None:
         changed = protocol_differences(frozen.protocol, chosen.protocol)
-        say(f"differs from {protocol}: {'; '.join(changed)}" if changed else f"as {protocol}")
-    say(
+        log(f"differs from {protocol}: {'; '.join(changed)}" if changed else f"as {protocol}")
+    log(
         f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "
         f"{folder / name} --real {real} --synth SYNTH --out {folder / name}/entries/NAME.json"
     )

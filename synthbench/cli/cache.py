@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthbench.cli.console import Json, print_json, say, show
+from synthbench.cli.console import Json, log, print_json, show
 
 if TYPE_CHECKING:
     from synthbench.scoring.feature_cache import Usage
@@ -26,7 +26,7 @@ def info(json: Json = False) -> None:
     if json:
         print_json({"folder": str(folder), "limit": limit, **_record(found)})
         return
-    say(f"{folder}: {_words(found)}, at most {_megabytes(limit)} MB")
+    log(f"{folder}: {_words(found)}, at most {_megabytes(limit)} MB")
     if found:
         show(_table(found))
 
@@ -46,7 +46,7 @@ def clear(
     if json:
         print_json({"folder": str(folder), **_record(removed)})
         return
-    say(f"{folder}: {_words(removed)} removed")
+    log(f"{folder}: {_words(removed)} removed")
 
 
 def _record(found: Sequence[Usage]) -> dict[str, Any]:
@@ -60,11 +60,11 @@ def _record(found: Sequence[Usage]) -> dict[str, Any]:
 
 
 def _words(found: Sequence[Usage]) -> str:
-    from synthbench.scoring.feature_cache import MATERIALS
+    from synthbench.scoring.feature_cache import SAMPLE_DATA
 
-    rows = sum(one.rows for one in found if one.extractor != MATERIALS)
-    scorings = sum(one.rows for one in found if one.extractor == MATERIALS)
-    kept = f", materials of {scorings} scorings" if scorings else ""
+    rows = sum(one.rows for one in found if one.extractor != SAMPLE_DATA)
+    scorings = sum(one.rows for one in found if one.extractor == SAMPLE_DATA)
+    kept = f", sample data of {scorings} scorings" if scorings else ""
     return f"features of {rows} volumes{kept}, {_megabytes(sum(one.size for one in found))} MB"
 
 

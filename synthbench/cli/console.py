@@ -28,7 +28,7 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """Write a sentence for the user to standard error, on the main process only."""
     if is_main():
         print(message, file=sys.stderr, flush=True)

@@ -11,10 +11,10 @@ from synthbench.cli.console import (
     AssumeGrid,
     Json,
     Seed,
+    log,
     make_room,
     print_json,
     progress_bar,
-    say,
     show,
 )
 from synthbench.errors import CheckFailed, UsageError
@@ -53,7 +53,7 @@ def atlas(
             n, out,
             seed=seed, shape=shape, labels=labels, progress=lambda done: advance(done, n, ""),
         )  # fmt: skip
-    say(f"{n} simulated subjects in {out}; their truth in {out / 'participants.tsv'}")
+    log(f"{n} simulated subjects in {out}; their truth in {out / 'participants.tsv'}")
 
 
 @data.command("info")
@@ -80,7 +80,7 @@ def info(
         from synthbench.cohorts.preflight.figures import figures
 
         for file in figures(report, out):
-            say(f"written: {file}")
+            log(f"written: {file}")
     if report.failed:
         raise CheckFailed(
             f"{cohort} cannot be used as it is: {len(report.unusable)} unusable files, "
@@ -118,12 +118,12 @@ def select(
     chosen = chosen_scans(
         source, where=where, one_scan_per_subject=one_scan_per_subject, scan=scan, layout=layout
     )
-    say("\n".join(chosen.account()))
+    log("\n".join(chosen.account()))
     if list_:
         typer.echo(listing(chosen.rows))
     if out is not None:
         write_manifest(chosen, out)
-        say(f"written: {out}")
+        log(f"written: {out}")
 
 
 @data.command("split")
@@ -162,12 +162,12 @@ def split_(
             progress=lambda done: advance(done, 0, ""),
         )
     if not drawn.stratified_by:
-        say("no site, sex or age is known of these subjects: drawn at random, balanced on nothing")
+        log("no site, sex or age is known of these subjects: drawn at random, balanced on nothing")
     for part, row in drawn.balance().iterrows():
         words = "; ".join(f"{name} {value}" for name, value in row.items())
-        say(f"{drawn.manifests[str(part)]}: {words}")
+        log(f"{drawn.manifests[str(part)]}: {words}")
     if drawn.left_out:
-        say(f"{drawn.left_out} of {len(drawn.subjects)} subjects are in no part")
+        log(f"{drawn.left_out} of {len(drawn.subjects)} subjects are in no part")
 
 
 def _part(text: str) -> tuple[str, int | float]:
@@ -225,11 +225,11 @@ def prepare(
             jobs=jobs,
             dask=dask,
             progress=lambda name, done, total: advance(done, total, name),
-            log=say,
+            log=log,
         )
     kept = int(summary["kept"].sum())
     before = f", {kept} kept from an earlier run" if kept else ""
-    say(
+    log(
         f"{len(summary) - kept} scans prepared{before}, in {out}; look at the pictures "
         "*_desc-quality_T1w.png"
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import progress_bar, say, show
+from synthbench.cli.console import log, progress_bar, show
 
 
 def demo(
@@ -17,6 +17,6 @@ def demo(
     from synthbench.cli.demo_run import run_demo
 
     with progress_bar("demo") as advance:
-        tables = run_demo(out, progress=advance, log=say)
+        tables = run_demo(out, progress=advance, log=log)
     for table in tables:
         show(table)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import Json, make_room, print_json, say, show
+from synthbench.cli.console import Json, log, make_room, print_json, show
 from synthbench.errors import UsageError
 
 
@@ -28,9 +28,9 @@ def drift(
         ),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Probability of a false alarm.")] = 0.05,
-    materials: Annotated[
+    sample_data: Annotated[
         list[Path] | None,
-        typer.Option("--materials", help="Of `score --materials`; may be repeated."),
+        typer.Option("--sample-data", help="Of `score --sample-data`; may be repeated."),
     ] = None,
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit 1 where two generators differ, too.")
@@ -47,7 +47,7 @@ def drift(
         make_room("--junit", junit)
     found = compared(
         baseline, current, metrics=metrics, deltas=_margins(delta or []), alpha=alpha,
-        materials=materials or (), gate=gate,
+        sample_data=sample_data or (), gate=gate,
     )  # fmt: skip
     if junit is not None:
         write_atomic(junit, output.junit(found))
@@ -57,7 +57,7 @@ def drift(
         show(output.drift_table(found))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in output.workflow_commands(found):
-            say(line)
+            log(line)
     raise typer.Exit(found.exit_code)
 
 

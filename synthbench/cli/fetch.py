@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import say
+from synthbench.cli.console import log
 
 
 def fetch(
@@ -21,12 +21,12 @@ def fetch(
     from synthbench.training.pretrained import PUBLISHED, fetch_published
 
     if name in PUBLISHED:
-        for path in fetch_published(name, log=say).values():
-            say(f"{path}: md5 verified, sha256 recorded")
+        for path in fetch_published(name, log=log).values():
+            log(f"{path}: md5 verified, sha256 recorded")
         return
     file = getattr(registry.load("extractors", name)(), "weight_file", None)
     if file is None:
-        say(f"{name} has no weights to fetch: it is ready.")
+        log(f"{name} has no weights to fetch: it is ready.")
         return
     path = weights.fetch(file, sha256=sha256)
-    say(f"{path}: sha256 verified, licence {file.licence}")
+    log(f"{path}: sha256 verified, licence {file.licence}")

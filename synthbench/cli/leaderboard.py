@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import progress_bar, say
+from synthbench.cli.console import log, progress_bar
 from synthbench.cli.options import check_html, write_page
 from synthbench.errors import CheckFailed, UsageError
 
@@ -25,9 +25,9 @@ def leaderboard(
     multiverse: Annotated[
         bool, typer.Option("--multiverse", help="Value the entries under other choices, likewise.")
     ] = False,
-    materials: Annotated[
+    sample_data: Annotated[
         list[Path] | None,
-        typer.Option("--materials", help="Of `score --materials`; may be repeated."),
+        typer.Option("--sample-data", help="Of `score --sample-data`; may be repeated."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Also write one benchmark as a page for a browser.")
@@ -40,22 +40,24 @@ def leaderboard(
         check_html(html, check, pages.benchmarks_in(folder))
     if check and (compare or multiverse):
         raise UsageError("--check writes nothing: leave out --compare and --multiverse.")
-    if materials and not (compare or multiverse):
-        raise UsageError("--materials is what a ranking is made of: add --compare or --multiverse.")
+    if sample_data and not (compare or multiverse):
+        raise UsageError(
+            "--sample-data is what a ranking is made of: add --compare or --multiverse."
+        )
     stale: list[str] = []
     for found in pages.benchmarks_in(folder):
         if check:
             try:
                 pages.check_leaderboard(found)
-                say(f"{found / pages.PAGE} is up to date")
+                log(f"{found / pages.PAGE} is up to date")
             except CheckFailed as error:
                 stale.append(str(error))
             continue
         if compare:
-            _compare(found, materials or [])
+            _compare(found, sample_data or [])
         if multiverse:
-            _multiverse(found, materials or [])
-        say(f"{pages.write_leaderboard(found)} written")
+            _multiverse(found, sample_data or [])
+        log(f"{pages.write_leaderboard(found)} written")
         if html is not None:
             from synthbench.leaderboard.html import leaderboard_report
 
@@ -64,27 +66,27 @@ def leaderboard(
         raise CheckFailed("\n".join(stale))
 
 
-def _compare(folder: Path, materials: list[Path]) -> None:
+def _compare(folder: Path, sample_data: list[Path]) -> None:
     from synthbench.leaderboard.ranking import compare
-    from synthbench.scoring.sample_data import load_materials
+    from synthbench.scoring.sample_data import load_sample_data
 
     with progress_bar("comparing") as advance:
         found = compare(
             folder,
-            source=lambda card: load_materials(card, materials),
+            source=lambda card: load_sample_data(card, sample_data),
             progress=lambda what, done, total: advance(done, total, what),
         )
-    say(f"{found.save(folder)} written")
+    log(f"{found.save(folder)} written")
 
 
-def _multiverse(folder: Path, materials: list[Path]) -> None:
+def _multiverse(folder: Path, sample_data: list[Path]) -> None:
     from synthbench.leaderboard.multiverse import multiverse
-    from synthbench.scoring.sample_data import load_materials
+    from synthbench.scoring.sample_data import load_sample_data
 
     with progress_bar("multiverse") as advance:
         found = multiverse(
             folder,
-            source=lambda card: load_materials(card, materials),
+            source=lambda card: load_sample_data(card, sample_data),
             progress=lambda what, done, total: advance(done, total, what),
         )
-    say(f"{found.save(folder)} written")
+    log(f"{found.save(folder)} written")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import make_room, say
+from synthbench.cli.console import log, make_room
 from synthbench.errors import UsageError
 
 Real = Annotated[
@@ -81,9 +81,9 @@ def context_of(advance: Any, cached: bool = True) -> Any:
     from synthbench.scoring.settings import Context
 
     return Context(
-        cache=FeatureCache(log=say) if cached else None,
+        cache=FeatureCache(log=log) if cached else None,
         progress=lambda what, done, total: advance(done, total, what),
-        log=say,
+        log=log,
     )
 
 
@@ -128,7 +128,7 @@ def write_page(file: Path, page: str) -> None:
 
     content = page.encode()
     write_atomic(file, content)
-    say(f"{file}: {len(content) / 1e6:.1f} MB, opens in any browser")
+    log(f"{file}: {len(content) / 1e6:.1f} MB, opens in any browser")
 
 
 def grid_of(run: Path) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import is_main, make_room, progress_bar, say
+from synthbench.cli.console import is_main, log, make_room, progress_bar
 from synthbench.cli.options import assumed, write_page
 
 
@@ -55,7 +55,7 @@ def report(
             real_pictures=real_pictures,
             assume_grid=assumed(assume_grid),
             progress=lambda what, done, total: advance(done, total, what),
-            log=say,
+            log=log,
         )
     if is_main():
         write_page(out, page)

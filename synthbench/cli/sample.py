@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import Json, Seed, print_json, progress_bar, say
+from synthbench.cli.console import Json, Seed, log, print_json, progress_bar
 from synthbench.cli.options import Conditions, Guidance
 from synthbench.generators.diffusion.samplers import samplers_in_words
 
@@ -48,7 +48,7 @@ def sample(
             run, n, out,
             seed=seed, sampler=sampler, steps=steps, clean=clean, conditions=conditions,
             choices=condition or (), guidance=guidance, follow=trajectory, progress=advance,
-            log=say,
+            log=log,
         )  # fmt: skip
     if json:
         print_json([str(file) for file in files])
@@ -58,4 +58,4 @@ def sample(
             if len(files) > 1
             else f"1 volume, seed {seed}"
         )
-        say(f"{drawn}, in {out}")
+        log(f"{drawn}, in {out}")

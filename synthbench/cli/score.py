@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import Json, Seed, is_main, make_room, progress_bar, say, show
+from synthbench.cli.console import Json, Seed, is_main, log, make_room, progress_bar, show
 from synthbench.cli.options import (
     Accept,
     Extractors,
@@ -75,7 +75,7 @@ def score(
         Path | None,
         typer.Option(help="Save nearest training volumes (TSV): participant-level data."),
     ] = None,
-    materials: Annotated[
+    sample_data: Annotated[
         Path | None,
         typer.Option(help="Save what comparisons elsewhere need (npz): participant-level data."),
     ] = None,
@@ -121,7 +121,7 @@ def score(
             "memorization is assessed: add --train and, with --metric, --metric memorization."
         )
     for option, file in (("--out", out), ("--features", features), ("--neighbours", neighbours),
-                         ("--materials", materials)):  # fmt: skip
+                         ("--sample-data", sample_data)):  # fmt: skip
         if file is not None:
             make_room(option, file)
     study = None if sensitivity is None else Sensitivity.load(sensitivity)
@@ -135,12 +135,12 @@ def score(
     card = found.card if study is None else read_back(found.card, study)
     if not is_main():
         return
-    written = _write_sample_data(found, features, neighbours, materials)
+    written = _write_sample_data(found, features, neighbours, sample_data)
     if out is not None:
         before = verdict_in(out)
         card.save(out)
         if before is not None:
-            say(
+            log(
                 f"{out}: the scorecard that was here held a verdict on utility ({before.label}), "
                 f"and the new one holds none: run synthbench utility ... --scorecard {out} again."
             )
@@ -151,15 +151,15 @@ def score(
 
         show(scorecard_table(card))
     for file in ([] if out is None else [out]) + written:
-        say(f"written: {file}")
+        log(f"written: {file}")
     if neighbours is not None and neighbours not in written:
-        say(f"{neighbours}: not written, for memorization was {card.not_assessed}")
+        log(f"{neighbours}: not written, for memorization was {card.not_assessed}")
     if advice := scoring.without_weights(card):
-        say(advice)
+        log(advice)
 
 
 def _write_sample_data(
-    found: Any, features: Path | None, neighbours: Path | None, materials: Path | None
+    found: Any, features: Path | None, neighbours: Path | None, sample_data: Path | None
 ) -> list[Path]:
     """Write what was asked for of a scoring's participant-level data; return the files."""
     import numpy as np
@@ -174,7 +174,7 @@ def _write_sample_data(
     if neighbours is not None and found.neighbours:
         write_atomic(neighbours, neighbours_table(found.neighbours).encode())
         written.append(neighbours)
-    if materials is not None:
-        found.sample_data.save(materials)
-        written.append(materials)
+    if sample_data is not None:
+        found.sample_data.save(sample_data)
+        written.append(sample_data)
     return written

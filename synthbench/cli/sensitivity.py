@@ -13,9 +13,9 @@ from synthbench.cli.console import (
     Json,
     Seed,
     is_main,
+    log,
     make_room,
     progress_bar,
-    say,
     show,
 )
 from synthbench.cli.options import (
@@ -80,7 +80,7 @@ def sensitivity(
         sys.stdout.write(found.model_dump_json(indent=1) + "\n")
         return
     show(output.table(found))
-    say(
+    log(
         f"{out}, {figure}. Next: synthbench score --real {real} --synth SYNTH --sensitivity {out} "
         "reads scores back as doses."
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import Json, Seed, print_json, progress_bar, say, show
+from synthbench.cli.console import Json, Seed, log, print_json, progress_bar, show
 from synthbench.cli.options import Guidance
 
 
@@ -58,10 +58,10 @@ def sweep(
         found = swept(
             run, vary, out, fix=fix or (), natural=natural, seed=seed, seeds=seeds,
             measure=measure, sampler=sampler, steps=steps, guidance=guidance, progress=advance,
-            log=say,
+            log=log,
         )  # fmt: skip
     if json:
         print_json(found.as_json())
         return
     show(found.table())
-    say(f"written: {', '.join(str(file) for file in found.written)}")
+    log(f"written: {', '.join(str(file) for file in found.written)}")

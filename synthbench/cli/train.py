@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import AssumeGrid, Json, print_json, progress_bar, say
+from synthbench.cli.console import AssumeGrid, Json, log, print_json, progress_bar
 from synthbench.cli.options import Accept
 from synthbench.errors import CheckFailed, Stopped, UsageError
 
@@ -71,7 +71,7 @@ def train(
             raise UsageError(
                 "--pretrained trains nothing: beside it, only a generator and --out are given."
             )
-        fetched = pretrained_run(str(generator), pretrained, folder, log=say)
+        fetched = pretrained_run(str(generator), pretrained, folder, log=log)
         if json:
             print_json({"run": str(fetched.folder), **fetched.record})
         return
@@ -110,7 +110,7 @@ def train(
                 assume_grid=assume_grid,
                 accept=accept or (),
                 progress=advance,
-                log=say,
+                log=log,
             )
     except KeyboardInterrupt:
         # Before the first step or after the last, or the second Ctrl-C: the loop has not answered.
@@ -119,7 +119,7 @@ def train(
     if json:
         print_json({"run": str(run.folder), **record})
         return
-    say(
+    log(
         f"trained in {record['training_seconds']:.0f} s. {run.folder} holds the weights, the "
         f"configuration and preview.png.\nNext: synthbench sample {run.folder} --n 16 --out synth/"
     )

@@ -13,9 +13,9 @@ from synthbench.cli.console import (
     Json,
     Seed,
     is_main,
+    log,
     make_room,
     progress_bar,
-    say,
     show,
 )
 from synthbench.cli.options import Accept, Intensity, Real
@@ -97,17 +97,17 @@ def utility(
                 accept=accept or (),
             ),
             cache=cached,
-            progress=lambda what, done, total: advance(done, total, what), log=say,
+            progress=lambda what, done, total: advance(done, total, what), log=log,
         )  # fmt: skip
     if not is_main():
         return
     if out is not None:
         record.save(out)
-        say(f"written: {out}")
+        log(f"written: {out}")
     if scorecard is not None:
         before = command.add_to_scorecard(record, scorecard, synth)
         replaced = "" if before is None else f", in place of: {before.sentence} ({before.label})"
-        say(f"{scorecard}: the verdict was added{replaced}")
+        log(f"{scorecard}: the verdict was added{replaced}")
     if json:
         sys.stdout.write(record.model_dump_json(indent=1) + "\n")
         return

@@ -95,8 +95,8 @@ class Condition:
         """What its encoded columns are of: the name, or the name and a level."""
         if self.kind == "numeric":
             return (self.name,)
-        told = self.levels[1:] if len(self.levels) == 2 else self.levels
-        return tuple(f"{self.name}={level}" for level in told)
+        given = self.levels[1:] if len(self.levels) == 2 else self.levels
+        return tuple(f"{self.name}={level}" for level in given)
 
     def scaled(self, value: float) -> float:
         """Return a number on the scale whose 0 and 1 are the ends of the training range."""
@@ -316,8 +316,8 @@ def rows_of(cohort: Cohort, names: Sequence[str]) -> list[Row]:
         )
     for name in names:
         check_name(name, [str(c) for c in table.columns], "the participants table has no column")
-    told = table.reindex([entry.subject for entry in cohort.entries])
-    return _rows(told[list(names)])
+    given = table.reindex([entry.subject for entry in cohort.entries])
+    return _rows(given[list(names)])
 
 
 def cell(value: float | str | None) -> str:
@@ -368,10 +368,10 @@ def _categorical(name: str, values: Sequence[str], missing: int) -> Condition:
             f"ones as {MISSING}; otherwise join levels, or leave it out."
         )
     levels = tuple(sorted(counts))
-    told = np.array([max(counts[level], SMALL_CELL) for level in levels], np.float64)
+    given = np.array([max(counts[level], SMALL_CELL) for level in levels], np.float64)
     return Condition(
         name, "categorical", None, None, levels, missing,
-        frequencies=tuple(float(f) for f in told / told.sum()),
+        frequencies=tuple(float(f) for f in given / given.sum()),
     )  # fmt: skip
 
 
@@ -429,8 +429,8 @@ def within(number: float, low: float, high: float) -> float:
 def check_name(name: str, known: Iterable[str], words: str) -> None:
     known = list(known)
     if name not in known:
-        told = near_miss(name, known) if known else "there are none."
-        raise UsageError(f"{words} '{name}': {told}")
+        given = near_miss(name, known) if known else "there are none."
+        raise UsageError(f"{words} '{name}': {given}")
 
 
 def uniform(seed: int, name: str) -> float:

@@ -72,19 +72,19 @@ def _age_band(age: float) -> str:
 
 def _hidden(counts: Mapping[str, int]) -> dict[str, int | str]:
     """Replace counts that single people out, in a fixed order: bands by age, words by letter."""
-    told: dict[str, int | str] = {name: counts[name] for name in sorted(counts, key=_place)}
-    small = [name for name in told if counts[name] < SMALL_CELL]
-    large = sorted(set(told) - set(small), key=lambda name: (counts[name], name))
+    given: dict[str, int | str] = {name: counts[name] for name in sorted(counts, key=_place)}
+    small = [name for name in given if counts[name] < SMALL_CELL]
+    large = sorted(set(given) - set(small), key=lambda name: (counts[name], name))
     if not small:
-        return told
-    told |= dict.fromkeys(small, SUPPRESSED)
+        return given
+    given |= dict.fromkeys(small, SUPPRESSED)
     hidden = sum(counts[name] for name in small)
     for coarsened, name in enumerate(large, 1):
-        told[name] = _COARSENED
+        given[name] = _COARSENED
         hidden += counts[name]
         most = counts[large[coarsened]] if coarsened < len(large) else math.inf
         if _undetermined(hidden, len(small), coarsened, most):
-            return told
+            return given
     return {}
 
 

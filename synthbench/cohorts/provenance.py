@@ -48,7 +48,7 @@ def _described(root: Path) -> dict[str, str]:
     except ValueError as error:
         raise CohortError(
             f"{file}: is not valid JSON ({error}), so the terms that bind these data cannot be "
-            "read. Mend it."
+            "read. Fix it."
         ) from error
     described = described if isinstance(described, dict) else {}
     terms_file = root / "DATA_USE_TERMS.txt"

@@ -61,7 +61,7 @@ def read_cohort(
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise CohortError(
             f"{role}: {len(problems)} of {found.listed} volumes cannot be used:\n  {shown}{more}\n"
-            "Nothing is left out silently: mend or remove them, or list the volumes to use in a "
+            "Nothing is left out silently: fix or remove them, or list the volumes to use in a "
             "manifest (a CSV with a column 'path')." + _advice_on_grids(found)
         )
     assert found.cohort is not None

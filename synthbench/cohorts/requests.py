@@ -174,7 +174,7 @@ def rows_for(
         raise UsageError(
             f"--conditions: all rows must name the same conditions, missing values as {MISSING}."
         )
-    both = sorted(set(choices) & set(asked_for(rows)))
+    both = sorted(set(choices) & set(requested_for(rows)))
     if both:
         raise UsageError(
             f"{', '.join(both)}: asked for by --condition and by --conditions. Leave out one."
@@ -182,18 +182,18 @@ def rows_for(
     return [_row(conditions, seed, choices, row) for seed, row in zip(seeds, rows, strict=True)]
 
 
-def asked_for(table: Sequence[Row] | None) -> tuple[str, ...]:
+def requested_for(table: Sequence[Row] | None) -> tuple[str, ...]:
     """Return the conditions that a table has, which all of its rows name."""
     return tuple(table[0]) if table else ()
 
 
-def _row(conditions: Conditions, seed: int, choices: Mapping[str, Choice], asked: Row) -> Row:
+def _row(conditions: Conditions, seed: int, choices: Mapping[str, Choice], requested: Row) -> Row:
     row: dict[str, float | str | None] = {}
     turn = seed
     for condition in conditions.conditions:
         name, choice = condition.name, choices.get(condition.name)
-        if name in asked:
-            row[name] = condition.value(asked[name])
+        if name in requested:
+            row[name] = condition.value(requested[name])
         elif isinstance(choice, Between):
             drawn = choice.low + (choice.high - choice.low) * uniform(seed, name)
             row[name] = within(drawn, choice.low, choice.high)

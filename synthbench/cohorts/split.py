@@ -221,7 +221,7 @@ def _check_one_name_a_volume(entries: Sequence[Entry]) -> None:
 
 def _counts(sizes: Mapping[str, int | float], subjects: int) -> dict[str, int]:
     """Shares as numbers of subjects."""
-    asked = ", ".join(
+    requested = ", ".join(
         f"{part}={f'{size:.0%}' if isinstance(size, float) else size}"
         for part, size in sizes.items()
     )
@@ -236,7 +236,7 @@ def _counts(sizes: Mapping[str, int | float], subjects: int) -> dict[str, int]:
         counts[largest] += subjects - sum(counts.values())
     if any(size < 1 for size in counts.values()) or sum(counts.values()) > subjects:
         raise UsageError(
-            f"--part {asked}: every part needs at least one subject, and together they have at "
+            f"--part {requested}: every part needs at least one subject, and together they have at "
             f"most {subjects}, the subjects of the cohort."
         )
     return counts

@@ -48,24 +48,24 @@ def verify(manifest: Path, entries: Iterable[Entry]) -> None:
     if part not in set(table["part"]):
         return  # another manifest that lies in the folder
     found = list(entries)
-    mend = "Restore the files, or draw the split anew with synthbench data split."
+    fix = "Restore the files, or draw the split anew with synthbench data split."
     for entry in found:
         if entry.digest not in contents.index:
             raise CohortError(
                 f"{manifest}: {entry.name} is not a volume of the split, or its content (or the "
-                f"grid assumed for it) has changed since it was drawn. {mend}"
+                f"grid assumed for it) has changed since it was drawn. {fix}"
             )
         sides = set(contents.loc[[entry.digest], "part"])
         if sides != {part} or list(owners.get(entry.subject, ())) != [part]:
             raise CohortError(
                 f"{manifest}: {entry.name} ({entry.subject}) is on another side of the split: "
-                f"{', '.join(sorted(sides))}. {mend}"
+                f"{', '.join(sorted(sides))}. {fix}"
             )
     expected = table[table["part"] == part]
     if len(found) != len(expected):
         raise CohortError(
             f"{manifest}: holds {len(found)} volumes; the split gave '{part}' {len(expected)}"
-            f"{_difference(expected, found)}. {mend} For a smaller set, write a manifest of "
+            f"{_difference(expected, found)}. {fix} For a smaller set, write a manifest of "
             "another name."
         )
 

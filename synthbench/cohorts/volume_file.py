@@ -46,7 +46,7 @@ def read(file: Path, assume: Space | float | None) -> _Volume:
     if file.is_symlink() and not file.exists():
         raise CohortError(
             f"is a link to {os.readlink(file)}, which is not there. Fetch it (datalad get, git "
-            "annex get), or mend the link."
+            "annex get), or fix the link."
         )
     try:
         if file.suffix == ".npy":

@@ -1,7 +1,8 @@
 """What differs between two scorings: images, protocol, software, origin.
 
 A scorecard names everything that can change a number, so two of them tell apart why a number moved.
-What two cohorts share can be seen in the materials (`synthbench.scoring.sample_data`), to the bit.
+What two cohorts share can be seen in the sample data (`synthbench.scoring.sample_data`), to the
+bit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ABSENT, Protocol, differing
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
-from synthbench.scoring.sample_data import Materials
+from synthbench.scoring.sample_data import SampleData
 
 ROUNDING = 1e-5
 """Share of a metric's terms up to which a change is rounding: other orders of summation in float32
@@ -170,7 +171,7 @@ def _found_by_preflight(card: Scorecard) -> dict[str, str]:
 
 
 def images_in_common(
-    first: Materials, second: Materials, role: Literal["real", "synth"]
+    first: SampleData, second: SampleData, role: Literal["real", "synth"]
 ) -> int | None:
     """Count the images of the second set whose rows are, to the bit, rows of the first.
 
@@ -187,15 +188,15 @@ def images_in_common(
     return None
 
 
-def moved_reals(first: Materials, second: Materials) -> Iterator[Cause]:
+def moved_reals(first: SampleData, second: SampleData) -> Iterator[Cause]:
     """Name what gives other numbers for the same real volumes: then it is not the samples."""
-    told = set()
+    given = set()
     for key in first.jobs:
         named = JobKey.parse(key)
         source = named.source
-        if key not in second.jobs or source in told:
+        if key not in second.jobs or source in given:
             continue
-        told.add(source)
+        given.add(source)
         moved = _moved(first.jobs[key].real, second.jobs[key].real)
         if moved > ROUNDING:
             features = named.extractor is not None

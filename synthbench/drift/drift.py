@@ -34,9 +34,9 @@ from synthbench.drift.causes import (
     relative,
 )
 from synthbench.drift.two_samples import (
-    Asked,
     GeneratorTest,
     MetricDrift,
+    Requested,
     Rivals,
     Status,
     Terms,
@@ -49,7 +49,7 @@ from synthbench.records.keys import JobKey
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Missing, Value
 from synthbench.render.numbers import p_text
-from synthbench.scoring.sample_data import Materials, load_materials, require_materials
+from synthbench.scoring.sample_data import SampleData, load_sample_data, require_sample_data
 
 MOSTLY_THE_SAME = 0.5
 """Share of equal images above which a set is the same one with images exchanged."""
@@ -122,7 +122,7 @@ def drift(
     metrics: Sequence[str] | None = None,
     deltas: Mapping[str, float] | None = None,
     alpha: float = 0.05,
-    materials: Sequence[Path] = (),
+    sample_data: Sequence[Path] = (),
     gate: bool = False,
 ) -> Drift:
     """Compare two scorecards, and say whether their difference is noise.
@@ -141,8 +141,8 @@ def drift(
     alpha
         Probability of a false alarm. Between samples, half is for the generator's test and half
         for the metrics together.
-    materials
-        Files of `synthbench score --materials`, for volumes that were scored elsewhere.
+    sample data
+        Files of `synthbench score --sample-data`, for volumes that were scored elsewhere.
     gate
         Let a difference between two generators count as drift.
 
@@ -154,7 +154,7 @@ def drift(
     Raises
     ------
     ScorecardError
-        A scorecard is unreadable, or samples must be compared and their materials are not here.
+        A scorecard is unreadable, or samples must be compared and their sample data are not here.
     UsageError
         A metric, a margin or alpha is unusable.
     """
@@ -167,11 +167,11 @@ def drift(
         deltas=deltas or {}, alpha=alpha, gate=gate,
     )  # fmt: skip
     if first.real.fingerprint != second.real.fingerprint:
-        return _other_reals(pair, materials)
+        return _other_reals(pair, sample_data)
     if first.synth.fingerprint == second.synth.fingerprint:
         return _rescored(pair)
-    one = require_materials(first, first_file, materials)
-    other = require_materials(second, second_file, materials)
+    one = require_sample_data(first, first_file, sample_data)
+    other = require_sample_data(second, second_file, sample_data)
     common = images_in_common(one, other, "synth") or 0
     if common > MOSTLY_THE_SAME * min(first.synth.n, second.synth.n):
         return _exchanged(pair, common)
@@ -181,8 +181,8 @@ def drift(
 # ---------------------------------------------------------------- other real images
 
 
-def _other_reals(pair: _Pair, materials: Sequence[Path]) -> Drift:
-    one, other = (load_materials(card, materials) for card in (pair.baseline, pair.current))
+def _other_reals(pair: _Pair, sample_data: Sequence[Path]) -> Drift:
+    one, other = (load_sample_data(card, sample_data) for card in (pair.baseline, pair.current))
     notes, n = [], pair.current.real.n
     common = images_in_common(one, other, "real") if one and other else None
     if common:
@@ -296,17 +296,17 @@ def _rescore_verdict(outcome: Outcome, rows: Sequence[MetricDrift], causes: Sequ
 # ---------------------------------------------------------------- new samples
 
 
-def _resampled(pair: _Pair, one: Materials, other: Materials, common: int) -> Drift:
+def _resampled(pair: _Pair, one: SampleData, other: SampleData, common: int) -> Drift:
     """Ask the questions of `synthbench.drift.two_samples`."""
     pair = replace(pair, causes=(*pair.causes, *moved_reals(one, other)))
     rival = _two_generators(pair)
     chosen = list(_rows(pair, everything=False))
     _check_deltas(pair.deltas, [before.metric for before, _ in chosen])
-    refused, asked = [], []
+    refused, requested = [], []
     for before, after in chosen:
         why = _refusal(before, after, pair.causes)
         if why is None:
-            asked.append(_asked(before, pair.deltas))
+            requested.append(_requested(before, pair.deltas))
         else:
             refused.append(_not_compared(before, why))
     protocol = pair.current.protocol
@@ -314,7 +314,7 @@ def _resampled(pair: _Pair, one: Materials, other: Materials, common: int) -> Dr
         alpha=pair.alpha, resamples=protocol.resamples, permutations=protocol.permutations,
         seed=protocol.seed, rivals=Rivals(pair.names, pair.gate) if rival else None,
     )  # fmt: skip
-    tests, compared = compare_samples(one, other, asked, terms)
+    tests, compared = compare_samples(one, other, requested, terms)
     rows = [*compared, *refused]
     outcome = _outcome(rows, tests, warn=any(cause.small for cause in pair.causes))
     return pair.result(
@@ -335,11 +335,11 @@ def _two_generators(pair: _Pair) -> bool:
     return any(None not in (one, other) and one != other for one, other in named)
 
 
-def _asked(row: Value, deltas: Mapping[str, float]) -> Asked:
+def _requested(row: Value, deltas: Mapping[str, float]) -> Requested:
     given = deltas.get(row.metric)
     # Zero, where all splits of the real set scored the same, is no margin.
     effect = (row.floor.minimum_detectable_effect if row.floor else None) or None
-    return Asked(
+    return Requested(
         metric=row.metric, extractor=row.extractor, label=row.label,
         direction=row.direction, role=row.role,
         delta=effect if given is None else given, given=given is not None,
@@ -373,11 +373,11 @@ def _resample_verdict(
     if outcome == "not comparable":
         return _partly(rows)
     if rival:
-        told = []
+        given = []
         for name in names:
             found = [row.name for row in rows if row.closer == name]
-            told += [f"{name} is closer in {', '.join(found)}"] if found else []
-        return "; ".join(told) or "no difference shown at this n, which is no proof of equality"
+            given += [f"{name} is closer in {', '.join(found)}"] if found else []
+        return "; ".join(given) or "no difference shown at this n, which is no proof of equality"
     if outcome == "drift":
         failed = [
             f"the generator changed ({test.extractor}, p {p_text(test.p_adjusted)})"
@@ -390,7 +390,7 @@ def _resample_verdict(
 
 
 def _notes_on_samples(
-    one: Materials, other: Materials, common: int, rows: Sequence[MetricDrift]
+    one: SampleData, other: SampleData, common: int, rows: Sequence[MetricDrift]
 ) -> Iterator[str]:
     if not share_seeds(one, other):
         yield (

@@ -31,7 +31,7 @@ from synthbench.metrics.mmd import MMD2
 from synthbench.metrics.mmd_permutation import permutation_p
 from synthbench.records.base import Record
 from synthbench.records.keys import JobKey
-from synthbench.scoring.sample_data import Materials
+from synthbench.scoring.sample_data import SampleData
 
 RESOLUTION = 4
 """By how much the smallest adjusted p must lie below the threshold: resamples are added for it.
@@ -91,7 +91,7 @@ class MetricDrift(Record):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requested:
     """A metric whose difference between two samples is asked for.
 
     Attributes
@@ -118,7 +118,7 @@ class Asked:
 
     @property
     def key(self) -> str:
-        """The key of the metric's materials."""
+        """The key of the metric's sample data."""
         return str(self._key.job)
 
     @property
@@ -177,9 +177,9 @@ class Terms:
 
 
 def compare_samples(
-    first: Materials,
-    second: Materials,
-    asked: Sequence[Asked],
+    first: SampleData,
+    second: SampleData,
+    requested: Sequence[Requested],
     terms: Terms | None = None,
     *,
     extractors: Iterable[str] | None = None,
@@ -191,7 +191,7 @@ def compare_samples(
     Parameters
     ----------
     first, second
-        Materials of the two scorings.
+        Sample data of the two scorings.
     asked
         The metrics.
     terms
@@ -212,10 +212,10 @@ def compare_samples(
         place = {s: i for i, s in enumerate(second.seeds)}
         second = second.with_synth([place[s] for s in first.seeds])
     if extractors is None:
-        extractors = dict.fromkeys(a.extractor for a in asked if a.extractor)
+        extractors = dict.fromkeys(a.extractor for a in requested if a.extractor)
     extractors = () if terms.rivals else tuple(extractors)
     half = terms.alpha / 2 if extractors else terms.alpha
-    gating = sum(one.gates for one in asked)
+    gating = sum(one.gates for one in requested)
     terms = replace(
         terms,
         resamples=max(terms.resamples, math.ceil(2 * gating * RESOLUTION / half)),
@@ -223,7 +223,7 @@ def compare_samples(
     )
     tests = _generator_tests(first, second, extractors, paired, half, terms)
     rows, compared = [], {}
-    for one in asked:
+    for one in requested:
         try:
             compared[one] = _compared(first, second, one, paired, terms)
         except (MetricError, UsageError) as error:
@@ -238,7 +238,7 @@ def compare_samples(
     return tests, rows
 
 
-def share_seeds(first: Materials, second: Materials) -> bool:
+def share_seeds(first: SampleData, second: SampleData) -> bool:
     """Whether both synthetic sets are of the same seeds, which sidecars must name."""
     if first.seeds is None or second.seeds is None:
         return False
@@ -246,8 +246,8 @@ def share_seeds(first: Materials, second: Materials) -> bool:
 
 
 def _generator_tests(
-    first: Materials,
-    second: Materials,
+    first: SampleData,
+    second: SampleData,
     extractors: Sequence[str],
     paired: bool,
     alpha: float,
@@ -275,7 +275,7 @@ def _generator_tests(
 
 
 def _features(
-    first: Materials, second: Materials, extractor: str
+    first: SampleData, second: SampleData, extractor: str
 ) -> tuple[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"], float]:
     """Both synthetic sets' features, and the bandwidth of their kernel, frozen on the real set."""
     key = next(k for k in first.jobs if JobKey.parse(k).extractor == extractor and k in second.jobs)
@@ -318,12 +318,12 @@ class _Compared:
 
 
 def _compared(
-    first: Materials, second: Materials, asked: Asked, paired: bool, terms: Terms
+    first: SampleData, second: SampleData, requested: Requested, paired: bool, terms: Terms
 ) -> _Compared:
-    one, other = (m.statistic(asked.key, asked.part) for m in (first, second))
+    one, other = (m.statistic(requested.key, requested.part) for m in (first, second))
     shared = [role for role in one.subjects if role == "real" or paired]
     # A change of a gap from 0.05 to -0.05 is one, although its distance from zero is not.
-    direction: Direction = asked.direction if terms.rivals else "lower"
+    direction: Direction = requested.direction if terms.rivals else "lower"
 
     def difference(level: float) -> Comparison:
         return paired_difference(
@@ -331,48 +331,49 @@ def _compared(
             level=level, seed=terms.seed, names=("baseline", "current"),
         )  # fmt: skip
 
-    narrow = None if asked.delta is None else difference(EQUIVALENCE_LEVEL)
+    narrow = None if requested.delta is None else difference(EQUIVALENCE_LEVEL)
     return _Compared(difference(LEVEL), narrow, (estimate(one), estimate(other)), magnitude(one))
 
 
 def _metric_drift(
-    asked: Asked, compared: _Compared, adjusted: float | None, alpha: float, terms: Terms
+    requested: Requested, compared: _Compared, adjusted: float | None, alpha: float, terms: Terms
 ) -> MetricDrift:
     wide = compared.wide
     share = relative(wide.difference, compared.terms)
     equivalent = None
-    if asked.delta is not None and compared.narrow is not None:
-        equivalent = equivalence(compared.narrow, asked.delta).equivalent
+    if requested.delta is not None and compared.narrow is not None:
+        equivalent = equivalence(compared.narrow, requested.delta).equivalent
     different = adjusted is not None and adjusted <= alpha
     rounding = share <= ROUNDING
     rivals = terms.rivals
-    better = None if rivals is None else _closer(wide, asked, rivals.names)
+    better = None if rivals is None else _closer(wide, requested, rivals.names)
     status: Status
     if adjusted is None:
         status, words = "shown", "fails nothing: it rewards shrunk spread"
     elif rivals is not None:
         status = "fail" if different and rivals.gate else "pass"
         words = f"{better} is closer" if different else "no difference shown"
-    elif asked.given:
+    elif requested.given:
         status = "pass" if equivalent else "fail"
         words = "within the margin" if equivalent else "not shown to be within the margin"
     else:
         status = "fail" if different and not rounding else "pass"
         words = "no change shown" if not different else "rounding" if rounding else "changed"
     return MetricDrift(
-        metric=asked.metric, extractor=asked.extractor, label=asked.label, status=status,
+        metric=requested.metric, extractor=requested.extractor, label=requested.label,
+        status=status,
         words=words, baseline=compared.values[0], current=compared.values[1], relative=share,
         difference=wide.difference, low=wide.low, high=wide.high, level=wide.level, p=wide.p,
-        p_adjusted=adjusted, closer=better if different else None, delta=asked.delta,
-        delta_source=None if asked.delta is None
-        else "given" if asked.given else "minimum detectable effect",
+        p_adjusted=adjusted, closer=better if different else None, delta=requested.delta,
+        delta_source=None if requested.delta is None
+        else "given" if requested.given else "minimum detectable effect",
         equivalent=equivalent,
     )  # fmt: skip
 
 
-def _closer(comparison: Comparison, asked: Asked, names: tuple[str, str]) -> str:
+def _closer(comparison: Comparison, requested: Requested, names: tuple[str, str]) -> str:
     """The one with the smaller loss: differences are of distances from zero where zero is best."""
     worse_second = comparison.difference > 0
-    if asked.direction == "higher":
+    if requested.direction == "higher":
         worse_second = not worse_second
     return names[0] if worse_second else names[1]

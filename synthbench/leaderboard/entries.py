@@ -11,14 +11,14 @@ from synthbench.errors import ScorecardError
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.verdict import scored_bytes
 from synthbench.scoring.benchmark import Benchmark
-from synthbench.scoring.sample_data import Materials, load_materials
+from synthbench.scoring.sample_data import SampleData, load_sample_data
 
 TOLERANCE = 1e-6
-"""Largest difference between an entry's value and that of its materials, relative to the terms
+"""Largest difference between an entry's value and that of its sample data, relative to the terms
 that the value is made of."""
 
 
-Source = Callable[[Scorecard], Materials | None]
+Source = Callable[[Scorecard], SampleData | None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Entry:
 
     name: str
     card: Scorecard
-    materials: Materials
+    sample_data: SampleData
 
 
 def read_entries(folder: Path) -> dict[str, Scorecard]:
@@ -81,7 +81,7 @@ def stale_entries(
 
 
 def open_entries(
-    folder: Path, benchmark: Benchmark, source: Source = load_materials
+    folder: Path, benchmark: Benchmark, source: Source = load_sample_data
 ) -> list[Entry]:
     """Return the comparable entries with what `source` knows of their images.
 
@@ -97,16 +97,16 @@ def open_entries(
             f"{len(cards)}. Score another one with --benchmark {folder}."
         )
     found = {name: source(card) for name, card in cards.items()}
-    absent = [name for name, materials in found.items() if materials is None]
+    absent = [name for name, sample_data in found.items() if sample_data is None]
     if absent:
         files = ", ".join(f"{folder}/entries/{name}.json" for name in absent)
         raise ScorecardError(
             f"the volumes behind {files} were not scored on this machine: score them here "
-            f"(synthbench score --benchmark {folder} ...), or give --materials FILE, which "
-            "synthbench score --materials FILE writes where they are."
+            f"(synthbench score --benchmark {folder} ...), or give --sample-data FILE, which "
+            "synthbench score --sample-data FILE writes where they are."
         )
     return [
-        Entry(name, cards[name], materials)
-        for name, materials in found.items()
-        if materials is not None
+        Entry(name, cards[name], sample_data)
+        for name, sample_data in found.items()
+        if sample_data is not None
     ]

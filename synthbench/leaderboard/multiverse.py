@@ -34,7 +34,7 @@ from synthbench.records.base import Record
 from synthbench.records.keys import JobKey
 from synthbench.records.scorecard import Scorecard
 from synthbench.scoring.benchmark import Benchmark
-from synthbench.scoring.sample_data import JobMaterial, load_materials
+from synthbench.scoring.sample_data import JobData, load_sample_data
 from synthbench.scoring.statistics import jobs
 
 FILE = "multiverse.json"
@@ -89,7 +89,7 @@ class Choice:
 
 
 def multiverse(
-    folder: Path | str, *, source: Source = load_materials, progress: Progress | None = None
+    folder: Path | str, *, source: Source = load_sample_data, progress: Progress | None = None
 ) -> Multiverse:
     """Value a benchmark's entries under every choice that their images allow.
 
@@ -197,20 +197,20 @@ def _kernels(extractor: str, benchmark: Benchmark, absent: list[str]) -> list[Ch
 def _of_features(words: str, key: str, prepare: Callable[..., Statistic]) -> Choice:
     def statistic(entry: Entry) -> Statistic:
         material = _material(entry, key)
-        return prepare(material.real, material.synth, subjects=entry.materials.subjects)
+        return prepare(material.real, material.synth, subjects=entry.sample_data.subjects)
 
     return Choice("MMD²", words, "lower", statistic)
 
 
 def _by_key(entry: Entry, job_key: str) -> Statistic:
     _material(entry, job_key)
-    return entry.materials.statistic(job_key)
+    return entry.sample_data.statistic(job_key)
 
 
-def _material(entry: Entry, key: str) -> JobMaterial:
-    if key not in entry.materials.jobs:
+def _material(entry: Entry, key: str) -> JobData:
+    if key not in entry.sample_data.jobs:
         raise MetricError(f"{entry.name} has no value of it")
-    return entry.materials.jobs[key]
+    return entry.sample_data.jobs[key]
 
 
 def linear_discrepancy(

@@ -13,10 +13,10 @@ from synthbench.leaderboard.board import (
 )
 from synthbench.render.forest import Floor, Row, forest_plot
 from synthbench.render.grid import rank_grid
-from synthbench.report.adherence import asked_measured
+from synthbench.report.adherence import requested_measured
 
 GRID = "multiverse.svg"
-ASKED = "asked-measured.svg"
+ASKED = "requested-measured.svg"
 
 
 def pictures(board: Board) -> dict[str, str]:
@@ -35,13 +35,13 @@ def pictures(board: Board) -> dict[str, str]:
             for universe in board.multiverse.universes
         }
         drawn[GRID] = rank_grid("Rank under every choice", ranks, list(names.values()))
-    asked = asked_measured({
+    requested = requested_measured({
         names[name]: card.adherence
         for name, card in board.ordered.items()
         if card.adherence is not None
     })  # fmt: skip
-    if asked:
-        drawn[ASKED] = asked
+    if requested:
+        drawn[ASKED] = requested
     return drawn
 
 

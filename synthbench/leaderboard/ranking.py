@@ -37,7 +37,7 @@ from synthbench.metrics.metric import Direction, Statistic
 from synthbench.records.base import Record, RecordFile
 from synthbench.records.scorecard import Scorecard
 from synthbench.scoring.benchmark import Benchmark
-from synthbench.scoring.sample_data import Materials, load_materials
+from synthbench.scoring.sample_data import SampleData, load_sample_data
 from synthbench.scoring.statistics import Job, jobs
 
 FILE = "comparisons.json"
@@ -172,7 +172,7 @@ class Comparisons(Aggregates):
 
 
 def compare(
-    folder: Path | str, *, source: Source = load_materials, progress: Progress | None = None
+    folder: Path | str, *, source: Source = load_sample_data, progress: Progress | None = None
 ) -> Comparisons:
     """Compare all pairs of a benchmark's comparable entries, under every metric that ranks.
 
@@ -270,7 +270,7 @@ def _statistic(entry: Entry, job: Job, first: Entry) -> Statistic:
     row = entry.card.row(job.metric.name, job.extractor)
     assert row is not None
     assert row.value is not None
-    statistic = entry.materials.statistic(job.key)
+    statistic = entry.sample_data.statistic(job.key)
     found = resampling.estimate(statistic)
     if abs(found - row.value) > TOLERANCE * (row.magnitude or max(1.0, abs(row.value))):
         raise ScorecardError(
@@ -278,7 +278,7 @@ def _statistic(entry: Entry, job: Job, first: Entry) -> Statistic:
             f"images that are kept here give {found:.6g}: they were scored again since, by "
             "other versions. Write the entry anew with synthbench score --out."
         )
-    if not _same_real_rows(first.materials, entry.materials, job.key):
+    if not _same_real_rows(first.sample_data, entry.sample_data, job.key):
         raise ScorecardError(
             f"{first.name} and {entry.name}: {job.metric.label} was taken of other real rows, "
             "by another version or on another machine, so that they share no resample. "
@@ -287,7 +287,7 @@ def _statistic(entry: Entry, job: Job, first: Entry) -> Statistic:
     return statistic
 
 
-def _same_real_rows(one: Materials, other: Materials, key: str) -> bool:
+def _same_real_rows(one: SampleData, other: SampleData, key: str) -> bool:
     first, second = one.jobs[key].real, other.jobs[key].real
     if first.shape != second.shape:
         return False

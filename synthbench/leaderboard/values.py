@@ -72,9 +72,10 @@ def conditional(board: Board) -> str:
         )  # fmt: skip
     head = ["entry", *(escaped(n) for n in names), "leaks", "effects replicated"]
     drawn = any(condition_charts(record) for record in records)
-    picture = f"![Asked against measured]({ASKED})\n\n" if drawn else ""
+    picture = f"![Requested against measured]({ASKED})\n\n" if drawn else ""
     return (
-        f"## Conditional fidelity\n\n{picture}{table(head, rows)}\n\nAsked against measured: the "
+        f"## Condition adherence\n\n{picture}{table(head, rows)}\n\n"
+        "Requested against measured: the "
         "correlation of a number, the area under the curve (AUC) of two levels, the accuracy of "
         "more, with its interval, and of what the same measure reaches on the real volumes. "
         "Leaks: pairs in which asking for one condition moves the measure of another beyond what "

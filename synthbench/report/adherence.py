@@ -1,4 +1,4 @@
-"""Conditional fidelity and effect replication in words: lines of tables, sentences and charts."""
+"""Condition adherence and effect replication in words: lines of tables, sentences and charts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from synthbench.render.charts import Band, LineChart, Series, line_chart, panels
 from synthbench.render.numbers import number
 
 PUBLISHED = {"ventricle_volume": 0.97, "age": 0.69}
-"""Correlations of asked and measured of Pinaya et al. 2022, by condition."""
+"""Correlations of requested and measured of Pinaya et al. 2022, by condition."""
 
 PUBLISHED_WORDS = "Pinaya et al. 2022 (31,740 training subjects, another cohort and other measures)"
 
@@ -173,8 +173,8 @@ def _against_ceiling(compared: ComparedRecord) -> str:
 # ---------------------------------------------------------------- sentences
 
 
-def fidelity_sentences(card: Scorecard) -> list[str]:
-    """Say in a few sentences whether the volumes are what was asked, and what survives."""
+def adherence_sentences(card: Scorecard) -> list[str]:
+    """Say in a few sentences whether the volumes are what was requested, and what survives."""
     said = []
     if card.adherence is not None:
         said += [_condition_sentence(c) for c in card.adherence.conditions if not c.missing]
@@ -197,8 +197,8 @@ def fidelity_sentences(card: Scorecard) -> list[str]:
             word: sum(e.word == word for e in card.replication.effects)
             for word in ("replicated", "weaker", "stronger", "reversed", "cannot tell")
         }
-        told = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-        said.append(f"Of {len(card.replication.effects)} findings on the real volumes: {told}.")
+        given = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+        said.append(f"Of {len(card.replication.effects)} findings on the real volumes: {given}.")
     return said
 
 
@@ -208,7 +208,7 @@ def _condition_sentence(condition: ConditionRecord) -> str:
         return f"{condition.name}: too few volumes to compare asked with measured."
     ceiling = "" if first.real is None else f"; on real volumes {estimate_words(first.real)}"
     return (
-        f"Asked against measured {condition.name}: {first.label} {estimate_words(first.synth)}"
+        f"Requested against measured {condition.name}: {first.label} {estimate_words(first.synth)}"
         f"{ceiling}."
     )
 
@@ -220,8 +220,8 @@ def published_words(card: Scorecard) -> str:
     known = [c.name for c in card.adherence.conditions if c.name in PUBLISHED]
     if not known:
         return ""
-    told = ", ".join(f"{name} r = {PUBLISHED[name]:g}" for name in known)
-    return f"for comparison with papers, unranked: {told} in {PUBLISHED_WORDS}"
+    given = ", ".join(f"{name} r = {PUBLISHED[name]:g}" for name in known)
+    return f"for comparison with papers, unranked: {given} in {PUBLISHED_WORDS}"
 
 
 def headline(condition: ConditionRecord) -> str:
@@ -236,12 +236,14 @@ def headline(condition: ConditionRecord) -> str:
 # ---------------------------------------------------------------- tables
 
 
-def fidelity_tables(card: Scorecard) -> list[Table | Text]:
+def adherence_tables(card: Scorecard) -> list[Table | Text]:
     """Return what a terminal shows below the scorecard; nothing where no condition is known."""
     shown: list[Table | Text] = []
     adherence = card.adherence
     if adherence is not None:
-        shown.append(Text(f"\nasked against measured | asked: {adherence.source}", style="bold"))
+        shown.append(
+            Text(f"\nrequested against measured | asked: {adherence.source}", style="bold")
+        )
         shown.append(_table(condition_lines(adherence), ("condition", "", "synth", "real (ceiling)",
                                                         "synth less real", "")))  # fmt: skip
         for condition in adherence.conditions:
@@ -303,19 +305,19 @@ def _table(lines: Sequence[Line], head: Sequence[str]) -> Table:
 
 
 def condition_charts(adherence: AdherenceRecord) -> list[LineChart]:
-    """Draw the measured mean along what was asked, over the same of the real volumes."""
+    """Draw the measured mean along what was requested, over the same of the real volumes."""
     return [
         _chart(c) for c in adherence.conditions if len(c.curve) > 1 and c.statistics
     ]  # fmt: skip
 
 
-def asked_measured(entries: Mapping[str, AdherenceRecord]) -> str:
+def requested_measured(entries: Mapping[str, AdherenceRecord]) -> str:
     """Return an SVG: one row per entry, one panel per condition that is a number.
 
     Parameters
     ----------
     entries
-        Conditional fidelity by the entry's title. Entries without such a condition are left out.
+        Condition adherence by the entry's title. Entries without such a condition are left out.
 
     Returns
     -------
@@ -326,17 +328,18 @@ def asked_measured(entries: Mapping[str, AdherenceRecord]) -> str:
     if not rows:
         return ""
     note = (
-        "dashed: synthetic, asked against measured, with one standard deviation; solid: real, true "
+        "dashed: synthetic, requested against measured, with one standard deviation; solid: real, "
+        "true "
         "against measured"
     )
-    return panels("Asked against measured", rows, note)
+    return panels("Requested against measured", rows, note)
 
 
 def _chart(condition: ConditionRecord) -> LineChart:
     series = []
     if len(condition.real_curve) > 1:
         series.append(_series("real, true against measured", "real", condition.real_curve))
-    series.append(_series("synthetic, asked against measured", "synth", condition.curve))
+    series.append(_series("synthetic, requested against measured", "synth", condition.curve))
     bands = [
         Band(
             "synthetic, one standard deviation",

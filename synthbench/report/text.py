@@ -13,7 +13,7 @@ from synthbench.records.copies import copies_lines
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
-from synthbench.report.adherence import fidelity_tables
+from synthbench.report.adherence import adherence_tables
 
 DAGGER = "†"
 _READ_BACK = ("at", "at least", "beyond")
@@ -81,7 +81,7 @@ def scorecard_table(card: Scorecard) -> Group:
         lines.append(Text(f"{SATURATED} {SATURATION}", style="dim"))
     lines += [Text(line, style="yellow") for line in preflight_lines(card)]
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]
-    return Group(*lines, *fidelity_tables(card))
+    return Group(*lines, *adherence_tables(card))
 
 
 def equivalent_lines(values: Sequence[Value]) -> list[str]:
@@ -105,8 +105,8 @@ def preflight_lines(card: Scorecard) -> list[str]:
         what = "accepted" if found.accepted else found.severity
         which = f", {found.volumes} volumes" if found.volumes > 1 else ""
         which = ", 1 volume" if found.volumes == 1 else which
-        asked = RULES.get(found.rule, "a rule of another version")
-        lines.append(f"preflight, {what}: {found.role}{which}: {found.rule} (asked: {asked})")
+        requested = RULES.get(found.rule, "a rule of another version")
+        lines.append(f"preflight, {what}: {found.role}{which}: {found.rule} (asked: {requested})")
     return lines
 
 

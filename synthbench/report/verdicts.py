@@ -122,9 +122,9 @@ def _test_words(row: Value) -> str | None:
     if row.p is None:
         return None
     by = f" by {row.extractor}" if row.extractor else ""
-    told = "tells" if row.p <= 0.05 else "does not tell"
+    given = "tells" if row.p <= 0.05 else "does not tell"
     return (
-        f"A permutation test on {row.label}{by} {told} the two sets apart at the 5% level "
+        f"A permutation test on {row.label}{by} {given} the two sets apart at the 5% level "
         f"(p {p_text(row.p) if row.p < 0.001 else f'= {p_text(row.p)}'})."
     )
 
@@ -191,17 +191,17 @@ def limits(card: Scorecard) -> list[str]:
 
 def _unstudied(card: Scorecard) -> str:
     """What nobody asked of these volumes yet, as the end of a sentence on what is not said."""
-    unasked = []
+    unrequested = []
     if card.replication is None:
-        unasked.append(
+        unrequested.append(
             "of whether a study on these volumes would come to the result that it has on real ones"
         )
     if card.utility is None:
-        unasked.append(
+        unrequested.append(
             "of whether these volumes help a model that is used on real people (synthbench "
             "utility asks)"
         )
-    return "".join(f", or {words}" for words in unasked)
+    return "".join(f", or {words}" for words in unrequested)
 
 
 def value_words(value: Value) -> str:

@@ -34,7 +34,7 @@ _MEAN_OVER = 100  # steps that a loss is averaged over
 _LONGEST_LINE = 300  # characters of a name or a setting
 _LONGEST_TERMS = 20_000  # characters: terms are told whole, what is no text of terms is cut
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def card(front: Mapping[str, Any], sections: Iterable[str]) -> str:
@@ -49,9 +49,9 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_unless_edited(file: Path, card: str, say: Say) -> Path:
+def write_unless_edited(file: Path, card: str, log: Log) -> Path:
     if file.is_file() and not _as_generated(file.read_bytes()):
-        say(f"{file} has been edited and is kept as it is; delete it to have a new one written.")
+        log(f"{file} has been edited and is kept as it is; delete it to have a new one written.")
         return file
     write_atomic(file, card.encode())
     return file

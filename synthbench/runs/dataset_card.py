@@ -14,7 +14,7 @@ from synthbench.errors import UsageError
 from synthbench.runs.card import (
     CARD,
     UNCONDITIONAL,
-    Say,
+    Log,
     about_the_cohort,
     card,
     changes_section,
@@ -38,7 +38,7 @@ _HUB_SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K
 
 
 def write_dataset_card(
-    out: Path, run: Run, volumes: Sequence[Path], *, say: Say = lambda message: None
+    out: Path, run: Run, volumes: Sequence[Path], *, log: Log = lambda message: None
 ) -> Path:
     """Write the card of sampled volumes, `OUT/README.md`.
 
@@ -78,7 +78,7 @@ def write_dataset_card(
         "No volume here is a scan of a person. Each has a sidecar (JSON) that says so, with its "
         "seed and its origin.",
         section("What it holds", table(_drawn(run, sidecars))),
-        _asked_section(record, sidecars),
+        _requested_section(record, sidecars),
         section("The generator", generator_table(run)),
         changes_section(run),
         *about_the_cohort(record),
@@ -86,7 +86,7 @@ def write_dataset_card(
         section("Known limits", limits(run, len(sidecars))),
         section("Cost", table({**cost(record), "a volume": _seconds_a_volume(sidecars)})),
     ]
-    return write_unless_edited(Path(out) / CARD, card(front, sections), say)
+    return write_unless_edited(Path(out) / CARD, card(front, sections), log)
 
 
 def _hub_size(n: int) -> str:
@@ -120,7 +120,7 @@ def _drawn(run: Run, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str | i
     }
 
 
-def _asked_section(record: Mapping[str, Any], sidecars: Sequence[Mapping[str, Any]]) -> str:
+def _requested_section(record: Mapping[str, Any], sidecars: Sequence[Mapping[str, Any]]) -> str:
     """Return what was asked of the volumes, condition by condition; nothing where none can be."""
     names = Conditions.of_run(record).names
     if not names:

@@ -7,7 +7,7 @@ from pathlib import Path
 from synthbench.runs.card import (
     CARD,
     UNCONDITIONAL,
-    Say,
+    Log,
     about_the_cohort,
     card,
     changes_section,
@@ -27,7 +27,7 @@ from synthbench.runs.folder import Run
 from synthbench.runs.licence import hub_licence
 
 
-def write_model_card(run: Run, *, say: Say = lambda message: None) -> Path:
+def write_model_card(run: Run, *, log: Log = lambda message: None) -> Path:
     """Write the card of a trained generator, `RUN/README.md`.
 
     Parameters
@@ -69,4 +69,4 @@ def write_model_card(run: Run, *, say: Say = lambda message: None) -> Path:
             "these to null before it leaves your hands.",
         ),
     ]
-    return write_unless_edited(run.folder / CARD, card(front, sections), say)
+    return write_unless_edited(run.folder / CARD, card(front, sections), log)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from synthbench.cohorts.conditions import Conditions, Row
-from synthbench.cohorts.requests import asked_for
+from synthbench.cohorts.requests import requested_for
 from synthbench.errors import UsageError
 from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
@@ -137,7 +137,7 @@ def run_sampling(
     if state.is_main_process:
         if plan.source.conditions.names:
             write_conditions_table(plan.out / "conditions.tsv", volumes_in(plan.out))
-        write_dataset_card(plan.out, plan.source.run, volumes_in(plan.out), say=log)
+        write_dataset_card(plan.out, plan.source.run, volumes_in(plan.out), log=log)
     return list(plan.files.values())
 
 
@@ -186,7 +186,7 @@ class _Plan:
             source, out, files, rows,
             missing=[s for s, file in files.items() if file not in there],
             unrequested=[
-                n for n in source.conditions.names if n not in (*chosen, *asked_for(table))
+                n for n in source.conditions.names if n not in (*chosen, *requested_for(table))
             ],
             following=_following(request, tabled=table is not None),
         )  # fmt: skip
@@ -229,12 +229,12 @@ def _draw(
             progress(done, len(seeds), f"seed {s}")
 
 
-def _remarks(conditions: Conditions, unasked: Sequence[str], rows: Sequence[Row]) -> list[str]:
+def _remarks(conditions: Conditions, unrequested: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """Sentences on what nobody asked for, and on what is asked for beyond the training range."""
     sentences = []
-    if unasked:
+    if unrequested:
         sentences.append(
-            f"{', '.join(unasked)}: not asked for, so drawn from the training split's "
+            f"{', '.join(unrequested)}: not asked for, so drawn from the training split's "
             "distribution" + (", each by itself." if len(conditions.names) > 1 else ".")
         )
     beyond = Counter(name for row in rows for name in conditions.extrapolated(row))

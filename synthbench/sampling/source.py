@@ -180,9 +180,9 @@ class Source:
         self, seeds: Sequence[int], rows: Sequence[Row]
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume a seed, under its row of conditions where the run is conditional."""
-        asked = {"conditions": list(rows)} if self.conditions.names else {}
+        requested = {"conditions": list(rows)} if self.conditions.names else {}
         volumes: Iterator[Float32[np.ndarray, "d h w"]] = self.plugin.sample(
-            self.run, seeds, **self.options, **asked
+            self.run, seeds, **self.options, **requested
         )
         return volumes
 
@@ -220,7 +220,7 @@ class Source:
             The conditions that nobody asked for.
         """
         shown = brain_only(volume) if self.clean else volume
-        asked = {
+        requested = {
             "conditions": dict(row),
             "extrapolated": list(self.conditions.extrapolated(row)),
             "drawn": list(drawn),
@@ -228,7 +228,7 @@ class Source:
         about = {
             **self.origin,
             "seed": seed,
-            **(asked if self.conditions.names else {}),
+            **(requested if self.conditions.names else {}),
             "seconds": round(seconds, 3),
         }
         write_atomic(file, nifti_bytes(shown, self.space, "SYNTHETIC: synthbench", self.scale))

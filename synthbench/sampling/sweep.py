@@ -147,7 +147,7 @@ def run_sweep(
             found, source, lambda done, words: advance(len(mine) + done, total, words), log
         )
     found = replace(found, written=_write(found, source, out))
-    write_dataset_card(out, source.run, _volumes_in(out), say=log)
+    write_dataset_card(out, source.run, _volumes_in(out), log=log)
     return found
 
 
@@ -293,8 +293,8 @@ def _points(
     points = []
     for seed in seeds:
         for step, values in enumerate(grid):
-            asked = {**fixed, **dict(zip(names, values, strict=True))}
-            row = {name: asked[name] for name in conditions.names}
+            requested = {**fixed, **dict(zip(names, values, strict=True))}
+            row = {name: requested[name] for name in conditions.names}
             file = out / f"sweep-{seed:06d}-{step:03d}.nii.gz"
             points.append(Point(file, seed, row, conditions.extrapolated(row)))
     return tuple(points)

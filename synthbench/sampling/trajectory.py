@@ -77,13 +77,13 @@ def trajectory(
 class Following:
     """A trajectory that can be drawn and written: nothing is in its way.
 
-    `asked` are the conditions that the sidecar names, `options` what the generator is given.
+    `requested` are the conditions that the sidecar names, `options` what the generator is given.
     """
 
     source: Source
     seed: int
     file: Path
-    asked: Mapping[str, Row]
+    requested: Mapping[str, Row]
     options: Mapping[str, Any]
 
     @classmethod
@@ -103,9 +103,9 @@ class Following:
                 "Leave it out."
             )
         row = source.rows([seed], None, source.wanted(None, choices)[1])[seed]
-        asked = {"conditions": row} if source.conditions.names else {}
+        requested = {"conditions": row} if source.conditions.names else {}
         # Without choices a generator draws the same row from the seed itself.
-        options = {**source.options, "frames": frames, **(asked if choices else {})}
+        options = {**source.options, "frames": frames, **(requested if choices else {})}
         for option, what in (("conditions", "--condition"), ("guidance", "--guidance")):
             if option in options and not takes(source.plugin.trajectory, option):
                 raise UsageError(
@@ -114,7 +114,7 @@ class Following:
                 )
         file = folder / f"trajectory-{seed:06d}.nii.gz"
         source.drew(file, row)
-        return cls(source, seed, file, asked, options)
+        return cls(source, seed, file, requested, options)
 
     def write(self) -> Path:
         """Draw the volume, write the three files, and return the picture."""
@@ -126,7 +126,7 @@ class Following:
         about = {
             **source.origin,
             "seed": seed,
-            **self.asked,
+            **self.requested,
             "content": "along the fourth axis, the clean volumes predicted at these calls",
             "network_calls": [frame.step for frame in held],
             "timesteps": [frame.timestep for frame in held],

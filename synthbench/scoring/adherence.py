@@ -1,7 +1,7 @@
-"""Conditional fidelity and effect replication of a scoring, as sections of its scorecard.
+"""Condition adherence and effect replication of a scoring, as sections of its scorecard.
 
-Where it is known what was asked of each synthetic volume, each condition is measured on it and
-compared with what was asked; beside it stands the ceiling, the same measurement on real volumes
+Where it is known what was requested of each synthetic volume, each condition is measured on it and
+compared with what was requested; beside it stands the ceiling, the same measurement on real volumes
 with their true covariates. Only aggregates leave this module.
 """
 
@@ -26,7 +26,7 @@ from synthbench.records.conditional import (
     ReplicationRecord,
 )
 from synthbench.records.protocol import Protocol
-from synthbench.scoring.condition_measures import Measures, Reading, Told
+from synthbench.scoring.condition_measures import Given, Measures, Reading
 from synthbench.scoring.covariates import (
     Covariate,
     Sets,
@@ -38,15 +38,15 @@ from synthbench.scoring.covariates import (
     spread,
 )
 from synthbench.scoring.replication import replication
-from synthbench.scoring.requested import Asked
+from synthbench.scoring.requested import Requested
 
 AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, np.inf, "60 and over"))
 
 
 def assess(
-    asked: Asked, measures: Measures, protocol: Protocol, train: Cohort | None = None
+    requested: Requested, measures: Measures, protocol: Protocol, train: Cohort | None = None
 ) -> tuple[AdherenceRecord, ReplicationRecord | None]:
-    """Assess conditional fidelity and effect replication.
+    """Assess condition adherence and effect replication.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def assess(
     protocol
         Whose resamples, level and seed the intervals have.
     train
-        The generator's training cohort, whose ranges say what is extrapolation where `asked` does
-        not.
+        The generator's training cohort, whose ranges say what is extrapolation where `requested`
+        does not.
 
     Returns
     -------
@@ -71,8 +71,8 @@ def assess(
         A table of measures does not fit the volumes.
     """
     real = measures.cohorts["real"]
-    covariates = [covariate_of(name, asked.columns[name], real) for name in asked.columns]
-    beyond, rule = _beyond(asked, covariates, train)
+    covariates = [covariate_of(name, requested.columns[name], real) for name in requested.columns]
+    beyond, rule = _beyond(requested, covariates, train)
     sets = Sets(
         measures.samples["synth"].subjects, measures.samples["real"].subjects,
         protocol.resamples, protocol.level, protocol.seed,
@@ -83,32 +83,33 @@ def assess(
     for covariate in covariates:
         try:
             reading = measures.read(
-                covariate.name, covariate.asked, covariate.truth, covariate.levels
+                covariate.name, covariate.requested, covariate.truth, covariate.levels
             )
         except MetricError as error:
             conditions.append(_unmeasured(covariate, f"missing: {error}"))
             continue
         readings[covariate.name] = reading
         conditions.append(_condition_record(covariate, reading, inside, sets))
-    fidelity = AdherenceRecord(
-        source=asked.source, range=rule, conditions=tuple(conditions),
+    adherence = AdherenceRecord(
+        source=requested.source, range=rule, conditions=tuple(conditions),
         leakage=tuple(_leakages(covariates, readings, inside, sets)),
         parity=tuple(_parities(covariates, readings, inside, sets)),
         level=protocol.level, resamples=protocol.resamples, seed=protocol.seed,
     )  # fmt: skip
-    return fidelity, replication({c.name: c for c in covariates}, measures, inside, sets)
+    return adherence, replication({c.name: c for c in covariates}, measures, inside, sets)
 
 
 def _beyond(
-    asked: Asked, covariates: Sequence[Covariate], train: Cohort | None
+    requested: Requested, covariates: Sequence[Covariate], train: Cohort | None
 ) -> tuple[dict[str, Bool[np.ndarray, " m"]], str]:
     """For each condition, which volumes ask for more than training held; and who says so."""
-    none = np.zeros(len(next(iter(asked.columns.values()))), dtype=np.bool_)
-    if asked.extrapolated is not None:
-        told = {
-            c.name: np.array([c.name in names for names in asked.extrapolated]) for c in covariates
+    none = np.zeros(len(next(iter(requested.columns.values()))), dtype=np.bool_)
+    if requested.extrapolated is not None:
+        given = {
+            c.name: np.array([c.name in names for names in requested.extrapolated])
+            for c in covariates
         }
-        return told, f"beyond the training range, as the {asked.source} say"
+        return given, f"beyond the training range, as the {requested.source} say"
     numbers = [c for c in covariates if train is not None and c.name in train.participants]
     if train is None or not numbers:
         return {c.name: none for c in covariates}, "not known: --train names the training cohort"
@@ -116,7 +117,7 @@ def _beyond(
     for covariate in numbers:
         if not covariate.levels:
             held = numbers_of([row[covariate.name] for row in rows_of(train, [covariate.name])])
-            values = numbers_of(covariate.asked)
+            values = numbers_of(covariate.requested)
             found[covariate.name] = (values < np.nanmin(held)) | (values > np.nanmax(held))
     return found, "beyond the range of the training cohort"
 
@@ -158,16 +159,16 @@ def _quantities(
 ) -> list[Quantity]:
     if rows.sum() < adherence.FEWEST_IN_GROUP:
         return []
-    told, measured, found = side(covariate, reading, role)
+    given, measured, found = side(covariate, reading, role)
     if not covariate.levels:
-        return adherence.numeric_fidelity(
-            numbers_of(told)[rows], measured[rows], same_unit=reading.same_unit
+        return adherence.numeric_adherence(
+            numbers_of(given)[rows], measured[rows], same_unit=reading.same_unit
         )
-    correct = np.array([a == b for a, b in zip(told, found, strict=True)])[rows]
+    correct = np.array([a == b for a, b in zip(given, found, strict=True)])[rows]
     if len(covariate.levels) > 2:
-        return [adherence.class_fidelity(correct)]
-    asked = numbers_of(told, covariate.levels)[rows] == 1
-    return adherence.binary_fidelity(asked, measured[rows], correct)
+        return [adherence.class_adherence(correct)]
+    requested = numbers_of(given, covariate.levels)[rows] == 1
+    return adherence.binary_adherence(requested, measured[rows], correct)
 
 
 def _curve(
@@ -175,8 +176,8 @@ def _curve(
 ) -> tuple[CurvePoint, ...]:
     if covariate.levels:
         return ()
-    told, measured, _ = side(covariate, reading, role)
-    points = adherence.curve(numbers_of(told)[rows], measured[rows])
+    given, measured, _ = side(covariate, reading, role)
+    points = adherence.curve(numbers_of(given)[rows], measured[rows])
     return tuple(CurvePoint(requested=a, measured=m, sd=sd, n=n) for a, m, sd, n in points)
 
 
@@ -190,24 +191,24 @@ def _leakages(
 
     Conditions of more than two levels, and those that never vary, are no part of the regression.
     """
-    told = [c for c in covariates if len(c.levels) in (0, 2)]
-    rows = inside & np.all([c.known for c in told], axis=0) if told else inside
-    told = [c for c in told if len(set(numbers_of(c.asked, c.levels)[rows].tolist())) > 1]
-    if len(told) < 2 or rows.sum() < adherence.FEWEST_IN_GROUP * len(told):
+    given = [c for c in covariates if len(c.levels) in (0, 2)]
+    rows = inside & np.all([c.known for c in given], axis=0) if given else inside
+    given = [c for c in given if len(set(numbers_of(c.requested, c.levels)[rows].tolist())) > 1]
+    if len(given) < 2 or rows.sum() < adherence.FEWEST_IN_GROUP * len(given):
         return []
-    real_rows = complete_real(told)
-    spreads = {c.name: spread(c, rows, real_rows) for c in told}
-    asked = {c.name: (numbers_of(c.asked, c.levels) / spreads[c.name])[rows] for c in told}
+    real_rows = complete_real(given)
+    spreads = {c.name: spread(c, rows, real_rows) for c in given}
+    requested = {c.name: (numbers_of(c.requested, c.levels) / spreads[c.name])[rows] for c in given}
     true = {} if real_rows is None else {
-        c.name: (numbers_of(c.truth or (), c.levels) / spreads[c.name])[real_rows] for c in told
+        c.name: (numbers_of(c.truth or (), c.levels) / spreads[c.name])[real_rows] for c in given
     }  # fmt: skip
     found = []
-    for measured in told:
+    for measured in given:
         reading = readings.get(measured.name)
         if reading is None:
             continue
         scale = spreads[measured.name]
-        of_synth = adherence.leakage(asked, (reading.synth / scale)[rows])
+        of_synth = adherence.leakage(requested, (reading.synth / scale)[rows])
         of_real = None
         if real_rows is not None and reading.real is not None:
             of_real = adherence.leakage(true, (reading.real / scale)[real_rows])
@@ -218,15 +219,19 @@ def _leakages(
             found.append(
                 LeakageRecord(
                     requested=name, measured=measured.name,
-                    unit=_leakage_unit(next(c for c in told if c.name == name), measured),
+                    unit=_leakage_unit(next(c for c in given if c.name == name), measured),
                     effect=sets.compared([quantity], rows, beside, real_rows)[0],
                 )
             )  # fmt: skip
     return found
 
 
-def _leakage_unit(asked: Covariate, measured: Covariate) -> str:
-    step = f"from {asked.levels[0]} to {asked.levels[1]}" if asked.levels else "an SD asked"
+def _leakage_unit(requested: Covariate, measured: Covariate) -> str:
+    step = (
+        f"from {requested.levels[0]} to {requested.levels[1]}"
+        if requested.levels
+        else "an SD asked"
+    )
     what = f"probability of {measured.levels[1]}" if measured.levels else "SD"
     return f"{what}, {step}"
 
@@ -258,11 +263,11 @@ def _groups(covariate: Covariate) -> list[str]:
     return [name for *_, name in AGE_BANDS] if covariate.name == "age" else []
 
 
-def _members(covariate: Covariate, group: str, told: Told) -> Bool[np.ndarray, " n"]:
+def _members(covariate: Covariate, group: str, given: Given) -> Bool[np.ndarray, " n"]:
     if covariate.levels:
-        return np.array([value == group for value in told])
+        return np.array([value == group for value in given])
     low, high = next((low, high) for low, high, name in AGE_BANDS if name == group)
-    values = numbers_of(told)
+    values = numbers_of(given)
     return np.asarray((values >= low) & (values < high))
 
 
@@ -275,8 +280,8 @@ def _parity(
     sets: Sets,
 ) -> ParityRecord | None:
     rows = inside & covariate.known & grouping.known
-    members = _members(grouping, group, grouping.asked)[rows]
-    if not _told_apart(members):
+    members = _members(grouping, group, grouping.requested)[rows]
+    if not _both_groups(members):
         return None
     signed = not covariate.levels
     synth = adherence.parity(_errors(covariate, reading, "synth")[rows], members, signed=signed)
@@ -286,7 +291,7 @@ def _parity(
         assert grouping.known_real is not None
         real_rows = real_rows & grouping.known_real
         real_members = _members(grouping, group, grouping.truth)[real_rows]
-        if _told_apart(real_members):
+        if _both_groups(real_members):
             errors = _errors(covariate, reading, "real")[real_rows]
             real = adherence.parity(errors, real_members, signed=signed)
     of = f"{group} less {grouping.levels[0]}" if len(grouping.levels) == 2 else f"{group} less rest"
@@ -296,12 +301,12 @@ def _parity(
     )  # fmt: skip
 
 
-def _told_apart(members: Bool[np.ndarray, " n"]) -> bool:
+def _both_groups(members: Bool[np.ndarray, " n"]) -> bool:
     return bool(min(members.sum(), (~members).sum()) >= adherence.FEWEST_IN_GROUP)
 
 
 def _errors(covariate: Covariate, reading: Reading, role: str) -> Float64[np.ndarray, " n"]:
-    told, measured, levels = side(covariate, reading, role)
+    given, measured, levels = side(covariate, reading, role)
     if covariate.levels:
-        return np.array([float(a != b) for a, b in zip(told, levels, strict=True)])
-    return np.asarray(measured - numbers_of(told))
+        return np.array([float(a != b) for a, b in zip(given, levels, strict=True)])
+    return np.asarray(measured - numbers_of(given))

@@ -27,7 +27,7 @@ from synthbench.scoring.features import extract
 from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
 
-Told = Sequence[float | str | None]
+Given = Sequence[float | str | None]
 
 BLOCKS = ("anatomy", "voxels")
 """Extractors whose features a covariate is predicted from: neither needs weights."""
@@ -114,7 +114,9 @@ class Measures:
     context: Context = field(default_factory=Context)
     _features: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def read(self, name: str, asked: Told, truth: Told | None, levels: Sequence[str]) -> Reading:
+    def read(
+        self, name: str, requested: Given, truth: Given | None, levels: Sequence[str]
+    ) -> Reading:
         """Measure a condition on every volume.
 
         Parameters
@@ -135,12 +137,12 @@ class Measures:
         """
         outside = self._from_tables(name)
         if outside is not None:
-            return _in_unit(_of_table(name, *outside, levels), asked, truth)
+            return _in_unit(_of_table(name, *outside, levels), requested, truth)
         if name in MEASURES and not levels:
             place = MEASURES.index(name)
             of_synth, of_real = (self._millilitres(role)[:, place] for role in ("synth", "real"))
             measured = Reading("anatomy, mL", of_synth, of_real)
-            return _in_unit(measured, asked, truth, tuple(VOLUME_UNITS))
+            return _in_unit(measured, requested, truth, tuple(VOLUME_UNITS))
         if truth is None or all(value is None for value in truth):
             raise MetricError(
                 f"{name} is measured by a model that is fitted on real volumes with that "
@@ -162,19 +164,19 @@ class Measures:
         MetricError
             A volume cannot be measured.
         """
-        told: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
+        given: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
         for table in self.tables:
             for name in table.columns:
                 found = None if name in without else self._from_tables(name)
-                if found is None or name in told:
+                if found is None or name in given:
                     continue
                 of_synth, of_real = found
                 if of_real is None:
                     continue
                 if _all_numbers(of_synth) and _all_numbers(of_real):
-                    told[name] = np.array(of_synth), np.array(of_real), ""
-        if told:
-            return told
+                    given[name] = np.array(of_synth), np.array(of_real), ""
+        if given:
+            return given
         synth, real = self._millilitres("synth"), self._millilitres("real")
         return {
             name: (synth[:, place], real[:, place], "mL")
@@ -198,9 +200,9 @@ class Measures:
             found.append((table, known))
         return found
 
-    def _from_tables(self, name: str) -> tuple[Told, Told | None] | None:
+    def _from_tables(self, name: str) -> tuple[Given, Given | None] | None:
         """A column of the tables for both sets; None where no table has it for synthetic ones."""
-        sides: dict[str, Told] = {}
+        sides: dict[str, Given] = {}
         for table, rows in self._matched:
             for role, places in rows.items():
                 if name in table.columns and role not in sides:
@@ -215,7 +217,7 @@ class Measures:
                     sides[role] = values
         return (sides["synth"], sides.get("real")) if "synth" in sides else None
 
-    def _predicted(self, truth: Told, levels: Sequence[str]) -> Reading:
+    def _predicted(self, truth: Given, levels: Sequence[str]) -> Reading:
         real = {block: self._block(block, "real") for block in BLOCKS}
         synth = {block: self._block(block, "synth") for block in BLOCKS}
         found = predict(real, synth, truth, self.samples["real"].subjects, seed=FOLDS_SEED)
@@ -224,12 +226,12 @@ class Measures:
         words = f"{model} on {chosen} features, nested cross-validation on real volumes"
         if not levels:
             return Reading(words, found.others, found.real)
-        told = np.array(found.levels)
+        given = np.array(found.levels)
         # With more than two levels the number says nothing; the levels do.
         return Reading(
             words, found.others[:, -1], found.real[:, -1],
-            tuple(told[found.others.argmax(axis=1)].tolist()),
-            tuple(told[np.nan_to_num(found.real).argmax(axis=1)].tolist()),
+            tuple(given[found.others.argmax(axis=1)].tolist()),
+            tuple(given[np.nan_to_num(found.real).argmax(axis=1)].tolist()),
         )  # fmt: skip
 
     def _millilitres(self, role: str) -> Float64[np.ndarray, "n 6"]:
@@ -252,7 +254,7 @@ class Measures:
         return held[role]
 
 
-def _of_table(name: str, synth: Told, real: Told | None, levels: Sequence[str]) -> Reading:
+def _of_table(name: str, synth: Given, real: Given | None, levels: Sequence[str]) -> Reading:
     """A table's column: numbers, levels, or of two levels the probability of the second."""
     words = "the table of measures"
     numbers = _all_numbers(synth) and (real is None or _all_numbers(real))
@@ -263,27 +265,30 @@ def _of_table(name: str, synth: Told, real: Told | None, levels: Sequence[str]) 
     if numbers and len(levels) == 2:
         sides = [None if side is None else np.array(side, float) for side in (synth, real)]
         if all(s is None or (s.min() >= 0 and s.max() <= 1) for s in sides):
-            told = [() if s is None else tuple(levels[int(p > 0.5)] for p in s) for s in sides]
+            given = [() if s is None else tuple(levels[int(p > 0.5)] for p in s) for s in sides]
             assert sides[0] is not None
-            told_words = f"{words}, probability of {levels[1]}"
-            return Reading(told_words, sides[0], sides[1], told[0], told[1])
-    told = [tuple(map(as_level, side or ())) for side in (synth, real)]
-    unknown = sorted({level for side in told for level in side} - set(levels))
+            given_words = f"{words}, probability of {levels[1]}"
+            return Reading(given_words, sides[0], sides[1], given[0], given[1])
+    given = [tuple(map(as_level, side or ())) for side in (synth, real)]
+    unknown = sorted({level for side in given for level in side} - set(levels))
     if unknown:
         raise MetricError(
             f"{name}: the table of measures holds '{unknown[0]}', and the levels asked for are "
             f"{', '.join(levels)}. Write it with these words, or as the probability of the last."
         )
-    scores = [np.array([float(level == levels[-1]) for level in side]) for side in told]
-    return Reading(words, scores[0], None if real is None else scores[1], told[0], told[1])
+    scores = [np.array([float(level == levels[-1]) for level in side]) for side in given]
+    return Reading(words, scores[0], None if real is None else scores[1], given[0], given[1])
 
 
-def _all_numbers(values: Told) -> bool:
+def _all_numbers(values: Given) -> bool:
     return all(isinstance(value, float) for value in values)
 
 
 def _in_unit(
-    reading: Reading, asked: Told, truth: Told | None, factors: Collection[float] = tuple(UNITS)
+    reading: Reading,
+    requested: Given,
+    truth: Given | None,
+    factors: Collection[float] = tuple(UNITS),
 ) -> Reading:
     """Bring a number to the condition's unit, told by which factor real volumes agree with.
 
@@ -292,7 +297,7 @@ def _in_unit(
     if reading.synth_levels:
         return reading
     pairs = (truth, reading.real) if truth is not None and reading.real is not None else (
-        asked, reading.synth
+        requested, reading.synth
     )  # fmt: skip
     ratios = [
         float(said) / measured

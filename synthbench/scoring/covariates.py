@@ -15,7 +15,7 @@ from synthbench.cohorts.conditions import rows_of
 from synthbench.metrics.conditional import adherence
 from synthbench.metrics.inference.influence import Estimate, Quantity, difference, estimated
 from synthbench.records.conditional import ComparedRecord, EstimateRecord
-from synthbench.scoring.condition_measures import Reading, Told, as_level
+from synthbench.scoring.condition_measures import Given, Reading, as_level
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,21 @@ class Covariate:
     Attributes
     ----------
     asked, truth
-        Of each synthetic volume what was asked, and of each real one the true value; `truth` is
+        Of each synthetic volume what was requested, and of each real one the true value; `truth` is
         None where real volumes carry no such covariate.
     levels
         Sorted words; empty for a number.
     """
 
     name: str
-    asked: Told
-    truth: Told | None
+    requested: Given
+    truth: Given | None
     levels: tuple[str, ...]
 
     @property
     def known(self) -> Bool[np.ndarray, " m"]:
-        """Of which synthetic volumes something was asked."""
-        return np.array([value is not None for value in self.asked])
+        """Of which synthetic volumes something was requested."""
+        return np.array([value is not None for value in self.requested])
 
     @property
     def known_real(self) -> Bool[np.ndarray, " n"] | None:
@@ -47,7 +47,7 @@ class Covariate:
         return None if self.truth is None else np.array([v is not None for v in self.truth])
 
 
-def numbers_of(values: Told, levels: Sequence[str] = ()) -> Float64[np.ndarray, " n"]:
+def numbers_of(values: Given, levels: Sequence[str] = ()) -> Float64[np.ndarray, " n"]:
     """Values as numbers: a level as 0 or 1, of two levels the second; NaN where absent."""
     if levels:
         return np.array([np.nan if v is None else float(v == levels[-1]) for v in values])
@@ -110,18 +110,20 @@ def estimate_record(estimate: Estimate | None) -> EstimateRecord | None:
     return EstimateRecord(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
-def covariate_of(name: str, asked: Told, real: Cohort) -> Covariate:
-    truth: Told | None = None
+def covariate_of(name: str, requested: Given, real: Cohort) -> Covariate:
+    truth: Given | None = None
     if name in real.participants:
         truth = [row[name] for row in rows_of(real, [name])]
         if all(value is None for value in truth):
             truth = None
-    held = [value for value in (*asked, *(truth or ())) if value is not None]
+    held = [value for value in (*requested, *(truth or ())) if value is not None]
     counts = Counter(held)
     coded = len(counts) == 2 and min(counts.values()) > 1
     if not coded and all(isinstance(value, float) for value in held):
-        return Covariate(name, asked, truth, ())
-    words = [[None if v is None else as_level(v) for v in side] for side in (asked, truth or ())]
+        return Covariate(name, requested, truth, ())
+    words = [
+        [None if v is None else as_level(v) for v in side] for side in (requested, truth or ())
+    ]
     levels = tuple(sorted({level for side in words for level in side if level is not None}))
     return Covariate(name, words[0], None if truth is None else words[1], levels)
 
@@ -135,9 +137,9 @@ def measured_real(covariate: Covariate, reading: Reading) -> Bool[np.ndarray, " 
     return rows if rows.sum() >= adherence.FEWEST_IN_GROUP else None
 
 
-def side(covariate: Covariate, reading: Reading, role: str) -> tuple[Told, Any, tuple[str, ...]]:
+def side(covariate: Covariate, reading: Reading, role: str) -> tuple[Given, Any, tuple[str, ...]]:
     if role == "synth":
-        return covariate.asked, reading.synth, reading.synth_levels
+        return covariate.requested, reading.synth, reading.synth_levels
     assert covariate.truth is not None
     return covariate.truth, reading.real, reading.real_levels
 
@@ -155,9 +157,9 @@ def complete_real(covariates: Sequence[Covariate]) -> Bool[np.ndarray, " n"] | N
 def spread(
     covariate: Covariate, rows: Bool[np.ndarray, " m"], real_rows: Bool[np.ndarray, " n"] | None
 ) -> float:
-    """A number's standard deviation in the real set, or among what was asked; 1 for levels."""
+    """A number's standard deviation in the real set, or among what was requested; 1 for levels."""
     if covariate.levels:
         return 1.0
     if real_rows is not None and covariate.truth is not None:
         return float(numbers_of(covariate.truth)[real_rows].std(ddof=1))
-    return float(numbers_of(covariate.asked)[rows].std(ddof=1))
+    return float(numbers_of(covariate.requested)[rows].std(ddof=1))

@@ -8,7 +8,7 @@ anywhere.
 
 FOLDER/EXTRACTOR/ab/abcdef....row    32 bytes: the key; 32 bytes: the sha256 of what follows;
                                      then the features as little-endian float32
-FOLDER/materials/ab/abcdef....npz    what one scoring's comparisons need
+FOLDER/sample-data/ab/abcdef....npz    what one scoring's comparisons need
 (`synthbench.scoring.sample_data`)
 """
 
@@ -47,11 +47,11 @@ layout of a file changes: no earlier row is found then."""
 ABANDONED_S = 3600.0
 """Age after which a temporary file is one that a killed process left behind."""
 
-MATERIALS = "materials"
+SAMPLE_DATA = "sample-data"
 """The folder of what scorings keep for comparisons, and its name in `usage`."""
 
 _SUFFIX = ".row"
-_MATERIALS_SUFFIX = ".npz"
+_SAMPLE_DATA_SUFFIX = ".npz"
 _DIGEST_BYTES = 32
 _OWNER_ONLY = 0o700
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9,
@@ -115,7 +115,7 @@ def cache_limit() -> int:
 
 @dataclass
 class FeatureCache:
-    """Rows of features and materials of scorings in a folder, safe under concurrent runs.
+    """Rows of features and sample data of scorings in a folder, safe under concurrent runs.
 
     A file is written whole or not at all. A row that is truncated, damaged or foreign counts as
     absent, and is replaced.
@@ -155,9 +155,9 @@ class FeatureCache:
         """Keep a volume's features; where that fails, say so once and keep no more."""
         self._write(self._path(key, extractor), _packed(key, row))
 
-    def find_materials(self, key: str) -> bytes | None:
+    def find_sample_data(self, key: str) -> bytes | None:
         """Return the file that a scoring kept, or None where there is none."""
-        path = self._materials_path(key)
+        path = self._sample_data_path(key)
         try:
             content = path.read_bytes()
         except OSError:
@@ -166,16 +166,16 @@ class FeatureCache:
             os.utime(path)
         return content
 
-    def keep_materials(self, key: str, content: bytes) -> None:
+    def keep_sample_data(self, key: str, content: bytes) -> None:
         """Keep what comparisons need of a scoring; where that fails, say so as `keep` does."""
         if len(content) > self.limit:
             self.log(
                 f"what comparisons need of this scoring takes {len(content) / 1e6:,.0f} MB, more "
                 f"than the cache may hold, and is not kept: raise {LIMIT_VARIABLE}, or add "
-                "--materials FILE."
+                "--sample-data FILE."
             )
             return
-        self._write(self._materials_path(key), content)
+        self._write(self._sample_data_path(key), content)
 
     def _write(self, path: Path, content: bytes) -> None:
         if self._refused:
@@ -213,8 +213,8 @@ class FeatureCache:
     def _path(self, key: str, extractor: str) -> Path:
         return self.folder / _folder_name(extractor) / key[:2] / f"{key}{_SUFFIX}"
 
-    def _materials_path(self, key: str) -> Path:
-        return self.folder / MATERIALS / key[:2] / f"{key}{_MATERIALS_SUFFIX}"
+    def _sample_data_path(self, key: str) -> Path:
+        return self.folder / SAMPLE_DATA / key[:2] / f"{key}{_SAMPLE_DATA_SUFFIX}"
 
 
 # ---------------------------------------------------------------- what is in the cache
@@ -222,12 +222,12 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one extractor's rows, or the materials of scorings, take.
+    """What one extractor's rows, or the sample data of scorings, take.
 
     Attributes
     ----------
     extractor
-        Its name; `MATERIALS` for what scorings kept.
+        Its name; `SAMPLE_DATA` for what scorings kept.
     rows
         How many volumes' features there are, or how many scorings'.
     size
@@ -304,7 +304,7 @@ class _Row:
 def _rows(folder: Path) -> Iterator[_Row]:
     for path in (
         *folder.glob(f"*/[0-9a-f][0-9a-f]/*{_SUFFIX}"),
-        *folder.glob(f"{MATERIALS}/[0-9a-f][0-9a-f]/*{_MATERIALS_SUFFIX}"),
+        *folder.glob(f"{SAMPLE_DATA}/[0-9a-f][0-9a-f]/*{_SAMPLE_DATA_SUFFIX}"),
     ):
         # Another process may have removed it since it was listed.
         with suppress(OSError):
@@ -315,7 +315,7 @@ def _rows(folder: Path) -> Iterator[_Row]:
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove what killed processes have left: temporary files of some age."""
-    for suffix in (_SUFFIX, _MATERIALS_SUFFIX):
+    for suffix in (_SUFFIX, _SAMPLE_DATA_SUFFIX):
         for path in folder.glob(f"*/[0-9a-f][0-9a-f]/.*{suffix}.*.tmp"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > ABANDONED_S:

@@ -76,11 +76,12 @@ def named_extractors(names: Sequence[str]) -> dict[str, Any]:
         A name is unknown, or two files call themselves the same.
     """
     found: dict[str, Any] = {}
-    for asked in dict.fromkeys(names):
-        extractor = registry.load("extractors", asked)()
+    for requested in dict.fromkeys(names):
+        extractor = registry.load("extractors", requested)()
         if extractor.name in found:
             raise UsageError(
-                f"--extractor {asked}: another one is named '{extractor.name}' too. Rename one of "
+                f"--extractor {requested}: another one is named '{extractor.name}' too. "
+                "Rename one of "
                 "the files, and the name in its YAML."
             )
         found[extractor.name] = extractor
@@ -207,7 +208,7 @@ def extract(
         The extractor refuses a volume, or less than half of a volume's intensity lies inside the
         extractor's own grid.
     UsageError
-        Accelerate was asked for several processes and started one.
+        Accelerate was requested for several processes and started one.
     """
     import torch
 
@@ -311,7 +312,7 @@ def _features(
     if rows.shape != (len(batch), extractor.dim):
         raise MetricError(
             f"{extractor.name}: {extractor.dim} features a volume are declared as its `dim`; found "
-            f"an array of shape {rows.shape} for {len(batch)} volumes. Mend the extractor."
+            f"an array of shape {rows.shape} for {len(batch)} volumes. Fix the extractor."
         )
     return rows
 

@@ -42,7 +42,7 @@ class CohortSet:
     sidecars
         Of each synthetic volume; empty where it has none.
     conditions
-        The user's table of what was asked of each synthetic volume, one column per condition.
+        The user's table of what was requested of each synthetic volume, one column per condition.
         None: that is known from the sidecars, or from a `conditions.tsv` beside the volumes.
     measures
         The user's tables of measures that other programs wrote.

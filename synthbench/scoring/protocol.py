@@ -26,7 +26,7 @@ PERMUTATIONS = 1000
 
 
 def default_metrics() -> list[str]:
-    """Name the metrics that are scored where none is asked for: all but those on request."""
+    """Name the metrics that are scored where none is requested: all but those on request."""
     names = registry.names("metrics")
     return [name for name in names if not registry.load("metrics", name)().on_request]
 

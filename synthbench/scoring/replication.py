@@ -129,5 +129,5 @@ class _BothSets:
         covariate = self.age if name == "age" else self.sex
         if covariate is None:
             return None
-        told = covariate.asked if role == "synth" else covariate.truth
-        return np.asarray(numbers_of(told or (), covariate.levels)[self._chosen(role)])
+        given = covariate.requested if role == "synth" else covariate.truth
+        return np.asarray(numbers_of(given or (), covariate.levels)[self._chosen(role)])

@@ -19,15 +19,15 @@ NOT_CONDITIONS = ("seed", "extrapolated")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked of each synthetic volume.
+class Requested:
+    """What was requested of each synthetic volume.
 
     Attributes
     ----------
     source
         Where that is known from.
     columns
-        By condition, one value a volume; None where nothing was asked.
+        By condition, one value a volume; None where nothing was requested.
     extrapolated
         For each volume, the conditions that lie beyond the training range; None where the source
         does not tell.
@@ -38,10 +38,10 @@ class Asked:
     extrapolated: tuple[frozenset[str], ...] | None = None
 
 
-def asked_of(
+def requested_of(
     synth: Cohort, sidecars: Sequence[Mapping[str, Any]], file: Path | None = None
-) -> Asked | None:
-    """Find what was asked of each synthetic volume.
+) -> Requested | None:
+    """Find what was requested of each synthetic volume.
 
     Parameters
     ----------
@@ -65,12 +65,12 @@ def asked_of(
     """
     if file is not None:
         return _from_table(VolumeTable.read(Path(file), "--conditions"), synth, Path(file).name)
-    told = [sidecar.get("conditions") for sidecar in sidecars]
-    having = sum(bool(conditions) for conditions in told)
+    given = [sidecar.get("conditions") for sidecar in sidecars]
+    having = sum(bool(conditions) for conditions in given)
     if having:
-        if having < len(told):
+        if having < len(given):
             raise UsageError(
-                f"synth: {having} of {len(told)} sidecars hold the conditions that were asked "
+                f"synth: {having} of {len(given)} sidecars hold the conditions that were asked "
                 "for. Score volumes of one origin, or name the conditions: --conditions FILE"
             )
         return _from_sidecars(sidecars)
@@ -80,7 +80,7 @@ def asked_of(
     return None
 
 
-def _from_sidecars(sidecars: Sequence[Mapping[str, Any]]) -> Asked:
+def _from_sidecars(sidecars: Sequence[Mapping[str, Any]]) -> Requested:
     names = dict.fromkeys(name for sidecar in sidecars for name in sidecar["conditions"])
     columns: dict[str, list[float | str | None]] = {name: [] for name in names}
     for sidecar in sidecars:
@@ -88,10 +88,10 @@ def _from_sidecars(sidecars: Sequence[Mapping[str, Any]]) -> Asked:
             value = sidecar["conditions"].get(name)
             column.append(value if value is None or isinstance(value, str) else float(value))
     beyond = tuple(frozenset(sidecar.get("extrapolated") or ()) for sidecar in sidecars)
-    return Asked("sidecars", columns, beyond)
+    return Requested("sidecars", columns, beyond)
 
 
-def _from_table(table: VolumeTable, synth: Cohort, source: str) -> Asked:
+def _from_table(table: VolumeTable, synth: Cohort, source: str) -> Requested:
     rows = table.rows(synth, "synth")
     if rows is None:
         raise UsageError(
@@ -113,4 +113,4 @@ def _from_table(table: VolumeTable, synth: Cohort, source: str) -> Asked:
                       if word in columns)
             for row in rows
         )  # fmt: skip
-    return Asked(source, columns, beyond)
+    return Requested(source, columns, beyond)

@@ -14,12 +14,12 @@ from synthbench.records.keys import JobKey
 from synthbench.records.protocol import Protocol
 from synthbench.records.values import FloorRecord, IntervalRecord, Missing, Value
 from synthbench.scoring.protocol import frozen_settings
-from synthbench.scoring.sample_data import JobMaterial
+from synthbench.scoring.sample_data import JobData
 from synthbench.scoring.setup import Setup
 from synthbench.scoring.statistics import Job, across, against_itself, measure, prepared
 
 
-def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobMaterial | None]:
+def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
     """Return the metric's row, then a row for each of its parts; and what it took of the images."""
     protocol, mask, reference = setup.protocol, setup.mask, setup.reference
     settings = frozen_settings(job.metric, job.key, protocol)
@@ -55,7 +55,7 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobMaterial | None
         except MetricError as error:
             why = Missing(reason="images", text=str(error))
             rows.append(Value(**_declared(job, key, part.label, part.tabled), missing=why))
-    return rows, JobMaterial(of_real, of_synth, cross)
+    return rows, JobData(of_real, of_synth, cross)
 
 
 def _row(

@@ -45,7 +45,7 @@ _DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFil
 
 
 @dataclass(frozen=True)
-class JobMaterial:
+class JobData:
     """What one metric takes of the images.
 
     Attributes
@@ -62,7 +62,7 @@ class JobMaterial:
 
 
 @dataclass(frozen=True)
-class Materials:
+class SampleData:
     """What the metrics of one scoring took of its images, ready to be computed again.
 
     Attributes
@@ -84,13 +84,13 @@ class Materials:
     synth_fingerprint: str
     protocol: Protocol
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
-    jobs: Mapping[str, JobMaterial]
+    jobs: Mapping[str, JobData]
     seeds: tuple[int, ...] | None = None
 
     @property
     def key(self) -> str:
-        """What the cache finds this scoring by (`materials_key`)."""
-        return materials_key(self.real_fingerprint, self.synth_fingerprint, self.protocol.hash)
+        """What the cache finds this scoring by (`sample_data_key`)."""
+        return sample_data_key(self.real_fingerprint, self.synth_fingerprint, self.protocol.hash)
 
     def job(self, key: str) -> Job:
         """Return the metric and the extractor of a key of `jobs`.
@@ -101,7 +101,7 @@ class Materials:
             There is no such key.
         """
         if key not in self.jobs:
-            raise UsageError(f"materials of '{key}': {near_miss(key, self.jobs)}")
+            raise UsageError(f"sample data of '{key}': {near_miss(key, self.jobs)}")
         named = JobKey.parse(key)
         return Job(registry.load("metrics", named.metric)(), named.extractor)
 
@@ -138,8 +138,8 @@ class Materials:
         """Prepare the statistic of a scorecard's row, as `statistic`."""
         return self.statistic(str(row.key.job), row.key.part)
 
-    def with_synth(self, order: Sequence[int] | Int64[np.ndarray, " k"]) -> Materials:
-        """Return the materials with these synthetic images, in this order.
+    def with_synth(self, order: Sequence[int] | Int64[np.ndarray, " k"]) -> SampleData:
+        """Return the sample data with these synthetic images, in this order.
 
         The fingerprint stays: a comparison that brings two sets into one order needs it.
         """
@@ -150,13 +150,13 @@ class Materials:
             if not self.has_rows(key):
                 synth = synth[:, chosen]
             cross = None if material.cross is None else material.cross[:, chosen]
-            jobs[key] = JobMaterial(material.real, synth, cross)
+            jobs[key] = JobData(material.real, synth, cross)
         subjects = {**self.subjects, "synth": self.subjects["synth"][chosen]}
         seeds = None if self.seeds is None else tuple(self.seeds[i] for i in chosen)
         return replace(self, subjects=subjects, jobs=jobs, seeds=seeds)
 
     def packed(self) -> bytes:
-        """Return the materials as the bytes of an `.npz` without pickles.
+        """Return the sample data as the bytes of an `.npz` without pickles.
 
         Metrics of one extractor share their features, which are stored once.
         """
@@ -183,12 +183,12 @@ class Materials:
         return buffer.getvalue()
 
     def save(self, file: Path) -> None:
-        """Write the materials to a file: participant-level data."""
+        """Write the sample data to a file: participant-level data."""
         write_atomic(Path(file), self.packed())
 
     @classmethod
-    def load(cls, file: Path) -> Materials:
-        """Read a file that `save` or `synthbench score --materials` wrote.
+    def load(cls, file: Path) -> SampleData:
+        """Read a file that `save` or `synthbench score --sample-data` wrote.
 
         Raises
         ------
@@ -202,21 +202,21 @@ class Materials:
         found = _unpacked(content)
         if found is None:
             raise ScorecardError(
-                f"{file}: no materials of a scoring, or damaged. Write them with "
-                "synthbench score --materials."
+                f"{file}: no sample data of a scoring, or damaged. Write them with "
+                "synthbench score --sample-data."
             )
         return found
 
 
-def materials_key(real_fingerprint: str, synth_fingerprint: str, protocol_hash: str) -> str:
-    """Return the name under which the cache keeps a scoring's materials: a sha256."""
+def sample_data_key(real_fingerprint: str, synth_fingerprint: str, protocol_hash: str) -> str:
+    """Return the name under which the cache keeps a scoring's sample data: a sha256."""
     parts = [SCHEMA, real_fingerprint, synth_fingerprint, protocol_hash]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def load_materials(
+def load_sample_data(
     card: Scorecard, files: Sequence[Path] = (), *, cache: FeatureCache | None = None
-) -> Materials | None:
+) -> SampleData | None:
     """Return what was kept of a scorecard's volumes, or None where this machine has nothing.
 
     Parameters
@@ -224,7 +224,7 @@ def load_materials(
     card
         The scorecard.
     files
-        Files of `synthbench score --materials`, looked through first; those of other scorings
+        Files of `synthbench score --sample-data`, looked through first; those of other scorings
         are passed over.
     cache
         Where to look next; None: the user's own.
@@ -234,23 +234,23 @@ def load_materials(
     ScorecardError
         A file is unreadable.
     """
-    key = materials_key(card.real.fingerprint, card.synth.fingerprint, card.protocol_hash)
+    key = sample_data_key(card.real.fingerprint, card.synth.fingerprint, card.protocol_hash)
     for file in files:
-        found = Materials.load(file)
+        found = SampleData.load(file)
         if found.key == key:
             return found
-    content = (cache or FeatureCache()).find_materials(key)
+    content = (cache or FeatureCache()).find_sample_data(key)
     kept = None if content is None else _unpacked(content)
     return kept if kept is not None and kept.key == key else None
 
 
-def require_materials(card: Scorecard, called: str, files: Sequence[Path] = ()) -> Materials:
-    """Return what was kept of a scorecard's volumes (`load_materials`), or say how to get it.
+def require_sample_data(card: Scorecard, called: str, files: Sequence[Path] = ()) -> SampleData:
+    """Return what was kept of a scorecard's volumes (`load_sample_data`), or say how to get it.
 
     Parameters
     ----------
     card, files
-        As `load_materials`.
+        As `load_sample_data`.
     called
         What the message calls the scorecard: its file, or its name.
 
@@ -259,18 +259,18 @@ def require_materials(card: Scorecard, called: str, files: Sequence[Path] = ()) 
     ScorecardError
         This machine has nothing of it, or a file is unreadable.
     """
-    found = load_materials(card, files)
+    found = load_sample_data(card, files)
     if found is None:
         frozen = f" --benchmark leaderboards/{card.benchmark}" if card.benchmark else ""
         raise ScorecardError(
             f"the volumes behind {called} were not scored on this machine: score them here "
-            f"(synthbench score{frozen} --real REAL --synth SYNTH), or give --materials FILE, "
-            "which synthbench score --materials FILE writes where they are."
+            f"(synthbench score{frozen} --real REAL --synth SYNTH), or give --sample-data FILE, "
+            "which synthbench score --sample-data FILE writes where they are."
         )
     return found
 
 
-def _unpacked(content: bytes) -> Materials | None:
+def _unpacked(content: bytes) -> SampleData | None:
     """None where the bytes are damaged, or of something else."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -278,15 +278,13 @@ def _unpacked(content: bytes) -> Materials | None:
         about: dict[str, Any] = json.loads(arrays[_ABOUT].tobytes())
         if about["schema"] != SCHEMA:
             return None
-        return Materials(
+        return SampleData(
             real_fingerprint=about["real_fingerprint"],
             synth_fingerprint=about["synth_fingerprint"],
             protocol=Protocol.model_validate(about["protocol"]),
             subjects={role: arrays[f"subjects-{role}"] for role in ("real", "synth")},
             jobs={
-                key: JobMaterial(
-                    arrays[f"real-{i}"], arrays[f"synth-{i}"], arrays.get(f"cross-{i}")
-                )
+                key: JobData(arrays[f"real-{i}"], arrays[f"synth-{i}"], arrays.get(f"cross-{i}"))
                 for key, i in about["jobs"].items()
             },
             seeds=None if about["seeds"] is None else tuple(map(int, about["seeds"])),

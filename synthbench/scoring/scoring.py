@@ -25,7 +25,7 @@ from synthbench.scoring.inputs import CohortSet, Source
 from synthbench.scoring.memorization import Neighbours
 from synthbench.scoring.protocol import check_names
 from synthbench.scoring.rows import missing_row, rows_of_job
-from synthbench.scoring.sample_data import JobMaterial, Materials
+from synthbench.scoring.sample_data import JobData, SampleData
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.setup import Setup, cohorts_to_score, common_space, origin_of, seeds, set_up
 
@@ -53,7 +53,7 @@ class Scoring:
     """
 
     card: Scorecard
-    sample_data: Materials
+    sample_data: SampleData
     features: Mapping[str, Float32[np.ndarray, "n d"]]
     neighbours: tuple[Neighbours, ...]
 
@@ -137,8 +137,8 @@ def score_cohorts(
     Parameters
     ----------
     cohorts
-        The volumes and what is known of them. Where it is known what was asked of each synthetic
-        volume, conditional fidelity and effect replication are assessed
+        The volumes and what is known of them. Where it is known what was requested of each
+        synthetic volume, condition adherence and effect replication are assessed
         (`synthbench.scoring.adherence`).
     settings
         What to score with, or a benchmark that was frozen on this real cohort; None: the
@@ -163,19 +163,19 @@ def score_cohorts(
     findings = check.check(cohorts.by_role, accept, context.log)
     origin = origin_of(cohorts.synthbench_sidecars)
     target, notes = common_space(cohorts, settings, origin)
-    scored, asked = cohorts_to_score(cohorts, settings)
+    scored, requested = cohorts_to_score(cohorts, settings)
     setup = set_up(scored, target, settings, context)
     values, taken = _values(setup)
     assessed = memorization.assess(
         scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
     )
     followed = replicated = None
-    if asked is not None:
+    if requested is not None:
         measures = Measures(setup.samples, scored.by_role, scored.measures, context)
-        followed, replicated = adherence.assess(asked, measures, setup.protocol, scored.train)
+        followed, replicated = adherence.assess(requested, measures, setup.protocol, scored.train)
     sample_data = _sample_data(scored, setup, taken)
     if context.cache is not None and is_main():
-        context.cache.keep_materials(sample_data.key, sample_data.packed())
+        context.cache.keep_sample_data(sample_data.key, sample_data.packed())
         context.cache.trim()
     records = {
         role: CohortRecord.of(cohort, available=len(cohorts.by_role[role]))
@@ -215,8 +215,8 @@ def _preflight_record(finding: findings_module.Finding) -> PreflightRecord:
     )  # fmt: skip
 
 
-def _sample_data(cohorts: CohortSet, setup: Setup, taken: Mapping[str, JobMaterial]) -> Materials:
-    return Materials(
+def _sample_data(cohorts: CohortSet, setup: Setup, taken: Mapping[str, JobData]) -> SampleData:
+    return SampleData(
         real_fingerprint=cohorts.real.fingerprint,
         synth_fingerprint=cohorts.synth.fingerprint,
         protocol=setup.protocol,
@@ -226,7 +226,7 @@ def _sample_data(cohorts: CohortSet, setup: Setup, taken: Mapping[str, JobMateri
     )
 
 
-def _values(setup: Setup) -> tuple[list[Value], dict[str, JobMaterial]]:
+def _values(setup: Setup) -> tuple[list[Value], dict[str, JobData]]:
     """Return the rows of all metrics, and by job what each metric took of the images.
 
     Raises
@@ -235,7 +235,7 @@ def _values(setup: Setup) -> tuple[list[Value], dict[str, JobMaterial]]:
         Nothing could be computed.
     """
     values: list[Value] = []
-    taken: dict[str, JobMaterial] = {}
+    taken: dict[str, JobData] = {}
     missing = setup.extractors.missing
     for job in setup.todo:
         if job.extractor in missing:

@@ -15,11 +15,11 @@ from synthbench.records.protocol import Protocol
 from synthbench.records.scorecard import Origin
 from synthbench.runs.sidecar import Sidecar
 from synthbench.runtime.callbacks import Progress
-from synthbench.scoring import requested
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.features import Extractors, add_features, load_extractors
 from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.protocol import check_frozen, freeze_protocol, metrics_of
+from synthbench.scoring.requested import Requested, requested_of
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample, jobs
 from synthbench.volumes.grid import Space
@@ -76,17 +76,19 @@ def _target(real: Cohort, synth: Cohort, settings: ScoringSettings) -> Space:
 
 def cohorts_to_score(
     cohorts: CohortSet, settings: ScoringSettings | Benchmark
-) -> tuple[CohortSet, requested.Asked | None]:
-    """Return the volumes that are scored, which a benchmark draws, and what was asked of them."""
+) -> tuple[CohortSet, Requested | None]:
+    """Return the volumes that are scored, which a benchmark draws, and what was requested of
+    them.
+    """
     if isinstance(settings, Benchmark):
         cohorts = cohorts.drawn(settings.protocol.n_synth, settings.protocol.seed)
-    asked = requested.asked_of(cohorts.synth, cohorts.synthbench_sidecars, cohorts.conditions)
-    if cohorts.measures and asked is None:
+    requested = requested_of(cohorts.synth, cohorts.synthbench_sidecars, cohorts.conditions)
+    if cohorts.measures and requested is None:
         raise UsageError(
-            "--measures: it is not known what was asked of the synthetic volumes: they have no "
+            "--measures: it is not known what was requested of the synthetic volumes: they have no "
             "sidecars with conditions. Name them with --conditions FILE."
         )
-    return cohorts, asked
+    return cohorts, requested
 
 
 def seeds(sidecars: Sequence[Sidecar]) -> tuple[int, ...] | None:

@@ -264,15 +264,15 @@ def _check_trajectory(
 ) -> None:
     plugin: Any = generator
     # One that takes no conditions follows the volume that the seed alone gives.
-    asked = rows if takes(plugin.trajectory, "conditions") else {}
-    given = {"conditions": asked[seed]} if asked else {}
+    requested = rows if takes(plugin.trajectory, "conditions") else {}
+    given = {"conditions": requested[seed]} if requested else {}
     frames = list(
         plugin.trajectory(run, seed, sampler=None, steps=None, frames=TRAJECTORY, **given)
     )
     assert frames, f"{plugin.name}: trajectory() yields no frame"
     calls = [frame.step for frame in frames]
     assert calls == sorted(set(calls)), f"{plugin.name}: trajectory() yields the calls {calls}"
-    volume = _draw(plugin, run, [seed], asked)[0]
+    volume = _draw(plugin, run, [seed], requested)[0]
     assert np.allclose(frames[-1].clean, volume, rtol=0, atol=ENDS_AT), (
         f"{plugin.name}: the last frame of trajectory() is not the volume of its seed"
     )

@@ -339,7 +339,7 @@ def _check_target(metric: Metric, held_out: contracts.Spread) -> None:
     chance = STANDARD_ERRORS * sd / np.sqrt(held_out.repeats) + ROUNDING
     assert abs(held_out.mean) <= chance, (
         f"{metric.name}: target is 'zero', but disjoint halves of one set score "
-        f"{held_out.mean:.3g} on average, where chance is {chance:.2g} at most: mend the bias, or "
+        f"{held_out.mean:.3g} on average, where chance is {chance:.2g} at most: fix the bias, or "
         "use the target 'floor'"
     )
 
@@ -359,7 +359,7 @@ def _check_direction(metric: Metric, held_out: contracts.Spread, scene: Scene) -
         f"{metric.name}: by the direction '{metric.direction}' nothing is worse than disjoint "
         f"halves of the real set, which score {held_out.low:.3g} to {held_out.high:.3g}; found "
         f"{', '.join(f'{words} {value:.3g}' for words, value in found.items())}. "
-        "Mend the direction, or give a set that it must see as worse="
+        "Fix the direction, or give a set that it must see as worse="
     )
 
 

@@ -152,11 +152,11 @@ def run_training(
 
 def _continued(request: TrainingRequest) -> Job:
     """Return a run's job with its own configuration."""
-    asked = (
+    requested = (
         request.preset, request.config, request.overrides, request.real, request.init,
         request.validation, request.track, request.energy,
     )  # fmt: skip
-    if any(asked):
+    if any(requested):
         raise UsageError(
             "--resume continues with the run's own configuration: leave out --real, "
             "--validation, --preset, --config, --set, --init, --track and --energy."
@@ -267,7 +267,7 @@ def _finished(run: Run, log: Log) -> Run:
         space = Space.of(grid["shape"], np.array(grid["affine"]).reshape(4, 4))
         drawn = list(registry.load("generators", name)().sample(run, range(PREVIEWS)))
         previewer(name, space)(drawn, run.folder / "preview.png")
-        write_model_card(run, say=log)
+        write_model_card(run, log=log)
         run.update(finished=True)
     state.wait_for_everyone()
     return run

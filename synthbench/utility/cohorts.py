@@ -176,14 +176,14 @@ def synth_labels(cohort: Cohort, name: str, folder: Path | None, file: Path | No
         return table.values(name, rows)
     if not cohort.participants.empty:
         return real_labels(cohort, name, "synth")
-    asked = [_conditions(sidecar) for sidecar in sidecars(cohort)]
-    if not any(name in row for row in asked):
+    requested = [_conditions(sidecar) for sidecar in sidecars(cohort)]
+    if not any(name in row for row in requested):
         raise UsageError(
             f"synth: --label {name} is not known of these volumes: there is no conditions.tsv, no "
             "participants.tsv, and no sidecar that says what was asked for. Name a table with "
             f"--synth-labels FILE (columns file and {name})."
         )
-    return [row.get(name) for row in asked]
+    return [row.get(name) for row in requested]
 
 
 def _conditions(sidecar: Mapping[str, object]) -> dict[str, Label]:

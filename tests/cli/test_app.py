@@ -210,13 +210,13 @@ def test_scoring_anew_says_that_the_verdict_on_utility_is_gone(tmp_path, monkeyp
     monkeypatch.setattr(
         sys, "argv", ["synthbench", "score", "--real", "a", "--synth", "b", "--out", str(file)]
     )
-    for held, told in ((None, False), (make_verdict(), True), (None, False)):
+    for held, given in ((None, False), (make_verdict(), True), (None, False)):
         card.model_copy(update={"utility": held}).save(file)
         with pytest.raises(SystemExit) as ended:
             app.main()
         assert ended.value.code in (0, None)
         words = "held a verdict on utility (sex), and the new one holds none: run synthbench"
-        assert (words in capsys.readouterr().err) is told
+        assert (words in capsys.readouterr().err) is given
         assert Scorecard.load(file).utility is None
 
 

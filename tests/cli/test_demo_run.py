@@ -16,7 +16,7 @@ def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
              "sampler_steps=2"]  # fmt: skip
     said: list[str] = []
     tables = run_demo(
-        tmp_path / "demo", steps=2, shape=(24, 24, 24), overrides=small, say=said.append
+        tmp_path / "demo", steps=2, shape=(24, 24, 24), overrides=small, log=said.append
     )
     assert len(tables) == 4
     page = (tmp_path / "demo" / "leaderboard" / "README.md").read_text()

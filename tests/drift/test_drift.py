@@ -15,7 +15,7 @@ from synthbench.cohorts.reading import read_cohort
 from synthbench.drift.causes import ROUNDING, SMALL, differences
 from synthbench.drift.drift import change, drift
 from synthbench.drift.output import drift_table, junit, workflow_commands
-from synthbench.drift.two_samples import Asked, Terms, compare_samples
+from synthbench.drift.two_samples import Requested, Terms, compare_samples
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.metrics.inference.resampling import estimate, magnitude
 from synthbench.metrics.prdc import Coverage
@@ -24,7 +24,7 @@ from synthbench.records.values import FloorRecord, Missing, Value
 from synthbench.scoring import scoring
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.feature_cache import FeatureCache
-from synthbench.scoring.sample_data import JobMaterial, Materials
+from synthbench.scoring.sample_data import JobData, SampleData
 from tests.command_line import run
 from tests.conftest import blob
 from tests.scoring.test_scoring import save
@@ -238,41 +238,44 @@ def features(seed, n=N, shift=0.0, spread=1.0):
 
 
 def materials_of(card, real, synth, seeds=None, fingerprint="b"):
-    """Materials of features that no volumes are behind."""
+    """Sample data of features that no volumes are behind."""
     protocol = card.protocol.model_copy(
         update={"n_real": len(real), "n_synth": len(synth), "resamples": 400, "permutations": 400}
     )
     settings = json.loads(json.dumps(protocol.settings))
     settings[KEYS[0]]["bandwidth"] = 4.0
-    return Materials(
+    return SampleData(
         real_fingerprint="a" * 64,
         synth_fingerprint=fingerprint * 64,
         protocol=protocol.model_copy(update={"settings": settings}),
         subjects={"real": np.arange(len(real)), "synth": np.arange(len(synth))},
-        jobs={key: JobMaterial(real, synth) for key in KEYS},
+        jobs={key: JobData(real, synth) for key in KEYS},
         seeds=seeds,
     )
 
 
-def card_of(card, materials, detectable=0.05, **updates):
-    """The scorecard that scoring these features would give, with its materials in the cache."""
+def card_of(card, sample_data, detectable=0.05, **updates):
+    """The scorecard that scoring these features would give, with its sample data in the cache."""
     rows = []
     for row in card.values:
         if row.metric in ("mmd2", "fid"):
-            statistic = materials.row_statistic(row)
+            statistic = sample_data.row_statistic(row)
             floor = FloorRecord(n=20, mean=0.0, low=0.0, high=0.0, synth_mean=0.0,
                                 minimum_detectable_effect=detectable)  # fmt: skip
             rows.append(row.model_copy(update={
                 "value": estimate(statistic), "magnitude": magnitude(statistic), "floor": floor,
             }))  # fmt: skip
-    FeatureCache().keep_materials(materials.key, materials.packed())
+    FeatureCache().keep_sample_data(sample_data.key, sample_data.packed())
     synth = card.synth.model_copy(
-        update={"fingerprint": materials.synth_fingerprint, "n": len(materials.subjects["synth"])}
+        update={
+            "fingerprint": sample_data.synth_fingerprint,
+            "n": len(sample_data.subjects["synth"]),
+        }
     )
-    real = card.real.model_copy(update={"fingerprint": materials.real_fingerprint, "n": N})
+    real = card.real.model_copy(update={"fingerprint": sample_data.real_fingerprint, "n": N})
     return card.model_copy(update={
-        "values": tuple(rows), "real": real, "synth": synth, "protocol": materials.protocol,
-        "protocol_hash": materials.protocol.hash, **updates,
+        "values": tuple(rows), "real": real, "synth": synth, "protocol": sample_data.protocol,
+        "protocol_hash": sample_data.protocol.hash, **updates,
     })  # fmt: skip
 
 
@@ -359,8 +362,8 @@ def test_resamples_suffice_for_every_number_of_metrics(card):
         materials_of(card, features(0), x, fingerprint=n)
         for x, n in ((features(1), "b"), (features(2, shift=2.0), "c"))
     )
-    asked = [Asked(name, EXTRACTOR, name, "lower") for name in ("mmd2", "fid")]
-    tests, rows = compare_samples(one, other, asked, Terms(resamples=100, permutations=30))
+    requested = [Requested(name, EXTRACTOR, name, "lower") for name in ("mmd2", "fid")]
+    tests, rows = compare_samples(one, other, requested, Terms(resamples=100, permutations=30))
     assert [test.status for test in tests] == ["fail"]
     assert [row.status for row in rows] == ["fail", "fail"]
 
@@ -454,21 +457,21 @@ def test_neighbourhood_metrics_are_shown_and_fail_nothing(card):
     key = f"coverage | {EXTRACTOR}"
 
     def with_coverage(synth, fingerprint):
-        materials = materials_of(card, features(0), synth, fingerprint=fingerprint)
-        settings = {**materials.protocol.settings, key: {"k": 5, "formula": Coverage.formula}}
+        sample_data = materials_of(card, features(0), synth, fingerprint=fingerprint)
+        settings = {**sample_data.protocol.settings, key: {"k": 5, "formula": Coverage.formula}}
         return replace(
-            materials,
-            protocol=materials.protocol.model_copy(update={"settings": settings}),
-            jobs={**materials.jobs, key: materials.jobs[KEYS[1]]},
+            sample_data,
+            protocol=sample_data.protocol.model_copy(update={"settings": settings}),
+            jobs={**sample_data.jobs, key: sample_data.jobs[KEYS[1]]},
         )
 
-    asked = [
-        Asked("coverage", EXTRACTOR, "Coverage", "higher", "descriptive"),
-        Asked("fid", EXTRACTOR, "FID", "lower"),
+    requested = [
+        Requested("coverage", EXTRACTOR, "Coverage", "higher", "descriptive"),
+        Requested("fid", EXTRACTOR, "FID", "lower"),
     ]
     first = with_coverage(features(1), "b")
     second = with_coverage(features(2, spread=0.2), "c")
-    _, rows = compare_samples(first, second, asked, extractors=())
+    _, rows = compare_samples(first, second, requested, extractors=())
     assert [(row.metric, row.status, row.p_adjusted is None) for row in rows] == [
         ("coverage", "shown", True), ("fid", "fail", False),
     ]  # fmt: skip

@@ -60,10 +60,10 @@ def test_values_are_those_of_the_plain_functions(board, found):
 def test_twice_the_bandwidth_is_half_the_distance(found, board):
     """Under a Gaussian kernel, features scaled by 2 at 2 l are features at l."""
     folder, source = board
-    materials = source(Scorecard.load(folder / "entries" / "far.json"))
-    width = materials.protocol.settings["mmd2 | first"]["bandwidth"]
-    x, y = (rows / 2 for rows in (materials.jobs["mmd2 | first"].real,
-                                  materials.jobs["mmd2 | first"].synth))  # fmt: skip
+    sample_data = source(Scorecard.load(folder / "entries" / "far.json"))
+    width = sample_data.protocol.settings["mmd2 | first"]["bandwidth"]
+    x, y = (rows / 2 for rows in (sample_data.jobs["mmd2 | first"].real,
+                                  sample_data.jobs["mmd2 | first"].synth))  # fmt: skip
     from synthbench.metrics.mmd import mmd2
 
     values = {u.words: u.values["far"] for u in found.universes}
@@ -168,9 +168,9 @@ def test_a_choice_without_which_an_entry_has_no_value_is_absent(board):
     folder, source = board
 
     def without_fid(card):
-        materials = source(card)
-        jobs = {key: job for key, job in materials.jobs.items() if key != "fid | first"}
-        return replace(materials, jobs=jobs if card.name == "far" else materials.jobs)
+        sample_data = source(card)
+        jobs = {key: job for key, job in sample_data.jobs.items() if key != "fid | first"}
+        return replace(sample_data, jobs=jobs if card.name == "far" else sample_data.jobs)
 
     found = multiverse(folder, source=without_fid)
     assert "FID, first: far has no value of it" in found.absent

@@ -377,7 +377,7 @@ def test_materials_of_files_rank_from_the_command_line(tmp_path, monkeypatch, ca
     for name in SHIFTS:
         file = tmp_path / f"{name}.npz"
         source(Scorecard.load(folder / "entries" / f"{name}.json")).save(file)
-        files += ["--materials", file]
+        files += ["--sample-data", file]
     options = ["--compare", "--multiverse"]
     assert run(monkeypatch, "leaderboard", folder, *options, *files[:-2]) == 2
     assert "far.json were not scored on this machine" in capsys.readouterr().err
@@ -390,7 +390,7 @@ def test_materials_of_files_rank_from_the_command_line(tmp_path, monkeypatch, ca
     ("options", "words"),
     [
         (("--check", "--compare"), "--check writes nothing"),
-        (("--materials", "m.npz"), "add --compare or --multiverse"),
+        (("--sample-data", "m.npz"), "add --compare or --multiverse"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(board, monkeypatch, capsys, options, words):

@@ -97,9 +97,11 @@ def test_pairs_are_those_of_a_bootstrap_written_out(board, found):
     resampled = np.stack(
         [(differences[p][1:] - differences[p][0]) / sds[p][1:] for p in ranking.pairs]
     )
-    materials = {name: source(Scorecard.load(folder / "entries" / f"{name}.json")) for name in sets}
+    sample_data = {
+        name: source(Scorecard.load(folder / "entries" / f"{name}.json")) for name in sets
+    }
     alone = rank(
-        {name: kept.statistic("mmd2 | first") for name, kept in materials.items()},
+        {name: kept.statistic("mmd2 | first") for name, kept in sample_data.items()},
         direction="lower", resamples=protocol.resamples, seed=protocol.seed,
     )  # fmt: skip
     np.testing.assert_allclose(alone.resampled_t, resampled.T, rtol=1e-6)

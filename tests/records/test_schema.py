@@ -114,8 +114,8 @@ def test_findings_of_schema_1_become_data():
     assert "mmd2" not in marked
     assert card.adherence is not None
     assert card.replication is not None
-    asked = [point["asked"] for c in old["fidelity"]["conditions"] for point in c["curve"]]
-    assert [p.requested for c in card.adherence.conditions for p in c.curve] == asked
+    requested = [point["asked"] for c in old["fidelity"]["conditions"] for point in c["curve"]]
+    assert [p.requested for c in card.adherence.conditions for p in c.curve] == requested
     assert [leak.requested for leak in card.adherence.leakage] == [
         leak["asked"] for leak in old["fidelity"]["leakage"]
     ]

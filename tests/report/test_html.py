@@ -380,10 +380,12 @@ def test_nearest_training_volumes_are_found_mirrored_too(folders):
     class Stack(list[np.ndarray]):
         space = train.space
 
-    asked = Stack([volumes[4][::-1].copy(), np.float32(0.9) * volumes[2]])
+    requested = Stack([volumes[4][::-1].copy(), np.float32(0.9) * volumes[2]])
     mask = np.ones(train.space.shape, bool)
     found = nearest_training(
-        Sample("synth", asked, np.arange(2)), Sample("train", Stack(volumes), np.arange(6)), mask
+        Sample("synth", requested, np.arange(2)),
+        Sample("train", Stack(volumes), np.arange(6)),
+        mask,
     )
     np.testing.assert_array_equal(found.index, [4, 2])
     np.testing.assert_array_equal(found.mirrored, [True, False])

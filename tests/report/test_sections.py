@@ -12,8 +12,8 @@ from tests.boards import features, make_card, make_materials, make_protocol
 
 def card():
     real = features(0)
-    materials = make_materials(make_protocol(real), real, features(1), "f" * 64)
-    return make_card("ours", materials)
+    sample_data = make_materials(make_protocol(real), real, features(1), "f" * 64)
+    return make_card("ours", sample_data)
 
 
 def test_sections_are_ordered_and_have_a_template_each():

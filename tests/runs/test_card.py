@@ -38,7 +38,7 @@ def make_run(folder, **record):
             "seed": 3, "variance": 0.7,
         }
     )  # fmt: skip
-    told = {
+    given = {
         "generator": "pca-gaussian", "finished": True,
         "cohort": {"fingerprint": "cd" * 32, "n": 70, "subjects": 68, "embedded": False},
         "sources": [OPEN],
@@ -53,7 +53,7 @@ def make_run(folder, **record):
         "parameters": 47_500_000, "gpu_hours": 6.0,
         "energy": {"kwh": 1.25, "methods": ["codecarbon 3: RAPL counters"]},
     }  # fmt: skip
-    run.update(**{**told, **record})
+    run.update(**{**given, **record})
     return run
 
 
@@ -177,10 +177,10 @@ def test_a_generator_that_fits_at_once_has_no_steps_to_tell(tmp_path):
         tmp_path / "run", steps=None, processes=None, device=None, parameters=None, energy=None,
         gpu_hours=0.0, sources=[], subgroups={},
     )  # fmt: skip
-    told = run.record
+    given = run.record
     for key in ("steps", "processes", "device", "parameters", "energy", "accepted", "environment"):
-        del told[key]
-    (run.folder / "run.json").write_text(json.dumps(told))
+        del given[key]
+    (run.folder / "run.json").write_text(json.dumps(given))
     table = cells(model_card.write_model_card(run).read_text())
     assert not {"optimizer steps", "parameters", "GPU hours", "hardware"} & set(table)
     assert table["electricity"] == "not measured"
@@ -266,13 +266,13 @@ def test_other_peoples_words_are_text_and_nothing_else(tmp_path):
 
 def test_an_untouched_card_is_renewed_and_an_edited_one_is_kept(run):
     said: list[str] = []
-    card = model_card.write_model_card(run, say=said.append)
+    card = model_card.write_model_card(run, log=said.append)
     run.update(steps=1234)
-    assert "1,234" in model_card.write_model_card(run, say=said.append).read_text()
+    assert "1,234" in model_card.write_model_card(run, log=said.append).read_text()
     assert not said
     edited = card.read_text().replace("who made", "It was me who made")
     card.write_text(edited)
-    assert model_card.write_model_card(run, say=said.append) == card
+    assert model_card.write_model_card(run, log=said.append) == card
     assert card.read_text() == edited
     assert "has been edited and is kept" in said[0]
 
@@ -362,8 +362,8 @@ def test_a_cohort_without_a_table_has_no_counts(make_cohort):
         ({"A": 1, "B": 1}, {}),
     ],
 )
-def test_nobody_can_be_singled_out(counts, told):
-    assert disclosure._hidden(counts) == told
+def test_nobody_can_be_singled_out(counts, given):
+    assert disclosure._hidden(counts) == given
 
 
 def test_what_is_hidden_could_be_anything():
@@ -373,9 +373,9 @@ def test_what_is_hidden_could_be_anything():
     with 1 to 4, the coarsened with 5 to the least that is told, the sum as the total leaves it.
     """
     for triple in itertools.product(range(1, 13), repeat=3):
-        told = disclosure._hidden(dict(zip("abc", triple, strict=True))).values()
-        hidden = [cell for cell in told if isinstance(cell, str)]
-        shown = [cell for cell in told if isinstance(cell, int)]
+        given = disclosure._hidden(dict(zip("abc", triple, strict=True))).values()
+        hidden = [cell for cell in given if isinstance(cell, str)]
+        shown = [cell for cell in given if isinstance(cell, int)]
         most = min(shown, default=sum(triple))
         values = [range(1, 5) if cell == "<5" else range(5, most + 1) for cell in hidden]
         left = sum(triple) - sum(shown)

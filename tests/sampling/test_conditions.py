@@ -60,12 +60,12 @@ def test_each_volume_is_of_its_row(run, tmp_path):
     assert [dark(file) for file in files] == [3200, 6400, unknown]
     assert sidecar(files[1])["conditions"] == {"ventricle_volume": 6400.0, "sex": "M"}
     assert sidecar(files[2])["conditions"] == {"ventricle_volume": None, "sex": "F"}
-    told = table(tmp_path / "s")
-    assert list(told) == ["file", "seed", "ventricle_volume", "sex", "extrapolated"]
-    assert told["file"].tolist() == [file.name for file in files]
-    assert told["sex"].tolist() == ["F", "M", "F"]
-    assert told["ventricle_volume"].isna().tolist() == [False, False, True]
-    assert told["extrapolated"].isna().all()
+    given = table(tmp_path / "s")
+    assert list(given) == ["file", "seed", "ventricle_volume", "sex", "extrapolated"]
+    assert given["file"].tolist() == [file.name for file in files]
+    assert given["sex"].tolist() == ["F", "M", "F"]
+    assert given["ventricle_volume"].isna().tolist() == [False, False, True]
+    assert given["extrapolated"].isna().all()
     # Rows handed over in Python are the same as rows of a file.
     rows: list[Row] = [{"ventricle_volume": 6400.0, "sex": "M"}]
     again = sampling.sample(run, 1, tmp_path / "again", seed=6, conditions=rows)
@@ -77,9 +77,9 @@ def test_a_volume_depends_on_its_seed_and_its_conditions_alone(run, tmp_path):
     files = sampling.sample(run, 4, tmp_path / "four", seed=3, choices=choices)
     alone = sampling.sample(run, 1, tmp_path / "one", seed=5, choices=choices)
     assert alone[0].read_bytes() == files[2].read_bytes()
-    asked = [sidecar(file)["conditions"]["ventricle_volume"] for file in files]
-    assert all(2000 <= value <= 8000 for value in asked)
-    assert [dark(file) for file in files] == pytest.approx(asked, abs=32)
+    requested = [sidecar(file)["conditions"]["ventricle_volume"] for file in files]
+    assert all(2000 <= value <= 8000 for value in requested)
+    assert [dark(file) for file in files] == pytest.approx(requested, abs=32)
 
 
 def test_what_nobody_asks_for_is_drawn_and_said(run, tmp_path):
@@ -87,9 +87,9 @@ def test_what_nobody_asks_for_is_drawn_and_said(run, tmp_path):
     files = sampling.sample(run, 6, tmp_path / "s", choices=["sex=F"], log=said.append)
     assert [s for s in said if s.startswith("ventricle_volume: not asked for, so drawn")]
     assert {sidecar(file)["conditions"]["sex"] for file in files} == {"F"}
-    asked = [sidecar(file)["conditions"]["ventricle_volume"] for file in files]
-    assert len(set(asked)) == 6
-    assert 1000 <= min(asked) <= max(asked) <= 9000
+    requested = [sidecar(file)["conditions"]["ventricle_volume"] for file in files]
+    assert len(set(requested)) == 6
+    assert 1000 <= min(requested) <= max(requested) <= 9000
     assert {tuple(sidecar(file)["drawn"]) for file in files} == {("ventricle_volume",)}
 
 

@@ -149,9 +149,9 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
         run, ["ventricle_volume=-0.1:1.5:9"], tmp_path / "w", fix=["sex=M"], seed=4,
         measure="dark:0", log=said.append,
     )  # fmt: skip
-    asked = [1000 + 8000 * x for x in np.linspace(-0.1, 1.5, 9)]
-    assert [point.row["ventricle_volume"] for point in found.points] == pytest.approx(asked)
-    assert [point.measured for point in found.points] == pytest.approx(asked, abs=33)
+    requested = [1000 + 8000 * x for x in np.linspace(-0.1, 1.5, 9)]
+    assert [point.row["ventricle_volume"] for point in found.points] == pytest.approx(requested)
+    assert [point.measured for point in found.points] == pytest.approx(requested, abs=33)
     assert {point.seed for point in found.points} == {4}
     assert [bool(point.extrapolated) for point in found.points] == [True] + [False] * 5 + [True] * 3
     assert said == ["4 of 9 volumes are asked for beyond the training range: extrapolation, and "
@@ -159,11 +159,11 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     # The seed's noise is the same in all: outside every ventricle the volumes agree.
     first, last = (voxels(found.points[i].file) for i in (0, -1))
     agree = np.abs(first - last) < 1e-6
-    assert (~agree).sum() == pytest.approx((asked[-1] - asked[0]) / 64, abs=2)
-    told = table(tmp_path / "w")
-    assert told["ventricle_volume_scaled"].tolist() == pytest.approx(np.linspace(-0.1, 1.5, 9))
-    assert told["measured dark:0"].tolist() == [point.measured for point in found.points]
-    assert told["extrapolated"].notna().sum() == 4
+    assert (~agree).sum() == pytest.approx((requested[-1] - requested[0]) / 64, abs=2)
+    given = table(tmp_path / "w")
+    assert given["ventricle_volume_scaled"].tolist() == pytest.approx(np.linspace(-0.1, 1.5, 9))
+    assert given["measured dark:0"].tolist() == [point.measured for point in found.points]
+    assert given["extrapolated"].notna().sum() == 4
     about = json.loads(sidecar_file(found.points[0].file).read_text())
     assert about["synthetic"] is True
     assert about["conditions"] == dict(found.points[0].row)

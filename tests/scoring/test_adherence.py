@@ -1,4 +1,4 @@
-"""Conditional fidelity of a scoring: what is asked, what is measured, and what is recorded."""
+"""Condition adherence of a scoring: what is asked, what is measured, and what is recorded."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from synthbench.leaderboard.page import render_leaderboard
 from synthbench.records.conditional import AdherenceRecord
 from synthbench.records.scorecard import Scorecard
 from synthbench.report.adherence import (
-    asked_measured,
+    adherence_sentences,
     condition_lines,
-    fidelity_sentences,
     leakage_lines,
+    requested_measured,
 )
 from synthbench.report.html import render_report
 from synthbench.scoring import requested
 from synthbench.scoring.adherence import assess
-from synthbench.scoring.condition_measures import Measures, Reading, Told
-from synthbench.scoring.requested import Asked, asked_of
+from synthbench.scoring.condition_measures import Given, Measures, Reading
+from synthbench.scoring.requested import Requested, requested_of
 from synthbench.scoring.statistics import Sample
 from tests.boards import features, make_board, make_card, make_materials, make_protocol
 from tests.named_cohorts import named_cohort
@@ -49,9 +49,9 @@ def people(n: int, seed: int) -> dict[str, list[Any]]:
 class Measured(Measures):
     """Measures that are the truth with a little noise; regions likewise."""
 
-    values: dict[str, tuple[Told, Told]] = field(default_factory=dict)
+    values: dict[str, tuple[Given, Given]] = field(default_factory=dict)
 
-    def read(self, name, asked, truth, levels):
+    def read(self, name, requested, truth, levels):
         synth, real = (np.random.default_rng(7).normal(size=len(v)) for v in self.values[name])
         of_synth, of_real = self.values[name]
         if not levels:
@@ -71,9 +71,11 @@ class Measured(Measures):
                 "other": (-np.array(synth), -np.array(real), "")}  # fmt: skip
 
 
-def measured(asked: dict[str, list[Any]], real: dict[str, list[Any]], came_out=None) -> Measured:
+def measured(
+    requested: dict[str, list[Any]], real: dict[str, list[Any]], came_out=None
+) -> Measured:
     """Measures of a synthetic set in which `came_out` (what was asked) is what is to be seen."""
-    out = came_out or asked
+    out = came_out or requested
     cohorts = {
         "real": named_cohort([f"r{i}.nii" for i in range(N)], real),
         "synth": named_cohort([f"s{i}.nii" for i in range(M)]),
@@ -85,9 +87,9 @@ def measured(asked: dict[str, list[Any]], real: dict[str, list[Any]], came_out=N
     return Measured(samples, cohorts, values={n: (out[n], real[n]) for n in out})
 
 
-def found(asked: dict[str, list[Any]], came_out=None, extrapolated=None) -> Any:
-    told = Asked("sidecars", asked, extrapolated)
-    return assess(told, measured(asked, people(N, 1), came_out), PROTOCOL)
+def found(requested: dict[str, list[Any]], came_out=None, extrapolated=None) -> Any:
+    given = Requested("sidecars", requested, extrapolated)
+    return assess(given, measured(requested, people(N, 1), came_out), PROTOCOL)
 
 
 def statistic(record: AdherenceRecord, condition: str, key: str) -> Any:
@@ -111,7 +113,7 @@ def test_a_generator_that_obeys_is_at_its_ceiling():
     assert words["age slope", "ventricle_volume"] == "replicated"
     assert words["correlation", "ventricle_volume, other"] == "cannot tell"  # r = -1 on both sides
     assert {e.effect for e in replicated.effects} == {"age slope", "sex difference", "correlation"}
-    assert {e.region for e in replicated.effects if not e.asked} == {"other"}
+    assert {e.region for e in replicated.effects if not e.requested} == {"other"}
 
 
 def test_a_generator_that_does_not_listen_is_told():
@@ -130,7 +132,7 @@ def test_the_picture_has_a_panel_each_number_of_each_entry_and_sex_is_none():
     """One that obeys crosses most of the frame (156 pixels), one that does not less than half."""
     obeys, _ = found(people(M, 2))
     deaf, _ = found(people(M, 2), came_out=people(M, 3))
-    drawn = ElementTree.fromstring(asked_measured({"1. obeys": obeys, "2. <deaf>": deaf}))
+    drawn = ElementTree.fromstring(requested_measured({"1. obeys": obeys, "2. <deaf>": deaf}))
     name = "{http://www.w3.org/2000/svg}"
     assert [t.text for t in drawn.iter(f"{name}text") if t.get("class") == "title"] == [
         "1. obeys", "2. <deaf>",
@@ -143,7 +145,7 @@ def test_the_picture_has_a_panel_each_number_of_each_entry_and_sex_is_none():
     ]
     rises = [line[0][1] - line[-1][1] for line in synth]  # y grows downwards
     assert min(rises[:2]) > 78 > max(map(abs, rises[2:]))
-    assert asked_measured({}) == ""
+    assert requested_measured({}) == ""
 
 
 def test_a_difference_that_is_not_seen_is_not_called_likeness():
@@ -164,27 +166,27 @@ def test_a_difference_that_is_not_seen_is_not_called_likeness():
 def test_leakage_is_found_and_measured():
     """Asking for age adds 0.5 SD of ventricle volume an SD of age, by construction."""
     real = people(N, 1)
-    asked = people(M, 2)
+    requested = people(M, 2)
     spread = {name: np.std(real[name], ddof=1) for name in ("age", "ventricle_volume")}
-    years = (np.array(asked["age"]) - 50) / spread["age"]
-    out = {**asked, "ventricle_volume":
-           (np.array(asked["ventricle_volume"]) + 0.5 * years * spread["ventricle_volume"]).tolist()
-           }  # fmt: skip
-    record, _ = found(asked, came_out=out)
-    leak = next(x for x in record.leakage if (x.asked, x.measured) == ("age", "ventricle_volume"))
+    years = (np.array(requested["age"]) - 50) / spread["age"]
+    volumes = np.array(requested["ventricle_volume"]) + 0.5 * years * spread["ventricle_volume"]
+    out = {**requested, "ventricle_volume": volumes.tolist()}
+    record, _ = found(requested, came_out=out)
+    pair = ("age", "ventricle_volume")
+    leak = next(x for x in record.leakage if (x.requested, x.measured) == pair)
     assert leak.effect.difference is not None
     assert leak.effect.difference.value == pytest.approx(0.5, abs=0.15)
-    told = {line.title for line in leakage_lines(record) if line.shown}
-    assert told == {"age → ventricle_volume"}
+    given = {line.title for line in leakage_lines(record) if line.shown}
+    assert given == {"age → ventricle_volume"}
 
 
 def test_extrapolated_volumes_stand_apart():
     """Ten volumes are told to be beyond the range; they follow nothing, the others all."""
-    asked = people(M, 2)
-    out = {name: list(column) for name, column in asked.items()}
+    requested = people(M, 2)
+    out = {name: list(column) for name, column in requested.items()}
     out["age"][:10] = [50.0] * 10
     beyond = tuple(frozenset({"age"} if i < 10 else ()) for i in range(M))
-    record, _ = found(asked, came_out=out, extrapolated=beyond)
+    record, _ = found(requested, came_out=out, extrapolated=beyond)
     age = next(c for c in record.conditions if c.name == "age")
     assert (age.n, age.n_extrapolated) == (M - 10, 10)
     assert statistic(record, "age", "correlation").synth.value > 0.95
@@ -195,21 +197,21 @@ def test_extrapolated_volumes_stand_apart():
 
 
 def test_the_training_cohort_tells_the_range():
-    asked = people(M, 2)
+    requested = people(M, 2)
     train = named_cohort([f"t{i}.nii" for i in range(3)], {"age": [30.0, 40.0, 70.0]})
-    told = Asked("wanted.csv", asked)
-    record, _ = assess(told, measured(asked, people(N, 1)), PROTOCOL, train)
-    outside = sum(not 30 <= age <= 70 for age in asked["age"])
+    given = Requested("wanted.csv", requested)
+    record, _ = assess(given, measured(requested, people(N, 1)), PROTOCOL, train)
+    outside = sum(not 30 <= age <= 70 for age in requested["age"])
     assert next(c for c in record.conditions if c.name == "age").n_extrapolated == outside
     assert record.range == "beyond the range of the training cohort"
 
 
 def test_a_group_that_is_served_worse_is_named():
     """Women's ages come out ten years too old."""
-    asked = people(M, 2)
-    out = {**asked, "age": [a + 10 * (s == "F") for a, s in
-                            zip(asked["age"], asked["sex"], strict=True)]}  # fmt: skip
-    record, _ = found(asked, came_out=out)
+    requested = people(M, 2)
+    out = {**requested, "age": [a + 10 * (s == "F") for a, s in
+                            zip(requested["age"], requested["sex"], strict=True)]}  # fmt: skip
+    record, _ = found(requested, came_out=out)
     bias = next(s for p in record.parity if (p.condition, p.covariate) == ("age", "sex")
                 for s in p.statistics if s.key == "bias")  # fmt: skip
     assert bias.synth is not None
@@ -217,10 +219,10 @@ def test_a_group_that_is_served_worse_is_named():
 
 
 def test_real_volumes_without_covariates_leave_no_ceiling():
-    asked = people(M, 2)
-    held = measured(asked, people(N, 1))
+    requested = people(M, 2)
+    held = measured(requested, people(N, 1))
     held.cohorts = {**held.cohorts, "real": named_cohort([f"r{i}.nii" for i in range(N)])}
-    record, replicated = assess(Asked("sidecars", asked), held, PROTOCOL)
+    record, replicated = assess(Requested("sidecars", requested), held, PROTOCOL)
     assert statistic(record, "age", "correlation").real is None
     assert record.conditions[0].n_real is None
     assert replicated is not None
@@ -229,8 +231,8 @@ def test_real_volumes_without_covariates_leave_no_ceiling():
 
 def test_a_card_holds_no_value_of_a_subject():
     """No age, name or measure of any one volume is in the record."""
-    asked = people(M, 2)
-    record, replicated = found(asked)
+    requested = people(M, 2)
+    record, replicated = found(requested)
     assert replicated is not None
     text = record.model_dump_json() + replicated.model_dump_json()
     for name in ("r0.nii", "s0.nii", *(str(age) for age in people(N, 1)["age"])):
@@ -245,38 +247,38 @@ def test_a_table_comes_before_sidecars(tmp_path):
     synth = named_cohort(["a.nii", "b.nii"])
     sidecars = [{"conditions": {"age": 30, "sex": "F"}, "extrapolated": ["age"]},
                 {"conditions": {"age": None, "sex": "M"}, "extrapolated": []}]  # fmt: skip
-    told = asked_of(synth, sidecars)
-    assert told is not None
-    assert told.columns == {"age": [30.0, None], "sex": ["F", "M"]}
-    assert told.extrapolated == (frozenset({"age"}), frozenset())
+    given = requested_of(synth, sidecars)
+    assert given is not None
+    assert given.columns == {"age": [30.0, None], "sex": ["F", "M"]}
+    assert given.extrapolated == (frozenset({"age"}), frozenset())
     file = tmp_path / "wanted.tsv"
     file.write_text("file\tseed\tage\textrapolated\nb.nii\t1\t70\tage\na.nii\t0\t60\t\n")
-    told = asked_of(synth, sidecars, file)
-    assert told is not None
-    assert told.columns == {"age": [60.0, 70.0]}
-    assert told.extrapolated == (frozenset(), frozenset({"age"}))
+    given = requested_of(synth, sidecars, file)
+    assert given is not None
+    assert given.columns == {"age": [60.0, 70.0]}
+    assert given.extrapolated == (frozenset(), frozenset({"age"}))
 
 
 def test_a_table_beside_the_volumes_is_found(tmp_path):
     synth = named_cohort(["a.nii", "b.nii"], folder=tmp_path)
-    assert asked_of(synth, []) is None
+    assert requested_of(synth, []) is None
     (tmp_path / requested.TABLE).write_text("file\tage\na.nii\t60\nb.nii\t70\n")
-    told = asked_of(synth, [])
-    assert told is not None
-    assert told.columns == {"age": [60.0, 70.0]}
-    assert told.extrapolated is None
+    given = requested_of(synth, [])
+    assert given is not None
+    assert given.columns == {"age": [60.0, 70.0]}
+    assert given.extrapolated is None
 
 
 def test_conditions_of_some_volumes_only_are_refused():
     with pytest.raises(UsageError, match="1 of 2 sidecars"):
-        asked_of(named_cohort(["a.nii", "b.nii"]), [{"conditions": {"age": 1.0}}, {}])
+        requested_of(named_cohort(["a.nii", "b.nii"]), [{"conditions": {"age": 1.0}}, {}])
 
 
 def test_a_table_of_other_volumes_is_refused(tmp_path):
     file = tmp_path / "wanted.csv"
     file.write_text("file,age\nx,1\n")
     with pytest.raises(UsageError, match="names none of the synthetic volumes"):
-        asked_of(named_cohort(["a.nii"]), [], file)
+        requested_of(named_cohort(["a.nii"]), [], file)
 
 
 # ---------------------------------------------------------------- scorecards, pages, the verb
@@ -287,7 +289,7 @@ def card() -> Scorecard:
     record, replicated = found(people(M, 2))
     kept = make_materials(PROTOCOL, features(0), features(1), "1" * 64)
     plain = make_card("ldm", kept)
-    return plain.model_copy(update={"fidelity": record, "replication": replicated})
+    return plain.model_copy(update={"adherence": record, "replication": replicated})
 
 
 def test_the_sections_survive_a_file_and_leave_the_hash(card, tmp_path):
@@ -297,12 +299,12 @@ def test_the_sections_survive_a_file_and_leave_the_hash(card, tmp_path):
 
 
 def test_sentences_and_the_report_tell_of_them(card):
-    sentences = " ".join(fidelity_sentences(card))
-    assert "Asked against measured age: correlation 0.98" in sentences
+    sentences = " ".join(adherence_sentences(card))
+    assert "Requested against measured age: correlation 0.98" in sentences
     assert "No leakage shows" in sentences
     assert "findings on the real volumes" in sentences
     page = render_report([card])
-    assert "Conditions: asked against measured" in page
+    assert "Conditions: requested against measured" in page
     assert "age slope: ventricle_volume" in page
     assert "Pinaya" in page
     leaks = len(card.adherence.leakage)
@@ -312,13 +314,13 @@ def test_sentences_and_the_report_tell_of_them(card):
 
 def test_a_leaderboard_has_a_table_of_conditional_entries_alone(card, tmp_path):
     folder, _ = make_board(tmp_path / "board", {"plain": 0.0, "ldm": 0.2})
-    assert "Conditional fidelity" not in render_leaderboard(folder)
+    assert "Condition adherence" not in render_leaderboard(folder)
     file = folder / "entries" / "ldm.json"
     held = Scorecard.load(file)
     sections = {"adherence": card.adherence, "replication": card.replication}
     held.model_copy(update=sections).save(file)
     page = render_leaderboard(folder)
-    assert "## Conditional fidelity" in page
+    assert "## Condition adherence" in page
     assert "| entry | age | sex | ventricle\\_volume | leaks | effects replicated |" in page or (
         "| entry | age | sex | ventricle_volume | leaks | effects replicated |" in page
     )
@@ -328,13 +330,13 @@ def test_score_takes_conditions_and_measures_of_other_programs(make_cohort, tmp_
     """Spheres, with tables that say what they are: measured = asked, so r = 1 and no error."""
     real, synth = make_cohort("real", n=30, seed=1, subject="r"), make_cohort("synth", n=24, seed=2)
     rng = np.random.default_rng(0)
-    asked, true = rng.uniform(20, 80, 24), rng.uniform(20, 80, 30)
+    ages, true = rng.uniform(20, 80, 24), rng.uniform(20, 80, 30)
     participants = [f"sub-r{i:03d}\t{age:.1f}" for i, age in enumerate(true)]
     (real / "participants.tsv").write_text("\n".join(["participant_id\tage", *participants]) + "\n")
     wanted, tables = tmp_path / "wanted.csv", [tmp_path / "of_synth.csv", tmp_path / "of_real.csv"]
-    wanted.write_text("".join(["file,age\n", *(f"sub-{i:03d},{a}\n" for i, a in enumerate(asked))]))
+    wanted.write_text("".join(["file,age\n", *(f"sub-{i:03d},{a}\n" for i, a in enumerate(ages))]))
     tables[0].write_text("".join(["subject,age,pallidum\n", *(
-        f"sub-{i:03d},{a},{a / 10 + rng.normal()}\n" for i, a in enumerate(asked))]))  # fmt: skip
+        f"sub-{i:03d},{a},{a / 10 + rng.normal()}\n" for i, a in enumerate(ages))]))  # fmt: skip
     tables[1].write_text("".join(["subject,age,pallidum\n", *(
         f"sub-r{i:03d},{a + rng.normal()},{a / 10 + rng.normal()}\n"
         for i, a in enumerate(true))]))  # fmt: skip
@@ -346,7 +348,7 @@ def test_score_takes_conditions_and_measures_of_other_programs(make_cohort, tmp_
         arguments += ["--measures", str(table)]
     assert run(arguments) == 0
     shown = capsys.readouterr().out
-    assert "asked against measured" in shown
+    assert "requested against measured" in shown
     assert "age slope: pallidum" in shown
     card = Scorecard.load(out)
     assert card.adherence is not None

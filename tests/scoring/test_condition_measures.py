@@ -128,8 +128,8 @@ def test_a_table_of_synthetic_volumes_alone_leaves_no_ceiling(tmp_path):
 )
 def test_levels_of_a_table_are_words_probabilities_or_codes(tmp_path, cells, levels, scores):
     column = [cells[i % 2] for i in range(N + M)]
-    asked = [levels[i % 2] for i in range(M)]
-    found = measures(table(tmp_path, {"sex": column})).read("sex", asked, None, levels)
+    requested = [levels[i % 2] for i in range(M)]
+    found = measures(table(tmp_path, {"sex": column})).read("sex", requested, None, levels)
     assert list(found.synth[:2]) == scores
     assert list(found.synth_levels[:2]) == list(levels)
 

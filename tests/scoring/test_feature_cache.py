@@ -185,7 +185,7 @@ def test_a_full_disk_is_said_once(cache, monkeypatch):
 
     monkeypatch.setattr(feature_cache, "write_atomic", full)
     said: list[str] = []
-    cache.say = said.append
+    cache.log = said.append
     kept(cache, 3)
     assert len(said) == 1
     assert "No space left on device" in said[0]

@@ -14,7 +14,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.scoring import feature_cache, scoring
 from synthbench.scoring.feature_cache import FeatureCache
 from synthbench.scoring.inputs import CohortSet
-from synthbench.scoring.sample_data import Materials, load_materials, require_materials
+from synthbench.scoring.sample_data import SampleData, load_sample_data, require_sample_data
 from synthbench.scoring.settings import Context, ScoringSettings
 from tests.conftest import blob
 from tests.scoring.test_scoring import save
@@ -42,8 +42,8 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scored(folders):
-    """The scorecard, and the file of its materials."""
-    file = folders / "materials.npz"
+    """The scorecard, and the file of its sample data."""
+    file = folders / "sample-data.npz"
     found = scoring.score_cohorts(
         CohortSet.read(folders / "real", folders / "synth"),
         ScoringSettings(extractors=(EXTRACTOR,), metrics=METRICS, resamples=100),
@@ -55,27 +55,27 @@ def scored(folders):
 def test_every_row_is_computed_again_as_it_was_scored(scored):
     """To the digit: what is kept is what the scoring took, the cross matrices among it."""
     card, _ = scored
-    materials = require_materials(card, "card")
+    sample_data = require_sample_data(card, "card")
     rows = [row for row in card.values if row.value is not None]
     assert {row.metric for row in rows} == {*METRICS, "g4r_ssim.synth", "g4r_ssim.real"}
     for row in rows:
-        assert estimate(materials.row_statistic(row)) == row.value
+        assert estimate(sample_data.row_statistic(row)) == row.value
 
 
 def test_the_file_holds_what_the_cache_holds(scored):
     card, file = scored
-    one, other = Materials.load(file), require_materials(card, "card")
+    one, other = SampleData.load(file), require_sample_data(card, "card")
     assert one.packed() == other.packed()
-    found = load_materials(card, [file], cache=FeatureCache(file.parent / "nothing"))
+    found = load_sample_data(card, [file], cache=FeatureCache(file.parent / "nothing"))
     assert found is not None
     assert found.key == one.key
 
 
 def test_seeds_follow_the_volumes_in_their_cohorts_order(scored, folders):
-    materials = require_materials(scored[0], "card")
+    sample_data = require_sample_data(scored[0], "card")
     files = [entry.path for entry in read_cohort(folders / "synth").entries]
     sidecars = [f.with_name(f.name.replace(".nii.gz", ".json")).read_text() for f in files]
-    assert materials.seeds == tuple(json.loads(text)["seed"] for text in sidecars)
+    assert sample_data.seeds == tuple(json.loads(text)["seed"] for text in sidecars)
 
 
 def test_no_name_and_no_path_is_kept(scored, folders):
@@ -96,51 +96,51 @@ def test_features_are_stored_once_for_all_metrics_of_an_extractor(scored):
 def test_synthetic_images_in_another_order_leave_every_value(scored):
     """Statistics are order-invariant; a permutation twice is the original."""
     card, _ = scored
-    materials = require_materials(card, "card")
+    sample_data = require_sample_data(card, "card")
     order = [6, 0, 5, 1, 4, 2, 3]
-    turned = materials.with_synth(order)
+    turned = sample_data.with_synth(order)
     for row in card.values:
         assert estimate(turned.row_statistic(row)) == pytest.approx(row.value, rel=1e-9)
     back = turned.with_synth(np.argsort(order))
-    assert back.seeds == materials.seeds != turned.seeds
-    for key, job in materials.jobs.items():
+    assert back.seeds == sample_data.seeds != turned.seeds
+    for key, job in sample_data.jobs.items():
         for one, other in ((job.synth, back.jobs[key].synth), (job.cross, back.jobs[key].cross)):
             np.testing.assert_equal(one, other)
     # The images themselves have moved, in rows and in pairs.
     for key in ("intensity", "g4r_ssim", "mmd_linear"):
-        assert not np.array_equal(turned.jobs[key].synth, materials.jobs[key].synth)
+        assert not np.array_equal(turned.jobs[key].synth, sample_data.jobs[key].synth)
 
 
 def test_unknown_keys_and_parts_are_named(scored):
-    materials = require_materials(scored[0], "card")
+    sample_data = require_sample_data(scored[0], "card")
     with pytest.raises(UsageError, match=r"did you mean 'fid \| random-resnet10'"):
-        materials.statistic("fid | random-resnet")
+        sample_data.statistic("fid | random-resnet")
     with pytest.raises(UsageError, match="g4r_ssim: no part 'sinth'; did you mean 'synth'"):
-        materials.statistic("g4r_ssim", "sinth")
+        sample_data.statistic("g4r_ssim", "sinth")
 
 
 def test_volumes_that_were_scored_elsewhere_are_explained(scored, tmp_path, monkeypatch):
     card, file = scored
     monkeypatch.setenv("SYNTHBENCH_CACHE", str(tmp_path / "empty"))
-    assert load_materials(card) is None
+    assert load_sample_data(card) is None
     with pytest.raises(
         ScorecardError, match=r"the volumes behind card\.json were not scored on this"
     ):
-        require_materials(card, "card.json")
-    assert require_materials(card, "card.json", [file]).key == Materials.load(file).key
+        require_sample_data(card, "card.json")
+    assert require_sample_data(card, "card.json", [file]).key == SampleData.load(file).key
     (tmp_path / "x.npz").write_bytes(file.read_bytes()[:-30])
     for wrong in (tmp_path / "x.npz", tmp_path / "absent.npz"):
         with pytest.raises(ScorecardError, match=wrong.name):
-            require_materials(card, "card.json", [wrong])
+            require_sample_data(card, "card.json", [wrong])
 
 
 def test_damaged_materials_count_as_absent(scored, tmp_path):
     card, file = scored
-    key = Materials.load(file).key
+    key = SampleData.load(file).key
     for content in (b"", b"PK", file.read_bytes()[:500], b"{}"):
         cache = FeatureCache(tmp_path / "cache", 10**9)
-        cache.keep_materials(key, content)
-        assert load_materials(card, cache=cache) is None
+        cache.keep_sample_data(key, content)
+        assert load_sample_data(card, cache=cache) is None
 
 
 def test_materials_share_the_limit_of_the_cache_and_are_its_owners(scored, tmp_path):
@@ -149,14 +149,20 @@ def test_materials_share_the_limit_of_the_cache_and_are_its_owners(scored, tmp_p
     said: list[str] = []
     cache = FeatureCache(tmp_path / "cache", int(2.5 * size), said.append)
     for i in range(3):
-        cache.keep_materials(f"{i:064x}", bytes(size))
-        os.utime(cache._materials_path(f"{i:064x}"), (i, i))
+        cache.keep_sample_data(f"{i:064x}", bytes(size))
+        os.utime(cache._sample_data_path(f"{i:064x}"), (i, i))
     cache.trim()
-    assert [cache.find_materials(f"{i:064x}") is not None for i in range(3)] == [False, True, True]
-    assert [(u.extractor, u.rows) for u in feature_cache.usage(cache.folder)] == [("materials", 2)]
-    assert (cache.folder / "materials").stat().st_mode & 0o077 == 0
-    cache.keep_materials("f" * 64, bytes(3 * size))
-    assert cache.find_materials("f" * 64) is None
+    assert [cache.find_sample_data(f"{i:064x}") is not None for i in range(3)] == [
+        False,
+        True,
+        True,
+    ]
+    assert [(u.extractor, u.rows) for u in feature_cache.usage(cache.folder)] == [
+        ("sample-data", 2)
+    ]
+    assert (cache.folder / "sample-data").stat().st_mode & 0o077 == 0
+    cache.keep_sample_data("f" * 64, bytes(3 * size))
+    assert cache.find_sample_data("f" * 64) is None
     assert "SYNTHBENCH_CACHE_LIMIT" in said[0]
     feature_cache.clear(cache.folder)
     assert feature_cache.usage(cache.folder) == []
@@ -177,7 +183,7 @@ def test_magnitudes_are_the_terms_that_the_metrics_sum(scored):
     T = |mu_x - mu_y|^2 + tr S_x + tr S_y, by numpy's mean and var.
     """
     card, _ = scored
-    material = require_materials(card, "card").jobs[f"fid | {EXTRACTOR}"]
+    material = require_sample_data(card, "card").jobs[f"fid | {EXTRACTOR}"]
     x, y = (np.asarray(m, np.float64) for m in (material.real, material.synth))
     terms = ((x.mean(0) - y.mean(0)) ** 2).sum() + x.var(0, ddof=1).sum() + y.var(0, ddof=1).sum()
     assert card.row("fid").magnitude == pytest.approx(terms, rel=1e-6)

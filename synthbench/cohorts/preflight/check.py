@@ -1,10 +1,10 @@
 """Checks of cohorts before anything is trained or scored: what would make numbers wrong.
 
 A rule looks at what was measured of the volumes as they were read
-(`synthbench.cohorts.inspection`), and says what is wrong with which volumes and how to mend it.
+(`synthbench.cohorts.inspection`), and says what is wrong with which volumes and how to fix it.
 What makes numbers wrong is an error in real volumes, and between whole sets; an odd synthetic
 volume is a warning, as the generator's failures are what is measured. An error stops the run until
-it is mended, or accepted by name.
+it is fixed, or accepted by name.
 
 Outliers are judged by robust deviations from the set's own median, so that any cohort is its
 own yardstick; docs/preflight.md gives each threshold and its reason.
@@ -134,7 +134,7 @@ def check(
         raise CohortError(
             f"preflight: {len(refused)} finding{'s' if len(refused) > 1 else ''} would make "
             f"numbers wrong:\n  {listed}\n"
-            "Mend them; or, where a finding is meant to be so, go on with "
+            "Fix them; or, where a finding is meant to be so, go on with "
             + " ".join(f"--accept {rule}" for rule in rules)
             + ", which is recorded."
         )

@@ -26,7 +26,7 @@ class Finding:
     volumes
         Names of the volumes in question; empty where it is the whole set.
     message
-        What was found, with which volumes, and how to mend it.
+        What was found, with which volumes, and how to fix it.
     summary
         What was found and in how many volumes: names of participants do not belong in a
         scorecard.
@@ -46,10 +46,10 @@ def if_any(
     role: str,
     volumes: Sequence[tuple[str, str]],
     words: str,
-    mend: str,
+    fix: str,
 ) -> list[Finding]:
     """A finding on volumes, or none where there are no volumes; see `of_volumes`."""
-    return [of_volumes(rule, severity, role, volumes, words, mend)] if volumes else []
+    return [of_volumes(rule, severity, role, volumes, words, fix)] if volumes else []
 
 
 def of_set(rule: str, severity: Severity, role: str, message: str) -> Finding:
@@ -63,7 +63,7 @@ def of_volumes(
     role: str,
     volumes: Sequence[tuple[str, str]],
     words: str,
-    mend: str,
+    fix: str,
 ) -> Finding:
     """A finding on volumes.
 
@@ -71,7 +71,7 @@ def of_volumes(
     ----------
     volumes
         Each by name, with what was found of it.
-    words, mend
+    words, fix
         What they have in common, and what to do.
     """
     ordered = sorted(volumes)
@@ -82,6 +82,6 @@ def of_volumes(
         severity=severity,
         role=role,
         volumes=tuple(name for name, _ in ordered),
-        message=f"{words}: {', '.join(shown)}{more}. {mend}",
+        message=f"{words}: {', '.join(shown)}{more}. {fix}",
         summary=f"{words}: {len(ordered)} volumes",
     )

@@ -23,7 +23,7 @@ MAX_LEVEL = 0.05
 SATURATED_LEVEL = 0.9
 
 _ROLES = ("synth", "holdout", "real", "validation", "train")
-"""In the order in which the former of two sets is the one to mend."""
+"""In the order in which the former of two sets is the one to fix."""
 
 
 class Pair:
@@ -91,7 +91,7 @@ def _shared_volumes(
     names = [(entry.name, "") for entry in one if entry.digest in digests]
     # A few are copies, which the copying test counts; a set that is half real is no synthetic one.
     by_mistake = role != "synth" or 2 * len(names) >= len(one)
-    mend = {
+    fix = {
         "synth": "If it is the generator that copies, that is a result; if the wrong folder was "
         "named, name another.",
         "holdout": "Draw the sides with synthbench data split.",
@@ -101,7 +101,7 @@ def _shared_volumes(
     }[role]
     return if_any(
         "identical-across", "error" if by_mistake else "warning", role, names,
-        f"{len(names)} of {len(one)} {role} volumes are identical to volumes of {with_role}", mend,
+        f"{len(names)} of {len(one)} {role} volumes are identical to volumes of {with_role}", fix,
     )  # fmt: skip
 
 

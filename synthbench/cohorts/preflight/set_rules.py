@@ -68,7 +68,7 @@ def _orientation(survey: Survey, role: str) -> list[Finding]:
         of_volumes(
             "orientation", "note", role, others,
             f"most files store their axes as {common}, others do not",
-            "They are turned to RAS as they are read: nothing needs to be mended, if the headers "
+            "They are turned to RAS as they are read: nothing needs to be fixed, if the headers "
             "are right.",
         )
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def _mirrored_set(survey: Survey, role: str) -> list[Finding]:
 def _mirrored_volumes(survey: Survey, role: str) -> list[Finding]:
     if not survey.comparable:
         return []
-    mend = f"{CONTRADICTION}: write them again from the original, or undo it."
+    fix = f"{CONTRADICTION}: write them again from the original, or undo it."
     turned = [
         (name, str(turn))
         for name, turn in zip(survey.names, survey.turns, strict=True)
@@ -107,7 +107,7 @@ def _mirrored_volumes(survey: Survey, role: str) -> list[Finding]:
     # A set most of which fits the others better when turned has no common way up.
     if 2 * len(turned) >= len(survey.names):
         return []
-    found = if_any("flip", _single(role), role, turned, "turned, these fit the others better", mend)
+    found = if_any("flip", _single(role), role, turned, "turned, these fit the others better", fix)
     scores, median = survey.asymmetry, survey.power.median
     flipped = [
         (name, f"asymmetry {score:+.2f}, median {median:+.2f}")
@@ -117,7 +117,7 @@ def _mirrored_volumes(survey: Survey, role: str) -> list[Finding]:
         if hit
     ]
     words = "mirrored left-right, these fit the others better"
-    return [*found, *if_any("flip", _single(role), role, flipped, words, mend)]
+    return [*found, *if_any("flip", _single(role), role, flipped, words, fix)]
 
 
 def mirrored_left_right(scores: Float64[np.ndarray, " n"], power: Power) -> Bool[np.ndarray, " n"]:
@@ -300,13 +300,13 @@ def _identical(survey: Survey, role: str) -> list[Finding]:
         groups.setdefault(entry.digest, []).append(entry.name)
     twins = [(names[0], f"as {', '.join(names[1:])}") for names in groups.values() if names[1:]]
     repeated = tuple(name for names in groups.values() if names[1:] for name in names)
-    mend = (
+    fix = (
         "The generator repeats itself; distances within the set are zero."
         if role == "synth"
         else "Keep one of each: a repeated volume counts twice, and halves the distances within "
         "the set."
     )
-    found = if_any("identical", _single(role), role, twins, "identical volumes", mend)
+    found = if_any("identical", _single(role), role, twins, "identical volumes", fix)
     return [replace(finding, volumes=repeated) for finding in found]
 
 

@@ -115,7 +115,7 @@ def prepare(
             progress("", 0, len(scans))
             for done, (index, row) in enumerate(_run(parallel, scans, out, chosen), start=1):
                 rows[index] = row
-                progress(_told(row), done, len(scans))
+                progress(_given(row), done, len(scans))
     except KeyboardInterrupt:
         complete = sum(destination.record() is not None for destination in destinations)
         raise Stopped(
@@ -154,7 +154,7 @@ def prepare_task(scan: Scan, out: Path, settings: Settings) -> Row:
     return {"scan": destination.name, "status": "ok", "reason": None, **facts}
 
 
-def _told(row: Row) -> str:
+def _given(row: Row) -> str:
     words = "failed" if row["status"] == "failed" else "kept" if row["kept"] else ""
     return f"{row['scan']} ({words})" if words else str(row["scan"])
 

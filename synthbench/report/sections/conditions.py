@@ -1,4 +1,4 @@
-"""The section on conditions: what was asked of the volumes and what was measured."""
+"""The section on conditions: what was requested of the volumes and what was measured."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _build(page: Page) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True)
 class _Conditions:
-    """What was asked of a scorecard's volumes and what was measured, as tables and charts."""
+    """What was requested of a scorecard's volumes and what was measured, as tables and charts."""
 
     about: tuple[str, ...]
     charts: tuple[LineChart, ...]
@@ -47,7 +47,7 @@ def _conditions(card: Scorecard) -> _Conditions | None:
     about += [f"{c.name}: {c.missing or f'measured by {c.measure}'}." for c in found.conditions]
     about += [f"{words[0].upper()}{words[1:]}." for words in [published_words(card)] if words]
     tables = [
-        ("Asked against measured", condition_lines(found)),
+        ("Requested against measured", condition_lines(found)),
     ]
     for words, lines in (
         ("Leakage: asked → measured, all else asked alike", leakage_lines(found)),
@@ -69,4 +69,4 @@ def _conditions(card: Scorecard) -> _Conditions | None:
     )  # fmt: skip
 
 
-SECTION = Section("conditions", "Conditions", "Conditions: asked against measured", 40, _build)
+SECTION = Section("conditions", "Conditions", "Conditions: requested against measured", 40, _build)

@@ -7,7 +7,7 @@ from typing import Any
 
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
-from synthbench.report.adherence import fidelity_sentences
+from synthbench.report.adherence import adherence_sentences
 from synthbench.report.sections.rows import Group, groups, row_of
 from synthbench.report.sections.section import Page, Section
 from synthbench.report.text import header
@@ -33,7 +33,7 @@ def _build(page: Page) -> Mapping[str, Any]:
 
 
 def _summary(card: Scorecard) -> list[str]:
-    said = [*summary(card), *fidelity_sentences(card)]
+    said = [*summary(card), *adherence_sentences(card)]
     found = card.utility
     return said if found is None else [*said, f"Utility ({found.label}): {found.sentence}."]
 

@@ -76,9 +76,8 @@ def step_settings(stage: Stage) -> StepSettings:
     """
     if not isinstance(stage.settings, StepSettings):
         raise UsageError(
-            f"stages(): settings of each must be StepSettings (synthbench.generators.loop.settings); "
-            "found "
-            f"{type(stage.settings).__name__}."
+            "stages(): settings of each must be StepSettings "
+            f"(synthbench.generators.loop.settings); found {type(stage.settings).__name__}."
         )
     return stage.settings
 

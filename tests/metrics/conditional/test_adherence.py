@@ -1,4 +1,4 @@
-"""Asked against measured, on columns whose answer can be worked out."""
+"""Requested against measured, on columns whose answer can be worked out."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def values(quantities) -> dict[str, float]:
 
 def test_a_line_is_told_by_its_slope_and_bias():
     """Measured = 0.5 asked + 20: r = 1, slope 0.5; the errors 20 - asked / 2 average to -5."""
-    found = values(adherence.numeric_fidelity(ASKED, 0.5 * ASKED + 20))
+    found = values(adherence.numeric_adherence(ASKED, 0.5 * ASKED + 20))
     errors = 20 - ASKED / 2
     expected = {"correlation": 1, "slope": 0.5, "bias": -5, "mae": np.abs(errors).mean()}
     assert found == pytest.approx(expected)
 
 
 def test_another_unit_leaves_the_correlation():
-    found = adherence.numeric_fidelity(ASKED, ASKED / 1000, same_unit=False)
+    found = adherence.numeric_adherence(ASKED, ASKED / 1000, same_unit=False)
     assert [q.key for q in found] == ["correlation"]
 
 
 def test_classes_are_told_by_rank_and_by_share():
     """Scores 1 to 4 of classes 0 1 0 1, ten times: three of four pairs in order, half correct."""
     score = np.tile([1.0, 2, 3, 4], 10)
-    asked = np.tile([False, True, False, True], 10)
-    found = values(adherence.binary_fidelity(asked, score, (score > 2.5) == asked))
+    requested = np.tile([False, True, False, True], 10)
+    found = values(adherence.binary_adherence(requested, score, (score > 2.5) == requested))
     assert found == pytest.approx({"auc": 0.75, "accuracy": 0.5})
 
 
@@ -45,8 +45,8 @@ def test_leakage_is_told_apart_from_what_goes_together():
     a = rng.normal(size=N)
     b = 0.8 * a + rng.normal(size=N)
     found = adherence.leakage({"a": a, "b": b}, b + 0.3 * a)
-    told = {name: estimated(q, np.arange(N), resamples=100) for name, q in found.items()}
-    assert {name: e.value for name, e in told.items() if e} == pytest.approx({"a": 0.3, "b": 1})
+    given = {name: estimated(q, np.arange(N), resamples=100) for name, q in found.items()}
+    assert {name: e.value for name, e in given.items() if e} == pytest.approx({"a": 0.3, "b": 1})
 
 
 def test_parity_is_the_group_less_the_others():
@@ -58,8 +58,8 @@ def test_parity_is_the_group_less_the_others():
 
 def test_a_curve_has_groups_of_five_or_more_and_never_parts_equals():
     """Three asked values of 20, 4 and 16 volumes: the 4 join others, so none stands alone."""
-    asked = np.repeat([0.0, 1.0, 2.0], [20, 4, 16])
-    points = adherence.curve(asked, asked * 10)
+    requested = np.repeat([0.0, 1.0, 2.0], [20, 4, 16])
+    points = adherence.curve(requested, requested * 10)
     assert sum(n for *_, n in points) == N
     assert min(n for *_, n in points) >= adherence.FEWEST_IN_GROUP
     assert points[0][:2] == (0.0, 0.0)
@@ -76,6 +76,6 @@ def test_a_curve_of_too_few_is_empty():
         pytest.param(np.ones(3), np.array([1, np.nan, 2]), "must be finite", id="not finite"),
     ],
 )
-def test_columns_that_do_not_fit_are_refused(asked, measured, words):
+def test_columns_that_do_not_fit_are_refused(requested, measured, words):
     with pytest.raises(MetricError, match=words):
-        adherence.numeric_fidelity(asked, measured)
+        adherence.numeric_adherence(requested, measured)

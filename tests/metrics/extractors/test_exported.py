@@ -421,7 +421,7 @@ def test_the_yaml_of_the_documentation_describes_a_network():
     [
         ({"size": [12, 12]}, r"takes 'image' of shape \(1, 3, 12, 10\), float32; by .*size"),
         ({"channels": 1}, r"by channels, .* the shape \(1, 1, 12, 10\)"),
-        ({"dtype": "float64"}, r"float32; by .*float64\. Mend those keys"),
+        ({"dtype": "float64"}, r"float32; by .*float64\. Fix those keys"),
         ({"output": 2}, r"has no output 2, which is the key `output`: known: maps, squares"),
         ({"output": "map"}, r"no output 'map', .*: did you mean 'maps'\?"),
     ],

@@ -42,19 +42,19 @@ class Ranges(Silent):
     """Serve the content, whole or from an offset, and break off as often as `pieces` says.
 
     Class attributes, set by a subclass of each test: `pieces`, the bytes after which each request
-    breaks off (none left: it does not); `asked`, the Range of each request.
+    breaks off (none left: it does not); `requested`, the Range of each request.
     """
 
     pieces: ClassVar[list[int]]
-    asked: ClassVar[list[str | None]]
+    requested: ClassVar[list[str | None]]
     honours_ranges = True
 
     def do_GET(self) -> None:
-        asked = self.headers["Range"]
-        self.asked.append(asked)
+        requested = self.headers["Range"]
+        self.requested.append(requested)
         start = 0
-        if asked and self.honours_ranges:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if requested and self.honours_ranges:
+            start = int(requested.removeprefix("bytes=").removesuffix("-"))
         if start >= len(CONTENT):
             self.send_error(416)
             return
@@ -199,7 +199,7 @@ def test_a_broken_download_goes_on_where_it_broke_off(serve: Serve, folder: Path
     server = breaking_off(1000, 2000)
     path = fetch(replace(OFFLINE, url=serve(server) + "/net.pth"))
     assert path.read_bytes() == CONTENT
-    assert server.asked == [None, "bytes=1000-", "bytes=3000-"]
+    assert server.requested == [None, "bytes=1000-", "bytes=3000-"]
     assert [p.name for p in folder.iterdir()] == ["net.pth"]
 
 
@@ -214,7 +214,7 @@ def test_a_download_that_brings_nothing_more_is_kept_for_the_next_call(serve: Se
     assert part.read_bytes() == CONTENT[:1000]
     assert locate(file) is None
     assert fetch(file).read_bytes() == CONTENT
-    assert server.asked == [None, "bytes=1000-", "bytes=1000-"]
+    assert server.requested == [None, "bytes=1000-", "bytes=1000-"]
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -222,7 +222,7 @@ def test_a_server_without_ranges_starts_anew(serve: Serve):
     server = breaking_off(1000, honours_ranges=False)
     path = fetch(replace(OFFLINE, url=serve(server) + "/net.pth"))
     assert path.read_bytes() == CONTENT
-    assert server.asked == [None, "bytes=1000-"]
+    assert server.requested == [None, "bytes=1000-"]
 
 
 def test_a_part_that_is_whole_is_taken(serve: Serve, folder: Path):
@@ -230,7 +230,7 @@ def test_a_part_that_is_whole_is_taken(serve: Serve, folder: Path):
     put(folder, CONTENT).rename(folder / "net.pth.part")
     server = breaking_off()
     assert fetch(replace(OFFLINE, url=serve(server) + "/net.pth")).read_bytes() == CONTENT
-    assert server.asked == [f"bytes={len(CONTENT)}-"]
+    assert server.requested == [f"bytes={len(CONTENT)}-"]
 
 
 def test_a_part_of_another_file_is_thrown_away(serve: Serve, folder: Path):

@@ -169,7 +169,7 @@ def _description(root: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise CohortError(f"{file}: is not valid JSON: {error}. Mend it.") from error
+        raise CohortError(f"{file}: is not valid JSON: {error}. Fix it.") from error
     return found if isinstance(found, dict) else {}
 
 
