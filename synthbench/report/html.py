@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from synthbench import version__
+from synthbench import __version__
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.records.scorecard import Scorecard
 from synthbench.render.html import visible
@@ -121,7 +121,7 @@ def _matched(
 ) -> dict[int, Cohorts]:
     """Return the cohorts in these folders by the position of the scorecard they belong to."""
     from synthbench.cohorts.reading import read_cohort
-    from synthbench.evaluation import checking
+    from synthbench.runtime.callbacks import checking
 
     spacing = assume_grid if isinstance(assume_grid, float) else None
     of_real = read_cohort(
@@ -203,7 +203,7 @@ def render_page(page: Page, *, title: str = "", notes: Sequence[str] = ()) -> st
         policy=_policy(style, script),
         style=Markup(style),  # noqa: S704 - a file of this package
         script=Markup(script),  # noqa: S704 - likewise
-        version=version__,
+        version=__version__,
         pictured=pictures is not None,
         people=pictures is not None and pictures["people"],
     )

@@ -22,7 +22,7 @@ def test_sections_are_ordered_and_have_a_template_each():
         "overview", "values", "charts", "conditions", "utility", "pictures", "spectra",
         "subgroups", "sensitivity", "limits", "protocol",
     ]  # fmt: skip
-    folder = files("synthbench") / "templates" / "sections"
+    folder = files("synthbench.report") / "templates" / "sections"
     assert {file.name for file in folder.iterdir()} == {f"{anchor}.jinja" for anchor in anchors}
 
 

@@ -9,7 +9,7 @@ from synthbench.cli import app
 from synthbench.cohorts.cohort import majority_mask
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import ScorecardError, UsageError
-from synthbench.scoring import freeze, scoring
+from synthbench.scoring import freeze, scoring, setup
 from synthbench.scoring.benchmark import (
     Benchmark,
     BenchmarkSettings,
@@ -91,7 +91,7 @@ def test_a_voxel_that_flips_elsewhere_moves_no_number(frozen, real, synth, card,
         mask[tuple(np.argwhere(mask)[0])] = False
         return mask
 
-    monkeypatch.setattr(freeze, "majority_mask", flipped)
+    monkeypatch.setattr(setup, "majority_mask", flipped)
     assert scoring.score(real, synth, benchmark=frozen).values == card.values
     with pytest.raises(ScorecardError, match="a library resamples differently"):
         scoring.score(real, synth, benchmark=frozen.model_copy(update={"stored_mask": None}))

@@ -197,7 +197,7 @@ def test_a_share_of_zero_has_no_interval_of_no_width(make_cohort):
 def test_a_metric_that_cannot_be_computed_loses_no_other(pair):
     """Seven synthetic volumes make sides of 4, too few for five neighbours."""
     card = score(*pair, metrics=("coverage", "fid"))
-    assert "undefined at 4 subjects" in card.row("coverage").missing
+    assert "undefined at 4 subjects" in card.row("coverage").missing.text
     assert card.row("fid").value > 0
 
 
@@ -240,7 +240,7 @@ def test_a_grid_too_small_for_ms_ssim_says_so_and_scores_the_rest(small):
     card = score(*small)
     row = card.row("ms_ssim")
     assert row.value is None
-    assert "at least 44 voxels a side" in row.missing
+    assert "at least 44 voxels a side" in row.missing.text
     assert card.row("fid").value is not None
 
 

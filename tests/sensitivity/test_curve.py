@@ -278,7 +278,7 @@ def test_a_value_is_read_back_on_every_curve_that_allows_it(study):
         (lambda d: d["rows"][0].update(leaves_floor=0.1), "it was edited"),
         (lambda d: d["rows"][0].update(monotone=False), "it was edited"),
         (lambda d: d["rows"][0].update(path="x"), "path: Extra inputs"),
-        (lambda d: d.update(schema_version=2), "schema_version"),
+        (lambda d: d.update(schema_version=3), "which a newer synthbench wrote"),
         (lambda d: d["rows"].append(d["rows"][0]), "one row a corruption"),
     ],
     ids=["leaves", "monotone", "extra", "schema", "twice"],
@@ -296,7 +296,7 @@ def test_what_is_no_record_is_refused(tmp_path):
     with pytest.raises(ScorecardError, match="cannot be read"):
         Sensitivity.load(tmp_path / "absent.json")
     (tmp_path / "s.json").write_text("{")
-    with pytest.raises(ScorecardError, match="not a sensitivity record of schema 1"):
+    with pytest.raises(ScorecardError, match="not a sensitivity record of schema 2"):
         Sensitivity.load(tmp_path / "s.json")
     (tmp_path / "s.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ScorecardError, match="not a text file"):
