@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-version__ = "0.1.0"
+__version__ = "0.1.0"
 
 # Public names and where they live; nothing heavy is imported until one is used.
 _EXPORTS = {

@@ -44,9 +44,9 @@ app.add_typer(benchmark, name="benchmark")
 
 def _version(value: bool) -> None:
     if value:
-        from synthbench import version__
+        from synthbench import __version__
 
-        print(f"synthbench {version__}")
+        print(f"synthbench {__version__}")
         raise typer.Exit
 
 

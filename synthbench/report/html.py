@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from synthbench import version__
+from synthbench import __version__
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.records.scorecard import Scorecard
 from synthbench.render.html import visible
@@ -203,7 +203,7 @@ def render_page(page: Page, *, title: str = "", notes: Sequence[str] = ()) -> st
         policy=_policy(style, script),
         style=Markup(style),  # noqa: S704 - a file of this package
         script=Markup(script),  # noqa: S704 - likewise
-        version=version__,
+        version=__version__,
         pictured=pictures is not None,
         people=pictures is not None and pictures["people"],
     )

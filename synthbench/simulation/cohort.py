@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from synthbench import version__
+from synthbench import __version__
 from synthbench.errors import UsageError
 from synthbench.simulation.deformation import Shape
 from synthbench.simulation.subject import (
@@ -112,7 +112,7 @@ def _dataset_description(seed: int, shape: Shape) -> dict[str, object]:
         "GeneratedBy": [
             {
                 "Name": "synthbench atlas",
-                "Version": version__,
+                "Version": __version__,
                 "Description": (
                     "Simulated T1-weighted brains: random diffeomorphisms of the ICBM MNI152 "
                     "2009 template and tissue maps that nilearn distributes, with simulated "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from synthbench.errors import UsageError
-from synthbench.protocol import DEFAULT_EXTRACTOR
+from synthbench.scoring.settings import DEFAULT_EXTRACTOR
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.transfer import Transfer
 from synthbench.volumes.intensity import Intensity

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from synthbench import version__
+from synthbench import __version__
 from synthbench.cohorts.datasets.scans import DataUseTerms, Scan
 from synthbench.cohorts.preparation.pipeline import PreparedScan
 from synthbench.cohorts.preparation.quality import quality_picture
@@ -98,7 +98,7 @@ class Destination:
         """Write a scan's files, each whole or not at all, and return the sidecar."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.sidecar.unlink(missing_ok=True)
-        text = f"prepared by synthbench {version__}, settings {settings.digest}"
+        text = f"prepared by synthbench {__version__}, settings {settings.digest}"
         write_atomic(self.volume, nifti_bytes(prepared.volume, prepared.space, text))
         write_atomic(self.mask, _mask_bytes(prepared.mask, prepared.space, text))
         write_atomic(self.picture, quality_picture(prepared, self.name))
@@ -143,7 +143,7 @@ def software_versions() -> dict[str, str]:
     from importlib.metadata import version
 
     packages = ("SimpleITK", "dipy", "scipy", "numpy", "nilearn", "nibabel")
-    return {"synthbench": version__, **{name: version(name) for name in packages}}
+    return {"synthbench": __version__, **{name: version(name) for name in packages}}
 
 
 # ---------------------------------------------------------------- the folder
@@ -207,7 +207,7 @@ def write_description(out: Path, source: str, terms: DataUseTerms, settings: Set
         "License": terms.name,
         "HowToAcknowledge": f"{terms.text} {terms.url}".strip(),
         "GeneratedBy": [
-            {"Name": GENERATOR, "Version": version__, "SettingsDigest": settings.digest}
+            {"Name": GENERATOR, "Version": __version__, "SettingsDigest": settings.digest}
         ],
     }
     out.mkdir(parents=True, exist_ok=True)
