@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from synthbench.preparation import Image, prepare_scan, read_image
 
 from synthbench.cohorts.datasets.find import find_scans
+from synthbench.cohorts.preparation import Image, prepare_scan, read_image
 from synthbench.cohorts.preparation.itk import one_thread, to_itk
 
 

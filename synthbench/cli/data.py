@@ -209,8 +209,8 @@ def prepare(
     ] = None,
 ) -> None:
     """Prepare whole-head T1w scans: skull-stripped, in MNI152 space, intensities in [0, 1]."""
-    from synthbench.preparation import Settings
-    from synthbench.preparation import prepare as prepare_cohort
+    from synthbench.cohorts.preparation import Settings
+    from synthbench.cohorts.preparation import prepare as prepare_cohort
     from synthbench.volumes.grid import PAPER_GRID
 
     settings = Settings.chosen(

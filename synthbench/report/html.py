@@ -121,7 +121,7 @@ def _matched(
 ) -> dict[int, Cohorts]:
     """Return the cohorts in these folders by the position of the scorecard they belong to."""
     from synthbench.cohorts.reading import read_cohort
-    from synthbench.evaluation import checking
+    from synthbench.runtime.callbacks import checking
 
     spacing = assume_grid if isinstance(assume_grid, float) else None
     of_real = read_cohort(

@@ -11,10 +11,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from synthbench.preparation import Settings, prepare
 from typer.testing import CliRunner
 
 from synthbench.cli.app import app
+from synthbench.cohorts.preparation import Settings, prepare
 from synthbench.cohorts.preparation import cohort as cohort_module
 from synthbench.cohorts.preparation.derivative import write_covariates
 from synthbench.cohorts.reading import read_cohort
