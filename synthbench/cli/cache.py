@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthbench.cli.console import Json, log, print_json, show
+from synthbench.cli.console import log, print_json, show
+from synthbench.cli.options import Json
 
 if TYPE_CHECKING:
     from synthbench.scoring.feature_cache import Usage

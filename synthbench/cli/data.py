@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import (
-    AssumeGrid,
-    Json,
-    Seed,
-    log,
-    make_room,
-    print_json,
-    progress_bar,
-    show,
-)
+from synthbench.cli.console import log, make_room, print_json, progress_bar, show
+from synthbench.cli.options import AssumeGrid, Json, Seed
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.registry import BUILT_IN
 

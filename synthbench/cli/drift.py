@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import Json, log, make_room, print_json, show
+from synthbench.cli.console import log, make_room, print_json, show
+from synthbench.cli.options import Json, SampleDataFiles
 from synthbench.errors import UsageError
 
 
@@ -28,10 +29,7 @@ def drift(
         ),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Probability of a false alarm.")] = 0.05,
-    sample_data: Annotated[
-        list[Path] | None,
-        typer.Option("--sample-data", help="Of `score --sample-data`; may be repeated."),
-    ] = None,
+    sample_data: SampleDataFiles = None,
     gate: Annotated[
         bool, typer.Option("--gate", help="Exit 1 where two generators differ, too.")
     ] = False,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import Json, print_json, show
+from synthbench.cli.console import print_json, show
+from synthbench.cli.options import Json
 from synthbench.errors import SynthbenchError
 
 
