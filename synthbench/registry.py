@@ -41,7 +41,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "spectrum": "synthbench.metrics.spectrum:Spectrum",
         "intensity": "synthbench.metrics.intensity:Intensity",
         "memorization": "synthbench.metrics.memorization:Memorization",
-        "mmd_linear": "synthbench.metrics.mmd:MMDLinear",
+        "mmd_linear": "synthbench.metrics.linear_mmd:MMDLinear",
         "g4r_ssim": "synthbench.metrics.g4r_ssim:G4RSSIM",
         "ms_ssim_wang5": "synthbench.metrics.msssim:MSSSIMWang5",
         "ms_ssim_monai_k4": "synthbench.metrics.msssim:MSSSIMMonaiK4",
