@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 PUBLIC = {
     "synthbench": (
-        "Cohort Scorecard Space __version__ read_cohort render_leaderboard sample score train"
+        "Cohort CohortSet Context Scorecard ScoringSettings Space __version__ read_cohort "
+        "render_leaderboard sample score score_cohorts train"
     ),
     "synthbench.errors": (
         "CheckFailed CohortError MetricError RunError ScorecardError Stopped SynthbenchError "
@@ -31,14 +32,14 @@ PUBLIC = {
     "synthbench.metrics.extractors.extractor": (
         "Extractor ZSCORE_NONZERO_ZEROS check_volumes zscore_nonzero_zeros"
     ),
-    "synthbench.metrics.inference.intervals": "subject_index variance_of_mean",
+    "synthbench.metrics.inference": "subject_index variance_of_mean",
     "synthbench.metrics.metric": (
         "BaseMetric Composite CrossMetric Direction IntervalMethod Metric Needs RowStatistic "
         "Statistic Studentized Summed Target VolumeMetric VolumeSource Weights as_float64 "
         "check_features ones"
     ),
     "synthbench.registry": "load names",
-    "synthbench.testing.checks": "check_extractor check_generator check_metric",
+    "synthbench.testing": "check_extractor check_generator check_metric",
 }
 
 

@@ -78,7 +78,8 @@ class Scoring:
         """
         written = []
         if features is not None:
-            np.savez_compressed(features, **self.features)
+            arrays: dict[str, Any] = dict(self.features)
+            np.savez_compressed(features, **arrays)
             written.append(features)
         if neighbours is not None and self.neighbours:
             write_atomic(neighbours, memorization.neighbours_table(self.neighbours).encode())
