@@ -27,11 +27,11 @@ class BenchmarkOptions:
     """What is frozen, and where it is kept."""
 
     m: Annotated[
-        int | None, typer.Option("--m", help="Synthetic volumes an entry is scored with.")
+        int | None, typer.Option("--m", help="How many synthetic volumes an entry is scored with.")
     ] = None
     protocol: Annotated[
         Path | None,
-        typer.Option(help="Settings: a benchmark's or a scorecard's, or YAML of some of them."),
+        typer.Option(help="File of settings: a benchmark, a scorecard, or YAML of some settings."),
     ] = None
     metrics: MetricOptions
     primary: Annotated[str, typer.Option(help="Metric that entries are ordered by.")] = "mmd2"
@@ -57,7 +57,7 @@ class BenchmarkOptions:
 @with_options
 def benchmark_init(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Becomes leaderboards/NAME.")],
+    name: Annotated[str, typer.Argument(help="Name of the benchmark and of its folder.")],
     real: Real,
     options: BenchmarkOptions,
 ) -> None:

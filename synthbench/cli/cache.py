@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from synthbench.scoring.feature_cache import Usage
 
 
-cache = typer.Typer(no_args_is_help=True, help="What earlier runs have kept: local files.")
+cache = typer.Typer(no_args_is_help=True, help="Features that earlier runs kept on this machine.")
 
 
 @cache.command("info")

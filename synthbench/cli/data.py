@@ -91,7 +91,7 @@ def select(
     one_scan_per_subject: Annotated[
         bool, typer.Option("--one-scan-per-subject", help="The preferred scan of one visit.")
     ] = False,
-    scan: Annotated[str, typer.Option(help="Which visit that is: first or last.")] = "first",
+    scan: Annotated[str, typer.Option(help="Which visit: first or last.")] = "first",
     layout: Layout = None,
     list_: Annotated[bool, typer.Option("--list", help="Print the scans, tab-separated.")] = False,
 ) -> None:
@@ -137,7 +137,7 @@ def split_(
     seed: Seed = 0,
     assume_grid: AssumeGrid = None,
 ) -> None:
-    """Split a cohort by subject, balanced in site, sex and age: a manifest a part."""
+    """Split a cohort by subject, balanced in site, sex and age: one manifest per part."""
     from synthbench.cohorts.split import check_part_names, split
 
     named = [_part(text) for text in sizes or ()]
@@ -197,7 +197,7 @@ def prepare(
     jobs: Annotated[int, typer.Option(metavar="N", help="Scans at a time, one core each.")] = 1,
     dask: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A Dask scheduler's, in place of --jobs."),
+        typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler, in place of --jobs."),
     ] = None,
 ) -> None:
     """Prepare whole-head T1w scans: skull-stripped, in MNI152 space, intensities in [0, 1]."""

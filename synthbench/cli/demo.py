@@ -35,7 +35,7 @@ MEANT = ("shift-mismatch", "registered-mismatch", "skull-mismatch", "background-
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("demo"),
 ) -> None:
-    """Run the whole story on the embedded cohort, in minutes on two cores."""
+    """Train, sample, score and rank on the embedded cohort, in minutes on two cores."""
     with progress_bar("demo") as advance:
         tables = run_demo(out, progress=advance, log=log)
     for table in tables:

@@ -20,10 +20,17 @@ def leaderboard(
         bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale.")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Rank: all pairs, where the entries were scored.")
+        bool,
+        typer.Option(
+            "--compare", help="Rank the entries by all pairs, on the machine that scored them."
+        ),
     ] = False,
     multiverse: Annotated[
-        bool, typer.Option("--multiverse", help="Value the entries under other choices, likewise.")
+        bool,
+        typer.Option(
+            "--multiverse",
+            help="Compute the entries' values under other choices, on the same machine.",
+        ),
     ] = False,
     sample_data: SampleDataFiles = None,
     html: Annotated[
@@ -38,9 +45,7 @@ def leaderboard(
     if check and (compare or multiverse):
         raise UsageError("--check writes nothing: leave out --compare and --multiverse.")
     if sample_data and not (compare or multiverse):
-        raise UsageError(
-            "--sample-data is what a ranking is made of: add --compare or --multiverse."
-        )
+        raise UsageError("--sample-data is for a ranking: add --compare or --multiverse.")
     stale: list[str] = []
     for found in pages.benchmarks_in(folder):
         if check:
@@ -69,7 +74,7 @@ def _check_html(file: Path, check: bool, benchmarks: list[Path]) -> None:
         raise UsageError("--check writes nothing: leave out --html.")
     if len(benchmarks) > 1:
         names = ", ".join(str(found) for found in benchmarks)
-        raise UsageError(f"--html {file}: one benchmark a page; name one of {names}.")
+        raise UsageError(f"--html {file}: one page shows one benchmark; name one of {names}.")
     make_room("--html", file)
 
 

@@ -34,7 +34,7 @@ def list_(
     kind: Annotated[Kind, typer.Argument()],
     json: Json = False,
 ) -> None:
-    """Show what is here, and what each needs."""
+    """List what is installed, and what each needs."""
     from synthbench import registry
 
     rows = []

@@ -96,20 +96,21 @@ AssumeGrid = Annotated[
     float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
 ]
 AssumeGridOrReal = Annotated[
-    str | None, typer.Option(help="Arrays without geometry: 'real', or voxel size in mm.")
+    str | None,
+    typer.Option(
+        help="For arrays without geometry: 'real' (as the real cohort's), or voxel size in mm."
+    ),
 ]
 Accept = Annotated[
     list[str] | None,
-    typer.Option(
-        "--accept", help="Preflight rule whose errors are meant to be so; may be repeated."
-    ),
+    typer.Option("--accept", help="Preflight rule whose errors are accepted; may be repeated."),
 ]
 Intensity = Annotated[
     str,
     typer.Option(
         metavar="RULE",
-        help="percentile, unit, or constant:SCALE:UNIT for a quantitative map: "
-        "constant:0.003:mm2/s.",
+        help="How intensities are scaled: percentile, unit or, for a quantitative map, "
+        "constant:SCALE:UNIT such as constant:0.003:mm2/s.",
     ),
 ]
 BenchmarkUsed = Annotated[
@@ -126,11 +127,11 @@ Cached = Annotated[
 ]
 SampleDataFiles = Annotated[
     list[Path] | None,
-    typer.Option("--sample-data", help="Of `score --sample-data`; may be repeated."),
+    typer.Option("--sample-data", help="File that `score --sample-data` wrote; may be repeated."),
 ]
 Guidance = Annotated[
     float | None,
-    typer.Option(help="How strongly a conditional run follows what is asked; 1: none."),
+    typer.Option(help="How strongly a conditional run follows the request; 1: no guidance."),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps.")]
 

@@ -34,7 +34,7 @@ def report(
         bool,
         typer.Option(
             "--real-pictures/--no-real-pictures",
-            help="Picture and name real volumes, or leave them out.",
+            help="Show and name real volumes, or leave them out.",
         ),
     ] = True,
     assume_grid: AssumeGridOrReal = None,

@@ -19,7 +19,7 @@ class SampleOptions:
 
     n: Annotated[
         int | None,
-        typer.Option("--n", min=1, help="How many volumes. Default: one a row of --conditions."),
+        typer.Option("--n", min=1, help="How many volumes. Default: one per row of --conditions."),
     ] = None
     seed: Seed = 0
     condition: Annotated[
@@ -27,18 +27,18 @@ class SampleOptions:
         typer.Option(
             "--condition",
             metavar="NAME=VALUE",
-            help="Of a conditional run: age=20:80 (a range), sex=F, sex=F,M (in turn); may be "
-            "repeated.",
+            help="What to ask of a conditional run: age=20:80 (a range), sex=F, or sex=F,M (in "
+            "turn); may be repeated.",
         ),
     ] = None
     conditions: Annotated[
         Path | None,
-        typer.Option(help="CSV/TSV of conditions: a column a covariate, a row a volume."),
+        typer.Option(help="CSV/TSV of conditions: one column per covariate, one row per volume."),
     ] = None
     guidance: Guidance = None
     sampler: Annotated[
         str | None,
-        typer.Option(help=f"Of ddpm3d and ldm3d: {samplers_in_words()}. Default: as set."),
+        typer.Option(help=f"For ddpm3d and ldm3d: {samplers_in_words()}. Default: the run's own."),
     ] = None
     steps: Steps = None
     clean: Annotated[
@@ -46,7 +46,7 @@ class SampleOptions:
     ] = False
     trajectory: Annotated[
         int | None,
-        typer.Option(min=0, help="Seed whose way out of the noise to keep, in OUT-trajectory."),
+        typer.Option(min=0, help="Seed of a volume whose denoising to keep, in OUT-trajectory."),
     ] = None
 
 

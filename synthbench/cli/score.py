@@ -55,14 +55,16 @@ class ScoreCohorts:
     """The cohorts of a scoring."""
 
     real: Real
-    synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, likewise.")]
+    synth: Annotated[
+        Path, typer.Option("--synth", help="Synthetic cohort, in one of the same forms.")
+    ]
     train: Annotated[
         Path | None,
         typer.Option("--train", help="The generator's training cohort: tests for copies."),
     ] = None
     holdout: Annotated[
         Path | None,
-        typer.Option("--holdout", help="Real cohort that neither side has seen."),
+        typer.Option("--holdout", help="Other real cohort, which the generator never saw."),
     ] = None
 
 
@@ -76,7 +78,7 @@ class ScoreProtocol:
     space: Annotated[
         Grid,
         typer.Option(
-            metavar="SIDE", help="Whose grid: same (both must have it already), real or synth."
+            metavar="SIDE", help="Common grid: same (both have it already), real or synth."
         ),
     ] = Grid.same
     intensity: Intensity = "percentile"
@@ -135,11 +137,11 @@ class ScoreTables:
 
     sensitivity: Annotated[
         Path | None,
-        typer.Option(help="Record of `synthbench sensitivity`: reads scores back as doses."),
+        typer.Option(help="Record of `synthbench sensitivity`: scores are read as doses."),
     ] = None
     conditions: Annotated[
         Path | None,
-        typer.Option(help="What was asked of each volume (CSV/TSV). Default: their sidecars."),
+        typer.Option(help="What was requested of each volume (CSV/TSV). Default: their sidecars."),
     ] = None
     measures: Annotated[
         list[Path] | None,
@@ -199,7 +201,7 @@ def score(
     for file in written:
         log(f"written: {file}")
     if files.neighbours is not None and files.neighbours not in written:
-        log(f"{files.neighbours}: not written, for memorization was {card.not_assessed}")
+        log(f"{files.neighbours}: not written, because memorization was {card.not_assessed}")
     if advice := scoring.without_weights(card):
         log(advice)
 
@@ -214,8 +216,8 @@ def _check_neighbours(
     own, _ = settings_and_benchmark(settings)
     if cohorts.train is None or "memorization" not in metrics_of(own):
         raise UsageError(
-            f"--neighbours {file}: nearest training volumes are found where "
-            "memorization is assessed: add --train and, with --metric, --metric memorization."
+            f"--neighbours {file}: nearest training volumes are found only where "
+            "memorization is assessed: add --train and, if you name metrics, --metric memorization."
         )
 
 

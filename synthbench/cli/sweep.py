@@ -22,7 +22,7 @@ class SweepOptions:
             "--fix",
             metavar="NAME=VALUE",
             help="Value of another condition, in its own unit; may be repeated. Default: the "
-            "training median, or the commonest level.",
+            "training median, or the most common level.",
         ),
     ] = None
     natural: Annotated[
@@ -39,7 +39,7 @@ class SweepOptions:
             help="What the curve shows. Default: anatomy's volume of the varied condition.",
         ),
     ] = None
-    sampler: Annotated[str | None, typer.Option(help="As of `sample`.")] = None
+    sampler: Annotated[str | None, typer.Option(help="As for `synthbench sample`.")] = None
     steps: Steps = None
     guidance: Guidance = None
 
@@ -52,15 +52,15 @@ def sweep(
         typer.Option(
             "--vary",
             metavar="NAME=FROM:TO:N",
-            help="N values of a condition, 0 and 1 being the ends of its training range; or "
-            "NAME=a,b. Twice: a grid.",
+            help="N values of a condition; 0 and 1 are the ends of its training range. Or "
+            "NAME=a,b. Given twice: a grid.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Where volumes, pictures and table go.")],
     options: SweepOptions,
     json: Json = False,
 ) -> None:
-    """Vary a condition from one noise seed: the row of volumes, and what is measured of them."""
+    """Vary a condition from one noise seed: draw a row of volumes and measure them."""
     from synthbench.sampling.sweep import sweep as swept
 
     given = {**vars(options), "fix": options.fix or ()}

@@ -26,7 +26,7 @@ class TrainOptions:
         Path | None, typer.Option("--out", help="Run folder. Default: runs/GENERATOR.")
     ] = None
     validation: Annotated[
-        Path | None, typer.Option(help="Volumes of other subjects, to watch the training by.")
+        Path | None, typer.Option(help="Volumes of other subjects, for validation during training.")
     ] = None
     preset: Annotated[
         str | None,
@@ -34,23 +34,24 @@ class TrainOptions:
     ] = None
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, may be repeated.")
+        list[str] | None, typer.Option("--set", help="A setting, key=value; may be repeated.")
     ] = None
     init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None
     pretrained: Annotated[
         str | None,
-        typer.Option(help="ldm3d: monai-brain-ldm. Published weights as a run; trains nothing."),
+        typer.Option(
+            help="Published weights to write as a run, without training. ldm3d: monai-brain-ldm."
+        ),
     ] = None
     track: Annotated[
         list[str] | None,
-        typer.Option("--track", help="tensorboard, wandb or mlflow, may be repeated."),
+        typer.Option("--track", help="tensorboard, wandb or mlflow; may be repeated."),
     ] = None
-    energy: Annotated[
-        bool, typer.Option("--energy", help="Measure the electricity that it takes.")
-    ] = False
+    energy: Annotated[bool, typer.Option("--energy", help="Measure the electricity used.")] = False
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what it would take, and train nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what the training would take, and train nothing."),
     ] = False
     assume_grid: AssumeGrid = None
     accept: Accept = None
@@ -102,7 +103,7 @@ def _estimate(generator: str, options: TrainOptions, json: bool) -> None:
     from synthbench.training.dry_run import dry_run, refusal
 
     if options.resume:
-        raise UsageError("--dry-run is of a new run: leave out --resume.")
+        raise UsageError("--dry-run is for a new run: leave out --resume.")
     plan = dry_run(
         generator, real=options.real, preset=options.preset, config=options.config,
         overrides=options.settings or (), assume_grid=options.assume_grid,

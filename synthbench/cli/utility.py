@@ -30,33 +30,38 @@ class StudyChoices:
     """Which study is run: the fields of `synthbench.utility.command.Choices`."""
 
     label: Annotated[
-        str | None, typer.Option(help="A column: two classes, or numbers. Such as sex.")
+        str | None, typer.Option(help="Column to predict, such as sex: two classes, or numbers.")
     ] = None
     synth_labels: Annotated[
         Path | None,
-        typer.Option(help="Table of synthetic labels. Default: what was asked for, if known."),
+        typer.Option(help="Table of synthetic labels. Default: what was requested, if known."),
     ] = None
     model: Annotated[
-        str, typer.Option(help="probe: linear, on features. cnn: a 3-D network on volumes.")
+        str, typer.Option(help="probe: a linear model on features. cnn: a 3-D network on volumes.")
     ] = "probe"
-    extractor: Annotated[
-        str, typer.Option(help="Of the probe. Default: medicalnet-resnet50-23dataset")
-    ] = "medicalnet-resnet50-23dataset"
-    network: Annotated[str, typer.Option(help="Of cnn: resnet10 or densenet121.")] = "resnet10"
+    extractor: Annotated[str, typer.Option(help="Extractor of the probe.")] = (
+        "medicalnet-resnet50-23dataset"
+    )
+    network: Annotated[str, typer.Option(help="Network of cnn: resnet10 or densenet121.")] = (
+        "resnet10"
+    )
     seeds: Annotated[
-        int, typer.Option(min=1, help="Trainings an arm of cnn and of --segmentation.")
+        int, typer.Option(min=1, help="Trainings per arm, for cnn and --segmentation.")
     ] = 3
-    epochs: Annotated[int, typer.Option(min=1, help="Of a network, on the largest arm.")] = 20
-    batch_size: Annotated[int, typer.Option(min=2, help="Of a network.")] = 4
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of a network on the largest arm.")] = 20
+    batch_size: Annotated[int, typer.Option(min=2, help="Batch size of a network.")] = 4
     ratios: Annotated[
-        str, typer.Option(help="Of the curve: synthetic volumes in multiples of the real ones.")
+        str,
+        typer.Option(help="Points of the curve: synthetic volumes in multiples of the real ones."),
     ] = "0.5,1,2,5"
     splits: Annotated[
-        int | None, typer.Option(min=2, help="Divide --real and --test anew, so many times.")
+        int | None, typer.Option(min=2, help="Divide --real and --test anew this many times.")
     ] = None
     transfer: Annotated[
         str | None,
-        typer.Option(metavar="label=NAME,data=DIR", help="Fine-tune there afterwards (cnn)."),
+        typer.Option(
+            metavar="label=NAME,data=DIR", help="Label and cohort to fine-tune on afterwards (cnn)."
+        ),
     ] = None
     segmentation: Annotated[
         bool, typer.Option("--segmentation", help="Learn tissues from label maps (dseg).")

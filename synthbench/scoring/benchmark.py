@@ -298,7 +298,7 @@ def check_new(name: str, folder: Path) -> None:
     """
     if name in ("", ".", "..") or Path(name).name != name:
         raise UsageError(
-            f"{name!r}: a benchmark's name is one folder's; --folder says where that folder lies."
+            f"{name!r}: a benchmark's name is that of one folder; --folder says where it lies."
         )
     file = folder / name / FILE
     if file.exists():
