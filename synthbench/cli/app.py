@@ -87,7 +87,7 @@ def main() -> None:
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stopped:
-        # Typer makes this of Ctrl-C, without a word.
+        # Typer turns Ctrl-C into this exit, and prints nothing.
         if stopped.code == 130:
             print("interrupted", file=sys.stderr)
         raise

@@ -82,7 +82,11 @@ def benchmark_init(
     file = frozen.save(folder)
     if chosen.protocol is not None:
         changed = protocol_differences(frozen.protocol, chosen.protocol)
-        log(f"differs from {protocol}: {'; '.join(changed)}" if changed else f"as {protocol}")
+        log(
+            f"differs from {protocol}: {'; '.join(changed)}"
+            if changed
+            else f"same protocol as {protocol}"
+        )
     log(
         f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "
         f"{folder} --real {real} --synth SYNTH --out {folder}/entries/NAME.json"

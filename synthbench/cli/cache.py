@@ -1,4 +1,4 @@
-"""The verbs of `synthbench cache`: what the feature cache holds, and emptying it."""
+"""The verbs of `cache`: show what the feature cache holds, and empty it."""
 
 from __future__ import annotations
 

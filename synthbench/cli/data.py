@@ -1,4 +1,4 @@
-"""The verbs of `synthbench data`: cohorts are simulated, looked at, chosen, split, prepared."""
+"""The verbs of `data`: simulate, look at, select, split and prepare cohorts."""
 
 from __future__ import annotations
 

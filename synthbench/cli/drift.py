@@ -62,7 +62,7 @@ def drift(
 
 
 def _margins(given: list[str]) -> dict[str, float]:
-    """Read METRIC=VALUE."""
+    """Return the margins by metric, read from METRIC=VALUE."""
     margins = {}
     for text in given:
         name, _, value = text.partition("=")

@@ -75,7 +75,7 @@ def _listed(rows: list[dict[str, str]]) -> Any:
 
 
 def _metrics_listed(rows: list[dict[str, str]]) -> Any:
-    """Each metric's name and kind on a line, and its sentences below."""
+    """Return each metric's name and kind on one line, and its sentences below."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
