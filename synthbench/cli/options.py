@@ -157,7 +157,7 @@ class MetricOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeOptions:
-    """How volumes of known geometry are brought to [0, 1], and the seed of what is random."""
+    """How real volumes are read and scaled, and the seed of all that is random."""
 
     intensity: Intensity = "percentile"
     seed: Seed = 0
@@ -207,5 +207,5 @@ def frozen_benchmark(context: typer.Context, benchmark: Path) -> Benchmark:
 
 
 def was_typed(context: typer.Context, option: str) -> bool:
-    """Return whether an option's value was typed, and is not its default."""
+    """Return whether the user typed this option, rather than left it at its default."""
     return str(context.get_parameter_source(option)).endswith("COMMANDLINE")
