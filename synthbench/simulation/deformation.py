@@ -116,7 +116,7 @@ def sample(
     outside: Literal["zeros", "border"] = "zeros",
 ) -> Float32[Tensor, "c D H W"]:
     """Return the trilinear values of maps that fill the box, at points in box units."""
-    # Without corner alignment, -1 and 1 are the box's faces, whatever the maps' shape.
+    # Without corner alignment, -1 and 1 are the box's faces, for maps of any shape.
     return torch.nn.functional.grid_sample(
         maps[None], points[None], padding_mode=outside, align_corners=False
     )[0]

@@ -1,4 +1,4 @@
-"""The embedded atlas cohort: simulated T1-weighted brains whose truth is known.
+"""The embedded atlas cohort: simulated T1-weighted brains with known truth.
 
 nilearn's wheel carries the MNI152 2009 T1 image and its grey- and white-matter maps at 1 mm. A
 subject is a smooth random diffeomorphism of them, with tissue contrasts, a bias field and noise.
@@ -155,7 +155,7 @@ def draw(seed: int, index: int, shape: Sequence[int] = DEFAULT_SHAPE) -> Subject
     Returns
     -------
     Subject
-        The same for the same arguments, whatever else was drawn before.
+        The same for the same arguments, in any order of calls.
 
     Raises
     ------

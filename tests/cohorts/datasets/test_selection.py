@@ -73,7 +73,7 @@ def test_one_scan_of_the_first_or_last_visit(cohort, scan, kept):
     # Of seven scans, sub-01's and sub-05's do not fit (one without age), and two of sub-04's go.
     assert chosen.found == 7
     assert chosen.dropped[0] == "2 scans dropped by --where (1 without age)"
-    assert chosen.dropped[1].startswith("2 scans passed over by --one-scan-per-subject")
+    assert chosen.dropped[1].startswith("2 scans skipped by --one-scan-per-subject")
     assert "3 scans of 3 subjects kept" in chosen.account()
 
 
