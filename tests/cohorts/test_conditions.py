@@ -277,7 +277,7 @@ def test_a_table_that_is_not_there_is_said_in_words(tmp_path):
 
 def test_a_table_and_what_else_is_asked_for_must_agree():
     rows = [{"age": 30.0}, {"age": 40.0}]
-    with pytest.raises(UsageError, match=r"2 rows, one a volume, and 3 volumes"):
+    with pytest.raises(UsageError, match=r"2 rows, .* 3 volumes"):
         rows_for(MANY, range(3), table=rows)
     with pytest.raises(UsageError, match="age: asked for by --condition and by --conditions"):
         rows_for(MANY, range(2), table=rows, choices=parse_choices(["age=3"], MANY))

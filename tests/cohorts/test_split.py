@@ -63,7 +63,7 @@ def test_impossible_sizes_and_existing_splits_are_refused(cohort, tmp_path):
     with pytest.raises(UsageError, match="at least one subject"):
         split(cohort, {"train": 0.01, "reference": 4}, tmp_path / "s")
     split(cohort, {"train": 5}, tmp_path / "s")
-    with pytest.raises(UsageError, match="drawn once"):
+    with pytest.raises(UsageError, match="not overwritten"):
         split(cohort, {"train": 5}, tmp_path / "s")
 
 
@@ -184,7 +184,7 @@ def test_a_volume_that_stands_twice_is_named(tmp_path, cohort):
     copy = train.with_name("copy.nii.gz")
     copy.write_bytes((train.parent / path).read_bytes())
     train.write_text("\n".join([*lines, "\t".join([subject, copy.name, *rest])]) + "\n")
-    with pytest.raises(CohortError, match="there more often than drawn: p"):
+    with pytest.raises(CohortError, match="more often than in the split: p"):
         read_cohort(train)
 
 

@@ -56,7 +56,7 @@ def test_axes_that_no_header_can_say_are_taken_from_the_layout(tmp_path):
     read = read_image(tmp_path / "a.hdr", "ASL")
     assert np.array_equal(read.volume, stored.transpose(2, 0, 1)[::-1])
     assert read.space.spacing == pytest.approx((3, 1, 2))
-    with pytest.raises(CohortError, match="which way its axes run"):
+    with pytest.raises(CohortError, match="axes"):
         read_image(tmp_path / "a.hdr")
 
 
