@@ -88,7 +88,7 @@ def test_every_arm_is_there_with_its_volumes(record):
 
 def test_the_curve_stops_where_volumes_do_and_says_so(record):
     assert [(point.ratio, point.synth) for point in record.curve] == [(0.5, 6), (1.0, 12)]
-    assert any("for want of synthetic volumes: 5x" in note for note in record.notes)
+    assert any("(too few synthetic volumes): 5x" in note for note in record.notes)
 
 
 def test_what_was_accepted_is_noted(folders):
@@ -152,7 +152,7 @@ def test_repeated_splits_have_nadeau_and_bengios_degrees_of_freedom(folders):
     [
         ({"label": "sexx"}, "did you mean 'sex'?"),
         ({"test": "real"}, "subjects in the training cohort"),
-        ({"synth": "test", "accept": (*ACCEPT, "identical-across")}, "test volumes, bit by bit"),
+        ({"synth": "test", "accept": (*ACCEPT, "identical-across")}, "exactly test volumes"),
         ({"label": "sex", "task": "regression"}, "a regression needs numbers"),
         ({"transfer": Transfer("sex", Path("x"))}, "Add --model cnn"),
         ({"ratios": (0.0,)}, "multiples above 0"),
@@ -173,7 +173,7 @@ def test_a_generator_that_was_trained_on_the_test_cohort_is_refused(folders, tmp
     for file in synth.glob("*.nii.gz"):
         sidecar = {"synthetic": True, "training_cohort": fingerprint}
         file.with_name(file.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
-    with pytest.raises(CohortError, match="trained on the very test cohort"):
+    with pytest.raises(CohortError, match="trained on the test cohort itself"):
         utility(folders["real"], synth, folders["test"], "sex", ratios=(), **COMMON)
 
 
@@ -302,14 +302,14 @@ def test_segmentation_learns_what_is_bright(tmp_path):
     assert set(found.arms[0].values) == {"dice", "dice_1", "dice_2"}
     assert all(arm.values["dice"].value > 0.5 for arm in found.arms)
     relabelled(folders[1], {2: 7})
-    words = ["synth: labels that the real maps lack are taken as background: 7",
-             "synth: the label maps lack what the real ones hold: 2"]  # fmt: skip
+    words = ["synth: labels that are not in the real maps count as background: 7",
+             "synth: labels of the real maps that are missing here: 2"]  # fmt: skip
     short = SegmentationSettings(channels=(4, 8), seeds=1, epochs=1)
     noted = segmentation_utility(*folders, settings=short, study=LENIENT).notes
     assert any("--seeds 1" in note for note in noted)
     assert [note for note in noted if "label" in note] == words
     relabelled(folders[1], {1: 6})
-    with pytest.raises(CohortError, match=r"synth: the label maps hold 6, 7, .* cohort 1, 2"):
+    with pytest.raises(CohortError, match=r"synth: the label maps have 6, 7, .* cohort 1, 2"):
         segmentation_utility(*folders, study=LENIENT)
     (folders[1] / "sub-00_dseg.nii.gz").unlink()
     with pytest.raises(CohortError, match="1 of 4 volumes have no label map"):

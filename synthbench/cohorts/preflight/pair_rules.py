@@ -200,7 +200,7 @@ def _shift_mismatch(pair: Pair) -> list[Finding]:
         return []
     message = (
         "the mean {} brain is displaced by {:+.1f} {:+.1f} {:+.1f} mm (right, front, top) from "
-        "the mean real one. Its affine has a wrong origin, or a resize lost half a voxel: write the "
+        "the mean real one. The affine's origin is wrong, or a resize lost half a voxel: write the "
         "volumes with the grid that they were made on."
     ).format(role, *moved)
     return [of_set("shift-mismatch", "error", role, message)]

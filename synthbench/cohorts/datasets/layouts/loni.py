@@ -250,7 +250,7 @@ def _strangers(joined: pd.DataFrame, images: list[_Image]) -> list[str]:
         raise CohortError(
             f"{first.folder}: belongs to subject {first.subject}, but in the CSV of the collection "
             f"image {first.number} belongs to {joined.loc[wrong, 'Subject'].iloc[0]} "
-            f"({int(wrong.sum())} such images). Use the CSV that was downloaded with these images."
+            f"({int(wrong.sum())} images in all). Use the CSV that was downloaded with these images."
         )
     return []
 
