@@ -13,17 +13,14 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32
 
+from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import RunError, UsageError, near_miss
-
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Cohort
-
 
 Row = Mapping[str, float | str | None]
 """Covariates of one volume by name, in the units of participants.tsv; None where missing."""

@@ -6,13 +6,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Cohort
-
+from synthbench.cohorts.cohort import Cohort
 
 SMALL_CELL = 5
 """Counts below it are not published: so few people could be identified."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import CohortError
-
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Cohort
 
 
 def sources(cohort: Cohort) -> list[dict[str, str]]:

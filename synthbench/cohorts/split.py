@@ -12,18 +12,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from synthbench.cohorts.cohort import Entry
+from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.split_record import RECORD
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.files import write_atomic
-
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Entry
-
 
 PART_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STRATIFIED_BY = ("site", "sex", "age")
@@ -106,8 +104,6 @@ def split(
         A part's name is not usable, more subjects are asked for than there are, a column is
         unknown, or the folder holds a split already.
     """
-    from synthbench.cohorts.reading import read_cohort
-
     check_part_names(sizes or PARTS)
     read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
     _check_one_name_a_volume(read.entries)

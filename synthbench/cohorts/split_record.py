@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from synthbench.cohorts.cohort import Entry
 from synthbench.errors import CohortError
-
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Entry
-
 
 RECORD = "split.tsv"
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from synthbench.cohorts.datasets.layouts import known_layouts, load_layout
+from synthbench.cohorts.datasets.layouts.layout import Layout
 from synthbench.cohorts.datasets.scans import ScanTable
 from synthbench.errors import CohortError
 from synthbench.runtime.walk import dicom_advice, files_below
-
-if TYPE_CHECKING:
-    from synthbench.cohorts.datasets.layouts.layout import Layout
 
 
 def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
@@ -37,8 +35,6 @@ def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
     UsageError
         `layout` names no layout, or a layout's plugin cannot be loaded.
     """
-    from synthbench.cohorts.datasets.layouts import load_layout
-
     folder = Path(folder)
     if not folder.is_dir():
         what = "it is a file" if folder.exists() else "no such folder"
@@ -48,8 +44,6 @@ def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
 
 
 def _recognised(folder: Path) -> Layout:
-    from synthbench.cohorts.datasets.layouts import known_layouts
-
     layouts = known_layouts()
     fitting = [name for name, layout in layouts.items() if layout.fits(folder)]
     if len(fitting) > 1:

@@ -24,7 +24,7 @@ MISMATCHES = {
     "front-back": (lambda v: v[:, ::-1], "flip-mismatch", "mirrored front-back"),
     "left-right": (lambda v: v[::-1], "flip-mismatch", "mirrored left-right"),
     "half turn": (lambda v: v[::-1, ::-1], "flip-mismatch", "left-right and front-back"),
-    "shift": (lambda v: np.roll(v, 2, axis=1), "shift-mismatch", "lies"),
+    "shift": (lambda v: np.roll(v, 2, axis=1), "shift-mismatch", "displaced"),
     "centred": (lambda v: 2 * v - 1, "range-mismatch", "-1 to"),
     "head": (with_scalp, "skull-mismatch", "not skull-stripped"),
     "elsewhere": (lambda v: np.roll(v, 7, axis=1), "registered-mismatch", "MNI152"),

@@ -224,7 +224,7 @@ def _covariates(
     joined = sessions.merge(rows, on="number", how="left")
     unlisted = int(joined["Subject"].isna().sum())
     notes = [f"{unlisted} of {len(images)} images are not in the CSV"] if unlisted else []
-    notes += _strangers(joined, images)
+    _check_subjects(joined, images)
     joined = joined.drop(columns=["number", "Subject", *_OF_THE_IMAGE], errors="ignore")
     listed = joined.dropna(subset=[c for c in ("Sex", "Age", "Group") if c in joined], how="all")
     persons, person_notes = agreed(
@@ -241,7 +241,7 @@ def _covariates(
     )
 
 
-def _strangers(joined: pd.DataFrame, images: list[_Image]) -> list[str]:
+def _check_subjects(joined: pd.DataFrame, images: list[_Image]) -> None:
     """Refuse a table in which an image belongs to another subject than in the tree."""
     whose = joined["Subject"].map(lambda s: s if pd.isna(s) else _participant(s))
     wrong = whose.notna() & (whose != joined["participant_id"])
@@ -250,9 +250,8 @@ def _strangers(joined: pd.DataFrame, images: list[_Image]) -> list[str]:
         raise CohortError(
             f"{first.folder}: belongs to subject {first.subject}, but in the CSV of the collection "
             f"image {first.number} belongs to {joined.loc[wrong, 'Subject'].iloc[0]} "
-            f"({int(wrong.sum())} images in all). Use the CSV that was downloaded with these images."
+            f"({int(wrong.sum())} images in all). Use the CSV of the same download."
         )
-    return []
 
 
 def _days(sessions: pd.DataFrame) -> pd.DataFrame:
