@@ -26,7 +26,7 @@ Row = Mapping[str, float | str | None]
 """Covariates of one volume by name, in the units of participants.tsv; None where missing."""
 
 MISSING = "n/a"
-"""How tables and the command line write a missing value (as BIDS does)."""
+"""A missing value in tables and on the command line, as in BIDS."""
 
 MOST_LEVELS = 16
 """A column with more different words is an identifier or free text, and not a condition."""
@@ -328,20 +328,20 @@ def cell(value: float | str | None) -> str:
 
 
 def _fitted(name: str, column: Sequence[float | str | None]) -> Condition:
-    held = [value for value in column if value is not None and not _is_missing(value)]
-    if not held:
+    present = [value for value in column if value is not None and not _is_missing(value)]
+    if not present:
         raise UsageError(
             f"conditions: {name}: no training volume has a value. Leave it out, or fill it in."
         )
-    if len(set(held)) == 1:
+    if len(set(present)) == 1:
         raise UsageError(
-            f"conditions: {name}: every training volume has {held[0]}, so nothing can be learnt "
+            f"conditions: {name}: every training volume has {present[0]}, so nothing can be learnt "
             "from it. Leave it out."
         )
-    missing = len(column) - len(held)
-    numbers = [as_number(value) for value in held]
-    if None in numbers or _is_code(held):
-        return _categorical(name, [_level(value) for value in held], missing)
+    missing = len(column) - len(present)
+    numbers = [as_number(value) for value in present]
+    if None in numbers or _is_code(present):
+        return _categorical(name, [_level(value) for value in present], missing)
     return _numeric(name, np.array(numbers, np.float64), missing)
 
 
@@ -399,8 +399,8 @@ def _restored(stored: Mapping[str, Any], known: set[str]) -> Condition:
     unknown = set(stored) - known
     if unknown:
         raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
-    held: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-    return Condition(**held)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return Condition(**values)
 
 
 def _rows(table: pd.DataFrame) -> list[Row]:

@@ -81,7 +81,7 @@ class Examined:
     Attributes
     ----------
     listed
-        How many files were examined.
+        Number of examined files.
     cohort
         The usable volumes on the most frequent grid; None where there are none.
     elsewhere

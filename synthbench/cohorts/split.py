@@ -94,7 +94,7 @@ def split(
         Columns of the participants table to balance the parts on; None: those of
         `STRATIFIED_BY` that it has.
     seed
-        Of the random draw.
+        Seed of the random draw.
     assume_grid, progress
         As for `read_cohort`.
 

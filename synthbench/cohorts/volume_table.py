@@ -130,11 +130,11 @@ class VolumeTable:
 
 def typed(cells: Sequence[str]) -> list[float | str | None]:
     """Return cells as numbers, or as text where one is not a number; None where absent."""
-    held = [None if cell in ABSENT else cell for cell in cells]
+    present = [None if cell in ABSENT else cell for cell in cells]
     try:
-        numbers = [None if cell is None else float(cell) for cell in held]
+        numbers = [None if cell is None else float(cell) for cell in present]
     except ValueError:
-        return list(held)
+        return list(present)
     return [None if n is None or not math.isfinite(n) else n for n in numbers]
 
 

@@ -28,7 +28,7 @@ def bar(title: str, *, lines: bool = False, console: Console | None = None) -> I
     lines
         Print one line per step where there is no terminal.
     console
-        Where the bar is shown; None: standard error.
+        The console of the bar; None: standard error.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:

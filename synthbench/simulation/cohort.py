@@ -50,7 +50,7 @@ def atlas_cohort(
     out
         Folder, made if absent.
     seed
-        Of the cohort; 0 or more.
+        Seed of the cohort; 0 or more.
     shape
         Voxels along x, y and z, at least 16 each.
     labels

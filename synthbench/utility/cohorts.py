@@ -1,4 +1,4 @@
-"""The three cohorts of a study with their labels, and the rules that they share no subject."""
+"""The three cohorts of a study with their labels, and the rule that they share no subject."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def check(
     Raises
     ------
     UsageError
-        `accepted` holds a name that is no rule.
+        `accepted` has a name that is not a rule's.
     CohortError
         A rule found an error that was not accepted; all of them are listed.
     """
@@ -151,7 +151,7 @@ class Report:
     Attributes
     ----------
     listed
-        How many files were examined.
+        Number of examined files.
     entries
         The volumes that were measured, by name.
     participants

@@ -26,9 +26,9 @@ class Finding:
     volumes
         Names of the volumes; empty where it is the whole set.
     message
-        What was found, in which volumes, and how to fix it.
+        The finding, the volumes, and how to fix it.
     summary
-        What was found and in how many volumes, without names: names of participants do not belong
+        The finding and the number of volumes, without names: names of participants do not belong
         in a scorecard.
     """
 
