@@ -78,7 +78,7 @@ def test_a_scorecard_of_other_volumes_keeps_its_bytes(folders, tmp_path):
     before = file.read_bytes()
     result = command(folders, "--scorecard", file)
     assert isinstance(result.exception, ScorecardError)
-    assert "it is of other synthetic volumes" in str(result.exception)
+    assert "of other synthetic volumes" in str(result.exception)
     assert file.read_bytes() == before
 
 

@@ -29,7 +29,7 @@ def test_every_arm_is_there_with_its_volumes(record):
 
 def test_the_curve_stops_where_volumes_do_and_says_so(record):
     assert [(point.ratio, point.synth) for point in record.curve] == [(0.5, 6), (1.0, 12)]
-    assert any("(too few synthetic volumes): 5x" in note for note in record.notes)
+    assert any("too few synthetic volumes: 5x" in note for note in record.notes)
 
 
 def test_what_was_accepted_is_noted(folders):

@@ -16,6 +16,6 @@ def test_the_table_says_what_a_person_needs(record):
     with console.capture() as captured:
         console.print(utility_table(record))
     text = captured.get()
-    for words in ("trained on", "real + synthetic less real", "the verdict's variance",
+    for words in ("trained on", "real + synthetic minus real", "the verdict's variance",
                   record.summary.sentence):  # fmt: skip
         assert words in text

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
         (("sexx", "other"), "--label sexx: transfer: "),
         (("sex", "nowhere"), "transfer: "),
         (("sex", "real"), "transfer: 12 of 12 volumes are of subjects in the training cohort"),
-        (("sex", "synth"), "synth: 14 volumes are transfer volumes"),
+        (("sex", "synth"), "synth: 14 volumes are exactly transfer volumes"),
     ],
 )
 def test_what_cannot_be_fine_tuned_on_is_refused_before_anything_is_trained(
