@@ -1,14 +1,14 @@
-"""How well the extractor `anatomy` measures: against given volumes, at 4 mm, and under damage.
+"""The accuracy of the extractor `anatomy`: for known volumes, at 4 mm, and for damaged images.
 
 Usage: python studies/anatomy.py COHORT [VOLUMES_UNDER_DAMAGE]
 
-COHORT is a folder of skull-stripped T1 volumes in MNI152 space whose participants.tsv holds
-ventricle_volume, brain_volume and, where those were measured before registration, icv (all in
-mm3; icv takes head size out of both). The embedded cohort is one: `synthbench data atlas`.
+COHORT is a folder of skull-stripped T1 volumes in MNI152 space. Its participants.tsv has
+ventricle_volume and brain_volume, and icv if these were measured before registration (all in mm3;
+dividing by icv removes head size). The embedded cohort is one: `synthbench data atlas`.
 
-The second table gives how far each measure moves under damage: the mean shift and the standard
-deviation of the change, both in standard deviations of the measure over the cohort, and the
-correlation of damaged with undamaged values.
+The second table gives the change of each measure after damage: the mean and the standard deviation
+of the change, both in standard deviations of the measure over the cohort, and the correlation of
+damaged with undamaged values.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ SPACING = MNI152_2MM.spacing
 
 
 def at_4mm(volume: Volume, _: np.random.Generator) -> Volume:
-    """Bring a volume to 4 mm and back."""
+    """Return a volume resampled to 4 mm and back."""
     return resample(resample(volume, MNI152_2MM, GRID_4MM), GRID_4MM, MNI152_2MM)
 
 
 def moved(*millimetres: float) -> Damage:
-    """Translate by so many millimetres."""
+    """Return a function that translates a volume by so many millimetres."""
     return lambda volume, _: np.clip(shift(volume, np.array(millimetres), SPACING), 0, 1)
 
 
@@ -64,14 +64,14 @@ DAMAGE: dict[str, Damage] = {
 
 
 def measured(volumes: Iterable[Volume]) -> pd.DataFrame:
-    """`MEASURES` and the brain fraction of each volume."""
+    """Return `MEASURES` and the brain fraction of each volume."""
     table = pd.DataFrame([volumes_of(volume) for volume in volumes])
     table["brain_fraction"] = [brain_fraction(row) for row in table.to_dict("records")]
     return table
 
 
 def given(cohort: Cohort) -> pd.DataFrame:
-    """The volumes of participants.tsv, those relative to icv too, in the cohort's order."""
+    """Return the volumes of participants.tsv, also relative to icv, in the cohort's order."""
     subjects = [entry.subject for entry in cohort.entries]
     table = cohort.participants.reindex(subjects).apply(pd.to_numeric, errors="coerce")
     columns = {
@@ -84,7 +84,7 @@ def given(cohort: Cohort) -> pd.DataFrame:
 
 
 def agreement_rows(label: str, mine: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
-    """Correlations of measures with the given volumes, also without the largest ventricles."""
+    """Return rows with correlations of measures with the known volumes."""
     rows = []
     rest = truth["ventricle_volume"].rank() < len(truth)
     for name, column in truth.items():
@@ -111,7 +111,7 @@ def agreement_rows(label: str, mine: pd.DataFrame, truth: pd.DataFrame) -> list[
 
 
 def damage_row(label: str, before: pd.DataFrame, after: pd.DataFrame, sd: pd.Series) -> str:
-    """Mean shift ± spread of the change in standard deviations, and correlation."""
+    """Return a row: mean ± sd of the change, in standard deviations, and the correlation."""
     cells = []
     for name in MEASURES:
         sign = -1.0 if label == "mirrored" and name == "ventricle_asymmetry" else 1.0
@@ -122,7 +122,7 @@ def damage_row(label: str, before: pd.DataFrame, after: pd.DataFrame, sd: pd.Ser
 
 
 def damaged(volumes: list[Volume], damage: Damage) -> list[Volume]:
-    """Each volume under damage, with a seed of its own."""
+    """Return damaged volumes, each with its own seed."""
     return [
         np.ascontiguousarray(damage(volume, np.random.default_rng(index)))
         for index, volume in enumerate(volumes)

@@ -1,10 +1,10 @@
-"""Write the two cohorts that calibrate a leaderboard's reader, from the training volumes.
+"""Write two cohorts of training volumes, whose scores help to read a leaderboard.
 
 Usage: python studies/calibration_rows.py RUN OUT
 
-RUN is any run folder: its training cohort is read again and brought to its space. OUT/training
-holds those volumes as they are, OUT/training-blurred the same volumes blurred with a Gaussian
-of sigma = one voxel. Both are real data: keep OUT where the data are.
+RUN is any run folder: its training cohort is read again and resampled to its space. OUT/training
+has these volumes, OUT/training-blurred the same volumes blurred with a Gaussian of sigma = one
+voxel. Both are real data: the terms of use of the data bind OUT too.
 """
 
 from __future__ import annotations

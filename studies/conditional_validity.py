@@ -1,15 +1,15 @@
-"""Validity study: do the numbers of condition adherence and effect replication mean what they say?
+"""Validity study: are the numbers of adherence to conditions and of effect replication right?
 
 Usage: python studies/conditional_validity.py intervals --reps 400
        python studies/conditional_validity.py prediction --reps 200
        python studies/conditional_validity.py words --reps 400
        python studies/conditional_validity.py volumes --folder DIR
 
-Each prints a table in markdown. The first three are simulations of numbers: coverage of the
-intervals; whether covariates predicted by nested cross-validation leave the synthetic set on its
-ceiling where it follows the real distribution; how often an effect's word is wrong. The last scores
-embedded subjects as if a generator had made them, so that what it should find is known. Set
-OMP_NUM_THREADS=1.
+Each prints a table in markdown. The first three simulate numbers. `intervals` gives the coverage of
+the intervals. `prediction` predicts covariates by nested cross-validation, and shows how often a
+synthetic set from the real distribution differs from its ceiling. `words` counts how often the word
+for an effect is wrong. `volumes` scores embedded subjects as if a generator had made them, so that
+the right result is known. Set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Table = tuple[Sequence[str], Iterable[Sequence[object]]]
 
 
 def show(table: Table) -> None:
-    """Print a table in markdown, each row as soon as it is there."""
+    """Print a table in markdown, each row as soon as it is computed."""
     head, rows = table
     for line in (head, ["---"] * len(head)):
         print("| " + " | ".join(line) + " |")
@@ -54,7 +54,7 @@ def show(table: Table) -> None:
 
 
 def share(hits: int, of: int) -> str:
-    """Format a share with its exact 95% interval."""
+    """Return a share with its exact 95% interval as text."""
     low, high = binomtest(hits, of).proportion_ci()
     return f"{hits / of:.1%} [{low:.1%}, {high:.1%}]" if of else "-"
 
@@ -104,7 +104,7 @@ def others(n: int, rng: np.random.Generator) -> list[Quantity]:
 
 
 def intervals(reps: int, seed: int) -> Table:
-    """Coverage of each interval, and of the difference of two sets' values."""
+    """Return the coverage of each interval, and of the difference of two sets' values."""
     head = ["regime", "n", "quantity", "truth", "covers", "difference covers 0"]
     return head, _covered(reps, seed)
 
@@ -126,9 +126,9 @@ def _covered(reps: int, seed: int) -> Iterator[list[object]]:
                     made[a.key] += 1
                     hits[a.key] += _holds(one, truth[a.key])
                     of_difference[a.key] += _holds(difference(one, other), 0.0)
-            words = (draw.__doc__ or "").split(":")[0].rstrip(".")
+            regime = (draw.__doc__ or "").split(":")[0].rstrip(".")
             for key, value in truth.items():
-                yield [words, n, key, f"{value:.3g}", share(hits[key], made[key]),
+                yield [regime, n, key, f"{value:.3g}", share(hits[key], made[key]),
                        share(of_difference[key], made[key])]  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def _holds(estimate: Estimate, truth: float) -> bool:
 
 
 def prediction(reps: int, seed: int, n: int = 70, m: int = 86) -> Table:
-    """Both sets from one distribution: how often the difference from the ceiling holds zero.
+    """Return how often the difference from the ceiling contains zero, for equal distributions.
 
     Age is a noisy sum of five of thirty features, and sex moves five others.
     """
@@ -198,28 +198,30 @@ def _predicted_quantities(
 
 
 def words(reps: int, seed: int) -> Table:
-    """How often each word is given to an age slope, by the synthetic slope's size."""
+    """Return how often an age slope gets each word, by the synthetic slope's size."""
     return ["synthetic / real slope", "n per side", *_WORDS], _worded(reps, seed)
 
 
 def _worded(reps: int, seed: int) -> Iterator[list[object]]:
     for ratio in (1.0, 2.0, 0.5, 0.0, -1.0):
         for n in (86, 400) if ratio in (1.0, 2.0) else (86,):
-            said = Counter[str]()
+            counts = Counter[str]()
             for rep in range(reps):
                 rng = np.random.default_rng([seed, rep, n])
                 real = _slope(1.0, n, rng)
                 synth = _slope(ratio, n, rng)
                 index = np.arange(n)
-                said[effects.compare(real, synth, index, index, resamples=500, seed=rep).word] += 1
-            yield [f"{ratio:g}", n, *(share(said[w], reps) for w in _WORDS)]
+                counts[
+                    effects.compare(real, synth, index, index, resamples=500, seed=rep).word
+                ] += 1
+            yield [f"{ratio:g}", n, *(share(counts[w], reps) for w in _WORDS)]
 
 
 _WORDS = ("replicated", "weaker", "stronger", "reversed", "cannot tell")
 
 
 def _slope(slope: float, n: int, rng: np.random.Generator) -> Quantity:
-    """An age slope with r = 0.6 at slope 1, at equal sex."""
+    """Return an age slope, adjusted for sex, with r = 0.6 at slope 1."""
     age = rng.uniform(20, 80, n)
     sex = rng.random(n) < 0.5
     region = slope * age / 17.3 + 0.5 * sex + 1.333 * rng.normal(size=n)
@@ -233,11 +235,12 @@ LEAK = 0.5
 
 
 def volumes(folder: Path, n: int) -> Table:
-    """Score embedded subjects as if they had been made for the conditions that they are told of.
+    """Return scores of embedded subjects, as if they had been generated for some conditions.
 
-    "true": their own covariates, so that fidelity is the ceiling. "shuffled": another subject's.
-    "leaky": `LEAK` standard deviations of ventricle volume less an SD of age are asked for than
-    the subject has, as if asking for age had added them.
+    "true": the conditions are their own covariates, so that adherence is at its ceiling.
+    "shuffled": those of another subject. "leaky": the requested ventricle volume is smaller than
+    the subject's, by `LEAK` standard deviations per standard deviation of age, as if a request for
+    age had added them.
     """
     for name, seed in (("real", 1), ("synth", 2)):
         if not (folder / name / "participants.tsv").is_file():
@@ -245,9 +248,9 @@ def volumes(folder: Path, n: int) -> Table:
     people = pd.read_csv(folder / "synth" / "participants.tsv", sep="\t")
     real = pd.read_csv(folder / "real" / "participants.tsv", sep="\t")
     rows: list[list[object]] = []
-    for case, told in _told(people, real):
+    for case, requested in _requested(people, real):
         file = folder / f"{case}.tsv"
-        told.to_csv(file, sep="\t", index=False)
+        requested.to_csv(file, sep="\t", index=False)
         card = score_cohorts(
             CohortSet.read(folder / "real", folder / "synth", conditions=file),
             ScoringSettings(extractors=("anatomy",), metrics=("mmd2",), intensity="unit"),
@@ -257,7 +260,7 @@ def volumes(folder: Path, n: int) -> Table:
     return ["case", "quantity", "synthetic", "real (ceiling)", "difference"], rows
 
 
-def _told(people: pd.DataFrame, real: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def _requested(people: pd.DataFrame, real: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "true", people
     shuffled = people.copy()
     order = np.random.default_rng(0).permutation(len(people))
@@ -274,19 +277,19 @@ def _rows(case: str, card: Scorecard) -> Iterator[list[object]]:
     for condition in card.adherence.conditions:
         for found in condition.statistics:
             if found.key in ("correlation", "slope", "auc"):
-                yield [case, f"{condition.name}, {found.label}", *map(_words, found_of(found))]
+                yield [case, f"{condition.name}, {found.label}", *map(_text, found_of(found))]
     for leak in card.adherence.leakage:
         if leak.measured == "ventricle_volume" or (leak.requested, leak.measured) == ("age", "sex"):
             what = f"leakage {leak.requested} → {leak.measured} ({leak.unit})"
-            yield [case, what, *map(_words, found_of(leak.effect))]
+            yield [case, what, *map(_text, found_of(leak.effect))]
 
 
 def found_of(compared: ComparedRecord) -> tuple[EstimateRecord | None, ...]:
-    """The three estimates of a comparison."""
+    """Return the three estimates of a comparison."""
     return compared.synth, compared.real, compared.difference
 
 
-def _words(estimate: EstimateRecord | None) -> str:
+def _text(estimate: EstimateRecord | None) -> str:
     if estimate is None:
         return "-"
     if estimate.low is None:
@@ -300,8 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", choices=("intervals", "prediction", "words", "volumes"))
     parser.add_argument("--reps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="volumes: where the cohorts are, or go")
-    parser.add_argument("--n", type=int, default=60, help="volumes: subjects a side")
+    parser.add_argument("--folder", type=Path, help="volumes: folder of the cohorts")
+    parser.add_argument("--n", type=int, default=60, help="volumes: subjects per side")
     options = parser.parse_args(arguments)
     if options.study == "volumes":
         if options.folder is None:

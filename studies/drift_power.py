@@ -1,14 +1,15 @@
-"""How often `synthbench drift` is wrong, and what it sees: false alarms and power of both kinds.
+"""False alarms and power of `synthbench drift`, for new samples and for new scorings.
 
 Usage: python studies/drift_power.py --out drift-power
        python studies/drift_power.py --out drift-power --report
 
 Simulated subjects of three scanners, which differ in contrast (`MODES`), are the real volumes, and
 `pca-gaussian`, fitted to others of each scanner, is a generator with three modes. A large pool is
-sampled and scored once, as it is and blurred; each repetition draws n volumes for the baseline
-and n for the current sample out of the pools. So volumes recur between repetitions, but not within
-one. Repetitions are appended to OUT/repetitions.jsonl; started again, the study goes on where it
-stopped. Prints the tables of docs/drift.md. Timings are for one core: set OMP_NUM_THREADS=1.
+sampled and scored once, unchanged and blurred. Each repetition draws n volumes for the baseline
+and n for the current sample from the pools, so volumes recur between repetitions, but not within
+one. Repetitions are appended to OUT/repetitions.jsonl. If it is started again, the study goes on
+where it stopped. Prints the tables of docs/drift.md. Timings are for one core: set
+OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Mode:
     Attributes
     ----------
     share
-        Of all volumes.
+        Share of all volumes.
     gamma
         The power to which the simulated intensities, in [0, 1], are raised.
     """
@@ -80,21 +81,21 @@ MODES: Mapping[str, Mode] = {
 
 @dataclass(frozen=True)
 class Arm:
-    """A way in which the current sample differs from the baseline's generator.
+    """A difference of the current sample from the baseline's generator.
 
     Attributes
     ----------
-    words
-        What the table calls it.
+    label
+        Its name in the table.
     pool
-        Out of which pool the current sample is drawn.
+        The pool of the current sample.
     dropped
         A mode that the generator no longer draws.
     same_seeds
-        Whether both samples are of the same seeds.
+        True where both samples have the same seeds.
     """
 
-    words: str
+    label: str
     pool: str = "plain"
     dropped: str | None = None
     same_seeds: bool = False
@@ -116,7 +117,7 @@ RESCORE: Mapping[str, tuple[str, float, float]] = {
     "scale-1e-4": ("features: 1e-4 larger", 0.0, 1e-4),
     "scale-1e-3": ("features: 1e-3 larger", 0.0, 1e-3),
 }
-"""Words, the noise's standard deviation over the features' own, and a systematic rescaling."""
+"""Label, the noise's standard deviation over the features' own, and a systematic rescaling."""
 
 
 # ---------------------------------------------------------------- pools
@@ -124,13 +125,13 @@ RESCORE: Mapping[str, tuple[str, float, float]] = {
 Alter = Callable[[np.ndarray], np.ndarray]
 
 
-def tell(message: str) -> None:
-    """Write to standard error: the tables alone go to standard output."""
+def print_progress(message: str) -> None:
+    """Print to standard error: only the tables go to standard output."""
     print(message, file=sys.stderr, flush=True)
 
 
 def pools(given: argparse.Namespace) -> dict[str, SampleData]:
-    """Sample and score the pools, unless that was done; return what their scorings took."""
+    """Return the sample data of the pools, which are sampled and scored where they are missing."""
     real = scanned(given, "real", given.n, REAL_SEED)
     plain = sampled(given)
     frozen = protocol(given, real)
@@ -142,9 +143,9 @@ def pools(given: argparse.Namespace) -> dict[str, SampleData]:
             if name != "plain":
                 folder = given.out / name
                 rewrite(plain, folder, blur(sigma))
-            tell(f"scoring the pool '{name}'")
+            print_progress(f"scoring the pool '{name}'")
             scored = score_cohorts(
-                CohortSet.read(real, folder), frozen, Context(cache=None, log=tell),
+                CohortSet.read(real, folder), frozen, Context(cache=None, log=print_progress),
                 accept=given.accept, name=name,
             )  # fmt: skip
             scored.sample_data.save(file)
@@ -154,17 +155,17 @@ def pools(given: argparse.Namespace) -> dict[str, SampleData]:
 
 
 def blur(sigma: float) -> Alter:
-    """Return what blurs a volume; sigma in voxels."""
+    """Return a function that blurs a volume; sigma in voxels."""
     return lambda volume: ndimage.gaussian_filter(volume, sigma, truncate=6)
 
 
 def contrast(gamma: float) -> Alter:
-    """Return what gives a volume a scanner's contrast."""
+    """Return a function that gives a volume a scanner's contrast."""
     return lambda volume: volume**gamma
 
 
 def shares(total: int) -> dict[str, range]:
-    """Which of `total` volumes, or seeds, are of which mode."""
+    """Return the range of volumes, or of seeds, of each mode."""
     ends = np.cumsum([round(total * mode.share) for mode in MODES.values()]).tolist()
     ends[-1] = total
     return {
@@ -174,12 +175,12 @@ def shares(total: int) -> dict[str, range]:
 
 
 def scanned(given: argparse.Namespace, name: str, n: int, seed: int) -> Path:
-    """Simulate subjects of all scanners: a folder of each, in one."""
+    """Return a folder with simulated subjects, one subfolder per scanner."""
     folder = cast(Path, given.out / name)
     for mode, members in shares(n).items():
         if (folder / mode).is_dir():
             continue
-        # A seed for each: subjects of one seed are the same people.
+        # One seed per mode: subjects of the same seed are the same people.
         apart = seed + 10 * list(MODES).index(mode)
         simulated = given.out / f"simulated-{name}-{mode}"
         subjects = atlas_cohort(len(members), simulated, seed=apart, shape=given.shape)
@@ -188,22 +189,23 @@ def scanned(given: argparse.Namespace, name: str, n: int, seed: int) -> Path:
 
 
 def sampled(given: argparse.Namespace) -> Path:
-    """Fit the generator to each scanner's subjects and draw the pool."""
+    """Return the folder of the pool, sampled from a generator per scanner."""
     pool = cast(Path, given.out / "plain")
     for mode, seeds in shares(given.pool).items():
         training = scanned(given, "training", 3 * TRAINING_SUBJECTS, TRAINING_SEED) / mode
         run = given.out / f"run-{mode}"
         if not (run / "config.yaml").is_file():
-            train("pca-gaussian", out=run, real=training, accept=given.accept, log=tell,
+            train("pca-gaussian", out=run, real=training, accept=given.accept, log=print_progress,
                   overrides=[f"space.shape={list(given.shape)}"])  # fmt: skip
-        sample(Run.open(run), len(seeds), pool / mode, seed=seeds.start, log=tell)
+        sample(Run.open(run), len(seeds), pool / mode, seed=seeds.start, log=print_progress)
     return pool
 
 
 def rewrite(source: Path, out: Path, alter: Alter) -> None:
-    """Write a folder's volumes, altered, into another, with their sidecars.
+    """Write a folder's volumes, changed, into another, with their sidecars.
 
-    Subjects get the new folder's name too: those of two scanners are not the same people.
+    The new folder's name is added to the subjects' names: subjects of two scanners are different
+    people.
     """
     cohort = read_cohort(source)
     volumes = cohort.volumes(intensity="unit")
@@ -218,21 +220,21 @@ def rewrite(source: Path, out: Path, alter: Alter) -> None:
 
 
 def protocol(given: argparse.Namespace, real: Path) -> Benchmark:
-    """Freeze the settings on the real volumes, once."""
+    """Return the settings frozen on the real volumes; they are frozen once."""
     folder = given.out / "benchmark"
     if (folder / FILE).is_file():
         return Benchmark.load(folder)
     settings = ScoringSettings(
         extractors=(given.extractor,), metrics=tuple(given.metrics), resamples=200
     )
-    context = Context(cache=None, log=tell)
+    context = Context(cache=None, log=print_progress)
     frozen = freeze(real, "drift-power", settings, context, n_synth=given.pool)
     frozen.save(folder)
     return frozen
 
 
 def kept(given: argparse.Namespace, seeds: Sequence[int], dropped: str | None) -> list[int]:
-    """Places of the volumes that are left without a mode."""
+    """Return the places of the volumes that are left when a mode is dropped."""
     gone = shares(given.pool)[dropped] if dropped else range(0)
     return [place for place, seed in enumerate(seeds) if seed not in gone]
 
@@ -241,7 +243,7 @@ def kept(given: argparse.Namespace, seeds: Sequence[int], dropped: str | None) -
 
 
 def requested(card: Scorecard) -> list[Requested]:
-    """Every metric, without margins: equivalence is no alarm."""
+    """Return every metric of a card, without margins: equivalence is not an alarm."""
     return [
         Requested(row.metric, row.extractor, row.label, row.direction, row.role)
         for row in card.values
@@ -257,7 +259,7 @@ def resampled(
     given: argparse.Namespace,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Draw two samples, ask, and return which questions were answered by "changed"."""
+    """Draw two samples, compare them, and return the metrics that changed."""
     baseline, current = found["plain"], found[arm.pool]
     assert baseline.seeds is not None
     assert current.seeds is not None
@@ -287,7 +289,7 @@ def rescored(
     given: argparse.Namespace,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Score one sample twice, with features that moved in between; return the largest change."""
+    """Score a sample twice, with changed features the second time; return the changes."""
     before = pool.with_synth(rng.choice(given.pool, given.n, replace=False))
     moved: dict[str, JobData] = {}
     for key, material in before.jobs.items():
@@ -309,13 +311,13 @@ def rescored(
 
 
 def shaken(rows: np.ndarray, noise: float, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Add noise relative to the features' spread, and rescale."""
+    """Return features with noise relative to their spread, rescaled."""
     sd = float(np.sqrt(rows.astype(np.float64).var(axis=0).mean()))
     return (1 + scale) * rows + noise * sd * rng.standard_normal(rows.shape)
 
 
 def value_of(question: Requested, sample_data: SampleData) -> Value:
-    """The row that a scorecard would hold."""
+    """Return the row that a scorecard would have."""
     statistic = sample_data.statistic(question.key)
     return Value(
         metric=question.metric, label=question.label, extractor=question.extractor,
@@ -327,7 +329,7 @@ def value_of(question: Requested, sample_data: SampleData) -> Value:
 
 
 def repetitions(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return what was done so far."""
+    """Return the finished repetitions."""
     file = given.out / "repetitions.jsonl"
     lines = file.read_text().splitlines() if file.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
@@ -347,7 +349,7 @@ def study(given: argparse.Namespace) -> None:
             for name in given.arm or names:
                 if (name, repetition) in done:
                     continue
-                # A stream for each repetition of each arm, whatever was done before.
+                # Random numbers depend on the repetition and the arm only, not on earlier ones.
                 rng = np.random.default_rng([given.seed, repetition, names.index(name)])
                 began = time.perf_counter()
                 if name in RESAMPLE:
@@ -364,7 +366,7 @@ def study(given: argparse.Namespace) -> None:
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927)."""
+    """Return the 95% interval of a share (Wilson 1927)."""
     z = NormalDist().inv_cdf(0.975)
     centre = (hits + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * math.sqrt(hits * (n - hits) / n + z**2 / 4)
@@ -372,7 +374,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 
 
 def share(hits: int, n: int) -> str:
-    """A share with its interval."""
+    """Return a share with its interval as text."""
     low, high = wilson(hits, n)
     return f"{hits / n:.0%} [{low:.0%}, {high:.0%}]"
 
@@ -395,7 +397,7 @@ def tables(given: argparse.Namespace) -> Iterator[str]:
             counts = Counter(name for r in records for name in r["failed"])
             drifts = sum(bool(r["failed"]) for r in records)
             each = " | ".join(f"{counts[name] / len(records):.0%}" for name in requested_for)
-            yield (f"| {RESAMPLE[arm].words} | {len(records)} | {share(drifts, len(records))} | "
+            yield (f"| {RESAMPLE[arm].label} | {len(records)} | {share(drifts, len(records))} | "
                    f"{each} |")  # fmt: skip
         yield ""
     done = [arm for arm in RESCORE if arm in by_arm]
@@ -407,21 +409,21 @@ def tables(given: argparse.Namespace) -> Iterator[str]:
             failed = sum(bool(r["failed"]) for r in records)
             warned = sum(bool(r["warned"]) and not r["failed"] for r in records)
             largest = {name: max(r["moved"][name] for r in records) for name in records[0]["moved"]}
-            words = ", ".join(f"{name} {value:.1g}" for name, value in largest.items())
+            largest_text = ", ".join(f"{name} {value:.1g}" for name, value in largest.items())
             yield (f"| {RESCORE[arm][0]} | {len(records)} | {failed / len(records):.0%} | "
-                   f"{warned / len(records):.0%} | {words} |")  # fmt: skip
+                   f"{warned / len(records):.0%} | {largest_text} |")  # fmt: skip
         yield ""
     for kind in (RESAMPLE, RESCORE):
         seconds = [r["seconds"] for arm in kind for r in by_arm.get(arm, ())]
         if seconds:
-            yield f"{np.mean(seconds):.2f} s a repetition of an arm"
+            yield f"{np.mean(seconds):.2f} s per repetition of an arm"
 
 
 def main() -> None:
-    """Do what is missing, and print the tables."""
+    """Do the missing repetitions, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=86, help="volumes a side")
+    parser.add_argument("--n", type=int, default=86, help="volumes per side")
     parser.add_argument("--pool", type=int, default=600, help="volumes that are sampled once")
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--shape", type=int, nargs=3, default=(48, 56, 48))

@@ -1,9 +1,9 @@
-"""How long extraction takes, against a plain loop over MONAI's network, and what memory it needs.
+"""Time and memory of feature extraction, compared with a plain loop over MONAI's network.
 
 Usage: python studies/extraction.py [speed] [reading] [memory] [--volumes 8] [--threads 2]
 
-Volumes of 84 x 128 x 84 on the grid of MedicalNet's extractors, gzipped NIfTI, made on the spot.
-The network is MedicalNet's ResNet-50 with random weights: its speed does not depend on them.
+Volumes of 84 x 128 x 84 on the grid of MedicalNet's extractors are made for the study, as gzipped
+NIfTI. The network is MedicalNet's ResNet-50 with random weights: its speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MANY, FEW = 200, 10
 
 
 def write_volumes(folder: Path, n: int) -> Path:
-    """Smooth random tissue in an ellipsoid, in [0, 1]."""
+    """Write volumes of smooth random tissue in an ellipsoid, in [0, 1]; return their folder."""
     folder.mkdir(parents=True)
     axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in PAPER_GRID.shape), indexing="ij")
     inside = sum((axis / 0.9) ** 2 for axis in axes) < 1
@@ -55,7 +55,7 @@ def write_volumes(folder: Path, n: int) -> Path:
 
 
 def random_state(seed: int = 0) -> dict[str, Tensor]:
-    """Random weights of the published shapes, and normalisations that are not the identity."""
+    """Return random weights with the published shapes; no normalisation is the identity."""
     rng = torch.Generator().manual_seed(seed)
     state = {}
     for key, shape in resnet.state_shapes(DEPTH).items():
@@ -73,7 +73,7 @@ def random_state(seed: int = 0) -> dict[str, Tensor]:
 
 
 def monai_network(state: dict[str, Tensor]) -> nn.Module:
-    """MONAI's ResNet-50, its stages 3 and 4 dilated as MedicalNet published them."""
+    """Return MONAI's ResNet-50, with stages 3 and 4 dilated as in MedicalNet."""
     from monai.networks.nets import resnet50
 
     network: nn.Module = resnet50(
@@ -93,7 +93,7 @@ def monai_network(state: dict[str, Tensor]) -> nn.Module:
 
 
 def monai_loop(files: list[Path], network: nn.Module) -> Float32[np.ndarray, "n dim"]:
-    """Load, standardise, forward: one volume after the other."""
+    """Return features: load, standardise and forward one volume after the other."""
     from monai.transforms import (
         Compose,
         EnsureChannelFirst,
@@ -121,14 +121,14 @@ def monai_loop(files: list[Path], network: nn.Module) -> Float32[np.ndarray, "n 
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """The time of one call."""
+    """Return the time of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def speed(folder: Path, n: int) -> None:
-    """Both loops on the same files and weights, taking turns."""
+    """Print the times of both loops, in turn, on the same files and weights."""
     cohort = read_cohort(write_volumes(folder / "volumes", n))
     volumes, files = cohort.volumes(intensity="unit"), [entry.path for entry in cohort.entries]
     state = random_state()
@@ -157,7 +157,7 @@ def speed(folder: Path, n: int) -> None:
 
 
 def reading(folder: Path, n: int) -> None:
-    """Decompression by zlib and by ISA-L, and the whole of reading."""
+    """Print the times of decompression by zlib and by ISA-L, and of reading."""
     from isal import igzip
 
     cohort = read_cohort(write_volumes(folder / "volumes", n))
@@ -179,13 +179,13 @@ def reading(folder: Path, n: int) -> None:
 
 
 class Means:
-    """An extractor that costs nothing: what is left is reading and keeping rows."""
+    """An extractor that costs almost nothing, so that the rest is reading and storing rows."""
 
     name, dim, weights_sha256, space = "means", 84, None, None
     preprocessing, layer, summary, needs = "none-v1", "", "", "nothing"
 
     def features(self, volumes: Float32[Tensor, "b 1 84 h w"]) -> Float32[Tensor, "b 84"]:
-        """The mean of each plane."""
+        """Return the mean of each plane."""
         return volumes.mean(dim=(1, 3, 4))
 
 
@@ -196,7 +196,7 @@ def peak(folder: Path) -> None:
 
 
 def memory(folder: Path) -> None:
-    """The largest resident size for few and for many volumes, each in a process of its own."""
+    """Print the largest resident size for few and many volumes, each in its own process."""
     few = write_volumes(folder / "few", FEW)
     many = folder / "many"
     many.mkdir()
@@ -211,7 +211,7 @@ def memory(folder: Path) -> None:
 
 
 def main() -> None:
-    """Print the tables that are asked for."""
+    """Print the tables that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", default=["speed", "reading", "memory"])
     parser.add_argument("--volumes", type=int, default=8)

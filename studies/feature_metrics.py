@@ -1,12 +1,12 @@
-"""Speed study: what the feature metrics cost, in time and memory.
+"""Speed study: time and memory of the feature metrics.
 
 Usage: python studies/feature_metrics.py all
        python studies/feature_metrics.py point | resamples | scaling
        python studies/feature_metrics.py large --n 10000
 
-Prints the section "Feature metrics" of docs/speed.md, or a table of it, as Markdown. Run it on an
-otherwise idle machine: `all` takes about ten minutes on two cores and 4 GiB of memory. Features
-are random numbers, because no time depends on what they hold.
+Prints the section "Feature metrics" of docs/speed.md, or one of its tables, as Markdown. Run it on
+an otherwise idle machine: `all` takes about ten minutes on two cores and 4 GiB of memory. Features
+are random numbers, because no time depends on their values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from synthbench.metrics.mmd import KID, MMD2
 from synthbench.metrics.msssim import MSSSIM
 
 PAPER_N, PAPER_D = 86, 2048
-"""86 volumes a side, as in published tables; 2,048 features, as of a ResNet-50."""
+"""86 volumes per side, as in published tables; 2,048 features, as of a ResNet-50."""
 
 RESAMPLES = 1000
 
@@ -57,24 +57,24 @@ Features = Float32[np.ndarray, "n d"]
 
 
 def features(n: int, d: int, seed: int, shift: float = 0.0) -> Features:
-    """Normal features as an extractor gives them, in float32."""
+    """Return normal features in float32, as an extractor gives them."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, d), dtype=np.float32) + np.float32(shift)
 
 
 def both_sets(n: int, d: int) -> tuple[Features, Features]:
-    """A real and a synthetic set of equal size."""
+    """Return a real and a synthetic set of equal size."""
     return features(n, d, seed=0), features(n, d, seed=1, shift=0.1)
 
 
 def pair_matrix(n: int, seed: int) -> Float64[np.ndarray, "n n"]:
-    """A symmetric matrix with values in [0, 1], in place of one of MS-SSIM."""
+    """Return a symmetric matrix with values in [0, 1], in place of one of MS-SSIM."""
     values = np.random.default_rng(seed).uniform(size=(n, n))
     return (values + values.T) / 2
 
 
 def sqrtm_route(x: Features, y: Features) -> float:
-    """The Frechet distance as usually computed, by the root of a product of covariances."""
+    """Return the Frechet distance in the usual way, by the root of a product of covariances."""
     a, b = x.astype(np.float64), y.astype(np.float64)
     cov_x, cov_y = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     shift = a.mean(axis=0) - b.mean(axis=0)
@@ -86,7 +86,7 @@ def sqrtm_route(x: Features, y: Features) -> float:
 
 
 def seconds(function: Callable[[], object], repeats: int = 1) -> float:
-    """The shortest of some runs."""
+    """Return the shortest time of some runs."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -96,24 +96,24 @@ def seconds(function: Callable[[], object], repeats: int = 1) -> float:
 
 
 def quick_seconds(function: Callable[[], object]) -> float:
-    """The shortest of up to five runs, fewer where one takes long; the first is not counted."""
+    """Return the shortest time of five runs after a first one; of one run where it is long."""
     first = seconds(function)
     return seconds(function, repeats=5) if first < 0.5 else first
 
 
 def with_interval(statistic: Statistic, method: IntervalMethod, repeats: int) -> None:
-    """The value and its interval."""
+    """Compute the value and its interval."""
     estimate(statistic)
     interval(statistic, method, resamples=repeats, seed=0)
 
 
 def scored(make: Callable[[], Statistic], method: IntervalMethod) -> None:
-    """Matrices, value and interval."""
+    """Compute matrices, value and interval."""
     with_interval(make(), method, RESAMPLES)
 
 
 def exponent(sizes: Sequence[int], times: Sequence[float]) -> float:
-    """The slope of log time on log size over the largest sizes, by least squares."""
+    """Return the slope of log time on log size over the largest sizes, by least squares."""
     return float(np.polyfit(np.log(sizes[-FITTED:]), np.log(times[-FITTED:]), 1)[0])
 
 
@@ -121,18 +121,18 @@ def exponent(sizes: Sequence[int], times: Sequence[float]) -> float:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns after the first are right-aligned."""
+    """Return a Markdown table; columns after the first are right-aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def in_words(duration: float) -> str:
-    """A duration in ms below a second, in s above it."""
+def duration_text(duration: float) -> str:
+    """Return a duration as text: in ms below a second, else in s."""
     return f"{1000 * duration:.3g} ms" if duration < 0.9995 else f"{duration:.3g} s"
 
 
 def point() -> str:
-    """The Frechet distance without an interval, beside the route by a matrix square root."""
+    """Return the section on the Frechet distance without an interval, by two methods."""
     x, y = both_sets(PAPER_N, PAPER_D)
     fid(x, y)
     fast = seconds(lambda: fid(x, y), repeats=10)
@@ -140,8 +140,8 @@ def point() -> str:
     reference = sqrtm_route(x, y)
     slow = time.perf_counter() - start
     rows = [
-        ("singular values of an n x m matrix (`fid`)", in_words(fast), f"{fid(x, y):.6f}"),
-        ("`scipy.linalg.sqrtm` of a d x d matrix", in_words(slow), f"{reference:.6f}"),
+        ("singular values of an n x m matrix (`fid`)", duration_text(fast), f"{fid(x, y):.6f}"),
+        ("`scipy.linalg.sqrtm` of a d x d matrix", duration_text(slow), f"{reference:.6f}"),
     ]
     return "\n".join(
         [
@@ -155,7 +155,7 @@ def point() -> str:
 
 
 def resamples() -> str:
-    """Values with intervals at the size of published tables."""
+    """Return the section on values with intervals at the size of published tables."""
     x, y = both_sets(PAPER_N, PAPER_D)
     pairs = pair_matrix(PAPER_N, seed=0), pair_matrix(PAPER_N, seed=1)
     cases: dict[str, tuple[Callable[[], Statistic], IntervalMethod]] = {
@@ -172,9 +172,9 @@ def resamples() -> str:
         times[name] = quick_seconds(partial(scored, make, method))
     jackknife = quick_seconds(partial(scored, cases["FID, percentile"][0], FID.interval))
     rows = [
-        *((name, in_words(taken)) for name, taken in times.items()),
-        ("**together**", f"**{in_words(sum(times.values()))}**"),
-        (f"FID, its default: delete-one jackknife, {2 * PAPER_N} values", in_words(jackknife)),
+        *((name, duration_text(taken)) for name, taken in times.items()),
+        ("**together**", f"**{duration_text(sum(times.values()))}**"),
+        (f"FID, its default: delete-one jackknife, {2 * PAPER_N} values", duration_text(jackknife)),
     ]
     return "\n".join(
         [
@@ -189,14 +189,14 @@ def resamples() -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one metric takes at large n."""
+    """Seconds of one metric at large n."""
 
     prepare: float
     interval: float
 
 
 def large_costs(n: int, d: int, repeats: int) -> tuple[dict[str, Cost], float]:
-    """Score one metric after the other; also the peak memory of the process, in GiB."""
+    """Return each metric's cost, and the peak memory of the process in GiB."""
     x, y = both_sets(n, d)
     costs = {}
     for metric in (FID(), KID(), MMD2()):
@@ -212,15 +212,20 @@ def large_costs(n: int, d: int, repeats: int) -> tuple[dict[str, Cost], float]:
 
 
 def large(n: int = 10_000, d: int = PAPER_D, repeats: int = RESAMPLES) -> str:
-    """Large sets, in a process of their own so that the peak is theirs."""
+    """Return the section on large sets; their own process makes the peak memory theirs."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         costs, peak = process.submit(large_costs, n, d, repeats).result()
     rows = [
-        (label, in_words(c.prepare), in_words(c.interval), in_words(c.prepare + c.interval))
+        (
+            label,
+            duration_text(c.prepare),
+            duration_text(c.interval),
+            duration_text(c.prepare + c.interval),
+        )
         for label, c in costs.items()
     ]
     total = sum(c.prepare + c.interval for c in costs.values())
-    rows.append(("**together**", "", "", f"**{in_words(total)}**"))
+    rows.append(("**together**", "", "", f"**{duration_text(total)}**"))
     return "\n".join(
         [
             f"### Large sets, n = {n:,} against {n:,}, d = {d:,}",
@@ -236,35 +241,35 @@ def large(n: int = 10_000, d: int = PAPER_D, repeats: int = RESAMPLES) -> str:
 
 
 def registered() -> dict[str, Metric]:
-    """Every registered metric of features, by its label."""
+    """Return every registered metric of features, by its label."""
     metrics = [registry.load("metrics", name)() for name in registry.names("metrics")]
     return {metric.label: metric for metric in metrics if metric.needs == "features"}
 
 
 def prepared(metric: Metric, n: int, d: int) -> Statistic:
-    """The metric's statistic, settings that it takes from the real set included."""
+    """Return the metric's statistic, with its settings from the real set."""
     x, y = both_sets(n, d)
     return metric.prepare(x, y, **metric.freeze(x.astype(np.float64), np.arange(n)))
 
 
 def value_seconds(metric: Metric, n: int, d: int) -> float:
-    """Seconds from features to the value."""
+    """Return the seconds from features to the value."""
     return quick_seconds(lambda: estimate(prepared(metric, n, d)))
 
 
 def interval_seconds(metric: Metric, n: int, d: int) -> float:
-    """Seconds of the default interval, matrices given."""
+    """Return the seconds of the default interval, without those of the matrices."""
     statistic = prepared(metric, n, d)
     return quick_seconds(lambda: interval(statistic, metric.interval, resamples=RESAMPLES, seed=0))
 
 
-def growth_row(words: str, sizes: Sequence[int], times: Sequence[float]) -> tuple[str, ...]:
-    """Times and their exponent."""
-    return (words, *map(in_words, times), f"{exponent(sizes, times):.1f}")
+def growth_row(label: str, sizes: Sequence[int], times: Sequence[float]) -> tuple[str, ...]:
+    """Return a row of times and their exponent."""
+    return (label, *map(duration_text, times), f"{exponent(sizes, times):.1f}")
 
 
 def scaling() -> str:
-    """How time grows with n and with d."""
+    """Return the section on how time grows with n and with d."""
     by_n, by_d = [], []
     for label, metric in registered().items():
         values = [value_seconds(metric, n, SIZES_AT_D) for n in SIZES]
@@ -277,10 +282,10 @@ def scaling() -> str:
         [
             "### Growth with n and d",
             "",
-            "A value is timed from the features; a default interval without the matrices that the "
-            "value took. The exponent is the slope of log time on log size over the last "
+            "A value is timed from the features. A default interval is timed without the matrices "
+            "that the value took. The exponent is the slope of log time on log size over the last "
             f"{FITTED} columns. FID's interval leaves out one image after the other up to n = 200 "
-            "and differentiates beyond.",
+            "and differentiates beyond that.",
             "",
             f"Against n, at d = {SIZES_AT_D:,}:",
             "",
@@ -294,7 +299,7 @@ def scaling() -> str:
 
 
 def setting(command: str) -> str:
-    """The machine and the command, for the line above the tables."""
+    """Return the command and the machine, for the line above the tables."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -308,13 +313,13 @@ def setting(command: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the tables that were asked for."""
+    """Print the tables that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb in ("all", "point", "resamples", "scaling"):
         verbs.add_parser(verb)
     at_large = verbs.add_parser("large")
-    at_large.add_argument("--n", type=int, default=10_000, help="images a side")
+    at_large.add_argument("--n", type=int, default=10_000, help="images per side")
     at_large.add_argument("--d", type=int, default=PAPER_D, help="features")
     at_large.add_argument("--resamples", type=int, default=RESAMPLES)
     chosen = parser.parse_args(arguments)

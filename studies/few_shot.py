@@ -1,21 +1,21 @@
-"""How many training subjects a generator needs, from scratch and from another run's weights.
+"""Scores by the number of training subjects, from scratch and from another run's weights.
 
 Usage: python studies/few_shot.py --out FOLDER [--sizes 25 50 100] [--steps 400]
            [--shape 48 56 48] [--real COHORT --holdout COHORT] [--init RUN]
            [--source-subjects 200] [--source-steps STEPS] [--n 50] [--preset tiny]
            [--set KEY=VALUE ...] [--extractor NAME ...] [--accept RULE ...] [--seed 0]
 
-Every run takes the same number of steps and differs in its subjects and its start alone; smaller
-training sets are contained in larger ones. The field of view is divided by --shape, so that all
-have one grid. All are scored against the same held-out volumes by one frozen protocol, and so are
-samples of the source itself, which saw none of the training subjects.
+All runs have the same number of steps; they differ only in their subjects and their start. Larger
+training sets contain the smaller ones. All runs have the same grid: the field of view divided by
+--shape. All are scored against the same held-out volumes by one frozen protocol. Samples of the
+source itself, which saw none of the training subjects, are scored too.
 
 Without --real, subjects are simulated (the embedded cohort), and the source is trained on others
-of the same simulator: the most that a source can bring, as there is no gap to cross. With --real
-the gap between simulated and real scans is part of what is measured.
+of the same simulator. This is the best case for a source, because there is no gap between the two
+domains. With --real, the gap between simulated and real scans is part of the result.
 
-What is done is kept in FOLDER: a study that was stopped is gone on with by the same command.
-Progress goes to standard error, the table (markdown) to standard output.
+Results are kept in FOLDER: the same command continues a study that was stopped. Progress goes to
+standard error, the table (markdown) to standard output.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ from synthbench.training.training import train
 GENERATOR = "ddpm3d"
 SIZES = (25, 50, 100)
 METRICS = {"kid": "KID", "mmd2": "MMD²", "fid": "FID", "ms_ssim": "MS-SSIM gap"}
-# Seeds of simulated subjects who are nobody else's.
+# Seeds of three groups of simulated subjects without common people.
 SOURCE, POOL, HELD_OUT = 101, 102, 103
 HELD_OUT_SUBJECTS = 60
 
 
 @dataclass(frozen=True)
 class Data:
-    """Who is trained on and who is not.
+    """The training and the held-out cohort.
 
     Attributes
     ----------
     pool
-        Training volumes, in the order in which they are taken.
+        Training volumes; a run takes the first subjects.
     holdout
         Volumes of other subjects, to score against.
     """
@@ -78,7 +78,7 @@ class Arm:
     Attributes
     ----------
     subjects
-        Whom it was trained on; 0: the source as it is.
+        Number of training subjects; 0: the source itself.
     start
         "scratch" or "source".
     """
@@ -93,16 +93,16 @@ class Arm:
 
 
 def simulated(given: argparse.Namespace, name: str, n: int, seed: int) -> Path:
-    """Write simulated subjects, unless they are there."""
+    """Return a folder of simulated subjects, which are written where they are missing."""
     folder: Path = given.out / "cohorts" / name
     if not (folder / "participants.tsv").is_file():
-        tell(f"{n} simulated subjects: {name}")
+        print_progress(f"{n} simulated subjects: {name}")
         atlas_cohort(n, folder, seed=seed, shape=given.shape)
     return folder
 
 
 def data(given: argparse.Namespace) -> Data:
-    """Read both cohorts; subjects of the pool come in an order that the seed decides."""
+    """Return both cohorts; the seed gives the order of the pool's subjects."""
     real, holdout = given.real, given.holdout
     if real is None:
         real = simulated(given, "pool", max(given.sizes), POOL)
@@ -114,16 +114,18 @@ def data(given: argparse.Namespace) -> Data:
 
 
 def sizes(wanted: Sequence[int], pool: Cohort) -> list[int]:
-    """Cap the numbers of subjects by what is there, and say so."""
+    """Return the numbers of subjects, limited by the size of the pool."""
     there = len(set(pool.subjects))
     kept = sorted({min(size, there) for size in wanted})
     if max(wanted) > there:
-        tell(f"only {there} training subjects are there: sizes {kept} in place of {list(wanted)}")
+        print_progress(
+            f"only {there} training subjects are there: sizes {kept} in place of {list(wanted)}"
+        )
     return kept
 
 
 def manifest(pool: Cohort, subjects: int, file: Path) -> Path:
-    """List the volumes of the pool's first subjects."""
+    """Write a manifest of the volumes of the pool's first subjects, and return it."""
     chosen = list(dict.fromkeys(entry.subject for entry in pool.entries))[:subjects]
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="") as table:
@@ -136,19 +138,21 @@ def manifest(pool: Cohort, subjects: int, file: Path) -> Path:
 
 
 def overrides(given: argparse.Namespace, steps: int) -> list[str]:
-    """Return the settings of a run that are not its preset's."""
+    """Return the settings of a run that differ from its preset."""
     common = [f"space.shape={list(given.shape)}", "epochs=null", f"seed={given.seed}"]
     return [*common, f"steps={steps}", *given.set]
 
 
 def protocol(given: argparse.Namespace, cohorts: Data) -> Benchmark:
-    """Freeze the protocol on the held-out volumes, on the grid that is trained on."""
+    """Return the protocol, frozen on the held-out volumes, on the grid of the training."""
     common, _ = resolve(GENERATOR, preset=given.preset, overrides=overrides(given, given.steps))
     settings = ScoringSettings(
         extractors=tuple(given.extractor), metrics=tuple(METRICS), intensity=common.intensity,
         space=cohorts.pool.grid.regrid(tuple(given.shape)),
     )  # fmt: skip
-    return freeze(cohorts.holdout, "few-shot", settings, Context(log=tell), n_synth=given.n)
+    return freeze(
+        cohorts.holdout, "few-shot", settings, Context(log=print_progress), n_synth=given.n
+    )
 
 
 # ---------------------------------------------------------------- one arm
@@ -157,31 +161,31 @@ def protocol(given: argparse.Namespace, cohorts: Data) -> Benchmark:
 def trained(
     given: argparse.Namespace, name: str, real: Path, steps: int, init: Path | None = None
 ) -> Run:
-    """Train, or go on with a training that was stopped, or open one that has finished."""
+    """Return a run: trained now, continued where it was stopped, or already finished."""
     out = given.out / "runs" / name
     with bar(name) as advance:
         if (out / "config.yaml").is_file():
-            return train(out=out, resume=True, progress=advance, log=tell)
+            return train(out=out, resume=True, progress=advance, log=print_progress)
         shutil.rmtree(out, ignore_errors=True)  # stopped before it had a configuration
         return train(
             GENERATOR, out=out, real=real, preset=given.preset, init=init, accept=given.accept,
-            overrides=overrides(given, steps), progress=advance, log=tell,
+            overrides=overrides(given, steps), progress=advance, log=print_progress,
         )  # fmt: skip
 
 
 def scored(
     given: argparse.Namespace, name: str, run: Run, holdout: Cohort, frozen: Benchmark
 ) -> Scorecard:
-    """Sample from a run and score what it drew, unless that was done."""
+    """Return the scorecard of a run's samples, made where it is missing."""
     file = given.out / "scorecards" / f"{name}.json"
     if file.is_file():
         return Scorecard.load(file)
     folder = given.out / "synth" / name
     with bar(f"{name}: sampling") as advance:
-        sample(run, given.n, folder, progress=advance, log=tell)
+        sample(run, given.n, folder, progress=advance, log=print_progress)
     card = score(
         holdout, folder, name=name, benchmark=frozen, accept=given.accept,
-        context=Context(log=tell),
+        context=Context(log=print_progress),
     )  # fmt: skip
     file.parent.mkdir(exist_ok=True)
     card.save(file)
@@ -189,7 +193,7 @@ def scored(
 
 
 def source(given: argparse.Namespace) -> Run:
-    """The run that others start from: the one that is named, or one on simulated subjects."""
+    """Return the run that others start from: --init, or one on simulated subjects."""
     if given.init is not None:
         return Run.open(given.init)
     cohort = simulated(given, "source", given.source_subjects, SOURCE)
@@ -197,7 +201,7 @@ def source(given: argparse.Namespace) -> Run:
 
 
 def study(given: argparse.Namespace) -> Iterator[Arm]:
-    """Train, sample and score every arm; they are yielded as they are done."""
+    """Train, sample and score every arm; yield each when it is done."""
     cohorts = data(given)
     frozen = protocol(given, cohorts)
     start_from = source(given)
@@ -211,16 +215,16 @@ def study(given: argparse.Namespace) -> Iterator[Arm]:
             yield Arm(size, start, run, scored(given, name, run, cohorts.holdout, frozen))
 
 
-# ---------------------------------------------------------------- what is printed
+# ---------------------------------------------------------------- the table
 
 
-def tell(message: str) -> None:
-    """Write to standard error: the table alone goes to standard output."""
+def print_progress(message: str) -> None:
+    """Print to standard error: only the table goes to standard output."""
     print(message, file=sys.stderr, flush=True)
 
 
 def cells(card: Scorecard, extractor: str) -> list[str]:
-    """Each metric's value and interval."""
+    """Return each metric's value and interval as text."""
     found = []
     for metric in METRICS:
         value = card.row(metric, extractor) or card.row(metric)
@@ -230,27 +234,27 @@ def cells(card: Scorecard, extractor: str) -> list[str]:
 
 
 def floors(card: Scorecard, extractor: str) -> list[str]:
-    """What held-out volumes score against one another."""
+    """Return each metric's floor: the value of held-out volumes against each other."""
     found = []
     for metric in METRICS:
         value = card.row(metric, extractor) or card.row(metric)
         floor = None if value is None else value.floor
-        words = "-"
+        text = "-"
         if floor is not None:
             ends = f"[{number(floor.low)}, {number(floor.high)}]"
-            words = f"{number(floor.mean)} {ends} (n={floor.n})"
-        found.append(words)
+            text = f"{number(floor.mean)} {ends} (n={floor.n})"
+        found.append(text)
     return found
 
 
 def markdown(given: argparse.Namespace, arms: Sequence[Arm]) -> str:
-    """Return one table an extractor, under a line that says what was run."""
+    """Return one table per extractor, below a line with the settings."""
     card = arms[0].card
     who = "simulated subjects" if given.real is None else "real subjects"
     lines = [
-        f"{who}, {card.protocol.space.grid}, preset {given.preset}, {given.steps} steps an arm, "
-        f"{card.synth.n} samples an arm against {card.real.n} held-out volumes; one training seed: "
-        "these volumes, not the method. †: excludes bias."
+        f"{who}, {card.protocol.space.grid}, preset {given.preset}, {given.steps} steps per arm, "
+        f"{card.synth.n} samples per arm against {card.real.n} held-out volumes; one training "
+        "seed, so the result is on these runs, not on the method. †: excludes bias."
     ]
     if any(note.startswith("synth resampled") for arm in arms for note in arm.card.notes):
         lines.append("The source has another grid: its samples were resampled to this one.")
@@ -268,7 +272,7 @@ def markdown(given: argparse.Namespace, arms: Sequence[Arm]) -> str:
 
 
 def same_study(given: argparse.Namespace) -> None:
-    """Keep the options in the folder; stop where it holds a study of other ones."""
+    """Write the options into the folder; stop where it has a study with others."""
     changeable = ("out", "sizes", "accept")
     text = json.dumps({k: v for k, v in vars(given).items() if k not in changeable}, default=str)
     file = given.out / "study.json"
@@ -277,7 +281,7 @@ def same_study(given: argparse.Namespace) -> None:
         differ = {key: old.get(key) for key in new if new[key] != old.get(key)}
         if differ:
             raise SystemExit(
-                f"--out {given.out}: holds a study with other options: {differ}. Repeat them, or "
+                f"--out {given.out}: has a study with other options: {differ}. Repeat them, or "
                 "name another folder."
             )
     given.out.mkdir(parents=True, exist_ok=True)
@@ -285,7 +289,7 @@ def same_study(given: argparse.Namespace) -> None:
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -319,7 +323,7 @@ def main() -> None:
     arms = []
     for arm in study(given):
         arms.append(arm)
-        tell(f"{arm.subjects} subjects from {arm.start}: {' | '.join(METRICS.values())}: "
+        print_progress(f"{arm.subjects} subjects from {arm.start}: {' | '.join(METRICS.values())}: "
              f"{' | '.join(cells(arm.card, given.extractor[0]))}")  # fmt: skip
     print(markdown(given, arms))
 

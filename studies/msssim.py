@@ -1,10 +1,10 @@
-"""How long MS-SSIM takes, beside MONAI's `compute_ms_ssim` in the same run.
+"""The time of MS-SSIM, compared with MONAI's `compute_ms_ssim` in the same run.
 
 Usage: python studies/msssim.py [--full] [--device cuda] [--repeats 5]
 
-Prints a markdown table: milliseconds a pair at 84 x 128 x 84 with three scales, MONAI and
-synthbench taking turns, and the largest difference between their values. `--full` also times
-what scoring 86 synthetic against 86 real volumes takes: all pairs within both sets and across.
+Prints a markdown table: milliseconds per pair at 84 x 128 x 84 with three scales, MONAI and
+synthbench in turn, and the largest difference between their values. `--full` also gives the time
+for scoring 86 synthetic against 86 real volumes: all pairs within both sets and between them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SHAPE = (84, 128, 84)
 SETTINGS = PRESETS["default"]
 SET_SIZE = 86
 TIMED = 24
-"""Volumes of the timed set, 276 pairs: what each volume takes once is part of the time."""
+"""Volumes of the timed set (276 pairs): the time contains the work done once per volume."""
 
 Result = TypeVar("Result")
 
 
 def smooth_volumes(n: int, device: torch.device, seed: int) -> Tensor:
-    """Random volumes with structure of four voxels and more, in [0, 1]."""
+    """Return random volumes with structures of at least four voxels, in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     volumes = []
     for _ in range(n):
@@ -46,14 +46,14 @@ def smooth_volumes(n: int, device: torch.device, seed: int) -> Tensor:
 
 
 def ellipsoid(device: torch.device) -> Tensor:
-    """A mask about as large as a brain in a grid that is cropped to it: 40% of the voxels."""
+    """Return a mask of 40% of the voxels, like a brain in a cropped grid."""
     axes = [torch.linspace(-1, 1, side) for side in SHAPE]
     d, h, w = torch.meshgrid(*axes, indexing="ij")
     return (d**2 + h**2 + w**2 < 0.915**2).to(device)
 
 
 def monai_value(x: Tensor, y: Tensor) -> float:
-    """MONAI's MS-SSIM of two volumes with the same settings."""
+    """Return MONAI's MS-SSIM of two volumes with the same settings."""
     value = compute_ms_ssim(
         x[None, None],
         y[None, None],
@@ -69,7 +69,7 @@ def monai_value(x: Tensor, y: Tensor) -> float:
 
 
 def timed(device: torch.device, call: Callable[[], Result]) -> tuple[float, Result]:
-    """Wall time in seconds of a call, until the device has finished, and its result."""
+    """Return the seconds of a call, until the device has finished, and its result."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -80,7 +80,7 @@ def timed(device: torch.device, call: Callable[[], Result]) -> tuple[float, Resu
 
 
 def compare(device: torch.device, repeats: int) -> None:
-    """Print the table of times a pair."""
+    """Print the table of times per pair."""
     volumes = smooth_volumes(TIMED, device, seed=0)
     masks = {"full frame": None, "inside a mask": ellipsoid(device)}
     pairs = TIMED * (TIMED - 1) // 2
@@ -110,7 +110,7 @@ def compare(device: torch.device, repeats: int) -> None:
 
 
 def score_sets(device: torch.device) -> None:
-    """Print the time of all pairs within and across two sets, inside a mask."""
+    """Print the time of all pairs within two sets and between them, inside a mask."""
     real = smooth_volumes(SET_SIZE, device, seed=1)
     synth = smooth_volumes(SET_SIZE, device, seed=2)
     mask = ellipsoid(device)
@@ -133,7 +133,7 @@ def score_sets(device: torch.device) -> None:
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Print the tables that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="time all pairs of 86 and 86 volumes")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")

@@ -1,4 +1,4 @@
-"""How often preflight finds a mirrored or a moved volume, and how often it is wrong.
+"""Power and false alarms of preflight, for mirrored and for moved volumes.
 
     python studies/preflight_power.py REAL
 
@@ -22,11 +22,11 @@ from synthbench.cohorts.reading import read_cohort
 
 SIZES = (8, 15, 30, 60)
 SUBSETS = 40
-MOVED = 20  # volumes that are moved, along each axis
+MOVED = 20  # number of volumes that are moved, along each axis
 
 
 def flips(entries: tuple[Entry, ...], rng: np.random.Generator) -> list[str]:
-    """Hits and false alarms of the left-right flip, and the power that is announced."""
+    """Return hits and false alarms for left-right flips, and the separation."""
     rows = ["volumes  found        false alarms  separation (median)"]
     for size in (*[s for s in SIZES if s < len(entries)], len(entries)):
         subsets = 1 if size == len(entries) else SUBSETS
@@ -36,7 +36,7 @@ def flips(entries: tuple[Entry, ...], rng: np.random.Generator) -> list[str]:
             survey = Survey([entries[i] for i in chosen])
             scores, power = survey.asymmetry, survey.power
             alarms += list(mirrored_left_right(scores, power))
-            # Mirrored alone, a volume has the opposite score, and the others all but the same.
+            # If one volume is mirrored, its score changes sign, and the others hardly change.
             for i in range(size):
                 with_flip = np.where(np.arange(size) == i, -scores, scores)
                 hits.append(bool(mirrored_left_right(with_flip, power)[i]))
@@ -49,7 +49,7 @@ def flips(entries: tuple[Entry, ...], rng: np.random.Generator) -> list[str]:
 
 
 def moves(entries: tuple[Entry, ...], rng: np.random.Generator) -> list[str]:
-    """The estimated displacement of volumes that were moved by whole voxels."""
+    """Return the estimated displacements of volumes that were moved by whole voxels."""
     survey = Survey(entries)
     median = np.nanmedian(survey.displaced, axis=0)
     limit = [max(MIN_SHIFT_MM, 6 * alignment.spread(survey.displaced[:, a])[1]) for a in range(3)]

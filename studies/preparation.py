@@ -1,17 +1,17 @@
-"""How long preparing a scan takes, and how well its brain mask agrees with somebody else's.
+"""Time of preparing a scan, and agreement of its brain mask with that of another pipeline.
 
 Usage: python studies/preparation.py RAW REFERENCE [--subject sub-X ...]
 
 RAW is a cohort of whole heads, REFERENCE a BIDS derivative of the same subjects, skull-stripped
-and registered to MNI152 by other means. The two affines differ, so before the masks are compared
-the reference's image is registered to the raw scan (it was made from it: the correlation, which
-is printed, comes near 1), and the mask is brought to the
-reference's grid by what lies between. Prints a markdown table:
+and registered to MNI152 by another pipeline. The two affines differ. So before the masks are
+compared, the reference's image is registered to the raw scan that it was made from (the correlation
+is printed, and is near 1). Then our mask is resampled to the reference's grid by the affine between
+the two. Prints a markdown table:
 
-- Dice with the reference's non-zero voxels. Interpolation gave these a rim of half a voxel that
+- Dice with the reference's non-zero voxels. Interpolation added a rim of half a voxel to them that
   belongs to no mask, so a perfect mask does not reach 1;
-- the same with a rim of that kind given to ours: linear interpolation, all that is above 0;
-- processor seconds, and how far apart the two affines are (RMS over the brain, mm).
+- the same, where our mask gets such a rim too: linear interpolation, all voxels above 0;
+- processor seconds, and the distance between the two affines (RMS over the brain, mm).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from synthbench.cohorts.preparation.itk import one_thread, to_itk
 
 
 def registered(reference: Image, scan: Image, start: np.ndarray) -> tuple[np.ndarray, float]:
-    """Affine from the reference's millimetres to the scan's, and the correlation there."""
+    """Return the affine from the reference's millimetres to the scan's, and the correlation."""
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(start[:3, :3].ravel().tolist())
     transform.SetTranslation(start[:3, 3].tolist())
@@ -52,7 +52,7 @@ def registered(reference: Image, scan: Image, start: np.ndarray) -> tuple[np.nda
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:
-    """Twice the overlap over the sum of both."""
+    """Return twice the overlap over the sum of both."""
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--subject", action="append")
     options = parser.parse_args()
     references = {scan.participant_id: scan for scan in find_scans(options.reference).scans}
-    print("| subject | Dice | Dice, rim alike | mask mL | correlation | apart mm | CPU s |")
+    print("| subject | Dice | Dice, with rim | mask mL | correlation | distance mm | CPU s |")
     print("|---|---|---|---|---|---|---|")
     rows = []
     for found in find_scans(options.raw).scans:

@@ -1,16 +1,16 @@
-"""What fast samplers cost and save: seconds per volume, and the scores of what they draw.
+"""Fast samplers: seconds per volume, and the scores of their samples.
 
 Usage: python studies/sample.py --spread
        python studies/sample.py RUN --real COHORT [--samplers ddpm:1000 ddim:25 dpm++:25 ...]
            [--n 16] [--extractor NAME ...] [--metric NAME ...] [--accept RULE ...] [--out FOLDER]
 
 RUN is a finished run of ddpm3d, COHORT real volumes that it was not trained on. Each sampler
-draws the same seeds into its own folder below --out and is scored there; volumes that are there
-already are kept, so an interrupted study goes on where it stopped. A value is marked with "=" where
+draws the same seeds into its own folder below --out and is scored there. Volumes that are already
+there are kept, so an interrupted study goes on where it stopped. A value is marked with "=" where
 its interval contains the value of the first sampler in the list, and with "x" where it does not.
 
---spread needs no run: for normal data the best network is known, and so is what a sampler makes of
-detail of each standard deviation. It prints the share of it that samples keep.
+--spread needs no run: for normal data the best network is known. It prints the share of the true
+standard deviation that samples keep, for details of several standard deviations.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ SAMPLERS = (
 METRICS = ("mmd2", "kid", "fid", "ms_ssim", "spectrum")
 
 SPREADS = (0.02, 0.05, 0.1, 0.2, 0.5, 2.0, 10.0)
-DRAWS = 128  # squared: voxels of each spread
+DRAWS = 128  # 128 x 128 voxels of each spread
 
 
 @dataclass(frozen=True)
 class Studied:
-    """A sampler, what it cost, and how its volumes score."""
+    """A sampler, its cost, and the scores of its volumes."""
 
     sampler: str
     steps: int
@@ -58,41 +58,41 @@ class Studied:
 
 
 def parsed(text: str) -> tuple[str, int]:
-    """Read "dpm++:25" as a sampler and its steps."""
+    """Return the sampler and the steps of a text such as "dpm++:25"."""
     sampler, _, steps = text.rpartition(":")
     if not sampler or not steps.isdecimal():
         raise SystemExit(f"--samplers {text}: write it as NAME:STEPS, for example dpm++:25")
     return sampler, int(steps)
 
 
-def seconds_a_volume(files: Sequence[Path]) -> float:
-    """The median over the sidecars, without the first volume, which also loads the network."""
+def seconds_per_volume(files: Sequence[Path]) -> float:
+    """Return the median of the sidecars' seconds, without the first, which loads the network."""
     return float(np.median([read_sidecar(file)["seconds"] for file in files[1:] or files]))
 
 
 def study(run: Run, name: str, given: argparse.Namespace) -> Studied:
-    """Sample and score with one sampler."""
+    """Return one sampler's cost and scores, after sampling and scoring."""
     sampler, steps = parsed(name)
     folder = given.out / f"{sampler}-{steps}"
     with bar(name) as advance:
         files = sample(
-            run, given.n, folder, sampler=sampler, steps=steps, progress=advance, log=tell
+            run, given.n, folder, sampler=sampler, steps=steps, progress=advance, log=print_progress
         )
     card = score(
         given.real, folder, name=name, space="synth", intensity=run.config["intensity"],
         extractors=given.extractor, metrics=given.metric, accept=given.accept,
     )  # fmt: skip
     card.save(given.out / f"{sampler}-{steps}.json")
-    return Studied(sampler, steps, seconds_a_volume(files), card)
+    return Studied(sampler, steps, seconds_per_volume(files), card)
 
 
-def tell(message: str) -> None:
-    """Write to standard error: the table alone goes to standard output."""
+def print_progress(message: str) -> None:
+    """Print to standard error: only the table goes to standard output."""
     print(message, file=sys.stderr, flush=True)
 
 
 def cell(value: Value, reference: Value) -> str:
-    """A value, its interval, and whether that contains the first sampler's value."""
+    """Return a value, its interval, and a mark: does it contain the first sampler's value?"""
     if value.value is None or value.interval is None or reference.value is None:
         return value.missing or "-"
     inside = value.interval.low <= reference.value <= value.interval.high
@@ -101,7 +101,7 @@ def cell(value: Value, reference: Value) -> str:
 
 
 def table(studied: Sequence[Studied]) -> str:
-    """The study as a table in Markdown."""
+    """Return the study as a table in Markdown."""
     first = studied[0].card.values
     head = ["sampler", "steps", "network calls", "s per volume", *(value.label for value in first)]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
@@ -118,7 +118,7 @@ def table(studied: Sequence[Studied]) -> str:
 
 
 def kept(process: Diffusion, sampler: str, steps: int) -> list[float]:
-    """Sampled over true standard deviation, along an axis of independent normal voxels."""
+    """Return sampled over true standard deviations, for independent normal voxels."""
     spread = torch.tensor(SPREADS, dtype=torch.float64)
 
     def network(x: Tensor, t: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def kept(process: Diffusion, sampler: str, steps: int) -> list[float]:
 
 
 def spread_table() -> str:
-    """What each sampler keeps of detail, as a table in Markdown."""
+    """Return the share of detail that each sampler keeps, as a table in Markdown."""
     process = Diffusion(DiffusionSettings(prediction="sample"))
     lines = ["| sampler | steps | network calls | " + " | ".join(map(str, SPREADS)) + " |"]
     lines.append("|---|" + "---:|" * (len(SPREADS) + 2))
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--spread", action="store_true")
     parser.add_argument("--samplers", nargs="+", default=SAMPLERS)
     parser.add_argument("--n", type=int, default=16)
-    # As `synthbench score` takes them, repeated; several names after one are taken too.
+    # May be repeated, as in `synthbench score`, or have several names after one option.
     for option in ("--extractor", "--metric", "--accept"):
         parser.add_argument(option, nargs="+", action="extend")
     parser.add_argument("--out", type=Path, help="default: RUN/samplers")
@@ -176,7 +176,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} CPU threads"
     card = studied[0].card
     print(
-        f"{given.n} volumes a sampler, {card.real.n} real; grid "
+        f"{given.n} volumes per sampler, {card.real.n} real; grid "
         f"{' x '.join(map(str, card.protocol.space.shape))}; {device}; torch {torch.__version__}; "
         f"protocol {card.protocol_hash}\n"
     )

@@ -1,4 +1,4 @@
-"""What metrics of features say of a synthetic set that loses spread, and of FID's percentiles.
+"""Metrics of features for a synthetic set that loses spread, and FID's percentile interval.
 
 Usage: python studies/shrinkage.py
 

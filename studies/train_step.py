@@ -1,12 +1,12 @@
-"""How fast the 3-D DDPM trains: a plain MONAI loop against synthbench's step, taking turns.
+"""Speed of training the 3-D DDPM: a plain MONAI loop and synthbench's step, in turn.
 
 Usage: python studies/train_step.py [--preset tiny|small|paper] [--batch N] [--steps 10]
            [--threads 2] [--device cuda] [--set key=value ...]
 
-The plain loop reads as MONAI's 3-D DDPM tutorial does: its U-Net, inferer and scheduler, Adam, in
+The plain loop is that of MONAI's 3-D DDPM tutorial: its U-Net, inferer and scheduler, with Adam, in
 float32. The network is the preset's, with the same blocks of voxels as channels. On CUDA it is
-timed twice, with TF32 off and on. synthbench's step is the whole of it: the preset's precision and
-objective, clipping, Adam, averaged weights. A step takes one batch.
+timed twice, with TF32 off and on. synthbench's step is the complete one: the preset's precision and
+objective, clipping, Adam, averaged weights. Each step has one batch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PLAIN, OURS = "plain", "ours"
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to take a step: its name, its precision, and whether float32 products use TF32."""
+    """A kind of step: its name, its precision, and True where float32 products use TF32."""
 
     name: str
     precision: str
@@ -56,7 +56,7 @@ class Contender:
 
 
 class Folded(nn.Module):
-    """A network on blocks of patch^3 voxels as channels."""
+    """A network that sees blocks of patch^3 voxels as channels."""
 
     def __init__(self, network: nn.Module, patch: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Folded(nn.Module):
 
 
 def plain_network(settings: DDPM3DSettings) -> nn.Module:
-    """MONAI's U-Net as the tutorial builds it."""
+    """Return MONAI's U-Net, built as in the tutorial."""
     width = settings.patch**3
     network = DiffusionModelUNet(
         spatial_dims=3,
@@ -87,7 +87,7 @@ def plain_network(settings: DDPM3DSettings) -> nn.Module:
 def plain_step(
     model: nn.Module, settings: DDPM3DSettings, shape: Shape, device: torch.device
 ) -> Callable[[], object]:
-    """The body of the tutorial's loop."""
+    """Return the body of the tutorial's loop."""
     scheduler = DDPMScheduler(
         num_train_timesteps=1000, schedule="scaled_linear_beta", beta_start=0.0005, beta_end=0.0195
     )
@@ -114,7 +114,7 @@ def plain_step(
 def seconds_in_turn(
     contenders: list[Contender], steps: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Time each contender's steps, one of each in turn, after one that is not counted."""
+    """Return the seconds of each contender's steps, in turn, after one that is not counted."""
     taken: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for number in range(steps + 1):
         for contender in contenders:
@@ -144,7 +144,7 @@ def our_step(settings: DDPM3DSettings, shape: Shape) -> Callable[[], object]:
 
 
 def matrix_product_rate(contender: Contender, device: torch.device) -> float:
-    """Operations a second of a large product of matrices in a contender's precision: the best."""
+    """Return the best operations per second of a large matrix product in this precision."""
     side = 8192 if device.type == "cuda" else 2048
     dtype = torch.bfloat16 if contender.precision == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
@@ -157,9 +157,9 @@ def matrix_product_rate(contender: Contender, device: torch.device) -> float:
 
 
 def agreement(settings: DDPM3DSettings, shape: Shape) -> tuple[float, float]:
-    """Relative differences of prediction and gradient, ours to plain, of one set of weights."""
+    """Return relative differences of prediction and gradient, ours to plain, with equal weights."""
     ours: Any = DDPM3D().stages(settings)[0].build()
-    # Weights that MONAI begins with at zero would hide most of the network.
+    # MONAI sets some first weights to zero, which would hide most of the network.
     for value in ours.parameters():
         if not value.any():
             nn.init.normal_(value, std=0.02)
@@ -180,19 +180,19 @@ def agreement(settings: DDPM3DSettings, shape: Shape) -> tuple[float, float]:
 
 
 def peak_memory(arguments: list[str], which: str, device: torch.device, step: Any) -> float:
-    """Return GiB at the highest point of two steps, over what there was before the network."""
+    """Return the peak memory of two steps in GiB, without the memory before the network."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         step()
         return torch.cuda.max_memory_allocated(device) / GIB
-    # The highest mark of a process never falls: each loop has one of its own.
+    # The peak of a process never falls, so each loop has its own process.
     command = [sys.executable, __file__, *arguments, "--memory-of", which]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)) / GIB
 
 
 def print_growth(which: str, settings: DDPM3DSettings, shape: Shape) -> None:
-    """Print by how many bytes this process grows when it takes two steps."""
+    """Print the growth of this process in two steps, in bytes."""
     device = torch.device("cpu")
     torch.randn(64, 64) @ torch.randn(64, 64)
     before = highest_mark()
@@ -206,8 +206,8 @@ def print_growth(which: str, settings: DDPM3DSettings, shape: Shape) -> None:
 
 
 def highest_mark() -> int:
-    """Return the most bytes of memory that this process ever held (Linux)."""
-    # getrusage would count the parent's, up to the moment this program was started.
+    """Return the peak memory of this process in bytes (Linux)."""
+    # getrusage would also count the parent's memory, before this program was started.
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
@@ -257,7 +257,7 @@ def main() -> None:
     print(
         f"preset {options.preset}, {size}, batch {settings.batch_size}, "
         f"{expected.parameters / 1e6:.1f} M parameters, {expected.flops_a_step / 1e9:.3g} GFLOP "
-        f"a step; {where}, torch {torch.__version__}, n = {options.steps} steps each\n"
+        f"per step; {where}, torch {torch.__version__}, n = {options.steps} steps each\n"
     )
     print(
         "| | s per step (median) | fastest | samples/s | times as fast | TFLOP/s "

@@ -2,16 +2,16 @@
 
 Usage: python studies/utility_calibration.py [--reps 200] [--seed 0]
 
-Features are Gaussian: `DIMENSION` of them, one of which tells the classes apart (or holds the
+There are `DIMENSION` Gaussian features, one of which differs between the classes (or contains the
 number, for a regression). Every repetition draws new training sets and new test subjects, and runs
 the probe, its refits and the verdict's interval as the command does. "No effect" is a statement
-about training sets of that kind, not about the two at hand, so both sides of a comparison are drawn
-anew each time:
+about training sets of this kind, not about two particular ones, so both sides of a comparison are
+drawn again each time:
 
 same size    synthetic against real: the same distribution and the same number of volumes
 replaced     real + synthetic against as many real volumes, half of them shared by both
-balanced     real + synthetic against real alone, where a share of the synthetic labels is flipped
-             that is found beforehand: what the right labels bring, the wrong ones take
+balanced     real + synthetic against real alone, where a share of the synthetic labels is flipped;
+             the share is chosen first, so that right and wrong labels cancel on average
 copies       real + synthetic against real alone, where the synthetic volumes are the real ones
 regression   as "same size", with a number and its mean absolute error
 
@@ -50,12 +50,12 @@ class Draw:
     y: Float64[np.ndarray, " n"]
 
     def part(self, source: str, judged: bool = True) -> Part:
-        """What an arm is trained on."""
+        """Return the volumes as a part that an arm is trained on."""
         return Part(source, self.x, self.y, np.arange(len(self.y)), judged)
 
 
 def classes(rng: np.random.Generator, n: int, flipped: float = 0.0) -> Draw:
-    """Draw two classes, a share of whose labels is wrong."""
+    """Return random volumes of two classes; a share of the labels is wrong."""
     y = (np.arange(n) % 2).astype(np.float64)
     x = rng.standard_normal((n, DIMENSION))
     x[:, 0] += EFFECT * (y - 0.5)
@@ -64,7 +64,7 @@ def classes(rng: np.random.Generator, n: int, flipped: float = 0.0) -> Draw:
 
 
 def numbers(rng: np.random.Generator, n: int) -> Draw:
-    """Draw a number that one feature holds with noise."""
+    """Return random volumes with a number, which is in one feature, with noise."""
     y = rng.standard_normal(n)
     x = rng.standard_normal((n, DIMENSION))
     x[:, 0] += EFFECT * y
@@ -74,7 +74,7 @@ def numbers(rng: np.random.Generator, n: int) -> Draw:
 def compared(
     arm: list[Part], against: list[Part], test: Draw, task: Task, seed: int, refits: int = REFITS
 ) -> Estimate:
-    """Compare two arms as the command does."""
+    """Return the difference of two arms, computed as the command does."""
     measure: Measure = AUC if task == "classification" else MAE
     sources = list({part.source: part for part in [*against, *arm]}.values())
     kept = left_out(sources, task, refits, seed)
@@ -126,10 +126,10 @@ def regression(rng: np.random.Generator, seed: int) -> Estimate:
 
 
 def balancing_share(reps: int, seed: int) -> float:
-    """Find the share of wrong labels at which adding synthetic volumes changes nothing on average.
+    """Return the share of wrong labels at which synthetic volumes change nothing on average.
 
-    By bisection of the mean gain over `reps` training sets, each tested on 2000 subjects; all
-    shares see the same draws.
+    It is found by bisection of the mean gain over `reps` training sets, each tested on 2000
+    subjects; all shares have the same random numbers.
     """
 
     def gain(flipped: float) -> float:
@@ -155,7 +155,7 @@ def balancing_share(reps: int, seed: int) -> float:
 def row(
     name: str, repetition: Callable[[np.random.Generator, int], Estimate], reps: int, seed: int
 ) -> tuple[str, bool]:
-    """Run one kind of no effect; return its row, and whether its rate is allowed."""
+    """Return the row of one kind of no effect, and True where its rate is allowed."""
     began = time.perf_counter()
     found = [repetition(np.random.default_rng([seed, rep]), rep) for rep in range(reps)]
     alarms = sum(one.low > 0 or one.high < 0 for one in found)
@@ -163,12 +163,12 @@ def row(
     values = np.array([one.value for one in found])
     ses = np.array([one.se for one in found])
     seconds = (time.perf_counter() - began) / reps
-    words = (
+    text = (
         f"| {name} | {reps} | {alarms} | {alarms / reps:.1%} "
         f"| {interval.low:.1%} to {interval.high:.1%} | {values.mean():+.4f} "
         f"| {values.std(ddof=1):.4f} | {np.sqrt((ses**2).mean()):.4f} | {seconds:.2f} |"
     )
-    return words, interval.low <= ALPHA
+    return text, interval.low <= ALPHA
 
 
 def main() -> None:
@@ -191,8 +191,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     allowed = []
     for name, repetition in kinds.items():
-        words, fine = row(name, repetition, given.reps, given.seed)
-        print(words, flush=True)
+        text, fine = row(name, repetition, given.reps, given.seed)
+        print(text, flush=True)
         allowed.append(fine)
     if not all(allowed):
         sys.exit(1)

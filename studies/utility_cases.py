@@ -1,9 +1,9 @@
-"""Four synthetic cohorts whose use is known beforehand, and what `synthbench utility` says.
+"""Four synthetic cohorts of known use, and the verdicts of `synthbench utility`.
 
 Usage: python studies/utility_cases.py --out FOLDER [--real 20] [--synth 200] [--test 300]
            [--shape 32 40 32] [--extractor voxels] [--seed 0]
 
-Subjects are simulated (the embedded cohort), of another seed for each role:
+Subjects are simulated (the embedded cohort), with another seed for each role:
 
 good            other subjects with their own labels: what a perfect generator would sample
 memorizer       the training volumes themselves, with their labels
@@ -12,8 +12,8 @@ uninformative   the good volumes with shuffled labels
 
 The labels are age, and whether a subject is above 52.5 years, which makes two classes. Simulated
 volumes are kept in FOLDER: name another one for another seed. The table (markdown) goes to standard
-output; exit 1 where a verdict is not the one expected, which with 20 real subjects may well be for
-want of power.
+output; exit 1 where a verdict is not the expected one. With only 20 real subjects this may happen
+because power is low.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ACCEPTED = ("identical-across", "subjects")
 
 
 def simulated(given: argparse.Namespace, role: str, n: int, seed: int) -> Cohort:
-    """Write simulated subjects, unless they are there, and say who is older."""
+    """Return simulated subjects, with a column that says who is older."""
     folder: Path = given.out / f"{role}-{n}"
     if not (folder / "participants.tsv").is_file():
         atlas_cohort(n, folder, seed=seed, shape=given.shape)
@@ -53,7 +53,7 @@ def simulated(given: argparse.Namespace, role: str, n: int, seed: int) -> Cohort
 
 
 def with_ages(cohort: Cohort, change: Callable[[np.ndarray], np.ndarray]) -> Cohort:
-    """Return a cohort whose table says other ages."""
+    """Return a cohort with other ages in its table."""
     table: pd.DataFrame = cohort.participants.copy()
     table["age"] = change(table["age"].to_numpy(dtype=np.float64))
     table["older"] = np.where(table["age"] > MIDDLE, "yes", "no")

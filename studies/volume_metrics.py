@@ -1,9 +1,9 @@
-"""How the time of each metric of volumes, and of memorization, grows with the number of volumes.
+"""Growth of the time of each metric of volumes, and of memorization, with the number of volumes.
 
 Usage: python studies/volume_metrics.py
 
-Smooth random volumes of 84 x 128 x 84 inside an ellipsoid. A metric is timed from the volumes to
-its value; the exponent is the slope of log time on log n over the last two columns.
+Smooth random volumes of 84 x 128 x 84 inside an ellipsoid. The time is that from the volumes to
+the value; the exponent is the slope of log time on log n over the last two columns.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ FEATURE_SIZES = (50, 100, 200)
 
 
 def ellipsoid() -> Bool[np.ndarray, "d h w"]:
-    """A mask of about 40% of the grid."""
+    """Return a mask of about 40% of the grid."""
     axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE), indexing="ij")
     return np.asarray(sum((axis / 0.92) ** 2 for axis in axes) < 1)
 
 
 def volumes(n: int, seed: int, mask: Bool[np.ndarray, "d h w"]) -> Float32[np.ndarray, "n d h w"]:
-    """Smooth noise in [0, 1] inside the mask."""
+    """Return smooth noise in [0, 1] inside the mask."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(n):
@@ -43,14 +43,14 @@ def volumes(n: int, seed: int, mask: Bool[np.ndarray, "d h w"]) -> Float32[np.nd
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """The time of one call."""
+    """Return the time of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def value(metric: VolumeMetric, x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
-    """The metric, from volumes."""
+    """Return the metric's value, from volumes."""
     settings = metric.freeze(None, None, spacing=SPACING)
     extra = {}
     if isinstance(metric, CrossMetric):
@@ -60,7 +60,7 @@ def value(metric: VolumeMetric, x: np.ndarray, y: np.ndarray, mask: np.ndarray) 
 
 
 def row(label: str, times: list[float]) -> str:
-    """A row of the table, with its exponent."""
+    """Return a row of the table, with its exponent."""
     exponent = np.log2(times[-1] / times[-2])
     return f"| {label} | {' | '.join(f'{t:.3g} s' for t in times)} | {exponent:.1f} |"
 
@@ -73,7 +73,7 @@ def main() -> None:
     print("| --- |" + " ---: |" * (len(SIZES) + 1))
     for name in ("ms_ssim", "spectrum", "intensity", "mmd_linear", "g4r_ssim"):
         metric = registry.load("metrics", name)()
-        value(metric, x[:2], y[:2], mask)  # what is done once a process
+        value(metric, x[:2], y[:2], mask)  # work that is done once per process
         times = [seconds(lambda n=n: value(metric, x[:n], y[:n], mask)) for n in SIZES]  # noqa: B023
         print(row(metric.label, times), flush=True)
     print(f"\n| features per side, d = 512 | {' | '.join(map(str, FEATURE_SIZES))} | exponent |")

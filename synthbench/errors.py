@@ -24,7 +24,7 @@ class CohortError(SynthbenchError):
 
 
 class MetricError(SynthbenchError):
-    """A metric cannot be computed from what it was given."""
+    """A metric cannot be computed from its input."""
 
 
 class WeightsError(SynthbenchError):
@@ -36,7 +36,7 @@ class RunError(SynthbenchError):
 
 
 class Stopped(SynthbenchError):
-    """A signal asked to stop, and what was reached is kept; the exit code is the signal's."""
+    """A signal stopped the work; its results so far are kept. The exit code is 128 + the signal."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class CheckFailed(SynthbenchError):
 
 
 def near_miss(wrong: str, known: Iterable[str]) -> str:
-    """Name the closest known word, or all of them, as the end of an error message.
+    """Return the end of an error message: the closest known name, or all of them.
 
     >>> near_miss("ddmp3d", ["ddpm3d", "noise"])
     "did you mean 'ddpm3d'?"

@@ -1,8 +1,8 @@
 """One registry for generators, metrics, extractors and layouts of cohorts.
 
-Built-in plugins are the tables below; other packages add theirs as entry points in the groups
-`synthbench.generators`, `synthbench.metrics`, `synthbench.extractors` and
-`synthbench.layouts`. Nothing is imported until it is used.
+`BUILT_IN` lists the built-in plugins. Other packages add theirs as entry points in the groups
+`synthbench.generators`, `synthbench.metrics`, `synthbench.extractors` and `synthbench.layouts`.
+Nothing is imported until it is used.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     },
 }
 
-# Plugins that are files of the user, named `scheme:FILE`.
+# Plugins that read a file of the user, named `scheme:FILE`.
 FROM_FILE: dict[Kind, dict[str, str]] = {
     "extractors": {
         "net": "synthbench.metrics.extractors.exported:ExportedNet",

@@ -1,1 +1,1 @@
-"""Cohorts: reading, checking, splitting, preparing."""
+"""Cohorts: reading, checking, splitting and preparing them; their conditions and datasets."""

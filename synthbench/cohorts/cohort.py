@@ -1,8 +1,6 @@
 """Cohorts: ordered sets of volumes with a participants table and a content fingerprint.
 
-A cohort is read from a directory (any depth) of `.nii`, `.nii.gz`, `.mgz` or `.npy` files, from
-a BIDS or BIDS-derivative folder, or from a CSV/TSV manifest. Every file is read and checked
-once, one at a time; all that is wrong is reported together, and nothing is dropped silently.
+`synthbench.cohorts.reading` reads them, from a folder, a BIDS folder or a manifest.
 """
 
 from __future__ import annotations
@@ -38,9 +36,10 @@ MASK_RULE = "above 0.05 in at least half of the real volumes, holes filled"
 
 @dataclass(frozen=True)
 class Entry:
-    """One volume of a cohort: where it is, whose it is, and the hash of its content.
+    """One volume of a cohort: its file, its name, its subject and the hash of its content.
 
-    `inspection` is what was measured of it as it was read; it is no part of its identity.
+    `inspection` holds the measurements that were made when it was read. Two entries that differ
+    in them alone are equal.
     """
 
     path: Path
@@ -52,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cohort:
-    """An ordered set of volumes of one grid.
+    """An ordered set of volumes on one grid.
 
     Attributes
     ----------
@@ -62,12 +61,14 @@ class Cohort:
     grid
         The grid that all volumes share, in RAS+.
     stored_grid
-        The same grid as the files store it, before reorientation to RAS+; what
-        `--assume-grid real` gives to arrays without geometry.
+        The same grid as the files store it, before reorientation to RAS+:
+        `--assume-grid real` gives it to arrays without geometry.
     participants
-        One row a subject, indexed by participant; empty where no table was found.
+        One row per subject, indexed by participant; empty where no table was found.
     notes
-        What a reader of the scorecard must know: files passed over, a grid assumed.
+        Notes for the reader of a scorecard: skipped files, an assumed grid.
+    assumed
+        The grid that was given to files without geometry; None where there was none.
     """
 
     entries: tuple[Entry, ...]
@@ -82,7 +83,7 @@ class Cohort:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the sorted content hashes of all volumes (grid and voxels)."""
+        """The sha256 over the sorted content hashes of all volumes (grid and voxels)."""
         joined = "\n".join(entry.digest for entry in self.entries)
         return hashlib.sha256(joined.encode()).hexdigest()
 
@@ -93,7 +94,7 @@ class Cohort:
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
     def load(self, index: int) -> Float32[np.ndarray, "d h w"]:
-        """Read one volume in RAS+ with the intensities that its file holds."""
+        """Return one volume in RAS+, with the intensities of its file."""
         return read(self.entries[index].path, self.assumed).data
 
     def subset(self, indices: Iterable[int]) -> Cohort:
@@ -110,12 +111,18 @@ class Cohort:
     ) -> Volumes:
         """Return the volumes in a space: a grid (None: their own) and an intensity rule.
 
-        `role` is what messages call the cohort.
+        `role` is the cohort's name in messages.
         """
         return Volumes(self, space or self.grid, intensity, workers, role)
 
     def brain_centre(self) -> tuple[float, float, float]:
-        """Return the middle, in mm, of the box around voxels non-zero in half of the volumes."""
+        """Return the middle, in mm, of the box around voxels above zero in half of the volumes.
+
+        Raises
+        ------
+        CohortError
+            There is no such voxel.
+        """
         hits = np.zeros(self.grid.shape)
         for index in range(len(self)):
             hits += self.load(index) > 0
@@ -151,8 +158,8 @@ class Volumes:
         name = self.cohort.entries[index].name
         if self.role:
             name = f"{self.role}: {name}"
-        # Scaled on the common grid: antialiasing lowers peaks, so a scale that was taken on a
-        # finer grid would leave the resampled side darker than the other.
+        # Scaled on the common grid: antialiasing lowers peaks. With a scale from a finer grid, the
+        # set that is resampled would be darker than the other.
         moved = resample(self.cohort.load(index), self.cohort.grid, self.space)
         return to_unit(moved, self.intensity, name)
 
@@ -160,11 +167,11 @@ class Volumes:
         return read_ahead(self.__getitem__, range(len(self)), self.workers)
 
     def name(self, index: int) -> str:
-        """The volume's name in the cohort."""
+        """Return the volume's name in the cohort."""
         return self.cohort.entries[index].name
 
     def identity(self, index: int) -> str:
-        """All that the voxels depend on: content, grid, space and intensity rule."""
+        """Return all that the voxels depend on: content, grid, space and intensity rule."""
         grid, space = self.cohort.grid, self.space
         return json.dumps(
             {
@@ -177,21 +184,21 @@ class Volumes:
 
 
 def check_intensities(cohort: Cohort, rule: Intensity, role: str) -> None:
-    """Check by what was measured as they were read that volumes keep to an intensity rule.
+    """Check that volumes follow an intensity rule, by the measurements made when they were read.
 
-    Of volumes that are to be resampled it says nothing certain: their values change.
+    This is not certain for volumes that will be resampled: their values change.
 
     Parameters
     ----------
     rule
-        See `synthbench.volumes.intensity.INTENSITY_RULES`.
+        One of `synthbench.volumes.intensity.INTENSITY_RULES`.
     role
-        What the message calls the cohort.
+        The cohort's name in the message.
 
     Raises
     ------
     CohortError
-        Volumes break the rule; the brightest is named with what was found, and all are counted.
+        Volumes break the rule. The message names the brightest, and says how many there are.
     UsageError
         There is no such rule.
     """
@@ -212,7 +219,7 @@ def _refused(found: Inspection, rule: Intensity) -> str | None:
     declared = quantity(rule)
     if rule == "unit":
         return range_refusal(found.low, found.high)
-    # On a background that is not zero the inspection measures another percentile.
+    # Where the background is not zero, the inspection measures another percentile.
     if declared is None or found.background[1] != 0:
         return None
     return scale_refusal(found.scale, declared)
@@ -224,7 +231,7 @@ def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
     Raises
     ------
     CohortError
-        No voxel is.
+        There is no such voxel.
     """
     hits = np.zeros(volumes.space.shape)
     for volume in volumes:
@@ -239,17 +246,17 @@ def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
 
 
 def overlap(one: Cohort, other: Cohort) -> list[str]:
-    """Names of the volumes of `one` whose content or person is in `other` too."""
+    """Return the names of the volumes of `one` whose content or person is in `other` too."""
     digests = {entry.digest for entry in other.entries}
     persons = {entry.name for entry in of_shared_persons(one.entries, other.entries)}
     return [entry.name for entry in one.entries if entry.digest in digests or entry.name in persons]
 
 
 def of_shared_persons(one: Iterable[Entry], other: Iterable[Entry]) -> list[Entry]:
-    """The volumes of `one` whose person is in `other` too.
+    """Return the volumes of `one` whose person is in `other` too.
 
     A person is a named subject (from a table, or a `sub-` label) of one dataset: two BIDS
-    datasets may number theirs alike. Names of files may agree by accident, and do not count.
+    datasets may use the same numbers. File names may be equal by accident, and do not count.
     """
     persons = {_person(entry) for entry in other} - {None}
     return [entry for entry in one if _person(entry) in persons]
@@ -264,6 +271,6 @@ def _person(entry: Entry) -> tuple[Path | None, str] | None:
 
 
 def read_volume(entry: Entry) -> Float32[np.ndarray, "d h w"]:
-    """Read an examined volume in RAS+ with the intensities that its file holds."""
+    """Return an examined volume in RAS+, with the intensities of its file."""
     found = entry.inspection
     return read(entry.path, found.stored if found and found.assumed else None).data

@@ -1,10 +1,9 @@
-"""Conditions: covariates that a generator is told of each volume, and how users ask for them.
+"""Conditions: covariates that a generator learns from, as the training split has them.
 
-A condition is learnt from the training split alone: a number by its range, a word by its levels.
-`Conditions.encode` turns covariates in natural units into what a network takes; values outside
-the training range are allowed, and named by `Conditions.extrapolated`. What a user asks for is a
-table (`read_conditions`) or ranges and levels (`parse_condition`); `rows_for` makes one row of
-conditions a seed of it.
+Only the training split counts: it gives the range of a number, and the levels of a word.
+`Conditions.encode` turns covariates in natural units into numbers for a network. Values outside
+the training range are allowed, and `Conditions.extrapolated` names them. What a user asks for is
+in `synthbench.cohorts.requests`.
 """
 
 from __future__ import annotations
@@ -14,43 +13,40 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32
 
+from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import RunError, UsageError, near_miss
-
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Cohort
-
 
 Row = Mapping[str, float | str | None]
 """Covariates of one volume by name, in the units of participants.tsv; None where missing."""
 
 MISSING = "n/a"
-"""How tables and the command line write a missing value (as BIDS does)."""
+"""A missing value in tables and on the command line, as in BIDS."""
 
 MOST_LEVELS = 16
-"""A column of more words than that is an identifier or free text, and no condition."""
+"""A column with more different words is an identifier or free text, and not a condition."""
 
 QUANTILES = 20
-"""Intervals between the quantiles that are kept of a training marginal, at most."""
+"""The most intervals between the quantiles that are kept of a training marginal."""
 
 SMALL_CELL = 5
-"""Subjects that an interval between quantiles holds at least, and that a rarer level counts as."""
+"""The fewest subjects in an interval between quantiles; a rarer level counts as this many."""
 
 
 class Encoded(NamedTuple):
-    """Conditions as a network takes them.
+    """Conditions as numbers for a network.
 
     Attributes
     ----------
     values
         In [0, 1] for values that the training split spans, beyond for others; 0 where missing.
     present
-        Whether there is a value.
+        True where there is a value.
     """
 
     values: Float32[np.ndarray, "n k"]
@@ -66,8 +62,8 @@ class Condition:
     name
         As in participants.tsv.
     kind
-        A number, or one of some words. A column of two numbers that both recur is a code (sex as
-        1 and 2), so its levels are "1" and "2".
+        A number, or one of several words. A column of two different numbers that both occur more
+        than once is a code (sex as 1 and 2), so its levels are "1" and "2".
     low, high
         Range in the training split, in natural units; None for words.
     levels
@@ -75,10 +71,10 @@ class Condition:
     missing
         Training rows without a value.
     quantiles
-        Of a number, at equal steps of probability from 0 to 1: the training marginal. There are
-        at least `SMALL_CELL` rows to an interval, and at most `QUANTILES` intervals.
+        The training marginal of a number: its quantiles at equal steps of probability from 0 to 1.
+        Each interval has at least `SMALL_CELL` rows, and there are at most `QUANTILES` intervals.
     frequencies
-        Share of each level, a count below `SMALL_CELL` taken as that.
+        Share of each level; a count below `SMALL_CELL` is taken as `SMALL_CELL`.
     """
 
     name: str
@@ -92,30 +88,30 @@ class Condition:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What its encoded columns are of: the name, or the name and a level."""
+        """The names of its encoded columns: its own name, or its name and a level."""
         if self.kind == "numeric":
             return (self.name,)
         given = self.levels[1:] if len(self.levels) == 2 else self.levels
         return tuple(f"{self.name}={level}" for level in given)
 
     def scaled(self, value: float) -> float:
-        """Return a number on the scale whose 0 and 1 are the ends of the training range."""
+        """Return a number on a scale where 0 and 1 are the ends of the training range."""
         low, high = self._range()
         return (value - low) / (high - low)
 
     def natural(self, scaled: float) -> float:
         """Return the value in natural units: the inverse of `scaled`."""
         low, high = self._range()
-        # So written, 0 and 1 give the very ends of the range, which are no extrapolation.
+        # In this form 0 and 1 give exactly the ends of the range, which are no extrapolation.
         return low * (1 - scaled) + high * scaled
 
     def value(self, given: object) -> float | str | None:
-        """Return a value in its own kind, a missing one as None.
+        """Return a value as a number or as a level; None where it is missing.
 
         Raises
         ------
         UsageError
-            It is no finite number, or no level of the training split.
+            It is not a finite number, or not a level of the training split.
         """
         if _is_missing(given):
             return None
@@ -136,7 +132,7 @@ class Condition:
         return number
 
     def encode(self, given: object) -> tuple[float, ...]:
-        """Return its columns of one row; see `Conditions.encode`."""
+        """Return its encoded columns for one row, as `Conditions.encode` does for all."""
         value = self.value(given)
         if value is None:
             return (0.0,) * len(self.columns)
@@ -145,17 +141,17 @@ class Condition:
         return tuple(float(column == f"{self.name}={value}") for column in self.columns)
 
     def quantile(self, place: float) -> float:
-        """Return a number's quantile in the training split, linear between those that are kept."""
+        """Return a number's training quantile, interpolated between those that are kept."""
         return float(np.interp(place, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
 
     def typical(self) -> float | str:
-        """Return the training median, or the commonest level."""
+        """Return the training median, or the most frequent level."""
         if self.kind == "numeric":
             return within(self.quantile(0.5), *self._range())
         return self.levels[int(np.argmax(self.frequencies))]
 
     def draw(self, seed: int) -> float | str:
-        """Draw a value from the training marginal: a function of the seed and the name alone."""
+        """Return a value drawn from the training marginal; it depends on seed and name alone."""
         place = uniform(seed, self.name)
         if self.kind == "numeric":
             return within(self.quantile(place), *self._range())
@@ -177,27 +173,27 @@ class Conditions:
     Attributes
     ----------
     conditions
-        One a covariate.
+        One per covariate.
     """
 
     conditions: tuple[Condition, ...]
 
     @classmethod
     def fit(cls, rows: Sequence[Row], names: Sequence[str]) -> Conditions:
-        """Learn ranges, levels and marginals from the training rows.
+        """Return the conditions with the ranges, levels and marginals of the training rows.
 
         Parameters
         ----------
         rows
-            One a training volume.
+            One per training volume.
         names
             The covariates to condition on, in this order.
 
         Raises
         ------
         UsageError
-            A name is given twice or is no column, or a column is constant, holds nothing, or
-            holds more words than a condition can have.
+            A name is given twice or is not a column, or a column is constant, empty, or has more
+            different words than a condition can have.
         """
         known = dict.fromkeys(key for row in rows for key in row)
         repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -214,12 +210,12 @@ class Conditions:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What each encoded column is of, such as `age` or `sex=M`."""
+        """The name of each encoded column, such as `age` or `sex=M`."""
         return tuple(column for c in self.conditions for column in c.columns)
 
     @property
     def width(self) -> int:
-        """Number of encoded columns: one a number or a pair of levels, else one a level."""
+        """Number of encoded columns: one for a number or two levels, else one per level."""
         return len(self.columns)
 
     def __getitem__(self, name: str) -> Condition:
@@ -234,13 +230,13 @@ class Conditions:
         return next(c for c in self.conditions if c.name == name)
 
     def encode(self, rows: Sequence[Row]) -> Encoded:
-        """Encode rows in natural units; a covariate that a row does not name is missing.
+        """Return rows in natural units as numbers; a covariate that a row does not name is missing.
 
         Raises
         ------
         UsageError
-            A row names a covariate that is no condition, a word that is no level of the training
-            split, or something that is no finite number.
+            A row has a covariate that is not a condition, a word that is not a level of the
+            training split, or a value that is not a finite number.
         """
         for name in dict.fromkeys(key for row in rows for key in row):
             check_name(name, self.names, "the run has no condition")
@@ -262,7 +258,7 @@ class Conditions:
         return tuple(beyond)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return what `from_json` takes: aggregates of the training split, no subject's row."""
+        """Return JSON values for `from_json`: aggregates of the training split, no rows."""
         return [
             {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(c).items()}
             for c in self.conditions
@@ -270,7 +266,7 @@ class Conditions:
 
     @classmethod
     def of_run(cls, record: Mapping[str, Any]) -> Conditions:
-        """Return the conditions of a run from its record; none where it was trained without."""
+        """Return the conditions of a run from its record; no conditions where it has none."""
         return cls.from_json(record.get("conditions") or [])
 
     @classmethod
@@ -280,14 +276,14 @@ class Conditions:
         Raises
         ------
         RunError
-            The record is not of this form.
+            The record has another form.
         """
         known = {field.name for field in fields(Condition)}
         try:
             return cls(tuple(_restored(one, known) for one in stored))
         except (TypeError, ValueError, AttributeError) as error:
             raise RunError(
-                f"the run's record of its conditions cannot be read: {error}. Train the run anew, "
+                f"the run's record of its conditions cannot be read: {error}. Train the run again, "
                 "or read it with the version of synthbench that wrote it."
             ) from error
 
@@ -305,7 +301,7 @@ def rows_of(cohort: Cohort, names: Sequence[str]) -> list[Row]:
     Raises
     ------
     UsageError
-        The cohort has no participants table, or the table no such column.
+        The cohort has no participants table, or the table has no such column.
     """
     table = cohort.participants
     if names and table.empty:
@@ -321,7 +317,7 @@ def rows_of(cohort: Cohort, names: Sequence[str]) -> list[Row]:
 
 
 def cell(value: float | str | None) -> str:
-    """Return a value as a table holds it: all digits of a number, `n/a` where there is none.
+    """Return a value as text for a table: all digits of a number, `n/a` where it is missing.
 
     >>> cell(60.0), cell(None)
     ('60', 'n/a')
@@ -332,20 +328,20 @@ def cell(value: float | str | None) -> str:
 
 
 def _fitted(name: str, column: Sequence[float | str | None]) -> Condition:
-    held = [value for value in column if value is not None and not _is_missing(value)]
-    if not held:
+    present = [value for value in column if value is not None and not _is_missing(value)]
+    if not present:
         raise UsageError(
             f"conditions: {name}: no training volume has a value. Leave it out, or fill it in."
         )
-    if len(set(held)) == 1:
+    if len(set(present)) == 1:
         raise UsageError(
-            f"conditions: {name}: every training volume has {held[0]}, so nothing can be learnt "
-            "of it. Leave it out."
+            f"conditions: {name}: every training volume has {present[0]}, so nothing can be learnt "
+            "from it. Leave it out."
         )
-    missing = len(column) - len(held)
-    numbers = [as_number(value) for value in held]
-    if None in numbers or _is_code(held):
-        return _categorical(name, [_level(value) for value in held], missing)
+    missing = len(column) - len(present)
+    numbers = [as_number(value) for value in present]
+    if None in numbers or _is_code(present):
+        return _categorical(name, [_level(value) for value in present], missing)
     return _numeric(name, np.array(numbers, np.float64), missing)
 
 
@@ -385,6 +381,7 @@ def _is_missing(given: object) -> bool:
 
 
 def as_number(given: object) -> float | None:
+    """Return a value as a finite number; None where it is not one."""
     try:
         number = float(given)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -393,7 +390,7 @@ def as_number(given: object) -> float | None:
 
 
 def _level(given: object) -> str:
-    """Return a level as text: a code is "1" whether the table held 1, 1.0 or "1"."""
+    """Return a level as text: a code is "1" where the table has 1, 1.0 or "1"."""
     number = as_number(given)
     return str(given) if number is None else f"{number:.12g}"
 
@@ -402,8 +399,8 @@ def _restored(stored: Mapping[str, Any], known: set[str]) -> Condition:
     unknown = set(stored) - known
     if unknown:
         raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
-    held: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-    return Condition(**held)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    return Condition(**values)
 
 
 def _rows(table: pd.DataFrame) -> list[Row]:
@@ -422,21 +419,28 @@ def _cell(value: Any) -> float | str | None:
 
 
 def within(number: float, low: float, high: float) -> float:
-    """Return a number to six digits, what tables show, without leaving its range by rounding."""
+    """Return a number rounded to six digits, as in tables, but never outside its range."""
     return min(max(float(f"{number:.6g}"), low), high)
 
 
-def check_name(name: str, known: Iterable[str], words: str) -> None:
+def check_name(name: str, known: Iterable[str], finding: str) -> None:
+    """Check that a name is known; `finding` begins the message.
+
+    Raises
+    ------
+    UsageError
+        It is not known; the nearest known name is suggested.
+    """
     known = list(known)
     if name not in known:
-        given = near_miss(name, known) if known else "there are none."
-        raise UsageError(f"{words} '{name}': {given}")
+        hint = near_miss(name, known) if known else "there are none."
+        raise UsageError(f"{finding} '{name}': {hint}")
 
 
 def uniform(seed: int, name: str) -> float:
     """Return a number in [0, 1) that depends on the seed and the name alone.
 
-    The name's hash keeps the draws of one seed apart, from one another and from the noise that a
+    The name's hash makes the draws of one seed independent of each other, and of the noise that a
     generator draws with the same seed.
     """
     return float(np.random.default_rng([zlib.crc32(name.encode()), seed]).uniform())

@@ -6,28 +6,26 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Cohort
-
+from synthbench.cohorts.cohort import Cohort
 
 SMALL_CELL = 5
-"""Counts below it are not told: few enough people to be singled out."""
+"""Counts below it are not published: so few people could be identified."""
 
 UNKNOWN = "not known"
 SUPPRESSED, _COARSENED = f"<{SMALL_CELL}", f"{SMALL_CELL} or more"
-_OLDEST_BAND = 90  # ages beyond are one band (HIPAA's Safe Harbor joins them too)
+_OLDEST_BAND = 90  # ages from here on are one band (as in HIPAA's Safe Harbor)
 
 
 def subgroups(cohort: Cohort) -> dict[str, dict[str, int | str]]:
-    """Count a cohort's subjects by age band, sex, site and diagnosis, with small cells hidden.
+    """Return a cohort's counts by age band, sex, site and diagnosis, with small cells hidden.
 
     A count below `SMALL_CELL` is given as "<5". Where there is one, the smallest other counts are
-    given as "5 or more" until the hidden ones cannot be found by subtraction from the number of
-    subjects (secondary suppression; Hundepool et al. 2012, "Statistical Disclosure Control").
+    given as "5 or more", until nobody can calculate the hidden ones from the number of subjects
+    (secondary suppression; Hundepool et al. 2012, "Statistical Disclosure Control").
 
     Parameters
     ----------
@@ -36,8 +34,8 @@ def subgroups(cohort: Cohort) -> dict[str, dict[str, int | str]]:
 
     Returns
     -------
-    By column that the table has, the count of each value, with "not known" for subjects that have
-    none; empty where nothing can be told.
+    For each of these columns in the table, the count of each value, with "not known" for subjects
+    without one; a column is empty where nothing can be published.
     """
     people = sorted({entry.subject for entry in cohort.entries})
     table = cohort.participants.reindex(people)
@@ -49,7 +47,7 @@ def subgroups(cohort: Cohort) -> dict[str, dict[str, int | str]]:
 
 
 def subgroup_names(values: pd.Series[Any]) -> list[str]:
-    """Name the subgroup of each row of a column: of `age` a band of ten years, else the value.
+    """Return the subgroup of each row of a column: a band of ten years of `age`, else the value.
 
     >>> subgroup_names(pd.Series([43.5, None, 95], name="age"))
     ['40 to 49', 'not known', '90 and over']
@@ -71,7 +69,7 @@ def _age_band(age: float) -> str:
 
 
 def _hidden(counts: Mapping[str, int]) -> dict[str, int | str]:
-    """Replace counts that single people out, in a fixed order: bands by age, words by letter."""
+    """Return the counts with small ones hidden, in order: bands by age, words by letter."""
     given: dict[str, int | str] = {name: counts[name] for name in sorted(counts, key=_place)}
     small = [name for name in given if counts[name] < SMALL_CELL]
     large = sorted(set(given) - set(small), key=lambda name: (counts[name], name))
@@ -89,9 +87,9 @@ def _hidden(counts: Mapping[str, int]) -> dict[str, int | str]:
 
 
 def _undetermined(total: int, small: int, coarsened: int, most: float) -> bool:
-    """Whether each of the small counts may be anything from 1 to 4, for all that a reader knows.
+    """Return True where each small count may be anything from 1 to 4, for all that a reader knows.
 
-    That is: the sum of the hidden counts, and that the coarsened ones lie between 5 and `most`.
+    A reader knows the sum of the hidden counts, and that the coarsened ones are 5 to `most`.
     """
     largest = SMALL_CELL - 1
     at_its_largest = largest + (small - 1) + SMALL_CELL * coarsened
@@ -100,6 +98,6 @@ def _undetermined(total: int, small: int, coarsened: int, most: float) -> bool:
 
 
 def _place(name: str) -> tuple[bool, int, str]:
-    """Order bands from young to old, and what is not known last."""
+    """Return a sort key: bands from young to old, and "not known" last."""
     first = re.match(r"\d+", name)
     return name == UNKNOWN, int(first.group()) if first else 0, name

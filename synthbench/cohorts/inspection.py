@@ -1,9 +1,9 @@
-"""What is measured of one volume as it is read, and where it lies against MNI152.
+"""Measurements of one volume, made when it is read, and its place relative to MNI152.
 
-`inspect` costs a few milliseconds beyond reading and keeps, beside plain numbers, a coarse copy
-of the volume: enough to compare thousands of volumes with each other without opening a file
-again. `place` compares that copy with the MNI152 T1 image (`synthbench.volumes.mni152`).
-The rules that judge these numbers are in `synthbench.cohorts.preflight.check`.
+`inspect` costs a few milliseconds more than reading. It keeps some numbers and a coarse copy of
+the volume, so that thousands of volumes can be compared without opening a file again. `place`
+compares that copy with the MNI152 T1 image (`synthbench.volumes.mni152`). The rules that judge
+these numbers are in `synthbench.cohorts.preflight`.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from synthbench.volumes.grid import Space, resample
 from synthbench.volumes.intensity import BACKGROUND
 
 COARSE_MM = 6.0
-"""Cell size of the coarse copy: fine enough for the asymmetry of real brains, see the docs."""
+"""Cell size of the coarse copy: fine enough for the asymmetry of real brains (docs/preflight.md)"""
 
 FOREGROUND = 0.15
 """Share of the scale above which a coarse cell is foreground: above noise, below tissue."""
 
 RIM_MM = 12.0
-"""How far from the MNI152 brain a registered brain still reaches."""
+"""The distance from the MNI152 brain that a registered brain may still reach."""
 
 MIN_AGREEMENT = 0.6
-"""Correlation with MNI152 within `RIM_MM` of its brain, from which a volume is registered."""
+"""The least correlation of a registered volume with MNI152, within `RIM_MM` of its brain."""
 
 MIN_OVERLAP = 0.8
-"""Dice overlap with the MNI152 brain, from which a stripped volume is registered.
+"""The least Dice overlap of a registered, stripped volume with the MNI152 brain.
 
-Real brains of the template's size cross either limit when they are moved by about 20 mm; heads
-that keep their own size, but lie where the template's does, stay above.
+Real brains of the template's size fall below both limits when they are moved by about 20 mm. Heads
+of another size, but in the template's place, stay above.
 """
 
 MAX_OUTSIDE = 0.1
-"""Mean 12 to 24 mm outside the MNI152 brain, over that inside, from which there is a head."""
+"""With a larger mean 12 to 24 mm outside the MNI152 brain, over that inside, there is a head."""
 
 MAX_BRAIN_ML = 2600.0
-"""Foreground from which it is a head rather than a brain; adult brains reach 2100 mL here."""
+"""A larger foreground is a head, not a brain; adult brains reach 2100 mL here."""
 
 _LEAST_ML = 100.0
 _BINS = 50
@@ -51,7 +51,7 @@ _BINS = 50
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """Measurements of one volume, in RAS+ unless said.
+    """Measurements of one volume, in RAS+ where nothing else is said.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Inspection:
     stored
         Its grid as the file stores it.
     assumed
-        Whether the file has no geometry and the grid was given by the user.
+        True where the file has no geometry and the user gave the grid.
     dtype
         The stored data type, such as "uint8".
     slope, inter
@@ -71,15 +71,15 @@ class Inspection:
         Lower quartile, median and upper quartile of the values on the six faces of the field
         of view.
     scale
-        The 99.9th percentile of the foreground: of what exceeds the median background by more
-        than 0.01 of the way to the scale.
+        The 99.9th percentile of the foreground. The foreground is what lies above the median
+        background by more than 0.01 of the way to the scale.
     nonzero, negative
         Shares of all voxels.
     clipped
-        Share of the foreground that is at the greatest value.
+        Share of the foreground that has the greatest value.
     histogram
-        Share of the foreground in 50 bins from the median background to the scale; what is
-        above it counts in the last bin.
+        Share of the foreground in 50 bins from the median background to the scale; larger
+        values count in the last bin.
     coarse
         Means over cells of 6 mm, 0 at the median background and 1 at the scale.
     """
@@ -102,7 +102,7 @@ class Inspection:
 
     @property
     def orientation(self) -> str:
-        """Where the stored axes run to, such as "RAS" (right, anterior, superior)."""
+        """The directions of the stored axes, such as "RAS" (right, anterior, superior)."""
         return "".join(nib.aff2axcodes(self.stored.matrix))
 
     @property
@@ -123,7 +123,7 @@ class Inspection:
 
     @cached_property
     def placement(self) -> Placement:
-        """See `place`."""
+        """The volume's place relative to the MNI152 brain."""
         return place(self)
 
 
@@ -137,16 +137,16 @@ def inspect(
     inter: float = 0.0,
     assumed: bool = False,
 ) -> Inspection:
-    """Measure one volume.
+    """Return the measurements of one volume.
 
     Parameters
     ----------
     volume
-        Values as the file means them, in RAS+; finite, and not all equal.
+        Values after the file's scaling rule, in RAS+; finite, and not all equal.
     grid, stored
         Its grid in RAS+, and as stored.
     dtype, slope, inter, assumed
-        As in `Inspection`.
+        As the attributes of `Inspection`.
     """
     faces = [volume[end, :, :].ravel() for end in (0, -1)]
     faces += [volume[:, end, :].ravel() for end in (0, -1)]
@@ -154,7 +154,7 @@ def inspect(
     quartiles = np.percentile(np.concatenate(faces), (25, 50, 75))
     floor, high = float(quartiles[1]), float(volume.max())
     above = volume[volume > floor]
-    # A volume that is nowhere above its faces has no foreground: its greatest value stands in.
+    # A volume that is nowhere above its faces has no foreground: its greatest value is the scale.
     scale, clipped, histogram = high, 0.0, np.zeros(_BINS)
     if above.size:
         rough = float(np.percentile(above, 99.9))
@@ -187,10 +187,10 @@ def inspect(
 def cell_means(
     volume: Float32[np.ndarray, "d h w"], spacing: tuple[float, float, float], cell: float
 ) -> Float32[np.ndarray, "a b c"]:
-    """Mean values over cubic cells, on the grid of `Space.regrid(spacing=cell)`.
+    """Return the means over cubic cells, on the grid of `Space.regrid(spacing=cell)`.
 
-    A voxel counts in a cell by the share of the cell that it fills; outside is 0. The sum is
-    kept, and a mirrored volume has mirrored means.
+    The weight of a voxel is the share of the cell that it fills; outside is 0. The sum over all
+    space stays the same, and a mirrored volume has mirrored means.
 
     Parameters
     ----------
@@ -213,12 +213,12 @@ def cell_means(
     return np.ascontiguousarray(means, dtype=np.float32)
 
 
-# ---------------------------------------------------------------- against MNI152
+# ---------------------------------------------------------------- place relative to MNI152
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a volume lies against the MNI152 brain, as its affine places it.
+    """The place of a volume relative to the MNI152 brain, by the volume's affine.
 
     Attributes
     ----------
@@ -228,20 +228,20 @@ class Placement:
         Pearson correlation with the MNI152 T1 image within 12 mm of its brain.
     mirrored
         The same with the volume mirrored left-right, front-back and up-down within its field of
-        view. The MNI152 image is symmetric: the first says nothing of left and right.
+        view. The MNI152 image is symmetric: the first value cannot tell left from right.
     centre_mm
         Centre of the foreground in mm.
     foreground_ml
         Volume of the foreground.
     outside
-        Mean 12 to 24 mm outside the MNI152 brain less that beyond 36 mm, over the mean inside:
-        scalp and neck, but not noise that is everywhere alike.
+        Mean 12 to 24 mm outside the MNI152 brain minus that beyond 36 mm, over the mean inside:
+        scalp and neck, but not noise that is equal everywhere.
     registered
-        Whether the brain lies where MNI152's does; None where nothing stands out of the
+        True where the brain is in the place of MNI152's; None where nothing stands out from the
         background.
     stripped
-        Whether there is a brain and no head: for registered volumes from `outside`, for others
-        from `foreground_ml`; None as above.
+        True where there is a brain without a head: for registered volumes by `outside`, for others
+        by `foreground_ml`. None as for `registered`.
     """
 
     overlap: float
@@ -255,7 +255,7 @@ class Placement:
 
 
 def place(inspection: Inspection) -> Placement:
-    """Compare a volume's coarse copy with the MNI152 T1 image."""
+    """Return a volume's place: its coarse copy compared with the MNI152 T1 image."""
     grid = inspection.coarse_grid
     template, distance = _template_on(grid)
     coarse = inspection.coarse.astype(np.float32)
@@ -268,7 +268,7 @@ def place(inspection: Inspection) -> Placement:
     overlap = 2 * shared / total
     agreement = correlation(coarse[near], template[near])
     outside = _outside(coarse, distance)
-    # Only a brain has the outline of a brain: the overlap of a head says nothing.
+    # The overlap is used for brains only: the outline of a head is larger than the brain's.
     by_outline = overlap >= MIN_OVERLAP and outside < MAX_OUTSIDE
     registered = agreement >= MIN_AGREEMENT or by_outline
     return Placement(
@@ -288,7 +288,7 @@ def place(inspection: Inspection) -> Placement:
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's correlation of two arrays of one shape; 0 where either is constant.
+    """Return Pearson's correlation of two arrays of one shape; 0 where one is constant.
 
     >>> correlation(np.array([1.0, 2, 4]), np.array([-3.0, -6, -12]))
     -1.0
@@ -320,7 +320,7 @@ def _centre(inside: np.ndarray, grid: Space) -> tuple[float, float, float]:
 def _template_on(
     grid: Space,
 ) -> tuple[Float32[np.ndarray, "a b c"], Float32[np.ndarray, "a b c"]]:
-    """Return MNI152's T1 image in [0, about 1] on a grid, and mm from its brain."""
+    """Return MNI152's T1 image in [0, about 1] on a grid, and the distance from its brain in mm."""
     image, space = _template()
     template = resample(image, space, grid)
     brain = template > FOREGROUND

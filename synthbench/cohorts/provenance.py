@@ -1,27 +1,24 @@
-"""Where a cohort comes from: its datasets and their licences."""
+"""The datasets that a cohort comes from, and their licences."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import CohortError
-
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Cohort
 
 
 def sources(cohort: Cohort) -> list[dict[str, str]]:
-    """Return what the datasets that a cohort's volumes lie in say of themselves.
+    """Return name, licence, terms and address of the datasets that a cohort's volumes lie in.
 
     A volume's dataset is the nearest folder above it with a `dataset_description.json` (BIDS);
-    `DATA_USE_TERMS.txt` is what `synthbench data prepare` carries over from the scans.
+    `synthbench data prepare` copies the terms of the scans into `DATA_USE_TERMS.txt`.
 
     Returns
     -------
-    One record a dataset, each with `name`, `licence`, `terms` and `url`, empty where nothing is
-    said; volumes that lie in none give a record that is empty throughout.
+    One record per dataset, with `name`, `licence`, `terms` and `url`, each empty where the dataset
+    does not state it; volumes outside any dataset give a record with all of them empty.
 
     Raises
     ------

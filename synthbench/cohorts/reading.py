@@ -1,4 +1,8 @@
-"""Reading a cohort from a folder, a BIDS folder or a manifest."""
+"""Reading a cohort from a folder, a BIDS folder or a manifest.
+
+A folder may hold `.nii`, `.nii.gz`, `.mgz` or `.npy` files at any depth. Every file is read and
+checked once, one at a time. All faults are reported together, and nothing is dropped silently.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from synthbench.runtime.walk import dicom_advice, files_below
 from synthbench.volumes.grid import Space
 
 PREPARE = "synthbench data prepare DIR --out PREPARED"
-"""What messages on scans that were not prepared tell the user to type."""
+"""The command that messages about unprepared scans name."""
 
 
 def read_cohort(
@@ -32,7 +36,7 @@ def read_cohort(
     assume_grid: Space | float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Cohort:
-    """Read and check a cohort.
+    """Return a cohort, after reading and checking every file.
 
     Parameters
     ----------
@@ -40,10 +44,10 @@ def read_cohort(
         A directory, a BIDS folder, or a CSV/TSV manifest with a column `path` (relative to the
         manifest), and optionally `participant_id` and covariates.
     role
-        What the messages call this cohort ("real", "synth").
+        The cohort's name in messages ("real", "synth").
     assume_grid
-        The geometry of arrays that carry none: a stored grid, or an isotropic spacing in mm
-        (centred, axes to the right, front and top). Files that carry a geometry keep it.
+        The geometry of arrays that have none: a stored grid, or an isotropic spacing in mm
+        (centred, axes to the right, front and top). Files that have a geometry keep it.
     progress
         Called with the number of files checked so far.
 
@@ -51,7 +55,7 @@ def read_cohort(
     ------
     CohortError
         The path holds no volumes, or any volume is unreadable, truncated, not 3-D, not finite,
-        constant, without geometry or on another grid than the rest. All of them are named.
+        constant, without geometry or on another grid than the rest. The message names up to 20.
     """
     path = Path(path)
     found = examine(path, role=role, assume_grid=assume_grid, progress=progress)
@@ -72,18 +76,18 @@ def read_cohort(
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found at a path: the cohort, and the files that cannot be part of it.
+    """The result of examining a path: the cohort, and the files that cannot be part of it.
 
     Attributes
     ----------
     listed
-        How many files were looked at.
+        Number of examined files.
     cohort
-        The usable volumes of the commonest grid; None where there are none.
+        The usable volumes on the most frequent grid; None where there are none.
     elsewhere
-        Volumes that are usable but for their grid.
+        Volumes that are usable, but have another grid.
     problems
-        For each file that is not in `cohort`, by name, what is wrong and what to do.
+        For each file that is not in `cohort`, by name, the fault and how to fix it.
     """
 
     listed: int
@@ -99,9 +103,9 @@ def examine(
     assume_grid: Space | float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Examined:
-    """Read and check every file of a cohort, whatever is wrong with some of them.
+    """Return the cohort and the faults of its files, after reading and checking every file.
 
-    The parameters are those of `read_cohort`, which takes nothing less than all files.
+    The parameters are those of `read_cohort`, which raises an error for any fault.
 
     Raises
     ------
@@ -154,7 +158,7 @@ def examine(
 
 
 def _advice_on_grids(found: Examined) -> str:
-    """What to do with scans that have grids of their own, as they left the scanner."""
+    """Return advice where most scans have a grid of their own, as from a scanner; else nothing."""
     if found.cohort is None or len(found.elsewhere) < len(found.cohort):
         return ""
     return f"\nWhole heads are brought to one grid with: {PREPARE}"
@@ -166,11 +170,11 @@ def _subject(file: Path, root: Path) -> str:
 
 
 def _listing(path: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFrame, list[str]]:
-    """Return [(file, subject)], the participants table, and notes on what was passed over."""
+    """Return [(file, subject)], the participants table, and notes on skipped files."""
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return _manifest(path, role)
     if not path.is_dir():
-        what = "it is a file that is no .csv or .tsv manifest" if path.exists() else "no such path"
+        what = "it is a file, but not a .csv or .tsv manifest" if path.exists() else "no such path"
         raise CohortError(
             f"{role}: {path}: {what}. Give a directory of volumes ({', '.join(SUFFIXES)}) "
             "or a CSV/TSV manifest with a column 'path'."
@@ -182,7 +186,7 @@ def _listing(path: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFram
         t1w = [file for file in files if re.search(r"_T1w\.", file.name)]
         if t1w and len(t1w) < len(files):
             notes.append(f"BIDS folder: {len(t1w)} T1w volumes used, "
-                         f"{len(files) - len(t1w)} other images passed over")  # fmt: skip
+                         f"{len(files) - len(t1w)} other images skipped")  # fmt: skip
             files = t1w
     if not files:
         advice = dicom_advice(path, below)
@@ -246,7 +250,7 @@ class _Checked:
 
 
 def _check(file: Path, assume: Space | float | None) -> _Checked | str:
-    """Read a file; return its content hash, its grids and what was measured, or what is wrong."""
+    """Return a file's content hash, grids and measurements; or a text that says its fault."""
     try:
         volume = read(file, assume)
     except CohortError as error:

@@ -1,4 +1,4 @@
-"""What is requested of a conditional generator: one row of conditions per volume."""
+"""The conditions that a user requests of a generator: one row per volume."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from synthbench.cohorts.conditions import (
 )
 from synthbench.errors import UsageError
 
-# Columns that say which volume a row is of, in tables that synthbench reads or writes.
+# Columns that identify the volume of a row, in tables that synthbench reads or writes.
 _IDENTITY = ("participant_id", "path", "file", "seed", "extrapolated")
 
 
 @dataclass(frozen=True)
 class Between:
-    """Uniform between two numbers, in natural units."""
+    """Values drawn uniformly between two numbers, in natural units."""
 
     low: float
     high: float
@@ -33,7 +33,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Among:
-    """Each of some values in turn; one value: always that."""
+    """Each of several values in turn; a single value is always taken."""
 
     values: tuple[float | str | None, ...]
 
@@ -44,14 +44,14 @@ Choice = Between | Among
 def parse_condition(
     text: str, conditions: Conditions, option: str = "--condition"
 ) -> tuple[str, Choice]:
-    """Read `age=20:80` (a range), `sex=F` or `sex=F,M` (values), `age=n/a` (missing).
+    """Return the condition and choice of a text: `age=20:80`, `sex=F`, `sex=F,M` or `age=n/a`.
 
-    `option` is what messages call it.
+    That is a range, one or several values, and a missing value. `option` is its name in messages.
 
     Raises
     ------
     UsageError
-        It is not written so, there is no such condition, or no such level.
+        It has another form, or there is no such condition or level.
     """
     name, equals, wanted = (part.strip() for part in text.partition("="))
     if not equals or not name or not wanted:
@@ -69,12 +69,12 @@ def parse_condition(
 def parse_choices(
     texts: Iterable[str], conditions: Conditions, option: str = "--condition"
 ) -> dict[str, Choice]:
-    """Read several of what `parse_condition` reads, each of another condition.
+    """Return the choices of several texts for `parse_condition`, by condition.
 
     Raises
     ------
     UsageError
-        One cannot be read, or two are of one condition.
+        One cannot be read, or two name the same condition.
     """
     choices: dict[str, Choice] = {}
     for text in texts:
@@ -89,17 +89,18 @@ def parse_choices(
 
 
 def read_conditions(file: Path | str, conditions: Conditions) -> list[Row]:
-    """Read a CSV or TSV of wanted conditions: a column a condition, a row a volume.
+    """Return the conditions that a CSV or TSV requests: a column per condition, a row per volume.
 
     An empty cell, or `n/a`, asks for a missing value. A condition without a column is not asked
-    for. Columns that say which volume a row is of (participant_id, path, file, seed,
-    extrapolated) are passed over, so a participants table will do, or a `conditions.tsv`.
+    for. Columns that identify the volume (participant_id, path, file, seed, extrapolated) are
+    skipped, so the file may be a participants table or a `conditions.tsv`.
 
     Raises
     ------
     UsageError
-        The file is no table, has no rows or no condition, or has a column that is none; or a cell
-        is no number, or no level of the training split (its row is named).
+        The file is not a table, has no rows or no condition, or has a column that is not a
+        condition; or a cell is not a number, or not a level of the training split (the message
+        names its row).
     """
     file = Path(file)
     separator = "\t" if file.suffix.lower() == ".tsv" else ","
@@ -120,7 +121,7 @@ def read_conditions(file: Path | str, conditions: Conditions) -> list[Row]:
         lacks = "rows" if wanted else "column of a condition"
         raise UsageError(
             f"--conditions {file}: has no {lacks}. It needs a header of names "
-            f"({', '.join(conditions.names)}) and a row a volume."
+            f"({', '.join(conditions.names)}) and one row per volume."
         )
     rows: list[Row] = []
     for number, cells in enumerate(table[wanted].itertuples(index=False), 1):
@@ -139,36 +140,36 @@ def rows_for(
     choices: Mapping[str, Choice] | None = None,
     table: Sequence[Row] | None = None,
 ) -> list[Row]:
-    """Return one complete row of conditions a seed.
+    """Return one complete row of conditions per seed.
 
-    Whatever is neither in the table nor chosen is drawn from its training marginal, each
-    condition independently of the others. A row depends on its seed, the choices, and its row of
-    the table alone, not on how many are made.
+    A condition that is neither in the table nor chosen is drawn from its training marginal,
+    independently of the others. A row depends only on its seed, the choices, and its row of the
+    table, not on the number of rows.
 
     Parameters
     ----------
     conditions
-        Of the run.
+        Those of the run.
     seeds
-        One a row.
+        One per row.
     choices
-        What `parse_choices` returns. Several values are taken in turn by seed; of several
-        conditions with several values, all combinations in turn.
+        From `parse_choices`. Several values are taken in turn, by seed. Where several conditions
+        have several values, all combinations are taken in turn.
     table
-        What `read_conditions` returns, one row a seed, all of the same conditions.
+        From `read_conditions`: one row per seed, all with the same conditions.
 
     Raises
     ------
     UsageError
-        The table has not as many rows as there are seeds, its rows are of different conditions,
-        or what it holds is also chosen.
+        The numbers of rows and seeds differ, rows have different conditions, or a condition of the
+        table is also chosen.
     """
     choices = choices or {}
     rows: list[Row] = list(table) if table is not None else [{} for _ in seeds]
     if len(rows) != len(seeds):
         raise UsageError(
-            f"--conditions has {len(rows)} rows, one a volume, and {len(seeds)} volumes are asked "
-            "for. Leave out --n, or give the table as many rows."
+            f"--conditions has {len(rows)} rows, one per volume, but {len(seeds)} volumes are "
+            "requested. Leave out --n, or give the table as many rows."
         )
     if any(set(row) != set(rows[0]) for row in rows):
         raise UsageError(
@@ -183,7 +184,7 @@ def rows_for(
 
 
 def requested_for(table: Sequence[Row] | None) -> tuple[str, ...]:
-    """Return the conditions that a table has, which all of its rows name."""
+    """Return the conditions of a table, which are the same in all of its rows."""
     return tuple(table[0]) if table else ()
 
 

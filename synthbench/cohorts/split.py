@@ -1,8 +1,8 @@
-"""Splitting a cohort by subject, stratified, so that nobody is on two sides.
+"""Splitting a cohort by subject, stratified, so that nobody is in two parts.
 
-A split is a folder: `split.tsv`, which says of every volume whose it is, on which side, and what
-it holds (the hash of its content), and a manifest a part (`train.tsv`), which any verb takes as a
-cohort. A manifest is verified against `split.tsv` whenever it is read.
+A split is a folder with one manifest per part (such as `train.tsv`), which any verb takes as a
+cohort, and `split.tsv`. This file lists the subject, the part and the hash of the content of every
+volume. A manifest is compared with it whenever it is read.
 """
 
 from __future__ import annotations
@@ -12,39 +12,37 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from synthbench.cohorts.cohort import Entry
+from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.split_record import RECORD
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.files import write_atomic
 
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Entry
-
-
 PART_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STRATIFIED_BY = ("site", "sex", "age")
 PARTS: dict[str, int | float] = {"train": 0.6, "validation": 0.1, "holdout": 0.3}
-"""Shares where none are asked for. Tests for copies compare the training volumes with as many of
-the hold-out, and floors are taken on it: a small hold-out says little."""
+"""The default shares. Tests for copies compare the training volumes with as many held-out ones,
+and floors are computed on the held-out volumes: with few of them, both say little."""
 
 BINS = 3
-"""Levels that a number is cut into where it is not the one that subjects are ordered by."""
+"""Levels of a number that is balanced, but is not the one that subjects are ordered by."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split that was drawn.
+    """A split of a cohort.
 
     Attributes
     ----------
     manifests
         By part, the file to give to `--real`, `--train` or `--holdout`.
     subjects
-        One row a subject, indexed by participant: its part, and its covariates.
+        One row per subject, indexed by participant: its part, and its covariates.
     stratified_by
         The covariates that the parts were balanced on.
     """
@@ -55,19 +53,19 @@ class Split:
 
     @property
     def left_out(self) -> int:
-        """How many subjects are in no part."""
+        """The number of subjects that are in no part."""
         return int(self.subjects["part"].isna().sum())
 
     def balance(self) -> pd.DataFrame:
-        """Return a row a part: subjects, and each covariate in words."""
+        """Return one row per part: the number of subjects, and a summary of each covariate."""
         rows = {}
         for part in self.manifests:
             inside = self.subjects[self.subjects["part"] == part]
-            words = {
+            summaries = {
                 name: _described(inside[name], in_numbers=_is_continuous(self.subjects[name]))
                 for name in self.stratified_by
             }
-            rows[part] = {"subjects": len(inside), **words}
+            rows[part] = {"subjects": len(inside), **summaries}
         return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -81,7 +79,7 @@ def split(
     assume_grid: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Split:
-    """Draw a split and write it, with all scans of a subject in the same part.
+    """Draw a split at random, write it and return it. All scans of a subject are in one part.
 
     Parameters
     ----------
@@ -89,17 +87,16 @@ def split(
         Anything that `read_cohort` reads.
     sizes
         Part name (letters, digits, dots, dashes and underscores) to a number of subjects (int)
-        or a share of them (float up to 1). Subjects that are in no part are left out. None:
-        `PARTS`.
+        or a share of them (float up to 1). Subjects in no part are left out. None: `PARTS`.
     out
         A folder; `split.tsv` and `<part>.tsv` are written there, with paths relative to it.
     by
         Columns of the participants table to balance the parts on; None: those of
         `STRATIFIED_BY` that it has.
     seed
-        Of the draw.
+        Seed of the random draw.
     assume_grid, progress
-        See `read_cohort`.
+        As for `read_cohort`.
 
     Raises
     ------
@@ -107,8 +104,6 @@ def split(
         A part's name is not usable, more subjects are asked for than there are, a column is
         unknown, or the folder holds a split already.
     """
-    from synthbench.cohorts.reading import read_cohort
-
     check_part_names(sizes or PARTS)
     read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
     _check_one_name_a_volume(read.entries)
@@ -118,7 +113,7 @@ def split(
     record = Path(out) / RECORD
     for file in (record, *manifests.values()):
         if file.exists():
-            raise UsageError(f"{file}: already there. A split is drawn once: name another --out.")
+            raise UsageError(f"{file}: already there, and not overwritten. Name another --out.")
     covariates = read.participants.reindex(names)
     chosen = _columns(covariates, by)
     parts = draw(covariates[list(chosen)], counts, np.random.default_rng(seed))
@@ -136,7 +131,7 @@ def split(
     for part, file in manifests.items():
         rows = table[table["part"] == part].drop(columns=["part", "content"])
         _write(file, rows.join(read.participants, on="participant_id"))
-    # The record last: manifests without one are no split.
+    # The record comes last: without it, the folder is not a split.
     _write(record, table)
     drawn = covariates.assign(part=pd.Series(parts))
     return Split(manifests, drawn, chosen)
@@ -148,19 +143,19 @@ def check_part_names(names: Iterable[str]) -> None:
     Raises
     ------
     UsageError
-        A name is not plain, is the record's, or stands twice (whatever its case: on some systems
-        `Train.tsv` is `train.tsv`).
+        A name has other characters, is that of the record, or occurs twice (in any case: on some
+        systems `Train.tsv` is `train.tsv`).
     """
     seen: set[str] = set()
     for name in names:
         if not re.fullmatch(PART_NAME, name):
             raise UsageError(
-                f"--part {name}: a part is named by letters, digits, dots, dashes and underscores, "
-                "and begins with a letter or digit; the manifest NAME.tsv is called by it."
+                f"--part {name}: a part's name has letters, digits, dots, dashes and underscores, "
+                "and begins with a letter or digit; its manifest is NAME.tsv."
             )
         if name.lower() == RECORD.removesuffix(".tsv"):
             raise UsageError(
-                f"--part {name}: that is the name of the record; name the part otherwise."
+                f"--part {name}: that is the name of the record; give the part another name."
             )
         if name.lower() in seen:
             raise UsageError(f"--part {name}: named twice. Give every part a name of its own.")
@@ -170,21 +165,21 @@ def check_part_names(names: Iterable[str]) -> None:
 def draw(
     covariates: pd.DataFrame, counts: Mapping[str, int], random: np.random.Generator
 ) -> dict[Any, str]:
-    """Assign subjects to parts so that the parts are alike in the covariates.
+    """Return the part of each subject, drawn so that the parts have similar covariates.
 
-    Subjects are ordered by their categories and, within those, by the first number (age); parts
-    are dealt along this order in proportion to their sizes, and shuffled within blocks of
+    Subjects are ordered by their categories and, within those, by the first number (age). Parts
+    are assigned along this order in proportion to their sizes, and shuffled within blocks of
     neighbours: stratified block randomisation, with age as a matching variable (Kernan et al.
     1999, J Clin Epidemiol 52:19, on stratified randomisation).
 
     Parameters
     ----------
     covariates
-        One row a subject. Empty columns: a plain random split.
+        One row per subject. No columns: a plain random split.
     counts
-        Part name to number of subjects; what is left over is in no part.
+        Part name to number of subjects; the other subjects are in no part.
     random
-        Of the draw.
+        Source of random numbers.
 
     Returns
     -------
@@ -192,10 +187,10 @@ def draw(
     """
     n = len(covariates)
     strata, ordering = _strata(covariates)
-    # lexsort: the last key comes first; what ties is in random order.
+    # lexsort sorts by its last key first; ties are in random order.
     order = np.lexsort((random.permutation(n), ordering, strata))
-    # Rolled by any number of places with equal probability: without that, the subject at a place
-    # of its own would land on the same side in every draw.
+    # Rolled by a random number of places: without that, a subject alone in its stratum would be in
+    # the same part in every draw.
     labels = np.roll(_dealt({**counts, "": n - sum(counts.values())}, n), random.integers(n))
     block = int(np.ceil(n / min(size for size in counts.values())))
     for stratum in np.unique(strata):
@@ -214,13 +209,13 @@ def _check_one_name_a_volume(entries: Sequence[Entry]) -> None:
         if other.subject != entry.subject:
             raise CohortError(
                 f"cohort: {other.name} and {entry.name} are the same volume under two subjects, "
-                "who could land on two sides. Remove one of them, or name their common "
+                "who could be in different parts. Remove one of them, or name their common "
                 "participant_id in a manifest."
             )
 
 
 def _counts(sizes: Mapping[str, int | float], subjects: int) -> dict[str, int]:
-    """Shares as numbers of subjects."""
+    """Return the number of subjects of each part, with shares converted."""
     requested = ", ".join(
         f"{part}={f'{size:.0%}' if isinstance(size, float) else size}"
         for part, size in sizes.items()
@@ -231,7 +226,7 @@ def _counts(sizes: Mapping[str, int | float], subjects: int) -> dict[str, int]:
     }
     shares = sum(size for size in sizes.values() if isinstance(size, float))
     if all(isinstance(size, float) for size in sizes.values()) and abs(shares - 1) < 1e-9:
-        # The largest part takes what rounding left over.
+        # The largest part takes the subjects that are left after rounding.
         largest = max(counts, key=lambda part: counts[part])
         counts[largest] += subjects - sum(counts.values())
     if any(size < 1 for size in counts.values()) or sum(counts.values()) > subjects:
@@ -261,7 +256,7 @@ def _strata(covariates: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         column = covariates[name]
         continuous = _is_continuous(column)
         if continuous and not ordered:
-            # Who has no age is ordered after those who have.
+            # Subjects without an age come after the others.
             ordering, ordered = column.fillna(np.inf).to_numpy(dtype=np.float64), True
         elif continuous:
             keys.append(pd.qcut(column, BINS, labels=False, duplicates="drop"))
@@ -269,13 +264,13 @@ def _strata(covariates: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
             keys.append(column)
     if not keys:
         return np.zeros(len(covariates), dtype=np.int64), ordering
-    # dropna=False: those of unknown sex are a stratum of their own.
+    # dropna=False: subjects of unknown sex are a stratum of their own.
     strata = pd.concat(keys, axis=1).groupby([key.name for key in keys], dropna=False).ngroup()
     return strata.to_numpy(dtype=np.int64), ordering
 
 
 def _dealt(counts: Mapping[str, int], n: int) -> np.ndarray:
-    """Return n labels in which every part is spread evenly, each as often as it counts."""
+    """Return n labels: each part as often as its count, and spread evenly."""
     names = [part for part, size in counts.items() if size]
     left = np.array([counts[part] for part in names])
     share = left / n
@@ -290,7 +285,7 @@ def _dealt(counts: Mapping[str, int], n: int) -> np.ndarray:
 
 
 def _is_continuous(column: pd.Series) -> bool:
-    """Whether a covariate is a number to order by: ages are; a few other values may be codes."""
+    """Return True for a number to order by: ages, and others with more values than a code has."""
     several = column.name == "age" or column.nunique() > 2 * BINS
     return bool(pd.api.types.is_numeric_dtype(column) and several)
 
@@ -299,11 +294,11 @@ def _described(column: pd.Series, in_numbers: bool) -> str:
     known = column.dropna()
     if in_numbers and len(known):
         spread = f" ± {known.std():.1f}" if len(known) > 1 else ""
-        words = f"{known.mean():.1f}{spread}"
+        summary = f"{known.mean():.1f}{spread}"
     else:
-        words = ", ".join(f"{k} {v}" for k, v in known.value_counts().sort_index().items())
+        summary = ", ".join(f"{k} {v}" for k, v in known.value_counts().sort_index().items())
     unknown = len(column) - len(known)
-    return words + (f" ({unknown} n/a)" if unknown else "")
+    return summary + (f" ({unknown} n/a)" if unknown else "")
 
 
 def _write(file: Path, table: pd.DataFrame) -> None:

@@ -1,31 +1,27 @@
-"""The record of a split, and the check of a manifest against it."""
+"""The record of a split, and the comparison of a manifest with it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from synthbench.cohorts.cohort import Entry
 from synthbench.errors import CohortError
-
-if TYPE_CHECKING:
-    from synthbench.cohorts.cohort import Entry
-
 
 RECORD = "split.tsv"
 
 
 def verify(manifest: Path, entries: Iterable[Entry]) -> None:
-    """Check a manifest against the split that it is a part of, if it is one.
+    """Compare a manifest with the split that it belongs to, where there is one.
 
     Raises
     ------
     CohortError
-        A subject of the manifest is on another side of the split or not in it, a volume was
-        added or removed, or its content has changed since the split was drawn.
+        A subject of the manifest is in another part of the split or in none, a volume was added or
+        removed, or its content has changed since the split was drawn.
     """
     record, part = manifest.parent / RECORD, manifest.stem
     if not record.is_file() or manifest.name == RECORD:
@@ -36,19 +32,19 @@ def verify(manifest: Path, entries: Iterable[Entry]) -> None:
         contents = table.set_index("content")
     except (KeyError, ValueError, OSError) as error:
         raise CohortError(
-            f"{record}: cannot be read as a split ({error}). Draw it anew with synthbench data "
+            f"{record}: cannot be read as a split ({error}). Draw it again with synthbench data "
             "split, or move the manifest elsewhere."
         ) from error
     on_two = [str(name) for name, sides in owners.items() if len(sides) > 1]
     if on_two:
         raise CohortError(
             f"{record}: {', '.join(on_two[:5])}: on two sides. The file was edited: draw the split "
-            "anew with synthbench data split."
+            "again with synthbench data split."
         )
     if part not in set(table["part"]):
-        return  # another manifest that lies in the folder
+        return  # another manifest in the same folder
     found = list(entries)
-    fix = "Restore the files, or draw the split anew with synthbench data split."
+    fix = "Restore the files, or draw the split again with synthbench data split."
     for entry in found:
         if entry.digest not in contents.index:
             raise CohortError(
@@ -71,7 +67,7 @@ def verify(manifest: Path, entries: Iterable[Entry]) -> None:
 
 
 def _difference(expected: pd.DataFrame, found: Sequence[Entry]) -> str:
-    """Which of a part's volumes are missing, by subject and file, or stand there once too often."""
+    """Return which volumes of a part are missing or repeated, by subject and file."""
     spare = Counter(entry.digest for entry in found)
     missing = []
     for subject, path, content in zip(
@@ -82,8 +78,8 @@ def _difference(expected: pd.DataFrame, found: Sequence[Entry]) -> str:
         else:
             missing.append(f"{subject} ({path})")
     repeated = [f"{entry.subject} ({entry.name})" for entry in found if spare[entry.digest] > 0]
-    words = ((missing, "missing"), (repeated, "there more often than drawn"))
-    return "".join(f"; {what}: {_first(names)}" for names, what in words if names)
+    lists = ((missing, "missing"), (repeated, "more often than in the split"))
+    return "".join(f"; {what}: {_first(names)}" for names, what in lists if names)
 
 
 def _first(names: Sequence[str], shown: int = 5) -> str:

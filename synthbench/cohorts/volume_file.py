@@ -21,12 +21,13 @@ _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
 
 
 def name(file: Path, root: Path) -> str:
+    """Return a file's path relative to a folder or manifest, if it lies there."""
     base = root if root.is_dir() else root.parent
     return str(file.relative_to(base)) if file.is_relative_to(base) else str(file)
 
 
 def is_volume(file: Path) -> bool:
-    """Whether a file's name is that of a volume, and not of a hidden file."""
+    """Return True where the name is that of a volume, and not of a hidden file."""
     return file.name.endswith(SUFFIXES) and not file.name.startswith(".")
 
 
@@ -42,7 +43,7 @@ class _Volume:
 
 
 def read(file: Path, assume: Space | float | None) -> _Volume:
-    """Read one volume in RAS+, or raise a CohortError that does not name the file."""
+    """Return one volume in RAS+, or raise a CohortError that does not name the file."""
     if file.is_symlink() and not file.exists():
         raise CohortError(
             f"is a link to {os.readlink(file)}, which is not there. Fetch it (datalad get, git "
@@ -68,8 +69,8 @@ def read(file: Path, assume: Space | float | None) -> _Volume:
     array = array.squeeze(tuple(spare))
     if array.ndim != 3:
         raise CohortError(
-            f"is {len(shape)}-D, of shape {shape}; one 3-D volume a file is needed. "
-            "Split it, one file a volume."
+            f"is {len(shape)}-D, of shape {shape}; one 3-D volume per file is needed. "
+            "Split it into one file per volume."
         )
     assumed = None
     if affine is None:
@@ -91,11 +92,11 @@ def _stored_as(image: Any) -> tuple[str, float, float]:
 
 
 def _geometry(image: Any) -> np.ndarray | None:
-    """Return the image's affine, or None where the header holds none worth the name.
+    """Return the image's affine, or None where the header has no usable one.
 
-    An identity (up to the signs that ITK's LPS convention adds) is what an array written
-    without geometry gets: no scanner and no template puts its origin in a voxel centre at
-    exactly 1 mm with corner (0, 0, 0).
+    An identity (up to the signs of ITK's LPS convention) means that an array was written without
+    geometry: no scanner and no template has exactly 1 mm voxels with the origin in the centre of
+    the first one.
     """
     header = image.header
     if isinstance(header, nib.Nifti1Header) and not (header["sform_code"] or header["qform_code"]):

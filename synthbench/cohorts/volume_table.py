@@ -1,4 +1,4 @@
-"""Tables with a row a volume, matched to the volumes of a cohort.
+"""Tables with one row per volume, matched to the volumes of a cohort.
 
 Such a table names its volumes as other programs do: by path, by file name with or without its
 ending, or by participant. Nothing is guessed: a volume without a row, or with two, is an error.
@@ -19,7 +19,7 @@ from synthbench.cohorts.volume_file import SUFFIXES
 from synthbench.errors import UsageError, near_miss
 
 KEYS = ("file", "path", "participant_id", "subject", "Measure:volume")
-"""Columns that name a row's volume, the first of them that there is; else the first column.
+"""Columns that may name a row's volume; the first that is there is taken, else the first column.
 
 `subject` is what SynthSeg writes, `Measure:volume` what FreeSurfer's asegstats2table does.
 """
@@ -29,14 +29,14 @@ ABSENT = ("", "n/a", "NA", "nan", "NaN")
 
 @dataclass(frozen=True)
 class VolumeTable:
-    """A table with a row a volume.
+    """A table with one row per volume.
 
     Attributes
     ----------
     file
-        What messages call it.
+        Its name in messages.
     keys
-        What names the volume of each row.
+        The name of the volume of each row.
     columns
         By name, the cells as text.
     """
@@ -47,12 +47,12 @@ class VolumeTable:
 
     @classmethod
     def read(cls, file: Path, option: str) -> VolumeTable:
-        """Read a CSV, or a table with tabs.
+        """Return the table of a CSV file, or of one with tabs.
 
         Raises
         ------
         UsageError
-            The file cannot be read, has no rows, or no column but the one that names volumes.
+            The file cannot be read, has no rows, or has no column beside the names of volumes.
         """
         name = f"{option} {file}"
         try:
@@ -71,15 +71,15 @@ class VolumeTable:
         others = [column for column in table.columns if column != key]
         if table.empty or not others:
             raise UsageError(
-                f"{name}: needs a row a volume, and beside the column '{key}' that names volumes "
-                f"one of values; found {len(table)} rows and the columns "
+                f"{name}: needs one row per volume, and beside the column '{key}', which names "
+                f"volumes, one with values; found {len(table)} rows and the columns "
                 f"{', '.join(table.columns)}."
             )
         cells = {column: tuple(table[column].str.strip()) for column in others}
         return cls(name, tuple(table[key].str.strip()), cells)
 
     def rows(self, cohort: Cohort, role: str) -> list[int] | None:
-        """Find the row of each volume; None where the table is of none of them.
+        """Return the row of each volume; None where the table names none of them.
 
         A volume is named by its path in the cohort, by its file's name with or without ending, or
         by its subject.
@@ -99,7 +99,7 @@ class VolumeTable:
             key = next((name for name in names if name in places), None)
             if key in repeated:
                 raise UsageError(
-                    f"{self.file}: names {key} in more than one row. Leave one row a volume."
+                    f"{self.file}: names {key} in more than one row. Keep one row per volume."
                 )
             found.append(None if key is None else places[key])
         lacking = [e.name for e, row in zip(cohort.entries, found, strict=True) if row is None]
@@ -114,7 +114,7 @@ class VolumeTable:
         return [row for row in found if row is not None]
 
     def values(self, column: str, rows: Sequence[int]) -> list[float | str | None]:
-        """Return a column's cells as numbers, or as words where one of them is none.
+        """Return a column's cells as numbers, or as text where one of them is not a number.
 
         Raises
         ------
@@ -129,17 +129,17 @@ class VolumeTable:
 
 
 def typed(cells: Sequence[str]) -> list[float | str | None]:
-    """Return cells as numbers, or as words where one of them is no number; None where absent."""
-    held = [None if cell in ABSENT else cell for cell in cells]
+    """Return cells as numbers, or as text where one is not a number; None where absent."""
+    present = [None if cell in ABSENT else cell for cell in cells]
     try:
-        numbers = [None if cell is None else float(cell) for cell in held]
+        numbers = [None if cell is None else float(cell) for cell in present]
     except ValueError:
-        return list(held)
+        return list(present)
     return [None if n is None or not math.isfinite(n) else n for n in numbers]
 
 
 def _plain(name: str) -> str:
-    """A volume's name without the ending that its format has."""
+    """Return a volume's name without the ending of its format."""
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if name.endswith(suffix):
             return name.removesuffix(suffix)

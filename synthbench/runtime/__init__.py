@@ -1,1 +1,1 @@
-"""How synthbench runs on a machine: files, processes, progress and callbacks."""
+"""Files, threads, processes, progress and callbacks."""

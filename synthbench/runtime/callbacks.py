@@ -1,4 +1,4 @@
-"""What long work reports to its caller: sentences to a log, and how far it has come."""
+"""Callbacks through which long work reports to its caller: sentences for a log, and progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Log: TypeAlias = Callable[[str], None]
 """Called with one sentence for the user."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what, done, total); a total of 0 means that it is not known."""
+"""Called with (what, done, total); a total of 0 means not known."""
 
 
 def no_log(message: str) -> None:
@@ -21,7 +21,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def checking(role: str, progress: Progress | None) -> Callable[[int], None] | None:
-    """Return a callback for the number of files checked: the total is not known before."""
+    """Return a callback for the number of files checked; the total is not known."""
     return None if progress is None else lambda done: progress(f"checking {role}", done, 0)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a killed writer, never leaves half of it."""
+    """Write a file so that nobody ever sees half of it, even if the writer is killed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

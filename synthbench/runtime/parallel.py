@@ -1,4 +1,4 @@
-"""Items that are read in threads, ahead of their use and in order."""
+"""Reading items in threads, in order and ahead of their use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _Result = TypeVar("_Result")
 def read_ahead(
     function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int
 ) -> Iterator[_Result]:
-    """Map with threads, in order, never more than two results a worker ahead of the reader.
+    """Yield the function's results in order, computed in threads.
 
-    (joblib's generators do not wait for their reader: all volumes would pile up in memory.)
+    At most two results per worker wait for the reader. (joblib's generators do not wait for their
+    reader: all volumes would pile up in memory.)
     """
     waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(max_workers=workers) as pool:

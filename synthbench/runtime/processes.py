@@ -11,7 +11,7 @@ from synthbench.errors import UsageError
 
 
 def on_cpu() -> bool:
-    """Whether several processes must talk through the CPU, because there is no CUDA."""
+    """Return True where several processes must talk through the CPU, because there is no CUDA."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
 
 
@@ -34,7 +34,7 @@ def processes() -> PartialState:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files (the only one, or the first)."""
+    """Return True in the process that writes files (the only one, or the first)."""
     return bool(processes().is_main_process)
 
 

@@ -19,16 +19,16 @@ _COUNT_AND_TIME = len(" 1000/1000  0:00:00 elapsed ")
 
 @contextmanager
 def bar(title: str, *, lines: bool = False, console: Console | None = None) -> Iterator[Advance]:
-    """Show a bar; the yielded function takes (done, total, words).
+    """Show a bar; the yielded function takes (done, total, text).
 
     Parameters
     ----------
     title
-        What is done.
+        The name of the work.
     lines
-        Whether, where there is no terminal, each step prints a line instead.
+        Print one line per step where there is no terminal.
     console
-        Where the bar is shown; None: standard error.
+        The console of the bar; None: standard error.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
@@ -38,20 +38,20 @@ def bar(title: str, *, lines: bool = False, console: Console | None = None) -> I
         TextColumn("{task.description}"),
         BarColumn(bar_width=_BAR),
         TextColumn("{task.fields[count]}"),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[text]}"),
         _Clock(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=None, count="", words="", due=None)
+        task = progress.add_task(title, total=None, count="", text="", due=None)
         began: tuple[int, float] | None = None
-        # Rich would cut every column where a line is too long, the time among them.
+        # Rich would cut every column of a line that is too long, also the time.
         room = max(8, console.width - len(title) - _BAR - _COUNT_AND_TIME)
 
-        def advance(done: int, total: int, words: str = "") -> None:
+        def advance(done: int, total: int, text: str = "") -> None:
             nonlocal began
             shown = progress.tasks[0]
             now = shown.elapsed or 0.0
-            # Verbs run several pieces of work in one bar, each at a pace of its own.
+            # A verb shows several pieces of work in one bar, each with its own speed.
             if began is None or total != (shown.total or 0) or done < shown.completed:
                 began = done, now
             left = seconds_left(done - began[0], total - began[0], now - began[1])
@@ -60,7 +60,7 @@ def bar(title: str, *, lines: bool = False, console: Console | None = None) -> I
                 task,
                 completed=done,
                 count=f"{done}/{total}" if total else str(done),
-                words=_shortened(words, room),
+                text=_shortened(text, room),
                 due=None if left is None else now + left,
             )
 
@@ -69,21 +69,21 @@ def bar(title: str, *, lines: bool = False, console: Console | None = None) -> I
 
 class _Clock(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(time_words(task.elapsed or 0.0, task.fields["due"]))
+        return Text(time_text(task.elapsed or 0.0, task.fields["due"]))
 
 
-def time_words(elapsed: float, due: float | None) -> str:
-    """Say what is left of a piece of work where that is known, else the time since the start.
+def time_text(elapsed: float, due: float | None) -> str:
+    """Return the time that is left where it is known, else the time since the start.
 
     Parameters
     ----------
     elapsed
         Seconds since the start.
     due
-        When, in seconds since the start, the work is expected to be done; None: not known. What is
-        overdue is not known either.
+        Expected end, in seconds since the start; None where it is not known. An end that has
+        passed counts as not known.
 
-    >>> time_words(51, None), time_words(60, 90), time_words(100, 90)
+    >>> time_text(51, None), time_text(60, 90), time_text(100, 90)
     ('0:00:51 elapsed', '0:00:30 left', '0:01:40 elapsed')
     """
     if due is None or due <= elapsed:
@@ -92,7 +92,7 @@ def time_words(elapsed: float, due: float | None) -> str:
 
 
 def seconds_left(done: int, total: int, seconds: float) -> float | None:
-    """Estimate the time left by the mean pace so far; None before the first step and at the end.
+    """Return the time left at the mean speed so far; None before the first step and at the end.
 
     >>> seconds_left(0, 2, 50.0)
     >>> seconds_left(2, 6, 10.0)
@@ -101,18 +101,18 @@ def seconds_left(done: int, total: int, seconds: float) -> float | None:
     return seconds / done * (total - done) if 0 < done < total else None
 
 
-def _shortened(words: str, room: int) -> str:
-    return words if len(words) <= room else f"{words[: room - 1]}…"
+def _shortened(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=int(seconds)))
 
 
-def _print_line(done: int, total: int, words: str = "") -> None:
+def _print_line(done: int, total: int, text: str = "") -> None:
     if done:
-        print(f"{done}/{total} {words}", file=sys.stderr, flush=True)
+        print(f"{done}/{total} {text}", file=sys.stderr, flush=True)
 
 
-def _show_nothing(done: int, total: int, words: str = "") -> None:
+def _show_nothing(done: int, total: int, text: str = "") -> None:
     pass

@@ -1,4 +1,4 @@
-"""The files below a folder, links followed, each folder once; and DICOM in place of volumes."""
+"""Listing the files below a folder, and recognising DICOM files."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _MAGIC = b"DICM"
 
 
 def files_below(root: Path) -> list[Path]:
-    """Return the files below a folder at any depth, sorted; hidden folders are passed over.
+    """Return the files below a folder at any depth, sorted; hidden folders are skipped.
 
     Links to folders are followed, and keep their own names in the paths. Every folder is listed
-    once: a link to one that is listed under its own name, or that lies above, adds nothing, so
-    loops end. A link to a file that is not there is listed.
+    once: a link to a folder that is listed under its own name, or that lies above, adds nothing,
+    so loops end. A link to a missing file is listed.
     """
     seen: set[str] = set()
     found: list[Path] = []
     waiting = [root]
     while waiting:
-        # Folders before links to them, so that what has a name of its own goes by it.
+        # Folders before links to them: a folder is listed under its own name if it has one here.
         waiting = _walk(waiting, seen, found)
     return sorted(found)
 
 
 def _walk(roots: Iterable[Path], seen: set[str], found: list[Path]) -> list[Path]:
-    """List what lies below the folders without following links, and return the linked folders."""
+    """Add the files below the folders to `found`, and return the linked folders, unread."""
     links: list[Path] = []
     waiting = list(roots)
     while waiting:
@@ -48,7 +48,7 @@ def _walk(roots: Iterable[Path], seen: set[str], found: list[Path]) -> list[Path
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether a file is named `.dcm`, or begins as DICOM files do (DICOM PS3.10, 7.1)."""
+    """Return True where a file is named `.dcm`, or begins as DICOM files do (DICOM PS3.10, 7.1)."""
     if not file.is_file():
         return False
     if file.suffix.lower() == ".dcm":
@@ -59,12 +59,12 @@ def is_dicom(file: Path) -> bool:
 
 
 def dicom_advice(folder: Path, files: Iterable[Path]) -> str | None:
-    """Say how DICOM files become volumes, if there is one among these files.
+    """Return how to convert DICOM files if there is one among these files, else None.
 
     Parameters
     ----------
     folder
-        What is to be converted.
+        The folder to convert.
     files
         Looked at until a DICOM file is found.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from jaxtyping import Float64, UInt8
 
 from synthbench import __version__
 from synthbench.errors import UsageError
+from synthbench.runtime.files import write_atomic
 from synthbench.simulation.deformation import Shape
 from synthbench.simulation.subject import (
     DEFAULT_SHAPE,
@@ -49,8 +49,10 @@ def atlas_cohort(
         Number of subjects, at least 1.
     out
         Folder, made if absent.
-    seed, shape
-        As for `draw`.
+    seed
+        Seed of the cohort; 0 or more.
+    shape
+        Voxels along x, y and z, at least 16 each.
     labels
         Write each subject's tissues too, as a label map (`LABELS`, BIDS suffix `dseg`).
     progress
@@ -151,7 +153,7 @@ def _label_bytes(subject: Subject) -> bytes:
 def _image_bytes(
     stored: UInt8[np.ndarray, "d h w"], affine: Float64[np.ndarray, "4 4"], slope: float
 ) -> bytes:
-    """Gzipped NIfTI with no time stamp, so that equal subjects are equal bytes."""
+    """Return a gzipped NIfTI without a time stamp, so that equal subjects give equal bytes."""
     image: Any = nib.Nifti1Image(stored, affine)
     image.header["descrip"] = b"simulated by synthbench from the MNI152 template"
     image.header.set_slope_inter(slope, 0)
@@ -166,18 +168,12 @@ def _json_bytes(content: dict[str, object]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic(path, content)
 
 
 def _check_folder(out: Path, n: int, description: bytes) -> None:
-    """Refuse a folder that holds anything but this cohort, or the start of it."""
+    """Refuse a folder that holds anything but this cohort, or its first subjects."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"out must be a folder; found the file {out}. Give another path.")
     ours = {_volume_path(index) for index in range(n)}

@@ -23,7 +23,7 @@ _SQUARINGS = 5
 
 
 def box_affine(shape: Sequence[int]) -> Float64[np.ndarray, "4 4"]:
-    """Affine of a grid of this shape that fills the classic MNI box.
+    """Return the affine of a grid of this shape that fills the classic MNI box.
 
     >>> box_affine((181, 217, 181))[:3, 3]
     array([ -90., -126.,  -72.])
@@ -35,13 +35,13 @@ def box_affine(shape: Sequence[int]) -> Float64[np.ndarray, "4 4"]:
 
 
 def box_units(vectors_mm: Float32[Tensor, "3 d h w"]) -> Float32[Tensor, "3 d h w"]:
-    """Vectors of (x, y, z) millimetres, in box units."""
+    """Return vectors of (x, y, z) millimetres in box units: (z, y, x), 2 across the box."""
     scale = torch.tensor([2 / extent for extent in EXTENT_MM])
     return (vectors_mm * scale[:, None, None, None]).flip(0)
 
 
 def exponential(velocity: Float32[Tensor, "3 d h w"]) -> Float32[Tensor, "3 d h w"]:
-    """Displacement of the flow at time 1, by scaling and squaring (Arsigny et al. 2006)."""
+    """Return the flow's displacement at time 1, by scaling and squaring (Arsigny et al. 2006)."""
     displacement = velocity / float(2**_SQUARINGS)
     for _ in range(_SQUARINGS):
         displacement = compose(displacement, displacement)
@@ -51,7 +51,7 @@ def exponential(velocity: Float32[Tensor, "3 d h w"]) -> Float32[Tensor, "3 d h 
 def compose(
     first: Float32[Tensor, "3 d h w"], then: Float32[Tensor, "3 d h w"]
 ) -> Float32[Tensor, "3 d h w"]:
-    """Displacement of going by `first` and, from there, by `then`."""
+    """Return the displacement of a move by `first` and, from there, by `then`."""
     points = grid_points(DEFORMATION_SHAPE) + first.movedim(0, -1)
     return first + sample(then, points, outside="border")
 
@@ -59,9 +59,9 @@ def compose(
 def gradient_field(
     divergence: Float64[np.ndarray, "d h w"], spacing: Float64[np.ndarray, " 3"]
 ) -> Float64[np.ndarray, "3 d h w"]:
-    """The curl-free field of this divergence (mean 0), periodic over the box: v = grad phi.
+    """Return the curl-free field with this divergence (mean 0), periodic over the box.
 
-    With Poisson's equation, laplace(phi) = divergence, solved by FFT.
+    It is v = grad phi, where Poisson's equation laplace(phi) = divergence is solved by FFT.
     """
     frequencies = [
         2 * np.pi * np.fft.fftfreq(n, mm) for n, mm in zip(divergence.shape, spacing, strict=True)
@@ -79,23 +79,23 @@ def gradient_field(
 def spline_field(
     rng: np.random.Generator, spacing_mm: float, shape: Sequence[int]
 ) -> Float32[Tensor, "d h w"]:
-    """Cubic B-spline of standard normal coefficients, scaled to unit variance.
+    """Return a cubic B-spline with standard normal coefficients, scaled to unit variance.
 
-    The lattice covers the box, so a field does not depend on the grid that it is read on.
+    The lattice covers the box, so a field does not depend on the grid that it is sampled on.
     """
     counts = [math.ceil(extent / spacing_mm) + 3 for extent in EXTENT_MM]
     field = rng.standard_normal(counts)
     for axis, (side, extent) in enumerate(zip(shape, EXTENT_MM, strict=True)):
         basis = spline_basis(side, extent / spacing_mm, counts[axis])
         # Each pass takes the first axis and appends the new one; einsum, unlike BLAS, adds in
-        # one order whatever the number of threads.
+        # the same order for any number of threads.
         field = np.einsum("sk,kab->abs", basis, field)
     # A cubic B-spline's square integrates to 151/315.
     return torch.from_numpy((field / (151 / 315) ** 1.5).astype(np.float32))
 
 
 def spline_basis(side: int, cells: float, count: int) -> Float64[np.ndarray, "side count"]:
-    """Value of each of `count` cubic B-splines at each of `side` voxel centres."""
+    """Return the value of each of `count` cubic B-splines at each of `side` voxel centres."""
     position = (np.arange(side) + 0.5) * cells / side
     distance = np.abs(position[:, None] - (np.arange(count)[None] - 1))
     inner = 2 / 3 - distance**2 * (1 - distance / 2)
@@ -105,7 +105,7 @@ def spline_basis(side: int, cells: float, count: int) -> Float64[np.ndarray, "si
 
 @lru_cache(maxsize=4)
 def grid_points(shape: Shape) -> Float32[Tensor, "d h w 3"]:
-    """Voxel centres of the box's grid of this shape, in box units."""
+    """Return the voxel centres of the box's grid with this shape, in box units."""
     axes = [(2 * torch.arange(n, dtype=torch.float32) + 1) / n - 1 for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)
 
@@ -115,8 +115,8 @@ def sample(
     points: Float32[Tensor, "D H W 3"],
     outside: Literal["zeros", "border"] = "zeros",
 ) -> Float32[Tensor, "c D H W"]:
-    """Trilinear values, at points in box units, of maps that fill the box."""
-    # Without corner alignment, -1 and 1 are the box's faces, whatever the maps' shape.
+    """Return the trilinear values of maps that fill the box, at points in box units."""
+    # Without corner alignment, -1 and 1 are the box's faces, for maps of any shape.
     return torch.nn.functional.grid_sample(
         maps[None], points[None], padding_mode=outside, align_corners=False
     )[0]

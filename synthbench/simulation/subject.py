@@ -1,4 +1,4 @@
-"""The embedded atlas cohort: simulated T1-weighted brains whose truth is known.
+"""The embedded atlas cohort: simulated T1-weighted brains with known truth.
 
 nilearn's wheel carries the MNI152 2009 T1 image and its grey- and white-matter maps at 1 mm. A
 subject is a smooth random diffeomorphism of them, with tissue contrasts, a bias field and noise.
@@ -10,8 +10,8 @@ Every volume covers the classic MNI box of 181 x 217 x 181 mm (voxel centres at 
 y -126..90, z -72..108 on a 1 mm grid); the shape sets the spacing, so 84 x 128 x 84 voxels are
 2.15 x 1.70 x 2.15 mm. Heads are aligned but keep their own size.
 
-Subject `index` of `seed` draws from `numpy.random.SeedSequence([seed, index])`, spawned into one
-stream a stage (traits, deformation, folding, bias, noise): it does not depend on how many
+Subject `index` of `seed` draws from `numpy.random.SeedSequence([seed, index])`, with one
+stream per stage (traits, deformation, folding, bias, noise): it does not depend on how many
 subjects are drawn, or in which order. All but the noise is drawn independently of the shape, so
 the same subject at another shape is the same anatomy.
 """
@@ -94,7 +94,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class _Traits:
-    """What is drawn of a subject before any image; the z-scores are truncated at 2.
+    """The random traits of a subject, drawn before any image; z-scores are truncated at 2.
 
     A z-score is the subject's place among people of the same age and sex, so the same traits
     with another age are the same person, older or younger.
@@ -134,7 +134,7 @@ class _Traits:
 
     @property
     def intensities(self) -> Float32[np.ndarray, " 4"]:
-        """Mean T1 intensity of each tissue; grey and white matter draw nearer with age."""
+        """Mean T1 intensity of each tissue; grey and white matter become more alike with age."""
         z_grey, z_white, z_fluid = self.contrast_z
         white = 0.81 - 0.03 * self.aging + 0.015 * z_white
         grey = 0.54 + 0.02 * self.aging + 0.015 * z_grey
@@ -143,7 +143,7 @@ class _Traits:
 
 
 def draw(seed: int, index: int, shape: Sequence[int] = DEFAULT_SHAPE) -> Subject:
-    """Draw one subject.
+    """Return one subject.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def draw(seed: int, index: int, shape: Sequence[int] = DEFAULT_SHAPE) -> Subject
     Returns
     -------
     Subject
-        The same for the same arguments, whatever else was drawn before.
+        The same for the same arguments, in any order of calls.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def draw(seed: int, index: int, shape: Sequence[int] = DEFAULT_SHAPE) -> Subject
 
 
 def _streams(seed: int, index: int) -> list[np.random.Generator]:
-    """One generator a stage: traits, deformation, folding, bias, noise."""
+    """Return one generator per stage: traits, deformation, folding, bias, noise."""
     return [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(5)]
 
 
@@ -180,7 +180,7 @@ def _draw_traits(seed: int, index: int) -> _Traits:
     rng = _streams(seed, index)[0]
     z = _truncated_normal(rng, 12)
     return _Traits(
-        # Two decimals, so that participants.tsv holds the very age.
+        # Two decimals, so that participants.tsv holds the exact age.
         age=math.floor(100 * rng.uniform(*AGE_RANGE)) / 100,
         sex=_draw_sex(seed, index),
         head_z=z[0],
@@ -194,14 +194,17 @@ def _draw_traits(seed: int, index: int) -> _Traits:
 
 
 def _draw_sex(seed: int, index: int) -> Sex:
-    """Subjects 2k and 2k + 1 are of either sex, in random order, so any even n is balanced."""
+    """Return a subject's sex.
+
+    Of subjects 2k and 2k + 1 one is female and one male, in random order: any even n is balanced.
+    """
     pair = np.random.SeedSequence([seed, index // 2], spawn_key=(0, 0))
     first_is_male = bool(np.random.default_rng(pair).integers(2))
     return "M" if first_is_male == (index % 2 == 0) else "F"
 
 
 def _truncated_normal(rng: np.random.Generator, n: int) -> list[float]:
-    """Standard normal draws, drawn again beyond 2."""
+    """Return n standard normal numbers; those beyond 2 are drawn again."""
     draws = rng.standard_normal(n)
     while (beyond := np.abs(draws) > 2).any():
         draws[beyond] = rng.standard_normal(int(beyond.sum()))
@@ -212,7 +215,7 @@ def _truncated_normal(rng: np.random.Generator, n: int) -> list[float]:
 
 
 def _render(traits: _Traits, seed: int, index: int, shape: Shape) -> Subject:
-    """The image and the measured volumes of a subject with these traits."""
+    """Return the subject with these traits: image, label map and measured volumes."""
     _, deformation, folding, bias, noise = _streams(seed, index)
     displacement = _backward_displacement(traits, deformation)
     points = _template_points(traits, displacement, shape)
@@ -241,10 +244,12 @@ def _render(traits: _Traits, seed: int, index: int, shape: Shape) -> Subject:
 def _fold(
     tissues: Float32[Tensor, "4 d h w"], sulcal_log_odds: float, rng: np.random.Generator
 ) -> Float32[Tensor, "4 d h w"]:
-    """Open and close sulci at random: a warp alone keeps every fold of the template.
+    """Return the tissues with sulci opened and closed at random.
+
+    A warp alone would keep every fold of the template.
 
     The log-odds of sulcal fluid and of white matter, against grey matter, are shifted by smooth
-    random fields; the ventricles keep theirs.
+    random fields; the ventricles stay as they are.
     """
     shape = tissues.shape[1:]
     odds = tissues.clone()
@@ -262,7 +267,10 @@ def _bias_field(rng: np.random.Generator, shape: Shape) -> Float32[Tensor, "d h 
 def rician(
     signal: Float32[Tensor, "d h w"], sd: float, rng: np.random.Generator
 ) -> Float32[Tensor, "d h w"]:
-    """Magnitude of the signal with complex Gaussian noise (Gudbjartsson and Patz 1995, eq. 1)."""
+    """Return the magnitude of a signal with complex Gaussian noise.
+
+    Gudbjartsson and Patz 1995, eq. 1.
+    """
     real, imaginary = torch.from_numpy(
         rng.standard_normal((2, *signal.shape), dtype=np.float32) * np.float32(sd)
     )
@@ -270,7 +278,7 @@ def rician(
 
 
 def _levels(intensity: Float32[Tensor, "d h w"], brain: Tensor) -> UInt8[np.ndarray, "d h w"]:
-    """The stored levels: 0 outside the brain, 1 to 255 inside."""
+    """Return the stored levels: 0 outside the brain, 1 to 255 inside."""
     levels = torch.round(intensity * 255).clamp(1, 255)
     stored: UInt8[np.ndarray, "d h w"] = torch.where(brain, levels, 0.0).to(torch.uint8).numpy()
     return stored
@@ -283,10 +291,10 @@ def _levels(intensity: Float32[Tensor, "d h w"], brain: Tensor) -> UInt8[np.ndar
 
 
 def _backward_displacement(traits: _Traits, rng: np.random.Generator) -> Float32[Tensor, "3 d h w"]:
-    """Displacement from subject to template, on the deformation grid.
+    """Return the displacement from subject to template, on the deformation grid.
 
-    The ventricles grow in template space, where their place is known; the random diffeomorphism
-    follows. Backwards, the random one is undone first.
+    From template to subject, the ventricles grow first, in template space, where their place is
+    known; then comes the random diffeomorphism. Backwards, the random one is undone first.
     """
     anatomy = template_anatomy()
     expected = anatomy.ventricle_volume * traits.head_volume / anatomy.head_volume
@@ -297,7 +305,7 @@ def _backward_displacement(traits: _Traits, rng: np.random.Generator) -> Float32
 
 
 def _random_velocity(rng: np.random.Generator) -> Float32[Tensor, "3 d h w"]:
-    """Stationary velocity: a cubic B-spline field for each scale and direction."""
+    """Return a stationary velocity: a sum of cubic B-spline fields of several scales."""
     mobility = torch.ones(DEFORMATION_SHAPE), template_anatomy().mobility
     velocity = torch.zeros((3, *DEFORMATION_SHAPE))
     for spacing_mm, sd_mm in _VELOCITY_MM.items():
@@ -310,14 +318,14 @@ def _random_velocity(rng: np.random.Generator) -> Float32[Tensor, "3 d h w"]:
 def _template_points(
     traits: _Traits, displacement: Float32[Tensor, "3 d h w"], shape: Shape
 ) -> Float32[Tensor, "D H W 3"]:
-    """Where in the template each voxel of a subject's grid comes from."""
+    """Return the point in the template that each voxel of a subject's grid comes from."""
     to_template, centre = _inverse_pose(traits)
     points = (grid_points(shape) - centre) @ to_template.T + centre
     return points + sample(displacement, points, outside="border").movedim(0, -1)
 
 
 def _inverse_pose(traits: _Traits) -> tuple[Float32[Tensor, "3 3"], Float32[Tensor, " 3"]]:
-    """Linear map from the subject's head to the template's, and its fixed point, in box units."""
+    """Return the linear map from the subject's head to the template's, and its fixed point."""
     stretch = np.array(traits.log_stretch) - np.mean(traits.log_stretch)
     scale = (traits.head_volume / template_anatomy().head_volume) ** (1 / 3) * np.exp(stretch)
     half = np.array(EXTENT_MM) / 2
@@ -330,7 +338,7 @@ def _inverse_pose(traits: _Traits) -> tuple[Float32[Tensor, "3 3"], Float32[Tens
 
 
 def _rotation(radians: tuple[float, float, float]) -> Float64[np.ndarray, "3 3"]:
-    """Rotation about x, then y, then z."""
+    """Return the matrix of a rotation about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(radians), np.sin(radians)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -340,6 +348,7 @@ def _rotation(radians: tuple[float, float, float]) -> Float64[np.ndarray, "3 3"]
 
 
 def participant_id(index: int) -> str:
+    """Return "sub-" and the index, padded to four digits."""
     return f"sub-{index:04d}"
 
 
@@ -347,6 +356,7 @@ def participant_id(index: int) -> str:
 
 
 def checked_shape(shape: Sequence[int]) -> Shape:
+    """Return a shape as three ints, or raise a UsageError where a side is too small."""
     whole = all(isinstance(side, int | np.integer) for side in shape)
     if len(shape) != 3 or not whole or min(shape) < SMALLEST_SIDE:
         raise UsageError(
@@ -358,5 +368,6 @@ def checked_shape(shape: Sequence[int]) -> Shape:
 
 
 def check_not_negative(name: str, value: int) -> None:
+    """Raise a UsageError where a number is below 0; `name` is its name in the message."""
     if value < 0:
         raise UsageError(f"{name} must be 0 or more; found {value}. Give for example {name}=0.")

@@ -50,8 +50,8 @@ LABELS = {1: "grey matter", 2: "white matter", 3: "sulcal fluid", 4: "lateral ve
 class _Template:
     """The MNI152 template at 1 mm in the classic box.
 
-    `tissues` holds the probability of each class (they sum to 1 in the brain, 0 outside) and
-    `detail` what of the T1 image is not explained by them: deep nuclei, myelination.
+    `tissues` is the probability of each class (they sum to 1 in the brain, 0 outside). `detail` is
+    the part of the T1 image that they do not explain: deep nuclei, myelination.
     """
 
     tissues: Float32[np.ndarray, "4 181 217 181"]
@@ -60,12 +60,11 @@ class _Template:
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """What the deformation needs of the template, on the deformation grid.
+    """The measures of the template that a deformation needs, on the deformation grid.
 
-    Volumes are in mm3. `ventricle_growth` is a velocity that widens the ventricles, and
-    `log_ratios` the logarithm of what it multiplies their volume by, at each of
-    `GROWTH_STRENGTHS`. `mobility` is the share of the finer random velocities that acts at each
-    place.
+    Volumes are in mm3. `ventricle_growth` is a velocity that widens the ventricles. At each of
+    `GROWTH_STRENGTHS` it multiplies their volume by a factor, whose logarithm is in `log_ratios`.
+    `mobility` is the share of the finer random velocities that acts at each place.
     """
 
     head_volume: float
@@ -77,7 +76,7 @@ class _Anatomy:
 
 @lru_cache(maxsize=1)
 def template_anatomy() -> _Anatomy:
-    """What the deformation needs of the template."""
+    """Return the measures of the template that a deformation needs."""
     template = _template()
     maps = sample(antialiased_maps(DEFORMATION_SHAPE), grid_points(DEFORMATION_SHAPE))
     tissues = maps[:4].double().numpy()
@@ -98,7 +97,7 @@ def template_anatomy() -> _Anatomy:
 def _log_ratios(
     growth: Float32[Tensor, "3 d h w"], ventricle: Float32[Tensor, "d h w"]
 ) -> Float64[np.ndarray, " k"]:
-    """Logarithm of the change in the ventricles' volume, for each strength of their growth."""
+    """Return the log of the change in the ventricles' volume, for each strength of growth."""
     volumes = []
     for strength in GROWTH_STRENGTHS:
         displacement = exponential(-strength * growth)
@@ -110,9 +109,10 @@ def _log_ratios(
 def _mobility(
     brain: Float64[np.ndarray, "d h w"], spacing: Float64[np.ndarray, " 3"]
 ) -> Float64[np.ndarray, "d h w"]:
-    """Share of the finer random velocities that acts.
+    """Return the share of the finer random velocities that acts at each place.
 
-    Less at the hull, which the skull keeps smooth, and at the midline, which the falx holds.
+    It is smaller at the hull, which the skull keeps smooth, and at the midline, where the falx
+    holds the brain.
     """
     hull = ndimage.binary_closing(np.pad(brain > 0.5, 6), iterations=4)[6:-6, 6:-6, 6:-6]
     depth = ndimage.distance_transform_edt(hull, sampling=spacing)
@@ -127,7 +127,7 @@ def _ventricle_velocity(
     white: Float64[np.ndarray, "d h w"],
     spacing: Float64[np.ndarray, " 3"],
 ) -> Float64[np.ndarray, "3 d h w"]:
-    """Velocity in mm that widens the ventricles.
+    """Return a velocity in mm that widens the ventricles.
 
     Its divergence, the rate of log-volume, is 1 in the ventricles and negative in the white
     matter around them, which makes room.
@@ -142,7 +142,7 @@ def _ventricle_velocity(
 
 @lru_cache(maxsize=2)
 def antialiased_maps(shape: Shape) -> Float32[Tensor, "5 181 217 181"]:
-    """The template's tissues and detail at 1 mm, blurred for sampling on a grid of this shape.
+    """Return the template's tissues and detail at 1 mm, blurred for a grid of this shape.
 
     The Gaussian's sigma is sqrt(ratio^2 - 1) / 2.355 mm for voxels of `ratio` mm (Cardoso et al.
     2015, MICCAI); finer grids are not blurred.
@@ -166,14 +166,14 @@ def _template() -> _Template:
     excess = np.maximum(grey + white, 1)
     grey, white = grey / excess, white / excess
     fluid = np.maximum(brain - grey - white, 0)
-    # With their edge, which is brighter than they are.
+    # Dilated, because the edge of the ventricles is brighter than their inside.
     ventricles = ndimage.binary_dilation(mni152.lateral_ventricles(in_box), iterations=2)
     tissues = np.stack([grey, white, fluid * ~ventricles, fluid * ventricles]).astype(np.float32)
     return _Template(tissues=_sharpened(tissues), detail=_unexplained(t1, tissues))
 
 
 def _in_box(name: str, image: TemplateMap) -> TemplateMap:
-    """The part of a 1 mm MNI152 image that lies in the classic box."""
+    """Return the part of a 1 mm MNI152 image that lies in the classic box."""
     shape = (181, 217, 181)
     matrix = image.space.matrix
     offset = box_affine(shape)[:3, 3] - matrix[:3, 3]
@@ -189,7 +189,7 @@ def _in_box(name: str, image: TemplateMap) -> TemplateMap:
 
 
 def _sharpened(tissues: Float32[np.ndarray, "c d h w"]) -> Float32[np.ndarray, "c d h w"]:
-    """Raise probabilities towards one class, as in a person: the template averages many."""
+    """Return sharper probabilities: one person has sharper borders than an average of many."""
     powers = tissues**1.5
     total = powers.sum(axis=0)
     return powers / np.where(total > 0, total, 1)
@@ -198,7 +198,7 @@ def _sharpened(tissues: Float32[np.ndarray, "c d h w"]) -> Float32[np.ndarray, "
 def _unexplained(
     t1: Float32[np.ndarray, "d h w"], tissues: Float32[np.ndarray, "c d h w"]
 ) -> Float32[np.ndarray, "d h w"]:
-    """T1 less its least-squares fit on the tissue probabilities, 0 outside the brain."""
+    """Return T1 minus its least-squares fit on the tissue probabilities, 0 outside the brain."""
     brain = t1 > 0
     design = tissues[:, brain].astype(np.float64)
     means = np.linalg.solve(design @ design.T, design @ t1[brain].astype(np.float64))

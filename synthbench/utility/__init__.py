@@ -1,1 +1,1 @@
-"""Downstream utility: do synthetic volumes help a model that is then used on real people?"""
+"""Downstream utility: do synthetic volumes improve a model that is then used on real people?"""

@@ -1,4 +1,4 @@
-"""The arms of a study: who is trained on what, tested on whom, and how the arms compare."""
+"""The arms of a study: their training volumes, their test subjects, and their comparison."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ MEASURES: Mapping[Task, tuple[Measure, ...]] = {
     "classification": (AUC, BALANCED_ACCURACY),
     "regression": (MAE, R2),
 }
-"""What is measured; the verdict is on the first."""
+"""The measures of each task; the verdict is on the first."""
 
 COMPARED = ((BOTH, REAL), (SYNTHETIC, REAL), (AUGMENTED, REAL), (BOTH, AUGMENTED))
-"""Which arms are compared: the verdict first, the control last."""
+"""The pairs of arms that are compared: the verdict first, the control last."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Portion:
     source
         "real" or "synth".
     rows
-        Which of its volumes.
+        The rows of its volumes.
     augmented
-        How many changed copies of them are trained on too.
+        The number of changed copies of them that are trained on too.
     """
 
     source: str
@@ -64,7 +64,7 @@ class Portion:
 
 
 class Learner(Protocol):
-    """What is trained on an arm's volumes, and predicts others."""
+    """A model that is trained on an arm's volumes, and predicts others."""
 
     @property
     def sources(self) -> Mapping[str, Labelled]:
@@ -74,13 +74,13 @@ class Learner(Protocol):
     def predict(
         self, portions: Sequence[Portion], tested: str, rows: Int64[np.ndarray, " m"]
     ) -> Predictions:
-        """Train on the portions, and predict volumes of a source, one column a volume."""
+        """Return predictions for volumes of a source, one column per volume, after training."""
         ...
 
 
 @dataclass(frozen=True)
 class Division:
-    """Who trains and who is tested, in one run of all arms.
+    """The training and test volumes of one run of all arms.
 
     Attributes
     ----------
@@ -118,24 +118,24 @@ def compare_arms(
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Compared:
-    """Train every arm, test all of them on the same subjects, and compare them.
+    """Return the comparison of all arms, each trained, and tested on the same subjects.
 
     Parameters
     ----------
     learner
-        What is trained.
+        The model.
     division
-        Who trains and who is tested. The classical control gets as many changed copies of real
+        The training and test volumes. The classical control gets as many changed copies of real
         volumes as there are synthetic ones.
     task
-        Decides the measures, see `MEASURES`.
+        It determines the measures (`MEASURES`).
     ratios
-        Of the curve: synthetic volumes, in multiples of the real ones, chosen at random by
-        `seed`, the smaller sets being part of the larger.
+        Numbers of synthetic volumes on the curve, in multiples of the real ones. They are chosen
+        at random by `seed`; the larger sets contain the smaller ones.
     level
         Nominal coverage of the intervals.
     progress
-        Called with (arm, arms done, arms).
+        Called with (arm, finished arms, all arms).
     """
     real, m = Portion("real", division.train), len(division.synth)
     plans = {
@@ -196,7 +196,7 @@ def compare_arms(
 
 @dataclass(frozen=True)
 class Tested:
-    """Who is tested: volumes of a source, brought together by subject.
+    """The tested volumes of a source, and their subjects.
 
     Attributes
     ----------
@@ -217,14 +217,14 @@ class Tested:
     def of(
         cls, sources: Mapping[str, Labelled], source: str, rows: Int64[np.ndarray, " m"]
     ) -> Tested:
-        """Number the subjects of some volumes; a subject's label is the mean of its scans'."""
-        held = sources[source]
-        _, subject_of = np.unique(held.subjects[rows], return_inverse=True)
-        truth = _by_subject(held.labels[None, rows], subject_of)[0]
+        """Return the tested subjects of some volumes; a subject's label is its scans' mean."""
+        labelled = sources[source]
+        _, subject_of = np.unique(labelled.subjects[rows], return_inverse=True)
+        truth = _by_subject(labelled.labels[None, rows], subject_of)[0]
         return cls(source, rows, truth, subject_of)
 
     def together(self, predictions: Predictions) -> Predictions:
-        """Average the predictions for the scans of one subject."""
+        """Return predictions by subject: the mean over a subject's scans."""
         refitted = predictions.refitted
         return Predictions(
             _by_subject(predictions.seeds, self.subject_of),
@@ -233,7 +233,7 @@ class Tested:
 
 
 def _shuffled(labels: Float64[np.ndarray, " m"], task: Task, seed: int) -> Int64[np.ndarray, " m"]:
-    """A random order of which every beginning has the classes in proportion."""
+    """Return a random order in which the first k volumes have the classes in proportion."""
     order = np.random.default_rng([seed, 0xC0]).permutation(len(labels))
     if task == "regression":
         return order

@@ -1,4 +1,4 @@
-"""The three cohorts of a study with their labels, and the rules that keep them apart."""
+"""The three cohorts of a study with their labels, and the rule that they share no subject."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Label = float | str | None
 
 @dataclass(frozen=True)
 class Labelled:
-    """A cohort of which every volume has a label.
+    """A cohort in which every volume has a label.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Labelled:
     labels
         1 for the positive class, 0 for the negative; or the number itself.
     left_out
-        How many volumes had no label.
+        The number of volumes without a label.
     """
 
     cohort: Cohort
@@ -59,14 +59,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How a label becomes a number.
+    """The conversion of a label to a number.
 
     Attributes
     ----------
     name
         The column.
     task
-        What is learnt.
+        Classification or regression.
     levels
         The two classes as text, the positive one last; empty for a regression.
     """
@@ -76,12 +76,12 @@ class LabelRule:
     levels: tuple[str, ...] = ()
 
     def number(self, label: Label, role: str) -> float:
-        """Return the number of a label that is there.
+        """Return the number of a label that is not missing.
 
         Raises
         ------
         UsageError
-            It is another class, or no number.
+            It is another class, or not a number.
         """
         if self.task == "regression":
             if isinstance(label, float):
@@ -91,7 +91,7 @@ class LabelRule:
         if text not in self.levels:
             raise UsageError(
                 f"{role}: --label {self.name} is {' or '.join(self.levels)} in the real cohort; "
-                f"found '{text}'. Give both sides the same words."
+                f"found '{text}'. Use the same labels in all cohorts."
             )
         return float(self.levels.index(text))
 
@@ -99,7 +99,7 @@ class LabelRule:
 def read_side(
     source: Path | str | Cohort, role: str, assume_grid: float | None, progress: Progress | None
 ) -> Cohort:
-    """Read a cohort of a study, unless it is one already."""
+    """Return a cohort of a study; it is read where a path is given."""
     if isinstance(source, Cohort):
         return source
     return read_cohort(
@@ -117,12 +117,12 @@ def read_sides(
     progress: Progress | None,
     log: Log,
 ) -> tuple[dict[str, Cohort], list[str]]:
-    """Read the three cohorts of a study, and return them with what a reader must know.
+    """Return the three cohorts of a study by role, and notes for the reader of the record.
 
     Raises
     ------
     SynthbenchError
-        One cannot be read, they are not apart (`check_apart`), or preflight stops them.
+        One cannot be read, they share subjects (`check_apart`), or preflight finds an error.
     """
     sides = (("real", real), ("synth", synth), ("test", test))
     cohorts = {role: read_side(source, role, assume_grid, progress) for role, source in sides}
@@ -134,7 +134,7 @@ def read_sides(
 
 
 def real_labels(cohort: Cohort, name: str, role: str) -> list[Label]:
-    """Read the labels of a real cohort from its participants table.
+    """Return the labels of a real cohort, from its participants table.
 
     Raises
     ------
@@ -148,15 +148,15 @@ def real_labels(cohort: Cohort, name: str, role: str) -> list[Label]:
 
 
 def synth_labels(cohort: Cohort, name: str, folder: Path | None, file: Path | None) -> list[Label]:
-    """Read the labels of synthetic volumes.
+    """Return the labels of synthetic volumes.
 
-    The first of these that there is: `file` (`--synth-labels`), `conditions.tsv` beside the
-    volumes, a participants table, the "conditions" of their sidecars.
+    They come from the first of these that exists: `file` (`--synth-labels`), `conditions.tsv`
+    beside the volumes, a participants table, the "conditions" of their sidecars.
 
     Raises
     ------
     UsageError
-        None of them is there, or the first has no such column, or no row for some volume.
+        None of them exists, or the first has no such column, or no row for some volume.
     """
     beside = None if folder is None else folder / "conditions.tsv"
     if file is not None or (beside is not None and beside.is_file()):
@@ -179,27 +179,27 @@ def synth_labels(cohort: Cohort, name: str, folder: Path | None, file: Path | No
     requested = [_conditions(sidecar) for sidecar in sidecars(cohort)]
     if not any(name in row for row in requested):
         raise UsageError(
-            f"synth: --label {name} is not known of these volumes: there is no conditions.tsv, no "
-            "participants.tsv, and no sidecar that says what was asked for. Name a table with "
+            f"synth: --label {name} is not known for these volumes: there is no conditions.tsv, no "
+            "participants.tsv, and no sidecar with conditions. Name a table with "
             f"--synth-labels FILE (columns file and {name})."
         )
     return [row.get(name) for row in requested]
 
 
 def _conditions(sidecar: Mapping[str, object]) -> dict[str, Label]:
-    held = sidecar.get("conditions")
-    if not isinstance(held, dict):
+    stored = sidecar.get("conditions")
+    if not isinstance(stored, dict):
         return {}
-    return {k: float(v) if isinstance(v, (int, float)) else v for k, v in held.items()}
+    return {k: float(v) if isinstance(v, (int, float)) else v for k, v in stored.items()}
 
 
 def sidecars(cohort: Cohort) -> list[Sidecar]:
-    """Return the sidecar of each volume, empty for a volume that has none to read."""
+    """Return the sidecar of each volume; empty where there is none that can be read."""
     return found_sidecars(entry.path for entry in cohort.entries)
 
 
 def generator_of(synth: Cohort) -> str | None:
-    """Return the generator that all sidecars name, if they do."""
+    """Return the generator that all sidecars name; None where they name several or none."""
     names = {sidecar.get("generator") for sidecar in sidecars(synth)}
     only = names.pop() if len(names) == 1 else None
     return None if only is None else str(only)
@@ -208,14 +208,14 @@ def generator_of(synth: Cohort) -> str | None:
 def label_rule(
     name: str, labels: Sequence[Label], task: Literal["auto", "classification", "regression"]
 ) -> LabelRule:
-    """Settle what is learnt from the labels of the real training cohort.
+    """Return the rule for a label, from the labels of the real training cohort.
 
-    Two classes, words or codes, are a classification; other numbers a regression.
+    Two classes (words or codes) are a classification; other numbers are a regression.
 
     Raises
     ------
     UsageError
-        Words of more or fewer than two classes, words for a regression, or no labels.
+        There are words of more or fewer than two classes, words for a regression, or no labels.
     """
     present = [label for label in labels if label is not None]
     levels = tuple(sorted({_text(label) for label in present}))
@@ -238,14 +238,14 @@ def label_rule(
     if len(levels) != 2:
         raise UsageError(
             f"--label {name}: a classification needs two classes; found {len(levels)}"
-            f"{': ' if levels else ''}{', '.join(levels[:5])}. Name a column of two, or make a "
+            f"{': ' if levels else ''}{', '.join(levels[:5])}. Name a column with two, or make a "
             "manifest of two of them: synthbench data select --where ..."
         )
     return LabelRule(name, "classification", levels)
 
 
 def labelled(cohort: Cohort, labels: Sequence[Label], rule: LabelRule, role: str) -> Labelled:
-    """Keep the volumes that have a label.
+    """Return the volumes that have a label.
 
     Raises
     ------
@@ -262,11 +262,11 @@ def labelled(cohort: Cohort, labels: Sequence[Label], rule: LabelRule, role: str
             f"{role}: at least 4 subjects with a value of '{rule.name}' are needed; found {found}."
         )
     values = np.array([rule.number(labels[i], role) for i in rows])
-    _check_one_label_a_subject(kept, values, rule, role)
+    _check_one_label_per_subject(kept, values, rule, role)
     return Labelled(kept, values, len(cohort) - len(rows))
 
 
-def _check_one_label_a_subject(
+def _check_one_label_per_subject(
     cohort: Cohort, values: Float64[np.ndarray, " n"], rule: LabelRule, role: str
 ) -> None:
     if rule.task == "regression":
@@ -276,12 +276,12 @@ def _check_one_label_a_subject(
         if by_subject.setdefault(entry.subject, value) != value:
             raise CohortError(
                 f"{role}: {entry.subject} has scans of both classes of '{rule.name}'. Choose one "
-                "scan a subject: synthbench data select --one-scan-per-subject"
+                "scan per subject: synthbench data select --one-scan-per-subject"
             )
 
 
-def check_both_classes(held: Labelled, rule: LabelRule, role: str) -> None:
-    """Refuse a cohort of one class: nothing is learnt from it, and nothing tested on it.
+def check_both_classes(source: Labelled, rule: LabelRule, role: str) -> None:
+    """Check that a cohort has both classes: with one, nothing can be learnt or tested.
 
     Raises
     ------
@@ -290,7 +290,7 @@ def check_both_classes(held: Labelled, rule: LabelRule, role: str) -> None:
     """
     if rule.task == "regression":
         return
-    counts = [len(np.unique(held.subjects[held.labels == c])) for c in (0.0, 1.0)]
+    counts = [len(np.unique(source.subjects[source.labels == c])) for c in (0.0, 1.0)]
     if min(counts) < 2:
         found = " and ".join(f"{n} of {w}" for n, w in zip(counts, rule.levels, strict=True))
         more = {
@@ -305,26 +305,26 @@ def check_both_classes(held: Labelled, rule: LabelRule, role: str) -> None:
 
 
 def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "test") -> list[str]:
-    """Refuse tests on what was trained on, and return what a reader must know.
+    """Check that no test subject was trained on, and return notes for the reader.
 
     Parameters
     ----------
     train, synth, test
         Cohorts.
     role
-        What messages call `test`.
+        The name of `test` in messages.
 
     Raises
     ------
     CohortError
-        A test subject is among the training subjects, a synthetic volume is a test volume, or a
-        sidecar names the test cohort as what its generator was trained on.
+        A test subject is also a training subject, a synthetic volume is a test volume, or a
+        sidecar says that its generator was trained on the test cohort.
     """
     shared = overlap(test, train)
     if shared:
         raise CohortError(
             f"{role}: {len(shared)} of {len(test)} volumes are of subjects in the training cohort, "
-            f"--real (first: {shared[0]}). Divide by subject: synthbench data split COHORT --out "
+            f"--real (first: {shared[0]}). Split by subject: synthbench data split COHORT --out "
             "DIR"
         )
     if synth is None:
@@ -333,46 +333,46 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "
     copies = [entry.name for entry in synth.entries if entry.digest in digests]
     if copies:
         raise CohortError(
-            f"synth: {len(copies)} volumes are {role} volumes, bit by bit (first: {copies[0]}): "
-            f"the {role} set was trained on. Test on other subjects."
+            f"synth: {len(copies)} volumes are exactly {role} volumes (first: {copies[0]}): the "
+            f"generator was trained on the {role} set. Test on other subjects."
         )
     trained_on = {sidecar.get("training_cohort") for sidecar in sidecars(synth)}
     if test.fingerprint in trained_on:
         raise CohortError(
-            f"synth: the sidecars say that the generator was trained on the very {role} cohort. "
+            f"synth: the sidecars say that the generator was trained on the {role} cohort itself. "
             "Test on subjects that it has not seen."
         )
     if trained_on == {train.fingerprint}:
         return []
     if None in trained_on:
-        return ["no sidecar says what the generator was trained on: that it has not seen the "
-                "test subjects is taken on trust"]  # fmt: skip
-    return ["the generator was trained on another cohort than --real: that it has not seen the "
-            "test subjects is taken on trust"]  # fmt: skip
+        return ["no sidecar says what the generator was trained on: this study cannot check that "
+                "it has not seen the test subjects"]  # fmt: skip
+    return ["the generator was trained on another cohort than --real: this study cannot check "
+            "that it has not seen the test subjects"]  # fmt: skip
 
 
 def seeds_notes(seeds: int) -> list[str]:
-    """Say what an interval of one training an arm leaves out."""
+    """Return a note on what the intervals leave out where each arm is trained once."""
     if seeds > 1:
         return []
-    return ["one training an arm (--seeds 1): how much another one would differ is in no interval"]
+    return ["one training per arm (--seeds 1): its randomness is not in the intervals"]
 
 
 def accepted_notes(findings: Sequence[Finding]) -> list[str]:
-    """Return a sentence an error of preflight that was let pass: a record must not hide it."""
+    """Return one note per accepted error of preflight, so that the record shows it."""
     return [
-        f"preflight, accepted: {found.role}: {found.rule} (asked: {RULES[found.rule]})"
+        f"preflight, accepted: {found.role}: {found.rule} (the rule: {RULES[found.rule]})"
         for found in findings
         if found.severity == "error"
     ]
 
 
 def drawn_subjects(pool: Labelled, n: int, task: Task, seed: Sequence[int]) -> np.ndarray:
-    """Draw n subjects at random, from each class in proportion."""
+    """Return n subjects, drawn at random from each class in proportion."""
     rng = np.random.default_rng([*seed, 0xD1])
     subjects, first = np.unique(pool.subjects, return_index=True)
     label = pool.labels[first] if task == "classification" else np.zeros(len(subjects))
-    # Spread evenly over the order of the classes, from a random start.
+    # Places at equal distances along the order of the classes, from a random start.
     order = rng.permutation(len(subjects))
     order = order[np.argsort(label[order], kind="stable")]
     places = np.floor((np.arange(n) + rng.random()) * len(subjects) / n).astype(np.int64)

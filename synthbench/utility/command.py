@@ -1,4 +1,4 @@
-"""What `synthbench utility` was asked for, checked before anything is read."""
+"""The options of `synthbench utility`, checked before anything is read, and its study."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODELS = ("probe", "cnn")
 
 @dataclass(frozen=True)
 class Choices:
-    """The options that decide which study is run, as they were typed."""
+    """The options that choose the study, as the user typed them."""
 
     label: str | None
     synth_labels: Path | None
@@ -55,7 +55,7 @@ def run(
     progress: Progress | None = None,
     log: Log = no_log,
 ) -> UtilityRecord:
-    """Run the study that was asked for.
+    """Run the study of the options, and return its record.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def run(
     chosen
         The options.
     study
-        What both kinds of study take.
+        The settings of every study.
     cache, progress, log
         As for `synthbench.utility.study.utility_study`.
 
     Raises
     ------
     UsageError
-        Options do not go together.
+        Options contradict each other.
     SynthbenchError
         The study could not be run.
     """
@@ -108,11 +108,11 @@ def run(
 def add_to_scorecard(record: UtilityRecord, file: Path, synth: Path | Cohort) -> Utility | None:
     """Write the verdict into a scorecard of the same synthetic volumes.
 
-    A scorecard of a benchmark may be of some of them, drawn by its seed: `synth` tells.
+    A benchmark may have scored only some of them, drawn by its seed; `synth` is read to check it.
 
     Returns
     -------
-    The verdict that it takes the place of; None where there was none.
+    The verdict that is replaced; None where there was none.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def add_to_scorecard(record: UtilityRecord, file: Path, synth: Path | Cohort) ->
     card = Scorecard.load(file)
     if card.synth.fingerprint != record.cohorts["synth"].fingerprint and not _drawn(card, synth):
         raise ScorecardError(
-            f"{file}: it is of other synthetic volumes (fingerprint "
+            f"{file}: a scorecard of other synthetic volumes (fingerprint "
             f"{card.synth.fingerprint[:12]}, here {record.cohorts['synth'].fingerprint[:12]}). "
             "Name the scorecard of these."
         )
@@ -131,7 +131,7 @@ def add_to_scorecard(record: UtilityRecord, file: Path, synth: Path | Cohort) ->
 
 
 def _drawn(card: Scorecard, synth: Path | Cohort) -> bool:
-    """Whether a benchmark scored some of these volumes."""
+    """Return True where a benchmark scored some of these volumes."""
     if card.synth.available == card.synth.n:
         return False
     cohort = synth if isinstance(synth, Cohort) else read_cohort(synth, role="synth")
@@ -139,7 +139,7 @@ def _drawn(card: Scorecard, synth: Path | Cohort) -> bool:
 
 
 def _refuse_with_segmentation(chosen: Choices) -> None:
-    given: Mapping[str, bool] = {
+    changed: Mapping[str, bool] = {
         "--label": chosen.label is not None,
         "--synth-labels": chosen.synth_labels is not None,
         "--splits": chosen.splits is not None,
@@ -147,21 +147,21 @@ def _refuse_with_segmentation(chosen: Choices) -> None:
         "--model": chosen.model != MODELS[0],
         "--network": chosen.network != NetworkSettings().network,
     }
-    wrong = [option for option, there in given.items() if there]
+    wrong = [option for option, differs in changed.items() if differs]
     if wrong:
         raise UsageError(f"--segmentation learns label maps: leave out {', '.join(wrong)}.")
 
 
 def _refuse_with_probe(chosen: Choices) -> None:
-    """A probe would take no notice of a network's settings, where they are not the usual ones."""
-    usual = NetworkSettings()
-    given: Mapping[str, bool] = {
-        "--network": chosen.network != usual.network,
-        "--seeds": chosen.seeds != usual.seeds,
-        "--epochs": chosen.epochs != usual.epochs,
-        "--batch-size": chosen.batch_size != usual.batch_size,
+    """Refuse settings of a network that are not the defaults: a probe would ignore them."""
+    defaults = NetworkSettings()
+    changed: Mapping[str, bool] = {
+        "--network": chosen.network != defaults.network,
+        "--seeds": chosen.seeds != defaults.seeds,
+        "--epochs": chosen.epochs != defaults.epochs,
+        "--batch-size": chosen.batch_size != defaults.batch_size,
     }
-    wrong = [option for option, there in given.items() if there]
+    wrong = [option for option, differs in changed.items() if differs]
     if wrong:
         raise UsageError(
             f"--model probe trains no network: leave out {', '.join(wrong)}, or add --model cnn."

@@ -1,4 +1,4 @@
-"""Learners of volumes: a 3-D convolutional network, trained with Accelerate from several seeds."""
+"""A learner on volumes: a 3-D convolutional network, trained from several seeds."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ State = dict[str, Tensor]
 class NetworkSettings(BaseModel):
     """Settings of the network and its training.
 
-    All arms take the same number of steps: `epochs` passes over the largest arm.
+    All arms are trained for the same number of steps: `epochs` passes over the largest arm.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["resnet10", "densenet121"] = Field(
-        default="resnet10", description="MONAI's; resnet10 with a quarter of its channels"
+        default="resnet10", description="network of MONAI; resnet10 has a quarter of its channels"
     )
     seeds: int = Field(default=3, ge=1, description="trainings of each arm")
     epochs: int = Field(default=20, ge=1)
@@ -49,7 +49,7 @@ class NetworkSettings(BaseModel):
 
 @dataclass(frozen=True)
 class NetworkLearner:
-    """A network that is trained anew for every arm and seed.
+    """A network that is trained again for every arm and seed.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class NetworkLearner:
     volumes
         By source, in the common space.
     task, settings, seed
-        What is learnt, how, and the seed that the trainings' seeds come from.
+        Classification or regression, the network's settings, and the seed of all trainings.
     steps
-        Of every training.
+        Number of steps of every training.
     """
 
     sources: Mapping[str, Labelled]
@@ -82,10 +82,10 @@ class NetworkLearner:
         seed: int,
         progress: Progress | None = None,
     ) -> NetworkLearner:
-        """Bring the sources to a space, and settle the steps by the largest arm."""
+        """Return the learner with all sources in one space; the largest arm sets the steps."""
         volumes = {
-            role: held.cohort.volumes(target, intensity, role=role)
-            for role, held in sources.items()
+            role: source.cohort.volumes(target, intensity, role=role)
+            for role, source in sources.items()
         }
         largest = len(sources["real"]) + len(sources["synth"])
         steps = settings.epochs * math.ceil(largest / settings.batch_size)
@@ -94,7 +94,7 @@ class NetworkLearner:
     def predict(
         self, portions: Sequence[Portion], tested: str, rows: Int64[np.ndarray, " m"]
     ) -> Predictions:
-        """Train from every seed, and predict volumes."""
+        """Return predictions of volumes, one row per training seed."""
         found = []
         for number in range(self.settings.seeds):
             network = self.trained(portions, number)
@@ -104,14 +104,14 @@ class NetworkLearner:
     def trained(
         self, portions: Sequence[Portion], number: int, start: State | None = None
     ) -> nn.Module:
-        """Train a network on the portions.
+        """Return a network that was trained on the portions.
 
         Parameters
         ----------
         portions
             Those with `augmented` are mirrored and moved at random at every step.
         number
-            Which of the trainings: weights, order and augmentation are drawn from it.
+            Number of the training: weights, order and augmentation are drawn from it.
         start
             Weights to start from.
         """
@@ -141,7 +141,7 @@ class NetworkLearner:
         rows: Int64[np.ndarray, " m"],
         portions: Sequence[Portion],
     ) -> Float64[np.ndarray, " m"]:
-        """Predict volumes one by one: log-odds, or numbers in their own unit."""
+        """Return predictions, volume by volume: log-odds, or numbers in the label's unit."""
         device = next(network.parameters()).device
         network.eval()
         found = np.zeros(len(rows))
@@ -164,7 +164,7 @@ class NetworkLearner:
         return torch.tensor(values, dtype=torch.float32)
 
     def _scale(self, portions: Sequence[Portion]) -> tuple[float, float]:
-        """Mean and standard deviation of the labels that are trained on."""
+        """Return mean and standard deviation of the training labels."""
         values = np.concatenate([self.sources[p.source].labels[p.rows] for p in portions])
         return float(values.mean()), float(values.std()) or 1.0
 
@@ -179,7 +179,7 @@ class NetworkLearner:
 
 
 def build(name: str, key: Sequence[int]) -> nn.Module:
-    """Build a network with one output; its first weights depend on the key alone."""
+    """Return a network with one output; its first weights depend on the key alone."""
     from monai.networks.nets import DenseNet121, resnet10
 
     with torch.random.fork_rng(devices=[]):
@@ -200,20 +200,20 @@ def fit(
     steps: int,
     key: Sequence[int],
 ) -> nn.Module:
-    """Train a network for a number of steps with AdamW, a cosine schedule and clipped gradients.
+    """Return a network after a number of steps of AdamW, a cosine schedule and clipped gradients.
 
     Parameters
     ----------
     n
-        Examples there are.
+        Number of examples.
     batch
-        Makes (volumes, targets) of some examples, with a generator for augmentation.
+        Function of example numbers and a generator for augmentation: returns (volumes, targets).
     loss
-        Of (output, target).
+        Function of (output, target).
     settings
-        With `learning_rate`, `weight_decay` and `batch_size`.
+        It has `learning_rate`, `weight_decay` and `batch_size`.
     steps, key
-        How many, and the seed of the order and of the augmentation.
+        Number of steps; seed of the order and of the augmentation.
     """
     accelerator = Accelerator(cpu=on_cpu())
     optimizer = torch.optim.AdamW(
@@ -241,9 +241,9 @@ def fit(
 
 
 class Padded(nn.Module):
-    """A network that halves its grid, for grids that it could not halve: zeros are added behind.
+    """A network that halves its grid, for any grid: zeros are added at the end of each axis.
 
-    The output is cut back to the grid that came in.
+    The output is cut back to the grid of the input.
     """
 
     def __init__(self, network: nn.Module, multiple: int) -> None:
@@ -252,7 +252,7 @@ class Padded(nn.Module):
         self.multiple = multiple
 
     def forward(self, volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b c d h w"]:
-        """Pad, apply the network, cut back."""
+        """Return the network's output on the padded volumes, cut back to their grid."""
         d, h, w = volumes.shape[2:]
         behind = [-side % self.multiple for side in (w, h, d)]
         padded = nn.functional.pad(volumes, [p for side in behind for p in (0, side)])

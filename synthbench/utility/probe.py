@@ -1,11 +1,8 @@
 """The linear probe: an L2-penalised logistic or linear regression on an extractor's features.
 
-Nothing in it is random but the folds, which a seed decides. It is fitted on all training volumes,
-and again with a part of the training subjects left out, many times, which tells how much another
-choice of subjects would have changed (`synthbench.metrics.inference.downstream`).
-
-scikit-learn fits it, as it does the models of `synthbench.metrics.conditional.prediction`, which
-predict one covariate from other rows in every fold and need no weights.
+Only the folds are random, by a seed. The probe is fitted on all training volumes, and then many
+times without a part of the training subjects. These refits show how much another choice of subjects
+would have changed (`synthbench.metrics.inference.downstream`). scikit-learn does the fits.
 """
 
 from __future__ import annotations
@@ -24,8 +21,8 @@ from synthbench.metrics.inference.downstream import DELETED, Predictions
 Task = Literal["classification", "regression"]
 
 PENALTIES = tuple(float(x) for x in np.logspace(0, -6, 7))
-"""To choose from, a training volume's share, for features whose rows have a root mean square
-length of 1; the strongest first, which is taken where several do equally well."""
+"""The penalties to choose from, per training volume, for features whose rows have a root mean
+square length of 1. The strongest comes first: it is taken where several are equally good."""
 
 FOLDS = 5
 
@@ -37,14 +34,15 @@ class Part:
     Attributes
     ----------
     source
-        "real" or "synth": who is left out is drawn once a source, so that arms share it.
-        Augmented copies of real volumes are "real", with the subjects that they are copies of.
+        "real" or "synth". Subjects to leave out are drawn once per source, so that arms share
+        them. Augmented copies of real volumes are "real", with the subjects of their originals.
     features, labels
-        One row and one number a volume; 1 for the positive class, 0 for the negative.
+        One row and one number per volume; 1 for the positive class, 0 for the negative.
     subjects
-        Numbers within the source: what is left out, and kept in one fold.
+        Numbers within the source. All volumes of a subject are left out together, and are in the
+        same fold.
     judged
-        Whether the penalty is chosen by how well held-out volumes of this part are predicted.
+        True where predictions of held-out volumes of this part decide the penalty.
     """
 
     source: str
@@ -69,16 +67,16 @@ Kept: TypeAlias = Mapping[str, Float64[np.ndarray, "r subjects"]]
 
 
 def left_out(parts: Sequence[Part], task: Task, count: int, seed: int) -> Kept:
-    """Draw the subjects that each refit leaves out: a share `DELETED` of each source.
+    """Return random subjects that each refit leaves out: a share `DELETED` of each source.
 
     Parameters
     ----------
     parts
-        One of each source, with all of its subjects.
+        One part per source, with all of its subjects.
     task
-        For "classification", the share is left out of each class, of which one always stays.
+        For "classification", the share is left out of each class; at least one subject stays.
     count, seed
-        Refits, and the seed of their stream.
+        Number of refits, and the seed of the draws.
     """
     found: dict[str, Float64[np.ndarray, "r subjects"]] = {}
     for part in parts:
@@ -89,7 +87,7 @@ def left_out(parts: Sequence[Part], task: Task, count: int, seed: int) -> Kept:
         for label in np.unique(labels):
             group = present[labels == label]
             for row in kept:
-                # An odd number is rounded up in half of the refits, so that halves are halves.
+                # An odd number is rounded up in half of the refits, so that the mean is a half.
                 number = math.floor(DELETED * len(group) + rng.random())
                 row[rng.choice(group, min(number, len(group) - 1), replace=False)] = 0
         found[part.source] = kept
@@ -103,25 +101,25 @@ def predict(
     kept: Kept | None = None,
     seed: int = 0,
 ) -> Predictions:
-    """Fit on all parts, and again without the subjects left out, and predict test volumes.
+    """Return predictions of test volumes, from a fit on all parts and from the refits.
 
-    The penalty is chosen once, on all training subjects, by cross-validation over them (log loss
-    or squared error on held-out volumes of the parts that are judged), and kept in the refits. It
-    is an average volume's share, so that copies of all volumes change nothing. Features are
-    centred and scaled to unit variance over the training volumes.
+    The penalty is chosen once, on all training subjects, by cross-validation (log loss or squared
+    error on held-out volumes of the judged parts), and is the same in the refits. It is relative
+    to the number of volumes, so that copies of all volumes change nothing. Features are centred
+    and scaled to unit variance over the training volumes.
 
     Parameters
     ----------
     parts
-        What the arm trains on.
+        The training volumes of the arm.
     test
         Features of the test volumes.
     task
         "classification" predicts log-odds of the positive class, "regression" the number.
     kept
-        What `left_out` gave; None: no refits.
+        From `left_out`; None: no refits.
     seed
-        Of the folds.
+        Seed of the folds.
 
     Raises
     ------
@@ -143,7 +141,7 @@ def predict(
 
 
 def _groups(parts: Sequence[Part]) -> Int64[np.ndarray, " n"]:
-    """Number subjects over all parts; parts of one source share theirs."""
+    """Return subject numbers over all parts; parts of one source share subjects."""
     keys = [(part.source, int(subject)) for part in parts for subject in part.subjects]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.array([numbers[key] for key in keys], dtype=np.int64)
@@ -152,9 +150,9 @@ def _groups(parts: Sequence[Part]) -> Int64[np.ndarray, " n"]:
 def _rotated(
     train: Float64[np.ndarray, "n d"], test: Float64[np.ndarray, "m d"]
 ) -> tuple[Float64[np.ndarray, "n k"], Float64[np.ndarray, "m k"]]:
-    """Standardise by the training volumes, and turn into their span.
+    """Return features standardised by the training volumes, and rotated into their span.
 
-    An L2 penalty does not see the turn, and no more than n columns remain.
+    The rotation changes nothing for an L2 penalty, and at most n columns remain.
     """
     mean, spread = train.mean(axis=0), train.std(axis=0)
     varying = spread > 1e-10 * np.abs(train).max(axis=0)
@@ -185,10 +183,10 @@ def _folds(
     task: Task,
     seed: int,
 ) -> Int64[np.ndarray, " n"]:
-    """The fold of each volume, -1 for those that are always trained on.
+    """Return the fold of each volume, -1 for volumes that are in every training set.
 
-    Subjects are dealt out class by class, or by the order of their numbers, neighbours to
-    different folds, so that every fold is like the whole.
+    Subjects are assigned class by class, or in the order of their numbers. Neighbours go to
+    different folds, so that every fold is similar to the whole.
     """
     rng = np.random.default_rng([seed, 0xF01D])
     subjects, first = np.unique(groups[judged], return_index=True)
@@ -218,7 +216,7 @@ def _fitted(
     penalties: Float64[np.ndarray, " b"],
     task: Task,
 ) -> Float64[np.ndarray, "b k1"]:
-    """Fit one model per row of weights; the intercept, which is not penalised, comes last."""
+    """Return the coefficients of one model per row of weights; the intercept comes last."""
     fits = [
         _fit(x, y, row, float(penalty * row.sum()), task)
         for row, penalty in zip(weights, penalties, strict=True)
@@ -233,10 +231,11 @@ def _fit(
     penalty: float,
     task: Task,
 ) -> Float64[np.ndarray, " k1"]:
-    """Minimise sum w (y - x'c - c0)^2 + p |c|^2, or sum w log(1 + e^(-s (x'c + c0))) + p/2 |c|^2.
+    """Return the coefficients c and the intercept c0 that minimise a penalised loss.
 
-    The classes are s = 1 and -1. scikit-learn fits both. Its default solver of the second stops too
-    early for a weak penalty; this one goes on to the minimum.
+    It is sum w (y - x'c - c0)^2 + p |c|^2 for a regression, and sum w log(1 + e^(-s (x'c + c0))) +
+    p/2 |c|^2 for classes s = 1 and -1. For the second, scikit-learn's default solver stops too
+    early with a weak penalty; the one chosen here reaches the minimum.
     """
     from sklearn.linear_model import LogisticRegression, Ridge
 

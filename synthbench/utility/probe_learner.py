@@ -1,4 +1,4 @@
-"""Learners of features: a linear probe on what an extractor makes of each volume."""
+"""A learner on features: a linear probe, and its augmented volumes."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from synthbench.volumes.grid import Space
 from synthbench.volumes.sets import Readable, identity_of, name_of
 
 AUGMENTATION = AugmentationSettings(flip=True, affine=5.0)
-"""Classical augmentation, the control: mirrors, turns by up to 5 degrees, scales by up to 5%,
+"""Classical augmentation, the control: mirrors, rotations by up to 5 degrees, scales by up to 5%,
 shifts by up to 2.5% of a side."""
 
 
 @dataclass(frozen=True)
 class ProbeLearner:
-    """The probe on features that were extracted before.
+    """The probe on extracted features.
 
     Attributes
     ----------
     sources
         Labels and subjects of "real", "synth" and "test".
     features
-        By source, one row a volume.
+        By source, one row per volume.
     copies
-        Features of changed copies of the real volumes, one matrix a round of copies.
+        Features of changed copies of the real volumes, one matrix per round of copies.
     task
-        What is learnt.
+        Classification or regression.
     refits
-        Fits on random halves of the training subjects.
+        Number of fits on random halves of the training subjects.
     seed
-        Of the folds and the halves.
+        Seed of the folds and the halves.
     """
 
     sources: Mapping[str, Labelled]
@@ -51,12 +51,12 @@ class ProbeLearner:
     def predict(
         self, portions: Sequence[Portion], tested: str, rows: Int64[np.ndarray, " m"]
     ) -> Predictions:
-        """Fit on the portions, and on halves of their subjects, and predict volumes."""
+        """Return predictions of volumes, from fits on the portions and on halves of subjects."""
         originals = [self._part(portion) for portion in portions]
         parts = list(originals)
         several = len(portions) > 1
         for index, portion in enumerate(portions):
-            # Where real volumes are trained on, they choose the penalty: they are what is tested.
+            # Real training volumes decide the penalty where there are any: tests are on real ones.
             if several and portion.source == "synth":
                 parts[index] = _unjudged(parts[index])
             parts += self._copies(portion)
@@ -64,20 +64,20 @@ class ProbeLearner:
         return predict(parts, self.features[tested][rows], self.task, kept, self.seed)
 
     def _part(self, portion: Portion) -> Part:
-        held = self.sources[portion.source]
+        source = self.sources[portion.source]
         return Part(
             portion.source, self.features[portion.source][portion.rows],
-            held.labels[portion.rows], held.subjects[portion.rows],
+            source.labels[portion.rows], source.subjects[portion.rows],
         )  # fmt: skip
 
     def _copies(self, portion: Portion) -> Iterator[Part]:
-        """Changed copies, round by round, until there are as many as asked for."""
-        held, remaining = self.sources[portion.source], portion.augmented
+        """Yield changed copies, round by round, up to the number of the portion."""
+        source, remaining = self.sources[portion.source], portion.augmented
         for features in self.copies:
             rows = portion.rows[:remaining]
             if len(rows):
                 yield Part(
-                    portion.source, features[rows], held.labels[rows], held.subjects[rows],
+                    portion.source, features[rows], source.labels[rows], source.subjects[rows],
                     judged=False,
                 )  # fmt: skip
             remaining -= len(rows)
@@ -89,16 +89,16 @@ def _unjudged(part: Part) -> Part:
 
 @dataclass(frozen=True)
 class Augmented:
-    """Volumes after a random mirror and a light affine, computed as they are read.
+    """Volumes after a random mirror and a small affine, computed when they are read.
 
     Attributes
     ----------
     volumes
         The originals.
     round
-        Which round of copies: another round draws other changes.
+        Number of the round of copies: each round has other random changes.
     seed
-        Of the draws.
+        Seed of the changes.
     """
 
     volumes: Readable
@@ -111,11 +111,11 @@ class Augmented:
         return self.volumes.space
 
     def name(self, index: int) -> str:
-        """What messages call a volume."""
+        """Return the volume's name for messages."""
         return f"{name_of(self.volumes, index)}, augmented"
 
     def identity(self, index: int) -> str | None:
-        """What a changed volume's voxels depend on."""
+        """Return what the changed voxels depend on; None where it is not known."""
         original = identity_of(self.volumes, index)
         drawn = f"{AUGMENTATION.model_dump_json()}, round {self.round}, {index}, seed {self.seed}"
         return None if original is None else f"augmented by {drawn}: {original}"

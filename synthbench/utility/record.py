@@ -20,25 +20,29 @@ REAL, SYNTHETIC, BOTH = "real", "synthetic", "real + synthetic"
 AUGMENTED = "real + augmentation"
 TRTS = "real, tested on synthetic"
 PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel")
-"""What a study's numbers may depend on."""
+"""The packages that a study's numbers may depend on."""
 
 Word = Literal["helped", "did not help", "hurt"]
 
 
 class Estimated(Record):
-    """An estimate, its interval, and what its variance is made of."""
+    """An estimate, its interval, and its variance by source."""
 
     value: float
     low: float
     high: float
     se: float
-    df: float | None = Field(description="of its t distribution; None where nothing varies")
-    p: float | None = Field(default=None, description="of a difference: that it is zero")
+    df: float | None = Field(
+        description="degrees of freedom of its t distribution; None where nothing varies"
+    )
+    p: float | None = Field(
+        default=None, description="p-value of a difference, for the null hypothesis of zero"
+    )
     variance: dict[str, float] = Field(description="squared standard error by source")
 
     @classmethod
     def of(cls, found: Estimate, *, tested: bool = False) -> Estimated:
-        """Keep an estimate; `tested` keeps the p-value of a difference too."""
+        """Return the record of an estimate; with the p-value of a difference where `tested`."""
         variance: dict[str, float] = {}
         for component in found.components:
             variance[component.source] = variance.get(component.source, 0.0) + component.variance
@@ -50,18 +54,18 @@ class Estimated(Record):
 
 
 class Arm(Record):
-    """What a model was trained on, what it was tested on, and how it did."""
+    """The training volumes of a model, its test subjects, and its values."""
 
     name: str
-    real: int = Field(description="real volumes it was trained on")
-    synth: int = Field(default=0, description="synthetic volumes")
+    real: int = Field(description="real training volumes")
+    synth: int = Field(default=0, description="synthetic training volumes")
     augmented: int = Field(default=0, description="changed copies of real volumes")
-    tested: int = Field(description="subjects that it was tested on")
+    tested: int = Field(description="test subjects")
     values: dict[str, Estimated] = Field(description="by measure")
 
 
 class Difference(Record):
-    """One arm less another on the same test subjects."""
+    """One arm minus another on the same test subjects."""
 
     arm: str
     against: str
@@ -69,7 +73,7 @@ class Difference(Record):
 
 
 class CurvePoint(Record):
-    """Real volumes with a multiple of as many synthetic ones."""
+    """A point of the curve: real volumes with a multiple of their number of synthetic ones."""
 
     ratio: float
     synth: int
@@ -79,14 +83,14 @@ class CurvePoint(Record):
 
 @dataclass(frozen=True)
 class Question:
-    """What a verdict is on.
+    """The question that a verdict answers.
 
     Attributes
     ----------
     label, task, model
-        What was learned, and by which model.
+        The label, the task and the model.
     settings_hash
-        That of the study's settings.
+        The hash of the study's settings.
     """
 
     label: str
@@ -96,7 +100,7 @@ class Question:
 
 
 class Settings(Record):
-    """Every setting that can change a number."""
+    """All settings that can change a number."""
 
     label: str
     task: Literal["classification", "regression", "segmentation"]
@@ -112,7 +116,7 @@ class Settings(Record):
 
     @property
     def question(self) -> Question:
-        """What was learned, and by which model."""
+        """The label, the task, the model and the hash of the settings."""
         return Question(self.label, self.task, self.model, self.hash)
 
     @property
@@ -122,9 +126,9 @@ class Settings(Record):
 
 
 class UtilityRecord(RecordFile):
-    """The record of one study: do synthetic volumes help where they would be used?
+    """The record of one study: do synthetic volumes help a model that is used on real people?
 
-    Differences are signed as they were measured; of an error (MAE) a negative one is better.
+    Differences have the sign of the measure: for an error (MAE), a negative one is better.
     """
 
     what: ClassVar[str] = "a utility record"
@@ -141,7 +145,7 @@ class UtilityRecord(RecordFile):
     curve: tuple[CurvePoint, ...] = ()
     summary: Utility = Field(description="the verdict: real + synthetic against real")
     transfer: Utility | None = Field(
-        default=None, description="likewise after fine-tuning on the cohort of --transfer"
+        default=None, description="the verdict after fine-tuning on the cohort of --transfer"
     )
     transfer_arms: tuple[Arm, ...] = ()
     notes: tuple[str, ...] = ()
@@ -157,11 +161,11 @@ class UtilityRecord(RecordFile):
 
     @classmethod
     def remedy(cls, file: Path) -> str:
-        """Name the command that writes one."""
+        """Return the command that writes a record, for messages."""
         return "Write one with synthbench utility --out."
 
     def check(self, file: Path) -> None:
-        """Raise a ScorecardError where the settings have not the hash that stands beside them."""
+        """Raise a ScorecardError where the settings have another hash than the file says."""
         if self.settings.hash != self.settings_hash:
             raise ScorecardError(
                 f"{file}: its settings hash to {self.settings.hash}, but the file says "
@@ -170,7 +174,7 @@ class UtilityRecord(RecordFile):
 
 
 def verdict(measure: Measure, found: Estimate) -> Word:
-    """Say whether a difference is better, worse, or not told from none."""
+    """Return whether a difference is better, worse, or may be zero."""
     better = measure.better == "higher"
     if found.low > 0:
         return "helped" if better else "hurt"
@@ -180,9 +184,9 @@ def verdict(measure: Measure, found: Estimate) -> Word:
 
 
 def sentence(measure: Measure, found: Estimate, what: str = "synthetic data") -> str:
-    """Say the verdict plainly, with the difference and its interval.
+    """Return the verdict as a sentence, with the difference and its interval.
 
-    Shares (AUC, accuracy, Dice) are told in points of a hundredth.
+    Differences of shares (AUC, accuracy, Dice) are given in points, that is hundredths.
     """
     scale, unit, digits = written(measure, found.low, found.high)
     value, low, high = (f"{scale * x:+.{digits}f}" for x in (found.value, found.low, found.high))
@@ -191,7 +195,7 @@ def sentence(measure: Measure, found: Estimate, what: str = "synthetic data") ->
 
 
 def written(measure: Measure, low: float, high: float) -> tuple[int, str, int]:
-    """Return the factor, the unit and the decimals in which differences of a measure are told.
+    """Return the factor, the unit and the decimals for writing a measure's differences.
 
     One decimal for points; otherwise enough for two digits of the interval's width.
     """
@@ -217,18 +221,18 @@ def summarised(
     n_synth: int,
     what: str = "synthetic data",
 ) -> Utility:
-    """Return the verdict that a scorecard may hold.
+    """Return the verdict for a scorecard.
 
     Parameters
     ----------
     measure, over
         The primary measure, and the difference in it that the verdict is on.
     arms, cohorts
-        All of the study's.
+        All arms and cohorts of the study.
     question
-        What was learned, and by which model.
+        The label, the task and the model.
     n_real, n_synth
-        Volumes that were trained on.
+        Numbers of training volumes.
     what
         The subject of the sentence.
     """

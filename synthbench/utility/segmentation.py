@@ -1,7 +1,7 @@
 """Segmentation utility: train on synthetic volumes with their label maps, test on real ones.
 
-A label map lies beside its volume and has its name, with `dseg` in place of `T1w`, as
-`synthbench data atlas --labels` writes them: 0 is background, and every other value a tissue.
+A label map is in the same folder as its volume and has its name, with `dseg` in place of `T1w`
+(`synthbench data atlas --labels` writes such maps). 0 is background, every other value a tissue.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ COMPARED = ((BOTH, REAL), (SYNTHETIC, REAL))
 
 
 class SegmentationSettings(BaseModel):
-    """Settings of the 3-D U-Net and its training; all arms take the same number of steps."""
+    """Settings of the 3-D U-Net and its training; all arms have the same number of steps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     channels: tuple[int, ...] = Field(default=(8, 16, 32), min_length=2)
     seeds: int = Field(default=3, ge=1, description="trainings of each arm")
-    epochs: int = Field(default=20, ge=1, description="on the largest arm")
+    epochs: int = Field(default=20, ge=1, description="passes over the largest arm")
     batch_size: int = Field(default=2, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0, description="AdamW; falls to 0 as a cosine")
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -75,12 +75,12 @@ class Mapped:
         return len(self.files)
 
     def labels(self, index: int) -> UInt8[np.ndarray, "d h w"]:
-        """Read one label map in RAS+.
+        """Return one label map in RAS+.
 
         Raises
         ------
         CohortError
-            It is on another grid than its volume, or its values are no labels.
+            It has another grid than its volume, or its values are not labels.
         """
         file = self.files[index]
         image = nib.as_closest_canonical(nib.load(file))
@@ -93,7 +93,9 @@ class Mapped:
             )
         whole = np.rint(array)
         if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:
-            raise CohortError(f"{file}: label maps hold whole numbers from 0 to 255.")
+            raise CohortError(
+                f"{file}: the values of a label map are whole numbers from 0 to 255. Fix the file."
+            )
         return np.asarray(whole, dtype=np.uint8)
 
 
@@ -107,18 +109,18 @@ def segmentation_utility(
     progress: Progress | None = None,
     log: Log = no_log,
 ) -> UtilityRecord:
-    """Train a U-Net on real, synthetic and both, and compare Dice on real test subjects.
+    """Return a study of a U-Net trained on real, synthetic and both, by Dice on real subjects.
 
-    Dice is taken for each tissue and test subject; of a tissue that neither map holds it is 1.
+    Dice is computed for each tissue and test subject; it is 1 for a tissue in neither map.
 
     Parameters
     ----------
     real, synth, test
-        Cohorts of one grid, with label maps; see `synthbench.utility.study.utility`.
+        Training, synthetic and test cohort on one grid, with label maps.
     settings
-        Of the network; None: the defaults.
+        Settings of the network; None: the defaults.
     study
-        What every study takes; None: the defaults.
+        The settings of every study; None: the defaults.
     progress, log
         Called with (what, done, total), and with sentences for the user.
 
@@ -227,7 +229,7 @@ def _studied(
 def _predictions(
     dice: Float64[np.ndarray, "s m k"], subjects: np.ndarray, tissues: Sequence[int]
 ) -> dict[str, Predictions]:
-    """Dice by subject: the mean over tissues, and each tissue's."""
+    """Return Dice by subject: the mean over tissues, and that of each tissue."""
     share = np.zeros((len(subjects), int(subjects.max()) + 1))
     share[np.arange(len(subjects)), subjects] = 1
     by_subject = np.einsum("smk,mn->snk", dice, share / share.sum(axis=0))
@@ -238,9 +240,9 @@ def _predictions(
 def dice_scores(
     found: UInt8[np.ndarray, "d h w"], truth: UInt8[np.ndarray, "d h w"], labels: Sequence[int]
 ) -> Float64[np.ndarray, " k"]:
-    """Dice's coefficient of each label: twice the overlap over the sum of both sizes.
+    """Return Dice's coefficient of each label: twice the overlap over the sum of both sizes.
 
-    A label that neither map holds scores 1 (Dice 1945, Ecology 26:297-302).
+    It is 1 for a label in neither map (Dice 1945, Ecology 26:297-302).
     """
     scores = []
     for label in labels:
@@ -266,59 +268,59 @@ def _mapped(cohort: Cohort, role: str, intensity: Intensity) -> Mapped:
     if missing:
         raise CohortError(
             f"{role}: {len(missing)} of {len(cohort)} volumes have no label map beside them "
-            f"(first: {missing[0]}). It has the volume's name with _dseg. in place of _T1w.; "
-            "simulated cohorts get theirs with synthbench data atlas --labels"
+            f"(first: {missing[0]}). Its name is the volume's, with _dseg. in place of _T1w.; "
+            "for simulated cohorts, type synthbench data atlas --labels"
         )
     return Mapped(cohort, cohort.volumes(intensity=intensity, role=role), files)
 
 
 def _check_grids(cohorts: dict[str, Cohort]) -> None:
-    """Label maps are not resampled: a border between tissues would move."""
+    """Check that all grids are the same: resampling a label map would move its borders."""
     grid = cohorts["real"].grid
     for role, cohort in cohorts.items():
         if not cohort.grid.same_grid(grid):
             raise CohortError(
-                f"{role}: its grid is {cohort.grid}, that of the real cohort is {grid}. Bring "
+                f"{role}: its grid is {cohort.grid}, that of the real cohort is {grid}. Resample "
                 "volumes and label maps to one grid."
             )
 
 
 def _tissues(mapped: Mapped, role: str) -> tuple[int, ...]:
-    """Read every label map, before anything is trained, and return the labels in them."""
+    """Return the labels in all label maps; every map is read before anything is trained."""
     found: set[int] = set()
     for index in range(len(mapped)):
         found |= set(np.unique(mapped.labels(index)).tolist())
     tissues = tuple(sorted(found - {0}))
     if not tissues:
-        raise CohortError(f"{role}: the label maps hold nothing but background.")
+        raise CohortError(f"{role}: the label maps have only background. Add tissues.")
     return tissues
 
 
 def _other_tissues(found: Sequence[int], tissues: Sequence[int], role: str) -> list[str]:
-    """Say where a cohort's labels are others than the real ones.
+    """Return notes on labels that differ from those of the real cohort.
 
     Raises
     ------
     CohortError
-        None is the same.
+        No label is the same.
     """
     here, real = (", ".join(map(str, labels)) for labels in (found, tissues))
     if not set(found) & set(tissues):
         raise CohortError(
-            f"{role}: the label maps hold {here}, those of the real cohort {real}. Number the "
-            "tissues alike."
+            f"{role}: the label maps have {here}, those of the real cohort {real}. Use the same "
+            "numbers for the tissues."
         )
     more = sorted(set(found) - set(tissues))
     fewer = sorted(set(tissues) - set(found))
     notes = []
     if more:
         notes.append(
-            f"{role}: labels that the real maps lack are taken as background: "
+            f"{role}: labels that are not in the real maps count as background: "
             f"{', '.join(map(str, more))}"
         )
     if fewer:
         notes.append(
-            f"{role}: the label maps lack what the real ones hold: {', '.join(map(str, fewer))}"
+            f"{role}: labels of the real maps that are missing here: {', '.join(map(str, fewer))}"
         )
     return notes
 
@@ -334,7 +336,7 @@ def _dice_of_training(
     steps: int,
     key: Sequence[int],
 ) -> Float64[np.ndarray, "m k"]:
-    """Train on all of these, and return Dice of each test volume and tissue."""
+    """Return Dice of each test volume and tissue, after a training on all of these."""
     import torch
 
     from synthbench.utility.network import fit
@@ -362,7 +364,7 @@ def _dice_of_training(
 
 
 def _unet(settings: SegmentationSettings, tissues: int, key: Sequence[int]) -> nn.Module:
-    """A U-Net whose first weights depend on the key alone, and that takes any grid."""
+    """Return a U-Net for any grid; its first weights depend on the key alone."""
     import torch
     from monai.networks.nets import UNet
 
@@ -381,14 +383,14 @@ def _unet(settings: SegmentationSettings, tissues: int, key: Sequence[int]) -> n
 def _classes(
     labels: UInt8[np.ndarray, "d h w"], tissues: Sequence[int]
 ) -> Int64[np.ndarray, "d h w"]:
-    """Number the tissues from 1; labels that the real training maps lack are background."""
+    """Return labels with tissues numbered from 1; labels of no real training map are 0."""
     number = np.zeros(256, dtype=np.int64)
     number[list(tissues)] = 1 + np.arange(len(tissues))
     return np.asarray(number[labels])
 
 
 def _loss(output: Tensor, target: Tensor) -> Tensor:
-    """Soft Dice and cross-entropy, in equal parts."""
+    """Return the sum of soft Dice loss and cross-entropy."""
     from monai.losses import DiceCELoss
 
     loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)

@@ -1,4 +1,4 @@
-"""What a study of downstream utility is asked for: everything that can change its numbers."""
+"""The settings of a study of downstream utility: all that can change its numbers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REFITS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings:
-    """What every study takes.
+    """Settings of every study.
 
     Attributes
     ----------
     name
-        What tables call the synthetic volumes; None: their generator's name.
+        The name of the synthetic volumes in tables; None: their generator's name.
     intensity
         As for `synthbench.score`.
     level, seed
@@ -44,27 +44,27 @@ class StudySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class UtilitySettings(StudySettings):
-    """What a study of a label takes, beside what every study does.
+    """Settings of a study of a label, in addition to those of every study.
 
     Attributes
     ----------
     label
         A column: two classes, or numbers.
     synth_labels_file
-        Table of the labels of synthetic volumes; None: those of `conditions.tsv` beside them, of a
-        participants table, or of their sidecars, the first that there is.
+        Table with the labels of synthetic volumes; None: `conditions.tsv` beside them, a
+        participants table, or their sidecars; the first that exists.
     task
         "auto": two classes are a classification, other numbers a regression.
     model
         "probe": a linear model of an extractor's features. "cnn": a 3-D network on the volumes.
     extractor, refits
-        Of the probe: whose features, and how often it is refitted on halves of its subjects.
+        The extractor of the probe's features; the number of refits on halves of its subjects.
     network
-        Of the network; None: the defaults.
+        Settings of the network; None: the defaults.
     ratios
-        Synthetic volumes on the curve, in multiples of the real ones.
+        Numbers of synthetic volumes on the curve, in multiples of the real ones.
     splits
-        Divide the real and the test cohort together anew, this many times: refused where the
+        Pool the real and the test cohort and split them so many times. It is refused where the
         generator is known to have been trained on them.
     transfer
         Pretrain on this label, then fine-tune on another cohort and label.
@@ -72,7 +72,7 @@ class UtilitySettings(StudySettings):
     Raises
     ------
     UsageError
-        Settings do not go together, or a number is out of its range.
+        Settings contradict each other, or a number is out of its range.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""Downstream utility: do synthetic volumes help a model that is then used on real people?"""
+"""A study of downstream utility on a label: reading, training, comparison and record."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ from synthbench.volumes.grid import Space
 
 @dataclass(frozen=True)
 class _Sides:
-    """The cohorts of a study, their labelled volumes, and what a reader must know of them."""
+    """The cohorts of a study, their labelled volumes, and notes for the reader."""
 
     cohorts: Mapping[str, Cohort]
     sources: Mapping[str, Labelled]
@@ -67,13 +67,13 @@ class _Sides:
 
     @property
     def target(self) -> Space:
-        """The grid that all volumes are brought to: that of the real cohort."""
+        """The grid that all volumes are resampled to: that of the real cohort."""
         return self.cohorts["real"].grid
 
 
 @dataclass(frozen=True)
 class _Context:
-    """How work is done: no number depends on it."""
+    """Options that change no number."""
 
     workers: int
     cache: bool
@@ -93,7 +93,7 @@ def utility(
     log: Log = no_log,
     **settings: Any,
 ) -> UtilityRecord:
-    """Train on real, synthetic and both, test all on the same real subjects, and compare.
+    """Return a study: training on real, synthetic and both, compared on the same real subjects.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def utility(
     Raises
     ------
     SynthbenchError
-        As for `utility_study`, or settings do not go together.
+        As for `utility_study`, or settings contradict each other.
     """
     chosen = UtilitySettings(label=label, **settings)
     return utility_study(
@@ -131,20 +131,20 @@ def utility_study(
     progress: Progress | None = None,
     log: Log = no_log,
 ) -> UtilityRecord:
-    """Train on real, synthetic and both, test all on the same real subjects, and compare.
+    """Return a study: training on real, synthetic and both, compared on the same real subjects.
 
     Parameters
     ----------
     real, test
-        Training and test cohort with a participants table; what `read_cohort` reads. No subject
-        is in both.
+        Training and test cohort with a participants table; anything that `read_cohort` reads. No
+        subject is in both.
     synth
         Synthetic volumes with labels (`UtilitySettings.synth_labels_file`). All volumes are
-        brought to the grid of `real`.
+        resampled to the grid of `real`.
     settings
-        Everything that can change a number.
+        All that can change a number.
     workers
-        Threads that read and resample volumes ahead.
+        Number of threads that read and resample volumes ahead.
     cache
         Keep features for later runs.
     progress, log
@@ -163,7 +163,7 @@ def utility_study(
     check.check_rules(settings.accept)
     context = _Context(workers, cache, progress, log)
     sides = _read(real, synth, test, settings, context)
-    # Before anything is trained: what is wrong with it should not be said hours later.
+    # Checked before anything is trained, so that a fault is not reported hours later.
     tuned = None if settings.transfer is None else target_of(
         settings.transfer,
         read_side(settings.transfer.data, "transfer", settings.assume_grid, progress),
@@ -195,7 +195,7 @@ def utility_study(
     return _record(sides, settings, chosen, divisions[0], compared, onwards)
 
 
-# ---------------------------------------------------------------- what is read and refused
+# ---------------------------------------------------------------- cohorts and their checks
 
 
 def _read(
@@ -205,7 +205,7 @@ def _read(
     settings: UtilitySettings,
     context: _Context,
 ) -> _Sides:
-    """The three cohorts with their labels; real and test together where they are divided anew."""
+    """Return the three cohorts with labels; real and test are pooled for repeated splits."""
     cohorts, notes = read_sides(
         real, synth, test, assume_grid=settings.assume_grid, accept=settings.accept,
         progress=context.progress, log=context.log,
@@ -213,13 +213,13 @@ def _read(
     label = settings.label
     folder = Path(synth) if isinstance(synth, (Path, str)) else None
     folder = folder if folder is not None and folder.is_dir() else None
-    held = {
+    labels = {
         "real": real_labels(cohorts["real"], label, "real"),
         "synth": synth_labels(cohorts["synth"], label, folder, settings.synth_labels_file),
         "test": real_labels(cohorts["test"], label, "test"),
     }
-    rule = label_rule(label, held["real"], settings.task)
-    sources = {r: labelled(cohorts[r], held[r], rule, r) for r in cohorts}
+    rule = label_rule(label, labels["real"], settings.task)
+    sources = {r: labelled(cohorts[r], labels[r], rule, r) for r in cohorts}
     notes += [
         f"{role}: {s.left_out} volumes without a value of '{label}' are left out"
         for role, s in sources.items()
@@ -234,8 +234,8 @@ def _read(
     if settings.splits is not None:
         _check_splits(cohorts)
         notes.append(
-            f"real and test were divided anew {settings.splits} times: differences are the mean "
-            "over these, arms those of the first"
+            f"real and test were pooled and split {settings.splits} times: differences are means "
+            "over the splits, arms are those of the first split"
         )
         sources = _pooled(sources)
     for role, source in sources.items():
@@ -244,17 +244,17 @@ def _read(
 
 
 def _check_splits(cohorts: Mapping[str, Cohort]) -> None:
-    """A generator that was trained on `real` has seen what other divisions would test on."""
+    """Refuse a generator that was trained on `real`: it has seen subjects of other splits."""
     known = {cohorts["real"].fingerprint, cohorts["test"].fingerprint}
     if known & {sidecar.get("training_cohort") for sidecar in sidecars(cohorts["synth"])}:
         raise UsageError(
-            "--splits: the generator was trained on --real, so another division would test on "
+            "--splits: the generator was trained on --real, so another split would test on "
             "subjects that it has seen. Leave --splits out, or train it on other subjects."
         )
 
 
 def _pooled(sources: Mapping[str, Labelled]) -> dict[str, Labelled]:
-    """Put real and test volumes together; their persons stay apart where they have one name."""
+    """Return real and test volumes as one pool; equal names in both stay two persons."""
     real, test = sources["real"], sources["test"]
     entries = tuple(
         replace(entry, subject=f"{role}: {entry.subject}")
@@ -284,7 +284,7 @@ def _divisions(sides: _Sides, settings: UtilitySettings, n_test: int) -> list[Di
 def _over_splits(
     compared: Sequence[Compared], task: Task, counts: tuple[int, int], level: float
 ) -> tuple[tuple[Difference, ...], Estimate]:
-    """Average each difference over the splits, with Nadeau and Bengio's variance."""
+    """Return the mean differences over the splits, with Nadeau and Bengio's variance."""
     n_train, n_test = counts
     differences = []
     for index, one in enumerate(compared[0].differences):
@@ -303,13 +303,13 @@ def _over_splits(
     return records, differences[0][1][MEASURES[task][0].name]
 
 
-# ---------------------------------------------------------------- what is trained
+# ---------------------------------------------------------------- models
 
 
 def _learner(
     sides: _Sides, settings: UtilitySettings, context: _Context
 ) -> tuple[Learner, ExtractorRecord | None, dict[str, Any]]:
-    """What is trained, the extractor of a probe, and the model's settings for the record."""
+    """Return the model, the extractor of a probe, and the model's settings for the record."""
     if settings.model == "probe":
         return _probe(sides, settings, context)
     network = settings.network or NetworkSettings()
@@ -327,8 +327,8 @@ def _probe(
     loaded = load_extractors([settings.extractor], context.log)
     if loaded.missing:
         raise WeightsError(
-            f"{'; '.join(map(str, loaded.missing.values()))}. Or choose one that needs no weights: "
-            "--extractor voxels, --extractor anatomy"
+            f"{'; '.join(map(str, loaded.missing.values()))}. Or choose an extractor "
+            "without weights: --extractor voxels, --extractor anatomy"
         )
     record = loaded.records[0]
     plugin = loaded.loaded[record.name]
@@ -371,7 +371,7 @@ def _record(
     compared: Sequence[Compared],
     onwards: Transferred | None,
 ) -> UtilityRecord:
-    """The record of a study; `division` is the first one, of which the arms are."""
+    """Return the record of a study; the arms are those of the first `division`."""
     task, found = sides.rule.task, compared[0]
     differences, over = found.differences, found.verdict
     if settings.splits is not None:
@@ -400,22 +400,24 @@ def _record(
 
 
 def _of_training(settings: UtilitySettings, found: Compared) -> list[str]:
-    """What a reader must know of the trainings: a single seed, and ratios that were left out."""
+    """Return notes on the trainings: a single seed, and ratios that were left out."""
     notes = []
     if settings.model == "cnn":
         notes += seeds_notes((settings.network or NetworkSettings()).seeds)
     drawn = [point.ratio for point in found.curve]
     left = [f"{ratio:g}x" for ratio in settings.ratios if ratio not in drawn]
     if left:
-        notes.append(f"not on the curve for want of synthetic volumes: {', '.join(left)}")
+        notes.append(
+            f"not on the curve, because there are too few synthetic volumes: {', '.join(left)}"
+        )
     return notes
 
 
 def _degenerate(found: Compared) -> list[str]:
-    """Say where a test set has nothing left to show."""
+    """Return a note where both arms are perfect, so that no difference can be seen."""
     perfect = [arm.name for arm in found.arms if _auc(arm) == 1]
     if REAL in perfect and BOTH in perfect:
-        return ["both arms order all test subjects right: a difference cannot be seen here; use a "
+        return ["both arms order all test subjects correctly, so no difference can be seen: use a "
                 "harder label, fewer training subjects or more test subjects"]  # fmt: skip
     return []
 

@@ -1,4 +1,4 @@
-"""A utility record as a table for people: the verdict first, then arms, differences and curve."""
+"""A utility record as tables for a terminal: verdict, arms, differences and curve."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _PRIMARY: Mapping[str, Measure] = {"classification": AUC, "regression": MAE, "se
 
 
 def title(measure: str) -> str:
-    """Return what a table calls a measure."""
+    """Return the name of a measure in tables."""
     return TITLES.get(measure, measure.replace("dice_", "Dice, ").replace("dice", "Dice"))
 
 
 def cell(found: Estimated | None, *, signed: bool = False) -> str:
-    """Format a value with its interval.
+    """Return a value with its interval as text.
 
     >>> cell(Estimated(value=0.8, low=0.7, high=0.9, se=0.05, df=9, variance={}))
     '0.800 [0.700, 0.900]'
@@ -45,7 +45,7 @@ def cell(found: Estimated | None, *, signed: bool = False) -> str:
 
 
 def verdict_words(found: Utility) -> str:
-    """Return a verdict in a cell: the word, the difference, and of what.
+    """Return a verdict as the text of a cell: the word, the difference, its unit and the label.
 
     >>> verdict_words(Utility(
     ...     label="sex", task="classification", model="probe", measure="auc", difference=0.195,
@@ -60,12 +60,12 @@ def verdict_words(found: Utility) -> str:
 
 
 def trained_words(found: Utility) -> str:
-    """Say what the arm of the verdict was trained on."""
+    """Return what the arm of the verdict was trained on, as text."""
     return f"{found.n_real} real and {found.n_synth} synthetic volumes"
 
 
 def subject_words(found: Utility) -> str:
-    """Say who was tested: how many, and of which cohort where the verdict says so."""
+    """Return who was tested: the number of subjects, and their cohort where it is recorded."""
     cohort = found.cohorts.get("test")
     of = "" if cohort is None else f" of cohort {cohort.fingerprint[:12]}"
     return f"{found.n_test} real subjects{of}"
@@ -92,7 +92,7 @@ def utility_table(record: UtilityRecord) -> Group:
             Text(f"fine-tuned on {record.transfer.label}: {record.transfer.sentence}"),
             _arms(record.transfer_arms, record),
         ]
-    parts.append(Text(_variance_words(record), style="dim"))
+    parts.append(Text(_variance_text(record), style="dim"))
     parts += [Text(f"note: {note}", style="dim") for note in record.notes]
     return Group(*parts)
 
@@ -100,12 +100,12 @@ def utility_table(record: UtilityRecord) -> Group:
 def _arms(arms: tuple[Arm, ...], record: UtilityRecord) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("trained on")
-    for words in ("real", "synth", "augmented"):
-        table.add_column(words, justify="right")
+    for source in ("real", "synth", "augmented"):
+        table.add_column(source, justify="right")
     measures = list(arms[0].values)
     for measure in measures:
-        words = f"{title(measure)}, {record.settings.level:.0%} CI"
-        table.add_column(words, justify="right")
+        heading = f"{title(measure)}, {record.settings.level:.0%} CI"
+        table.add_column(heading, justify="right")
     for arm in arms:
         counts = (str(n) if n else "-" for n in (arm.real, arm.synth, arm.augmented))
         table.add_row(arm.name, *counts, *(cell(arm.values.get(m)) for m in measures))
@@ -121,7 +121,7 @@ def _differences(record: UtilityRecord) -> Table:
     for found in record.differences:
         primary = found.values[record.measures[0]]
         table.add_row(
-            f"{found.arm} less {found.against}",
+            f"{found.arm} minus {found.against}",
             *(cell(found.values.get(m), signed=True) for m in record.measures),
             p_text(primary.p),
         )
@@ -133,7 +133,7 @@ def _curve(record: UtilityRecord) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("synthetic volumes added")
     table.add_column(title(measure), justify="right")
-    table.add_column("less real alone", justify="right")
+    table.add_column("minus real alone", justify="right")
     for point in record.curve:
         table.add_row(
             f"{point.ratio:g}x ({point.synth})",
@@ -143,12 +143,12 @@ def _curve(record: UtilityRecord) -> Table:
     return table
 
 
-def _variance_words(record: UtilityRecord) -> str:
-    """Say what the verdict's interval is made of."""
+def _variance_text(record: UtilityRecord) -> str:
+    """Return the sources of the variance of the verdict, with their shares."""
     found = record.differences[0].values[record.measures[0]]
     total = sum(found.variance.values())
     if not total:
-        return "nothing varies between the arms"
+        return "the arms do not differ"
     shares = (
         f"{SOURCES.get(source, source)} {variance / total:.0%}"
         for source, variance in found.variance.items()

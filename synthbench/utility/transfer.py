@@ -1,7 +1,7 @@
 """Transfer: a network pretrained on one label and cohort, fine-tuned on another.
 
-As in the diffusion-transformer study (sex on a healthy cohort, then dementia), the question is
-whether pretraining on real and synthetic volumes leaves a better start than on real ones alone.
+An example: sex in a healthy cohort, then dementia. The question is whether pretraining on real and
+synthetic volumes gives a better start than pretraining on real ones alone.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ TEST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Transfer:
-    """What to fine-tune on.
+    """The label and the cohort to fine-tune on.
 
     Attributes
     ----------
     label
         A column of the target cohort's participants table.
     data
-        The target cohort; half of its subjects are fine-tuned on, half are tested.
+        The target cohort: half of its subjects for fine-tuning, half for testing.
     """
 
     label: str
@@ -53,7 +53,7 @@ class Transfer:
 
     @classmethod
     def parse(cls, text: str) -> Transfer:
-        """Read "label=NAME,data=DIR".
+        """Return the transfer of a text "label=NAME,data=DIR".
 
         >>> Transfer.parse("label=dementia,data=oasis")
         Transfer(label='dementia', data=PosixPath('oasis'))
@@ -61,7 +61,7 @@ class Transfer:
         Raises
         ------
         UsageError
-            It is written otherwise.
+            It has another form.
         """
         pairs = dict(part.partition("=")[::2] for part in text.split(",", 1))
         if set(pairs) != {"label", "data"} or not all(pairs.values()):
@@ -80,12 +80,12 @@ class Transferred:
 def target_of(
     transfer: Transfer, cohort: Cohort, sources: Mapping[str, Labelled]
 ) -> tuple[Labelled, LabelRule]:
-    """Check the target cohort and its label, before anything is trained.
+    """Return the labelled target cohort and its rule, checked before anything is trained.
 
     Raises
     ------
     SynthbenchError
-        The target cohort holds subjects or volumes of the source cohorts, or its label cannot be
+        The target cohort has subjects or volumes of the source cohorts, or its label cannot be
         used.
     """
     check_apart(sources["real"].cohort, sources["synth"].cohort, cohort, "transfer")
@@ -106,10 +106,11 @@ def transferred(
     level: float = 0.95,
     seed: int = 0,
 ) -> Transferred:
-    """Pretrain on real, synthetic or both, fine-tune on half of a cohort, test on the other half.
+    """Return the arms after fine-tuning on half of a cohort; the other half is tested.
 
-    The head is drawn anew before fine-tuning; all weights are tuned. `target` and `rule` are what
-    `target_of` returned.
+    The arms are pretrained on real volumes, synthetic ones, both, or not at all. The last layer
+    gets new random weights before fine-tuning; all weights are tuned. `target` and `rule` are from
+    `target_of`.
     """
     n_test = max(1, round(TEST_SHARE * len(set(target.subjects))))
     tested = np.isin(target.subjects, drawn_subjects(target, n_test, rule.task, [seed, 0x7F]))
@@ -141,9 +142,9 @@ def transferred(
             name=name, tested=len(test.truth),
             real=sum(len(p.rows) for p in pretrained[name] if p.source == "real"),
             synth=sum(len(p.rows) for p in pretrained[name] if p.source == "synth"),
-            values={m.name: Estimated.of(value(m, held, test.truth, level)) for m in measures},
+            values={m.name: Estimated.of(value(m, found, test.truth, level)) for m in measures},
         )
-        for name, held in predictions.items()
+        for name, found in predictions.items()
     )  # fmt: skip
     measure = measures[0]
     over = difference(measure, predictions[BOTH], predictions[REAL], test.truth, level)
@@ -161,7 +162,7 @@ def transferred(
 def _start(
     learner: NetworkLearner, tuning: NetworkLearner, portions: Sequence[Portion], number: int
 ) -> State | None:
-    """The weights of a pretrained network, its head as it is first drawn; None from scratch."""
+    """Return a pretrained network's weights with a new random last layer; None from scratch."""
     if not portions:
         return None
     pretrained = learner.trained(portions, number)

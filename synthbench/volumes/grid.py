@@ -1,4 +1,4 @@
-"""The space that volumes are brought to: a grid, and an intensity scaling."""
+"""Grids of volumes, and resampling from one grid to another."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Space:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], affine: np.ndarray) -> Space:
-        """Make a space from an array's shape and a 4 x 4 affine."""
+        """Return the space of an array's shape and a 4 x 4 affine (rounded to 6 decimals)."""
         numbers = tuple(float(np.round(a, 6)) + 0.0 for a in np.asarray(affine).ravel())
         return cls((int(shape[0]), int(shape[1]), int(shape[2])), numbers)
 
@@ -50,7 +50,7 @@ class Space:
         return hashlib.sha256(repr((self.shape, self.affine)).encode()).hexdigest()[:12]
 
     def same_grid(self, other: Space, tolerance_mm: float = 0.01) -> bool:
-        """Whether no voxel centre differs by more than `tolerance_mm`."""
+        """Return True where no voxel centre differs by more than `tolerance_mm`."""
         if self.shape != other.shape:
             return False
         corners = np.array(np.meshgrid(*[(0, s - 1) for s in self.shape])).reshape(3, -1)
@@ -64,7 +64,7 @@ class Space:
         spacing: float | None = None,
         centre: tuple[float, float, float] | None = None,
     ) -> Space:
-        """Return a grid of the same axes with another shape or spacing.
+        """Return a grid with the same axes and another shape or spacing.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ PAPER_GRID = Space.of(
 def resample(
     volume: Float32[np.ndarray, "a b c"], source: Space, target: Space
 ) -> Float32[np.ndarray, "d h w"]:
-    """Bring a volume from one grid to another: antialiased, linear, zero outside.
+    """Return a volume on another grid: antialiased, linear, zero outside.
 
     Before it is sampled more coarsely along an axis, the volume is blurred along it with a
     Gaussian of sigma = sqrt(ratio^2 - 1) / 2.355 source voxels, which gives the coarse voxel
@@ -128,7 +128,7 @@ def resample(
     if source.same_grid(target):
         return volume
     mapping = np.linalg.inv(source.matrix) @ target.matrix
-    # How many source voxels one step along each target axis crosses, per source axis.
+    # Along each source axis, the most voxels that one step along a target axis crosses.
     ratio = np.abs(mapping[:3, :3]).max(axis=1)
     sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / 2.355
     smooth = ndimage.gaussian_filter(volume, sigma, mode="constant", truncate=4.0)

@@ -26,14 +26,14 @@ Intensity: TypeAlias = str
 # standardise over "voxels above zero" would take both for tissue, on one side only.
 BACKGROUND = 0.01
 
-# Interpolation in other people's resampling leaves small negative values in a zero background.
-# Up to this share of the 99.9th percentile they are set to zero; more is no overshoot.
+# Resampling by other programs leaves small negative values in a zero background. Up to this share
+# of the 99.9th percentile they are set to zero; larger ones are no overshoot, but an error.
 OVERSHOOT = 0.05
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a quantitative map measures: the value that becomes 1, and its unit."""
+    """The quantity of a quantitative map: the value that becomes 1, and its unit."""
 
     scale: float
     unit: str
@@ -45,7 +45,7 @@ def quantity(rule: Intensity) -> Quantity | None:
     Raises
     ------
     UsageError
-        There is no such rule, or SCALE is no positive number.
+        There is no such rule, or SCALE is not a positive number.
 
     >>> quantity("constant:0.003:mm2/s")
     Quantity(scale=0.003, unit='mm2/s')
@@ -69,7 +69,7 @@ def quantity(rule: Intensity) -> Quantity | None:
 
 
 def intensity_words(rule: Intensity) -> str:
-    """Return the rule in words, as a protocol keeps it."""
+    """Return the description of a rule, as a protocol keeps it."""
     found = quantity(rule)
     if found is None:
         return INTENSITY_RULES[rule]
@@ -80,7 +80,7 @@ def intensity_words(rule: Intensity) -> str:
 
 
 def range_refusal(low: float, high: float) -> str | None:
-    """Say why a volume with these extremes breaks the rule 'unit'; None where it does not."""
+    """Return why a volume with these extremes breaks the rule 'unit'; None where it does not."""
     if low >= 0 and high <= 1:
         return None
     return (
@@ -90,7 +90,7 @@ def range_refusal(low: float, high: float) -> str | None:
 
 
 def scale_refusal(brightest: float, declared: Quantity) -> str | None:
-    """Say why a volume is no map of the declared quantity; None where it may be.
+    """Return why a volume cannot be a map of the declared quantity; None where it can.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def to_unit(
     ------
     CohortError
         The volume has no voxel above zero, has negative values that are more than interpolation
-        overshoot, or breaks the rule. `name` stands for the volume in the message.
+        overshoot, or breaks the rule. `name` is the volume's name in the message.
     UsageError
         There is no such rule.
     """
@@ -129,8 +129,8 @@ def to_unit(
     positive = volume[volume > 0]
     if positive.size == 0:
         raise CohortError(f"{name}: no voxel is above zero; found {low:.4g} to {high:.4g}.")
-    # The percentile is taken twice, so that the rim that the first one counted does not move
-    # the second: a volume that was scaled before comes out as it went in.
+    # The percentile is taken twice. The first one counts the faint rim too, the second does not,
+    # so a volume that is already scaled is not changed.
     rough = float(np.percentile(positive, 99.9))
     brightest = float(np.percentile(positive[positive >= BACKGROUND * rough], 99.9))
     scale = brightest if declared is None else declared.scale

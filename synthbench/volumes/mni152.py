@@ -1,9 +1,9 @@
-"""The MNI152 template: what nilearn's wheel carries of it, read in one place.
+"""The MNI152 template, read from nilearn's wheel.
 
 It is the symmetric ICBM 152 average of 2009 (Fonov et al. 2011, NeuroImage 54:313), skull-stripped,
 at 1 mm: a T1-weighted image and the probabilities of grey and white matter, all in [0, 1]. Nothing
-is kept in memory: whoever needs a map often keeps what it made of it. nilearn takes seconds to
-import, so each function imports it for itself.
+is kept in memory: a caller that needs a map often keeps it. nilearn takes seconds to import, so
+each function imports it when it is called.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy import ndimage
 from synthbench.errors import SynthbenchError
 from synthbench.volumes.grid import Space
 
-# Below this T1 intensity the template's lateral ventricles part from all other fluid.
+# Below this T1 intensity the template's lateral ventricles are separate from all other fluid.
 _VENTRICLE_T1 = 0.45
 _FRONTAL_HORNS_MM = ((-8, 14, 14), (8, 14, 14))
 
@@ -41,33 +41,33 @@ class TemplateMap:
 
 
 def t1() -> TemplateMap:
-    """Read the T1-weighted image."""
+    """Return the T1-weighted image."""
     from nilearn import datasets
 
     return _in_ras(datasets.load_mni152_template(resolution=1))
 
 
 def grey_matter() -> TemplateMap:
-    """Read the probability of grey matter."""
+    """Return the probability of grey matter."""
     from nilearn import datasets
 
     return _in_ras(datasets.load_mni152_gm_template(resolution=1))
 
 
 def white_matter() -> TemplateMap:
-    """Read the probability of white matter."""
+    """Return the probability of white matter."""
     from nilearn import datasets
 
     return _in_ras(datasets.load_mni152_wm_template(resolution=1))
 
 
 def lateral_ventricles(t1_map: TemplateMap) -> Bool[np.ndarray, "a b c"]:
-    """Return the mask of the lateral ventricles: the dark components that hold the frontal horns.
+    """Return the mask of the lateral ventricles: the dark regions around the frontal horns.
 
     Parameters
     ----------
     t1_map
-        The T1-weighted image, or a part of it that holds the brain.
+        The T1-weighted image, or a part of it that contains the brain.
 
     Raises
     ------

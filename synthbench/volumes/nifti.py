@@ -1,4 +1,4 @@
-"""A volume as the bytes of a NIfTI file."""
+"""NIfTI files of volumes, as bytes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def nifti_bytes(
 ) -> bytes:
     """Return a volume in [0, 1] as the bytes of a `.nii.gz`: 16-bit, the same bytes each time.
 
-    The step of 1/65535 is the largest rounding: a hundredth of the noise of a good scan. `scale`
-    is what a reader sees for 1: of a quantitative map, in its unit.
+    Values are rounded to steps of 1/65535, a hundredth of the noise of a good scan. `scale` is the
+    value that the file gives for 1: for a quantitative map, in its unit.
     """
     stored = np.round(np.clip(volume, 0, 1) * 65535).astype(np.uint16)
     image = nib.Nifti1Image(stored, space.matrix)

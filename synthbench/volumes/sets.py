@@ -1,4 +1,4 @@
-"""Sets of volumes on one grid: joined, mirrored, or held in memory."""
+"""Sets of volumes on one grid: joined, mirrored, or in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from synthbench.volumes.grid import Space
 
 
 class Readable(Protocol):
-    """Volumes of one grid that are read one by one, or in order."""
+    """Volumes on one grid that are read one by one, or in order."""
 
     @property
     def space(self) -> Space:
@@ -29,30 +29,30 @@ class Readable(Protocol):
 
 @runtime_checkable
 class Identified(Protocol):
-    """Volumes of which it is known where they come from."""
+    """Volumes whose origin is known."""
 
     def name(self, index: int, /) -> str:
-        """What messages call a volume."""
+        """Return the volume's name for messages."""
         ...
 
     def identity(self, index: int, /) -> str | None:
-        """Words that are equal only for equal voxels on equal grids; None: not known."""
+        """Return a text that is equal only for equal voxels on equal grids; None: not known."""
         ...
 
 
 def name_of(volumes: Readable, index: int) -> str:
-    """What messages call a volume."""
+    """Return the volume's name for messages."""
     return volumes.name(index) if isinstance(volumes, Identified) else f"volume {index}"
 
 
 def identity_of(volumes: Readable, index: int) -> str | None:
-    """What a volume's voxels depend on; None where that is not known, as under damage."""
+    """Return what the voxels depend on; None where it is not known, as for damaged volumes."""
     return volumes.identity(index) if isinstance(volumes, Identified) else None
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Two sets of volumes of one grid as one."""
+    """Two sets of volumes on one grid, one after the other."""
 
     first: Readable
     second: Readable
@@ -86,11 +86,11 @@ class Flipped:
         return self.volumes.space
 
     def name(self, index: int) -> str:
-        """What messages call a volume."""
+        """Return the volume's name for messages."""
         return f"{name_of(self.volumes, index)}, mirrored"
 
     def identity(self, index: int) -> str | None:
-        """What a mirrored volume's voxels depend on."""
+        """Return what the mirrored voxels depend on; None where it is not known."""
         original = identity_of(self.volumes, index)
         return None if original is None else f"mirrored: {original}"
 
@@ -110,7 +110,7 @@ Volume: TypeAlias = Float32[np.ndarray, "d h w"]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Volumes in memory, readable like those of a cohort."""
+    """Volumes in memory, read like those of a cohort."""
 
     space: Space
     volumes: Sequence[Volume]

@@ -58,7 +58,7 @@ def test_volumes_without_a_row_of_their_own_are_refused(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        pytest.param("file\na\n", "one of values", id="no column"),
+        pytest.param("file\na\n", "needs one row per volume.* one with values", id="no column"),
         pytest.param("file,age\n", "found 0 rows", id="no rows"),
         pytest.param("", "cannot be read", id="empty"),
     ],

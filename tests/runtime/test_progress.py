@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from synthbench.runtime.progress import bar, seconds_left, time_words
+from synthbench.runtime.progress import bar, seconds_left, time_text
 
 
 def shown(*steps):
@@ -42,7 +42,7 @@ def test_long_words_give_way_to_the_time():
     ids=["not known", "known", "overdue", "hours"],
 )
 def test_the_time_left_is_said_where_it_is_known(elapsed, due, words):
-    assert time_words(elapsed, due) == words
+    assert time_text(elapsed, due) == words
 
 
 def test_an_unknown_total_is_a_count():

@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from nibabel.affines import apply_affine
-from scipy import interpolate, stats
+from scipy import stats
 
 from synthbench.errors import UsageError
-from synthbench.simulation import cohort as cohort_module
 from synthbench.simulation import deformation, template
 from synthbench.simulation import subject as subject_module
-
-SHAPE = (32, 40, 32)
-FINER_SHAPE = (64, 76, 64)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Volumes this small draw faster on one thread, above all where tests run in parallel."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def subject() -> subject_module.Subject:
-    return subject_module.draw(3, 1, SHAPE)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cohort_module.atlas_cohort(2, tmp_path_factory.mktemp("atlas") / "cohort", 3, SHAPE)
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def rendered(shape: tuple[int, int, int] = SHAPE, **traits: object) -> subject_module.Subject:
-    """Subject 1 of seed 3 with some traits replaced: another life of the same person."""
-    changed = replace(subject_module._draw_traits(3, 1), **traits)  # type: ignore[arg-type]
-    return subject_module._render(changed, 3, 1, shape)
-
+from synthbench.simulation.subject import draw
+from synthbench.simulation.template import LABELS
+from tests.simulation.small import FINER_SHAPE, SHAPE, TINY, rendered
 
 # --- subjects ---
 
@@ -98,16 +60,6 @@ def test_a_volume_is_ras_within_unit_range_on_a_zero_background(
     assert 0.15 < (volume > 0).mean() < 0.35
     for face in (volume[0], volume[-1], volume[:, 0], volume[:, -1], volume[..., -1]):
         assert not face.any()
-
-
-@pytest.mark.parametrize("shape", [(181, 217, 181), (84, 128, 84), SHAPE])
-def test_every_shape_covers_the_classic_box(shape: tuple[int, int, int]) -> None:
-    """Voxel faces lie at -90.5..90.5, -126.5..90.5 and -72.5..108.5 mm, whatever the shape."""
-    affine = deformation.box_affine(shape)
-    low = apply_affine(affine, (-0.5, -0.5, -0.5))
-    high = apply_affine(affine, np.array(shape) - 0.5)
-    np.testing.assert_allclose(low, (-90.5, -126.5, -72.5))
-    np.testing.assert_allclose(high, (90.5, 90.5, 108.5))
 
 
 def test_the_anatomy_is_the_same_at_another_shape(subject: subject_module.Subject) -> None:
@@ -189,40 +141,6 @@ def test_random_displacements_are_several_millimetres() -> None:
     assert 2 < float(millimetres.norm(dim=-1)[brain].median()) < 8
 
 
-def test_the_exponential_of_a_shrinking_field_is_known() -> None:
-    """dx/dt = -x / 2 takes x to x exp(-1/2) at time 1; each squaring step errs by second order."""
-    points = deformation.grid_points(deformation.DEFORMATION_SHAPE)
-    displacement = deformation.exponential(-0.5 * points.movedim(-1, 0))
-    expected = points.movedim(-1, 0) * (math.exp(-0.5) - 1)
-    np.testing.assert_allclose(displacement, expected, atol=3e-3)
-
-
-def test_the_gradient_field_has_the_divergence_asked_for() -> None:
-    """For phi = cos(kx), the divergence is -k^2 cos(kx) and the field -k sin(kx) along x."""
-    x = np.arange(16) * 2.0
-    k = 2 * np.pi / 32
-    divergence = np.broadcast_to((-(k**2) * np.cos(k * x))[:, None, None], (16, 8, 8))
-    field = deformation.gradient_field(divergence, np.full(3, 2.0))
-    expected = np.broadcast_to((-k * np.sin(k * x))[:, None, None], (16, 8, 8))
-    np.testing.assert_allclose(field[0], expected, atol=1e-12)
-    np.testing.assert_allclose(field[1:], 0, atol=1e-12)
-
-
-def test_spline_bases_are_those_of_scipy() -> None:
-    """Uniform cubic B-splines, knots at the integers; the first is centred one cell outside."""
-    basis = deformation.spline_basis(side=10, cells=5.0, count=8)
-    position = (np.arange(10) + 0.5) / 2
-    for j in range(8):
-        element = interpolate.BSpline.basis_element(np.arange(j - 3, j + 2), extrapolate=False)
-        np.testing.assert_allclose(basis[:, j], np.nan_to_num(element(position)), atol=1e-12)
-
-
-def test_spline_fields_have_unit_variance_on_average() -> None:
-    """Some 9,000 coefficients: the standard error of the variance is near 0.03."""
-    field = deformation.spline_field(np.random.default_rng(0), 10.0, (48, 56, 48))
-    assert float(field.var()) == pytest.approx(1, abs=0.1)
-
-
 def test_noise_is_rician() -> None:
     """The Rice distribution of scipy with b = signal / sd, by Kolmogorov and Smirnov."""
     noisy = subject_module.rician(torch.full((16, 16, 16), 0.06), 0.03, np.random.default_rng(0))
@@ -230,103 +148,16 @@ def test_noise_is_rician() -> None:
     assert stats.kstest(values, stats.rice(b=2.0, scale=0.03).cdf).pvalue > 0.01
 
 
-# --- files ---
-
-
-def test_files_load_as_the_drawn_subjects(cohort: Path) -> None:
-    table = pd.read_csv(cohort / "participants.tsv", sep="\t")
-    assert list(table) == ["participant_id", "age", "sex", "ventricle_volume", "brain_volume"]
-    assert list(table.participant_id) == ["sub-0000", "sub-0001"]
-    for index, row in table.iterrows():
-        drawn = subject_module.draw(3, int(str(index)), SHAPE)
-        name = f"{drawn.participant_id}_space-MNI152_desc-brain_T1w.nii.gz"
-        image: Any = nib.load(cohort / drawn.participant_id / "anat" / name)
-        loaded = image.get_fdata()
-        np.testing.assert_allclose(loaded, drawn.volume, atol=1e-7)
-        np.testing.assert_array_equal(loaded > 0, drawn.volume > 0)
-        assert loaded.max() <= 1
-        assert image.get_data_dtype() == np.uint8
-        assert image.get_qform(coded=True)[1] == image.get_sform(coded=True)[1] == 4
-        np.testing.assert_allclose(image.get_qform(), drawn.affine, atol=1e-4)
-        np.testing.assert_allclose(image.affine, drawn.affine, atol=1e-4)
-        assert b"simulated" in bytes(image.header["descrip"])
-        assert (row.age, row.sex) == (drawn.age, drawn.sex)
-        assert row.ventricle_volume == pytest.approx(drawn.ventricle_volume, abs=0.051)
-        assert row.brain_volume == pytest.approx(drawn.brain_volume, abs=0.051)
-
-
-def test_the_description_says_that_it_is_simulated_and_how(cohort: Path) -> None:
-    description = json.loads((cohort / "dataset_description.json").read_text())
-    generator = description["GeneratedBy"][0]
-    assert description["DatasetType"] == "derivative"
-    assert "simulated" in description["Name"]
-    assert "MNI152" in generator["Description"]
-    assert generator["Parameters"] == {"seed": 3, "shape": list(SHAPE)}
-
-
-def test_a_larger_cohort_holds_the_same_subjects_and_can_extend_one(
-    cohort: Path, tmp_path: Path
-) -> None:
-    first = contents(cohort_module.atlas_cohort(1, tmp_path / "grown", 3, SHAPE))
-    written: list[int] = []
-    grown = contents(
-        cohort_module.atlas_cohort(2, tmp_path / "grown", 3, SHAPE, progress=written.append)
-    )
-    assert written == [1, 2]
-    assert grown == contents(cohort)
-    del first[Path("participants.tsv")]
-    assert first.items() <= grown.items()
-
-
-def test_an_interrupted_cohort_has_no_table_and_can_be_resumed(
-    cohort: Path, tmp_path: Path
-) -> None:
-    def interrupt(written: int) -> None:
-        raise KeyboardInterrupt
-
-    out = cohort_module.atlas_cohort(1, tmp_path / "cut", 3, SHAPE)
-    with pytest.raises(KeyboardInterrupt):
-        cohort_module.atlas_cohort(2, out, 3, SHAPE, progress=interrupt)
-    assert not (out / "participants.tsv").exists()
-    assert contents(cohort_module.atlas_cohort(2, out, 3, SHAPE)) == contents(cohort)
-
-
-def test_other_files_in_the_folder_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"notes\.txt"):
-        cohort_module.atlas_cohort(1, tmp_path, 3, SHAPE)
-    assert contents(tmp_path) == {Path("notes.txt"): b"mine"}
-
-
-@pytest.mark.parametrize(("n", "seed"), [(1, 3), (2, 4)], ids=["fewer", "another seed"])
-def test_another_cohort_in_the_folder_is_refused(cohort: Path, n: int, seed: int) -> None:
-    before = contents(cohort)
-    with pytest.raises(UsageError, match="very cohort"):
-        cohort_module.atlas_cohort(n, cohort, seed, SHAPE)
-    assert contents(cohort) == before
-
-
-def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="must be a folder"):
-        cohort_module.atlas_cohort(1, tmp_path / "file", 3, SHAPE)
-
-
-@pytest.mark.parametrize("n", [0, -1])
-def test_a_cohort_has_at_least_one_subject(n: int, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"at least 1 subject; found {n}"):
-        cohort_module.atlas_cohort(n, tmp_path)
-
-
-@pytest.mark.parametrize("shape", [(15, 40, 32), (32, 40), (32, 40, 32, 1), (32.5, 40, 32)])
-def test_an_unusable_shape_is_named(shape: tuple[int, ...], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="at least 16 voxels; found"):
-        subject_module.draw(0, 0, shape)
-    with pytest.raises(UsageError, match="shape"):
-        cohort_module.atlas_cohort(1, tmp_path, 0, shape)
-
-
 @pytest.mark.parametrize(("seed", "index", "name"), [(-1, 0, "seed"), (0, -1, "index")])
 def test_seed_and_index_count_from_zero(seed: int, index: int, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} must be 0 or more; found -1"):
         subject_module.draw(seed, index, SHAPE)
+
+
+def test_labels_are_the_brain_and_ordered_by_brightness():
+    """White matter is brightest and fluid darkest; outside the brain there is no label."""
+    subject = draw(0, 0, TINY)
+    np.testing.assert_array_equal(subject.labels > 0, subject.volume > 0)
+    means = {name: subject.volume[subject.labels == i].mean() for i, name in LABELS.items()}
+    assert means["white matter"] > means["grey matter"] > means["sulcal fluid"]
+    assert means["white matter"] > means["grey matter"] > means["lateral ventricles"]

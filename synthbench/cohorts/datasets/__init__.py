@@ -1,1 +1,1 @@
-"""Datasets as they are distributed, and the scans chosen from them."""
+"""Public datasets in the layouts of their downloads, and the selection of scans from them."""

@@ -1,4 +1,4 @@
-"""Terms of use by file: those of the dataset or the public cohort that a listed scan belongs to."""
+"""The terms of use of scans: those of the dataset or public cohort that each belongs to."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from synthbench.cohorts.datasets.scans import NOT_KNOWN, DataUseTerms
 UNKNOWN = DataUseTerms(
     name=NOT_KNOWN,
     url="",
-    text="No dataset_description.json lies above the scans and their paths are those of no cohort "
-    "that is known here, so it is not said under what terms they may be used: theirs bind you.",
+    text="No dataset_description.json lies above the scans, and their paths are not those of a "
+    "known cohort. So their terms of use are not stated here. These terms bind you all the same.",
 )
 
 
 def terms_of(files: Iterable[Path]) -> DataUseTerms:
-    """Return the terms of use of scans, wherever they lie; of several datasets, all of them.
+    """Return the terms of use of scans; where they are from several datasets, the terms of all.
 
-    A scan's terms are those of the nearest `dataset_description.json` above it; of a public
-    cohort's own files, which are known by their paths, those of its layout.
+    A scan's terms are those of the nearest `dataset_description.json` above it. A public cohort's
+    own files are recognised by their paths, and have the terms of its layout.
 
     Raises
     ------
@@ -40,14 +40,14 @@ def terms_of(files: Iterable[Path]) -> DataUseTerms:
             folders[file.parent] = _stated(file.parent)
         stated, carried = folders[file.parent]
         cohort = _of_the_cohort(file, layouts)
-        # A cohort's layout knows its terms better than what lies beside the scans; what was
-        # derived from them carries the terms on.
+        # A cohort's layout states its terms better than a file beside the scans. But a derivative
+        # keeps the terms that it was made under.
         counts[stated if carried or cohort is None else cohort] += 1
     return _together(counts)
 
 
 def _stated(folder: Path) -> tuple[DataUseTerms, bool]:
-    """What the dataset around a folder says, and whether it carries on what it was derived from."""
+    """Return the terms of the dataset around a folder; True where it is a derivative with terms."""
     above = (folder, *folder.parents)
     root = next((f for f in above if (f / "dataset_description.json").is_file()), None)
     if root is None:

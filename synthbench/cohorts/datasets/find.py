@@ -1,28 +1,26 @@
-"""Finding the scans of a dataset in the layout that it is distributed in."""
+"""Finding the scans of a dataset in the layout of its download."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from synthbench.cohorts.datasets.layouts import known_layouts, load_layout
+from synthbench.cohorts.datasets.layouts.layout import Layout
 from synthbench.cohorts.datasets.scans import ScanTable
 from synthbench.errors import CohortError
 from synthbench.runtime.walk import dicom_advice, files_below
 
-if TYPE_CHECKING:
-    from synthbench.cohorts.datasets.layouts.layout import Layout
-
 
 def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
-    """Find the T1-weighted scans of a cohort in the layout it is distributed in.
+    """Return the T1-weighted scans of a cohort, in the layout of its download.
 
     Parameters
     ----------
     folder
         The folder that the download was unpacked into.
     layout
-        A name that `synthbench list layouts` shows; None to recognise it from what the folder
-        holds.
+        A name that `synthbench list layouts` shows; None to recognise it from the content of
+        the folder.
 
     Returns
     -------
@@ -37,8 +35,6 @@ def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
     UsageError
         `layout` names no layout, or a layout's plugin cannot be loaded.
     """
-    from synthbench.cohorts.datasets.layouts import load_layout
-
     folder = Path(folder)
     if not folder.is_dir():
         what = "it is a file" if folder.exists() else "no such folder"
@@ -48,22 +44,20 @@ def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
 
 
 def _recognised(folder: Path) -> Layout:
-    from synthbench.cohorts.datasets.layouts import known_layouts
-
     layouts = known_layouts()
     fitting = [name for name, layout in layouts.items() if layout.fits(folder)]
     if len(fitting) > 1:
-        # A cohort that is distributed as BIDS has tables and terms that its own layout knows.
+        # Some cohorts come as BIDS; their own layout also knows their tables and terms.
         fitting = [name for name in fitting if name != "bids"]
     if len(fitting) == 1:
         return layouts[fitting[0]]
     if fitting:
         raise CohortError(
             f"{folder}: fits several layouts: {', '.join(fitting)}. "
-            f"Name the one that is meant: --layout {fitting[0]}"
+            f"Name the right one, for example --layout {fitting[0]}"
         )
     if advice := dicom_advice(folder, files_below(folder)):
-        raise CohortError(f"{folder}: holds no volumes in a layout that is known. {advice}")
+        raise CohortError(f"{folder}: holds no volumes in a known layout. {advice}")
     looked_for = "\n  ".join(f"{name}: {layout.signs}" for name, layout in layouts.items())
     raise CohortError(
         f"{folder}: the layout is not recognised. Looked for\n  {looked_for}\n"

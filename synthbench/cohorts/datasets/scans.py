@@ -1,8 +1,8 @@
-"""Scans in a public cohort's own layout: which files, whose, and what is known of each person.
+"""The scans of a public cohort: their files, their participants and the covariates.
 
-A cohort as downloaded is a tree of one project's making, with tables beside it. `find_scans`
-reads one into a `ScanTable`: one entry a T1-weighted scan, and covariates under common names.
-No image is opened: what a table or a file name says is all that is used.
+A downloaded cohort is a tree of folders in its project's own layout, with tables beside it.
+`synthbench.cohorts.datasets.find.find_scans` reads it into a `ScanTable`: one entry per T1-weighted
+scan, and covariates under common names. No image is opened: all comes from tables and file names.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Scan:
     path
         The image file (`.nii`, `.nii.gz`, or the `.hdr` of an ANALYZE pair).
     participant_id
-        Whose it is: "sub-" and then letters and digits only.
+        The person: "sub-" and then letters and digits only.
     session
-        Which visit: "ses-" and then letters and digits only; None where the cohort has one.
+        The visit: "ses-" and then letters and digits only; None in a cohort with one visit each.
     run
-        Which of the session's scans, as the layout numbers them; None where it has one.
+        The number of the scan in its session, in the layout's numbering; None where there is one.
     axes
-        Where the voxel axes run to, such as "ASL" (anterior, superior, left), where the cohort's
-        documentation says so and the file's header cannot (ANALYZE); None: the header says it.
+        Directions of the voxel axes, such as "ASL" (anterior, superior, left), from the cohort's
+        documentation, where the file's header cannot state them (ANALYZE). None: the header does.
     """
 
     path: Path
@@ -48,16 +48,16 @@ class Scan:
 
 @dataclass(frozen=True)
 class DataUseTerms:
-    """What binds a cohort's data, and what is made from them.
+    """Terms of use that bind a cohort's data, and all that is made from them.
 
     Attributes
     ----------
     name
         The name of the agreement or licence.
     url
-        Where its full text is; empty where none is known.
+        Address of the full text; empty where none is known.
     text
-        A summary. It is no substitute: the agreement that the user signed rules.
+        A summary. It replaces nothing: the agreement that the user signed is what counts.
     """
 
     name: str
@@ -65,12 +65,12 @@ class DataUseTerms:
     text: str
 
     def as_text(self) -> str:
-        """Return the words of `DATA_USE_TERMS.txt`: name, address, a blank line, the summary."""
+        """Return the text of `DATA_USE_TERMS.txt`: name, address, an empty line, the summary."""
         return "\n".join([self.name, self.url, "", self.text, ""])
 
     @classmethod
     def of_text(cls, name: str, text: str) -> DataUseTerms:
-        """Return the terms of that name that `as_text` gave, or somebody else's words as they are.
+        """Return the terms from a text of `as_text`; any other text is kept as it is.
 
         >>> terms = DataUseTerms("CC0", "https://x.org", "Cite us.")
         >>> DataUseTerms.of_text("CC0", terms.as_text()) == terms
@@ -86,10 +86,10 @@ class DataUseTerms:
 class ScanTable:
     """The scans of a cohort, and its covariates.
 
-    Common names of covariates, in either table: `age` (years), `sex` ("M", "F"), `diagnosis`
-    ("CN" for cognitively normal or healthy controls, else the cohort's own word), `site`,
+    Common names of covariates, in both tables: `age` (years), `sex` ("M", "F"), `diagnosis`
+    ("CN" for cognitively normal or healthy controls, else the cohort's own label), `site`,
     `date` (ISO 8601), `days` (since the person entered the study). The columns of the cohort's
-    own tables are kept too, with the prefix `orig_` where a name is taken.
+    own tables are kept too, with the prefix `orig_` where a name is a common one.
 
     Attributes
     ----------
@@ -97,16 +97,16 @@ class ScanTable:
         Ordered by participant, then by visit (earliest first), then by preference among the
         scans of a visit, as the layout documents it.
     participants
-        One row a participant that has a scan, indexed by `participant_id`.
+        One row per participant with a scan, indexed by `participant_id`.
     sessions
-        One row a session that has a scan, with columns `participant_id` and `session`, and what
-        changes between visits (age at the scan, diagnosis at the visit, days since entry).
+        One row per session with a scan, with columns `participant_id` and `session`, and the
+        values that change between visits (age at the scan, diagnosis, days since entry).
     layout
-        The name of the layout that was read.
+        The layout's name.
     terms
         The terms of use of the data.
     notes
-        What was left out and why, with counts, and which of several images was taken.
+        What was left out and why, with counts, and the choice among several images.
     """
 
     scans: tuple[Scan, ...]
@@ -117,9 +117,9 @@ class ScanTable:
     notes: tuple[str, ...]
 
     def covariates(self) -> pd.DataFrame:
-        """Return one row a scan, in order: path, participant_id, session, run, axes, covariates.
+        """Return one row per scan, in order: path, participant_id, session, run, axes, covariates.
 
-        Where both tables hold a column, the session's is taken, missing values included: age at
+        Where both tables have a column, the session's is taken, also its missing values: age at
         entry is not age at the scan.
         """
         rows = pd.DataFrame(
@@ -146,7 +146,7 @@ def natural_order(text: str | None) -> tuple[tuple[int, str], ...]:
     ['ses-2', 'ses-10', 'ses-M6']
     """
     parts = re.findall(r"\d+|\D+", text or "")
-    # Words have no number: -1 keeps the pairs comparable, and "ses-2" before "ses-M6".
+    # Text has no number: -1 keeps the pairs comparable, and "ses-2" before "ses-M6".
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
 
 
@@ -155,7 +155,7 @@ def visit_order(
 ) -> tuple[float, str, tuple[tuple[int, str], ...]]:
     """Return a key that sorts a person's visits: by days since entry, date, then label.
 
-    A visit of unknown day or date comes after those that are known.
+    A visit of unknown day or date comes after the others.
     """
     known = days is not None and not pd.isna(days)
     dated = isinstance(date, str)

@@ -1,4 +1,4 @@
-"""Selecting scans by what is known of the person and the visit, into a manifest."""
+"""Selecting scans by the covariates of person and visit, into a manifest."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _LISTED = ("participant_id", "session", "run", "age", "sex", "diagnosis", "site"
 
 @dataclass(frozen=True)
 class Selection:
-    """Scans that were chosen, and what was not.
+    """The chosen scans, and the reasons why others were left out.
 
     Attributes
     ----------
     rows
-        One row a scan, in order: path (absolute), participant_id, session, run, covariates.
+        One row per scan, in order: path (absolute), participant_id, session, run, covariates.
     found
         The number of scans before any rule.
     dropped
-        A sentence for each rule that dropped scans, with their number.
+        One sentence per rule that dropped scans, with their number.
     source
-        Where the scans are from: a layout, or "manifest".
+        The source of the scans: a layout, or "manifest".
     terms
-        The terms of use of the data; of a manifest, those of the datasets that its scans lie in.
+        The terms of use of the data; for a manifest, those of its scans' datasets.
     notes
-        What the layout passed over before any rule.
+        What the layout left out before any rule.
     """
 
     rows: pd.DataFrame
@@ -52,7 +52,7 @@ class Selection:
     notes: tuple[str, ...]
 
     def account(self) -> list[str]:
-        """Return what was found, dropped and kept, and the terms of use, a line each."""
+        """Return lines that say what was found, dropped and kept, and the terms of use."""
         subjects = self.rows["participant_id"].nunique()
         covariates = [str(name) for name in self.rows if name not in _OF_THE_SCAN]
         return [
@@ -75,29 +75,28 @@ def select(
     scan: str = "first",
     layout: str | None = None,
 ) -> pd.DataFrame:
-    """Write a manifest of the scans that a condition chooses; `read_cohort` takes it.
+    """Write a manifest of the scans that fit a condition, and return its rows.
 
     Parameters
     ----------
     source
-        A cohort's folder in a known layout (see `synthbench.cohorts.datasets.find.find_scans`),
-        prepared BIDS derivatives, or a CSV/TSV manifest with the columns `path` and
-        `participant_id`.
+        A cohort's folder in a known layout, prepared BIDS derivatives, or a CSV/TSV manifest with
+        the columns `path` and `participant_id`.
     out
         A new `.csv` or `.tsv`; paths in it are relative to its folder.
     where
         A condition on the covariates, such as "diagnosis == 'CN' and age > 50": comparisons,
         `and`, `or`, `not`, `in`, arithmetic, and methods such as `.isna()`, `.isin([...])`,
-        `.str.contains('...')`; names that are no words in backticks. A comparison with a missing
+        `.str.contains('...')`; names such as `M/F` stand in backticks. A comparison with a missing
         value is false. None takes all.
     one_scan_per_subject
-        Whether to keep one scan of each participant: of the visit that `scan` names, the scan
-        that the layout prefers (in a manifest: the lowest run, then the path).
+        Keep one scan of each participant: from the visit that `scan` names, the scan that the
+        layout prefers (in a manifest: the lowest run, then the first path).
     scan
         "first" takes a participant's earliest visit among those that fit `where`, "last" the
         latest.
     layout
-        A name from `synthbench.cohorts.datasets.layouts`; None to recognise it.
+        A name that `synthbench list layouts` shows; None to recognise it.
 
     Returns
     -------
@@ -126,7 +125,7 @@ def chosen_scans(
     scan: str = "first",
     layout: str | None = None,
 ) -> Selection:
-    """Choose scans without writing anything; see `select` for the parameters and errors."""
+    """Return chosen scans; nothing is written. Parameters and errors are those of `select`."""
     visit = _which(scan)
     rows, name, terms, notes = _rows(Path(source), layout)
     found, dropped = len(rows), []
@@ -134,7 +133,7 @@ def chosen_scans(
         fits = matching(rows, where)
         if not fits.any():
             raise CohortError(
-                f'--where "{where}": none of {found} scans fits. The values there are:\n'
+                f'--where "{where}": none of {found} scans fits. The values are:\n'
                 + _values(rows, sorted(columns_of(where, list(rows.columns))))
             )
         dropped.append(_dropped_by(where, rows, fits))
@@ -142,7 +141,7 @@ def chosen_scans(
     if one_scan_per_subject:
         kept = one_each(rows, visit)
         dropped.append(
-            f"{len(rows) - len(kept)} scans passed over by --one-scan-per-subject "
+            f"{len(rows) - len(kept)} scans skipped by --one-scan-per-subject "
             f"({scan} visit, preferred scan)"
         )
         rows = kept
@@ -184,7 +183,7 @@ def write_manifest(chosen: Selection, out: Path) -> pd.DataFrame:
     Raises
     ------
     UsageError
-        See `check_out`.
+        The file exists, or its name ends neither in `.csv` nor `.tsv`.
     """
     check_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -197,13 +196,13 @@ def write_manifest(chosen: Selection, out: Path) -> pd.DataFrame:
     return manifest
 
 
-# ---------------------------------------------------------------- what there is
+# ---------------------------------------------------------------- the rows
 
 
 def _rows(
     source: Path, layout: str | None
 ) -> tuple[pd.DataFrame, str, DataUseTerms | None, tuple[str, ...]]:
-    """Rows, what they are from, its terms of use where it states some as a whole, and notes."""
+    """Return rows, the name of their source, its terms of use if it states any, and notes."""
     if source.is_file() and source.suffix.lower() in (".csv", ".tsv"):
         if layout is not None:
             raise UsageError(
@@ -213,24 +212,24 @@ def _rows(
     table = find_scans(source, layout)
     rows = table.covariates()
     rows["path"] = [_absolute(Path(path)) for path in rows["path"]]
-    # Folders that hold links to a dataset's subjects say nothing themselves.
+    # A folder of links to a dataset's subjects states no terms of its own.
     terms = None if table.terms.name == NOT_KNOWN else table.terms
     return rows.drop(columns=_empty(rows)), table.layout, terms, table.notes
 
 
 def _absolute(path: Path) -> str:
-    # The folder is resolved, and not the file: a dataset under git-annex or DataLad holds links
-    # whose targets do not bear the scans' names.
+    # The folder is resolved, but not the file: under git-annex or DataLad the files are links, and
+    # their targets do not have the scans' names.
     return str(path.parent.resolve() / path.name)
 
 
 def _empty(rows: pd.DataFrame) -> list[str]:
-    """The columns of scans that say nothing here; a manifest always has `session`."""
+    """Return the empty columns to drop; `session` always stays."""
     return [name for name in ("run", "axes") if rows[name].isna().all()]
 
 
 def _manifest(file: Path) -> pd.DataFrame:
-    """A manifest's rows in order, with absolute paths."""
+    """Return a manifest's rows in order, with absolute paths."""
     separator = "\t" if file.suffix.lower() == ".tsv" else ","
     texts = dict.fromkeys(("path", "participant_id", "session", "run"), str)
     try:
@@ -243,7 +242,7 @@ def _manifest(file: Path) -> pd.DataFrame:
                 f"{file}: a column '{column}' is needed; {near_miss(column, rows.columns)}"
             )
         if rows[column].isna().any():
-            raise CohortError(f"{file}: the column '{column}' has gaps. Fill them.")
+            raise CohortError(f"{file}: the column '{column}' has empty cells. Fill them.")
     if "session" not in rows:
         rows["session"] = None
     rows["path"] = [_absolute(file.parent / path) for path in rows["path"]]
@@ -257,7 +256,7 @@ def _manifest(file: Path) -> pd.DataFrame:
 
 
 def _manifest_order(rows: pd.DataFrame) -> list[int]:
-    """Order as the layouts do: by participant, visit, run and path."""
+    """Return the order of rows: by participant, visit, run and path, as in the layouts."""
     missing = [None] * len(rows)
     days, dates, runs = (rows.get(name, missing) for name in ("days", "date", "run"))
     keys = [
@@ -274,7 +273,7 @@ def _text(value: object) -> str | None:
 
 
 def one_each(rows: pd.DataFrame, scan: Which) -> pd.DataFrame:
-    """Return a row for each participant, of the first or last visit, in the rows' order.
+    """Return one row per participant, from the first or last visit, in the rows' order.
 
     Parameters
     ----------
@@ -282,7 +281,7 @@ def one_each(rows: pd.DataFrame, scan: Which) -> pd.DataFrame:
         Ordered by participant, visit and preference, with columns `participant_id` and
         `session`.
     scan
-        Which visit; of its scans, the first is taken.
+        The visit; the first of its scans is taken.
     """
     keys = ["participant_id", "session"]
     visits = rows.drop_duplicates(keys)
@@ -306,12 +305,12 @@ _ALLOWED = (
 
 
 def matching(rows: pd.DataFrame, where: str) -> pd.Series:
-    """Return, for each row, whether it fits the condition.
+    """Return a mask of the rows that fit the condition.
 
     Raises
     ------
     UsageError
-        The condition is not usable: an unknown column, a construct that is no comparison, or
+        The condition is not usable: an unknown column, an expression that is no comparison, or
         values that cannot be compared.
     """
     columns_of(where, list(rows.columns))
@@ -328,36 +327,36 @@ def matching(rows: pd.DataFrame, where: str) -> pd.Series:
         ) from error
     if not (isinstance(fits, pd.Series) and pd.api.types.is_bool_dtype(fits.dtype)):
         raise UsageError(
-            f'--where "{where}": is no condition: it gives no true or false for each scan. '
+            f'--where "{where}": is not a condition: it does not give true or false for each scan. '
             'Write a comparison, for example "age > 50".'
         )
     return fits.fillna(False).astype(bool)
 
 
 def columns_of(where: str, columns: list[str]) -> set[str]:
-    """Return the columns that a condition uses, after checking that it is nothing but one.
+    """Return the columns that a condition uses, after checking its syntax.
 
     Raises
     ------
     UsageError
-        It is no expression, holds what is no part of a condition, or names an unknown column.
+        It is not an expression, has a part that is not allowed, or names an unknown column.
     """
     if "@" in _QUOTED.sub("", where):
-        raise UsageError(f"--where \"{where}\": '@' is not taken: write the value itself.")
+        raise UsageError(f"--where \"{where}\": '@' is not allowed: write the value itself.")
     aliased, names = _without_backticks(where, columns)
     back = {alias: name for name, alias in names.items()}
     try:
         tree = ast.parse(aliased.strip(), mode="eval")
     except SyntaxError as error:
         raise UsageError(
-            f'--where "{where}": is no expression ({error.msg}). Compare with == (not =), quote '
-            "words, and put names such as `M/F` in backticks."
+            f'--where "{where}": is not an expression ({error.msg}). Compare with == (not =), '
+            "quote words, and put names such as `M/F` in backticks."
         ) from error
     used = set()
     for node in ast.walk(tree):
         if not _is_part_of_a_condition(node):
             raise UsageError(
-                f"--where \"{where}\": '{ast.unparse(node)}' is not taken. A condition is made of "
+                f"--where \"{where}\": '{ast.unparse(node)}' is not allowed. A condition has "
                 "columns, values, comparisons, and, or, not, in, arithmetic, and "
                 f"{', '.join('.' + m + '()' for m in sorted(_METHODS))} and .str methods."
             )
@@ -382,7 +381,7 @@ def _is_part_of_a_condition(node: ast.AST) -> bool:
 
 
 def _without_backticks(where: str, columns: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Replace backticked names by plain ones, and say which column each stands for."""
+    """Return the condition with plain names for those in backticks, and {column: plain name}."""
     names: dict[str, str] = {}
 
     def plain(found: re.Match[str]) -> str:
@@ -400,7 +399,7 @@ def _kind(values: pd.Series) -> str:
     return "numbers" if pd.api.types.is_numeric_dtype(values) else "words"
 
 
-# ---------------------------------------------------------------- what is said
+# ---------------------------------------------------------------- summaries
 
 
 def _dropped_by(where: str, rows: pd.DataFrame, fits: pd.Series) -> str:
@@ -409,12 +408,12 @@ def _dropped_by(where: str, rows: pd.DataFrame, fits: pd.Series) -> str:
         missing = int((rows[column].isna() & ~fits).sum())
         if missing:
             gaps.append(f"{missing} without {column}")
-    said = f"{int((~fits).sum())} scans dropped by --where"
-    return said + (f" ({', '.join(gaps)})" if gaps else "")
+    summary = f"{int((~fits).sum())} scans dropped by --where"
+    return summary + (f" ({', '.join(gaps)})" if gaps else "")
 
 
 def listing(rows: pd.DataFrame) -> str:
-    """Return the chosen scans as tab-separated lines below a line of names."""
+    """Return the chosen scans as tab-separated lines with a header."""
     shown = rows[[name for name in _LISTED if name in rows]]
     return shown.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n").rstrip("\n")
 
@@ -424,7 +423,7 @@ def _values(rows: pd.DataFrame, columns: Iterable[str]) -> str:
 
 
 def describe(values: pd.Series) -> str:
-    """Return what a column holds, in a line: the range of numbers, the counts of words.
+    """Return a summary of a column in one line: the range of numbers, the counts of words.
 
     >>> describe(pd.Series([61.5, 70.25, 66, None]))
     '61.5 to 70.25, missing 1'

@@ -1,8 +1,8 @@
-"""How volumes of a set lie to each other: turned, left for right, moved.
+"""Comparing the positions of a set's volumes: turned, mirrored left-right, moved.
 
-All functions take coarse copies on one grid, 0 in the background and about 1 at the brightest
-(`synthbench.cohorts.inspection`), and compare each volume with the mean of the others, so that a
-volume is never compared with itself.
+All functions take coarse copies on one grid, with 0 in the background and about 1 at the brightest
+(`synthbench.cohorts.inspection`). Each volume is compared with the mean of the others, so that it
+is never compared with itself.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from scipy import ndimage
 from synthbench.cohorts.inspection import correlation
 
 SMOOTHING_CELLS = 0.75
-"""Sigma of the Gaussian that sets fold patterns aside, which differ between persons."""
+"""Sigma of the Gaussian that removes the pattern of folds, which differs between persons."""
 
-_NOISE = 0.02  # standard deviation that every cell is given at least
+_NOISE = 0.02  # the least standard deviation of a cell
 _STEPS = 3
 
 
 def smoothed(stack: Float32[np.ndarray, "n a b c"]) -> Float32[np.ndarray, "n a b c"]:
-    """Blur each volume by `SMOOTHING_CELLS`."""
+    """Return the volumes blurred by `SMOOTHING_CELLS`."""
     return np.stack([ndimage.gaussian_filter(v, SMOOTHING_CELLS, mode="constant") for v in stack])
 
 
 @dataclass(frozen=True)
 class Turn:
-    """An exchange of axes, and then a reversal of some.
+    """An exchange of axes, followed by a reversal of some of them.
 
     Attributes
     ----------
     order
-        Which axis becomes the first, the second and the third.
+        The axes that become the first, the second and the third.
     reversed_axes
-        Those that are reversed afterwards.
+        The axes that are reversed afterwards.
     """
 
     order: tuple[int, int, int] = (0, 1, 2)
     reversed_axes: tuple[int, ...] = ()
 
     def __call__(self, volume: Float32[np.ndarray, "a b c"]) -> Float32[np.ndarray, "d e f"]:
-        """Turn a volume."""
+        """Return a volume after the turn."""
         return np.flip(volume.transpose(self.order), self.reversed_axes)
 
     def __str__(self) -> str:
@@ -59,10 +59,10 @@ class Turn:
 
 
 def turns(shape: tuple[int, ...]) -> list[Turn]:
-    """The turns that keep a shape and that a brain's outline shows; the first is "as it is".
+    """Return the turns that keep a shape and that a brain's outline shows; first "as it is".
 
-    Left and right are not among them: a brain's outline hardly differs between the two. See
-    `asymmetry_scores`.
+    Mirroring left-right is not among them, because a brain's outline hardly shows it:
+    `asymmetry_scores` finds it.
     """
     return [
         Turn(order, axes)
@@ -75,10 +75,10 @@ def turns(shape: tuple[int, ...]) -> list[Turn]:
 def best_turns(
     stack: Float32[np.ndarray, "n a b c"], least_gain: float, least_agreement: float
 ) -> list[Turn]:
-    """For each volume, the turn after which it correlates best with the mean of the others.
+    """Return the turn of each volume after which it correlates best with the mean of the others.
 
-    A volume is left as it is unless a turn raises Pearson's correlation by `least_gain`, and to
-    `least_agreement`: what lies elsewhere may overlap better when turned, and still not fit.
+    A volume stays as it is unless a turn raises Pearson's correlation by `least_gain`, and to
+    `least_agreement`: a brain in another place may overlap better when turned, and still not fit.
     """
     total = stack.sum(axis=0, dtype=np.float64)
     best = []
@@ -90,7 +90,7 @@ def best_turns(
 
 
 def best_turn(agreements: Mapping[Turn, float], least_gain: float, least_agreement: float) -> Turn:
-    """Choose, as in `best_turns`, from the correlation after each turn."""
+    """Return the best turn, by the rule of `best_turns`, from the correlation after each turn."""
     turn = max(agreements, key=agreements.__getitem__)
     gain = agreements[turn] - agreements[Turn()]
     return turn if gain > least_gain and agreements[turn] >= least_agreement else Turn()
@@ -100,9 +100,9 @@ def asymmetry_scores(
     stack: Float32[np.ndarray, "n a b c"],
     against: Float32[np.ndarray, "m a b c"] | None = None,
 ) -> Float64[np.ndarray, " n"]:
-    """How well each volume's left-right asymmetry agrees with that of a set, in [-1, 1].
+    """Return how well each volume's left-right asymmetry agrees with a set's, in [-1, 1].
 
-    A volume's asymmetry is the volume less its mirror image. Mirroring changes its sign, so the
+    A volume's asymmetry is the volume minus its mirror image. Mirroring changes its sign, so the
     two classes "as it is" and "mirrored" have means of opposite sign and one covariance, and
     Fisher's discriminant between them (1936), with a diagonal covariance, weights the mean
     asymmetry by its inverse variance. The score is the cosine between that and the volume's own:
@@ -139,7 +139,7 @@ def displacements(
     spacing: tuple[float, float, float],
     reference: Float64[np.ndarray, "a b c"] | None = None,
 ) -> Float64[np.ndarray, "n 3"]:
-    """How far each volume lies from a reference, in mm along each axis.
+    """Return the displacement of each volume from a reference, in mm along each axis.
 
     Gauss-Newton on the squared difference to the reference, with a free gain and offset
     (Lucas and Kanade 1981), in three steps; good to about 20 mm. NaN where the volume does not
@@ -148,11 +148,11 @@ def displacements(
     Parameters
     ----------
     reference
-        What to compare with; None: the mean of the other volumes. The mean of all stands in for
-        it, which draws the estimate towards 0 by the share 1/n; that is undone.
+        The volume to compare with; None: the mean of the other volumes. It is computed from the
+        mean of all volumes, which makes the estimate smaller by the share 1/n; this is corrected.
     """
     n = len(stack)
-    draw = 1.0 if reference is not None else n / (n - 1)
+    correction = 1.0 if reference is not None else n / (n - 1)
     if reference is None:
         reference = stack.mean(axis=0, dtype=np.float64)
     reference = ndimage.gaussian_filter(reference, SMOOTHING_CELLS, mode="constant")
@@ -160,13 +160,13 @@ def displacements(
     design = np.stack([*slopes, reference.ravel(), np.ones(reference.size)], axis=1)
     solution = np.linalg.pinv(design)
     moves = np.array([_move(volume, solution) for volume in smoothed(stack)])
-    return np.asarray(-moves * np.array(spacing) * draw, dtype=np.float64)
+    return np.asarray(-moves * np.array(spacing) * correction, dtype=np.float64)
 
 
 def _move(
     volume: Float32[np.ndarray, "a b c"], solution: Float64[np.ndarray, "5 p"]
 ) -> Float64[np.ndarray, " 3"]:
-    """Cells to move a volume by, given the least-squares solution of the reference's design."""
+    """Return the cells to move a volume by, from the least-squares solution of the design."""
     moved = np.zeros(3)
     for _ in range(_STEPS):
         aligned = ndimage.shift(volume, moved, order=1, mode="constant")
@@ -178,9 +178,10 @@ def _move(
 
 
 def spread(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
-    """Median, and the standard deviation that the median absolute deviation stands for.
+    """Return the median, and a robust standard deviation: 1.4826 times the MAD.
 
-    NaN are left out; the factor 1.4826 makes it that of a normal distribution.
+    MAD is the median absolute deviation; the factor is right for a normal distribution. NaN are
+    left out.
     """
     known = values[np.isfinite(values)]
     if not known.size:
@@ -192,11 +193,11 @@ def spread(values: Float64[np.ndarray, " n"]) -> tuple[float, float]:
 def outlying(
     values: Float64[np.ndarray, " n"], least: float, deviations: float = 6.0
 ) -> Bool[np.ndarray, " n"]:
-    """Which values lie far from the others' median: by `least`, and by robust deviations.
+    """Return a mask of the values far from the median: by `least`, and by robust deviations.
 
-    Six of them keep false alarms rare where tails are heavier than normal: at most 1.3 in 100
-    for any unimodal distribution (Vysochanskij and Petunin 1980: 4 / (9 * 6^2)), 2e-9 for the
-    normal one. `least` is what would matter in use.
+    Six deviations keep false alarms rare also where tails are heavier than normal: at most 1.3 in
+    100 for any unimodal distribution (Vysochanskij and Petunin 1980: 4 / (9 * 6^2)), 2e-9 for the
+    normal one. `least` is the smallest difference that matters in use.
     """
     median, deviation = spread(values)
     with np.errstate(invalid="ignore"):

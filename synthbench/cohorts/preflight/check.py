@@ -1,13 +1,13 @@
-"""Checks of cohorts before anything is trained or scored: what would make numbers wrong.
+"""Checks of cohorts before anything is trained or scored: faults that would make numbers wrong.
 
-A rule looks at what was measured of the volumes as they were read
-(`synthbench.cohorts.inspection`), and says what is wrong with which volumes and how to fix it.
-What makes numbers wrong is an error in real volumes, and between whole sets; an odd synthetic
-volume is a warning, as the generator's failures are what is measured. An error stops the run until
-it is fixed, or accepted by name.
+A rule looks at the measurements that were made when the volumes were read
+(`synthbench.cohorts.inspection`). It says what is wrong with which volumes and how to fix it. A
+fault that makes numbers wrong is an error in real volumes, and between whole sets. In a synthetic
+volume it is a warning, because the generator's failures are what is measured. An error stops the
+run until it is fixed, or accepted by the rule's name.
 
-Outliers are judged by robust deviations from the set's own median, so that any cohort is its
-own yardstick; docs/preflight.md gives each threshold and its reason.
+Outliers are found by robust deviations from the set's own median, so that each cohort is compared
+with itself. docs/preflight.md gives each threshold and its reason.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ RULES: dict[str, str] = {
     "few": "at least 4 subjects, and 30 for narrow intervals and floors",
     "orientation": "files store their axes in one order",
     "flip": "no volume fits the others, or MNI152, better when mirrored or with axes exchanged",
-    "shift": "no brain lies millimetres off the others",
-    "scale": "intensities are of one magnitude",
+    "shift": "no brain is displaced from the others by millimetres",
+    "scale": "intensities have the same magnitude",
     "size": "no brain is much larger or smaller than the others",
-    "registered": "brains lie where the MNI152 brain does",
+    "registered": "brains are in the place of the MNI152 brain",
     "skull": "brains are skull-stripped",
     "background": "the background of skull-stripped volumes is zero",
-    "clipped": "bright tissue is not cut off at a greatest value",
+    "clipped": "bright tissue is not clipped at a maximum",
     "negative": "intensities are not negative",
     "identical": "no two volumes of a set are identical",
     "identical-across": "no volume is in two sets",
-    "subjects": "nobody is on two sides",
+    "subjects": "no person is in two sets",
     "skull-mismatch": "both sets are skull-stripped, or neither",
     "registered-mismatch": "both sets are registered to MNI152, or neither",
-    "range-mismatch": "both sets hold intensities of one kind",
-    "flip-mismatch": "the sets are not mirrored against each other",
-    "shift-mismatch": "the sets' mean brains lie in one place",
+    "range-mismatch": "both sets have intensities of the same kind",
+    "flip-mismatch": "neither set is mirrored relative to the other",
+    "shift-mismatch": "the sets' mean brains are in the same place",
     "background-mismatch": "both sets have a zero background, or neither",
 }
-"""What each rule asks for: the names that `--accept` takes."""
+"""The requirement of each rule, by the name that `--accept` takes."""
 
 
 def findings_within(cohort: Cohort, role: str) -> list[Finding]:
-    """Apply the rules on one set.
+    """Return what the rules on one set find.
 
     Parameters
     ----------
     cohort
-        As `read_cohort` gives it.
+        From `read_cohort`.
     role
-        "real", "train", "validation", "holdout" or "synth": in the last, what is odd in single
-        volumes is a warning.
+        "real", "train", "validation", "holdout" or "synth". In the last, a fault of single volumes
+        is a warning.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def findings_within(cohort: Cohort, role: str) -> list[Finding]:
 
 
 def findings_between(cohorts: Mapping[str, Cohort]) -> list[Finding]:
-    """Apply the rules on pairs of sets: each against "real", and all for shared volumes.
+    """Return what the rules on two sets find: each set with "real", and all for shared volumes.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ def findings_between(cohorts: Mapping[str, Cohort]) -> list[Finding]:
 
 
 def check_rules(names: Iterable[str]) -> None:
-    """Check that names to accept are rules.
+    """Check that names to accept are names of rules.
 
     Raises
     ------
     UsageError
-        One is not; the nearest is named.
+        One is not; the nearest rule is named.
     """
     for rule in names:
         if rule not in RULES:
@@ -101,25 +101,25 @@ def check(
     accepted: Collection[str] = (),
     log: Log = no_log,
 ) -> list[Finding]:
-    """Apply all rules, and stop where one finds an error that was not accepted.
+    """Apply all rules, and raise an error where one finds an error that was not accepted.
 
     Parameters
     ----------
     cohorts
         By role.
     accepted
-        Names of rules whose errors stop nothing.
+        Names of rules whose errors are accepted.
     log
-        Called with what is found and stops nothing.
+        Called with each finding that is accepted or no error.
 
     Returns
     -------
-    What a scorecard keeps: errors that were accepted, and warnings.
+    The findings that a scorecard keeps: accepted errors, and warnings.
 
     Raises
     ------
     UsageError
-        `accepted` holds a name that is no rule.
+        `accepted` has a name that is not a rule's.
     CohortError
         A rule found an error that was not accepted; all of them are listed.
     """
@@ -134,9 +134,9 @@ def check(
         raise CohortError(
             f"preflight: {len(refused)} finding{'s' if len(refused) > 1 else ''} would make "
             f"numbers wrong:\n  {listed}\n"
-            "Fix them; or, where a finding is meant to be so, go on with "
+            "Fix them. If a finding is intended, accept it with "
             + " ".join(f"--accept {rule}" for rule in rules)
-            + ", which is recorded."
+            + ", and it is recorded."
         )
     for finding in found:
         accepted_as = " (accepted)" if finding.severity == "error" else ""
@@ -146,24 +146,24 @@ def check(
 
 @dataclass(frozen=True)
 class Report:
-    """All that preflight can say of one cohort, unusable files included.
+    """The results of preflight for one cohort, with its unusable files.
 
     Attributes
     ----------
     listed
-        How many files were looked at.
+        Number of examined files.
     entries
         The volumes that were measured, by name.
     participants
-        One row a subject; empty where no table was found.
+        One row per subject; empty where no table was found.
     notes
-        Files passed over, a grid assumed.
+        Skipped files, an assumed grid.
     unusable
-        For each file that is not part of the cohort, by name, what is wrong and what to do.
+        For each file that is not part of the cohort, by name, the fault and how to fix it.
     findings
-        Errors first. Beside `RULES`, "grid": the volumes are scans on grids of their own.
+        Errors first. In addition to `RULES`, "grid": each scan has a grid of its own.
     power
-        Whether a left-right flip could be seen; None where volumes cannot be compared.
+        How well a left-right flip can be found; None where volumes cannot be compared.
     """
 
     listed: int
@@ -176,11 +176,11 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether a file is unusable or a rule found an error."""
+        """True where a file is unusable or a rule found an error."""
         return bool(self.unusable) or any(f.severity == "error" for f in self.findings)
 
     def odd(self) -> dict[str, list[str]]:
-        """For each volume that findings name, their rules; errors' volumes first."""
+        """Return the rules of the findings on each volume, by its name; errors first."""
         rules: dict[str, list[str]] = {}
         for finding in self.findings:
             for name in finding.volumes:
@@ -193,7 +193,7 @@ def report(
     assume_grid: Space | float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Look at a cohort, and stop at nothing: list unusable files and what rules find.
+    """Return all findings on a cohort; neither unusable files nor errors stop it.
 
     Parameters
     ----------
@@ -217,8 +217,8 @@ def report(
         except CohortError as error:
             unusable[path.name] = str(error)
     findings = []
-    # Where most volumes share a grid, another one is a mistake; where not, these are scans as
-    # they left the scanner, which are yet to be prepared.
+    # Where most volumes share a grid, another grid is a mistake. Otherwise these are scans from the
+    # scanner that are not prepared yet.
     if len(found.elsewhere) >= len(entries):
         entries += found.elsewhere
         for entry in found.elsewhere:
@@ -240,7 +240,7 @@ def _own_grids(entries: Sequence[Entry]) -> Finding:
     grids = len({inspection_of(entry).grid for entry in entries})
     message = (
         f"{len(entries)} volumes have {grids} grids: scans that were not prepared. train and score "
-        f"take volumes of one grid: {PREPARE}"
+        f"need volumes on one grid: {PREPARE}"
     )
     return of_set("grid", "warning", "cohort", message)
 

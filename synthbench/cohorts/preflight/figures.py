@@ -1,4 +1,4 @@
-"""Figures of a cohort: its volumes, their intensities and their placement, odd ones named."""
+"""Figures of a cohort: its volumes, their intensities and their place; odd ones are named."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def figures(report: Report, out: Path) -> list[Path]:
 def volumes(report: Report, odd: Mapping[str, Sequence[str]], file: Path) -> None:
     """Write a PNG of up to twelve volumes, three planes of each: odd ones first, labelled.
 
-    Each is shown from its background to its 99.9th percentile.
+    The grey scale of each goes from its background to its 99.9th percentile.
     """
     by_name = {entry.name: entry for entry in report.entries}
     first = [by_name[name] for name in odd]
     chosen = [*first, *(e for e in report.entries if e.name not in odd)][:_MOST_SHOWN]
     grids = {inspection_of(entry).grid for entry in report.entries}
-    # Scans on grids of their own are shown where their affines place them.
+    # Scans with a grid of their own are shown in the place that their affine gives.
     space = PAPER_GRID if len(grids) > 1 else grids.pop()
     rows = {}
     names = _short([entry.name for entry in report.entries])
@@ -70,9 +70,9 @@ def histograms(
     inspections
         By name of the volume.
     odd
-        Names of volumes to show in colour, and why; the first eight are named.
+        Names of volumes to show in colour, and their rules; the first eight are named.
     file
-        Where the PNG goes.
+        The PNG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -118,8 +118,8 @@ def _intensities(
         axes.legend(fontsize=7, frameon=False)
 
 
-def _strip(axes: Any, values: Mapping[str, float], colours: Mapping[str, str], words: str) -> None:
-    """One point a volume, spread sideways by rank so that none hides another."""
+def _strip(axes: Any, values: Mapping[str, float], colours: Mapping[str, str], title: str) -> None:
+    """Draw one point per volume, placed by rank so that none hides another."""
     names = sorted(values, key=lambda name: (np.isnan(values[name]), values[name]))
     for rank, name in enumerate(names):
         chosen = name in colours
@@ -128,10 +128,10 @@ def _strip(axes: Any, values: Mapping[str, float], colours: Mapping[str, str], w
             zorder=3 if chosen else 2,
         )  # fmt: skip
     axes.set_xlabel("volumes, in order")
-    axes.set_title(words, fontsize=10)
+    axes.set_title(title, fontsize=10)
 
 
 def _short(names: Iterable[str]) -> dict[str, str]:
-    """Names of files without their folders, where that leaves them distinct."""
+    """Return names of files without their folders, if they are still distinct."""
     short = {name: Path(name).name for name in names}
     return short if len(set(short.values())) == len(short) else {name: name for name in short}

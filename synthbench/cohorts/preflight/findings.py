@@ -1,4 +1,4 @@
-"""What the rules of preflight find: the record, and how one is made."""
+"""The findings of preflight's rules: the record, and functions that make it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule found.
+    """One finding of a rule.
 
     Attributes
     ----------
     rule
         A name in `synthbench.cohorts.preflight.check.RULES`.
     severity
-        "error" stops a run, "warning" is kept in the scorecard, "note" is said.
+        "error" stops a run, "warning" is kept in the scorecard, "note" is only printed.
     role
-        The cohort, or for a mismatch the one that is compared with the real one.
+        The cohort; for a mismatch, the one that is compared with the real one.
     volumes
-        Names of the volumes in question; empty where it is the whole set.
+        Names of the volumes; empty where it is the whole set.
     message
-        What was found, with which volumes, and how to fix it.
+        The finding, the volumes, and how to fix it.
     summary
-        What was found and in how many volumes: names of participants do not belong in a
-        scorecard.
+        The finding and the number of volumes, without names: names of participants do not belong
+        in a scorecard.
     """
 
     rule: str
@@ -45,15 +45,15 @@ def if_any(
     severity: Severity,
     role: str,
     volumes: Sequence[tuple[str, str]],
-    words: str,
+    what: str,
     fix: str,
 ) -> list[Finding]:
-    """A finding on volumes, or none where there are no volumes; see `of_volumes`."""
-    return [of_volumes(rule, severity, role, volumes, words, fix)] if volumes else []
+    """Return the finding of `of_volumes` as a list; empty where there are no volumes."""
+    return [of_volumes(rule, severity, role, volumes, what, fix)] if volumes else []
 
 
 def of_set(rule: str, severity: Severity, role: str, message: str) -> Finding:
-    """A finding on a set as a whole."""
+    """Return a finding on a set as a whole."""
     return Finding(rule, severity, role, (), message, summary=message)
 
 
@@ -62,17 +62,17 @@ def of_volumes(
     severity: Severity,
     role: str,
     volumes: Sequence[tuple[str, str]],
-    words: str,
+    what: str,
     fix: str,
 ) -> Finding:
-    """A finding on volumes.
+    """Return a finding on volumes.
 
     Parameters
     ----------
     volumes
-        Each by name, with what was found of it.
-    words, fix
-        What they have in common, and what to do.
+        Pairs of a name and a detail of this volume.
+    what, fix
+        The finding that they share, and how to fix it.
     """
     ordered = sorted(volumes)
     shown = [f"{name} ({detail})" if detail else name for name, detail in ordered[:_SHOWN]]
@@ -82,6 +82,6 @@ def of_volumes(
         severity=severity,
         role=role,
         volumes=tuple(name for name, _ in ordered),
-        message=f"{words}: {', '.join(shown)}{more}. {fix}",
-        summary=f"{words}: {len(ordered)} volumes",
+        message=f"{what}: {', '.join(shown)}{more}. {fix}",
+        summary=f"{what}: {len(ordered)} volumes",
     )

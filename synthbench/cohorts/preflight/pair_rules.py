@@ -23,28 +23,29 @@ MAX_LEVEL = 0.05
 SATURATED_LEVEL = 0.9
 
 _ROLES = ("synth", "holdout", "real", "validation", "train")
-"""In the order in which the former of two sets is the one to fix."""
+"""The order of the roles: of two sets, the first is the one to fix."""
 
 
 class Pair:
-    """The real set and another one, and what both are needed for."""
+    """The real set and another one, and comparisons of both."""
 
     def __init__(self, real: Survey, other: Survey, role: str) -> None:
         self.real, self.other, self.role = real, other, role
 
     @property
     def comparable(self) -> bool:
-        """Whether the volumes of both can be compared."""
+        """True where the volumes of both can be compared."""
         return self.real.comparable and self.other.comparable
 
     def placed(self, volume: Float32[np.ndarray, "a b c"]) -> Float32[np.ndarray, "d e f"]:
-        """A volume of the other set on the real one's coarse grid."""
+        """Return a volume of the other set on the real one's coarse grid."""
         return resample(volume, self.other.coarse_grid, self.real.coarse_grid)
 
     @cached_property
-    def alike(self) -> bool:
-        """Whether the other set looks like the real one, be it turned; else it is a failure of the
-        generator, and its background is no mistake of preparation.
+    def similar(self) -> bool:
+        """True where the other set looks like the real one, perhaps after a turn.
+
+        Otherwise the generator failed, and its background is no mistake of preparation.
         """
         if not self.comparable:
             return True
@@ -53,16 +54,16 @@ class Pair:
 
     @cached_property
     def turn(self) -> alignment.Turn:
-        """The turn with which the other set fits the real one; none where it fits as it is."""
+        """The turn after which the other set fits the real one; `Turn()` where it fits as it is."""
         if not self.comparable:
             return alignment.Turn()
-        # Voxels are turned within their own field of view, as they would have been by mistake.
+        # Voxels are turned within their own field of view, as a mistake would turn them.
         agreements = {
             turn: correlation(self.placed(turn(self.other.mean)), self.real.mean)
             for turn in alignment.turns(self.other.mean.shape)
         }
         turn = alignment.best_turn(agreements, MIN_TURN_GAIN, MIN_TURN_AGREEMENT)
-        # With less than four deviations between the two, the real set's asymmetry has no sign.
+        # With less than four deviations between the two, the sign of the asymmetry is not certain.
         if agreements[turn] < MIN_TURN_AGREEMENT or self.real.power.separation < 4:
             return turn
         moved = np.stack([self.placed(turn(volume)) for volume in self.other.stack])
@@ -73,7 +74,7 @@ class Pair:
 
 
 def shared(surveys: Mapping[str, Survey]) -> list[Finding]:
-    """Volumes and persons that are in two sets."""
+    """Return findings on volumes and persons that are in two sets."""
     found = []
     roles = [role for role in _ROLES if role in surveys]
     for i, one in enumerate(roles):
@@ -89,15 +90,15 @@ def _shared_volumes(
 ) -> list[Finding]:
     digests = {entry.digest for entry in other}
     names = [(entry.name, "") for entry in one if entry.digest in digests]
-    # A few are copies, which the copying test counts; a set that is half real is no synthetic one.
+    # A few are copies, which the copying test counts. A set that is half real is a wrong folder.
     by_mistake = role != "synth" or 2 * len(names) >= len(one)
     fix = {
-        "synth": "If it is the generator that copies, that is a result; if the wrong folder was "
-        "named, name another.",
+        "synth": "If the generator copies, that is a result. If the folder is the wrong one, name "
+        "another.",
         "holdout": "Draw the sides with synthbench data split.",
         "validation": "Draw the sides with synthbench data split.",
-        "real": "Scores against training volumes flatter a generator that copies: score against "
-        "volumes that it never saw.",
+        "real": "Scores against training volumes are too good for a generator that copies: score "
+        "against volumes that it never saw.",
     }[role]
     return if_any(
         "identical-across", "error" if by_mistake else "warning", role, names,
@@ -112,8 +113,8 @@ def _shared_persons(
     return if_any(
         "subjects", "error", role, names,
         f"{len(names)} of {len(one)} {role} volumes are of persons in {with_role}",
-        "Split by subject with synthbench data split; other persons of the same name need names "
-        "of their own in a manifest (participant_id).",
+        "Split by subject with synthbench data split. If these are different persons with one "
+        "name, give them different names in a manifest (participant_id).",
     )  # fmt: skip
 
 
@@ -122,10 +123,10 @@ def _skull_mismatch(pair: Pair) -> list[Finding]:
     states = real.most(lambda p: p.stripped), other.most(lambda p: p.stripped)
     if None in states or states[0] is states[1]:
         return []
-    words = {True: "skull-stripped", False: "not skull-stripped"}
+    label = {True: "skull-stripped", False: "not skull-stripped"}
     message = (
-        f"the {role} volumes are {words[bool(states[1])]}, the real ones "
-        f"{words[bool(states[0])]}. Prepare both alike; whole heads: {PREPARE}"
+        f"the {role} volumes are {label[bool(states[1])]}, the real ones "
+        f"{label[bool(states[0])]}. Prepare both in the same way; whole heads: {PREPARE}"
     )
     return [of_set("skull-mismatch", "error", role, message)]
 
@@ -133,12 +134,12 @@ def _skull_mismatch(pair: Pair) -> list[Finding]:
 def _registered_mismatch(pair: Pair) -> list[Finding]:
     real, other, role = pair.real, pair.other, pair.role
     states = real.most(lambda p: p.registered), other.most(lambda p: p.registered)
-    # Turned volumes do not lie where they should either: that finding says why.
+    # Turned volumes are not in their place either, but another finding reports them.
     if None in states or states[0] is states[1] or pair.turn != alignment.Turn():
         return []
     means = [np.nanmedian([p.agreement for p in s.placements]) for s in (other, real)]
     message = (
-        f"correlation with MNI152, as the affines place the brains: {role} {means[0]:.2f}, real "
+        f"correlation with MNI152, in the place that the affines give: {role} {means[0]:.2f}, real "
         f"{means[1]:.2f}. One side is registered to it and the other is not: resample both to one "
         "space, or write the synthetic volumes with the affine of the training data; whole heads: "
         + PREPARE
@@ -165,7 +166,7 @@ def _range_mismatch(pair: Pair) -> list[Finding]:
         return []
     message = (
         f"the sets' intensities differ by a factor (typical range: {ranges}). With --intensity "
-        "percentile each volume has its own scale, and the factor is harmless."
+        "percentile each volume has its own scale, and the factor does no harm."
     )
     return [of_set("range-mismatch", "note", role, message)]
 
@@ -176,7 +177,7 @@ def _flip_mismatch(pair: Pair) -> list[Finding]:
         return []
     message = (
         f"{pair.turn}, the {role} volumes fit the real ones better. {CONTRADICTION}: write the "
-        "volumes with the affine of the training data, or undo it."
+        "volumes with the affine of the training data, or undo the turn."
     )
     return [of_set("flip-mismatch", "error", role, message)]
 
@@ -186,21 +187,21 @@ def _shift_mismatch(pair: Pair) -> list[Finding]:
     placed = [s.most(lambda p: p.registered) for s in (real, other)]
     if placed != [True, True] or not pair.comparable:
         return []
-    # These move the foreground too, and are told of already.
+    # These move the foreground too, and other findings report them.
     if pair.turn != alignment.Turn() or is_centred(real) != is_centred(other):
         return []
     mean = pair.placed(other.mean)[None]
     moved = alignment.displacements(mean, real.coarse_grid.spacing, real.mean.astype(np.float64))[0]
     centres = [np.nanmedian([p.centre_mm for p in s.placements], axis=0) for s in (real, other)]
-    # Two witnesses: the pattern of tissue, which a poor generator may lack (NaN where the means
-    # do not look alike), and the outline, which another brain mask moves.
+    # Both must move: the pattern of tissue, which a poor generator may lack (NaN where the means do
+    # not look similar), and the outline, which another brain mask moves.
     off = min(np.linalg.norm(moved), np.linalg.norm(centres[1] - centres[0]))
     if not off > MIN_SET_SHIFT_MM:
         return []
     message = (
-        "the mean {} brain lies {:+.1f} {:+.1f} {:+.1f} mm (right, front, top) off the mean real "
-        "one. A wrong origin in the affine, or half a voxel lost in a resize: write the volumes "
-        "with the grid that they were made on."
+        "the mean {} brain is displaced by {:+.1f} {:+.1f} {:+.1f} mm (right, front, top) from "
+        "the mean real one. The affine's origin is wrong, or a resize lost half a voxel: write the "
+        "volumes with the grid that they were made on."
     ).format(role, *moved)
     return [of_set("shift-mismatch", "error", role, message)]
 
@@ -211,11 +212,11 @@ def _background_mismatch(pair: Pair) -> list[Finding]:
         [float(np.median([getattr(i, name) for i in s.inspections])) for s in (real, other)]
         for name in ("background_level", "background_noise")
     )
-    # A level below zero is centring, which is told of already.
-    # A saturated one leaves no brain above it: a generator's failure too.
+    # A level below zero is centring, which another finding reports. A saturated level leaves no
+    # brain above it: the generator failed.
     offset = [MAX_LEVEL < level < SATURATED_LEVEL and noise < level / 2
               for level, noise in zip(levels, noises, strict=True)]  # fmt: skip
-    if offset[0] != offset[1] and pair.alike:
+    if offset[0] != offset[1] and pair.similar:
         message = (
             f"the background is an even {max(levels):.2g} of the scale on one side, and zero on "
             "the other. An offset was added in preparation: subtract it."
@@ -226,8 +227,8 @@ def _background_mismatch(pair: Pair) -> list[Finding]:
         return []
     message = (
         f"noise in the background (upper quartile over the scale): {role} {noises[1]:.2g}, real "
-        f"{noises[0]:.2g}. Metrics of the whole field of view count it; if it is no result of the "
-        "generator, mask both sides alike."
+        f"{noises[0]:.2g}. Metrics of the whole field of view include it. If it is not a result of "
+        "the generator, mask both sides in the same way."
     )
     return [of_set("background-mismatch", "warning", role, message)]
 

@@ -34,14 +34,14 @@ CONTRADICTION = "The order of the voxels and the affine contradict each other"
 
 
 def _single(role: str) -> Severity:
-    """The severity of what makes numbers wrong in single volumes of a set."""
+    """Return the severity of a fault in single volumes of a set."""
     return "warning" if role == "synth" else "error"
 
 
 def _few(survey: Survey, role: str) -> list[Finding]:
     found = survey.subjects
     if role in ("train", "validation"):
-        # How few are enough to train on, or to watch it, is the user's to say.
+        # The user decides how many are enough to train on, or to validate with.
         return []
     if found < MIN_SUBJECTS:
         message = f"{found} subjects; at least {MIN_SUBJECTS} are needed. Add volumes."
@@ -52,7 +52,7 @@ def _few(survey: Survey, role: str) -> list[Finding]:
         f"{found} subjects: intervals and floors are wide below {FEW_SUBJECTS}, the Fréchet "
         "distance is strongly biased"
         + ("" if survey.comparable else ", and volumes cannot be compared with each other")
-        + ". Add volumes if there are any."
+        + ". Add volumes if you have more."
     )
     return [of_set("few", "warning", role, message)]
 
@@ -68,7 +68,7 @@ def _orientation(survey: Survey, role: str) -> list[Finding]:
         of_volumes(
             "orientation", "note", role, others,
             f"most files store their axes as {common}, others do not",
-            "They are turned to RAS as they are read: nothing needs to be fixed, if the headers "
+            "They are turned to RAS when they are read: nothing needs to be fixed if the headers "
             "are right.",
         )
     ]  # fmt: skip
@@ -87,9 +87,9 @@ def _mirrored_set(survey: Survey, role: str) -> list[Finding]:
         mirrored = float(np.median([p.mirrored[axis] for p in known]))
         if mirrored >= MIN_AGREEMENT and mirrored > as_is + MIN_TURN_GAIN:
             message = (
-                f"mirrored {name}, the volumes correlate with MNI152 by {mirrored:.2f}, as they "
-                f"are by {as_is:.2f}. {CONTRADICTION}: write the volumes with the affine of the "
-                "data that they were made from."
+                f"mirrored {name}, the volumes correlate with MNI152 by {mirrored:.2f}, but by "
+                f"{as_is:.2f} as they are. {CONTRADICTION}: write the volumes with the affine of "
+                "the data that they were made from."
             )
             return [of_set("flip", _single(role), role, message)]
     return []
@@ -98,13 +98,13 @@ def _mirrored_set(survey: Survey, role: str) -> list[Finding]:
 def _mirrored_volumes(survey: Survey, role: str) -> list[Finding]:
     if not survey.comparable:
         return []
-    fix = f"{CONTRADICTION}: write them again from the original, or undo it."
+    fix = f"{CONTRADICTION}: write them again from the original, or undo the turn."
     turned = [
         (name, str(turn))
         for name, turn in zip(survey.names, survey.turns, strict=True)
         if turn != alignment.Turn()
     ]
-    # A set most of which fits the others better when turned has no common way up.
+    # Where most volumes fit the others better when turned, the set has no common orientation.
     if 2 * len(turned) >= len(survey.names):
         return []
     found = if_any("flip", _single(role), role, turned, "turned, these fit the others better", fix)
@@ -116,15 +116,15 @@ def _mirrored_volumes(survey: Survey, role: str) -> list[Finding]:
         )
         if hit
     ]
-    words = "mirrored left-right, these fit the others better"
-    return [*found, *if_any("flip", _single(role), role, flipped, words, fix)]
+    what = "mirrored left-right, these fit the others better"
+    return [*found, *if_any("flip", _single(role), role, flipped, what, fix)]
 
 
 def mirrored_left_right(scores: Float64[np.ndarray, " n"], power: Power) -> Bool[np.ndarray, " n"]:
-    """Which asymmetry scores are those of mirrored volumes.
+    """Return a mask of the asymmetry scores of mirrored volumes.
 
-    Below zero, so that the mirror image is the better fit, and five robust deviations below the
-    median: 3e-7 for a normal score.
+    They are below zero, so that the mirror image fits better, and five robust deviations below the
+    median, which has a probability of 3e-7 for a normal score.
     """
     far = power.median - scores > FLIP_DEVIATIONS * max(power.deviation, LEAST_ASYMMETRY_SPREAD)
     return np.asarray(far & (scores < 0))
@@ -134,7 +134,6 @@ def _shift(survey: Survey, role: str) -> list[Finding]:
     if not survey.comparable:
         return []
     moved = survey.displaced - np.nanmedian(survey.displaced, axis=0)
-    # A brain of another size is found by its size; its place cannot be told from it.
     far = np.zeros(len(moved), dtype=bool)
     for axis in range(3):
         far |= alignment.outlying(survey.displaced[:, axis], MIN_SHIFT_MM)
@@ -145,7 +144,7 @@ def _shift(survey: Survey, role: str) -> list[Finding]:
     ]
     return if_any(
         "shift", _single(role), role, off,
-        "these lie off the others (along the grid's axes, to the right, front and top)",
+        "these are displaced from the others (along the grid's axes, to the right, front and top)",
         "Register them again, or correct their affines and resample.",
     )  # fmt: skip
 
@@ -163,8 +162,8 @@ def _scale(survey: Survey, role: str) -> list[Finding]:
     return if_any(
         "scale", "warning", role, off,
         f"intensities of another magnitude than the others (median {np.median(scales):.4g})",
-        "With --intensity percentile a plain factor is harmless, with unit or a quantity it is "
-        "not: convert them as the others were.",
+        "With --intensity percentile a plain factor does no harm, with unit or a quantity it does: "
+        "convert them in the same way as the others.",
     )  # fmt: skip
 
 
@@ -189,8 +188,8 @@ def _registered(survey: Survey, role: str) -> list[Finding]:
     states = [p.registered for p in survey.placements]
     agreement = [f"correlation with MNI152 {p.agreement:.2f}" for p in survey.placements]
     off = [
-        (name, words)
-        for name, words, state in zip(survey.names, agreement, states, strict=True)
+        (name, detail)
+        for name, detail, state in zip(survey.names, agreement, states, strict=True)
         if state is False
     ]
     most = survey.most(lambda p: p.registered)
@@ -243,8 +242,8 @@ def _background(survey: Survey, role: str) -> list[Finding]:
     return if_any(
         "background", "warning", role, off,
         "the background is not zero (upper quartile at the edge of the field of view)",
-        f"What is below {BACKGROUND:g} of the 99.9th percentile is set to zero, this is above: "
-        "mask the volumes.",
+        f"Scoring sets values below {BACKGROUND:g} of the 99.9th percentile to zero, but these are "
+        "above: mask the volumes.",
     )  # fmt: skip
 
 
@@ -264,9 +263,9 @@ def _clipped(survey: Survey, role: str) -> list[Finding]:
         f"more than {MAX_CLIPPED:.0%} of the foreground is at the greatest value",
         "Contrast was cut off: "
         + (
-            "the generator saturates there, or its volumes were written with too low a ceiling."
+            "the generator saturates there, or its volumes were written with too low a maximum."
             if role == "synth"
-            else "convert from the original with a higher ceiling."
+            else "convert them from the original with a higher maximum."
         ),
     )  # fmt: skip
 
@@ -285,12 +284,12 @@ def _negative(survey: Survey, role: str) -> list[Finding]:
 
 
 def is_negative(inspection: Inspection) -> bool:
-    """Whether values are below zero by more than interpolation leaves."""
+    """Return True where values are below zero by more than the overshoot of interpolation."""
     return inspection.low < -OVERSHOOT * max(inspection.scale, 0.0)
 
 
 def is_centred(survey: Survey) -> bool:
-    """Whether most volumes are centred on zero."""
+    """Return True where most volumes are centred on zero."""
     return 2 * sum(is_negative(i) for i in survey.inspections) > len(survey.inspections)
 
 

@@ -1,4 +1,4 @@
-"""How the volumes of one set lie to each other and to MNI152, from what was measured of each."""
+"""Comparison of the volumes of one set with each other and with MNI152."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
 
 MIN_COMPARED = 8
-"""Volumes from which a set is its own yardstick: a median and a spread of fewer say little."""
+"""The fewest volumes that are compared with each other: the median of fewer says little."""
 
 MIN_TURN_GAIN = 0.02
-"""Gain in correlation from which a turned volume fits better; real brains lie below -0.04."""
+"""The least gain in correlation of a turned volume that fits better; real brains lose 0.04."""
 
 MIN_TURN_AGREEMENT = 0.8
-"""Correlation that a turned volume must reach; registered real brains reach 0.96."""
+"""The least correlation of a turned volume; registered real brains reach 0.96."""
 
 FLIP_DEVIATIONS = 5.0
-"""Robust deviations below the others' asymmetry from which a volume is mirrored left-right."""
+"""Robust deviations by which a mirrored volume's asymmetry is at least below the median."""
 
 LEAST_ASYMMETRY_SPREAD = 0.05
-"""A standard deviation of scores that is assumed at least: a few volumes may agree by chance."""
+"""The least standard deviation of scores: a few volumes may agree by chance."""
 
 
 @dataclass(frozen=True)
 class Power:
-    """What can be told of left and right in a cohort.
+    """The power to distinguish left from right in a cohort.
 
     Attributes
     ----------
     median, deviation
-        Of the volumes' asymmetry scores
-        (`synthbench.cohorts.preflight.alignment.asymmetry_scores`); a mirrored volume lies as far
-        below zero as its like lies above.
+        Median and robust deviation of the volumes' asymmetry scores
+        (`synthbench.cohorts.preflight.alignment.asymmetry_scores`). A mirrored volume has the same
+        score with the opposite sign.
     """
 
     median: float
@@ -48,22 +48,22 @@ class Power:
 
     @property
     def separation(self) -> float:
-        """Standard deviations between volumes as they are and mirrored ones."""
+        """Distance between volumes as they are and mirrored ones, in standard deviations."""
         return 2 * self.median / max(self.deviation, LEAST_ASYMMETRY_SPREAD)
 
     @property
     def sees_flips(self) -> bool:
-        """Whether a mirrored volume is found with a probability of 95% or more (normal scores)."""
+        """True where a mirrored volume is found with at least 95% probability (normal scores)."""
         return self.separation >= FLIP_DEVIATIONS + 1.645
 
 
 class Survey:
-    """Measurements of a set, and how its volumes lie to each other; computed when asked for.
+    """Measurements of a set and of its volumes' positions; computed when they are needed.
 
     Attributes
     ----------
     entries, names, inspections
-        Of the volumes, in the order that they were given in.
+        The volumes, their names and their measurements, in the given order.
     """
 
     def __init__(self, entries: Sequence[Entry]) -> None:
@@ -73,20 +73,22 @@ class Survey:
 
     @property
     def subjects(self) -> int:
-        """How many persons the volumes are of."""
+        """The number of persons."""
         return len({entry.subject for entry in self.entries})
 
     @cached_property
     def placements(self) -> list[Placement]:
+        """The place of each volume relative to MNI152."""
         return [inspection.placement for inspection in self.inspections]
 
     @property
     def coarse_grid(self) -> Space:
+        """The grid of the coarse copies."""
         return self.inspections[0].coarse_grid
 
     @property
     def comparable(self) -> bool:
-        """Whether there are enough volumes, on one grid of enough cells, to compare them."""
+        """True where there are enough volumes, on one grid with enough cells, to compare them."""
         if len(self.names) < MIN_COMPARED or min(self.coarse_grid.shape) < 4:
             return False
         grid = self.inspections[0].grid
@@ -94,37 +96,42 @@ class Survey:
 
     @cached_property
     def stack(self) -> Float32[np.ndarray, "n a b c"]:
+        """The coarse copies."""
         return np.stack([i.coarse for i in self.inspections]).astype(np.float32)
 
     @cached_property
     def turns(self) -> list[alignment.Turn]:
-        """For each volume, the turn with which it fits the others."""
+        """The turn of each volume after which it fits the others."""
         return alignment.best_turns(self.stack, MIN_TURN_GAIN, MIN_TURN_AGREEMENT)
 
     @cached_property
     def upright(self) -> Float32[np.ndarray, "n a b c"]:
-        """The volumes with those turns made."""
+        """The coarse copies after these turns."""
         return np.stack([turn(v) for turn, v in zip(self.turns, self.stack, strict=True)])
 
     @cached_property
     def asymmetry(self) -> Float64[np.ndarray, " n"]:
+        """The left-right asymmetry score of each volume, in [-1, 1]."""
         return alignment.asymmetry_scores(self.upright)
 
     @cached_property
     def power(self) -> Power:
+        """How well a mirrored volume can be found."""
         return Power(*alignment.spread(self.asymmetry))
 
     @cached_property
     def displaced(self) -> Float64[np.ndarray, "n 3"]:
+        """The displacement of each volume from the mean of the others, in mm."""
         return alignment.displacements(self.upright, self.coarse_grid.spacing)
 
     @cached_property
     def mean(self) -> Float32[np.ndarray, "a b c"]:
+        """The mean of the coarse copies."""
         mean: Float32[np.ndarray, "a b c"] = self.stack.mean(axis=0)
         return mean
 
     def most(self, property_of: Callable[[Placement], bool | None]) -> bool | None:
-        """What most of the volumes are that can be told; None where most cannot."""
+        """Return the property of most volumes; None where it is not known for most."""
         known = [value for p in self.placements if (value := property_of(p)) is not None]
         if 2 * len(known) < len(self.names):
             return None
@@ -132,15 +139,15 @@ class Survey:
 
 
 def inspection_of(entry: Entry) -> Inspection:
-    """Return what was measured of a volume.
+    """Return the measurements of a volume.
 
     Raises
     ------
     CohortError
-        Nothing was: the entry was not made by `read_cohort`.
+        It has none: the entry was not made by `read_cohort`.
     """
     if entry.inspection is None:
         raise CohortError(
-            f"{entry.name}: nothing was measured of it. Read the cohort with read_cohort."
+            f"{entry.name}: it has no measurements. Read the cohort with read_cohort."
         )
     return entry.inspection

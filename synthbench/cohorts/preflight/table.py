@@ -1,4 +1,4 @@
-"""A preflight report for people and for scripts: what a cohort is, and what is wrong with it."""
+"""A preflight report for people and for scripts: the properties and faults of a cohort."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def properties(report: Report) -> dict[str, str]:
-    """Say in a line each what the volumes are; empty where no volume could be read.
+    """Return the properties of the volumes, as lines; empty where no volume could be read.
 
-    Values that differ are given as least, median and greatest, or with their counts.
+    Values that differ are given as median, least and greatest, or with their counts.
     """
     if not report.entries:
         return {}
@@ -85,8 +85,8 @@ def as_table(report: Report) -> Any:
     known = properties(report)
     if known:
         table = Table(box=None, show_header=False, pad_edge=False)
-        for name, words in known.items():
-            table.add_row(Text(name, style="bold"), words)
+        for name, text in known.items():
+            table.add_row(Text(name, style="bold"), text)
         parts.append(table)
     parts += [Text(note, style="cyan") for note in report.notes]
     if report.unusable:
@@ -152,24 +152,24 @@ def _numbers(inspection: Inspection) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no tuple."""
+    """Return a value for JSON, which has no NaN and no tuple."""
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _counts(words: Iterable[str]) -> str:
-    counts = Counter(words).most_common()
+def _counts(labels: Iterable[str]) -> str:
+    counts = Counter(labels).most_common()
     if len(counts) == 1:
         return counts[0][0]
     more = f", and {len(counts) - 4} others" if len(counts) > 4 else ""
-    return ", ".join(f"{word} ({count})" for word, count in counts[:4]) + more
+    return ", ".join(f"{label} ({count})" for label, count in counts[:4]) + more
 
 
 def _range(values: Iterable[float], unit: str = "") -> str:
     known = np.array([value for value in values if np.isfinite(value)])
     if not known.size:
-        return "cannot be told"
+        return "not known"
     low, middle, high = (f"{x:.4g}" for x in (known.min(), np.median(known), known.max()))
     if low == high:
         return f"{low}{unit}"
@@ -178,10 +178,10 @@ def _range(values: Iterable[float], unit: str = "") -> str:
 
 def _state(states: Sequence[bool | None]) -> str:
     counts = Counter(states)
+    label = {True: "yes", False: "no", None: "not known"}
     if len(counts) == 1:
-        return {True: "yes", False: "no", None: "cannot be told"}[states[0]]
-    words = {True: "yes", False: "no", None: "cannot be told"}
-    listed = ", ".join(f"{words[state]} {count}" for state, count in counts.most_common())
+        return label[states[0]]
+    listed = ", ".join(f"{label[state]} {count}" for state, count in counts.most_common())
     return f"mixed ({listed})"
 
 
@@ -191,16 +191,16 @@ def _scaling(inspections: Sequence[Inspection]) -> str:
         return "none"
     if len(rules) <= 4:
         return _counts(f"value = {i.slope:.6g} x stored + {i.inter:.6g}" for i in inspections)
-    return f"a rule of its own in {len(rules)} files: stored values cannot be compared"
+    return f"{len(rules)} different rules: stored values cannot be compared"
 
 
 def _left_right(power: Power | None) -> str:
     if power is None:
-        return "cannot be told: too few volumes on one grid"
-    words = f"a mirrored volume lies {max(power.separation, 0):.1f} standard deviations away"
+        return "not known: too few volumes on one grid"
+    distance = f"a mirrored volume lies {max(power.separation, 0):.1f} standard deviations away"
     if power.sees_flips:
-        return f"a mirrored volume would be found ({words})"
-    return f"a mirrored volume may pass unseen ({words})"
+        return f"a mirrored volume would be found ({distance})"
+    return f"a mirrored volume may not be found ({distance})"
 
 
 def _identical(digests: Sequence[str]) -> str:
@@ -216,13 +216,13 @@ def _participants(report: Report) -> str:
     people = sorted({entry.subject for entry in report.entries})
     rows = table.reindex(people)
     listed = sum(person in table.index for person in people)
-    words = [f"{listed} of {len(people)} subjects"]
+    parts = [f"{listed} of {len(people)} subjects"]
     for column in ("age", "sex"):
         if column in rows:
-            words.append(_covered(column, rows[column]))
+            parts.append(_covered(column, rows[column]))
         else:
-            words.append(f"no {column}")
-    return "; ".join(words)
+            parts.append(f"no {column}")
+    return "; ".join(parts)
 
 
 def _covered(column: str, values: pd.Series[Any]) -> str:

@@ -1,6 +1,6 @@
-"""From whole-head T1-weighted scans to volumes that generators are trained and judged on.
+"""Preparation of whole-head T1-weighted scans, for training and evaluation.
 
-`prepare` takes a cohort as it is distributed and writes a BIDS derivative: brains without skull,
+`prepare` takes a downloaded cohort and writes a BIDS derivative: brains without skull,
 in MNI152 space, on one grid, with intensities in [0, 1]. `prepare_scan` does the same for one
 image in memory. Both need the extra: ``pip install 'synthbench[prepare]'``.
 """

@@ -1,4 +1,4 @@
-"""N4: the smooth field that receive coils multiply an image by."""
+"""N4: the smooth bias field, by which receive coils multiply an image."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from synthbench.cohorts.preparation.settings import BiasCorrection
 def bias_field(
     image: Image, mask: Bool[np.ndarray, "d h w"], spacing_mm: float, settings: BiasCorrection
 ) -> Float32[np.ndarray, "d h w"]:
-    """Estimate the bias field of an image from the voxels of a mask (Tustison et al. 2010).
+    """Return the bias field of an image, estimated in a mask (Tustison et al. 2010).
 
-    The field's mean over the mask is 1, so that dividing by it keeps the overall intensity. On
-    one thread: the same image gives the same field, bit for bit.
+    The field's mean over the mask is 1, so that division by it keeps the overall intensity.
+    It is computed on one thread: the same image gives the same field, bit for bit.
 
     Parameters
     ----------
     image
         Intensities, not negative.
     mask
-        Voxels that the field is fitted in; it is extrapolated to the others.
+        Voxels that the field is fitted to; it is extrapolated to the others.
     spacing_mm
-        Size of the voxels that it is fitted on.
+        Size of the voxels for the fit.
     """
     coarse = image.space.regrid(spacing=max(spacing_mm, *image.space.spacing))
     shrunk = to_itk(Image(image.on(coarse), coarse))

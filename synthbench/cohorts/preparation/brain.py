@@ -1,8 +1,8 @@
-"""Brain extraction: what of a head, in the template's position, is brain.
+"""Brain extraction from a head in the template's position.
 
-The template says where the brain surely is and how far it can reach; in between, brightness
-decides, and morphology cuts what hangs on by a thread (dura, vessels, optic nerves) and fills what
-lies within (sulci, ventricles).
+The template gives a region that is certainly brain, and a larger one that no brain leaves. Between
+them, brightness decides. Then morphology cuts off what is connected by a thin bridge only (dura,
+vessels, optic nerves) and fills holes (sulci, ventricles).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def brain_mask(
     head
         Intensities, not negative, on the prior's grid and in the template's position.
     prior
-        See `synthbench.cohorts.preparation.template.prior_on`.
+        From `synthbench.cohorts.preparation.template.prior_on`.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def brain_mask(
     opened = tissue & (_distance(~core, spacing) <= settings.opening_mm + spacing)
     closed = ndimage.binary_fill_holes(_closed(opened, settings.closing_mm, spacing))
     wide = _distance(~closed, spacing) <= settings.margin_mm
-    # Closing and rim take in arteries and fat at the base, which are brighter than any tissue.
+    # Closing and rim include arteries and fat at the base, which are brighter than any tissue.
     return np.asarray(ndimage.binary_fill_holes(_largest(wide & (certain | (head < high)))))
 
 
@@ -57,7 +57,7 @@ def checked_volume_ml(mask: Image, limits: tuple[float, float]) -> float:
     Raises
     ------
     CohortError
-        It lies outside the limits: no brain is that small or large.
+        It is outside the limits: no brain is so small or large.
     """
     voxel_mm3 = abs(float(np.linalg.det(mask.space.matrix[:3, :3])))
     millilitres = float(mask.volume.sum(dtype=np.float64)) * voxel_mm3 / 1000
@@ -92,9 +92,9 @@ def tissues_in(
 def _tissue_range(
     head: Float32[np.ndarray, "d h w"], prior: Prior, settings: BrainExtraction
 ) -> tuple[float, float]:
-    """The intensities between which a voxel may be grey or white matter.
+    """Return the range of intensities in which a voxel may be grey or white matter.
 
-    The lower bound lies between the dark of fluid and bone at the brain's surface and grey matter.
+    The lower bound lies between the dark fluid and bone at the brain's surface and grey matter.
     """
     tissues = tissues_in(head, prior.depth > 2, prior)
     surface = np.abs(prior.depth) < settings.reach_mm
@@ -104,7 +104,7 @@ def _tissue_range(
 
 
 def _distance(mask: Bool[np.ndarray, "d h w"], spacing_mm: float) -> np.ndarray:
-    """Distance in mm of each voxel of the mask to the nearest one outside it, 0 outside."""
+    """Return the distance in mm of each voxel in the mask to the nearest outside; 0 outside."""
     distance: np.ndarray = ndimage.distance_transform_edt(mask, spacing_mm)
     return distance
 
@@ -119,7 +119,7 @@ def _largest(mask: Bool[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
 def _closed(
     mask: Bool[np.ndarray, "d h w"], radius_mm: float, spacing_mm: float
 ) -> Bool[np.ndarray, "d h w"]:
-    """Morphological closing by a ball, as if the mask went on beyond the grid."""
+    """Return the morphological closing by a ball, as if the mask went on beyond the grid."""
     border = int(np.ceil(radius_mm / spacing_mm)) + 1
     wide = np.pad(mask, border, mode="edge")
     grown = _distance(~wide, spacing_mm) <= radius_mm

@@ -1,4 +1,4 @@
-"""A whole cohort: every scan a task of its own, and a table of how each fared."""
+"""Preparing a whole cohort: one task per scan, and a table of the results."""
 
 from __future__ import annotations
 
@@ -39,58 +39,58 @@ def prepare(
     progress: Progress = no_progress,
     log: Log = no_log,
 ) -> pd.DataFrame:
-    """Prepare every T1-weighted scan of a cohort, into a BIDS derivative.
+    """Write every T1-weighted scan of a cohort, prepared, into a BIDS derivative.
 
-    Scans that are there already, of the same content and settings, are kept: a run that was
-    killed can be repeated. Volumes, masks and pictures are the same bytes whatever `jobs` and
-    however often; the seconds in a sidecar are not.
+    Scans with the same content and settings that are already there are kept, so a run that was
+    killed can be repeated. Volumes, masks and pictures are the same bytes in each run and for any
+    `jobs`; the seconds in a sidecar are not.
 
     Parameters
     ----------
     source
-        A cohort's folder in a known layout, or a manifest (see `synthbench data select`).
+        A cohort's folder in a known layout, or a manifest (`synthbench data select` writes one).
     out
         A new folder, or one of an earlier run with the same settings.
     settings
-        The grid, the brain extraction, whether to denoise, and the rest; None: the defaults. See
-        `Settings.chosen`. What is known of an external tool is added to them.
+        Grid, brain extraction, denoising and all other settings; None: the defaults. The version
+        of an external tool is added to them.
     layout
         The layout's name; None recognises it.
     jobs
-        How many scans at a time, each in a process of its own on one core.
+        Number of scans at a time, each in its own process on one core.
     dask
         The address of a Dask scheduler that takes the tasks instead ("tcp://host:8786"). Its
         workers need the same files at the same paths.
     progress
-        Called with the last scan's name and whether it was kept from an earlier run or failed, the
-        number of scans done, and of all.
+        Called with the last scan's name (and "kept" from an earlier run, or "failed"), the number
+        of finished scans, and the number of all scans.
     log
-        Called with sentences for the user: what was found, and the terms of use.
+        Called with sentences for the user: the scans that were found, and the terms of use.
 
     Returns
     -------
     DataFrame
-        One row a scan, as in `summary.tsv`: `scan`, `status` ("ok" or "failed"), `reason`,
+        One row per scan, as in `summary.tsv`: `scan`, `status` ("ok" or "failed"), `reason`,
         `brain_ml`, `correlation_head`, `correlation_brain` (with the template), `noise_sd`,
-        `seconds`, and `kept`: whether it was there from an earlier run.
+        `seconds`, and `kept`: True where it was there from an earlier run.
 
     Raises
     ------
     CheckFailed
-        Scans failed: all others were prepared all the same; the message names them.
+        Scans failed; the message names them. All others were prepared.
     CohortError
-        The source holds no scan, or cannot be read as a cohort.
+        The source has no scan, or cannot be read as a cohort.
     RunError
         The system ended a process.
     Stopped
-        The user interrupted it; what was done is kept.
+        The user interrupted it; finished scans are kept.
     UsageError
         A parameter is not usable, a package or tool is missing, or `out` holds something else.
     """
     _check_packages("SimpleITK", "dipy", extra="prepare")
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: at least 1 is needed.")
-    # These need SimpleITK and dipy, which are known to be there only now.
+    # These need SimpleITK and dipy, so they are imported after the check.
     from synthbench.cohorts.datasets.selection import chosen_scans
     from synthbench.cohorts.preparation.derivative import (
         Destination,
@@ -115,11 +115,11 @@ def prepare(
             progress("", 0, len(scans))
             for done, (index, row) in enumerate(_run(parallel, scans, out, chosen), start=1):
                 rows[index] = row
-                progress(_given(row), done, len(scans))
+                progress(_label(row), done, len(scans))
     except KeyboardInterrupt:
         complete = sum(destination.record() is not None for destination in destinations)
         raise Stopped(
-            f"stopped; {complete} of {len(scans)} are done; repeat the command to go on.",
+            f"stopped; {complete} of {len(scans)} scans are done. Repeat the command to go on.",
             signal.SIGINT,
         ) from None
     summary = pd.DataFrame([row for row in rows if row])
@@ -135,7 +135,7 @@ def prepare(
 def prepare_task(scan: Scan, out: Path, settings: Settings) -> Row:
     """Prepare one scan of a cohort, or keep it, and return its row of the summary.
 
-    Whatever goes wrong with this scan is its row's reason: it does not stop the others.
+    An error becomes the reason in its row, and does not stop the other scans.
     """
     from synthbench.cohorts.preparation.derivative import Destination
 
@@ -154,13 +154,13 @@ def prepare_task(scan: Scan, out: Path, settings: Settings) -> Row:
     return {"scan": destination.name, "status": "ok", "reason": None, **facts}
 
 
-def _given(row: Row) -> str:
-    words = "failed" if row["status"] == "failed" else "kept" if row["kept"] else ""
-    return f"{row['scan']} ({words})" if words else str(row["scan"])
+def _label(row: Row) -> str:
+    state = "failed" if row["status"] == "failed" else "kept" if row["kept"] else ""
+    return f"{row['scan']} ({state})" if state else str(row["scan"])
 
 
 def _prepared(scan: Scan, destination: Any, settings: Settings) -> tuple[Row, bool]:
-    """The sidecar of a scan that was prepared, and whether that was before."""
+    """Return the sidecar of a prepared scan, and True where it was there before."""
     from synthbench.cohorts.preparation.image import read_image
     from synthbench.cohorts.preparation.pipeline import prepare_scan
 
@@ -172,8 +172,8 @@ def _prepared(scan: Scan, destination: Any, settings: Settings) -> tuple[Row, bo
         if record["Source"]["sha256"] == image.digest:
             return record, True
         raise UsageError(
-            f"{destination.sidecar.name} was made from other voxels than {scan.path.name} now "
-            "holds. Delete it, and the scan is prepared anew."
+            f"{destination.sidecar.name} was made from other voxels than {scan.path.name} has "
+            "now. Delete it and repeat the command: the scan is then prepared again."
         )
     prepared = prepare_scan(image, settings)
     seconds = time.perf_counter() - began
@@ -199,7 +199,7 @@ def _failures(failed: pd.DataFrame, total: int, out: Path) -> str:
 
 
 def _with_tool(settings: Settings) -> Settings:
-    """The settings, with the version and hash of the tool that extracts the brain."""
+    """Return the settings with the version and hash of the tool that extracts the brain."""
     from synthbench.cohorts.preparation.external import find_tool
 
     external = settings.brain_extraction != "builtin"
@@ -229,7 +229,7 @@ def _check_packages(*names: str, extra: str) -> None:
 
 @contextmanager
 def _workers(jobs: int, dask: str | None) -> Iterator[Parallel]:
-    """What runs the tasks: processes of this machine, or a Dask scheduler's workers."""
+    """Yield the runner of tasks: processes of this machine, or a Dask scheduler's workers."""
     from joblib import Parallel, parallel_config
 
     with ExitStack() as stack:
@@ -244,15 +244,15 @@ def _workers(jobs: int, dask: str | None) -> Iterator[Parallel]:
             )
         except BrokenProcessPool as error:
             raise RunError(
-                f"--jobs {jobs}: the system ended a process, most likely for want of memory. "
-                "What was prepared is kept: repeat the command with fewer jobs."
+                f"--jobs {jobs}: the system ended a process, probably because memory was full. "
+                "Finished scans are kept: repeat the command with fewer jobs."
             ) from error
 
 
 def _run(
     parallel: Parallel, scans: list[Scan], out: Path, settings: Settings
 ) -> Iterator[tuple[int, Row]]:
-    """Each scan's place and row, as they are done."""
+    """Yield each scan's index and row, in the order in which they finish."""
     from joblib import delayed
 
     yield from parallel(
@@ -265,7 +265,7 @@ def _numbered(index: int, scan: Scan, out: Path, settings: Settings) -> tuple[in
 
 
 def _dask_client(address: str) -> Any:
-    """A client of the scheduler, which joblib's Dask backend finds by itself."""
+    """Return a client of the scheduler; joblib's Dask backend finds it by itself."""
     _check_packages("dask", "distributed", extra="prepare,cluster")
     from distributed import Client
 

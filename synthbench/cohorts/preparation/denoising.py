@@ -1,4 +1,4 @@
-"""Noise: how much there is, and taking it out without blurring edges."""
+"""Noise: its amount, and its removal without blurring edges."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _NORMAL_QUARTILE = 0.6744897501960817
 
 
 def noise_sd(volume: Float32[np.ndarray, "d h w"], head: Bool[np.ndarray, "d h w"]) -> float:
-    """Estimate the standard deviation of the noise in each channel of a magnitude image.
+    """Return the standard deviation of the noise in each channel of a magnitude image.
 
-    Two estimates that can only err upwards, and the smaller of them: the air's median, which is
+    It is the smaller of two estimates that can only be too large: the air's median, which is
     sigma sqrt(2 ln 2) for Rayleigh noise and more where there are ghosts (Gudbjartsson and Patz
     1995); and the median absolute value of the finest diagonal Haar coefficients in the head over
     0.6745, which anatomy adds to (Coupe et al. 2010, Med Image Anal 14:483, eq. 4). Air that a
-    scanner or a defacing has set to zero is left out.
+    scanner or a defacing tool has set to zero is left out.
 
     Parameters
     ----------
     volume
         Intensities, not negative.
     head
-        Where there is no air.
+        A mask of the head: outside is air.
     """
     estimates = []
     air = volume[~head & (volume > 0)]
@@ -40,7 +40,7 @@ def noise_sd(volume: Float32[np.ndarray, "d h w"], head: Bool[np.ndarray, "d h w
 
 
 def diagonal_haar(volume: Float32[np.ndarray, "d h w"]) -> Float64[np.ndarray, "a b c"]:
-    """The finest Haar wavelet coefficients that are diagonal in all three axes."""
+    """Return the finest Haar wavelet coefficients that are diagonal in all three axes."""
     detail = volume.astype(np.float64)
     for axis in range(3):
         pairs = detail.shape[axis] // 2
@@ -53,7 +53,7 @@ def diagonal_haar(volume: Float32[np.ndarray, "d h w"]) -> Float64[np.ndarray, "
 def denoised(
     volume: Float32[np.ndarray, "d h w"], sd: float, settings: Denoising
 ) -> Float32[np.ndarray, "d h w"]:
-    """Take Rician noise out of a volume by adaptive non-local means.
+    """Return a volume without its Rician noise, by adaptive non-local means.
 
     Blockwise non-local means with Rician correction at two patch sizes; adaptive soft coefficient
     matching then takes the finer one's detail and the coarser one's smoothness, wavelet
@@ -64,7 +64,7 @@ def denoised(
     volume
         Intensities, not negative.
     sd
-        Standard deviation of the noise, see `noise_sd`; 0 returns the volume as it is.
+        Standard deviation of the noise (`noise_sd`); 0 returns the volume as it is.
     """
     if sd == 0:
         return volume

@@ -1,6 +1,6 @@
-"""The BIDS derivative that prepared scans are written to, and what of it is already there.
+"""The BIDS derivative of prepared scans: writing it, and finding finished scans in it.
 
-The sidecar of a scan is written last: a scan that has one is complete, whatever was killed.
+The sidecar of a scan is written last: a scan with a sidecar is complete.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _WRITTEN = (f"{_SPACE}{_VOLUME}", f"{_SPACE}{_MASK}")
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the files of one scan go.
+    """The places of one scan's files.
 
     Attributes
     ----------
     folder
         The `anat` folder.
     stem
-        What the names begin with: subject, session, run and space.
+        The beginning of the names: subject, session, run and space.
     """
 
     folder: Path
@@ -77,16 +77,16 @@ class Destination:
 
     @property
     def picture(self) -> Path:
-        """The picture to check it by."""
+        """The picture for checking it."""
         return self.folder / f"{self.stem}_desc-quality_T1w.png"
 
     @property
     def sidecar(self) -> Path:
-        """The record of how it was made."""
+        """The record of its preparation."""
         return self.folder / f"{self.stem}_desc-prepared_T1w.json"
 
     def record(self) -> dict[str, Any] | None:
-        """Return the sidecar of a complete scan, or None."""
+        """Return the sidecar of a complete scan; None where a file is missing."""
         if not all(f.is_file() for f in (self.sidecar, self.volume, self.mask, self.picture)):
             return None
         record: dict[str, Any] = json.loads(self.sidecar.read_text())
@@ -134,12 +134,12 @@ def _mask_bytes(mask: Bool[np.ndarray, "d h w"], space: Space, text: str) -> byt
 
 
 def json_bytes(content: Any) -> bytes:
-    """JSON that a person reads."""
+    """Return JSON with indents."""
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def software_versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of the packages that compute."""
     from importlib.metadata import version
 
     packages = ("SimpleITK", "dipy", "scipy", "numpy", "nilearn", "nibabel")
@@ -150,13 +150,13 @@ def software_versions() -> dict[str, str]:
 
 
 def check_folder(out: Path, destinations: list[Destination], settings: Settings) -> None:
-    """Check that a folder can take what these settings make.
+    """Check that a folder can hold scans with these settings.
 
     Raises
     ------
     UsageError
-        It is a file, holds a dataset of something else, volumes that were not prepared, or scans
-        that were prepared with other settings (all of them are named).
+        It is a file, or holds another dataset, volumes that were not prepared, or scans that were
+        prepared with other settings (the message names up to ten); or two scans have one name.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: that is a file; name a folder.")
@@ -172,7 +172,7 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
     if foreign:
         raise UsageError(
             f"--out {out}: holds {len(foreign)} volumes that synthbench data prepare did not write "
-            f"(first: {foreign[0]}). Prepared ones would lie among them: name a new folder."
+            f"(first: {foreign[0]}). They would be mixed with prepared ones: name a new folder."
         )
     others = [
         sidecar.name.split("_space-")[0]
@@ -189,8 +189,8 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UsageError(
-            f"{len(repeated)} names stand for several scans each (first: {repeated[0]}). Choose "
-            "one scan a session with synthbench data select, or give them runs in a manifest."
+            f"{len(repeated)} names belong to several scans each (first: {repeated[0]}). Choose "
+            "one scan per session with synthbench data select, or give them runs in a manifest."
         )
 
 
@@ -216,15 +216,15 @@ def write_description(out: Path, source: str, terms: DataUseTerms, settings: Set
 
 
 def write_covariates(out: Path, rows: pd.DataFrame) -> None:
-    """Write what is known of the participants whose scans were prepared.
+    """Write the covariates of the participants whose scans were prepared.
 
-    What is the same in all scans of each participant goes to `participants.tsv`; what changes
-    goes to a participant's `sub-*_sessions.tsv`. Participants of earlier runs are kept.
+    Columns with one value per participant go to `participants.tsv`, the others to each
+    participant's `sub-*_sessions.tsv`. Participants of earlier runs are kept.
 
     Parameters
     ----------
     rows
-        One row a scan: `participant_id`, `session` and covariates.
+        One row per scan: `participant_id`, `session` and covariates.
     """
     rows = rows.drop(columns=["path", "run", "axes"], errors="ignore")
     distinct = rows.groupby("participant_id").nunique(dropna=False)
@@ -246,6 +246,6 @@ def write_covariates(out: Path, rows: pd.DataFrame) -> None:
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:
-    """A table as BIDS has them: tabs, and n/a for what is missing."""
+    """Return a table in BIDS form: tabs, and n/a for missing values."""
     text = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
     return text.encode()

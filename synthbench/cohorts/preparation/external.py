@@ -1,4 +1,4 @@
-"""Brain extraction by a tool of someone else's, only where it is asked for by name."""
+"""Brain extraction by another program, where the user asks for it by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.files import sha256_file
 
 ANTS_TEMPLATE = "ANTS_BRAIN_TEMPLATE"
-"""The environment variable that names the folder of ANTs' head template."""
+"""The environment variable with the folder of ANTs' head template."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class _Tool:
     command
         The executable's name.
     arguments
-        From the head's file and a scratch folder.
+        Function of the head's file and a temporary folder that returns the arguments.
     mask
-        The file in the scratch folder that the tool leaves.
+        The file with the mask that the tool writes into the temporary folder.
     version
-        From the executable's path to its version; None where it cannot be asked.
+        Function of the executable's path that returns its version; None where it is not known.
     install
-        What to do where it is absent.
+        How to install it.
     """
 
     command: str
@@ -62,7 +62,7 @@ def _ants_arguments(head: Path, folder: Path) -> list[str]:
 
 
 def _python_package_version(command: str, package: str) -> str | None:
-    """The version of the package that a Python console script belongs to, asked of its Python."""
+    """Return the version of a Python console script's package, by running its Python."""
     with open(command, "rb") as file:
         first = file.readline(300).decode(errors="replace").strip()
     if not first.startswith("#!"):
@@ -82,7 +82,7 @@ def _ants_version(command: str) -> str | None:
 
 
 def _first_line(command: list[str]) -> str | None:
-    """What a command prints first, or None where it fails."""
+    """Return the first line that a command prints; None where it fails."""
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -127,12 +127,12 @@ _TOOLS = {
 
 
 def find_tool(name: str) -> dict[str, str]:
-    """Return which executable a brain extraction would run, for the record.
+    """Return the executable that a brain extraction runs, for the record.
 
     Returns
     -------
     dict
-        `command`, its `version` ("not reported" where it cannot be asked) and the `sha256` of the
+        `command`, its `version` ("not reported" where it is not known) and the `sha256` of the
         executable.
 
     Raises
@@ -141,7 +141,7 @@ def find_tool(name: str) -> dict[str, str]:
         The tool is unknown, not installed, or lacks what it needs.
     """
     tool, path = _tool(name)
-    tool.arguments(Path("head.nii.gz"), Path())  # fails now rather than once a scan
+    tool.arguments(Path("head.nii.gz"), Path())  # fails now, and not once per scan
     return {
         "command": tool.command,
         "version": tool.version(path) or "not reported",
@@ -150,7 +150,7 @@ def find_tool(name: str) -> dict[str, str]:
 
 
 def external_mask(head: Image, name: str) -> Image:
-    """Extract the brain with an external tool.
+    """Return the brain mask that an external tool makes.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def external_mask(head: Image, name: str) -> Image:
     UsageError
         The tool is unknown, not installed, or lacks what it needs.
     CohortError
-        The tool fails, leaves no mask, or one that is empty or on another grid.
+        The tool fails, or its mask is missing, empty or on another grid.
     """
     tool, path = _tool(name)
     with tempfile.TemporaryDirectory(prefix="synthbench-") as scratch:
@@ -190,7 +190,7 @@ def external_mask(head: Image, name: str) -> Image:
 
 
 def _tool(name: str) -> tuple[_Tool, str]:
-    """The tool and the path of its executable."""
+    """Return the tool and the path of its executable."""
     if name not in _TOOLS:
         raise UsageError(f"--brain-extraction {name}: {near_miss(name, ['builtin', *_TOOLS])}")
     tool = _TOOLS[name]

@@ -1,4 +1,4 @@
-"""One scan in memory: a volume and the grid that it lies on."""
+"""One scan in memory: a volume and its grid."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Image:
     Attributes
     ----------
     volume
-        Axes to the right, the front and the top, whatever the file's.
+        Axes to the right, the front and the top, for any axes of the file.
     space
-        Its grid; millimetres are the scanner's, or MNI152's.
+        Its grid, in millimetres of the scanner or of MNI152.
     """
 
     volume: Float32[np.ndarray, "d h w"]
@@ -37,13 +37,13 @@ class Image:
 
     @property
     def digest(self) -> str:
-        """sha256 of the grid and the voxels."""
+        """The sha256 of the grid and the voxels."""
         content = hashlib.sha256(repr(self.space).encode())
         content.update(np.ascontiguousarray(self.volume).tobytes())
         return content.hexdigest()
 
     def head(self) -> Bool[np.ndarray, "d h w"]:
-        """Voxels above a tenth of the 99th percentile."""
+        """Return the mask of voxels above a tenth of the 99th percentile."""
         return np.asarray(self.volume > _HEAD * np.percentile(self.volume, 99))
 
     def on(
@@ -56,7 +56,7 @@ class Image:
         space
             The grid.
         to_here
-            Maps the grid's millimetres to this image's; None: they are the same.
+            Matrix from the grid's millimetres to this image's; None: they are the same.
         """
         here = space if to_here is None else Space.of(space.shape, to_here @ space.matrix)
         return resample(self.volume, self.space, here)
@@ -64,20 +64,20 @@ class Image:
     def mask_on(
         self, space: Space, to_here: Float64[np.ndarray, "4 4"] | None = None
     ) -> Bool[np.ndarray, "a b c"]:
-        """Return a mask (0 and 1) on another grid; see `on`."""
+        """Return this mask (0 and 1) on another grid; the parameters are those of `on`."""
         return self.on(space, to_here) >= 0.5
 
 
 def read_image(path: Path, axes: str | None = None) -> Image:
-    """Read one scan, with its axes turned to RAS+.
+    """Return one scan, with its axes turned to RAS+.
 
     Parameters
     ----------
     path
         A file that nibabel reads, with one 3-D volume.
     axes
-        Where the file's voxel axes run to, such as "ASL", if its header cannot say; the volume is
-        then centred.
+        Directions of the file's voxel axes, such as "ASL", if its header cannot state them; the
+        volume is then centred.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def read_image(path: Path, axes: str | None = None) -> Image:
     if volume.ndim != 3:
         raise CohortError(
             f"{path.name}: one 3-D volume is needed; found shape {volume.shape}. "
-            "Split it, one file a volume."
+            "Split it into one file per volume."
         )
     if not np.isfinite(volume).all() or volume.min() == volume.max():
         raise CohortError(
@@ -107,7 +107,7 @@ def read_image(path: Path, axes: str | None = None) -> Image:
         )
     affine = _affine(image, path.name) if axes is None else _centred(image, axes)
     turned = nib.as_closest_canonical(nib.Nifti1Image(volume, affine))
-    # Negative values are no T1-weighted signal: interpolation leaves some in other people's files.
+    # Negative values are no T1-weighted signal: some files have them from interpolation.
     data = np.maximum(np.asarray(turned.dataobj, dtype=np.float32), 0)
     return Image(np.ascontiguousarray(data), Space.of(data.shape, turned.affine))
 
@@ -119,8 +119,8 @@ def _affine(image: Any, name: str) -> Float64[np.ndarray, "4 4"]:
     silent = isinstance(header, nib.AnalyzeHeader) and not nifti
     if silent or (nifti and not (header["sform_code"] or header["qform_code"])):
         raise CohortError(
-            f"{name}: its header does not say which way its axes run, so left and right cannot be "
-            "told apart. Convert the original DICOM files again, or list it in a manifest with a "
+            f"{name}: its header does not state the directions of its axes, so left and right are "
+            "not known. Convert the original DICOM files again, or list it in a manifest with a "
             "column axes (such as RAS)."
         )
     if np.linalg.matrix_rank(affine[:3, :3]) < 3 or not np.isfinite(affine).all():
@@ -131,7 +131,7 @@ def _affine(image: Any, name: str) -> Float64[np.ndarray, "4 4"]:
 
 
 def _centred(image: Any, axes: str) -> Float64[np.ndarray, "4 4"]:
-    """The affine of a volume whose voxel axes run to `axes`, with its middle at the origin."""
+    """Return the affine of a volume with these axes and its middle at the origin."""
     orientation = nib.orientations.axcodes2ornt(tuple(axes))
     sizes = np.array(image.header.get_zooms()[:3], dtype=np.float64)
     affine = np.zeros((4, 4))

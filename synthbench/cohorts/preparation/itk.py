@@ -1,4 +1,4 @@
-"""Images as SimpleITK has them, and back."""
+"""Conversion to SimpleITK's images and back, and its threads."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PINNED = RLock()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let ITK compute on one thread: sums over several differ in their last digits.
+    """Let ITK compute on one thread: sums over several threads differ in their last digits.
 
-    Filters take the number from a setting of the whole process, those inside other filters
-    whatever these were told. It is put back, and meanwhile other threads wait their turn.
+    The number is a setting of the whole process, because filters inside other filters ignore a
+    setting of the outer one. It is restored at the end; until then other threads wait.
     """
     with _PINNED:
         before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
@@ -33,9 +33,9 @@ def one_thread() -> Iterator[None]:
 
 
 def to_itk(image: Image, pixel: int = sitk.sitkFloat32) -> Any:
-    """Return an image as SimpleITK's.
+    """Return an image as one of SimpleITK.
 
-    Its millimetres stay RAS+ (ITK's own files are LPS+): nothing in ITK depends on which.
+    Its millimetres stay RAS+ (ITK's own files are LPS+): no result of ITK depends on this.
     """
     converted = sitk.GetImageFromArray(np.ascontiguousarray(image.volume.T))
     matrix, spacing = image.space.matrix, np.array(image.space.spacing)
@@ -46,5 +46,5 @@ def to_itk(image: Image, pixel: int = sitk.sitkFloat32) -> Any:
 
 
 def from_itk(image: Any) -> Float32[np.ndarray, "d h w"]:
-    """Return the voxels of SimpleITK's image."""
+    """Return the voxels of an image of SimpleITK."""
     return np.ascontiguousarray(sitk.GetArrayFromImage(image).T, dtype=np.float32)

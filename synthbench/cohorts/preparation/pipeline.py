@@ -1,4 +1,4 @@
-"""One scan, through every step."""
+"""Preparing one scan: all steps in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from synthbench.volumes.grid import Space
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """A prepared volume and what was found on the way.
+    """A prepared volume and the results of the steps.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class PreparedScan:
     space
         The grid, in MNI152 millimetres.
     affine
-        From MNI152 to the scanner.
+        From MNI152 to the scanner's millimetres.
     facts
         `noise_sd` (None where noise was left in), `correlation_head` and `correlation_brain`
         with the template, `brain_ml` in the scanner's space, the tissues' mean intensities, and
@@ -52,12 +52,12 @@ class PreparedScan:
 
 
 def _digits(value: float) -> float:
-    """As many digits as a person reads."""
+    """Return a number rounded to four digits."""
     return float(f"{value:.4g}")
 
 
 class _Watch:
-    """Seconds since the last step, by the name of the step."""
+    """A stop watch: seconds of each step, by its name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -70,16 +70,17 @@ class _Watch:
 
 
 def prepare_scan(scan: Image, settings: Settings | None = None) -> PreparedScan:
-    """Bring one whole-head T1-weighted scan to the grid and the intensities of `settings`.
+    """Return one whole-head T1-weighted scan on the grid and with the intensities of `settings`.
 
-    Denoise; correct the bias field in the head; register the template; extract the brain; correct
-    the bias field in the brain; extract again on what that changed; register the template to the
-    brain; map the tissues' intensities; resample once, from the scanner's voxels to the grid.
+    The steps: denoise; correct the bias field in the head; register the template; extract the
+    brain; correct the bias field in the brain; extract again from the corrected head; register the
+    template to the brain; map the tissues' intensities; resample once, from the scanner's voxels
+    to the grid.
 
     Parameters
     ----------
     scan
-        From `read_image`, or of one's own: RAS+, intensities not negative.
+        From `read_image`, or another one in RAS+ with intensities that are not negative.
     settings
         None: the defaults, which are the paper's grid and the built-in brain extraction.
 
@@ -134,13 +135,13 @@ def prepare_scan(scan: Image, settings: Settings | None = None) -> PreparedScan:
 def _even(
     image: Image, mask: Bool[np.ndarray, "d h w"], spacing_mm: float, settings: Settings
 ) -> Image:
-    """The image without the bias field that it has in the mask."""
+    """Return the image without its bias field, which is estimated in the mask."""
     field = bias_field(image, mask, spacing_mm, settings.bias)
     return Image(image.volume / field, image.space)
 
 
 def _extract(head: Image, affine: Affine, settings: Settings) -> Image:
-    """The brain mask as an image in scanner millimetres: 0 and 1."""
+    """Return the brain mask as an image in scanner millimetres: 0 and 1."""
     if settings.brain_extraction != "builtin":
         return external_mask(head, settings.brain_extraction)
     prior = prior_on(settings.extraction.spacing_mm)
@@ -151,7 +152,7 @@ def _extract(head: Image, affine: Affine, settings: Settings) -> Image:
 
 
 def _tissues(head: Image, brain: Image, affine: Affine, settings: Settings) -> Any:
-    """The tissues' intensities in the brain, by the template's priors."""
+    """Return the tissues' intensities in the brain, by the template's priors."""
     prior = prior_on(settings.extraction.spacing_mm)
     placed = head.on(prior.space, affine.matrix)
     return tissues_in(placed, brain.mask_on(prior.space, affine.matrix), prior)

@@ -1,4 +1,4 @@
-"""The picture that a person looks at before trusting a prepared scan."""
+"""A picture by which a person checks a prepared scan."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from synthbench.render.montage import planes
 def quality_picture(prepared: PreparedScan, title: str) -> bytes:
     """Return a PNG: the head with the mask's outline, the prepared volume, and the template.
 
-    Three planes of each (axial, coronal, sagittal), one below the other, so that the same place
-    of the same grid can be compared by eye. The same scan gives the same bytes.
+    Each row has three planes (axial, coronal, sagittal), so that the same place on the same grid
+    can be compared by eye. The same scan gives the same bytes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,8 +1,8 @@
-"""Where the template's brain lies in a whole head.
+"""Registration of the template's brain to a whole head.
 
-The template has no skull, the head has: the correlation is taken over the template's brain and a
-rim around it. There the template is dark, and so are the fluid and the skull around a brain in a
-T1-weighted image; scalp and neck lie outside the rim and are never compared.
+The template has no skull, but the head has one. So the correlation is computed over the template's
+brain and a rim around it. In the rim the template is dark, as are fluid and skull around a brain in
+a T1-weighted image. Scalp and neck lie outside the rim and are never compared.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Affine:
     Attributes
     ----------
     matrix
-        Maps MNI152 millimetres to the scanner's, both RAS+.
+        From MNI152 millimetres to the scanner's, both RAS+.
     correlation
         Pearson correlation of template and scan over the template's brain and its rim.
     """
@@ -46,46 +46,47 @@ class Affine:
 
 
 def search(head: Image, settings: Registration) -> Affine:
-    """Find the template's brain in a whole head, from many starts.
+    """Return the affine from the template's brain to a whole head, found from many starts.
 
-    Starts differ in pitch, scale and shift, around the centre of the 150 mm below the crown. All
-    are valued on coarse voxels, the best are optimised there, and the best of those is refined.
+    Starts differ in pitch, scale and shift, around the centre of the top 150 mm of the head. The
+    correlation of all is computed on coarse voxels, the best starts are optimised there, and the
+    best result is refined.
 
     Parameters
     ----------
     head
-        The scan, intensities not negative, in any position that a scanner's table allows.
+        The scan, intensities not negative, in any position that is possible in a scanner.
 
     Raises
     ------
     CohortError
-        No start overlaps with the template, or the best agrees less than
-        `settings.least_correlation` with it.
+        No start overlaps with the template, or the best correlation is below
+        `settings.least_correlation`.
     """
     level = _Level.of(head, settings.search_spacing_mm, settings.rim_mm)
-    valued = []
+    evaluated = []
     for start in _starts(head, settings):
         value = level.value(start)
         if value is not None:
-            valued.append((value, start.GetParameters(), start))
-    if not valued:
+            evaluated.append((value, start.GetParameters(), start))
+    if not evaluated:
         raise CohortError(
-            "registration: no position of the template lies within the scan. "
+            "registration: no position of the template is inside the scan. "
             "Check the scan's voxel size and that it shows a head."
         )
-    best = sorted(valued, key=lambda item: item[:2])[: settings.candidates]
+    best = sorted(evaluated, key=lambda item: item[:2])[: settings.candidates]
     optimised = [level.optimise(start, settings) for _, _, start in best]
     _, transform = min(optimised, key=lambda item: item[0])
     return _refined(head, transform, settings.head_spacing_mm, settings)
 
 
 def refine(brain: Image, start: Affine, settings: Registration) -> Affine:
-    """Register the template to a scan whose skull has been set to 0, from a near start.
+    """Return the affine from the template to a scan without skull (set to 0), from a near start.
 
     Raises
     ------
     CohortError
-        Template and brain agree less than `settings.least_correlation`.
+        The correlation is below `settings.least_correlation`.
     """
     transform = sitk.AffineTransform(3)
     transform.SetCenter(_CENTRE_MM)
@@ -109,7 +110,7 @@ def _refined(head: Image, start: Any, spacing_mm: float, settings: Registration)
 
 
 def _matrix(transform: Any) -> Float64[np.ndarray, "4 4"]:
-    """The 4 x 4 matrix of ITK's x -> A (x - c) + c + t."""
+    """Return the 4 x 4 matrix of ITK's x -> A (x - c) + c + t."""
     linear = np.array(transform.GetMatrix()).reshape(3, 3)
     centre = np.array(transform.GetCenter())
     matrix = np.eye(4)
@@ -136,14 +137,15 @@ def _starts(head: Image, settings: Registration) -> Iterator[Any]:
 
 
 def brain_centre(head: Image) -> Float64[np.ndarray, " 3"]:
-    """Guess the middle of the brain in mm: of the head's 150 mm below the crown.
+    """Return a guess of the brain's middle in mm: that of the top 150 mm of the head.
 
-    The neck and whatever else of the body was scanned does not move it.
+    So it does not depend on how much of neck and body was scanned.
     """
     present = head.head()
     right, front, up = head.space.spacing
     area = present.sum(axis=(0, 1)) * right * front
-    # A nose or a finger above the head is no crown, but a small head's is small.
+    # A small area above the head, such as a finger, is not the crown. The limit is lower for small
+    # heads.
     tall = np.flatnonzero(area > min(_CROWN_AREA_MM2, area.max() / 2))
     top = int(tall.max()) + 1
     bottom = max(0, top - round(_CROWN_TO_BASE_MM / up))
@@ -159,7 +161,7 @@ def brain_centre(head: Image) -> Float64[np.ndarray, " 3"]:
 
 @dataclass(frozen=True)
 class _Level:
-    """Template, the mask it is compared in, and head on voxels of one size, as ITK's images."""
+    """Template, mask of the comparison, and head, on voxels of one size, as images of ITK."""
 
     template: Any
     mask: Any
@@ -173,7 +175,7 @@ class _Level:
         return cls(template, mask, to_itk(Image(head.on(coarse), coarse)), spacing_mm)
 
     def value(self, transform: Any) -> float | None:
-        """The negative correlation, or None without overlap."""
+        """Return the negative correlation; None without overlap."""
         with one_thread():
             method = self._method()
             method.SetInitialTransform(transform)
@@ -183,7 +185,7 @@ class _Level:
                 return None
 
     def optimise(self, transform: Any, settings: Registration) -> tuple[float, Any]:
-        """The best value from a start, and the transform there; the start stays as it is."""
+        """Return the best value from a start, and its transform; the start is not changed."""
         found = sitk.AffineTransform(transform)
         with one_thread():
             method = self._method()
@@ -207,7 +209,7 @@ class _Level:
 
 @lru_cache(maxsize=8)
 def _fixed(spacing_mm: float, rim_mm: float) -> tuple[Any, Any]:
-    """The template, and its brain with a rim around it, on voxels of one size."""
+    """Return the template, and its brain with a rim around it, on voxels of one size."""
     template = template_t1()
     outside = ndimage.distance_transform_edt(template.volume <= 0, template.space.spacing)
     compared = Image((outside <= rim_mm).astype(np.float32), template.space)

@@ -1,4 +1,4 @@
-"""Every number that decides what a prepared volume looks like."""
+"""The settings of preparation: all numbers that a prepared volume depends on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Denoising(_Model):
     """Non-local means at two patch sizes, combined by adaptive soft coefficient matching."""
 
     search_radius: int = Field(default=1, ge=1)
-    """Voxels on each side of a voxel whose patches it is compared with."""
+    """A voxel is compared with the patches of so many voxels on each side."""
     patch_radii: tuple[int, int] = (1, 2)
     """Half-widths of the patches of the fine and the coarse filter, in voxels."""
 
@@ -45,9 +45,9 @@ class Registration(_Model):
     """Twelve-parameter affine by correlation, searched from many starts, coarse to fine."""
 
     rim_mm: float = Field(default=6.0, ge=0)
-    """How far beyond the template's brain voxels are compared: the dark rim sets the scale."""
+    """Width of the rim around the template's brain: it is dark, and determines the scale."""
     search_spacing_mm: float = Field(default=8.0, gt=0)
-    """Voxel size at which starts are valued and optimised."""
+    """Voxel size at which starts are compared and optimised."""
     head_spacing_mm: float = Field(default=4.0, gt=0)
     """Voxel size at which the best of them is refined: precise enough for the prior."""
     brain_spacing_mm: float = Field(default=2.0, gt=0)
@@ -55,12 +55,12 @@ class Registration(_Model):
     pitches_deg: tuple[float, ...] = (-30, -20, -10, 0, 10, 20, 30)
     scales: tuple[float, ...] = (0.85, 1.0)
     shifts_mm: tuple[float, ...] = (-16, 0, 16)
-    """Starts to the front and to the top of the point below the crown."""
+    """Shifts of the starts to the front and to the top."""
     candidates: int = Field(default=6, ge=1)
-    """How many of the best starts are optimised at the coarsest level."""
+    """Number of the best starts that are optimised at the coarsest level."""
     iterations: int = Field(default=100, ge=1)
     least_correlation: float = Field(default=0.5, ge=0, lt=1)
-    """A scan that agrees less counts as failed: heads reach 0.7 to 0.8, wrong places 0.3."""
+    """A scan below it counts as failed: heads reach 0.7 to 0.8, wrong positions 0.3."""
 
 
 class BrainExtraction(_Model):
@@ -75,7 +75,7 @@ class BrainExtraction(_Model):
     certain_mm: float = Field(default=4.0, gt=0)
     """Deeper in the template's brain than this, everything is brain."""
     reach_mm: float = Field(default=8.0, gt=0)
-    """Farther from the template's brain than this, nothing is."""
+    """Farther from the template's brain than this, nothing is brain."""
     opening_mm: float = Field(default=4.5, gt=0)
     """Bridges (dura, vessels, optic nerves) narrower than twice this are cut."""
     closing_mm: float = Field(default=10.0, ge=0)
@@ -94,14 +94,14 @@ class TissueScale(_Model):
 
 
 class Settings(_Model):
-    """How scans are prepared: the record that every sidecar repeats."""
+    """All settings of preparation; every sidecar has a copy of them."""
 
     shape: tuple[int, int, int] = PAPER_GRID.shape
     affine: tuple[float, ...] = PAPER_GRID.affine
     denoise: bool = True
     brain_extraction: Extractor = "builtin"
     tool: dict[str, str] = {}
-    """The executable of an external brain extraction, its version and its sha256."""
+    """Executable, version and sha256 of an external brain extraction."""
     denoising: Denoising = Denoising()
     bias: BiasCorrection = BiasCorrection()
     registration: Registration = Registration()
@@ -122,7 +122,7 @@ class Settings(_Model):
         Raises
         ------
         UsageError
-            There is no such brain extraction; the nearest is named.
+            There is no such brain extraction; the nearest name is suggested.
         """
         if brain_extraction not in EXTRACTORS:
             hint = near_miss(brain_extraction, EXTRACTORS)
@@ -143,7 +143,7 @@ class Settings(_Model):
         return Space(self.shape, self.affine)
 
     def record(self) -> dict[str, Any]:
-        """The settings as JSON values."""
+        """Return the settings as JSON values."""
         values: dict[str, Any] = self.model_dump(mode="json")
         return values
 

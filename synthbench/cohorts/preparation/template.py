@@ -1,4 +1,4 @@
-"""The MNI152 template and its tissue maps, as registration and extraction use them."""
+"""The MNI152 template and its tissue maps, for registration and brain extraction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PRIOR_FLOOR = 0.02
 
 @dataclass(frozen=True)
 class Prior:
-    """What the template says of each voxel of a grid.
+    """The template's information on each voxel of a grid.
 
     Attributes
     ----------
@@ -32,8 +32,8 @@ class Prior:
     depth
         Distance in mm to the template brain's surface, positive inside.
     tissues
-        Relative odds of cerebrospinal fluid, grey and white matter, all above 0: blurred by what
-        an affine registration leaves between people.
+        Relative odds of cerebrospinal fluid, grey and white matter, all above 0. They are
+        blurred by as much as people differ after an affine registration.
     """
 
     space: Space
@@ -43,19 +43,19 @@ class Prior:
 
 @lru_cache(maxsize=1)
 def template_t1() -> Image:
-    """The T1-weighted template, 0 outside the brain."""
+    """Return the T1-weighted template, 0 outside the brain."""
     return _image(mni152.t1())
 
 
 @lru_cache(maxsize=4)
 def template_on(space: Space) -> Float32[np.ndarray, "d h w"]:
-    """The T1-weighted template on a grid."""
+    """Return the T1-weighted template on a grid."""
     return template_t1().on(space)
 
 
 @lru_cache(maxsize=2)
 def prior_on(spacing_mm: float) -> Prior:
-    """The prior on an isotropic grid that covers the classic MNI box and a border around it."""
+    """Return the prior on an isotropic grid around the classic MNI box."""
     space = working_grid(spacing_mm)
     brain = template_on(space) > _BRAIN
     grey = _image(mni152.grey_matter()).on(space) * brain
@@ -67,7 +67,7 @@ def prior_on(spacing_mm: float) -> Prior:
 
 
 def working_grid(spacing_mm: float) -> Space:
-    """The isotropic grid around the classic MNI box, with a border of 9 mm."""
+    """Return the isotropic grid around the classic MNI box, with a border of 9 mm."""
     extent = np.array(PAPER_GRID.shape) * np.array(PAPER_GRID.spacing) + 2 * _BORDER_MM
     x, y, z = np.ceil(extent / spacing_mm - 1e-6).astype(int)
     return PAPER_GRID.regrid((int(x), int(y), int(z)), spacing_mm)
@@ -76,7 +76,7 @@ def working_grid(spacing_mm: float) -> Space:
 def signed_distance(
     mask: Bool[np.ndarray, "d h w"], spacing_mm: float
 ) -> Float32[np.ndarray, "d h w"]:
-    """Distance in mm to the nearest voxel on the other side, positive inside."""
+    """Return the distance in mm to the nearest voxel on the other side, positive inside."""
     inside = ndimage.distance_transform_edt(mask, spacing_mm)
     outside = ndimage.distance_transform_edt(~mask, spacing_mm)
     return np.asarray(inside - outside, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Fluid, grey and white matter: their intensities in a scan, and the scale made of them."""
+"""Intensities of fluid, grey and white matter in a scan, and a scale based on them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tissues:
 def tissue_intensities(
     values: Float32[np.ndarray, " n"], odds: Float32[np.ndarray, "3 n"]
 ) -> Tissues:
-    """Fit a Gaussian a tissue to intensities, given each voxel's prior odds of the tissues.
+    """Return the tissues' intensities: one Gaussian per tissue, from each voxel's prior odds.
 
     Expectation-maximisation of a mixture whose proportions are the template's (Ashburner and
     Friston 1997, Neuroimage 6:209).
@@ -42,7 +42,7 @@ def tissue_intensities(
     Raises
     ------
     CohortError
-        The means do not rise from fluid to grey to white: this is no T1 contrast.
+        The means do not rise from fluid to grey to white: this is not a T1 contrast.
     """
     x = values.astype(np.float64)
     posterior = odds / odds.sum(axis=0)
@@ -74,11 +74,11 @@ def _moments(
 def scaled(
     volume: Float32[np.ndarray, "d h w"], tissues: Tissues, scale: TissueScale
 ) -> Float32[np.ndarray, "d h w"]:
-    """Map the mean of grey and of white matter to fixed intensities in [0, 1].
+    """Return a volume in which the means of grey and of white matter are fixed, in [0, 1].
 
-    Piecewise linear: 0 to 0, grey to `scale.grey`, white to `scale.white`, and on along the last
-    piece up to 1, where it is cut (landmarks as in Nyul et al. 2000, with tissue means in place
-    of percentiles).
+    The map is piecewise linear: 0 to 0, grey to `scale.grey`, white to `scale.white`, and on along
+    the last piece up to 1, where it is clipped (landmarks as in Nyul et al. 2000, with tissue means
+    in place of percentiles).
 
     Parameters
     ----------

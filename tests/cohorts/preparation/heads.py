@@ -110,3 +110,16 @@ def save(scan: Image, file: Path) -> Path:
 def dice(one: np.ndarray, other: np.ndarray) -> float:
     """Twice the overlap over the sum of both."""
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+CUBE = Space.of((40, 40, 40), np.diag([4.0, 4.0, 4.0, 1.0]))
+
+
+def ball(radius: float, side: int = 40) -> np.ndarray:
+    grid = np.indices((side,) * 3) - (side - 1) / 2
+    return np.asarray((grid**2).sum(axis=0) < radius**2)
+
+
+def rician(signal: np.ndarray, sd: float, seed: int = 0) -> np.ndarray:
+    real, imaginary = np.random.default_rng(seed).normal(0, sd, (2, *signal.shape))
+    return np.asarray(np.sqrt((signal + real) ** 2 + imaginary**2), dtype=np.float32)

@@ -283,7 +283,7 @@ def test_an_interrupted_run_says_how_far_it_came(source, out, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cohort_module, "prepare_task", interrupted)
-    with pytest.raises(Stopped, match="stopped; 1 of 2 are done; repeat the command") as stopped:
+    with pytest.raises(Stopped, match="stopped; 1 of 2 scans are done") as stopped:
         quick(source, copied(out, tmp_path))
     assert stopped.value.exit_code == 130
 

@@ -1,6 +1,4 @@
-"""The layouts that `synthbench.cohorts.datasets.find.find_scans` knows: the built-in ones and those
-of plugins.
-"""
+"""The known layouts of downloaded cohorts: the built-in ones and those of plugins."""
 
 from __future__ import annotations
 

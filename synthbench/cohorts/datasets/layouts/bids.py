@@ -39,21 +39,21 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 
 
 def fits(folder: Path) -> bool:
-    """Whether there is a T1w image where BIDS puts it."""
+    """Return True where there is a T1w image in a BIDS place."""
     patterns = ("sub-*/anat/*_T1w.nii*", "sub-*/ses-*/anat/*_T1w.nii*")
     return any(next(folder.glob(pattern), None) for pattern in patterns)
 
 
 def is_derivative(folder: Path) -> bool:
-    """Whether the folder says that it holds what was made from a dataset."""
+    """Return True where the folder's description says that it is a derivative."""
     return _description(folder).get("DatasetType") == "derivative"
 
 
 def read(folder: Path) -> ScanTable:
-    """The T1w images of a BIDS folder, participants.tsv and the sessions tables.
+    """Return the T1w images of a BIDS folder, with participants.tsv and the sessions tables.
 
-    Among the images of a session: the lowest run, then the fewest entities (no `acq-`, `rec-`),
-    then the name.
+    The images of a session are ordered by run, then by the number of entities (`acq-`, `rec-`;
+    fewest first), then by name.
     """
     scans, notes = anatomical_scans(folder)
     participants, participant_notes = participants_table(folder / "participants.tsv")
@@ -70,7 +70,7 @@ def read(folder: Path) -> ScanTable:
 
 
 def anatomical_scans(root: Path) -> tuple[list[Scan], list[str]]:
-    """Return the T1w images of a BIDS root in order of preference, and what was passed over."""
+    """Return the T1w images of a BIDS root in order of preference, and notes on others."""
     images = [
         file
         for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*")
@@ -86,7 +86,7 @@ def anatomical_scans(root: Path) -> tuple[list[Scan], list[str]]:
         subject, session = entities.get("sub"), entities.get("ses")
         if subject is None:
             raise CohortError(
-                f"{file}: the name of a BIDS image begins with sub-<label>; this one does not. "
+                f"{file}: the name of a BIDS image begins with sub-<label>, but this one does not. "
                 "Rename it, or list the scans in a CSV with the columns path and participant_id."
             )
         scans.append(
@@ -98,12 +98,12 @@ def anatomical_scans(root: Path) -> tuple[list[Scan], list[str]]:
             )
         )
     scans.sort(key=lambda scan: (natural_order(scan.run), len(_entities(scan.path)[0]), scan.path))
-    passed = f"passed over in anat folders, being no T1w images: {counted(others)}"
+    passed = f"skipped in anat folders, because they are no T1w images: {counted(others)}"
     return scans, [passed] if others else []
 
 
 def _entities(file: Path) -> tuple[dict[str, str], str]:
-    """The entities of a BIDS file name (sub, ses, acq, run ...), and its suffix (T1w)."""
+    """Return the entities of a BIDS file name (sub, ses, acq, run ...), and its suffix (T1w)."""
     *pairs, suffix = file.name.split(".")[0].split("_")
     named = (re.fullmatch(r"([a-zA-Z0-9]+)-(.+)", pair) for pair in pairs)
     return {found[1]: found[2] for found in named if found}, suffix
@@ -115,7 +115,7 @@ def participants_table(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     Raises
     ------
     CohortError
-        The table is unreadable, has no column participant_id, or names a participant twice.
+        The table is unreadable, has no column participant_id, or has a participant twice.
     """
     if not file.is_file():
         note = "no participants.tsv: age, sex and other covariates are not known"
@@ -126,7 +126,7 @@ def participants_table(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if len(twice):
         raise CohortError(
             f"{file}: {len(twice)} participants have more than one row (first: {twice.iloc[0]}). "
-            "Move what changes between visits to sub-<label>_sessions.tsv, one row a session."
+            "Move what changes between visits to sub-<label>_sessions.tsv, one row per session."
         )
     table = table.set_index("participant_id")
     return with_common_names(table, aliases(table.columns))
@@ -140,7 +140,7 @@ def sessions_table(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         part["participant_id"] = f"sub-{label(file.parent.name.removeprefix('sub-'))}"
         part["session"] = "ses-" + _labels(part.pop("session_id"), "ses-")
         if part["session"].duplicated().any():
-            raise CohortError(f"{file}: names a session twice. Keep one row a session.")
+            raise CohortError(f"{file}: names a session twice. Keep one row per session.")
         parts.append(part)
     if not parts:
         return no_sessions(), ()
@@ -149,11 +149,11 @@ def sessions_table(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 
 def aliases(columns: Iterable[str]) -> dict[str, str]:
-    """Return, for each common name, the first column that goes by it, whatever its case."""
+    """Return, for each common name, the first column with one of its names, in any case."""
     lower = {column.lower(): column for column in columns}
     found = {
-        name: next((lower[alias] for alias in words if alias in lower), None)
-        for name, words in _ALIASES.items()
+        name: next((lower[alias] for alias in known if alias in lower), None)
+        for name, known in _ALIASES.items()
     }
     return {name: column for name, column in found.items() if column}
 
@@ -174,9 +174,9 @@ def _description(root: Path) -> dict[str, Any]:
 
 
 def dataset_terms(root: Path) -> DataUseTerms:
-    """Return what a dataset says of its terms of use, in its description or beside it.
+    """Return a dataset's terms of use, from its description or from `DATA_USE_TERMS.txt`.
 
-    `DATA_USE_TERMS.txt` is what `synthbench data prepare` carries over from the scans.
+    `synthbench data prepare` copies the terms of the scans into that file.
 
     Raises
     ------
@@ -193,8 +193,8 @@ def dataset_terms(root: Path) -> DataUseTerms:
         return DataUseTerms.of_text(str(licence), carried.read_text(encoding="utf-8-sig"))
     if not licence:
         text = (
-            "dataset_description.json names no licence: find out under what terms you hold these "
-            "data before anything that is made from them leaves your hands."
+            "dataset_description.json names no licence: find out the terms of use of these data "
+            "before you pass on anything that is made from them."
         )
     else:
         text = f"dataset_description.json names the licence {licence}."

@@ -22,7 +22,7 @@ from synthbench.cohorts.datasets.layouts.tables import (
 from synthbench.cohorts.datasets.scans import DataUseTerms, ScanTable
 from synthbench.errors import CohortError
 
-# From the folder of the archive down to the one that holds the subjects.
+# Paths from the folder of the archive to the one with the subjects.
 _ROOTS = (
     "",
     "anat",
@@ -48,7 +48,7 @@ _TERMS = DataUseTerms(
 
 
 def fits(folder: Path) -> bool:
-    """Whether there are subjects named CC and six digits, in a dataset that is no derivative."""
+    """Return True where there are subjects CC<6 digits>, in a dataset that is no derivative."""
     return next(_roots(folder), None) is not None and not is_derivative(folder)
 
 
@@ -59,10 +59,10 @@ def _roots(folder: Path) -> Iterator[Path]:
 
 
 def read(folder: Path) -> ScanTable:
-    """The T1w images, and participants_data.csv (or standard_data.csv, or participants.tsv).
+    """Return the T1w images, with participants_data.csv, standard_data.csv or participants.tsv.
 
-    Cam-CAN is a sample of the population without dementia or serious illness: its diagnosis is
-    "CN" throughout.
+    Cam-CAN is a sample of the population without dementia or serious illness: the diagnosis of
+    all is "CN".
     """
     roots = list(_roots(folder))
     if len(roots) > 1:

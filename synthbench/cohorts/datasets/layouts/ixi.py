@@ -38,7 +38,7 @@ _TERMS = DataUseTerms(
 
 
 def fits(folder: Path) -> bool:
-    """Whether there is an image named as IXI names them, here or one folder down."""
+    """Return True where there is an image with a name of IXI, here or one folder down."""
     return bool(_images(folder))
 
 
@@ -49,9 +49,9 @@ def _images(folder: Path) -> list[tuple[Path, re.Match[str]]]:
 
 
 def read(folder: Path) -> ScanTable:
-    """The T1 images, their site from the file name, and IXI.csv.
+    """Return the T1 images, with their site from the file name, and IXI.csv.
 
-    IXI scanned healthy volunteers: its diagnosis is "CN" throughout.
+    IXI scanned healthy volunteers: the diagnosis of all is "CN".
     """
     images = _images(folder)
     chosen = [(file, found) for file, found in images if found["image"] == "T1"]
@@ -59,7 +59,7 @@ def read(folder: Path) -> ScanTable:
     scans = [Scan(file, f"sub-IXI{found['id']}", None, None) for file, found in chosen]
     sites = {f"sub-IXI{found['id']}": found["site"] for _, found in chosen}
     participants, notes = _participants(folder)
-    passed = f"passed over, being no T1 images: {counted(others)}" if others else ""
+    passed = f"skipped, because they are no T1 images: {counted(others)}" if others else ""
     found = assemble("ixi", _TERMS, folder, scans, participants, no_sessions(), (passed, *notes))
     site = found.participants.index.map(sites)
     return replace(found, participants=found.participants.assign(site=site, diagnosis="CN"))

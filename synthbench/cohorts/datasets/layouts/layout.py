@@ -1,4 +1,4 @@
-"""What a layout is: how a cohort's tree is recognised, and how it is read."""
+"""The contract of a layout: recognising the tree of a cohort, and reading it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SIGNED_AGREEMENT = "This is a summary: the agreement that you signed rules."
 
 @runtime_checkable
 class Layout(Protocol):
-    """The contract of a layout: one way in which a cohort is laid out on disk.
+    """One way in which a cohort is laid out on disk.
 
-    A plugin is a class or a function in the entry-point group
-    `synthbench.cohorts.datasets.layouts`. It is called without arguments and returns an object with
-    these attributes and methods; `FolderLayout` is one. No base class is needed.
+    A plugin is a class or a function in the entry-point group `synthbench.layouts`. It is called
+    without arguments and returns an object with these attributes and methods, such as a
+    `FolderLayout`. No base class is needed.
     """
 
     @property
@@ -28,16 +28,16 @@ class Layout(Protocol):
 
     @property
     def signs(self) -> str:
-        """What the layout is recognised by, in one line of an error message."""
+        """The files that the layout is recognised by, as one line of an error message."""
 
     @property
     def terms(self) -> DataUseTerms | None:
         """The cohort's terms of use; None: each dataset states its own."""
 
     def fits(self, folder: Path) -> bool:
-        """Whether a folder looks like this layout.
+        """Return True where a folder looks like this layout.
 
-        Reads the names of folders and files only: it is asked of every cohort.
+        It is called for every cohort, so it reads only the names of folders and files.
         """
 
     def read(self, folder: Path) -> ScanTable:
@@ -51,7 +51,7 @@ class Layout(Protocol):
         """
 
     def holds(self, file: Path) -> bool:
-        """Whether the path is that of one of the cohort's own scans, and of no other cohort's."""
+        """Return True where the path is that of a scan of this cohort, and of no other cohort."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class FolderLayout:
     name, signs, fits, read, terms
         As in `Layout`.
     path
-        A regular expression that the paths of the cohort's own scans match, and no others; None:
-        there is none.
+        A regular expression that matches the paths of this cohort's scans, and no others; None
+        where there is none.
     """
 
     name: str
@@ -75,5 +75,5 @@ class FolderLayout:
     path: str | None = None
 
     def holds(self, file: Path) -> bool:
-        """Whether the path is that of one of the cohort's own scans."""
+        """Return True where the path is that of a scan of this cohort."""
         return self.path is not None and re.search(self.path, file.as_posix()) is not None

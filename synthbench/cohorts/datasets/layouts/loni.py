@@ -28,7 +28,7 @@ from synthbench.cohorts.datasets.layouts.tree import counted, folders, is_nifti,
 from synthbench.cohorts.datasets.scans import DataUseTerms, Scan, ScanTable, natural_order
 from synthbench.errors import CohortError
 
-# The columns of an advanced search, by the name that the CSV of a collection gives them.
+# Columns of an advanced search: {their name: the name in the CSV of a collection}.
 _SEARCH_COLUMNS = {
     "Subject ID": "Subject",
     "Image ID": "Image Data ID",
@@ -36,7 +36,7 @@ _SEARCH_COLUMNS = {
     "Study Date": "Acq Date",
 }
 _SOURCES = {"age": "Age", "diagnosis": "Group"}
-# What describes an image rather than the visit.
+# Columns that describe an image and not the visit.
 _OF_THE_IMAGE = (
     *("Image Data ID", "Modality", "Description", "Type", "Format", "Downloaded", "Acq Date"),
     *("Imaging Protocol", "Archive Date", "Structure", "Series Identifier"),
@@ -54,20 +54,20 @@ _REPEAT = re.compile(r"repeat|mpr r\b|mprage 2|\brpt\b")
 
 @dataclass(frozen=True)
 class _Study:
-    """One study of the archive: its name, how it numbers subjects, its terms."""
+    """One study of the archive: its name, a pattern of its subjects' numbers, its terms."""
 
     name: str
     subjects: str
     terms: DataUseTerms
 
     def site(self, subject: str) -> str | None:
-        """The site that a subject's number begins with; None where it says none."""
+        """Return the site, with which a subject's number begins; None where it has none."""
         return subject.split("_")[0] if "_S_" in subject else None
 
 
 @dataclass(frozen=True)
 class _Image:
-    """What one image folder holds."""
+    """The content of one image folder."""
 
     folder: Path
     subject: str
@@ -93,17 +93,17 @@ def _subjects(study: _Study, folder: Path) -> Iterator[Path]:
 
 
 def _read(study: _Study, folder: Path) -> ScanTable:
-    """The NIfTI images whose series description is that of a T1-weighted volume.
+    """Return the NIfTI images whose series description is that of a T1-weighted volume.
 
-    Among the images of a day: as acquired before processed (GradWarp, B1 correction, N3), the
-    first before the repeat, then the lowest image id.
+    The images of a day are ordered: acquired images before processed ones (GradWarp, B1
+    correction, N3), the first scan before its repeat, then by image id.
     """
     images, notes = _images(study, folder)
     chosen = [image for image in images if _is_t1(image.series)]
     others = [image.series for image in images if not _is_t1(image.series)]
     with_volumes = [image for image in chosen if image.volumes]
     if others:
-        notes.append(f"passed over by their series description: {counted(others)}")
+        notes.append(f"skipped by their series description: {counted(others)}")
     if len(with_volumes) < len(chosen):
         notes.append(_convert(folder, chosen))
     scans = [
@@ -140,7 +140,7 @@ def _images(study: _Study, folder: Path) -> tuple[list[_Image], list[str]]:
                 continue
             volumes = tuple(sorted(file for file in place.iterdir() if is_nifti(file.name)))
             images.append(_Image(place, subject.name, series, day[0], place.name, volumes))
-    note = f"{strange} folders passed over, not being <series>/<date_time>/<image id>"
+    note = f"{strange} folders skipped, because they are not <series>/<date_time>/<image id>"
     return images, [note] if strange else []
 
 
@@ -166,7 +166,7 @@ def _preference(image: _Image) -> tuple[bool, bool, tuple[tuple[int, str], ...]]
 def _convert(folder: Path, images: Iterable[_Image]) -> str:
     waiting = [image for image in images if not image.volumes]
     return (
-        f"{len(waiting)} T1-weighted images hold no NIfTI file (DICOM only) and are passed over "
+        f"{len(waiting)} T1-weighted images have no NIfTI file (DICOM only) and are skipped "
         f"(first: {waiting[0].folder}). Convert them in place and run this again:\n"
         f"    find '{folder}' -iname '*.dcm' -printf '%h\\n' | sort -u | "
         'while read -r d; do dcm2niix -z y -f "%f" -o "$d" "$d"; done'
@@ -185,7 +185,7 @@ def _session(date: str) -> str:
 
 
 def _collection(folder: Path) -> tuple[pd.DataFrame | None, list[str]]:
-    """The rows of all CSV files of image collections in the folder or one below."""
+    """Return the rows of all CSV files of image collections, here or one folder down; notes."""
     beside = sorted((*folder.glob("*.csv"), *folder.glob("*/*.csv")))
     files = [
         *tables_with(beside, "Image Data ID", "Subject"),
@@ -206,7 +206,7 @@ def _collection(folder: Path) -> tuple[pd.DataFrame | None, list[str]]:
 def _covariates(
     rows: pd.DataFrame | None, images: list[_Image]
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    """What the collection's table says of participants, and of sessions."""
+    """Return the participants and the sessions of the collection's table, and notes."""
     sessions = pd.DataFrame(
         {
             "participant_id": [_participant(image.subject) for image in images],
@@ -224,7 +224,7 @@ def _covariates(
     joined = sessions.merge(rows, on="number", how="left")
     unlisted = int(joined["Subject"].isna().sum())
     notes = [f"{unlisted} of {len(images)} images are not in the CSV"] if unlisted else []
-    notes += _strangers(joined, images)
+    _check_subjects(joined, images)
     joined = joined.drop(columns=["number", "Subject", *_OF_THE_IMAGE], errors="ignore")
     listed = joined.dropna(subset=[c for c in ("Sex", "Age", "Group") if c in joined], how="all")
     persons, person_notes = agreed(
@@ -241,22 +241,21 @@ def _covariates(
     )
 
 
-def _strangers(joined: pd.DataFrame, images: list[_Image]) -> list[str]:
-    """Refuse a table that gives an image to somebody else than the tree does."""
+def _check_subjects(joined: pd.DataFrame, images: list[_Image]) -> None:
+    """Refuse a table in which an image belongs to another subject than in the tree."""
     whose = joined["Subject"].map(lambda s: s if pd.isna(s) else _participant(s))
     wrong = whose.notna() & (whose != joined["participant_id"])
     if wrong.any():
         first = images[int(wrong.to_numpy().argmax())]
         raise CohortError(
-            f"{first.folder}: is subject {first.subject}'s, but the CSV of the collection gives "
-            f"image {first.number} to {joined.loc[wrong, 'Subject'].iloc[0]} ({int(wrong.sum())} "
-            "images in all). Take the CSV that was downloaded with these images."
+            f"{first.folder}: belongs to subject {first.subject}, but in the CSV of the collection "
+            f"image {first.number} belongs to {joined.loc[wrong, 'Subject'].iloc[0]} "
+            f"({int(wrong.sum())} images in all). Use the CSV of the same download."
         )
-    return []
 
 
 def _days(sessions: pd.DataFrame) -> pd.DataFrame:
-    """Add the days since the participant's first scan here."""
+    """Return the sessions with the days since the participant's first scan here."""
     dates = pd.to_datetime(sessions["date"])
     first = dates.groupby(level="participant_id").transform("min")
     return sessions.assign(days=(dates - first).dt.days.astype("float64"))

@@ -1,4 +1,4 @@
-"""OASIS-1 and OASIS-2: ANALYZE pairs in a folder a session, and one table."""
+"""OASIS-1 and OASIS-2: ANALYZE pairs with one folder per session, and one table."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from synthbench.cohorts.datasets.layouts.tables import (
 from synthbench.cohorts.datasets.layouts.tree import complete_pairs, counted, folders
 from synthbench.cohorts.datasets.scans import DataUseTerms, Scan, ScanTable
 
-# The cohorts' scans are sagittal: voxels run to the front, to the top and to the left.
+# The scans are sagittal: voxel axes run to the front, to the top and to the left.
 NATIVE_AXES = "ASL"
 _AXES_NOTE = (
-    "ANALYZE headers do not say how voxels lie: here to the front, the top and the left, given "
-    f"as axes {NATIVE_AXES}. Whatever trusts the headers alone turns the heads"
+    "ANALYZE headers do not state the directions of the axes: here they run to the front, the top "
+    f"and the left (axes {NATIVE_AXES}). A program that reads the headers alone turns the heads"
 )
 TERMS = DataUseTerms(
     name="OASIS data use agreement",
@@ -37,7 +37,7 @@ TERMS = DataUseTerms(
         "model, pictures), is shown. " + SIGNED_AGREEMENT
     ),
 )
-# A session's text file names some columns of the table in capitals.
+# In a session's text file, some columns of the table have names in capitals.
 _TEXT_NAMES = {"AGE": "Age", "HAND": "Hand", "EDUC": "Educ"} | {
     name: name for name in ("M/F", "SES", "CDR", "MMSE", "eTIV", "ASF", "nWBV")
 }
@@ -53,7 +53,7 @@ def _sessions(release: int, folder: Path) -> list[Path]:
 
 
 def _whose(session: Path) -> tuple[str, str]:
-    """The participant and the session of a folder such as OAS1_0001_MR1."""
+    """Return the participant and the session of a folder such as OAS1_0001_MR1."""
     release, number, visit = session.name.split("_")
     return f"sub-{release}{number}", f"ses-{visit}"
 
@@ -62,11 +62,11 @@ def _whose(session: Path) -> tuple[str, str]:
 
 
 def _read_first(folder: Path) -> ScanTable:
-    """One image a session: the average of its repeats in native space, 1 mm (SUBJ_111).
+    """Return one image per session: the average of its repeats in native space, 1 mm (SUBJ_111).
 
-    Where a session has no average, its repeats as acquired (RAW) are taken, by their number.
-    The atlas-registered and masked images (T88_111) are passed over: their preparation is
-    another one than the other cohorts'.
+    Where a session has no average, its acquired repeats (RAW) are taken, by their number. The
+    atlas-registered and masked images (T88_111) are skipped: they were prepared in another way
+    than the other cohorts.
     """
     scans: list[Scan] = []
     passed: list[str] = []
@@ -87,8 +87,8 @@ def _read_first(folder: Path) -> ScanTable:
     participants, covariates, value_notes = _covariates(rows)
     notes = (
         f"{averages} of {len(sessions)} sessions: the average of the repeats (SUBJ_111); the "
-        "others: the repeats as acquired (RAW)",
-        f"images passed over: {counted(passed)}" if passed else "",
+        "others: the acquired repeats (RAW)",
+        f"images skipped: {counted(passed)}" if passed else "",
         _AXES_NOTE,
         *table_notes,
         *value_notes,
@@ -114,7 +114,7 @@ def _first_table(folder: Path, sessions: list[Path]) -> tuple[pd.DataFrame | Non
 
 
 def _first_text(file: Path) -> dict[str, object]:
-    """The lines `NAME: value` of a session's text file, under the names of the table."""
+    """Return the lines `NAME: value` of a session's text file, under the names of the table."""
     lines = (line.partition(":") for line in file.read_text(errors="replace").splitlines())
     values = {name.strip(): value.strip() for name, colon, value in lines if colon}
     found: dict[str, object] = {}
@@ -128,7 +128,7 @@ def _first_text(file: Path) -> dict[str, object]:
 
 
 def _read_second(folder: Path) -> ScanTable:
-    """All repeats of a session (RAW/mpr-1.nifti.hdr ...), by their number."""
+    """Return all repeats of a session (RAW/mpr-1.nifti.hdr ...), by their number."""
     scans: list[Scan] = []
     others: list[str] = []
     for session in _sessions(2, folder):
@@ -146,7 +146,7 @@ def _read_second(folder: Path) -> ScanTable:
         f"covariates from {file.name}"
         if file
         else f"no oasis_longitudinal*.csv in {folder}: covariates are not known",
-        f"passed over, not being named mpr-<n>: {counted(others)}" if others else "",
+        f"skipped, because their names are not mpr-<n>: {counted(others)}" if others else "",
         _AXES_NOTE,
         *value_notes,
     )
@@ -164,11 +164,11 @@ def _second_table(file: Path) -> pd.DataFrame:
 def _covariates(
     rows: pd.DataFrame | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    """Sex by participant; age, diagnosis and days by session.
+    """Return sex by participant; age, diagnosis and days by session; and notes.
 
-    The diagnosis is that of the visit, by the clinical dementia rating: "CN" at 0, "AD" above in
-    OASIS-1 (whose rated patients all have that diagnosis), "demented" above in OASIS-2. It is
-    missing where there was no rating, as with the young adults of OASIS-1.
+    The diagnosis is that of the visit, by the clinical dementia rating: "CN" at 0. Above 0 it is
+    "AD" in OASIS-1, where all rated patients have that diagnosis, and "demented" in OASIS-2. It is
+    missing where there was no rating, as for the young adults of OASIS-1.
     """
     if rows is None:
         return no_participants(), no_sessions(), ()
@@ -183,7 +183,7 @@ def _covariates(
         rows["rated"] = rating.map(lambda r: None if pd.isna(r) else ill if r > 0 else "CN")
     if "Delay" in rows:
         delay = pd.to_numeric(rows["Delay"], errors="coerce")
-        # The first session of OASIS-1 has no delay: it is what delays are counted from.
+        # The first session of OASIS-1 has no delay: delays are counted from it.
         rows["Delay"] = delay.where(delay.notna() | (rows["session"] != "ses-MR1"), 0.0)
     persons, person_notes = agreed(
         rows[["participant_id", *(c for c in ("M/F", "Hand") if c in rows)]], ["participant_id"]

@@ -38,22 +38,22 @@ _IMAGE = re.compile(
     r"(?P<entities>(?:_[a-zA-Z]+-[A-Za-z0-9]+)*)_(?P<suffix>[A-Za-z0-9]+)\.nii(?:\.gz)?"
 )
 CLINICAL_WINDOW_DAYS = 365
-_DAYS_A_YEAR = 365.25
+_DAYS_PER_YEAR = 365.25
 
 
 def fits(folder: Path) -> bool:
-    """Whether there are sessions as OASIS-3 names them, in a dataset that is no derivative."""
+    """Return True where there are sessions of OASIS-3, in a dataset that is no derivative."""
     session = next(folders(folder, _SESSION, depth=3), None)
     subject = next(folders(folder, _SUBJECT, depth=2), None)
     return bool(session or subject) and not is_derivative(folder)
 
 
 def read(folder: Path) -> ScanTable:
-    """The T1w images, and the tables of demographics and of clinical visits.
+    """Return the T1w images, with the tables of demographics and of clinical visits.
 
-    Age is age at entry and the days since. The diagnosis is that of the nearest clinical visit
-    (`dx1`), where one lies within a year of the scan; `clinical_gap_days` says how far it is.
-    Among the images of a session: the lowest run, then the fewest entities, then the path.
+    Age is the age at entry plus the days since then. The diagnosis is that of the nearest clinical
+    visit (`dx1`) within a year of the scan; `clinical_gap_days` is the time between them. The
+    images of a session are ordered by run, then by the number of entities, then by path.
     """
     named = _images(folder)
     others = [found["suffix"] for _, found in named if found["suffix"] != "T1w"]
@@ -68,7 +68,7 @@ def read(folder: Path) -> ScanTable:
     participants, person_notes = _participants(demographics)
     sessions, visit_notes = _sessions(scans, participants, clinical)
     notes = (
-        f"passed over, being no T1w images: {counted(others)}" if others else "",
+        f"skipped, because they are no T1w images: {counted(others)}" if others else "",
         *_absent(folder, demographics, clinical),
         *person_notes,
         *visit_notes,
@@ -96,7 +96,7 @@ def _preference(
 
 # ---------------------------------------------------------------- tables
 
-# Each as the release of 2022 names its columns, then as XNAT Central did before.
+# Columns of each table: first in the release of 2022, then in the older XNAT Central.
 _DEMOGRAPHICS = (("OASISID", "AgeatEntry"), ("Subject", "M/F"))
 _CLINICAL = (("OASISID", "days_to_visit", "dx1"), ("ADRC_ADRCCLINICALDATA ID", "Subject", "dx1"))
 _EARLIER = {"Subject": "OASISID", "ageAtEntry": "AgeatEntry", "cdr": "CDRTOT", "mmse": "MMSE"}
@@ -159,23 +159,23 @@ def _sessions(
         if far:
             notes.append(
                 f"diagnosis: {far} of {len(visits)} sessions have no clinical visit within "
-                f"{CLINICAL_WINDOW_DAYS} days and none is given"
+                f"{CLINICAL_WINDOW_DAYS} days, and it is missing for them"
             )
     entry = _age_at_entry(participants, visits)
     if entry is not None:
-        visits["age"] = (entry + visits["days"] / _DAYS_A_YEAR).round(2)
+        visits["age"] = (entry + visits["days"] / _DAYS_PER_YEAR).round(2)
     return visits.set_index(keys), tuple(notes)
 
 
 def _age_at_entry(participants: pd.DataFrame, visits: pd.DataFrame) -> pd.Series | None:
     if "AgeatEntry" in participants:
         return visits["participant_id"].map(number(participants["AgeatEntry"]))
-    # XNAT Central gave it in the clinical table.
+    # In XNAT Central it is in the clinical table.
     return number(visits["AgeatEntry"]) if "AgeatEntry" in visits else None
 
 
 def _clinical_visits(table: pd.DataFrame) -> pd.DataFrame:
-    """Clinical visits by participant and day, with the diagnosis under its common name."""
+    """Return clinical visits by participant and day, with the diagnosis's common name."""
     table = table.rename(columns=_EARLIER)
     if "ADRC_ADRCCLINICALDATA ID" in table:
         label = table.pop("ADRC_ADRCCLINICALDATA ID")
@@ -191,7 +191,7 @@ def _clinical_visits(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _nearest_visit(visits: pd.DataFrame, clinical: pd.DataFrame) -> pd.DataFrame:
-    """Join to each session the clinical visit nearest in time, the earlier of two as near."""
+    """Return each session with the nearest clinical visit; of two as near, the earlier."""
     left = visits.sort_values("days", kind="stable").assign(clinical_day=lambda v: v["days"])
     right = clinical.sort_values("clinical_day", kind="stable").assign(
         examined=lambda c: c["clinical_day"]

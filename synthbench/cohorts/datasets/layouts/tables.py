@@ -1,4 +1,4 @@
-"""Covariates from a cohort's own tables, brought to common names."""
+"""Covariates from a cohort's own tables, under common names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from synthbench.cohorts.datasets.scans import COVARIATES, DataUseTerms, Scan, ScanTable, visit_order
 from synthbench.errors import CohortError, near_miss
 
-_TAKEN = (*COVARIATES, "path", "participant_id", "session", "run", "axes")
+_RESERVED = (*COVARIATES, "path", "participant_id", "session", "run", "axes")
 _MALE = ("m", "male", "man")
 _FEMALE = ("f", "female", "woman")
 _CONTROLS = (
@@ -34,14 +34,15 @@ Convert = Callable[[pd.Series], pd.Series]
 
 
 def read_table(file: Path, needs: Iterable[str] = (), text: Iterable[str] = ()) -> pd.DataFrame:
-    """Read a CSV or TSV table.
+    """Return the rows of a CSV or TSV file.
 
     Parameters
     ----------
     file
-        `.tsv` is read with tabs; else with commas, or semicolons where the header has only those.
+        Columns are separated by tabs in a `.tsv`, else by commas, or by semicolons where the header
+        has only those.
     needs
-        Columns that must be there.
+        Columns that must exist.
     text
         Columns that are kept as text, leading zeros included.
 
@@ -84,7 +85,7 @@ def _header(file: Path) -> str:
 
 
 def tables_with(files: Iterable[Path], *columns: str) -> list[Path]:
-    """Return those of the CSV files whose header holds all the columns."""
+    """Return the CSV files whose header has all the columns."""
     found = []
     for file in files:
         header = {name.strip().strip('"') for name in _header(file).split(_separator(file))}
@@ -109,20 +110,20 @@ def the_table(folder: Path, stem: str) -> Path | None:
         excel = sorted(folder.glob(f"{stem}*.xls*"))
         if excel:
             raise CohortError(
-                f"{excel[0]}: Excel files are not read. Save it beside it as {stem}.csv: in Excel "
-                "or LibreOffice 'Save as', CSV (comma separated, UTF-8), or type\n"
+                f"{excel[0]}: Excel files are not read. Save it in the same folder as {stem}.csv: "
+                "in Excel or LibreOffice 'Save as', CSV (comma separated, UTF-8), or type\n"
                 f"  soffice --headless --convert-to csv --outdir '{folder}' '{excel[0]}'"
             )
     return found[0] if found else None
 
 
 def no_participants() -> pd.DataFrame:
-    """An empty table of participants."""
+    """Return an empty table of participants."""
     return pd.DataFrame(index=pd.Index([], name="participant_id", dtype=object))
 
 
 def no_sessions() -> pd.DataFrame:
-    """An empty table of sessions."""
+    """Return an empty table of sessions."""
     keys = ["participant_id", "session"]
     return pd.DataFrame(columns=keys, dtype=object).set_index(keys)
 
@@ -131,32 +132,32 @@ def no_sessions() -> pd.DataFrame:
 
 
 def number(values: pd.Series) -> pd.Series:
-    """Numbers, missing where a value is none."""
+    """Return values as numbers, missing where a value is not one."""
     return pd.to_numeric(values, errors="coerce").astype("float64")
 
 
 def sex(values: pd.Series, codes: Mapping[int, str] | None = None) -> pd.Series:
-    """Values "M" or "F", missing where one is neither; `codes`: what a number stands for."""
+    """Return values as "M" or "F", else missing; `codes` gives the meaning of numbers."""
     if codes is not None:
         return number(values).map(dict(codes)).astype(object)
-    words = dict.fromkeys(_MALE, "M") | dict.fromkeys(_FEMALE, "F")
-    return values.astype(str).str.strip().str.lower().map(words).astype(object)
+    meaning = dict.fromkeys(_MALE, "M") | dict.fromkeys(_FEMALE, "F")
+    return values.astype(str).str.strip().str.lower().map(meaning).astype(object)
 
 
 def diagnosis(values: pd.Series) -> pd.Series:
-    """Values "CN" for any word for cognitively normal or control; else the cohort's own word."""
-    words = values.astype(object)
-    return words.map(lambda w: "CN" if str(w).strip().lower() in _CONTROLS else w)
+    """Return "CN" for any label of cognitively normal people or controls, else the label."""
+    labels = values.astype(object)
+    return labels.map(lambda w: "CN" if str(w).strip().lower() in _CONTROLS else w)
 
 
 def iso_date(values: pd.Series) -> pd.Series:
-    """Dates as YYYY-MM-DD, missing where a value is none."""
+    """Return dates as YYYY-MM-DD, missing where a value is not one."""
     dates = pd.to_datetime(values, errors="coerce", format="mixed")
     return dates.dt.strftime("%Y-%m-%d").astype(object)
 
 
 def as_it_is(values: pd.Series) -> pd.Series:
-    """The values as text."""
+    """Return the values as text."""
     return values.astype(object).map(lambda v: v if pd.isna(v) else str(v))
 
 
@@ -173,22 +174,22 @@ CONVERSIONS: dict[str, Convert] = {
 def with_common_names(
     table: pd.DataFrame, sources: Mapping[str, str], **conversions: Convert
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Add the common covariates to a table, and keep its own columns.
+    """Return a table with the common covariates added; its own columns are kept.
 
     Parameters
     ----------
     table
-        Indexed by what identifies a row.
+        Indexed by the identifier of a row.
     sources
-        For a common name, the table's column; a column that is not there is passed over.
+        For a common name, the table's column; a missing column is skipped.
     conversions
-        For a common name, how its values are converted, where it is not the usual way.
+        For a common name, a function that converts its values in place of the usual one.
 
     Returns
     -------
     DataFrame, tuple of str
-        The table, and a note on each column with values that could not be converted. An own
-        column whose name is taken is kept as `orig_<name>`, unless nothing changed in it.
+        The table, and a note on each column with values that could not be converted. A column
+        of the table with a common name is kept as `orig_<name>`, unless its values are the same.
     """
     known = {name: column for name, column in sources.items() if column in table}
     common = {
@@ -196,7 +197,7 @@ def with_common_names(
         for name, column in known.items()
     }
     same = [n for n, column in known.items() if n == column and _same(common[n], table[n])]
-    own = table.drop(columns=same).rename(columns={c: f"orig_{c}" for c in table if c in _TAKEN})
+    own = table.drop(columns=same).rename(columns={c: f"orig_{c}" for c in table if c in _RESERVED})
     notes = []
     for name, column in known.items():
         lost = table[column].notna() & common[name].isna()
@@ -215,14 +216,14 @@ def _same(ours: pd.Series, theirs: pd.Series) -> bool:
 
 
 def agreed(table: pd.DataFrame, keys: list[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return one row a key; a value that the rows of a key contradict is left missing, and noted.
+    """Return one row per key, and notes on values that differ between its rows, which are missing.
 
     Parameters
     ----------
     table
-        Any number of rows a key.
+        Any number of rows per key.
     keys
-        The columns that name a row; they become the index.
+        The columns that identify a row; they become the index.
     """
     groups = table.groupby(keys, sort=True)
     contradicted = groups.nunique() > 1
@@ -253,7 +254,7 @@ def assemble(
     sessions: pd.DataFrame,
     notes: Iterable[str],
 ) -> ScanTable:
-    """Put scans and tables together, and note whoever is in one and not in the other.
+    """Return scans and tables together, with notes on people who are in only one of them.
 
     Parameters
     ----------
@@ -274,10 +275,10 @@ def assemble(
     listed = list(scans)
     remarks = [note for note in notes if note]
     if not listed:
-        said = "".join(f"\n  {note}" for note in remarks)
+        listed_notes = "".join(f"\n  {note}" for note in remarks)
         raise CohortError(
-            f"{folder}: holds no T1-weighted scan in the layout '{layout}'.{said}\n"
-            "docs/cohorts.md shows the tree that is expected; name another layout with --layout."
+            f"{folder}: holds no T1-weighted scan in the layout '{layout}'.{listed_notes}\n"
+            "docs/cohorts.md shows the expected tree; name another layout with --layout."
         )
     persons = pd.Index(sorted({scan.participant_id for scan in listed}), name="participant_id")
     if len(participants.columns):
@@ -312,7 +313,7 @@ def assemble(
 
 
 def _order(sessions: pd.DataFrame) -> dict[tuple[str, str | None], Any]:
-    """What sorts each session: whose it is, and when it was."""
+    """Return the sort key of each session: its participant, then its time."""
     missing: list[None] = [None] * len(sessions)
     days = sessions.get("days", missing)
     dates = sessions.get("date", missing)

@@ -1,4 +1,4 @@
-"""Walking the tree of an unpacked download, by the names of its folders and files."""
+"""Searching the tree of an unpacked download by the names of folders and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from synthbench.errors import CohortError
 def folders(root: Path, pattern: str, depth: int) -> Iterator[Path]:
     """Yield the folders whose name matches the whole pattern, at most `depth` levels down.
 
-    A folder that matches is not looked into; hidden ones are passed over.
+    A folder that matches is not searched itself; hidden ones are skipped.
     """
     inside = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     for name in inside:
@@ -25,7 +25,7 @@ def folders(root: Path, pattern: str, depth: int) -> Iterator[Path]:
 
 
 def is_nifti(name: str) -> bool:
-    """Whether a file name is that of a NIfTI image, and not of a hidden file."""
+    """Return True where a file name is that of a NIfTI image, and not of a hidden file."""
     return name.endswith((".nii", ".nii.gz")) and not name.startswith(".")
 
 
@@ -39,7 +39,7 @@ def label(text: object) -> str:
 
 
 def counted(words: Iterable[str], most: int = 8) -> str:
-    """Return words with their counts, the commonest first.
+    """Return words with their counts, the most frequent first.
 
     >>> counted(["T2w", "FLAIR", "T2w"])
     'T2w 2, FLAIR 1'
@@ -50,18 +50,18 @@ def counted(words: Iterable[str], most: int = 8) -> str:
 
 
 def complete_pairs(headers: Iterable[Path]) -> list[Path]:
-    """Return the headers of ANALYZE pairs, or say which of them lack their image.
+    """Return the headers of ANALYZE pairs, after checking that each has its image.
 
     Raises
     ------
     CohortError
-        A `.hdr` stands without its `.img`.
+        A `.hdr` has no `.img`.
     """
     headers = list(headers)
     alone = [str(header) for header in headers if not header.with_suffix(".img").is_file()]
     if alone:
         raise CohortError(
-            f"{len(alone)} ANALYZE headers stand without their image (.img): "
+            f"{len(alone)} ANALYZE headers have no image (.img) beside them: "
             f"{', '.join(alone[:5])}. Unpack the archive again, or remove those headers."
         )
     return headers

@@ -96,7 +96,7 @@ def test_dicom_alone_is_an_error_with_the_command(write, tmp_path):
 
 def test_another_downloads_csv_is_refused(tree, write):
     write("c.csv", HEADER + ROWS.replace("011_S_0002", "011_S_0099"))
-    with pytest.raises(CohortError, match="gives image I7128 to 011_S_0099"):
+    with pytest.raises(CohortError, match="image I7128 belongs to 011_S_0099"):
         find_scans(tree(*SCANS))
 
 

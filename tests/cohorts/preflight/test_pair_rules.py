@@ -1,0 +1,106 @@
+"""The rules on two sets."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from synthbench.cohorts.preflight.check import (
+    findings_between,
+    findings_within,
+)
+from synthbench.cohorts.reading import PREPARE, read_cohort
+from tests.cohorts.preflight.sets import SPACING, save, with_scalp
+
+
+def test_sets_of_one_kind_have_no_mismatch(real, changed):
+    assert findings_between({"real": real, "synth": changed(lambda v, i: v, seed=1)}) == []
+
+
+MISMATCHES = {
+    "front-back": (lambda v: v[:, ::-1], "flip-mismatch", "mirrored front-back"),
+    "left-right": (lambda v: v[::-1], "flip-mismatch", "mirrored left-right"),
+    "half turn": (lambda v: v[::-1, ::-1], "flip-mismatch", "left-right and front-back"),
+    "shift": (lambda v: np.roll(v, 2, axis=1), "shift-mismatch", "displaced"),
+    "centred": (lambda v: 2 * v - 1, "range-mismatch", "-1 to"),
+    "head": (with_scalp, "skull-mismatch", "not skull-stripped"),
+    "elsewhere": (lambda v: np.roll(v, 7, axis=1), "registered-mismatch", "MNI152"),
+    "offset": (lambda v: 0.2 + v, "background-mismatch", "offset"),
+}
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_a_set_that_was_prepared_otherwise_is_refused(real, changed, name):
+    function, rule, words = MISMATCHES[name]
+    synth = changed(lambda v, i: function(v), seed=1)
+    found = findings_between({"real": real, "synth": synth})
+    assert [f.rule for f in found if f.severity == "error"] == [rule]
+    assert words in found[0].message
+    assert found[0].volumes == ()
+    assert (PREPARE in found[0].message) == (rule in ("skull-mismatch", "registered-mismatch"))
+
+
+def test_axes_exchanged_in_a_whole_set_are_found(brains, tmp_path):
+    """In a cube, the voxels of (z, y, x) lie where those of (x, y, z) should, and nothing says."""
+    volumes, affine = brains(0)
+    side = volumes[0].shape[1]
+    before = [(side - s) // 2 for s in volumes[0].shape]
+    pads = [(b, side - s - b) for b, s in zip(before, volumes[0].shape, strict=True)]
+    cube = [np.pad(volume, pads) for volume in volumes]
+    affine[:3, 3] -= SPACING * np.array(before)
+    real = read_cohort(save(cube, affine, tmp_path / "real"))
+    synth = read_cohort(save([v.transpose(2, 1, 0) for v in cube], affine, tmp_path / "synth"))
+    found = findings_between({"real": real, "synth": synth})
+    assert "axes 1 and 3 exchanged" in next(f for f in found if f.rule == "flip-mismatch").message
+
+
+@pytest.mark.parametrize(
+    "generate",
+    [
+        lambda v, rng: (v > 0) * rng.random(v.shape),
+        lambda v, rng: rng.random(v.shape),
+        lambda v, rng: ndimage.gaussian_filter(v, 2.0),
+        lambda v, rng: v + np.clip(rng.normal(0, 0.1, v.shape), 0, None),
+        lambda v, rng: v + 0.3 * (v > 0) * rng.standard_normal(v.shape).clip(-1, 1),
+    ],
+    ids=["noise in the brain", "noise everywhere", "mush", "noisy background", "grain"],
+)
+def test_a_poor_generator_is_scored_and_not_refused(real, changed, generate):
+    rng = np.random.default_rng(0)
+    synth = changed(lambda v, i: generate(v, rng).clip(0), seed=1)
+    found = [*findings_between({"real": real, "synth": synth}), *findings_within(synth, "synth")]
+    assert [f for f in found if f.severity == "error"] == []
+
+
+def test_a_factor_between_the_sets_is_a_note(real, changed):
+    (found,) = findings_between({"real": real, "synth": changed(lambda v, i: 255 * v, seed=1)})
+    assert (found.rule, found.severity) == ("range-mismatch", "note")
+
+
+def test_shared_volumes_and_persons(brains, tmp_path):
+    """Persons of one dataset: two of the hold-out are of the training set, one by content too."""
+    volumes, affine = brains(0)
+    (tmp_path / "dataset_description.json").write_text("{}")
+    train = save(volumes[:6], affine, tmp_path / "train")
+    held = save(volumes[6:], affine, tmp_path / "holdout")
+    shutil.copy(train / "sub-train00.nii", held)
+    shutil.move(held / "sub-holdout01.nii", held / "sub-train01.nii")
+    cohorts = {"train": read_cohort(train), "holdout": read_cohort(held)}
+    found = {f.rule: f for f in findings_between(cohorts)}
+    assert found["identical-across"].volumes == ("sub-train00.nii",)
+    assert found["subjects"].volumes == ("sub-train00.nii", "sub-train01.nii")
+    assert {f.severity for f in found.values()} == {"error"}
+    as_real = {"train": cohorts["train"], "real": cohorts["holdout"]}
+    assert {f.severity for f in findings_between(as_real)} == {"error"}
+
+
+def test_a_few_copies_are_a_result_and_a_copied_set_is_a_mistake(real, changed):
+    few = changed(lambda v, i: v if i < 2 else v * 1.01)
+    (found,) = findings_between({"real": real, "synth": few})
+    assert (found.rule, found.severity) == ("identical-across", "warning")
+    assert len(found.volumes) == 2
+    (found,) = findings_between({"real": real, "synth": real})
+    assert found.severity == "error"
