@@ -201,7 +201,7 @@ class G4RSSIM(BaseMetric):
         real, synth
             Symmetric matrices of `measure`; NaN stands for a pair that was not computed.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
         settings
             Nothing depends on them.
 
@@ -403,7 +403,7 @@ def _place(mask: Bool[Tensor, "d h w"], volume: Tensor) -> _Place:
     if mask.ndim != 3 or min(mask.shape) <= 2 * MARGIN:
         raise MetricError(
             f"g4r_ssim: {WINDOW}-voxel windows of gradients need a (d, h, w) grid of at least "
-            f"{2 * MARGIN + 1} voxels a side; found {tuple(mask.shape)}. Use a finer grid."
+            f"{2 * MARGIN + 1} voxels per side; found {tuple(mask.shape)}. Use a finer grid."
         )
     mask = mask.to(device=volume.device, dtype=torch.bool)
     inner = mask[MARGIN:-MARGIN, MARGIN:-MARGIN, MARGIN:-MARGIN]

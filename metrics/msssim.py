@@ -173,7 +173,7 @@ class MSSSIM(BaseMetric):
             set in both roles, for a floor, it is the set's own matrix: a floor's two sides are
             disjoint, so that they never meet its diagonal.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
         settings
             What the matrices were computed with; nothing more depends on it.
 

@@ -242,7 +242,7 @@ def mean_kernels(
 ) -> dict[str, Any]:
     """The fields of a `KernelDiscrepancy` that is the squared distance between mean rows.
 
-    The kernel is -|a - b|^2 / 2: for one image a subject its U-statistic is that of the linear
+    The kernel is -|a - b|^2 / 2: for one image per subject its U-statistic is that of the linear
     kernel, and for several it does not depend on the origin, as that of the linear kernel does.
     """
     return {

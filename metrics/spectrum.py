@@ -161,9 +161,9 @@ class Spectrum(BaseMetric):
         Parameters
         ----------
         real, synth
-            One row a volume, measured with one mask.
+            One row per volume, measured with one mask.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
         settings
             What the rows were measured with; nothing more depends on it.
 

@@ -1,6 +1,6 @@
 """Requested against measured: does a conditional generator do what it was requested?
 
-Functions of arrays, one row an image: what was requested of it and what was measured on it. Where
+Functions of arrays, one row per image: what was requested of it and what was measured on it. Where
 the requested values are a person's true covariates, they say how well the measure itself does,
 which is the ceiling of what a generator can show by it.
 
@@ -45,7 +45,7 @@ def numeric_adherence(
     Parameters
     ----------
     asked, measured
-        One value an image.
+        One value per image.
     same_unit
         Whether both are of one unit and meaning; if not, only the correlation says something.
 
@@ -132,7 +132,7 @@ def leakage(
     asked
         By condition, in units of its standard deviation, or 0 and 1.
     measured
-        One value an image, scaled likewise.
+        One value per image, scaled likewise.
 
     Raises
     ------

@@ -38,7 +38,7 @@ class Predicted:
     Attributes
     ----------
     real, others
-        A number an image; of words, the probability of each of `levels`, a row an image. NaN for
+        One number per image; of words, the probability of each of `levels`, one row per image. NaN for
         real images without the covariate.
     levels
         The words, sorted; empty for a number.
@@ -69,7 +69,7 @@ def predict(
     Parameters
     ----------
     real, others
-        Blocks of features by name, one row an image.
+        Blocks of features by name, one row per image.
     target
         Of each real image: numbers, or words; None where missing.
     subjects
@@ -82,7 +82,7 @@ def predict(
     Raises
     ------
     MetricError
-        There are fewer than 4 subjects a fold, or a word has too few subjects to be in every
+        There are fewer than 4 subjects per fold, or a word has too few subjects to be in every
         training set, or all values are alike.
     """
     known = np.array([value is not None for value in target])
@@ -124,7 +124,7 @@ def deal_folds(
     Parameters
     ----------
     y
-        Numbers or words, one an image; a subject is placed by its first image's.
+        Numbers or words, one per image; a subject is placed by its first image's.
     subjects
         The subject of each image.
 

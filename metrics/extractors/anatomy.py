@@ -117,7 +117,7 @@ class Anatomy:
         return template_ventricles()
 
     def features(self, volumes: Float32[Tensor, "b 1 91 109 91"]) -> Float32[Tensor, "b 6"]:
-        """Measure each volume, one row a volume; see `Extractor.features`.
+        """Measure each volume, one row per volume; see `Extractor.features`.
 
         Raises
         ------

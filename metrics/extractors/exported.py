@@ -88,8 +88,8 @@ class NetDescription(_Described):
     scaling: Literal["unit", "zscore-nonzero-zeros", "mean-std"] = Field(
         description="of intensities in [0, 1]: none; over voxels above zero; by `mean` and `std`"
     )
-    mean: tuple[float, ...] | None = Field(default=None, description="one number a channel")
-    std: tuple[PositiveFloat, ...] | None = Field(default=None, description="one number a channel")
+    mean: tuple[float, ...] | None = Field(default=None, description="one number per channel")
+    std: tuple[PositiveFloat, ...] | None = Field(default=None, description="one number per channel")
 
     @model_validator(mode="after")
     def _moments(self) -> NetDescription:
@@ -97,7 +97,7 @@ class NetDescription(_Described):
         if (self.scaling == "mean-std") != bool(given):
             raise ValueError("mean and std belong to the scaling 'mean-std', and to no other")
         if any(len(numbers) != self.channels for numbers in given):
-            raise ValueError(f"mean and std must have {self.channels} numbers, one a channel")
+            raise ValueError(f"mean and std must have {self.channels} numbers, one per channel")
         return self
 
     @property
@@ -113,7 +113,7 @@ class SliceDescription(NetDescription):
 
     size: tuple[PositiveInt, PositiveInt] = Field(description="rows, columns of the input")
     planes: tuple[Plane, ...] = Field(min_length=1, description="orthogonal planes, in order")
-    slices: PositiveInt = Field(description="slices a plane")
+    slices: PositiveInt = Field(description="slices per plane")
 
     @model_validator(mode="after")
     def _planes_once(self) -> SliceDescription:

@@ -86,7 +86,7 @@ class Qiu2022:
         return self._network
 
     def features(self, volumes: Float32[Tensor, "b 1 182 218 182"]) -> Float32[Tensor, "b 160"]:
-        """Average block 4 over space, one row a volume; see `Extractor.features`.
+        """Average block 4 over space, one row per volume; see `Extractor.features`.
 
         Raises
         ------

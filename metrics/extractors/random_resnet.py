@@ -58,7 +58,7 @@ class RandomResNet10:
         return self._network
 
     def features(self, volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b 512"]:
-        """Average stage 4 over space, one row a volume; see `Extractor.features`.
+        """Average stage 4 over space, one row per volume; see `Extractor.features`.
 
         Raises
         ------

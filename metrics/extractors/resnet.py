@@ -281,7 +281,7 @@ def _fold(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> None:
 def pooled_features(
     extractor: str, network: MedicalResNet, volumes: Float32[Tensor, "b 1 d h w"]
 ) -> Float32[Tensor, "b dim"]:
-    """Average stage 4 over space: the features of `network`, one row a volume.
+    """Average stage 4 over space: the features of `network`, one row per volume.
 
     Volumes are standardised by `zscore_nonzero_zeros` and go through by themselves: the kernels
     that a library picks depend on the batch size, so a larger batch would change the last digits.

@@ -62,7 +62,7 @@ class Voxels:
         return self._mask
 
     def features(self, volumes: Float32[Tensor, "b 1 23 28 23"]) -> Float32[Tensor, "b 3620"]:
-        """Read the voxels inside the mask, one row a volume; see `Extractor.features`.
+        """Read the voxels inside the mask, one row per volume; see `Extractor.features`.
 
         Raises
         ------

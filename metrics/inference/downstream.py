@@ -47,9 +47,9 @@ class Terms:
     Attributes
     ----------
     values
-        One value a model.
+        One value per model.
     strata
-        First-order terms, one column a subject; each stratum's subjects are drawn apart, as the
+        First-order terms, one column per subject; each stratum's subjects are drawn apart, as the
         positive and the negative ones are for the AUC. Constants in them do not matter.
     """
 
@@ -70,7 +70,7 @@ class Measure:
     bounds
         Values outside which it cannot lie.
     terms
-        From predictions (one row a model, one column a subject) and the truth.
+        From predictions (one row per model, one column per subject) and the truth.
     """
 
     name: str
@@ -87,9 +87,9 @@ class Predictions:
     Attributes
     ----------
     seeds
-        One row a training: a class's log-odds, or a number.
+        One row per training: a class's log-odds, or a number.
     refitted
-        One row a refit without some training subjects, for a model without anything random; row
+        One row per refit without some training subjects, for a model without anything random; row
         r of every arm leaves out the same of the subjects that arms share.
     """
 
@@ -182,7 +182,7 @@ BALANCED_ACCURACY = Measure(
 MAE = Measure("mae", "MAE", "lower", (0.0, math.inf), _mae_terms)
 R2 = Measure("r2", "R²", "higher", (-math.inf, 1.0), _r2_terms)
 DICE = Measure("dice", "Dice", "higher", (0.0, 1.0), _mean_terms)
-"""Of Dice scores in place of predictions, one a subject; there is no truth to compare with."""
+"""Of Dice scores in place of predictions, one per subject; there is no truth to compare with."""
 
 
 # ---------------------------------------------------------------- values and differences

@@ -74,7 +74,7 @@ def floor(
 
 
 def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> Spread:
-    """The statistic at `n` subjects a role, over random subsamples without replacement.
+    """The statistic at `n` subjects per role, over random subsamples without replacement.
 
     Stands beside `floor` at the same n: a value at another n is not comparable with it.
 
@@ -98,7 +98,7 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
 
 def _spread(values: Float64[np.ndarray, " r"], n: int) -> Spread:
     if not np.isfinite(values).all():
-        raise MetricError(f"the statistic is undefined at {n} subjects a role. Use a larger n.")
+        raise MetricError(f"the statistic is undefined at {n} subjects per role. Use a larger n.")
     low, high = np.quantile(values, [0.025, 0.975])
     return Spread(float(values.mean()), float(low), float(high), n=n, repeats=len(values))
 

@@ -26,7 +26,7 @@ def max_t(
     observed
         t of each difference.
     resampled
-        t* of each difference, centred, one row a resample.
+        t* of each difference, centred, one row per resample.
     level
         The simultaneous coverage.
 

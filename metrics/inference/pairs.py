@@ -153,7 +153,7 @@ def within_row_means(
     With a design A, over its partners: g_i = ((A * K) w)_i / (A w)_i, or the mean over all
     pairs for an image that no partner with weight is left to.
 
-    Then 4 var(g)/n is a conservative variance of `within_mean`. For one image a subject and p
+    Then 4 var(g)/n is a conservative variance of `within_mean`. For one image per subject and p
     partners each, write K_ij = theta + a_i + a_j + e_ij (Hoeffding 1948): the mean over the
     design varies by 4 var(a)/n + 2 var(e)/(n p), whereas the partners' a and e that are left in
     each g_i bring 4 var(g)/n to 4 var(a)/n + 4 (var(a) + var(e))/(n p), up to a factor of
@@ -192,7 +192,7 @@ def variance_of_mean(
     """Estimated variance of a weighted mean of images' values, by subjects.
 
     With z_s = sum_i in s of w_i (g_i - mean g), c_s the weight of an image of subject s and
-    N the sum of c_s: V = N/(N - 1) sum_s z_s^2 / c_s / n^2. With one image a subject this is
+    N the sum of c_s: V = N/(N - 1) sum_s z_s^2 / c_s / n^2. With one image per subject this is
     the sample variance (divisor n - 1) over n.
 
     Returns

@@ -138,7 +138,7 @@ def feature_distances(
     Parameters
     ----------
     synth, train, holdout
-        Feature matrices (arrays or tensors), one row an image.
+        Feature matrices (arrays or tensors), one row per image.
     flipped
         Features of the synthetic images flipped left to right, in the order of `synth`.
 

@@ -42,7 +42,7 @@ def mask_pyramid(mask: Bool[Tensor, "d h w"], settings: Settings) -> list[Bool[T
     """The mask at each scale, on the voxels whose window lies inside the grid.
 
     At scale k it holds the voxels of which more than half (of 2^k a side) lie in the mask. The
-    grid loses window - 1 voxels a side; an even window has no central voxel, and the one below
+    grid loses window - 1 voxels per side; an even window has no central voxel, and the one below
     the centre stands for it.
 
     Parameters
@@ -54,7 +54,7 @@ def mask_pyramid(mask: Bool[Tensor, "d h w"], settings: Settings) -> list[Bool[T
 
     Returns
     -------
-    One mask a scale, finest first.
+    One mask per scale, finest first.
 
     Raises
     ------
@@ -348,7 +348,7 @@ def ms_ssim(
 
 
 def _sizes(scales: list[_Scale], mask: Tensor, settings: Settings) -> tuple[int, int]:
-    """Volumes a block and pairs a batch, from the bytes that each holds."""
+    """Volumes per block and pairs per batch, from the bytes that each holds."""
     finest = 4
     for axis in scales[0].box:
         finest *= axis.stop - axis.start
@@ -379,6 +379,6 @@ def _check_grid(shape: tuple[int, ...], settings: Settings) -> None:
     remedy = f"Use at most {fit} scales" if fit else f"Use a window of at most {min(shape)} voxels"
     raise MetricError(
         f"MS-SSIM: {settings.scales} scales and windows of {settings.window} voxels need at least "
-        f"{needed} voxels a side; the smallest side of {'x'.join(map(str, shape))} has "
+        f"{needed} voxels per side; the smallest side of {'x'.join(map(str, shape))} has "
         f"{min(shape)}. {remedy}, or volumes on a finer grid."
     )

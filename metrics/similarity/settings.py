@@ -74,9 +74,9 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         "monai-k4": Settings(window=4, weights=WANG_2003, full_frame=True),
     }
 )
-"""`default`: three scales, the first three weights renormalised; runs from 44 voxels a side.
-`wang5`: the five scales of Wang et al. 2003, from 176 voxels a side. `monai-k4`: five scales
-with a 4-voxel window over the full frame, as in MONAI's tutorials, from 64 voxels a side."""
+"""`default`: three scales, the first three weights renormalised; runs from 44 voxels per side.
+`wang5`: the five scales of Wang et al. 2003, from 176 voxels per side. `monai-k4`: five scales
+with a 4-voxel window over the full frame, as in MONAI's tutorials, from 64 voxels per side."""
 
 
 def preset_settings(name: str) -> Settings:

@@ -181,7 +181,7 @@ def _check_features(
     assert torch.is_tensor(rows), f"{name}: features() gives no tensor: {type(rows).__name__}"
     expected = (len(volumes), extractor.dim)
     assert tuple(rows.shape) == expected, (
-        f"{name}: features() of {len(volumes)} volumes must have shape {expected}, a row a volume "
+        f"{name}: features() of {len(volumes)} volumes must have shape {expected}, one row per volume "
         f"and dim columns; found {tuple(rows.shape)}"
     )
     assert rows.dtype == torch.float32, f"{name}: features() gives {rows.dtype}, not float32"

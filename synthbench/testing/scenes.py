@@ -34,7 +34,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Trial:
-    """A metric and what its `prepare` takes: a row an image, or a square matrix of pairs."""
+    """A metric and what its `prepare` takes: one row per image, or a square matrix of pairs."""
 
     metric: Metric
     settings: dict[str, Any]
@@ -64,7 +64,7 @@ class Trial:
         )
 
     def against_itself(self) -> Trial:
-        """The real set in both roles, one image a subject."""
+        """The real set in both roles, one image per subject."""
         first = np.unique(self.subjects["real"], return_index=True)[1]
         alone = self.chosen(np.sort(first), np.arange(len(self.synth)))
         labels = alone.subjects["real"]
@@ -239,7 +239,7 @@ def numbers(
         numbers = function(weights)
     assert isinstance(numbers, np.ndarray), f"{name}: {part} gives no numpy array: {numbers!r}"
     assert numbers.shape == (rows,), (
-        f"{name}: {part} of {rows} rows of weights must be one number a row; found shape "
+        f"{name}: {part} of {rows} rows of weights must be one number per row; found shape "
         f"{numbers.shape}"
     )
     assert numbers.dtype == np.float64, f"{name}: {part} gives {numbers.dtype}, not float64"

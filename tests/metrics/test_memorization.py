@@ -290,7 +290,7 @@ def test_repeated_scans_leave_the_test_as_it_is():
 
 
 def test_scans_of_a_subject_are_permuted_whole():
-    """Two subjects a side, of 10 scans each: of 6 labellings, one is the observed one.
+    """Two subjects per side, of 10 scans each: of 6 labellings, one is the observed one.
 
     Synthetic images near all training scans: their labelling alone gives the largest value, so
     the test's p is 1/6, where scans exchanged one by one would give far less.

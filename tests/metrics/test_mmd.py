@@ -423,7 +423,7 @@ def test_permutation_p_is_smallest_for_sets_apart():
 
 
 def test_permutation_p_of_two_subjects_a_set_counts_the_labellings():
-    """Two subjects a set have C(4, 2) = 6 labellings, two of which (observed, mirrored) give
+    """Two subjects per set have C(4, 2) = 6 labellings, two of which (observed, mirrored) give
     the observed split: p is near 1/3, however many scans each subject has.
     """
     rng = np.random.default_rng(0)

@@ -399,7 +399,7 @@ def test_settings_of_committed_scorecards():
 
 
 def test_variants_differ_from_the_default_in_their_preset():
-    """Five scales take 176 voxels a side with 11-voxel windows, 64 with 4-voxel ones; MONAI's
+    """Five scales take 176 voxels per side with 11-voxel windows, 64 with 4-voxel ones; MONAI's
     tutorial has no mask, so one that holds a single voxel changes nothing.
     """
     assert MSSSIMWang5().freeze(None, None)["weights"] == list(settings_module.WANG_2003)
@@ -519,7 +519,7 @@ def test_past_the_budget_each_volume_is_in_equally_many_pairs(monkeypatch):
 
 
 def test_past_the_budget_real_and_synthetic_volumes_meet_equally_often(monkeypatch):
-    """54 pairs of nine and six, of which 36 fit: four partners a row, six a column."""
+    """54 pairs of nine and six, of which 36 fit: four partners per row, six a column."""
     monkeypatch.setattr(diversity, "PAIR_BUDGET", 36)
     v = volumes(15, (44, 44, 44))
     cross = across(v[:9], v[9:])
@@ -534,7 +534,7 @@ def test_past_the_budget_real_and_synthetic_volumes_meet_equally_often(monkeypat
 
 
 def test_the_variance_across_includes_the_design():
-    """For K_ij = a_i + b_j + e_ij of variances A, B, E, with p partners a row and q a column,
+    """For K_ij = a_i + b_j + e_ij of variances A, B, E, with p partners per row and q a column,
     the mean over the design varies by A/n + B/m + E/(n p); row and column means by A + (B + E)/p
     and B + (A + E)/q. So E[V] exceeds it by (B + E)/(n p) + (A + E)/(m q) - E/(n p).
     """

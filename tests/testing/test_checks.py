@@ -238,7 +238,7 @@ BROKEN = {
     "volumes changed": (VolumesChanged, "array of real .* is changed in place"),
     "batch": (with_value(batch_dependent), r"value\(\) of a row .* depends on the other rows"),
     "unseeded": (with_value(unseeded), "the same images gave .*: take a seed"),
-    "shape": (with_value(of_one_number), "must be one number a row; found shape"),
+    "shape": (with_value(of_one_number), "must be one number per row; found shape"),
     "dtype": (with_value(in_single_precision), r"value\(\) gives float32, not float64"),
     "not finite": (with_value(never_finite), r"value\(\) is not finite"),
     "an exception": (with_value(failing), r"value\(\) raised IndexError: row 3"),

@@ -207,7 +207,7 @@ def test_resizing_against_pillow(size: tuple[int, int]):
 
 
 def expected_features(volume: np.ndarray, mean: np.ndarray, std: np.ndarray) -> list[float]:
-    """The mixer's averages over 3 slices a plane, of a cube whose texture starts at index 2.
+    """The mixer's averages over 3 slices per plane, of a cube whose texture starts at index 2.
 
     A linear map commutes with the averages over space and over slices: what is averaged is a
     slice's mean intensity, which resizing to its own size leaves alone. Of 8 planes 2..9, thirds

@@ -245,7 +245,7 @@ def test_ties_are_rarely_split(method):
 
 @pytest.mark.parametrize("direction", ["lower", "higher", "zero"])
 def test_a_ranking_orders_splits_and_ties(direction):
-    """With 100 images a side, the standard error of a difference is 0.14: values of 0.1 and 0.1
+    """With 100 images per side, the standard error of a difference is 0.14: values of 0.1 and 0.1
     (+- noise) tie, and 1.5 is far from both whichever way is better.
     """
     rng = np.random.default_rng(1)

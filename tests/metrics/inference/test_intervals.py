@@ -317,7 +317,7 @@ def prepared(metric: str, x: np.ndarray, y: np.ndarray, subjects: dict[str, np.n
 @pytest.mark.parametrize("metric", ["mmd2", "fid", "ms_ssim"])
 @pytest.mark.parametrize("method", ["studentized", "jackknife", "percentile"])
 def test_a_subgroup_is_the_statistic_of_the_subset_alone(metric, method):
-    """Same estimate, same interval from the same seed, with several images a subject too."""
+    """Same estimate, same interval from the same seed, with several images per subject too."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(20, 9)), rng.normal(size=(17, 9)) + 0.5
     subjects = {"real": np.repeat(np.arange(16), [2, 1, 1, 1] * 4), "synth": np.arange(17)}
