@@ -206,7 +206,7 @@ def test_scale_does_not_matter():
 
 def test_chunks_of_rows_do_not_matter(monkeypatch):
     whole = memorization(*sets(), permutations=99)
-    monkeypatch.setattr(labellings, "ROWS_A_CHUNK", 2)
+    monkeypatch.setattr(labellings, "ROWS_PER_CHUNK", 2)
     pieces = memorization(*sets(), permutations=99)
     assert pieces.p == whole.p
     np.testing.assert_array_equal(pieces.statistic.contrasts, whole.statistic.contrasts)
@@ -397,7 +397,7 @@ def test_nearest_contrasts_of_many_labellings_are_those_of_each():
         (lambda s, t, h: memorization(np.where(s > 1, np.nan, s), t, h), "NaN or infinity"),
         (
             lambda s, t, h: memorization(s, t, np.vstack([h, t[2:4]])),
-            "hold-out holds 2 training images .*hold-out image 8 is training image 2",
+            "found 2 training images in the hold-out .*hold-out image 8 is training image 2",
         ),
         (
             lambda s, t, h: memorization(s, np.repeat(t, 2, axis=0), h),
