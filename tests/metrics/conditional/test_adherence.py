@@ -72,7 +72,7 @@ def test_a_curve_of_too_few_is_empty():
 @pytest.mark.parametrize(
     ("requested", "measured", "words"),
     [
-        pytest.param(np.ones(3), np.ones(4), "one asked and one measured", id="lengths"),
+        pytest.param(np.ones(3), np.ones(4), "one requested and one measured", id="lengths"),
         pytest.param(np.ones(3), np.array([1, np.nan, 2]), "must be finite", id="not finite"),
     ],
 )

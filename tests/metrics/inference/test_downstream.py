@@ -164,7 +164,7 @@ def test_equal_arms_differ_by_nothing():
 @pytest.mark.parametrize(
     ("scores", "truth", "words"),
     [
-        (np.zeros((1, 4)), [1, 0, 0, 0], "at least 2 test subjects of each class"),
+        (np.zeros((1, 4)), [1, 0, 0, 0], "each class needs at least 2 test subjects"),
         (np.full((1, 4), np.nan), [1, 1, 0, 0], "scores must be finite"),
     ],
 )
