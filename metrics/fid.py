@@ -172,7 +172,7 @@ class FID(BaseMetric):
         Raises
         ------
         MetricError
-            The features are unusable (see `check_features`).
+            `check_features` refuses the features.
         """
         sets = check_features(self.name, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]

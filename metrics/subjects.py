@@ -9,6 +9,7 @@ from jaxtyping import Int64
 
 from synthbench.errors import MetricError, near_miss
 
+
 def subject_index(
     labels: Mapping[str, np.ndarray] | None, **sizes: int
 ) -> dict[str, Int64[np.ndarray, " n"]]:

@@ -166,9 +166,7 @@ def _checked(
             "Bring all of them to one space."
         )
     if not np.isfinite(array).all():
-        raise MetricError(
-            f"voxel products: {name} holds NaN or infinity. Remove or fix it."
-        )
+        raise MetricError(f"voxel products: {name} holds NaN or infinity. Remove or fix it.")
     return array
 
 

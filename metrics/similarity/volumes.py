@@ -152,9 +152,7 @@ def check_volume(volume: Tensor, name: str, mask: Tensor) -> Float32[Tensor, "d 
             "Bring all of them to one space."
         )
     if not bool(torch.isfinite(volume).all()):
-        raise MetricError(
-            f"MS-SSIM: {name} holds NaN or infinity. Remove or fix it."
-        )
+        raise MetricError(f"MS-SSIM: {name} holds NaN or infinity. Remove or fix it.")
     return volume.to(torch.float32)
 
 

@@ -354,7 +354,7 @@ def test_other_kinds_of_files_are_refused(tmp_path: Path):
 @pytest.mark.parametrize("name", ["net:here/net.yaml", "slices:net.yml"])
 def test_the_yaml_in_place_of_the_network_is_answered_with_the_network(name: str):
     net = name.rpartition(".")[0]
-    words = rf"{name}: give the network, {net}\.onnx or {net}\.pt2; its YAML is found beside"
+    words = rf"{name}: FILE must be the network.* Give {net}\.onnx or {net}\.pt2"
     with pytest.raises(UsageError, match=words):
         registry.load("extractors", name)()
 
@@ -386,7 +386,7 @@ def test_a_missing_yaml_names_its_keys(write: Write):
             {"space": {"shape": [2, 2, 2], "affine": np.diag([-1.0, 1, 1, 1]).tolist()}},
             r"the axes must run to the right, the front and up",
         ),
-        ({"name": "other"}, r"name must be 'net', as the file's.*found 'other'"),
+        ({"name": "other"}, r"name must be 'net', the name of the network file.*found 'other'"),
         ({"name": "a/b"}, r"name: String should match pattern"),
     ],
 )
@@ -422,7 +422,10 @@ def test_the_yaml_of_the_documentation_describes_a_network():
         ({"size": [12, 12]}, r"takes 'image' of shape \(1, 3, 12, 10\), float32; by .*size"),
         ({"channels": 1}, r"by channels, .* the shape \(1, 1, 12, 10\)"),
         ({"dtype": "float64"}, r"float32; by .*float64\. Fix those keys"),
-        ({"output": 2}, r"has no output 2, which is the key `output`: known: maps, squares"),
+        (
+            {"output": 2},
+            r"has no output 2, which is the value of the key `output`: known: maps, squares",
+        ),
         ({"output": "map"}, r"no output 'map', .*: did you mean 'maps'\?"),
     ],
 )

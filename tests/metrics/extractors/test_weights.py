@@ -315,11 +315,13 @@ def test_a_wrong_hash_is_not_recorded(folder: Path):
 
 def test_a_given_hash_may_not_contradict_a_published_or_recorded_one(folder: Path):
     put(folder, CONTENT)
-    with pytest.raises(WeightsError, match=r"contradicts .* published"):
+    with pytest.raises(WeightsError, match=r"--sha256 must be .* published; found"):
         fetch(OFFLINE, sha256=OTHER_SHA256)
     unknown = replace(OFFLINE, sha256=None)
     fetch(unknown, sha256=SHA256)
-    with pytest.raises(WeightsError, match=r"contradicts .* recorded in .*recorded_sha256\.json"):
+    with pytest.raises(
+        WeightsError, match=r"--sha256 must be .* recorded in .*recorded_sha256\.json"
+    ):
         fetch(unknown, sha256=OTHER_SHA256)
 
 

@@ -291,7 +291,7 @@ def test_max_t_by_hand():
     critical, p = multiplicity.max_t(np.array([-2.0, 1.85]), resampled, level=0.95)
     assert critical == 1.9
     np.testing.assert_allclose(p, [0.05, 0.10])
-    with pytest.raises(MetricError, match="18 resamples are too few"):
+    with pytest.raises(MetricError, match="more than 18 resamples"):
         multiplicity.max_t(np.array([1.0]), resampled[1:, :1], level=0.95)
 
 
