@@ -2,7 +2,7 @@
 
 Built-in plugins are the tables below; other packages add theirs as entry points in the groups
 `synthbench.generators`, `synthbench.metrics`, `synthbench.extractors` and
-`synthbench.cohorts.datasets.layouts`. Nothing is imported until it is used.
+`synthbench.layouts`. Nothing is imported until it is used.
 """
 
 from __future__ import annotations

@@ -93,6 +93,7 @@ def subgroup(statistic: Statistic, chosen: Mapping[str, Bool[np.ndarray, " n"]])
     >>> from synthbench.metrics.mmd import MMD2, mmd2
     >>> x = np.arange(12.0).reshape(6, 2)
     >>> women = np.array([True, True, False, True, False, True])
+    >>> from synthbench.metrics.inference.resampling import estimate
     >>> part = subgroup(MMD2().prepare(x, x + 1, bandwidth=2.0), {"real": women})
     >>> bool(np.isclose(estimate(part), mmd2(x[women], x + 1, bandwidth=2.0)))
     True

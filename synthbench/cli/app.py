@@ -69,7 +69,7 @@ app.command()(demo)
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
@@ -87,7 +87,7 @@ def main() -> None:
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stopped:
-        # Typer makes this of Ctrl-C, without a word.
+        # Typer turns Ctrl-C into this exit, and prints nothing.
         if stopped.code == 130:
             print("interrupted", file=sys.stderr)
         raise

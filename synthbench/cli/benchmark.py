@@ -2,83 +2,105 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import AssumeGrid, Seed, is_main, log, progress_bar
+from synthbench.cli.console import context_of, is_main, log, progress_bar
 from synthbench.cli.options import (
-    Extractors,
-    Intensity,
-    Metrics,
+    Like,
+    MetricOptions,
     Real,
-    context_of,
-    grid_of,
-    names,
-    refuse_chosen,
+    VolumeOptions,
+    was_typed,
+    with_options,
 )
 from synthbench.errors import UsageError
 
 benchmark = typer.Typer(no_args_is_help=True, help="Protocols frozen on a real cohort.")
 
 
-@benchmark.command("init")
-def benchmark_init(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Becomes leaderboards/NAME.")],
-    real: Real,
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """What is frozen, and where it is kept."""
+
     m: Annotated[
-        int | None, typer.Option("--m", help="Synthetic volumes an entry is scored with.")
-    ] = None,
+        int | None, typer.Option("--m", help="How many synthetic volumes an entry is scored with.")
+    ] = None
     protocol: Annotated[
         Path | None,
-        typer.Option(help="Settings: a benchmark's or a scorecard's, or YAML of some of them."),
-    ] = None,
-    extractor: Extractors = None,
-    metric: Metrics = None,
-    primary: Annotated[str, typer.Option(help="Metric that entries are ordered by.")] = "mmd2",
-    like: Annotated[
-        Path | None, typer.Option(help="A run whose grid to use. Default: the real cohort's.")
-    ] = None,
-    folder: Annotated[Path, typer.Option(help="Where benchmarks are kept.")] = Path("leaderboards"),
-    intensity: Intensity = "percentile",
-    seed: Seed = 0,
-    assume_grid: AssumeGrid = None,
+        typer.Option(help="File of settings: a benchmark, a scorecard, or YAML of some settings."),
+    ] = None
+    metrics: MetricOptions
+    primary: Annotated[str, typer.Option(help="Metric that entries are ordered by.")] = "mmd2"
+    like: Like = None
+    folder: Annotated[Path, typer.Option(help="Where benchmarks are kept.")] = Path("leaderboards")
+    volumes: VolumeOptions
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of `BenchmarkSettings` that these options choose."""
+        from synthbench.runs.folder import Run
+
+        return {
+            **self.metrics.settings(),
+            "m": self.m,
+            "primary": self.primary,
+            "intensity": self.volumes.intensity,
+            "seed": self.volumes.seed,
+            **({} if self.like is None else {"space": Run.open(self.like).space}),
+        }
+
+
+@benchmark.command("init")
+@with_options
+def benchmark_init(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the benchmark and of its folder.")],
+    real: Real,
+    options: BenchmarkOptions,
 ) -> None:
     """Freeze a protocol on a real cohort: grid, mask, extractors, bandwidths, floors, n and m."""
     from synthbench.scoring import freeze
-    from synthbench.scoring.benchmark import FILE, BenchmarkSettings, protocol_differences
+    from synthbench.scoring.benchmark import BenchmarkSettings, check_new, protocol_differences
 
-    if name in ("", ".", "..") or Path(name).name != name:
-        raise UsageError(
-            f"{name!r}: a benchmark's name is one folder's; --folder says where that folder lies."
-        )
-    if (folder / name / FILE).exists():
-        raise UsageError(f"{folder / name / FILE}: already there. Name another benchmark.")
+    protocol, folder = options.protocol, options.folder / name
+    check_new(name, options.folder)
     chosen = BenchmarkSettings() if protocol is None else BenchmarkSettings.load(protocol)
-    refuse_chosen(context, chosen.model_fields_set, protocol)
-    options = {
-        **names(extractor, metric), "m": m, "primary": primary, "intensity": intensity,
-        "seed": seed, **({} if like is None else {"space": grid_of(like)}),
-    }  # fmt: skip
-    settings = chosen.model_copy(
-        update={name: v for name, v in options.items() if name not in chosen.model_fields_set}
-    )
+    _refuse_chosen(context, chosen.model_fields_set, protocol)
+    settings = chosen.completed(options.settings())
     if settings.m is None:
         raise UsageError("--m: say with how many synthetic volumes an entry is scored.")
     with progress_bar("freezing") as advance:
         frozen = freeze.freeze(
             real, name, settings, context_of(advance), n_synth=settings.m, primary=settings.primary,
-            assume_grid=assume_grid,
+            assume_grid=options.volumes.assume_grid,
         )  # fmt: skip
     if not is_main():
         return
-    file = frozen.save(folder / name)
+    file = frozen.save(folder)
     if chosen.protocol is not None:
         changed = protocol_differences(frozen.protocol, chosen.protocol)
-        log(f"differs from {protocol}: {'; '.join(changed)}" if changed else f"as {protocol}")
+        log(
+            f"differs from {protocol}: {'; '.join(changed)}"
+            if changed
+            else f"same protocol as {protocol}"
+        )
     log(
         f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "
-        f"{folder / name} --real {real} --synth SYNTH --out {folder / name}/entries/NAME.json"
+        f"{folder} --real {real} --synth SYNTH --out {folder}/entries/NAME.json"
     )
+
+
+def _refuse_chosen(context: typer.Context, chosen: set[str], file: Path | None) -> None:
+    """Raise where an option is given that the file of --protocol has chosen."""
+    settings = {"m": "m", "extractor": "extractors", "metric": "metrics", "primary": "primary",
+                "like": "space", "intensity": "intensity", "seed": "seed"}  # fmt: skip
+    given = [
+        f"--{option}"
+        for option, setting in settings.items()
+        if setting in chosen and was_typed(context, option)
+    ]
+    if given:
+        raise UsageError(f"--protocol {file} has chosen this: leave out {', '.join(given)}.")

@@ -1,4 +1,4 @@
-"""The verbs of `synthbench cache`: what the feature cache holds, and emptying it."""
+"""The verbs of `cache`: show what the feature cache holds, and empty it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthbench.cli.console import Json, log, print_json, show
+from synthbench.cli.console import log, print_json, show
+from synthbench.cli.options import Json
 
 if TYPE_CHECKING:
     from synthbench.scoring.feature_cache import Usage
 
 
-cache = typer.Typer(no_args_is_help=True, help="What earlier runs have kept: local files.")
+cache = typer.Typer(no_args_is_help=True, help="Features that earlier runs kept on this machine.")
 
 
 @cache.command("info")

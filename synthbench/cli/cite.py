@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import Json, print_json
+from synthbench.cli.console import print_json
+from synthbench.cli.options import Json
 
 
 def cite(

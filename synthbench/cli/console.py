@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: how they speak, and options that many take."""
+"""How the verbs of the command line speak: sentences, tables, JSON, a bar, files."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from synthbench.errors import UsageError
+from synthbench.runtime.callbacks import Progress
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N")]
-AssumeGrid = Annotated[
-    float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
-]
+if TYPE_CHECKING:
+    from synthbench.scoring.settings import Context
 
 
 def is_main() -> bool:
-    """Whether this process speaks: the only one, or the first of those that were launched.
+    """Return whether this process speaks: the only one, or the first of those launched together.
 
     It asks the environment, as `synthbench.runtime.processes.is_main` would need torch.
     """
@@ -58,7 +54,7 @@ def print_json(value: Any) -> None:
 def progress_bar(title: str, *, lines: bool = False) -> Iterator[Callable[[int, int, str], None]]:
     """Show a bar of (done, total, words) on standard error, where that is a terminal.
 
-    Only the main process shows one. Where there is no terminal, `lines` prints a line a step.
+    Only the main process shows one. Where there is no terminal, `lines` prints one line per step.
     """
     from synthbench.runtime.progress import bar
 
@@ -73,8 +69,31 @@ def _unseen(done: int, total: int, words: str = "") -> None:
     pass
 
 
+def as_progress(advance: Callable[[int, int, str], None]) -> Progress:
+    """Return a bar's callback of (done, total, words) as one of (what, done, total)."""
+    return lambda what, done, total: advance(done, total, what)
+
+
+def context_of(advance: Callable[[int, int, str], None], cached: bool = True) -> Context:
+    """Return how a verb scores: with its bar and, where `cached`, with the user's cache."""
+    from synthbench.scoring.feature_cache import FeatureCache
+    from synthbench.scoring.settings import Context
+
+    return Context(
+        cache=FeatureCache(log=log) if cached else None,
+        progress=as_progress(advance),
+        log=log,
+    )
+
+
 def make_room(option: str, file: Path) -> None:
-    """Make the folder of an output file before the work begins, or say why it cannot be."""
+    """Make the folder of an output file before the work begins.
+
+    Raises
+    ------
+    UsageError
+        The file is a folder, or its folder cannot be made.
+    """
     if file.is_dir():
         raise UsageError(f"{option} {file}: that is a folder; name a file in it.")
     try:
@@ -83,3 +102,12 @@ def make_room(option: str, file: Path) -> None:
         raise UsageError(
             f"{option} {file}: its folder cannot be made: {error.strerror}."
         ) from error
+
+
+def write_page(file: Path, page: str) -> None:
+    """Write a page for a browser, and say how large it is."""
+    from synthbench.runtime.files import write_atomic
+
+    content = page.encode()
+    write_atomic(file, content)
+    log(f"{file}: {len(content) / 1e6:.1f} MB, opens in any browser")

@@ -1,4 +1,4 @@
-"""The verbs of `synthbench data`: cohorts are simulated, looked at, chosen, split, prepared."""
+"""The verbs of `data`: simulate, look at, select, split and prepare cohorts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import (
-    AssumeGrid,
-    Json,
-    Seed,
-    log,
-    make_room,
-    print_json,
-    progress_bar,
-    show,
-)
+from synthbench.cli.console import log, make_room, print_json, progress_bar, show
+from synthbench.cli.options import AssumeGrid, Json, Seed
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.registry import BUILT_IN
 
@@ -99,7 +91,7 @@ def select(
     one_scan_per_subject: Annotated[
         bool, typer.Option("--one-scan-per-subject", help="The preferred scan of one visit.")
     ] = False,
-    scan: Annotated[str, typer.Option(help="Which visit that is: first or last.")] = "first",
+    scan: Annotated[str, typer.Option(help="Which visit: first or last.")] = "first",
     layout: Layout = None,
     list_: Annotated[bool, typer.Option("--list", help="Print the scans, tab-separated.")] = False,
 ) -> None:
@@ -145,7 +137,7 @@ def split_(
     seed: Seed = 0,
     assume_grid: AssumeGrid = None,
 ) -> None:
-    """Split a cohort by subject, balanced in site, sex and age: a manifest a part."""
+    """Split a cohort by subject, balanced in site, sex and age: one manifest per part."""
     from synthbench.cohorts.split import check_part_names, split
 
     named = [_part(text) for text in sizes or ()]
@@ -205,7 +197,7 @@ def prepare(
     jobs: Annotated[int, typer.Option(metavar="N", help="Scans at a time, one core each.")] = 1,
     dask: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A Dask scheduler's, in place of --jobs."),
+        typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler, in place of --jobs."),
     ] = None,
 ) -> None:
     """Prepare whole-head T1w scans: skull-stripped, in MNI152 space, intensities in [0, 1]."""

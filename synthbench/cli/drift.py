@@ -8,32 +8,32 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import Json, log, make_room, print_json, show
+from synthbench.cli.console import log, make_room, print_json, show
+from synthbench.cli.options import Json, SampleDataFiles
 from synthbench.errors import UsageError
 
 
 def drift(
     baseline: Annotated[Path, typer.Argument(help="A scorecard.")],
-    current: Annotated[Path, typer.Argument(help="Another, to hold against it.")],
+    current: Annotated[Path, typer.Argument(help="Another scorecard, to compare with it.")],
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metrics", help="A row such as fid or ms_ssim.synth; may be repeated."),
+        typer.Option(
+            "--metrics", help="Row to compare, such as fid or ms_ssim.synth; may be repeated."
+        ),
     ] = None,
     delta: Annotated[
         list[str] | None,
         typer.Option(
             "--delta",
             metavar="METRIC=VALUE",
-            help="Margin that does not matter, between samples; may be repeated.",
+            help="Largest difference that does not matter, between samples; may be repeated.",
         ),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Probability of a false alarm.")] = 0.05,
-    sample_data: Annotated[
-        list[Path] | None,
-        typer.Option("--sample-data", help="Of `score --sample-data`; may be repeated."),
-    ] = None,
+    sample_data: SampleDataFiles = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Exit 1 where two generators differ, too.")
+        bool, typer.Option("--gate", help="Exit 1 also where two generators differ.")
     ] = False,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file (XML).")] = None,
     json: Json = False,
@@ -62,7 +62,7 @@ def drift(
 
 
 def _margins(given: list[str]) -> dict[str, float]:
-    """Read METRIC=VALUE."""
+    """Return the margins by metric, read from METRIC=VALUE."""
     margins = {}
     for text in given:
         name, _, value = text.partition("=")

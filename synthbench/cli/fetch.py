@@ -10,7 +10,9 @@ from synthbench.cli.console import log
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="An extractor with weights.")],
+    name: Annotated[
+        str, typer.Argument(help="An extractor with weights, or a published generator.")
+    ],
     sha256: Annotated[
         str | None, typer.Option(help="The file's hash, where synthbench knows none.")
     ] = None,

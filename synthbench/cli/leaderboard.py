@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import log, progress_bar
-from synthbench.cli.options import check_html, write_page
+from synthbench.cli.console import as_progress, log, make_room, progress_bar, write_page
+from synthbench.cli.options import SampleDataFiles
 from synthbench.errors import CheckFailed, UsageError
 
 
@@ -20,15 +20,19 @@ def leaderboard(
         bool, typer.Option("--check", help="Write nothing; exit 1 where a page is stale.")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Rank: all pairs, where the entries were scored.")
+        bool,
+        typer.Option(
+            "--compare", help="Rank the entries by all pairs, on the machine that scored them."
+        ),
     ] = False,
     multiverse: Annotated[
-        bool, typer.Option("--multiverse", help="Value the entries under other choices, likewise.")
+        bool,
+        typer.Option(
+            "--multiverse",
+            help="Compute the entries' values under other choices, on the same machine.",
+        ),
     ] = False,
-    sample_data: Annotated[
-        list[Path] | None,
-        typer.Option("--sample-data", help="Of `score --sample-data`; may be repeated."),
-    ] = None,
+    sample_data: SampleDataFiles = None,
     html: Annotated[
         Path | None, typer.Option(help="Also write one benchmark as a page for a browser.")
     ] = None,
@@ -37,13 +41,11 @@ def leaderboard(
     from synthbench.leaderboard import page as pages
 
     if html is not None:
-        check_html(html, check, pages.benchmarks_in(folder))
+        _check_html(html, check, pages.benchmarks_in(folder))
     if check and (compare or multiverse):
         raise UsageError("--check writes nothing: leave out --compare and --multiverse.")
     if sample_data and not (compare or multiverse):
-        raise UsageError(
-            "--sample-data is what a ranking is made of: add --compare or --multiverse."
-        )
+        raise UsageError("--sample-data is for a ranking: add --compare or --multiverse.")
     stale: list[str] = []
     for found in pages.benchmarks_in(folder):
         if check:
@@ -66,6 +68,16 @@ def leaderboard(
         raise CheckFailed("\n".join(stale))
 
 
+def _check_html(file: Path, check: bool, benchmarks: list[Path]) -> None:
+    """Make room for the page of one benchmark, or raise `UsageError`."""
+    if check:
+        raise UsageError("--check writes nothing: leave out --html.")
+    if len(benchmarks) > 1:
+        names = ", ".join(str(found) for found in benchmarks)
+        raise UsageError(f"--html {file}: one page shows one benchmark; name one of {names}.")
+    make_room("--html", file)
+
+
 def _compare(folder: Path, sample_data: list[Path]) -> None:
     from synthbench.leaderboard.ranking import compare
     from synthbench.scoring.sample_data import load_sample_data
@@ -74,7 +86,7 @@ def _compare(folder: Path, sample_data: list[Path]) -> None:
         found = compare(
             folder,
             source=lambda card: load_sample_data(card, sample_data),
-            progress=lambda what, done, total: advance(done, total, what),
+            progress=as_progress(advance),
         )
     log(f"{found.save(folder)} written")
 
@@ -87,6 +99,6 @@ def _multiverse(folder: Path, sample_data: list[Path]) -> None:
         found = multiverse(
             folder,
             source=lambda card: load_sample_data(card, sample_data),
-            progress=lambda what, done, total: advance(done, total, what),
+            progress=as_progress(advance),
         )
     log(f"{found.save(folder)} written")

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import Json, print_json, show
+from synthbench.cli.console import print_json, show
+from synthbench.cli.options import Json
 from synthbench.errors import SynthbenchError
 
 
@@ -33,7 +34,7 @@ def list_(
     kind: Annotated[Kind, typer.Argument()],
     json: Json = False,
 ) -> None:
-    """Show what is here, and what each needs."""
+    """List what is installed, and what each needs."""
     from synthbench import registry
 
     rows = []
@@ -74,7 +75,7 @@ def _listed(rows: list[dict[str, str]]) -> Any:
 
 
 def _metrics_listed(rows: list[dict[str, str]]) -> Any:
-    """Each metric's name and kind on a line, and its sentences below."""
+    """Return each metric's name and kind on one line, and its sentences below."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

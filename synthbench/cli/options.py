@@ -1,164 +1,211 @@
-"""Options that several verbs share, and what they make of them."""
+"""Options of the command line: records that a verb takes, and those that several verbs share.
+
+A verb of many options takes them as records, frozen dataclasses with one field per option, and
+`with_options` spreads the records out for Typer.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import functools
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from synthbench.cli.console import log, make_room
 from synthbench.errors import UsageError
 
+if TYPE_CHECKING:
+    from synthbench.scoring.benchmark import Benchmark
+
+# ---------------------------------------------------------------- records of options
+
+
+def with_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb as Typer reads it: with one parameter per option in place of each record.
+
+    A record is a dataclass. Each of its fields is an option, annotated as a parameter of a verb
+    would be (`Annotated[type, typer.Option(...)]`), or a record again. The options are listed in
+    the order of parameters and fields. A field without a default is a required option. When the
+    verb is called, the records are built of what was typed.
+
+    Raises
+    ------
+    TypeError
+        Two parameters or fields have one name: the user could not set both.
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    arguments = inspect.signature(verb).parameters.values()
+    spread = [
+        option
+        for argument in arguments
+        for option in _options(argument.name, hints[argument.name], argument.default)
+    ]
+    twice = [name for name, n in Counter(option.name for option in spread).items() if n > 1]
+    if twice:
+        raise TypeError(f"{verb.__name__}: given twice: {', '.join(twice)}.")
+
+    @functools.wraps(verb)
+    def called(**typed: Any) -> None:
+        verb(**{a.name: _built(a.name, hints[a.name], typed) for a in arguments})
+
+    # Typer reads both.
+    called.__annotations__ = {option.name: option.annotation for option in spread}
+    called.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
+    return called
+
+
+def _options(name: str, hint: Any, default: Any) -> Iterator[Parameter]:
+    """Yield the options of a parameter: itself or, where it is a record, those of its fields."""
+    if not is_dataclass(hint):
+        # By keyword only, a required option may follow one that has a default.
+        yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        return
+    hints = get_type_hints(hint, include_extras=True)
+    for field in fields(hint):
+        yield from _options(field.name, hints[field.name], _default(field))
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return Parameter.empty if field.default is MISSING else field.default
+
+
+def _built(name: str, hint: Any, typed: Mapping[str, Any]) -> Any:
+    """Return what was typed for a parameter: a value or, where it is a record, the record."""
+    if not is_dataclass(hint):
+        return typed[name]
+    hints = get_type_hints(hint, include_extras=True)
+    values = {f.name: _built(f.name, hints[f.name], typed) for f in fields(hint)}
+    return hint(**values)  # type: ignore[operator]
+
+
+# ---------------------------------------------------------------- options that verbs share
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N")]
 Real = Annotated[
     Path, typer.Option("--real", help="Real cohort: a folder, BIDS folder or CSV/TSV manifest.")
 ]
-Extractors = Annotated[
-    list[str] | None,
-    typer.Option("--extractor", help="May be repeated. Default: medicalnet-resnet50-23dataset"),
+AssumeGrid = Annotated[
+    float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
 ]
-Metrics = Annotated[
-    list[str] | None,
-    typer.Option("--metric", help="May be repeated. Default: see `synthbench list metrics`."),
+AssumeGridOrReal = Annotated[
+    str | None,
+    typer.Option(
+        help="For arrays without geometry: 'real' (as the real cohort's), or voxel size in mm."
+    ),
 ]
-
-
+Accept = Annotated[
+    list[str] | None,
+    typer.Option("--accept", help="Preflight rule whose errors are accepted; may be repeated."),
+]
 Intensity = Annotated[
     str,
     typer.Option(
         metavar="RULE",
-        help="percentile, unit, or constant:SCALE:UNIT for a quantitative map: "
-        "constant:0.003:mm2/s.",
+        help="How intensities are scaled: percentile, unit or, for a quantitative map, "
+        "constant:SCALE:UNIT such as constant:0.003:mm2/s.",
     ),
 ]
-
-
-Accept = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--accept", help="Preflight rule whose errors are meant to be so; may be repeated."
-    ),
+BenchmarkUsed = Annotated[
+    Path | None, typer.Option("--benchmark", help="Benchmark whose frozen protocol to use.")
 ]
-
-
-Conditions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--condition",
-        metavar="NAME=VALUE",
-        help="Of a conditional run: age=20:80 (a range), sex=F, sex=F,M (in turn); may be "
-        "repeated.",
-    ),
+Like = Annotated[
+    Path | None,
+    typer.Option("--like", help="A run whose grid to use. Default: the real cohort's."),
 ]
-
-
+Name = Annotated[str | None, typer.Option("--name", help="What tables call the volumes.")]
+Cached = Annotated[
+    bool,
+    typer.Option("--cache/--no-cache", help="Keep features for later runs; see `cache info`."),
+]
+SampleDataFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--sample-data", help="File that `score --sample-data` wrote; may be repeated."),
+]
 Guidance = Annotated[
     float | None,
-    typer.Option(help="How strongly a conditional run follows what is asked; 1: none."),
+    typer.Option(help="How strongly a conditional run follows the request; 1: no guidance."),
 ]
+Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps.")]
 
 
-class Grid(StrEnum):
-    """Which side's grid both are brought to."""
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """What is measured: by which extractors and metrics."""
 
-    same = "same"
-    real = "real"
-    synth = "synth"
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option("--extractor", help="May be repeated. Default: medicalnet-resnet50-23dataset"),
+    ] = None
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="May be repeated. Default: see `synthbench list metrics`."),
+    ] = None
 
-
-class Method(StrEnum):
-    """Interval methods."""
-
-    studentized = "studentized"
-    jackknife = "jackknife"
-    percentile = "percentile"
-
-
-def context_of(advance: Any, cached: bool = True) -> Any:
-    """Return how work is done: with the user's cache, the verb's bar and the console."""
-    from synthbench.scoring.feature_cache import FeatureCache
-    from synthbench.scoring.settings import Context
-
-    return Context(
-        cache=FeatureCache(log=log) if cached else None,
-        progress=lambda what, done, total: advance(done, total, what),
-        log=log,
-    )
+    def settings(self) -> dict[str, tuple[str, ...]]:
+        """Return the fields of `ScoringSettings` that were chosen; others keep their default."""
+        chosen = {"extractors": self.extractor, "metrics": self.metric}
+        return {name: tuple(names) for name, names in chosen.items() if names}
 
 
-def names(extractor: list[str] | None, metric: list[str] | None) -> dict[str, tuple[str, ...]]:
-    """Return the settings that --extractor and --metric give; those not given keep their default.
+@dataclass(frozen=True, kw_only=True)
+class VolumeOptions:
+    """How real volumes are read and scaled, and the seed of all that is random."""
 
-    They are named as in `ScoringSettings`.
+    intensity: Intensity = "percentile"
+    seed: Seed = 0
+    assume_grid: AssumeGrid = None
+
+
+# ---------------------------------------------------------------- what verbs make of them
+
+
+def grid_or_real(assume_grid: str | None) -> Literal["real"] | float | None:
+    """Return the value of --assume-grid where it may be 'real'.
+
+    Raises
+    ------
+    UsageError
+        It is neither 'real' nor a number.
     """
-    given = {"extractors": extractor, "metrics": metric}
-    return {name: tuple(names) for name, names in given.items() if names}
-
-
-def metrics_of(choice: Any) -> tuple[str, ...]:
-    from synthbench.scoring.benchmark import settings_and_benchmark
-    from synthbench.scoring.protocol import metrics_of
-
-    return metrics_of(settings_and_benchmark(choice)[0])
-
-
-def assumed(text: str | None) -> Any:
-    if text is None or text == "real":
-        return text
+    if assume_grid is None:
+        return None
+    if assume_grid == "real":
+        return "real"
     try:
-        return float(text)
+        return float(assume_grid)
     except ValueError:
         raise UsageError(
-            f"--assume-grid: 'real' or a voxel size in mm is needed; found '{text}'."
+            f"--assume-grid: 'real' or a voxel size in mm is needed; found '{assume_grid}'."
         ) from None
 
 
-def check_html(file: Path, check: bool, benchmarks: list[Path]) -> None:
-    if check:
-        raise UsageError("--check writes nothing: leave out --html.")
-    if len(benchmarks) > 1:
-        names = ", ".join(str(found) for found in benchmarks)
-        raise UsageError(f"--html {file}: one benchmark a page; name one of {names}.")
-    make_room("--html", file)
+def frozen_benchmark(context: typer.Context, benchmark: Path) -> Benchmark:
+    """Return the benchmark that --benchmark names.
 
+    Raises
+    ------
+    UsageError
+        An option is given that the benchmark has frozen.
+    ScorecardError
+        There is no such benchmark, or it cannot be read.
+    """
+    from synthbench.scoring.benchmark import Benchmark
 
-def write_page(file: Path, page: str) -> None:
-    from synthbench.runtime.files import write_atomic
-
-    content = page.encode()
-    write_atomic(file, content)
-    log(f"{file}: {len(content) / 1e6:.1f} MB, opens in any browser")
-
-
-def grid_of(run: Path) -> Any:
-    import numpy as np
-
-    from synthbench.runs.folder import Run
-    from synthbench.volumes.grid import Space
-
-    grid = Run.open(run).record["space"]
-    return Space.of(grid["shape"], np.array(grid["affine"]).reshape(4, 4))
-
-
-def refuse_frozen(context: typer.Context) -> None:
-    """Raise where an option is given that the benchmark has frozen."""
     frozen = ("extractor", "metric", "space", "intensity", "ci", "resamples", "seed", "like")
-    given = [o for o in frozen if str(context.get_parameter_source(o)).endswith("COMMANDLINE")]
+    given = [f"--{option}" for option in frozen if was_typed(context, option)]
     if given:
-        options = ", ".join(f"--{option}" for option in given)
-        raise UsageError(f"--benchmark has frozen this: leave out {options}.")
+        raise UsageError(f"--benchmark has frozen this: leave out {', '.join(given)}.")
+    return Benchmark.load(benchmark)
 
 
-def refuse_chosen(context: typer.Context, chosen: set[str], file: Path | None) -> None:
-    """Raise where an option is given that the file of --protocol has chosen."""
-    options = {"m": "m", "extractor": "extractors", "metric": "metrics", "primary": "primary",
-               "like": "space", "intensity": "intensity", "seed": "seed"}  # fmt: skip
-    given = [
-        option
-        for option, setting in options.items()
-        if setting in chosen and str(context.get_parameter_source(option)).endswith("COMMANDLINE")
-    ]
-    if given:
-        named = ", ".join(f"--{option}" for option in given)
-        raise UsageError(f"--protocol {file} has chosen this: leave out {named}.")
+def was_typed(context: typer.Context, option: str) -> bool:
+    """Return whether the user typed this option, rather than left it at its default."""
+    return str(context.get_parameter_source(option)).endswith("COMMANDLINE")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import is_main, log, make_room, progress_bar
-from synthbench.cli.options import assumed, write_page
+from synthbench.cli.console import as_progress, is_main, log, make_room, progress_bar, write_page
+from synthbench.cli.options import AssumeGridOrReal, grid_or_real
 
 
 def report(
@@ -34,12 +34,10 @@ def report(
         bool,
         typer.Option(
             "--real-pictures/--no-real-pictures",
-            help="Picture and name real volumes, or leave them out.",
+            help="Show and name real volumes, or leave them out.",
         ),
     ] = True,
-    assume_grid: Annotated[
-        str | None, typer.Option(help="Arrays without geometry: 'real', or voxel size in mm.")
-    ] = None,
+    assume_grid: AssumeGridOrReal = None,
 ) -> None:
     """Write scorecards as a page for a browser: verdicts, charts, pictures; needs no network."""
     from synthbench.report.html import report as rendered
@@ -53,8 +51,8 @@ def report(
             train=train,
             sensitivity=sensitivity,
             real_pictures=real_pictures,
-            assume_grid=assumed(assume_grid),
-            progress=lambda what, done, total: advance(done, total, what),
+            assume_grid=grid_or_real(assume_grid),
+            progress=as_progress(advance),
             log=log,
         )
     if is_main():

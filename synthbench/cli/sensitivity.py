@@ -3,74 +3,75 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import (
-    AssumeGrid,
-    Json,
-    Seed,
-    is_main,
-    log,
-    make_room,
-    progress_bar,
-    show,
-)
+from synthbench.cli.console import context_of, is_main, log, make_room, progress_bar, show
 from synthbench.cli.options import (
-    Extractors,
-    Intensity,
-    Metrics,
+    BenchmarkUsed,
+    Json,
+    Like,
+    MetricOptions,
     Real,
-    context_of,
-    grid_of,
-    names,
-    refuse_frozen,
+    VolumeOptions,
+    frozen_benchmark,
+    with_options,
 )
 
 
-def sensitivity(
-    context: typer.Context,
-    real: Real,
-    benchmark: Annotated[
-        Path | None, typer.Option(help="Benchmark whose frozen protocol to use.")
-    ] = None,
-    extractor: Extractors = None,
-    metric: Metrics = None,
+@dataclass(frozen=True, kw_only=True)
+class SensitivityProtocol:
+    """What the damage is, and what it is scored with."""
+
+    benchmark: BenchmarkUsed = None
+    metrics: MetricOptions
     corruption: Annotated[
         list[str] | None, typer.Option("--corruption", help="May be repeated. Default: all.")
-    ] = None,
-    like: Annotated[
-        Path | None, typer.Option(help="A run whose grid to use. Default: the real cohort's.")
-    ] = None,
-    intensity: Intensity = "percentile",
-    seed: Seed = 0,
-    assume_grid: AssumeGrid = None,
+    ] = None
+    like: Like = None
+    volumes: VolumeOptions
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of `ScoringSettings` that these options choose."""
+        from synthbench.runs.folder import Run
+
+        return {
+            **self.metrics.settings(),
+            "space": "same" if self.like is None else Run.open(self.like).space,
+            "intensity": self.volumes.intensity,
+            "seed": self.volumes.seed,
+        }
+
+
+@with_options
+def sensitivity(
+    *,
+    context: typer.Context,
+    real: Real,
+    protocol: SensitivityProtocol,
     out: Annotated[
         Path, typer.Option("--out", help="Record (JSON); the figure goes beside it (PNG).")
     ] = Path("sensitivity.json"),
     json: Json = False,
 ) -> None:
     """Show what the metrics see on your data: known damage to real volumes, dose by dose."""
-    from synthbench.scoring.benchmark import Benchmark
     from synthbench.scoring.settings import ScoringSettings
     from synthbench.sensitivity import output, study
 
-    settings: Benchmark | ScoringSettings
-    if benchmark is not None:
-        refuse_frozen(context)
-        settings = Benchmark.load(benchmark)
-    else:
-        settings = ScoringSettings(
-            **names(extractor, metric), space="same" if like is None else grid_of(like),
-            intensity=intensity, seed=seed,
-        )  # fmt: skip
+    settings = (
+        ScoringSettings(**protocol.settings())
+        if protocol.benchmark is None
+        else frozen_benchmark(context, protocol.benchmark)
+    )
     make_room("--out", out)
     with progress_bar("sensitivity") as advance:
         found = study.sensitivity(
-            real, settings, context_of(advance), corruptions=corruption, assume_grid=assume_grid
-        )
+            real, settings, context_of(advance), corruptions=protocol.corruption,
+            assume_grid=protocol.volumes.assume_grid,
+        )  # fmt: skip
     if not is_main():
         return
     found.save(out)

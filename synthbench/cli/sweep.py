@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import Json, Seed, log, print_json, progress_bar, show
-from synthbench.cli.options import Guidance
+from synthbench.cli.console import log, print_json, progress_bar, show
+from synthbench.cli.options import Guidance, Json, Seed, Steps, with_options
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """The other conditions, the seeds, what is measured, and how volumes are drawn."""
+
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fix",
+            metavar="NAME=VALUE",
+            help="Value of another condition, in its own unit; may be repeated. Default: the "
+            "training median, or the most common level.",
+        ),
+    ] = None
+    natural: Annotated[
+        bool, typer.Option("--natural", help="--vary is in natural units, as in participants.tsv.")
+    ] = False
+    seed: Seed = 0
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, metavar="N", help="Repeat with N seeds from --seed on.")
+    ] = 1
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXTRACTOR:FEATURE",
+            help="What the curve shows. Default: anatomy's volume of the varied condition.",
+        ),
+    ] = None
+    sampler: Annotated[str | None, typer.Option(help="As for `synthbench sample`.")] = None
+    steps: Steps = None
+    guidance: Guidance = None
+
+
+@with_options
 def sweep(
     run: Annotated[Path, typer.Argument(help="A run folder of a conditional generator.")],
     vary: Annotated[
@@ -18,48 +52,20 @@ def sweep(
         typer.Option(
             "--vary",
             metavar="NAME=FROM:TO:N",
-            help="N values of a condition, 0 and 1 being the ends of its training range; or "
-            "NAME=a,b. Twice: a grid.",
+            help="N values of a condition; 0 and 1 are the ends of its training range. Or "
+            "NAME=a,b. Given twice: a grid.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Where volumes, pictures and table go.")],
-    fix: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fix",
-            metavar="NAME=VALUE",
-            help="Value of another condition, in its own unit; may be repeated. Default: the "
-            "training median, or the commonest level.",
-        ),
-    ] = None,
-    natural: Annotated[
-        bool, typer.Option("--natural", help="--vary is in natural units, as in participants.tsv.")
-    ] = False,
-    seed: Seed = 0,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, metavar="N", help="Repeat with N seeds from --seed on.")
-    ] = 1,
-    measure: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EXTRACTOR:FEATURE",
-            help="What the curve shows. Default: anatomy's volume of the varied condition.",
-        ),
-    ] = None,
-    sampler: Annotated[str | None, typer.Option(help="As of `sample`.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
-    guidance: Guidance = None,
+    options: SweepOptions,
     json: Json = False,
 ) -> None:
-    """Vary a condition from one noise seed: the row of volumes, and what is measured of them."""
+    """Vary a condition from one noise seed: draw a row of volumes and measure them."""
     from synthbench.sampling.sweep import sweep as swept
 
+    given = {**vars(options), "fix": options.fix or ()}
     with progress_bar("sweep") as advance:
-        found = swept(
-            run, vary, out, fix=fix or (), natural=natural, seed=seed, seeds=seeds,
-            measure=measure, sampler=sampler, steps=steps, guidance=guidance, progress=advance,
-            log=log,
-        )  # fmt: skip
+        found = swept(run, vary, out, progress=advance, log=log, **given)
     if json:
         print_json(found.as_json())
         return

@@ -3,115 +3,134 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import AssumeGrid, Json, log, print_json, progress_bar
-from synthbench.cli.options import Accept
+from synthbench.cli.console import log, print_json, progress_bar
+from synthbench.cli.options import Accept, AssumeGrid, Json, with_options
 from synthbench.errors import CheckFailed, Stopped, UsageError
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What a generator is trained on and with, and where its run goes."""
+
+    real: Annotated[
+        Path | None,
+        typer.Option("--real", help="Training cohort. Default: the embedded atlas cohort."),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder. Default: runs/GENERATOR.")
+    ] = None
+    validation: Annotated[
+        Path | None, typer.Option(help="Volumes of other subjects, for validation during training.")
+    ] = None
+    preset: Annotated[
+        str | None,
+        typer.Option(help="ddpm3d: tiny, small, paper, and more. Default: tiny without CUDA."),
+    ] = None
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, key=value; may be repeated.")
+    ] = None
+    init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            help="Published weights to write as a run, without training. ldm3d: monai-brain-ldm."
+        ),
+    ] = None
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="tensorboard, wandb or mlflow; may be repeated."),
+    ] = None
+    energy: Annotated[bool, typer.Option("--energy", help="Measure the electricity used.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what the training would take, and train nothing."),
+    ] = False
+    assume_grid: AssumeGrid = None
+    accept: Accept = None
+
+
+@with_options
 def train(
     generator: Annotated[
         str | None, typer.Argument(help="See `synthbench list generators`.")
     ] = None,
-    real: Annotated[
-        Path | None,
-        typer.Option("--real", help="Training cohort. Default: the embedded atlas cohort."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder. Default: runs/GENERATOR.")
-    ] = None,
-    validation: Annotated[
-        Path | None, typer.Option(help="Volumes of other subjects, to watch the training by.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="ddpm3d: tiny, small, paper, and more. Default: tiny without CUDA."),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, may be repeated.")
-    ] = None,
-    init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
-    pretrained: Annotated[
-        str | None,
-        typer.Option(help="ldm3d: monai-brain-ldm. Published weights as a run; trains nothing."),
-    ] = None,
-    track: Annotated[
-        list[str] | None,
-        typer.Option("--track", help="tensorboard, wandb or mlflow, may be repeated."),
-    ] = None,
-    energy: Annotated[
-        bool, typer.Option("--energy", help="Measure the electricity that it takes.")
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what it would take, and train nothing.")
-    ] = False,
-    assume_grid: AssumeGrid = None,
-    accept: Accept = None,
+    *,
+    options: TrainOptions,
     json: Json = False,
 ) -> None:
     """Train a generator on a cohort, into a run folder."""
+    if options.resume and options.out is None:
+        raise UsageError("--resume: name the run folder with --out.")
+    if generator is None and not options.resume:
+        raise UsageError("name a generator: synthbench list generators shows them.")
+    folder = options.out or Path("runs") / str(generator)
+    if options.pretrained is not None:
+        _write_published(str(generator), options.pretrained, folder, options, json)
+    elif options.dry_run:
+        _estimate(str(generator), options, json)
+    else:
+        _train(generator, folder, options, json)
+
+
+def _write_published(
+    generator: str, name: str, folder: Path, options: TrainOptions, json: bool
+) -> None:
+    """Write a published generator as a run folder."""
+    from synthbench.training.pretrained import pretrained_run
+
+    if any((
+        options.real, options.validation, options.preset, options.config, options.settings,
+        options.init, options.track, options.energy, options.resume, options.dry_run,
+    )):  # fmt: skip
+        raise UsageError(
+            "--pretrained trains nothing: beside it, only a generator and --out are given."
+        )
+    run = pretrained_run(generator, name, folder, log=log)
+    if json:
+        print_json({"run": str(run.folder), **run.record})
+
+
+def _estimate(generator: str, options: TrainOptions, json: bool) -> None:
+    """Print what a training would take; raise where it does not fit."""
+    from synthbench.training.dry_run import dry_run, refusal
+
+    if options.resume:
+        raise UsageError("--dry-run is for a new run: leave out --resume.")
+    plan = dry_run(
+        generator, real=options.real, preset=options.preset, config=options.config,
+        overrides=options.settings or (), assume_grid=options.assume_grid,
+        accept=options.accept or (),
+    )  # fmt: skip
+    if json:
+        print_json(plan.record())
+    else:
+        for name, value in plan.rows():
+            print(f"{name:<18} {value}")
+    if not plan.fits:
+        raise CheckFailed(refusal(plan))
+
+
+def _train(generator: str | None, folder: Path, options: TrainOptions, json: bool) -> None:
+    """Train, and say what comes next."""
     from synthbench.training import training
 
-    if resume and out is None:
-        raise UsageError("--resume: name the run folder with --out.")
-    if generator is None and not resume:
-        raise UsageError("name a generator: synthbench list generators shows them.")
-    folder = out or Path("runs") / str(generator)
-    if pretrained is not None:
-        from synthbench.training.pretrained import pretrained_run
-
-        given = (real, validation, preset, config, settings, init, track)
-        if any(given) or energy or resume or dry_run:
-            raise UsageError(
-                "--pretrained trains nothing: beside it, only a generator and --out are given."
-            )
-        fetched = pretrained_run(str(generator), pretrained, folder, log=log)
-        if json:
-            print_json({"run": str(fetched.folder), **fetched.record})
-        return
-    if dry_run:
-        if resume:
-            raise UsageError("--dry-run is of a new run: leave out --resume.")
-        from synthbench.training.dry_run import dry_run as planned
-        from synthbench.training.dry_run import refusal
-
-        plan = planned(
-            str(generator), real=real, preset=preset, config=config, overrides=settings or (),
-            assume_grid=assume_grid, accept=accept or (),
-        )  # fmt: skip
-        if json:
-            print_json(plan.record())
-        else:
-            for name, value in plan.rows():
-                print(f"{name:<18} {value}")
-        if not plan.fits:
-            raise CheckFailed(refusal(plan))
-        return
     try:
         with progress_bar("training") as advance:
             run = training.train(
-                generator,
-                out=folder,
-                real=real,
-                validation=validation,
-                preset=preset,
-                config=config,
-                overrides=settings or (),
-                init=init,
-                track=track or (),
-                energy=energy,
-                resume=resume,
-                assume_grid=assume_grid,
-                accept=accept or (),
-                progress=advance,
-                log=log,
-            )
+                generator, out=folder, real=options.real, validation=options.validation,
+                preset=options.preset, config=options.config, overrides=options.settings or (),
+                init=options.init, track=options.track or (), energy=options.energy,
+                resume=options.resume, assume_grid=options.assume_grid,
+                accept=options.accept or (), progress=advance, log=log,
+            )  # fmt: skip
     except KeyboardInterrupt:
         # Before the first step or after the last, or the second Ctrl-C: the loop has not answered.
         raise Stopped(_interrupted(folder), signal.SIGINT) from None

@@ -3,81 +3,103 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthbench.cli.console import (
-    AssumeGrid,
-    Json,
-    Seed,
-    is_main,
-    log,
-    make_room,
-    progress_bar,
-    show,
-)
-from synthbench.cli.options import Accept, Intensity, Real
+from synthbench.cli.console import as_progress, is_main, log, make_room, progress_bar, show
+from synthbench.cli.options import Accept, Cached, Json, Name, Real, VolumeOptions, with_options
+
+if TYPE_CHECKING:
+    from synthbench.utility.settings import StudySettings
 
 
-def utility(
-    real: Real,
-    synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, with labels.")],
-    test: Annotated[
-        Path, typer.Option("--test", help="Real cohort of other subjects, to test on.")
-    ],
+@dataclass(frozen=True, kw_only=True)
+class UtilityCohorts:
+    """The cohorts of a study."""
+
+    real: Real
+    synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, with labels.")]
+    test: Annotated[Path, typer.Option("--test", help="Real cohort of other subjects, to test on.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyChoices:
+    """Which study is run: the fields of `synthbench.utility.command.Choices`."""
+
     label: Annotated[
-        str | None, typer.Option(help="A column: two classes, or numbers. Such as sex.")
-    ] = None,
+        str | None, typer.Option(help="Column to predict, such as sex: two classes, or numbers.")
+    ] = None
     synth_labels: Annotated[
         Path | None,
-        typer.Option(help="Table of synthetic labels. Default: what was asked for, if known."),
-    ] = None,
+        typer.Option(help="Table of synthetic labels. Default: what was requested, if known."),
+    ] = None
     model: Annotated[
-        str, typer.Option(help="probe: linear, on features. cnn: a 3-D network on volumes.")
-    ] = "probe",
-    extractor: Annotated[
-        str, typer.Option(help="Of the probe. Default: medicalnet-resnet50-23dataset")
-    ] = "medicalnet-resnet50-23dataset",
-    network: Annotated[str, typer.Option(help="Of cnn: resnet10 or densenet121.")] = "resnet10",
+        str, typer.Option(help="probe: a linear model on features. cnn: a 3-D network on volumes.")
+    ] = "probe"
+    extractor: Annotated[str, typer.Option(help="Extractor of the probe.")] = (
+        "medicalnet-resnet50-23dataset"
+    )
+    network: Annotated[str, typer.Option(help="Network of cnn: resnet10 or densenet121.")] = (
+        "resnet10"
+    )
     seeds: Annotated[
-        int, typer.Option(min=1, help="Trainings an arm of cnn and of --segmentation.")
-    ] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Of a network, on the largest arm.")] = 20,
-    batch_size: Annotated[int, typer.Option(min=2, help="Of a network.")] = 4,
+        int, typer.Option(min=1, help="Trainings per arm, for cnn and --segmentation.")
+    ] = 3
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of a network on the largest arm.")] = 20
+    batch_size: Annotated[int, typer.Option(min=2, help="Batch size of a network.")] = 4
     ratios: Annotated[
-        str, typer.Option(help="Of the curve: synthetic volumes in multiples of the real ones.")
-    ] = "0.5,1,2,5",
+        str,
+        typer.Option(help="Points of the curve: synthetic volumes in multiples of the real ones."),
+    ] = "0.5,1,2,5"
     splits: Annotated[
-        int | None, typer.Option(min=2, help="Divide --real and --test anew, so many times.")
-    ] = None,
+        int | None, typer.Option(min=2, help="Divide --real and --test anew this many times.")
+    ] = None
     transfer: Annotated[
         str | None,
-        typer.Option(metavar="label=NAME,data=DIR", help="Fine-tune there afterwards (cnn)."),
-    ] = None,
+        typer.Option(
+            metavar="label=NAME,data=DIR", help="Label and cohort to fine-tune on afterwards (cnn)."
+        ),
+    ] = None
     segmentation: Annotated[
         bool, typer.Option("--segmentation", help="Learn tissues from label maps (dseg).")
-    ] = False,
-    name: Annotated[str | None, typer.Option(help="What tables call the volumes.")] = None,
-    intensity: Intensity = "percentile",
-    seed: Seed = 0,
-    assume_grid: AssumeGrid = None,
-    accept: Accept = None,
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyVolumes:
+    """How any study reads its volumes and names them."""
+
+    name: Name = None
+    volumes: VolumeOptions
+    accept: Accept = None
+
+    def settings(self) -> StudySettings:
+        """Return what every study takes."""
+        from synthbench.utility.settings import StudySettings
+
+        return StudySettings(name=self.name, accept=self.accept or (), **vars(self.volumes))
+
+
+@with_options
+def utility(
+    *,
+    cohorts: UtilityCohorts,
+    choices: StudyChoices,
+    volumes: StudyVolumes,
     out: Annotated[Path | None, typer.Option("--out", help="Record (JSON).")] = None,
     scorecard: Annotated[
         Path | None, typer.Option(help="Scorecard of the same volumes to add the verdict to.")
     ] = None,
-    cached: Annotated[
-        bool,
-        typer.Option("--cache/--no-cache", help="Keep features for later runs; see `cache info`."),
-    ] = True,
+    cached: Cached = True,
     json: Json = False,
 ) -> None:
     """Train on real, synthetic and both, test on real: do the volumes help, or hurt?"""
     from synthbench.records.scorecard import Scorecard
     from synthbench.utility import command
-    from synthbench.utility.settings import StudySettings
+    from synthbench.utility.table import utility_table
 
     if out is not None:
         make_room("--out", out)
@@ -86,18 +108,9 @@ def utility(
         Scorecard.load(scorecard)
     with progress_bar("utility") as advance:
         record = command.run(
-            real, synth, test,
-            command.Choices(
-                label=label, synth_labels=synth_labels, model=model, extractor=extractor,
-                network=network, seeds=seeds, epochs=epochs, batch_size=batch_size, ratios=ratios,
-                splits=splits, transfer=transfer, segmentation=segmentation,
-            ),
-            StudySettings(
-                name=name, intensity=intensity, seed=seed, assume_grid=assume_grid,
-                accept=accept or (),
-            ),
-            cache=cached,
-            progress=lambda what, done, total: advance(done, total, what), log=log,
+            cohorts.real, cohorts.synth, cohorts.test,
+            command.Choices(**vars(choices)), volumes.settings(), cache=cached,
+            progress=as_progress(advance), log=log,
         )  # fmt: skip
     if not is_main():
         return
@@ -105,12 +118,10 @@ def utility(
         record.save(out)
         log(f"written: {out}")
     if scorecard is not None:
-        before = command.add_to_scorecard(record, scorecard, synth)
+        before = command.add_to_scorecard(record, scorecard, cohorts.synth)
         replaced = "" if before is None else f", in place of: {before.sentence} ({before.label})"
         log(f"{scorecard}: the verdict was added{replaced}")
     if json:
         sys.stdout.write(record.model_dump_json(indent=1) + "\n")
         return
-    from synthbench.utility.table import utility_table
-
     show(utility_table(record))

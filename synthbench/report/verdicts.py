@@ -58,7 +58,7 @@ def verdict(value: Value) -> Verdict:
 
     Examples
     --------
-    >>> from synthbench.records.scorecard import FloorRecord
+    >>> from synthbench.records.values import FloorRecord, Value
     >>> floor = FloorRecord(n=35, mean=0.74, low=0.69, high=0.85, synth_mean=21.5)
     >>> verdict(Value(metric="fid", label="FID", direction="lower", value=21.3, floor=floor)).words
     'further from real than real from real'

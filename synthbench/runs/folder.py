@@ -2,7 +2,7 @@
 
 RUN/config.yaml          the resolved configuration
 RUN/run.json             what happened: cohort, environment, cost, state
-RUN/loss.csv             one row a step (generators that train by steps)
+RUN/loss.csv             one row per step (generators that train by steps)
 RUN/weights.safetensors  what sampling needs
 RUN/checkpoints/         what resuming needs
 RUN/preview.png          a montage of samples from fixed seeds
@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from synthbench.errors import RunError
 from synthbench.runtime.files import sha256_file, write_atomic
+from synthbench.volumes.grid import Space
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ class Run:
             return dict(json.loads((self.folder / "run.json").read_text()))
         except ValueError as error:
             raise RunError(f"{self.folder / 'run.json'}: not readable: {error}") from error
+
+    @property
+    def space(self) -> Space:
+        """The grid of its training volumes, which is that of what it samples."""
+        space = self.record["space"]
+        return Space.of(space["shape"], np.array(space["affine"]).reshape(4, 4))
 
     @property
     def weights_file(self) -> Path:

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from pydantic import Field, ValidationError
 
 from synthbench.cohorts.cohort import Cohort
-from synthbench.errors import MetricError, ScorecardError, near_miss
+from synthbench.errors import MetricError, ScorecardError, UsageError, near_miss
 from synthbench.metrics import subjects
 from synthbench.metrics.inference import floors as floors_module
 from synthbench.metrics.metric import Composite, Statistic
@@ -242,6 +242,11 @@ class BenchmarkSettings(ScoringSettings):
     primary: str = "mmd2"
     protocol: Protocol | None = None
 
+    def completed(self, settings: Mapping[str, Any]) -> Self:
+        """Return these settings, with the given value of each one that was not chosen here."""
+        others = {k: v for k, v in settings.items() if k not in self.model_fields_set}
+        return self.model_copy(update=others)
+
     @classmethod
     def load(cls, file: Path) -> Self:
         """Read settings: a benchmark's file or folder, a scorecard, or YAML of some settings.
@@ -281,6 +286,23 @@ class BenchmarkSettings(ScoringSettings):
             f"--protocol {path}: settings are needed, such as 'metrics: [mmd2, fid]'; "
             f"found {type(found).__name__}."
         )
+
+
+def check_new(name: str, folder: Path) -> None:
+    """Check that a new benchmark can be called `name` where `folder` keeps benchmarks.
+
+    Raises
+    ------
+    UsageError
+        The name is not that of one folder, or there is a benchmark of that name.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise UsageError(
+            f"{name!r}: a benchmark's name is that of one folder; --folder says where it lies."
+        )
+    file = folder / name / FILE
+    if file.exists():
+        raise UsageError(f"{file}: already there. Name another benchmark.")
 
 
 def protocol_differences(found: Protocol, frozen: Protocol) -> list[str]:

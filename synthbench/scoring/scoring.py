@@ -17,6 +17,7 @@ from synthbench.errors import MetricError, UsageError
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.scorecard import PreflightRecord, Scorecard, software
 from synthbench.records.values import Value
+from synthbench.runtime.files import write_atomic
 from synthbench.runtime.processes import is_main
 from synthbench.scoring import adherence, memorization
 from synthbench.scoring.benchmark import Benchmark
@@ -56,6 +57,37 @@ class Scoring:
     sample_data: SampleData
     features: Mapping[str, Float32[np.ndarray, "n d"]]
     neighbours: tuple[Neighbours, ...]
+
+    def save_volume_data(
+        self,
+        *,
+        features: Path | None = None,
+        neighbours: Path | None = None,
+        sample_data: Path | None = None,
+    ) -> list[Path]:
+        """Write the participant-level data that a file is named for, and return these files.
+
+        Parameters
+        ----------
+        features
+            An npz file of the features.
+        neighbours
+            A TSV file of the nearest volumes; not written where memorization was not assessed.
+        sample_data
+            An npz file of the sample data.
+        """
+        written = []
+        if features is not None:
+            arrays: dict[str, Any] = dict(self.features)
+            np.savez_compressed(features, **arrays)
+            written.append(features)
+        if neighbours is not None and self.neighbours:
+            write_atomic(neighbours, memorization.neighbours_table(self.neighbours).encode())
+            written.append(neighbours)
+        if sample_data is not None:
+            self.sample_data.save(sample_data)
+            written.append(sample_data)
+        return written
 
 
 def score(

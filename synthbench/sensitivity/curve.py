@@ -400,7 +400,7 @@ class Row(Record):
 def short(number: float) -> str:
     """Two significant digits; from 100 on, the whole number.
 
-    >>> _short(1.4382), _short(160.0), _short(0.0)
+    >>> short(1.4382), short(160.0), short(0.0)
     ('1.4', '160', '0')
     """
     return f"{number:.2g}" if abs(number) < 100 else f"{number:.0f}"

@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 
 from synthbench.cli import app
-from synthbench.records.scorecard import Scorecard
 from synthbench.sampling import sampling
-from synthbench.scoring import scoring
-from synthbench.scoring.inputs import CohortSet
-from synthbench.training import training
-from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
 from tests.command_line import run
 
 COMMAND = str(Path(sys.executable).with_name("synthbench"))
@@ -118,42 +113,6 @@ def test_wrong_arguments_exit_2_with_the_next_step(arguments, words, tmp_path):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_sample_says_what_to_type_instead(make_cohort, tmp_path):
-    assert run("train", "noise", "--real", make_cohort("real", n=4), "--out", "run",
-               cwd=tmp_path).returncode == 0  # fmt: skip
-    sample = ("sample", "run", "--n", 1, "--out", "synth")
-    for extra, words in (
-        (("--sampler", "dpm++"), "leave out --sampler and --steps"),
-        (("--trajectory", 3), "--trajectory: noise draws a volume in one step"),
-    ):
-        result = run(*sample, *extra, cwd=tmp_path)
-        assert (result.returncode, words in result.stderr) == (2, True), result.stderr
-    drawn = run(*sample, cwd=tmp_path)
-    assert (drawn.returncode, "1 volume, seed 0, in synth" in drawn.stderr) == (0, True)
-    again = run(*sample, "--clean", cwd=tmp_path)
-    assert "with no --clean. Use another --out" in again.stderr
-
-
-@pytest.mark.parametrize("began", [False, True])
-def test_ctrl_c_outside_of_the_training_loop_says_how_to_go_on(
-    began, tmp_path, monkeypatch, capsys
-):
-    def interrupted(generator, *, out, **options):
-        if began:
-            out.mkdir()
-            (out / "config.yaml").touch()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "train", interrupted)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["synthbench", "train", "noise", "--out", "run"])
-    with pytest.raises(SystemExit) as stopped:
-        app.main()
-    assert stopped.value.code == 130
-    words = "synthbench train --resume --out run" if began else "repeat the command"
-    assert words in capsys.readouterr().err
-
-
 def test_ctrl_c_is_not_silent(tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
@@ -166,21 +125,6 @@ def test_ctrl_c_is_not_silent(tmp_path, monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_list_says_what_each_needs():
-    result = run("list", "extractors", "--json")
-    listed = {row["name"]: row for row in json.loads(result.stdout)}
-    assert listed["random-resnet10"]["needs"] == "nothing"
-    assert "fetch" in listed["medicalnet-resnet50-23dataset"]["needs"]
-    metrics = {row["name"]: row for row in json.loads(run("list", "metrics", "--json").stdout)}
-    assert {"mmd2", "fid", "kid", "coverage", "ms_ssim", "spectrum", "memorization"} <= set(metrics)
-    for row in metrics.values():
-        assert row["sees"]
-        assert row["misses"]
-        assert row["target"] in ("zero", "floor")
-        assert row["needs"] in ("features", "volumes", "training")
-    assert "memorizer" in run("list", "generators").stdout
-
-
 @pytest.mark.slow
 def test_no_progress_bar_where_standard_error_is_no_terminal(make_cohort, tmp_path):
     result = installed(
@@ -189,35 +133,6 @@ def test_no_progress_bar_where_standard_error_is_no_terminal(make_cohort, tmp_pa
     assert result.returncode == 0
     assert "━" not in result.stderr
     assert "\x1b" not in result.stderr
-
-
-def test_a_failed_score_leaves_no_scorecard(make_cohort, tmp_path):
-    real = make_cohort("real", n=5)
-    (real / "bad.nii.gz").write_bytes(b"nothing")
-    result = run("score", "--real", real, "--synth", real, "--out", tmp_path / "a" / "s.json")
-    assert result.returncode == 2
-    assert "bad.nii.gz: cannot be read" in result.stderr
-    assert not (tmp_path / "a" / "s.json").exists()
-
-
-def test_scoring_anew_says_that_the_verdict_on_utility_is_gone(tmp_path, monkeypatch, capsys):
-    kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
-    card = make_card("mine", kept)
-    found = scoring.Scoring(card, kept, features={}, neighbours=())
-    monkeypatch.setattr(CohortSet, "read", lambda *_, **__: None)
-    monkeypatch.setattr(scoring, "score_cohorts", lambda *_, **__: found)
-    file = tmp_path / "card.json"
-    monkeypatch.setattr(
-        sys, "argv", ["synthbench", "score", "--real", "a", "--synth", "b", "--out", str(file)]
-    )
-    for held, given in ((None, False), (make_verdict(), True), (None, False)):
-        card.model_copy(update={"utility": held}).save(file)
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        assert ended.value.code in (0, None)
-        words = "held a verdict on utility (sex), and the new one holds none: run synthbench"
-        assert (words in capsys.readouterr().err) is given
-        assert Scorecard.load(file).utility is None
 
 
 def test_help_is_quick_and_imports_nothing_heavy():

@@ -453,7 +453,7 @@ def test_sigterm_in_stage_1_writes_a_checkpoint_and_names_the_run(cohort, tmp_pa
 
 def test_a_setting_of_an_earlier_version_is_read_by_its_new_name(tmp_path):
     """`learned_null` is `null_embedding` now: in settings, a run's configuration, and a file."""
-    old = {"learned_null": False, "condition_dropout": 0, "epochs": 1}
+    old = {"learned_null": False, "condition_dropout": 0, "guidance": 1, "epochs": 1}
     assert LDM3DSettings(**old).null_embedding is False
     run = Run(tmp_path / "run")
     run.folder.mkdir()

@@ -72,7 +72,7 @@ def memorization(space, share=None, *, detected=False, copies=0):
          "none detected (power below 80% at 50%)"),
         (
             [memorization("net", 0.3), memorization("voxels", detected=True, copies=2)],
-            "worse", "detected (voxels)",
+            "worse", "detected in voxels (p 0.500); 2 exact",
         ),
     ],
     ids=["not assessed", "none", "no power", "in one space"],

@@ -208,7 +208,7 @@ def nameless(_, sound, volumes):
         (with_attributes(dim="512"), "blocks: dim must be a number of features; found '512'"),
         (
             with_attributes(space=(48, 48, 48)),
-            "blocks: space must be a synthbench.volumes.grid.Space",
+            "blocks: space must be a synthbench.Space",
         ),
         (with_attributes(weights_sha256="ABC"), "weights_sha256 must be 64 lower-case"),
         (with_attributes(features=None), r"features\(\) is missing"),

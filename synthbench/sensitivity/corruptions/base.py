@@ -57,6 +57,7 @@ class Corruption:
     def sentence(self, dose: float | str) -> str:
         """The clause for a dose, a number or words.
 
+        >>> from synthbench.sensitivity.corruptions.corrupted import CORRUPTIONS
         >>> CORRUPTIONS["blur"].sentence(1.4)
         'blurred by 1.4 mm (FWHM)'
         >>> CORRUPTIONS["flip"].sentence("more than 50")

@@ -110,10 +110,7 @@ def of_a_package(tmp_path, monkeypatch):
     package.mkdir()
     (package / "layout.py").write_text(code)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    points = lines.replace(
-        'project.entry-points."synthbench.cohorts.datasets.layouts"',
-        "synthbench.cohorts.datasets.layouts",
-    )
+    points = lines.replace('project.entry-points."synthbench.layouts"', "synthbench.layouts")
     (metadata / "entry_points.txt").write_text(points.replace('"', ""))
     monkeypatch.syspath_prepend(tmp_path / "site")
     yield

@@ -304,7 +304,7 @@ def test_a_step_that_takes_long_on_a_cpu_is_not_timed(monkeypatch):
 
 def test_a_stage_without_the_settings_of_steps_is_refused():
     stage = Stage(TwoConvolutions, SquaredError(), Settings())
-    with pytest.raises(UsageError, match=r"must be .*StepSettings; found Settings"):
+    with pytest.raises(UsageError, match=r"must be StepSettings .*found Settings"):
         estimate(stage, SHAPE, volumes=1, device=CPU, measure=False)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthbench.cli.demo_run import run_demo
+from synthbench.cli.demo import run_demo
 from synthbench.errors import UsageError
 
 pytestmark = pytest.mark.slow
@@ -10,8 +10,8 @@ pytestmark = pytest.mark.slow
 
 def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
     """A smaller one than users run, on the same path: four generators, a leaderboard, a picture."""
-    monkeypatch.setattr("synthbench.cli.demo_run.SUBJECTS", 6)
-    monkeypatch.setattr("synthbench.cli.demo_run.VOLUMES", 5)
+    monkeypatch.setattr("synthbench.cli.demo.SUBJECTS", 6)
+    monkeypatch.setattr("synthbench.cli.demo.VOLUMES", 5)
     small = ["channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]", "norm_groups=4",
              "sampler_steps=2"]  # fmt: skip
     said: list[str] = []
