@@ -201,9 +201,9 @@ def _check_fit(
     assert steps, f"{name}: fit reported no progress"
     assert all(1 <= done <= total for done, total in steps), f"{name}: progress beyond its total"
     if rows:
-        assert watched.read, f"{name}: fit got conditions and did not read them"
+        assert watched.read, f"{name}: fit was given conditions and did not read them"
     if "monitor" in keywords:
-        assert numbers, f"{name}: fit got a monitor and never called its log"
+        assert numbers, f"{name}: fit was given a monitor and called its log for no step"
 
 
 def _draw(
@@ -252,7 +252,7 @@ def _check_sampling(generator: Generator, run: Run) -> None:
     if isinstance(generator, Guided):
         recorded = generator.sampling(run, None, None, guidance=1.0)
         assert recorded.get("guidance") == 1.0, (
-            f"{name}: sampling got a guidance of 1 and does not return it"
+            f"{name}: sampling was asked for a guidance of 1 and does not return it"
         )
     try:
         generator.sampling(run, "no-such-sampler", None)

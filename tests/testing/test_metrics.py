@@ -225,7 +225,10 @@ BROKEN = {
         r"interval is 'studentized', but the statistic has no variance\(\)",
     ),
     "wrong variance": (WrongVariance, r"variance\(\) is .* and the jackknife's is"),
-    "settings not JSON": (with_settings({"scale": np.ones(2)}), "must return JSON values: .*ndarray"),
+    "settings not JSON": (
+        with_settings({"scale": np.ones(2)}),
+        "must return JSON values: .*ndarray",
+    ),
     "settings not finite": (with_settings({"scale": np.inf}), "must return JSON values"),
     "settings changed": (with_settings({"scales": (1, 2)}), "values that JSON does not change"),
     "settings no dict": (with_settings(3), "returns no dict: 3"),
