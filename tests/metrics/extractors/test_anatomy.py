@@ -188,7 +188,7 @@ def ball(radius: float, intensity: float) -> np.ndarray:
     ("volume", "message"),
     [
         pytest.param(ball(0, 0), "needs voxels above zero; found none", id="blank"),
-        pytest.param(ball(30, 0.5), "not all alike.* 1 different", id="constant"),
+        pytest.param(ball(30, 0.5), "not all equal.* 1 different", id="constant"),
         pytest.param(ball(6, 0.5), "found 1?[0-9]{1,2} voxels", id="too small"),
         pytest.param(ball(30, np.nan), "must be finite", id="NaN"),
         pytest.param(ball(30, -0.5), "at least 0; found -0.5", id="negative"),

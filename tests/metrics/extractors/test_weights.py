@@ -50,11 +50,11 @@ class Ranges(Silent):
     honours_ranges = True
 
     def do_GET(self) -> None:
-        requested = self.headers["Range"]
-        self.requested.append(requested)
+        range_header = self.headers["Range"]
+        self.requested.append(range_header)
         start = 0
-        if requested and self.honours_ranges:
-            start = int(requested.removeprefix("bytes=").removesuffix("-"))
+        if range_header and self.honours_ranges:
+            start = int(range_header.removeprefix("bytes=").removesuffix("-"))
         if start >= len(CONTENT):
             self.send_error(416)
             return
@@ -184,13 +184,13 @@ def test_fetch_of_a_file_that_is_gone(online: WeightFile):
 
 def breaking_off(*after: int, honours_ranges: bool = True) -> type[Ranges]:
     """A server whose first requests break off after so many bytes each."""
-    attributes = {"pieces": list(after), "asked": [], "honours_ranges": honours_ranges}
+    attributes = {"pieces": list(after), "requested": [], "honours_ranges": honours_ranges}
     return type("Breaking", (Ranges,), attributes)
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what arrives in pieces of 100 bytes: what is in no whole piece is asked for again."""
+    """Keep what arrives in pieces of 100 bytes: what is in no whole piece is requested again."""
     monkeypatch.setattr(weights, "CHUNK_BYTES", 100)
 
 

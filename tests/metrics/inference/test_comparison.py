@@ -326,7 +326,7 @@ def test_what_cannot_be_compared_is_named():
         paired_difference(means(x, a), means(x, b), method="studentized", seed=0)
     with pytest.raises(MetricError, match="two names must differ; found 'a'"):
         paired_difference(means(x, a), means(x, b), names=("a", "a"), seed=0)
-    with pytest.raises(MetricError, match="at least 2 to compare"):
+    with pytest.raises(MetricError, match="at least 2 entries are needed; found 1"):
         rank({"alone": means(x, a)}, direction="lower", seed=0)
     constant = np.zeros(9), np.ones(9)
     with pytest.raises(MetricError, match="standard error must be above zero"):
