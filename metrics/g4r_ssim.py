@@ -92,7 +92,7 @@ MARGIN = (WINDOW - 1) // 2 + 1
 """Distance in voxels from a window's centre to the last voxel that its gradients use."""
 
 PREPARED_BYTES = 2**30
-"""Volumes are prepared in blocks of at most this many bytes; two blocks are held at a time."""
+"""Volumes are prepared in blocks of at most this many bytes; two blocks are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class G4RSSIM(BaseMetric):
         volumes
             Float32 arrays.
         mask
-            The voxels to average over, of the real and the synthetic volumes alike.
+            The voxels to average over, the same for real and synthetic volumes.
         settings
             Not used: none are frozen.
         progress
@@ -296,15 +296,15 @@ def gradient_pair_matrix(
     wanted = _wanted(design, len(volumes), None if others is None else len(others))
     result = np.full(wanted.shape, np.nan)
     for rows in _blocks(len(volumes), place):
-        held = _prepare_block(volumes, rows, place, band)
+        row_volumes = _prepare_block(volumes, rows, place, band)
         for block in _blocks(len(columns), place):
             pairs = np.argwhere(wanted[rows.start : rows.stop, block.start : block.stop])
             if len(pairs) == 0:
                 continue
             same = others is None and block == rows
-            facing = held if same else _prepare_block(columns, block, place, band)
+            column_volumes = row_volumes if same else _prepare_block(columns, block, place, band)
             for i, j in pairs.tolist():
-                value = _similarity(held[i], facing[j], place, band)
+                value = _similarity(row_volumes[i], column_volumes[j], place, band)
                 result[rows.start + i, block.start + j] = float(value)
                 if progress is not None:
                     progress(1)

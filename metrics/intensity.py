@@ -62,7 +62,7 @@ class Intensity(BaseMetric):
         volumes
             Float32 arrays, intensities in [0, 1].
         mask
-            The voxels that count, of the real and the synthetic volumes alike.
+            The voxels that count, the same for real and synthetic volumes.
         settings
             Not used: none are frozen.
         progress

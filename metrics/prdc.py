@@ -107,8 +107,8 @@ def share_held(
     k: int,
 ) -> Float64[np.ndarray, " b"]:
     """Share of the images that lie in at least one ball (Kynkaanniemi et al. 2019, eq. 2)."""
-    held = (inside & (w > 0)[:, :, None]).any(axis=1)
-    return ratio((held * v).sum(axis=1), v.sum(axis=1))
+    in_a_ball = (inside & (w > 0)[:, :, None]).any(axis=1)
+    return ratio((in_a_ball * v).sum(axis=1), v.sum(axis=1))
 
 
 def mean_balls(
@@ -184,13 +184,13 @@ class _BallMetric(BaseMetric):
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
         _check_k(self.name, self.around, index[self.around], k)
-        held = "synth" if self.around == "real" else "real"
+        counted = "synth" if self.around == "real" else "real"
         centres = sets[self.around]
         neighbours = nearest(centres, index[self.around])
-        across = cdist(centres, sets[held], "sqeuclidean")
+        across = cdist(centres, sets[counted], "sqeuclidean")
 
         def value(weights: Weights) -> Float64[np.ndarray, " b"]:
-            w, v = weights[self.around], weights[held]
+            w, v = weights[self.around], weights[counted]
             radius = radii(neighbours, w, k)
             shares = self.share(across <= radius[:, :, None], w, v, k)
             undefined = (np.isnan(radius) & (w > 0)).any(axis=1)

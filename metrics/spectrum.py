@@ -126,7 +126,7 @@ class Spectrum(BaseMetric):
         volumes
             Float32 arrays, intensities in [0, 1].
         mask
-            The voxels that count, of the real and the synthetic volumes alike.
+            The voxels that count, the same for real and synthetic volumes.
         settings
             What `freeze` returned: the spacing in mm.
         progress

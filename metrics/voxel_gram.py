@@ -15,7 +15,7 @@ from synthbench.errors import MetricError
 from synthbench.metrics.metric import VolumeSource
 
 BLOCK_BYTES = 2**30
-"""Volumes are held in blocks of at most this many bytes, two blocks at a time."""
+"""Volumes are read in blocks of at most this many bytes; two blocks are in memory at a time."""
 
 CHUNK_BYTES = 2**26
 """Voxels are converted to float64 in chunks of about this many bytes."""
@@ -70,17 +70,17 @@ def voxel_gram(
         for rows in _blocks(0, len(volumes), size)
     ]
     total = sum(
-        len(rows) + sum(len(block) for block in facing if not (symmetric and block == rows))
-        for rows, facing in plan
+        len(rows) + sum(len(block) for block in column_blocks if not (symmetric and block == rows))
+        for rows, column_blocks in plan
     )
     read = _Reader(grid, total, progress)
     gram: Float64[np.ndarray, "n m"] = np.zeros((len(volumes), len(columns)))
-    for rows, facing in plan:
-        held = read(volumes, rows, "volumes", flip)
-        for block in facing:
+    for rows, column_blocks in plan:
+        row_values = read(volumes, rows, "volumes", flip)
+        for block in column_blocks:
             diagonal = symmetric and block == rows
-            partners = held if diagonal else read(columns, block, column_set, False)
-            products = _products(held, partners)
+            column_values = row_values if diagonal else read(columns, block, column_set, False)
+            products = _products(row_values, column_values)
             gram[rows.start : rows.stop, block.start : block.stop] = products
             if symmetric:
                 gram[block.start : block.stop, rows.start : rows.stop] = products.T

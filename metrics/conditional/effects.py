@@ -124,16 +124,16 @@ def compare(
     )
     assert narrow_real is not None
     assert narrow_synth is not None
-    alike = (
-        _alike_correlations(narrow_real, narrow_synth)
+    equivalent = (
+        _equivalent_correlations(narrow_real, narrow_synth)
         if real.key == "correlation"
-        else _alike_in_size(narrow_real, narrow_synth)
+        else _equivalent_sizes(narrow_real, narrow_synth)
     )
-    word: Word = "replicated" if alike else _difference_word(of_real, of_synth, apart)
+    word: Word = "replicated" if equivalent else _difference_word(of_real, of_synth, apart)
     return Compared(of_real, of_synth, apart, word)
 
 
-def _alike_correlations(real: Estimate, synth: Estimate) -> bool:
+def _equivalent_correlations(real: Estimate, synth: Estimate) -> bool:
     apart = difference(synth, real)
     return (
         apart.low is not None
@@ -143,7 +143,7 @@ def _alike_correlations(real: Estimate, synth: Estimate) -> bool:
     )
 
 
-def _alike_in_size(real: Estimate, synth: Estimate) -> bool:
+def _equivalent_sizes(real: Estimate, synth: Estimate) -> bool:
     """True where both effects have one sign and their ratio lies inside the margins.
 
     For a positive real effect: synth - real / margin > 0 and synth - real * margin < 0, each in a

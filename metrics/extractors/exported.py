@@ -274,8 +274,8 @@ class ExportedNet(_Exported):
     Parameters
     ----------
     file
-        Path of the .onnx or .pt2 file, with its YAML file beside it; or, for a file in the folder
-        of weights, its bare name.
+        Path of the .onnx or .pt2 file, with its YAML file in the same folder; or the name without
+        suffix of a file in the folder of weights.
 
     Raises
     ------
@@ -315,8 +315,8 @@ class ExportedSlices(_Exported):
     Parameters
     ----------
     file
-        Path of the .onnx or .pt2 file, with its YAML file beside it; or, for a file in the folder
-        of weights, its bare name.
+        Path of the .onnx or .pt2 file, with its YAML file in the same folder; or the name without
+        suffix of a file in the folder of weights.
 
     Raises
     ------

@@ -128,7 +128,7 @@ def fetch(file: WeightFile, sha256: str | None = None, progress: bool = True) ->
     Parameters
     ----------
     file
-        What to fetch.
+        The file to fetch.
     sha256
         The hash that the file must have, where none is published; recorded for later loads.
     progress

@@ -201,9 +201,9 @@ def between_groups(z: Float64[np.ndarray, " n"], inside: Bool[np.ndarray, " n"])
         value: np.ndarray = np.zeros(len(w))
         influence: np.ndarray = np.zeros(w.shape)
         for group, sign in ((inside, 1), (~inside, -1)):
-            held = w * group
-            centre = _mean(held, z)
-            share = ratio(total, held.sum(axis=1, keepdims=True))
+            group_weights = w * group
+            centre = _mean(group_weights, z)
+            share = ratio(total, group_weights.sum(axis=1, keepdims=True))
             value = value + sign * centre
             influence = influence + sign * group * (z - centre[:, None]) * share
         return value, influence

@@ -32,7 +32,7 @@ from synthbench.metrics.similarity.volumes import (
 from synthbench.metrics.similarity.windows import banded, blur, gaussian_window
 
 PREPARED_BYTES = 2**30
-"""Volumes are prepared in blocks of at most this many bytes; two blocks are held at a time."""
+"""Volumes are prepared in blocks of at most this many bytes; two blocks are in memory at a time."""
 
 BATCH_BYTES = {"cpu": 1, "cuda": 2**29}
 """Size of a batch of products: one pair at a time, or enough to keep a GPU busy."""
@@ -271,23 +271,27 @@ def pair_matrix(
     result = np.full(chosen.shape, np.nan)
     block_size, batch_size = _sizes(scales, grid, settings)
     for rows in blocks(range(len(volumes)), block_size):
-        held = prepare(volumes, rows)
+        row_volumes = prepare(volumes, rows)
         # Within one set, the pairs below the diagonal mirror those above it.
         first_column = rows.start if others is None else 0
         for block in blocks(range(first_column, len(columns)), block_size):
             wanted = chosen[rows.start : rows.stop, block.start : block.stop]
             if not wanted.any():
                 continue
-            facing = held if others is None and block == rows else prepare(columns, block)
+            column_volumes = (
+                row_volumes if others is None and block == rows else prepare(columns, block)
+            )
 
             def compare(
                 run: tuple[int, int, int],
-                held: list[list[_Prepared]] = held,
-                facing: list[list[_Prepared]] = facing,
+                row_volumes: list[list[_Prepared]] = row_volumes,
+                column_volumes: list[list[_Prepared]] = column_volumes,
             ) -> tuple[tuple[int, int, int], Float64[np.ndarray, " b"]]:
                 i, start, stop = run
-                batch = _side_by_side(facing[start:stop])
-                return run, _similarities(held[i], batch, scales, band, settings).cpu().numpy()
+                batch = _side_by_side(column_volumes[start:stop])
+                return run, _similarities(
+                    row_volumes[i], batch, scales, band, settings
+                ).cpu().numpy()
 
             runs = [
                 (i, start, stop)
@@ -353,8 +357,8 @@ def _sizes(scales: list[_Scale], mask: Tensor, settings: Settings) -> tuple[int,
     finest = 4
     for axis in scales[0].box:
         finest *= axis.stop - axis.start
-    held = sum(3 * finest / 8**number for number in range(settings.scales))
-    block = max(1, int(PREPARED_BYTES // held))
+    volume_bytes = sum(3 * finest / 8**number for number in range(settings.scales))
+    block = max(1, int(PREPARED_BYTES // volume_bytes))
     batch = max(1, BATCH_BYTES["cuda" if mask.is_cuda else "cpu"] // finest)
     return block, batch
 

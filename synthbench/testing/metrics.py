@@ -32,7 +32,7 @@ SINGLE_PRECISION = 1e-5
 """Relative difference of the values of a metric that measures float32 volumes in another order."""
 
 SPLITS = 200
-"""Random halves of the real set that stand for held-out images."""
+"""Random halves of the real set that serve as held-out images."""
 
 STANDARD_ERRORS = 5
 """The mean of an unbiased statistic over the splits may lie this far from zero by chance."""

@@ -19,7 +19,7 @@ def values(quantities) -> dict[str, float]:
 
 
 def test_a_line_is_told_by_its_slope_and_bias():
-    """Measured = 0.5 requested + 20: r = 1, slope 0.5; the errors 20 - requested / 2 have mean -5."""
+    """Measured = requested / 2 + 20: r = 1, slope 0.5; the mean of 20 - requested / 2 is -5."""
     found = values(adherence.numeric_adherence(REQUESTED, 0.5 * REQUESTED + 20))
     errors = 20 - REQUESTED / 2
     expected = {"correlation": 1, "slope": 0.5, "bias": -5, "mae": np.abs(errors).mean()}
