@@ -236,7 +236,7 @@ def test_a_part_that_is_whole_is_taken(serve: Serve, folder: Path):
 def test_a_part_of_another_file_is_thrown_away(serve: Serve, folder: Path):
     put(folder, b"other").rename(folder / "net.pth.part")
     file = replace(OFFLINE, url=serve(breaking_off()) + "/net.pth")
-    with pytest.raises(WeightsError, match=rf"must have the sha256 {SHA256}; found .*thrown away"):
+    with pytest.raises(WeightsError, match=rf"must have the sha256 {SHA256}; found .*deleted"):
         fetch(file)
     assert list(folder.iterdir()) == []
     assert fetch(file).read_bytes() == CONTENT
