@@ -1,10 +1,12 @@
 """Metrics: named statistics of (real, synth), each a function of weights over images.
 
-Each is also a plain function of arrays or tensors, for people with their own pipeline. Of
-features, one row an image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`, `precision`, `recall`,
-`density`, `coverage`, and `memorization(synth, train, holdout)`. Of stacks of volumes:
-`mmd_linear`, `spectrum_distance`, `seam_energy`, `intensity_distance`. Of two volumes: `ms_ssim`,
-`g4r_ssim`.
+Each is also a plain function of arrays or tensors, for people with their own pipeline:
+
+- functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
+  `precision`, `recall`, `density`, `coverage`, and `memorization(synth, train, holdout)`;
+- functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
+  `intensity_distance`;
+- functions of two volumes: `ms_ssim`, `g4r_ssim`.
 """
 
 import sys
@@ -12,7 +14,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # else a type checker takes the file of that name for the function
+if TYPE_CHECKING:  # without these imports, a type checker takes the file for the function
     from synthbench.metrics.fid import fid as fid
     from synthbench.metrics.g4r_ssim import g4r_ssim as g4r_ssim
     from synthbench.metrics.memorization import memorization as memorization
@@ -52,9 +54,9 @@ def __getattr__(name: str) -> Any:
 class _Package(ModuleType):
     """The package, in which a public name is always the function.
 
-    Python binds a submodule to its name in the package when it first imports it. So the import
-    of a file named as its function would replace the function by a module that nobody can call.
-    Here the file's function is bound in its place.
+    When Python first imports a submodule, it binds the submodule to its name in the package. The
+    import of the file fid.py would so replace the function `fid` by a module, which nobody can
+    call. This class binds the function of that name instead.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

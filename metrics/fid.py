@@ -3,8 +3,8 @@
 The distance between Gaussians fitted to the two sets (Dowson and Landau 1982; Heusel et al.
 2017): |mu_x - mu_y|^2 + tr S_x + tr S_y - 2 tr (S_x S_y)^(1/2). With A and B the centred
 features over sqrt(n - 1) and sqrt(m - 1), the last trace is the nuclear norm of the n x m
-matrix A B'; so with few images and many features everything follows from inner products of
-images. At n far below d it is biased upward, by an amount that falls with n.
+matrix A B'. So with few images and many features, inner products of images are enough. Where n
+is far below d the distance is biased upward, by an amount that falls with n.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GROUP = 64
 """Resamples whose singular values are found together, padded to one shape."""
 
 GROUP_NUMBERS = 2**24
-"""Fewer of them where their n x m matrices would hold more numbers than this."""
+"""A group is smaller where its n x m matrices would hold more numbers than this."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class GramFrechet:
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The distance with means and covariances weighted by w and v; NaN below two counts."""
+        """The distance with weighted means and covariances; NaN where a sum of weights is <= 1."""
         n, m = weights["real"].sum(axis=1), weights["synth"].sum(axis=1)
         nuclear = ratio(
             _nuclear_norms(self.cross, weights["real"], weights["synth"]),
@@ -58,9 +58,9 @@ class GramFrechet:
         return distance
 
     def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """|mu_x - mu_y|^2 + tr S_x + tr S_y, from which 2 ||A B'||_* is taken.
+        """The sum |mu_x - mu_y|^2 + tr S_x + tr S_y, from which 2 ||A B'||_* is subtracted.
 
-        That term is at most tr S_x + tr S_y, so it adds no size of its own.
+        The subtracted term is at most tr S_x + tr S_y, so the sum is the size of all terms.
         """
         w, v = weights["real"], weights["synth"]
         n, m = w.sum(axis=1), v.sum(axis=1)
@@ -74,7 +74,7 @@ class GramFrechet:
         return terms
 
     def influence(self) -> dict[str, Float64[np.ndarray, " n"]]:
-        """Derivative by each image's weight, for the infinitesimal jackknife.
+        """The derivative by each image's weight, for the infinitesimal jackknife.
 
         With C = U S V' the centred cross block, g_i = 2 (x_i - mu_x).(mu_x - mu_y)
         + n/(n-1) |x_i - mu_x|^2 - n sum_k S_k U_ik^2 / sqrt((n-1)(m-1)); h_j likewise.
@@ -111,12 +111,12 @@ class MomentFrechet:
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The distance with means and covariances weighted by w and v; NaN below two counts."""
+        """The distance with weighted means and covariances; NaN where a sum of weights is <= 1."""
         rows = zip(weights["real"], weights["synth"], strict=True)
         return np.array([self._value(w, v) for w, v in rows])
 
     def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """|mu_x - mu_y|^2 + tr S_x + tr S_y, as `GramFrechet.magnitude`."""
+        """The sum |mu_x - mu_y|^2 + tr S_x + tr S_y, as `GramFrechet.magnitude`."""
         rows = zip(weights["real"], weights["synth"], strict=True)
         return np.array([self._terms(w, v) for w, v in rows])
 
@@ -130,7 +130,7 @@ class MomentFrechet:
         return gaussian_frechet(*moments(self.real, w), *moments(self.synth, v))
 
     def influence(self) -> dict[str, Float64[np.ndarray, " n"]]:
-        """Derivative by each image's weight, as `GramFrechet.influence`."""
+        """The derivative by each image's weight, as `GramFrechet.influence`."""
         mean_x, cov_x = moments(self.real, np.ones(len(self.real)))
         mean_y, cov_y = moments(self.synth, np.ones(len(self.synth)))
         return {
@@ -165,14 +165,14 @@ class FID(BaseMetric):
         Parameters
         ----------
         real, synth
-            Feature matrices, one row an image.
+            Feature matrices, one row per image.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
 
         Raises
         ------
         MetricError
-            The features are unusable (see `check_features`).
+            `check_features` refuses the features.
         """
         sets = check_features(self.name, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]
@@ -186,7 +186,7 @@ class FID(BaseMetric):
 
 
 def fid(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
-    """Frechet distance between two sets of features.
+    """Return the Frechet distance between two sets of features.
 
     Parameters
     ----------
@@ -195,12 +195,13 @@ def fid(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
 
     Returns
     -------
-    The distance (squared features' units), zero for equal sets up to rounding; never clamped.
+    The distance in squared feature units. Zero for equal sets, up to rounding; a negative number
+    of the size of rounding is not set to zero.
 
     Raises
     ------
     MetricError
-        The features are unusable (see `check_features`).
+        `check_features` refuses the features.
 
     Examples
     --------
@@ -212,12 +213,12 @@ def fid(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
 
 
 def effective_rank(x: Float64[np.ndarray, "n d"]) -> float:
-    """Effective rank of the features' covariance, r = (sum lambda)^2 / sum lambda^2.
+    """Return the effective rank of the features' covariance, r = (sum lambda)^2 / sum lambda^2.
 
     Returns
     -------
-    r in [1, min(n - 1, d)]: the number of equal eigenvalues with this spread. The smaller
-    n / r, the larger the bias of the Frechet distance.
+    r in [1, min(n - 1, d)]; r equal eigenvalues would give r. The smaller n / r, the larger the
+    bias of the Frechet distance.
 
     Raises
     ------
@@ -240,7 +241,7 @@ def effective_rank(x: Float64[np.ndarray, "n d"]) -> float:
 def moments(
     x: Float64[np.ndarray, "n d"], w: Float64[np.ndarray, " n"]
 ) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, "d d"]]:
-    """Weighted mean and covariance (divisor: the sum of the weights less one)."""
+    """The weighted mean and covariance (divisor: the sum of the weights minus one)."""
     n = w.sum()
     mean = w @ x / n
     scaled = (x - mean) * np.sqrt(w)[:, None]
@@ -253,7 +254,7 @@ def gaussian_frechet(
     mean_y: Float64[np.ndarray, " d"],
     cov_y: Float64[np.ndarray, "d d"],
 ) -> float:
-    """Frechet distance between two Gaussians, by eigenvalues of S_x^(1/2) S_y S_x^(1/2)."""
+    """The Frechet distance of two Gaussians, from the eigenvalues of S_x^(1/2) S_y S_x^(1/2)."""
     root = _square_root(cov_x)
     eigenvalues = np.maximum(np.linalg.eigvalsh(root @ cov_y @ root), 0.0)
     shift = mean_x - mean_y
@@ -261,7 +262,7 @@ def gaussian_frechet(
 
 
 def _square_root(covariance: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, "d d"]:
-    """Symmetric square root of a positive semi-definite matrix."""
+    """The symmetric square root of a positive semi-definite matrix."""
     values, vectors = np.linalg.eigh(covariance)
     root: Float64[np.ndarray, "d d"] = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     return root
@@ -273,13 +274,13 @@ def _moment_influence(
     own: Float64[np.ndarray, "d d"],
     other: Float64[np.ndarray, "d d"],
 ) -> Float64[np.ndarray, " n"]:
-    """The g_i of one side, without singular vectors of an n x m matrix.
+    """The g_i of one set (`GramFrechet.influence`), without an n x m singular-value decomposition.
 
     n sum_k S_k U_ik^2 / sqrt((n-1)(m-1)) equals n/(n-1) x_i' T x_i for a centred row x_i, with
-    T = S^(-1/2) (S^(1/2) S_other S^(1/2))^(1/2) S^(-1/2) and S this side's covariance.
+    T = S^(-1/2) (S^(1/2) S_other S^(1/2))^(1/2) S^(-1/2) and S the covariance of this set.
     """
     values, vectors = np.linalg.eigh(own)
-    # Directions without variance hold no part of any centred row.
+    # Centred rows have no component along directions without variance.
     kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
     scales = np.sqrt(values[kept])
     whitened = centred @ (vectors[:, kept] / scales)
@@ -293,7 +294,7 @@ def _moment_influence(
 
 
 def _centred(block: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, "n m"]:
-    """Inner products after each side's mean is taken off its rows."""
+    """Inner products after the mean of each set is subtracted from its rows."""
     rows, columns = block.mean(axis=1, keepdims=True), block.mean(axis=0, keepdims=True)
     centred: Float64[np.ndarray, "n m"] = block - rows - columns + block.mean()
     return centred
@@ -306,7 +307,7 @@ def _nuclear_norms(
 ) -> Float64[np.ndarray, " b"]:
     """Sums of singular values of the weighted, centred cross blocks."""
     norms = np.zeros(len(w))
-    # Neighbours in size are padded together, so that little is padded.
+    # Resamples with similar numbers of distinct images form a group, so that padding is short.
     order = np.argsort(np.count_nonzero(w, axis=1) + np.count_nonzero(v, axis=1), kind="stable")
     size = max(1, min(GROUP, GROUP_NUMBERS // cross.size))
     for start in range(0, len(w), size):
@@ -335,9 +336,9 @@ def _nuclear_norms_of_group(
 
 
 def _weighted_first(w: Float64[np.ndarray, "b n"]) -> Int64[np.ndarray, "b k"]:
-    """Indices of the images with weight, rows filled up to one length with weightless ones.
+    """Indices of the images with weight, then of some without, up to one length for all rows.
 
-    Those become zero rows of the matrix, which leave its singular values as they are.
+    Images without weight become zero rows of the matrix and do not change its singular values.
     """
     longest = int(np.count_nonzero(w, axis=1).max())
     return np.argsort(w == 0, axis=1, kind="stable")[:, :longest]

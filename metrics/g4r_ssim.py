@@ -1,30 +1,31 @@
 """4-G-R-SSIM of pairs of volumes: structural similarity of gradients, by kind of content.
 
-Pinaya et al. 2022 print it beside MS-SSIM as a measure of diversity over pairs of synthetic
-brains. They give no formula: they cite Rouse and Hemami (R), Chen et al. (G), and Li and Bovik
-(4), and their code for it is not published. Those sources, and the name, settle:
+Pinaya et al. 2022 report it together with MS-SSIM as a measure of diversity over pairs of
+synthetic brains. They give no formula: they cite Rouse and Hemami (R), Chen et al. (G), and Li and
+Bovik (4), and their code for it is not published. Those sources, and the name, define:
 
 - G: similarity is taken of gradient magnitudes, |g_x| + |g_y| + ... of Sobel's operator;
 - R: of SSIM's three terms only the structure is kept, r = s_xy / (s_x s_y) without a constant,
   0 where one of the standard deviations is zero and 1 where both are;
-- 4: r is averaged apart over preserved edges (both gradients above T1), changed edges (one of
+- 4: r is averaged separately over preserved edges (both gradients above T1), changed edges (one of
   them), smooth voxels (the reference's below T2, the other's at most T1) and texture (the rest),
-  with T1 = 0.12 and T2 = 0.06 of the reference's largest gradient; the four count 1/4 each;
+  with T1 = 0.12 and T2 = 0.06 of the reference's largest gradient; each average has weight 1/4;
 - an 11-voxel Gaussian window with a standard deviation of 1.5 voxels.
 
-Renieblas et al. call this combination 4-G-r*. Decided here, for volumes and for pairs without a
-reference:
+Renieblas et al. call this combination 4-G-r*. Synthbench adds these rules, for volumes and for
+pairs without a reference:
 
-- Sobel's operator over the 26 neighbours: (1, 2, 1) along both axes across, (-1, 0, 1) along;
+- Sobel's operator uses the 26 neighbours: (-1, 0, 1) along the axis of the derivative, (1, 2, 1)
+  along the two other axes;
 - each volume of a pair is the reference once, and the two values are averaged;
-- only windows centred in the mask count, with the largest gradient taken over them;
+- only windows centred in the mask count, and the largest gradient is the largest at their centres;
 - a region without voxels is left out, and the others share its weight;
-- a standard deviation counts as zero up to 0.3% of the gradients' local root mean square, which
-  single precision cannot tell from it.
+- a standard deviation counts as zero up to 0.3% of the gradients' local root mean square, because
+  single precision cannot distinguish it from zero.
 
-So the values order sets scored here. They are not comparable with published ones: the group's
-public code for such metrics keeps the luminance and contrast terms and their constants, and its
-full frame counts the empty background as perfectly alike.
+So the values order sets that synthbench scores. They are not comparable with published ones: the
+public code of Pinaya's group for such metrics keeps the luminance and contrast terms and their
+constants, and averages over the full frame, where the empty background has similarity one.
 
 References
 ----------
@@ -68,7 +69,7 @@ from synthbench.metrics.similarity.diversity import (
     SimilarityGap,
     mean_similarity,
 )
-from synthbench.metrics.similarity.volumes import TensorSource
+from synthbench.metrics.similarity.volumes import Tensors, TensorSource, device_of
 from synthbench.metrics.similarity.windows import banded, blur, gaussian_window
 from synthbench.metrics.subjects import subject_index
 
@@ -82,24 +83,24 @@ EDGE = 0.12
 """Share of the reference's largest gradient above which a voxel is an edge (T1)."""
 
 SMOOTH = 0.06
-"""Share of it below which a voxel is smooth (T2)."""
+"""Share of the reference's largest gradient below which a voxel is smooth (T2)."""
 
 FLAT = 1e-5
 """Share of the local mean square up to which a variance counts as zero."""
 
 MARGIN = (WINDOW - 1) // 2 + 1
-"""Voxels from a window's centre that its gradients reach."""
+"""Distance in voxels from a window's centre to the last voxel that its gradients use."""
 
 PREPARED_BYTES = 2**30
-"""Volumes are prepared in blocks of at most this many bytes; two blocks are held at a time."""
+"""Volumes are prepared in blocks of at most this many bytes; two blocks are in memory at a time."""
 
 
 @dataclass(frozen=True)
 class GradientSimilarityGap(SimilarityGap):
-    """Mean 4-G-R-SSIM within the synthetic set less that within the real one."""
+    """Mean 4-G-R-SSIM within the synthetic set minus that within the real one."""
 
     def parts(self) -> dict[str, Part]:
-        """The two means that the gap is made of."""
+        """The means within the two sets, whose difference is the gap."""
         return {
             "synth": Part("4-G-R-SSIM synth", self.synth, tabled=True),
             "real": Part("4-G-R-SSIM real", self.real, tabled=True),
@@ -109,8 +110,8 @@ class GradientSimilarityGap(SimilarityGap):
 class G4RSSIM(BaseMetric):
     """4-G-R-SSIM: the gap in diversity of edges and texture between the sets.
 
-    Up to `synthbench.metrics.similarity.diversity.PAIR_BUDGET` pairs of a set all are computed;
-    past it, a seeded random design of about that many.
+    All pairs of a set are computed up to `synthbench.metrics.similarity.diversity.PAIR_BUDGET`
+    pairs. Larger sets have a seeded random design of about that many pairs.
     """
 
     name = "g4r_ssim"
@@ -146,20 +147,20 @@ class G4RSSIM(BaseMetric):
         volumes
             Float32 arrays.
         mask
-            The voxels to average over, of the real and the synthetic volumes alike.
+            The voxels to average over, the same for real and synthetic volumes.
         settings
-            What `freeze` gave: nothing.
+            Not used: none are frozen.
         progress
-            Called with the pairs done and their total.
+            Called with the number of pairs done and their total.
 
         Returns
         -------
-        As `gradient_pair_matrix`: past the budget, NaN for the pairs that are left out.
+        The matrix of `gradient_pair_matrix`, NaN for pairs that a design leaves out.
 
         Raises
         ------
         MetricError
-            There are fewer than two volumes, or as `gradient_pair_matrix`.
+            There are fewer than two volumes, or `gradient_pair_matrix` refuses them.
         """
         if len(volumes) < 2:
             raise MetricError(f"g4r_ssim: a set needs at least 2 volumes; found {len(volumes)}.")
@@ -180,7 +181,7 @@ class G4RSSIM(BaseMetric):
                 progress(done, total)
 
         return gradient_pair_matrix(
-            _Tensors(volumes, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+            Tensors(volumes, device_of()),
             mask=torch.from_numpy(np.array(mask, dtype=bool)),
             design=design,
             progress=advance,
@@ -194,16 +195,16 @@ class G4RSSIM(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> GradientSimilarityGap:
-        """The gap, from pair matrices within the two sets.
+        """Return the gap, from pair matrices within the two sets.
 
         Parameters
         ----------
         real, synth
             Symmetric matrices of `measure`; NaN stands for a pair that was not computed.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
         settings
-            Nothing depends on them.
+            Not used: none are frozen.
 
         Raises
         ------
@@ -224,15 +225,15 @@ def g4r_ssim(
     y: Float32[np.ndarray, "d h w"] | Float32[Tensor, "d h w"],
     mask: Bool[np.ndarray, "d h w"] | Bool[Tensor, "d h w"] | None = None,
 ) -> float:
-    """4-G-R-SSIM of two volumes, as this module defines it.
+    """Return the 4-G-R-SSIM of two volumes, as this module defines it.
 
     Parameters
     ----------
     x, y
-        Volumes, as arrays or tensors on one device, in any one unit: a common scale of both
-        does not change the value.
+        Volumes, as arrays or tensors on one device, both in the same unit: a factor on both does
+        not change the value.
     mask
-        The voxels to average over; None is every voxel that a window fits around.
+        The voxels to average over. None: all voxels whose window lies inside the grid.
 
     Returns
     -------
@@ -241,7 +242,7 @@ def g4r_ssim(
     Raises
     ------
     MetricError
-        As `gradient_pair_matrix`.
+        `gradient_pair_matrix` refuses the volumes or the mask.
     """
     first, second = torch.as_tensor(x)[None], torch.as_tensor(y)[None]
     inside = None if mask is None else torch.as_tensor(mask)
@@ -257,15 +258,15 @@ def gradient_pair_matrix(
     design: Bool[np.ndarray, "n m"] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Float64[np.ndarray, "n m"]:
-    """4-G-R-SSIM of every pair of volumes.
+    """Return the 4-G-R-SSIM of every pair of volumes.
 
-    Runs on the volumes' device. Volumes of a `TensorSource` are read in blocks, so that memory
-    stays bounded; with few volumes each is read once.
+    It runs on the volumes' device. Volumes of a `TensorSource` are read in blocks, so that memory
+    stays bounded; where one block holds all volumes, each is read once.
 
     Parameters
     ----------
     volumes, others
-        With `others`, all pairs across; without, all pairs within `volumes`.
+        With `others`, all pairs of one volume and one other; without, all pairs within `volumes`.
     mask
         The voxels to average over, in the volumes' grid; None is all of it. Voxels nearer than
         `MARGIN` to the grid's border are left out.
@@ -295,15 +296,15 @@ def gradient_pair_matrix(
     wanted = _wanted(design, len(volumes), None if others is None else len(others))
     result = np.full(wanted.shape, np.nan)
     for rows in _blocks(len(volumes), place):
-        held = _prepare_block(volumes, rows, place, band)
+        row_volumes = _prepare_block(volumes, rows, place, band)
         for block in _blocks(len(columns), place):
             pairs = np.argwhere(wanted[rows.start : rows.stop, block.start : block.stop])
             if len(pairs) == 0:
                 continue
             same = others is None and block == rows
-            facing = held if same else _prepare_block(columns, block, place, band)
+            column_volumes = row_volumes if same else _prepare_block(columns, block, place, band)
             for i, j in pairs.tolist():
-                value = _similarity(held[i], facing[j], place, band)
+                value = _similarity(row_volumes[i], column_volumes[j], place, band)
                 result[rows.start + i, block.start + j] = float(value)
                 if progress is not None:
                     progress(1)
@@ -319,11 +320,11 @@ def gradient_pair_matrix(
 
 
 def gradient_magnitude(volume: Float32[Tensor, "d h w"]) -> Float32[Tensor, "_ _ _"]:
-    """|g_x| + |g_y| + |g_z| of Sobel's operator (Chen et al. 2006, section 3.1).
+    """Return |g_x| + |g_y| + |g_z| of Sobel's operator (Chen et al. 2006, section 3.1).
 
     Returns
     -------
-    Intensity per voxel: a ramp that rises by 1 a voxel along one axis has magnitude 1. Each
+    Intensity per voxel: a ramp that rises by 1 per voxel along one axis has magnitude 1. Each
     axis is shorter by two voxels.
     """
     return torch.stack([_sobel(volume, axis).abs() for axis in range(3)]).sum(dim=0)
@@ -344,20 +345,20 @@ def region_mean(
     other: Float32[Tensor, " k"],
     largest: Float32[Tensor, ""],
 ) -> Float64[Tensor, ""]:
-    """Mean over the four kinds of content of the mean similarity there (Li and Bovik 2010).
+    """Return the mean over four kinds of content of the mean similarity (Li and Bovik 2010).
 
     Parameters
     ----------
     similarity
-        At each voxel.
+        The similarity at each voxel.
     reference, other
-        Gradient magnitudes there.
+        The gradient magnitudes at each voxel.
     largest
-        The reference's largest one.
+        The largest gradient magnitude of the reference.
 
     Returns
     -------
-    The mean over the regions that have voxels.
+    The mean over the kinds that have voxels.
     """
     reference_edge, other_edge = reference > EDGE * largest, other > EDGE * largest
     preserved = reference_edge & other_edge
@@ -371,11 +372,11 @@ def region_mean(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where pairs are compared.
+    """The voxels at which pairs are compared.
 
-    `box` is the part of the grid that the masked windows' gradients reach. `windows` holds the
-    masked positions among the box's windows, in the order of axes of `blur`, and `centres` those
-    of their centres among its gradients, both flattened.
+    `box` is the part of the grid that the gradients of the masked windows use. `windows` holds the
+    indices of the masked windows among the box's windows, with the axes in the order of `blur`;
+    `centres` holds the indices of their centres among the box's gradients. Both are flat indices.
     """
 
     mask: Bool[Tensor, "d h w"]
@@ -386,9 +387,12 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """All that a pair needs of one volume: its gradients and, at the masked windows, theirs at
-    the centre, their local mean, 1/standard deviation (0 where it counts as zero), and whether
-    it does.
+    """The parts of a pair's similarity that depend on one volume only.
+
+    `gradients` are the gradient magnitudes in the box. At the masked windows, `centres` are the
+    gradients at the centre, `means` the local means, `scales` the inverse local standard
+    deviations (0 where that counts as zero), and `flat` is True where it counts as zero.
+    `largest` is the largest of `centres`.
     """
 
     gradients: Float32[Tensor, "d h w"]
@@ -403,7 +407,7 @@ def _place(mask: Bool[Tensor, "d h w"], volume: Tensor) -> _Place:
     if mask.ndim != 3 or min(mask.shape) <= 2 * MARGIN:
         raise MetricError(
             f"g4r_ssim: {WINDOW}-voxel windows of gradients need a (d, h, w) grid of at least "
-            f"{2 * MARGIN + 1} voxels a side; found {tuple(mask.shape)}. Use a finer grid."
+            f"{2 * MARGIN + 1} voxels per side; found {tuple(mask.shape)}. Use a finer grid."
         )
     mask = mask.to(device=volume.device, dtype=torch.bool)
     inner = mask[MARGIN:-MARGIN, MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -460,7 +464,7 @@ def _similarity(
     """4-G-R-SSIM of two volumes."""
     structure = _local_means(one.gradients * other.gradients, place, band)
     structure.addcmul_(one.means, other.means, value=-1).mul_(one.scales).mul_(other.scales)
-    # Cauchy and Schwarz bound it, which rounding may not know.
+    # The Cauchy-Schwarz inequality bounds it; rounding may leave the bounds by a little.
     structure.clamp_(-1, 1).add_(one.flat & other.flat)
     forth = region_mean(structure, one.centres, other.centres, one.largest)
     back = region_mean(structure, other.centres, one.centres, other.largest)
@@ -470,24 +474,8 @@ def _similarity(
 # Sets of volumes
 
 
-@dataclass(frozen=True)
-class _Tensors:
-    """Volumes that are read as arrays, as tensors on one device."""
-
-    arrays: VolumeSource
-    device: torch.device
-
-    def __len__(self) -> int:
-        return len(self.arrays)
-
-    def __getitem__(self, index: int, /) -> Float32[Tensor, "d h w"]:
-        # A copy, because arrays of a memory map are read-only, which tensors cannot be.
-        array = np.array(self.arrays[index], dtype=np.float32)
-        return torch.from_numpy(array).to(self.device)
-
-
 def _blocks(n: int, place: _Place) -> Iterator[range]:
-    """Volumes to hold at a time, by what is kept of each."""
+    """Ranges of volumes that are in memory together, by the bytes of a `_Prepared`."""
     gradients = 4
     for axis in place.box:
         gradients *= axis.stop - axis.start - 2

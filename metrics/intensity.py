@@ -23,13 +23,13 @@ from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import BaseMetric, Needs, VolumeSource, Weights, as_float64
 
 Array = np.ndarray | Tensor
-"""Numbers as an array, or as a tensor of any device."""
+"""Numbers as an array, or as a tensor on any device."""
 
 LEVELS = 255
-"""Thresholds of the cumulative distribution, half-way between the values of 8-bit volumes."""
+"""Number of thresholds of the cumulative distribution, half-way between 8-bit intensities."""
 
 RANGE_TOLERANCE = 1e-6
-"""Rounding by which an intensity may leave [0, 1]."""
+"""Distance by which rounding may move an intensity out of [0, 1]."""
 
 
 class Intensity(BaseMetric):
@@ -55,23 +55,24 @@ class Intensity(BaseMetric):
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
     ) -> Float64[np.ndarray, "n 255"]:
-        """Return each volume's cumulative distribution, see `cumulative_shares`.
+        """Return the cumulative distribution of each volume, one row of `cumulative_shares` each.
 
         Parameters
         ----------
         volumes
             Float32 arrays, intensities in [0, 1].
         mask
-            The voxels that count, of the real and the synthetic volumes alike.
+            The voxels that count, the same for real and synthetic volumes.
         settings
-            What `freeze` gave: nothing.
+            Not used: none are frozen.
         progress
-            Called with the volumes done and their total.
+            Called with the number of volumes done and their total.
 
         Raises
         ------
         MetricError
-            As `check_set` and `checked_volumes`, or an intensity is outside [0, 1].
+            There are fewer than two volumes, the mask is empty, or a volume is on another grid,
+            not finite or outside [0, 1].
         """
         check_set(self.name, volumes, mask)
         rows = []
@@ -98,7 +99,7 @@ class Intensity(BaseMetric):
 
 @dataclass(frozen=True)
 class Stack:
-    """Volumes stacked in an array or a tensor of any device, read as float32 arrays.
+    """Volumes stacked in an array, or in a tensor on any device, read as float32 arrays.
 
     Attributes
     ----------
@@ -120,27 +121,27 @@ def intensity_distance(
     y: Float32[Array, "m d h w"],
     mask: Bool[Array, "d h w"] | None = None,
 ) -> float:
-    """Wasserstein-1 distance between the mean intensity distributions of two sets.
+    """Return the Wasserstein-1 distance between the mean intensity distributions of two sets.
 
-    Each volume weighs equally. Exact for 8-bit intensities k/255; otherwise each intensity
-    is rounded to the nearest of those.
+    All volumes have the same weight. It is exact for 8-bit intensities k/255; other intensities
+    are rounded to the nearest of those.
 
     Parameters
     ----------
     x, y
-        Real and synthetic volumes, intensities in [0, 1]: arrays, or tensors of any device.
+        Real and synthetic volumes, intensities in [0, 1]: arrays, or tensors on any device.
     mask
         The voxels that count; None: all.
 
     Returns
     -------
-    The distance, in [0, 1]; biased upward by sampling, so two samples of one distribution do
-    not reach zero.
+    The distance, in [0, 1]. Sampling biases it upward, so two samples of one distribution do not
+    reach zero.
 
     Raises
     ------
     MetricError
-        As `Intensity.measure`.
+        `Intensity.measure` refuses the volumes or the mask.
     """
     inside = stack_mask(Intensity.name, x, mask)
     metric = Intensity()
@@ -149,7 +150,7 @@ def intensity_distance(
 
 
 def cumulative_shares(intensities: Float32[np.ndarray, " v"]) -> Float64[np.ndarray, " 255"]:
-    """The share of intensities at most (k + 1/2)/255, for k = 0 to 254.
+    """Return the share of intensities that are at most (k + 1/2)/255, for k = 0 to 254.
 
     >>> cumulative_shares(np.array([0.0, 1.0]))[[0, 254]]
     array([0.5, 0.5])
@@ -163,7 +164,7 @@ def cumulative_shares(intensities: Float32[np.ndarray, " v"]) -> Float64[np.ndar
 def stack_mask(
     metric: str, volumes: Float32[Array, "n d h w"], mask: Bool[Array, "d h w"] | None
 ) -> Bool[np.ndarray, "d h w"]:
-    """The mask of a stack of volumes as an array; without one, every voxel.
+    """Return the mask of a stack of volumes as an array; None is a mask of all voxels.
 
     Raises
     ------
@@ -181,7 +182,7 @@ def stack_mask(
 
 
 def check_set(metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"]) -> None:
-    """Say what is wrong with a set before its volumes are read.
+    """Check the number of volumes and the mask before volumes are read.
 
     Raises
     ------
@@ -202,7 +203,7 @@ def check_set(metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"
 def checked_volumes(
     metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"]
 ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-    """Yield the volumes one by one, or say what is wrong with one.
+    """Yield the volumes one by one, each checked.
 
     Raises
     ------
@@ -214,7 +215,7 @@ def checked_volumes(
         if volume.shape != mask.shape:
             raise MetricError(
                 f"{metric}: volumes and mask must share one grid; found volume {index} of shape "
-                f"{volume.shape} where the mask has {mask.shape}. Bring all of them to one space."
+                f"{volume.shape} and a mask of shape {mask.shape}. Bring all of them to one space."
             )
         if not np.isfinite(volume).all():
             raise MetricError(f"{metric}: volume {index} holds NaN or infinity. Remove or fix it.")

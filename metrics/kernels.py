@@ -15,14 +15,14 @@ ROUNDING = 1e-12
 """Relative size below which a difference is rounding."""
 
 BLOCK_NUMBERS = 2**22
-"""Passes over an n x n matrix that need a copy take this many numbers at a time."""
+"""Largest number of matrix elements that a step with a copy handles at a time."""
 
 
 def squared_distances(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]
 ) -> Float64[np.ndarray, "n m"]:
     """Squared Euclidean distances between the rows of two matrices."""
-    # Distances do not depend on the origin; near the data it loses the fewest digits.
+    # Distances do not depend on the origin. An origin near the data loses the fewest digits.
     origin = x.mean(axis=0)
     a = x - origin
     # The product of a matrix with itself takes half the time and is exactly symmetric.
@@ -32,7 +32,7 @@ def squared_distances(
 def gaussian_kernel(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], bandwidth: float
 ) -> Float64[np.ndarray, "n m"]:
-    """exp(-|x_i - y_j|^2 / (2 bandwidth^2)), in [0, 1]: zero where it underflows."""
+    """The kernel exp(-|x_i - y_j|^2 / (2 bandwidth^2)), in [0, 1]; zero where it underflows."""
     kernel = squared_distances(x, y)
     kernel /= -2 * bandwidth**2
     np.exp(kernel, out=kernel)
@@ -42,7 +42,7 @@ def gaussian_kernel(
 def polynomial_kernel(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]
 ) -> Float64[np.ndarray, "n m"]:
-    """(x_i . y_j / d + 1)^3, the kernel of KID (Binkowski et al. 2018)."""
+    """The kernel of KID, (x_i . y_j / d + 1)^3 (Binkowski et al. 2018)."""
     kernel: Float64[np.ndarray, "n m"] = x @ y.T
     kernel /= x.shape[1]
     kernel += 1
@@ -65,12 +65,17 @@ def distance_kernels(
     synth: Float64[np.ndarray, "m m"],
     cross: Float64[np.ndarray, "n m"],
 ) -> tuple[Float64[np.ndarray, "n n"], Float64[np.ndarray, "m m"], Float64[np.ndarray, "n m"]]:
-    """Kernel -|a - b|^2 / 2 from inner products a.b, which gives the linear-kernel MMD^2.
+    """The kernel -|a - b|^2 / 2 from inner products a.b; it gives the linear-kernel MMD^2.
 
-    The squares |a|^2 cancel between the terms of the U-statistic where every subject has as many
-    images. Under other weights the linear kernel itself depends on the origin, and this one does
-    not. Inner products of float32 voxels are right to 1e-16 of their size in float64, so a
-    discrepancy of 1e-4 of them keeps 12 digits.
+    The squares |a|^2 cancel between the terms of the U-statistic where all subjects have the same
+    number of images. Under other weights the linear kernel itself depends on the origin, and this
+    one does not. In float64, inner products of float32 voxels have a relative error of 1e-16, so
+    a discrepancy of 1e-4 of their size keeps 12 digits.
+
+    Returns
+    -------
+    The kernel within the real set, within the synthetic set, and between real rows and synthetic
+    columns.
     """
     half_x, half_y = np.diag(real) / 2, np.diag(synth) / 2
     return (
@@ -106,7 +111,7 @@ def median_bandwidth(real: Float64[np.ndarray, "n d"], subjects: np.ndarray | No
     if median <= ROUNDING**2 * float((x**2).sum(axis=1).max()):
         raise MetricError(
             "median bandwidth: the median distance between distinct real images must be above "
-            "zero; found 0, so at least half of the pairs are alike. Look for duplicated volumes "
+            "zero; found 0, so at least half of the pairs are equal. Look for duplicated volumes "
             "or an extractor whose output is constant, or pass bandwidth=."
         )
     return float(np.sqrt(median))
@@ -131,28 +136,29 @@ def _distinct_squared_distances(
     centred = x - x.mean(axis=0)
     n = len(x)
     distances = np.empty(n * (n - 1) // 2)
-    step, filled = _rows_a_block(n), 0
+    step, filled = _rows_per_block(n), 0
     for start in range(0, n, step):
         rows = slice(start, start + step)
         squares = _squared_distances(centred[rows], centred[start:])
         distinct = index[rows, None] != index[None, start:]
-        found = squares[np.triu(distinct, k=1)]
-        distances[filled : filled + len(found)] = found
-        filled += len(found)
+        upper = squares[np.triu(distinct, k=1)]
+        distances[filled : filled + len(upper)] = upper
+        filled += len(upper)
     return distances[:filled]
 
 
-def _rows_a_block(columns: int) -> int:
+def _rows_per_block(columns: int) -> int:
     return max(1, BLOCK_NUMBERS // columns)
 
 
 def _row_blocks(matrix: Float64[np.ndarray, "n m"]) -> Iterator[slice]:
-    step = _rows_a_block(matrix.shape[1])
+    step = _rows_per_block(matrix.shape[1])
     for start in range(0, len(matrix), step):
         yield slice(start, start + step)
 
 
 def check_bandwidth(bandwidth: float) -> None:
+    """Raise a MetricError unless the bandwidth is a positive number."""
     if not (np.isfinite(bandwidth) and bandwidth > 0):
         raise MetricError(
             f"bandwidth must be a positive number of feature units; found {bandwidth}. "
@@ -161,9 +167,10 @@ def check_bandwidth(bandwidth: float) -> None:
 
 
 def check_subjects(index: Mapping[str, Int64[np.ndarray, " n"]]) -> None:
+    """Raise a MetricError unless every role has at least two subjects."""
     for role, subjects in index.items():
         if n_subjects(subjects) < 2:
             raise MetricError(
                 f"{role} needs images of at least 2 subjects; found 1 subject with "
-                f"{len(subjects)} images. Add subjects: scans of one are no independent sample."
+                f"{len(subjects)} images. Add subjects: scans of one subject are not independent."
             )

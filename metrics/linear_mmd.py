@@ -1,4 +1,4 @@
-"""MMD² with a linear kernel on voxels: for comparison with papers."""
+"""MMD^2 with a linear kernel on voxels: for comparison with papers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MMDLinear(BaseMetric):
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
     ) -> Float64[np.ndarray, "n n"]:
-        """Inner products of the volumes of a set, over the full frame.
+        """Return the inner products of the volumes of a set, over the full frame.
 
         Parameters
         ----------
@@ -57,14 +57,14 @@ class MMDLinear(BaseMetric):
         mask
             Not used: `MMDMetric` has no mask.
         settings
-            None are frozen.
+            Not used: none are frozen.
         progress
-            Called with the volumes read and the reads in all.
+            Called with the number of volumes read so far and the number of reads in all.
 
         Raises
         ------
         MetricError
-            As `voxel_gram`.
+            `voxel_gram` refuses the volumes.
         """
         return voxel_gram(volumes, progress=progress)
 
@@ -76,7 +76,7 @@ class MMDLinear(BaseMetric):
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
     ) -> Float64[np.ndarray, "n m"]:
-        """Inner products of real with synthetic volumes, as `measure`."""
+        """Return the inner products of real with synthetic volumes; raise as `measure` does."""
         return voxel_gram(real, synth, progress=progress)
 
     def prepare(
@@ -88,21 +88,21 @@ class MMDLinear(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> KernelDiscrepancy:
-        """Turn inner products into distances, and drop pairs within a subject.
+        """Return the statistic of three matrices of inner products.
 
         Parameters
         ----------
         real, synth
-            Inner products within the two sets, of `measure`.
+            Inner products within the two sets, from `measure`.
         cross
-            Those between them, of `measure_across`.
+            Inner products between them, from `measure_across`.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
 
         Raises
         ------
         MetricError
-            A matrix is absent, has another shape or is not finite, or a role has fewer than two
+            A matrix is missing, has a wrong shape or is not finite, or a role has fewer than two
             subjects.
         """
         if cross is None:
@@ -124,9 +124,9 @@ class MMDLinear(BaseMetric):
 
 
 def mmd_linear(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
-    """Unbiased MMD^2 under the linear kernel: it sees differences of means only.
+    """Return the unbiased MMD^2 under the linear kernel: it detects differences of means only.
 
-    What MONAI's `MMDMetric` computes for sets of equal size.
+    For sets of equal size it equals MONAI's `MMDMetric`.
 
     Returns
     -------
@@ -134,8 +134,8 @@ def mmd_linear(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> 
     """
     sets = check_features("mmd_linear", real=x, synth=y)
     a, b = sets["real"], sets["synth"]
-    # Sums in place of Gram matrices: rows may be whole volumes. The value does not depend on
-    # the origin, and near the data it loses the fewest digits.
+    # Sums in place of Gram matrices, since rows may be whole volumes. The value does not depend
+    # on the origin; an origin near the data loses the fewest digits.
     origin = (a.mean(axis=0) + b.mean(axis=0)) / 2
     sum_a, own_a = _sum_and_squares(a, origin)
     sum_b, own_b = _sum_and_squares(b, origin)
@@ -167,7 +167,7 @@ def _check_grams(grams: Mapping[str, Float64[np.ndarray, "_ _"]]) -> None:
 def _sum_and_squares(
     rows: Float64[np.ndarray, "n d"], origin: Float64[np.ndarray, " d"]
 ) -> tuple[Float64[np.ndarray, " d"], float]:
-    """The sum of the rows and the sum of their squared norms, taken from `origin`."""
+    """The sum of the rows and the sum of their squared norms, relative to `origin`."""
     total, squares = np.zeros_like(origin), 0.0
     for row in rows:
         moved = row - origin

@@ -1,13 +1,13 @@
 """Memorization: are synthetic images nearer the training images than unseen ones?
 
 For each synthetic image, d_T and d_H are the distances to its nearest training image and to its
-nearest image of a hold-out that the generator never saw. A generator that copies makes d_T the
-smaller of the two. The statistic is the mean of log(d_H / d_T); under the hypothesis that
-nothing was copied, training and hold-out images are exchangeable, whatever the synthetic images
-look like, so that a permutation of their labels gives the test.
+nearest image of a hold-out that the generator never saw. Where a generator copies, d_T is the
+smaller of the two. The statistic is the mean of log(d_H / d_T). If nothing was copied, training
+and hold-out images are exchangeable, whatever the synthetic images look like. So a permutation of
+their labels gives the test.
 
-Tests on distances are no privacy guarantee. They see images that lie close to a training image
-in the space at hand; they do not see copied parts, nor what an attack can take from the model.
+Tests on distances are no privacy guarantee. They detect images that lie close to a training image
+in the chosen space. They do not detect copied parts, nor what an attack on the model can find.
 
 References
 ----------
@@ -48,15 +48,15 @@ from synthbench.metrics.nearest.distances import (
     typical_distance,
 )
 from synthbench.metrics.nearest.labellings import ROUNDING, Sides, p_values
-from synthbench.metrics.nearest.power import detectable_share, power_words
+from synthbench.metrics.nearest.power import detectable_share, power_text
 from synthbench.metrics.subjects import n_subjects, subject_index
 
 LEVEL = 0.05
-"""The chance of "copying detected" where nothing was copied, at most; shared where images are
-also compared under a flip."""
+"""Largest probability of "copying detected" where nothing was copied. It is shared between two
+tests where images are also compared under a flip."""
 
 PLANTING_LABELLINGS = 400
-"""Labellings with which each simulated set is tested, at most: enough for a p-value near 0.05."""
+"""Largest number of labellings that test a simulated set: enough for a p-value near 0.05."""
 
 
 class Neighbour(NamedTuple):
@@ -65,9 +65,9 @@ class Neighbour(NamedTuple):
     Attributes
     ----------
     synth, train, holdout
-        Indices: of the synthetic image, and of its nearest training and hold-out image.
+        Indices of the synthetic image, and of its nearest training and hold-out image.
     train_distance, holdout_distance
-        How far they are.
+        Their distances from the synthetic image.
     """
 
     synth: int
@@ -81,15 +81,15 @@ class Neighbour(NamedTuple):
 class LogRatio:
     """The mean over synthetic images of log(d_H / d_T), as a function of their weights.
 
-    Training and hold-out images are held fixed: its variance, and an interval made with it, are
-    for the draw of synthetic images alone. Whether the value is above zero is for the test.
+    Training and hold-out images are fixed. So its variance, and an interval made with it, cover
+    the draw of synthetic images alone. The permutation test decides if the value is above zero.
 
     Attributes
     ----------
     contrasts
-        log(d_H / d_T) of each synthetic image.
+        The value log(d_H / d_T) of each synthetic image.
     authentic
-        Which of them are authentic (see `authentic`).
+        True for each image that is authentic (`synthbench.metrics.nearest.distances.authentic`).
     subjects
         The subject index of each image, under "synth".
     """
@@ -115,7 +115,7 @@ class LogRatio:
 class AuthenticShare:
     """AuthPct as a function of weights on the synthetic images, in [0, 100].
 
-    A value without a verdict: it does not hold a level where synthetic images differ from real.
+    It gives no verdict: a test of it would be wrong where synthetic images differ from real ones.
     """
 
     authentic: Bool[np.ndarray, " m"]
@@ -128,24 +128,24 @@ class AuthenticShare:
 
 @dataclass(frozen=True)
 class CopyingTest:
-    """The one-sided test that synthetic images are nearer training than unseen images.
+    """The one-sided test that synthetic images are nearer to training than to unseen images.
 
     Attributes
     ----------
     statistic
         Mean log(d_H / d_T) as a function of weights on the synthetic images.
     value
-        Its value with every image counted once; above zero: nearer the training images.
+        Its value with every image counted once; above zero: nearer to the training images.
     p
         Permutation p-value, in [1/(permutations + 1), 1].
     level
         The p-value at or below which copying is detected.
     copies, holdout_copies
-        Synthetic images that equal a training image, or a hold-out image, up to rounding. An
-        exact copy needs no test.
+        Numbers of synthetic images that equal a training image, or a hold-out image, up to
+        rounding. One exact copy of a training image is enough for a detection.
     detectable
-        The smallest share of near copies among the synthetic images that this test would find
-        with a probability of `POWER`; None where even half of them would not do.
+        The smallest share of near copies among the synthetic images that this test detects with
+        a probability of `POWER`; None where even a share of one half is not enough.
     neighbours
         The nearest real images of each synthetic image, in the order of the synthetic images.
     """
@@ -161,20 +161,20 @@ class CopyingTest:
 
     @property
     def copy_share(self) -> float:
-        """Exact copies of training images, as a share of the synthetic images."""
+        """The number of exact copies of training images over the number of synthetic images."""
         return self.copies / len(self.neighbours)
 
     @property
     def detected(self) -> bool:
-        """Whether there is an exact copy, or the test rejects."""
+        """True where there is an exact copy, or p is at most the level."""
         return self.copies > 0 or self.p <= self.level
 
     @property
     def text(self) -> str:
-        """The finding, as a table prints it. It is never a statement on privacy."""
+        """The finding as a table prints it; it is no statement on privacy."""
         if self.detected:
             return "copying detected"
-        finding = f"no copying detected ({power_words(self.detectable)})"
+        finding = f"no copying detected ({power_text(self.detectable)})"
         if self.holdout_copies:
             finding += f"; {self.holdout_copies} synthetic images equal hold-out images"
         return finding
@@ -182,17 +182,17 @@ class CopyingTest:
 
 @dataclass(frozen=True)
 class Assessment(CopyingTest):
-    """Memorization in one space: the test on the images as they are, and what stands beside it.
+    """Memorization in one space: the test on the images as they are, with further findings.
 
     Attributes
     ----------
     auth_pct
-        Percentage of authentic synthetic images (Alaa et al. 2022); no verdict.
+        Percentage of authentic synthetic images (Alaa et al. 2022); it gives no verdict.
     n
-        Subjects a side, after the larger of training and hold-out is brought to the smaller.
+        The smaller of the numbers of training and of hold-out subjects, which the test uses.
     flipped
-        The test with the smaller of each image's distances, as it is and flipped left to right;
-        None where flips are not compared.
+        The test on the smaller of two distances, of each image as it is and flipped left to
+        right; None where flips are not compared.
     """
 
     auth_pct: float
@@ -227,7 +227,7 @@ class Memorization(BaseMetric):
         *,
         spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
-        """The constants of the test; they do not depend on the real set."""
+        """The constants of the test, whatever the real set."""
         return {
             "floor": LOG_FLOOR,
             "copy_tolerance": COPY_TOLERANCE,
@@ -243,11 +243,11 @@ class Memorization(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> Statistic:
-        """Refuse: a real and a synthetic set are not enough; see `assess`."""
+        """Raise a MetricError: a real and a synthetic set are not enough; `assess` is the test."""
         raise MetricError(
             "memorization: compares synthetic images with training images and with a hold-out; "
             "found a real and a synthetic set only. Pass --train, or call "
-            "synthbench.metrics.memorization.memorization(synth, train, holdout)."
+            "synthbench.metrics.memorization(synth, train, holdout)."
         )
 
     def assess(
@@ -265,37 +265,37 @@ class Memorization(BaseMetric):
     ) -> Assessment:
         """Test for copying in one space.
 
-        Where there are more training than hold-out subjects, or fewer, log d to the larger side
-        is its mean over all subsets of as many subjects as the smaller has; in closed form, so
-        nothing is drawn. Power is best with equal sides: among 1000 training and 86 hold-out
-        images, 92% of labellings call a copied image training. Subjects are permuted whole. A
-        subject is taken to be in training or in the hold-out, not in both: labels are counted
-        within each side.
+        Where the two sides differ in their numbers of subjects, log d to the larger side is a
+        mean over all its subsets of the size of the smaller side. This has a closed form, so
+        nothing is drawn at random. Power is best with equal sides: with 1000 training and 86
+        hold-out images, 92% of labellings label a copied image as training. All images of a
+        subject keep one label. A subject is either in training or in the hold-out, not in both:
+        labels are counted within each side.
 
         Parameters
         ----------
         distances
-            Between synthetic, training and hold-out images.
+            Distances between synthetic, training and hold-out images.
         permutations
             Number of permuted labellings.
         seed
-            Seed of the labellings, and of the plantings from which power is computed.
+            Seed of the labellings, and of the simulated copies from which power is computed.
         subjects
-            For "synth", "train" and "holdout", the subject of each image; None is one image a
+            For "synth", "train" and "holdout", the subject of each image; None is one image per
             subject.
         floor, copy_tolerance, near_copy, alpha
-            As `freeze` gives them: see `LOG_FLOOR`, `COPY_TOLERANCE`, `NEAR_COPY` and `LEVEL`.
+            The values of `freeze`: `LOG_FLOOR`, `COPY_TOLERANCE`, `NEAR_COPY` and `LEVEL`.
 
         Returns
         -------
-        The finding. `alpha` is halved for each of the two tests where flips are compared, so
-        that both together hold it.
+        The finding. Where flips are compared there are two tests, each at level `alpha` / 2, so
+        that the probability of a false detection by either is at most `alpha`.
 
         Raises
         ------
         MetricError
-            There are too few subjects or permutations, the hold-out holds training images, or
-            most training images have an identical twin.
+            There are too few subjects or permutations, the hold-out contains training images, or
+            half of the training images or more have an identical twin.
         """
         index = subject_index(subjects, **distances.sizes)
         _check_subjects(index)
@@ -345,7 +345,7 @@ class Memorization(BaseMetric):
 def nearest_real(
     train: Float64[np.ndarray, "m n_t"], holdout: Float64[np.ndarray, "m n_h"]
 ) -> list[Neighbour]:
-    """The nearest training and hold-out image of each synthetic image, of all there are."""
+    """Return the nearest training image and the nearest hold-out image of each synthetic image."""
     of_train, of_holdout = train.argmin(axis=1), holdout.argmin(axis=1)
     return [
         Neighbour(i, int(t), float(train[i, t]), int(h), float(holdout[i, h]))
@@ -374,18 +374,18 @@ def memorization(
     seed
         Their seed.
     subjects
-        For "synth", "train" and "holdout", the subject of each image; None is one image a
+        For "synth", "train" and "holdout", the subject of each image; None is one image per
         subject.
 
     Returns
     -------
-    The finding. "No copying detected" is no privacy guarantee: it stands beside the share of
-    copies that would have been found.
+    The finding. "No copying detected" is no privacy guarantee: its text names the share of copies
+    that the test would have detected.
 
     Raises
     ------
     MetricError
-        As `feature_distances` and `Memorization.assess` do.
+        `feature_distances` or `Memorization.assess` refuses the sets.
 
     Examples
     --------
@@ -415,7 +415,7 @@ def _check_subjects(index: Mapping[str, Int64[np.ndarray, " n"]]) -> None:
         if n_subjects(index[role]) < 2:
             raise MetricError(
                 f"memorization: {role} needs images of at least 2 subjects; found 1 subject with "
-                f"{len(index[role])} images. Add subjects: scans of one are exchanged as one."
+                f"{len(index[role])} images. Add subjects: the test permutes whole subjects."
             )
 
 
@@ -433,8 +433,8 @@ def _check_disjoint(train_holdout: Float64[np.ndarray, "n_t n_h"], tolerance: fl
     if shared.any():
         first_train, first_holdout = np.argwhere(shared)[0]
         raise MetricError(
-            "memorization: the hold-out must be images that the generator never saw; found that "
-            f"the hold-out holds {shared.any(axis=0).sum()} training images (first: hold-out "
+            "memorization: the hold-out must be images that the generator never saw; found "
+            f"{shared.any(axis=0).sum()} training images in the hold-out (first: hold-out "
             f"image {first_holdout} is training image {first_train}). Remove them from the "
             "hold-out, or split by subject with synthbench data split."
         )

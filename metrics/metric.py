@@ -1,10 +1,10 @@
 """The contract of a metric: prepared once, then a function of weights over images.
 
-A metric first prepares what it needs (a Gram matrix, a pair matrix). What it hands back, a
-`Statistic`, is a function of non-negative weights on the images of each role. The point
-estimate is all-ones weights, a bootstrap resample is multinomial counts, a jackknife leaves
-one subject out, a real-vs-real floor is a pair of disjoint indicators. Inference is therefore
-written once, in `synthbench.metrics.inference.intervals`, and works for every metric.
+A metric first prepares what it needs (a Gram matrix, a pair matrix). It returns a `Statistic`:
+a function of non-negative weights on the images of each role. The point estimate has weights of
+one, a bootstrap resample has multinomial counts, the jackknife gives one subject the weight zero,
+and a real-vs-real floor gives each role its own half of the set. Inference is therefore written
+once, in `synthbench.metrics.inference`, and works for every metric.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from synthbench.errors import MetricError
+from synthbench.metrics.subjects import subject_index
 
 Weights = Mapping[str, Float64[np.ndarray, "b n"]]
 Needs = Literal["features", "volumes", "training"]
@@ -26,9 +27,9 @@ Direction = Literal["lower", "zero", "higher"]
 Target = Literal["zero", "floor"]
 IntervalMethod = Literal["studentized", "jackknife", "percentile"]
 Role = Literal["ranked", "descriptive", "for_papers"]
-"""What a metric is used for. "ranked": it ranks entries, and a change of it is drift.
-"descriptive": it ranks entries, but a change of it fails no comparison of samples. "for_papers": it
-is printed apart, for comparison with papers, and ranks nothing."""
+"""The use of a metric. "ranked": it ranks entries, and a change of it is drift. "descriptive": it
+ranks entries, but a change of it fails no comparison of samples. "for_papers": it is printed
+separately, for comparison with papers, and ranks nothing."""
 
 
 @runtime_checkable
@@ -63,10 +64,10 @@ class Studentized(Statistic, Protocol):
 
 @runtime_checkable
 class Summed(Statistic, Protocol):
-    """A statistic that is made of terms which may cancel, and says how large they are.
+    """A statistic made of terms that may cancel, with a method that returns their size.
 
-    A value near zero can be a difference of large terms. Whether a change of it is rounding is
-    then judged beside those terms, not beside the value.
+    A value near zero can be a difference of large terms. A change of it is rounding if it is
+    small compared with those terms; the value itself is not a fair standard.
     """
 
     def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
@@ -76,26 +77,27 @@ class Summed(Statistic, Protocol):
 
 @runtime_checkable
 class Composite(Statistic, Protocol):
-    """A statistic made of others that are worth a row of their own."""
+    """A statistic made of others that have rows of their own in a scorecard."""
 
     def parts(self) -> dict[str, Part]:
-        """The parts by their keys: a part's row is named "METRIC.KEY"."""
+        """The parts by their keys; the row of a part is named "METRIC.KEY"."""
         ...
 
 
 class Part(NamedTuple):
-    """A statistic that is worth a row of its own below the whole's.
+    """A part of a metric, with a row of its own below the row of the whole.
 
     Attributes
     ----------
     label
-        The words in a table.
+        Its label in a table.
     statistic
         Its statistic.
     tabled
-        Whether pages list it beside the metrics' own rows. Others stand at the floor's n only.
+        True where pages list it together with the metrics' own rows. Other parts are listed at
+        the floor's n only.
     drawn
-        Whether the figure of `synthbench sensitivity` has its curve.
+        True where the figure of `synthbench sensitivity` has its curve.
     """
 
     label: str
@@ -111,39 +113,39 @@ class Metric(Protocol):
     Attributes
     ----------
     name, label
-        The key in a scorecard, and the words in a table.
+        The key in a scorecard, and the label in a table.
     formula
-        What is computed, in a line: part of the protocol. A change that moves a number is
-        another formula.
+        What is computed, in one line. It is part of the protocol: a change that moves a number
+        needs another formula.
     needs
-        Its space. "features": a set is handed over as a matrix of features. "volumes": as what
-        `VolumeMetric.measure` makes of its volumes. "training": the metric compares with the
-        generator's training images (see `synthbench.metrics.memorization`).
+        What `prepare` takes of each set. "features": a matrix of features. "volumes": the matrix
+        that `VolumeMetric.measure` returns. "training": the metric also needs the generator's
+        training images, as `synthbench.metrics.memorization` does.
     direction
-        Which way is better: "lower", "higher", or "zero" (closest to zero).
+        The better side: "lower", "higher", or "zero" (closest to zero).
     target
-        What samples of the real distribution would score: "zero", or the real-vs-real "floor"
-        at this n, where the metric is biased.
+        The score of samples of the real distribution: "zero", or the real-vs-real "floor" at this
+        n, where the metric is biased.
     interval
         The default interval method.
     role
-        What its values are used for, see `Role`.
+        The use of its values (`Role`).
     on_request
-        Whether it is computed only where it is asked for by name.
+        True where it is computed only if it is requested by name.
     drawn
-        Whether the figure of `synthbench sensitivity` has its curve: one metric of a family.
+        True where the figure of `synthbench sensitivity` has its curve: one metric of a family.
     label_with_n
-        Whether a table adds the number of volumes to the label, as in "FID (n=141)": the value
-        depends on it so much that none should be read without.
+        True where a table adds the number of volumes to the label, as in "FID (n=141)": the value
+        depends on it so much that it should not be read without.
     of_variety
-        Whether it compares how varied the two sets are: above zero the synthetic volumes are more
-        alike than the real ones.
+        True where it compares how varied the two sets are: above zero the synthetic volumes are
+        more alike than the real ones.
     sees, misses
-        One sentence each, for `synthbench list metrics`.
+        What it can and cannot detect, one sentence each, for `synthbench list metrics`.
     responds_to
         Names of corruptions (`synthbench.sensitivity.corruptions.corrupted`) under which the value
-        leaves the floor and moves one way with the dose. A claim: on the embedded cohort it is
-        tested.
+        leaves the floor and moves in one direction as the dose grows. A test checks this claim on
+        the embedded cohort.
     """
 
     name: str
@@ -169,11 +171,11 @@ class Metric(Protocol):
         *,
         spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
-        """Settle the settings that depend on the real set or the grid alone, as JSON values.
+        """Return the settings that depend on the real set or the grid alone, as JSON values.
 
         They enter the protocol and come back as the `settings` of the other methods. A metric
-        that needs volumes is given None for `real` and `subjects`, and the voxel sizes of the
-        common grid in mm.
+        that needs volumes gets None for `real` and `subjects`, and the voxel sizes of the common
+        grid in mm as `spacing`.
         """
         ...
 
@@ -185,7 +187,7 @@ class Metric(Protocol):
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> Statistic:
-        """Prepare the statistic of a real and a synthetic set once."""
+        """Return the statistic of a real and a synthetic set."""
         ...
 
     def p_value(
@@ -198,19 +200,19 @@ class Metric(Protocol):
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> float | None:
-        """Test that both sets come from one distribution; None where no test is defined."""
+        """The p-value of the test that both sets have one distribution; None without a test."""
         ...
 
 
 @runtime_checkable
 class VolumeMetric(Metric, Protocol):
-    """A metric that needs the volumes of a set once, and then a row for each of them.
+    """A metric that reads the volumes of a set once, and then needs only the measured matrix.
 
     Attributes
     ----------
     pairs
-        Whether `measure` gives a square matrix over pairs of the set's volumes, rather than a
-        profile of each.
+        True where `measure` returns a square matrix over pairs of the set's volumes, False where
+        it returns a profile of each volume.
     """
 
     pairs: bool
@@ -241,7 +243,7 @@ class CrossMetric(VolumeMetric, Protocol):
     Attributes
     ----------
     needs_cross
-        Whether the value itself depends on those pairs, rather than one of its parts alone.
+        True where the value itself depends on those pairs, False where only a part does.
     """
 
     needs_cross: bool
@@ -287,10 +289,11 @@ class RowStatistic:
 class BaseMetric:
     """Defaults for a metric: nothing frozen, no test, the jackknife, the floor as its target.
 
-    It ranks, is computed unless others are named, and its curve is not drawn.
+    It ranks entries, is computed unless others are named, and its curve is not drawn.
 
-    The short way to write one: name it, and give `value`, a function of both sets' rows and of
-    the weights. A metric need not derive from this class; it need only satisfy `Metric`.
+    The short way to write a metric: give the class a name, and the method `value`, a function of
+    the rows of both sets and of the weights. This base class is optional: a metric must only
+    satisfy `Metric`.
     """
 
     name: str
@@ -307,7 +310,7 @@ class BaseMetric:
     of_variety: bool = False
     pairs: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
-    """Values outside which the metric cannot lie, even in expectation: intervals end there."""
+    """The lowest and the highest value that the metric can have: intervals end there."""
     sees: str
     misses: str
     responds_to: tuple[str, ...] = ()
@@ -319,8 +322,8 @@ class BaseMetric:
         weights: Weights,
         **settings: Any,
     ) -> Float64[np.ndarray, " b"]:
-        """The metric under each row of weights, the images of a role weighted by its own."""
-        raise NotImplementedError(f"{self.name}: give value(), or prepare() of your own")
+        """The metric under each row of weights; `weights` has one matrix for each role."""
+        raise NotImplementedError(f"{self.name}: write value(), or a prepare() of your own")
 
     def freeze(
         self,
@@ -329,7 +332,7 @@ class BaseMetric:
         *,
         spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
-        """Nothing is frozen: there are no settings."""
+        """An empty dict: there are no settings."""
         return {}
 
     def prepare(
@@ -345,20 +348,17 @@ class BaseMetric:
         Parameters
         ----------
         real, synth
-            Features or profiles, one row an image.
+            Features or profiles, one row per image.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
         settings
-            What `freeze` gave.
+            What `freeze` returned.
 
         Raises
         ------
         MetricError
-            The rows are unusable (see `check_features`).
+            `check_features` refuses the rows.
         """
-        # inference builds on this module.
-        from synthbench.metrics.subjects import subject_index
-
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
         function = partial(self.value, sets["real"], sets["synth"], **settings)
@@ -374,7 +374,7 @@ class BaseMetric:
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> float | None:
-        """None: no test is defined."""
+        """None, because no test is defined."""
         return None
 
 
@@ -392,7 +392,7 @@ def ones(statistic: Statistic) -> dict[str, Float64[np.ndarray, "1 n"]]:
 
 
 def as_float64(array: Any) -> Float64[np.ndarray, "*shape"]:
-    """An array or a tensor, of any device, as a float64 array: statistics are computed in it."""
+    """Return an array, or a tensor on any device, as a float64 array."""
     if hasattr(array, "detach"):
         # NumPy has no bfloat16: tensors are widened before they become arrays.
         array = array.detach().cpu().double()
@@ -402,7 +402,7 @@ def as_float64(array: Any) -> Float64[np.ndarray, "*shape"]:
 def check_features(
     metric: str, **sets: Float64[np.ndarray, "n d"]
 ) -> dict[str, Float64[np.ndarray, "n d"]]:
-    """Return the feature matrices as float64, or say what is wrong with them.
+    """Return the feature matrices as float64, by role.
 
     Raises
     ------
@@ -415,7 +415,7 @@ def check_features(
         x = as_float64(matrix)
         if x.ndim != 2:
             raise MetricError(
-                f"{metric}: {role} must be a matrix of features, one row an image; "
+                f"{metric}: {role} must be a matrix of features with one row per image; "
                 f"found an array of shape {x.shape}. Flatten or stack the features."
             )
         if len(x) < 2:

@@ -1,6 +1,6 @@
-"""Maximum mean discrepancy: unbiased estimates, and a permutation test.
+"""Maximum mean discrepancy: unbiased estimates.
 
-Kernel matrices are computed in place: at 10,000 images each takes 800 MB, and a statistic holds
+Kernel matrices are computed in place: with 10,000 images each takes 800 MB, and a statistic holds
 three of them.
 
 References
@@ -49,16 +49,15 @@ from synthbench.metrics.mmd_permutation import permutation_p, weight_of_others
 from synthbench.metrics.subjects import subject_index
 
 SATURATED = 0.95
-"""From this share of its ceiling on, a Gaussian-kernel MMD^2 says "far", and orders nothing.
+"""From this share of its ceiling on, a Gaussian-kernel MMD^2 means "far" and orders nothing.
 
-The ceiling A + B (the mean kernels within the two sets) is what remains where no kernel reaches
-from one set to the other. At 0.95 the cross term is 5% of it: a synthetic set twice as near, by
-the mean cross kernel, would move MMD^2 by 5%, while B moves it with the synthetic set's own
-spread alone. For two sets of equal spread and many dimensions, a shift s of the means leaves a
-share exp(-s^2 / (2 l^2)) of the cross term, so this is reached at s = l sqrt(2 ln 20), or 2.4
-bandwidths: any shift from there to infinity changes MMD^2 by a twentieth.
+MMD^2 = A + B - 2 C, with A and B the mean kernels within the two sets and C the mean kernel
+between them. Its ceiling is A + B, where C is zero. At 0.95 the cross term is 5% of the ceiling:
+a synthetic set with twice the mean cross kernel would change MMD^2 by 5% only, while B changes it
+with the spread of the synthetic set. For two sets of equal spread and many dimensions, a shift s
+of the means leaves a share exp(-s^2 / (2 l^2)) of the cross term. So 0.95 is reached at
+s = l sqrt(2 ln 20), or 2.4 bandwidths, and any larger shift changes MMD^2 by at most a twentieth.
 """
-
 
 _RowMeans = Mapping[str, tuple[Float64[np.ndarray, "b n"], Float64[np.ndarray, "b n"]]]
 
@@ -93,7 +92,7 @@ class KernelDiscrepancy:
         return u
 
     def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The three mean kernels, A + B + 2 C in absolute values, of which MMD^2 is A + B - 2 C."""
+        """The sum |A| + |B| + 2 |C| of the three mean kernels in MMD^2 = A + B - 2 C."""
         w, v = weights["real"], weights["synth"]
         terms: Float64[np.ndarray, " b"] = (
             np.abs(within_mean(self.real, w, self.subjects["real"]))
@@ -105,7 +104,7 @@ class KernelDiscrepancy:
     def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
         """The first-order term of each image, 2 g_i and 2 h_j.
 
-        g_i is image i's mean kernel with its own set less that with the other set; h_j likewise.
+        g_i is image i's mean kernel with its own set minus that with the other set; h_j likewise.
         """
         return _contributions(self._row_means(weights))
 
@@ -116,7 +115,7 @@ class KernelDiscrepancy:
     def value_and_variance(
         self, weights: Weights
     ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
-        """Both at once: value and variance share their products with the kernel matrices."""
+        """The value and the variance, which share their products with the kernel matrices."""
         means = self._row_means(weights)
         value = -2 * _mean(means["real"][1], weights["real"])
         for role, (within, _) in means.items():
@@ -153,9 +152,9 @@ class GaussianDiscrepancy(KernelDiscrepancy):
     def saturation(self) -> float:
         """MMD^2 as a share of its ceiling, 1 - 2 C / (A + B).
 
-        A and B are the mean kernels over pairs within the real and the synthetic set, C over
-        pairs across. At most 1, where no synthetic image is within reach of a real one; about 0,
-        and as MMD^2 possibly below it, for equal distributions. See `SATURATED`.
+        A and B are the mean kernels over pairs within the real and the synthetic set, C the mean
+        over pairs of both sets. At most 1, where the kernel is zero between the sets. About 0,
+        and possibly below it, for equal distributions.
 
         Raises
         ------
@@ -176,7 +175,7 @@ class GaussianDiscrepancy(KernelDiscrepancy):
 
     @property
     def saturated(self) -> bool:
-        """Whether the value is so near its ceiling that it orders nothing (`SATURATED`)."""
+        """True where the value is so near its ceiling that it orders nothing (`SATURATED`)."""
         return self.saturation >= SATURATED
 
 
@@ -205,7 +204,7 @@ class MMD2(BaseMetric):
         Raises
         ------
         MetricError
-            There are no real features, or no bandwidth can be taken from them.
+            There are no real features, or `median_bandwidth` refuses them.
         """
         if real is None:
             raise MetricError("mmd2: the bandwidth needs the real features; found none. Pass real.")
@@ -220,17 +219,17 @@ class MMD2(BaseMetric):
         bandwidth: float | None = None,
         **settings: Any,
     ) -> GaussianDiscrepancy:
-        """Compute the kernel matrices once.
+        """Compute the kernel matrices, and return their statistic.
 
         Parameters
         ----------
         real, synth
-            Feature matrices, one row an image.
+            Feature matrices, one row per image.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
         bandwidth
-            l of exp(-|a - b|^2 / (2 l^2)), in feature units. None is the median heuristic of
-            the real set; a benchmark passes the number that it froze.
+            l of exp(-|a - b|^2 / (2 l^2)), in feature units. None: `median_bandwidth` of the real
+            set. A benchmark passes the number that it froze.
 
         Raises
         ------
@@ -263,7 +262,7 @@ class MMD2(BaseMetric):
         bandwidth: float | None = None,
         **settings: Any,
     ) -> float:
-        """`permutation_p`, with the frozen bandwidth; None is the real set's median."""
+        """The p-value of `permutation_p`; without a bandwidth, that of the real set is used."""
         if bandwidth is None:
             bandwidth = median_bandwidth(real, None if subjects is None else subjects.get("real"))
         return permutation_p(
@@ -291,14 +290,14 @@ class KID(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> KernelDiscrepancy:
-        """Compute the kernel matrices once.
+        """Compute the kernel matrices, and return their statistic.
 
         Parameters
         ----------
         real, synth
-            Feature matrices, one row an image.
+            Feature matrices, one row per image.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
 
         Raises
         ------
@@ -322,7 +321,7 @@ def mmd2(
     y: Float64[np.ndarray, "m d"],
     bandwidth: float | None = None,
 ) -> float:
-    """Unbiased MMD^2 under a Gaussian kernel (Gretton et al. 2012, equation 3).
+    """Return the unbiased MMD^2 under a Gaussian kernel (Gretton et al. 2012, equation 3).
 
     Parameters
     ----------
@@ -346,7 +345,7 @@ def mmd2(
 
 
 def kid(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
-    """Kernel inception distance on whole sets: unbiased MMD^2 under the cubic kernel.
+    """Return the kernel inception distance of whole sets: unbiased MMD^2 under the cubic kernel.
 
     Parameters
     ----------

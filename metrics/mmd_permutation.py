@@ -1,4 +1,4 @@
-"""The permutation test of MMD²: the largest statistic over several bandwidths."""
+"""The permutation test of MMD^2: the largest statistic over several bandwidths."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def permutation_p(
     subjects: Mapping[str, np.ndarray] | None = None,
     paired: bool = False,
 ) -> float:
-    """Permutation test of equal distributions, with the maximum over five bandwidths.
+    """Test that both sets have one distribution, with the maximum over five bandwidths.
 
-    U at each of {1/4, 1/2, 1, 2, 4} times `bandwidth` is standardised by its mean and standard
-    deviation over the permutations, the observed labelling among them, so that the statistic
-    treats all labellings alike and the test is exact. Its largest value is compared:
+    MMD^2 at each of {1/4, 1/2, 1, 2, 4} times `bandwidth` is standardised by its mean and
+    standard deviation over all labellings, the observed one included. So the statistic treats all
+    labellings alike, and the test is exact. The largest of the five values is compared:
     p = (1 + #{permuted >= observed}) / (permutations + 1).
 
-    Subjects are permuted whole. A subject is taken to belong to one set only: integer labels
-    are counted within each set (0 in both sets means two subjects), other labels are names.
+    All images of a subject keep one label. Each subject belongs to one set: integer labels are
+    counted within each set (0 in both sets means two subjects), other labels are names.
 
     Where subject i of both sets comes from one source, as two volumes of one seed do, the sets
-    are not exchangeable but each pair is: `paired` then swaps the labels within pairs, which
-    sees changes far below the spread of a set.
+    are not exchangeable, but the two images of each pair are. `paired` then exchanges the labels
+    within pairs, and detects changes far below the spread of a set.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def permutation_p(
     subjects
         For each role, the subject of each image.
     paired
-        Whether subject i of the one set and of the other belong together.
+        True where subject i of one set and subject i of the other set belong together.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def permutation_p(
     ------
     MetricError
         The features or the bandwidth are unusable, `permutations` is below 1, a named subject
-        is in both sets, or paired sets have other numbers of subjects.
+        is in both sets, or paired sets differ in their numbers of subjects.
     """
     sets = check_features("permutation test", real=real, synth=synth)
     check_bandwidth(bandwidth)
@@ -91,10 +91,10 @@ def permutation_p(
     )
     scores = _standardised(_split_discrepancy(kernel, labels, pooled))
     for wider, narrower in pairwise(BANDWIDTH_FACTORS):
-        # exp(-s / (2 (l/r)^2)) = exp(-s / (2 l^2))^(r^2): distances need not be kept beside it.
+        # exp(-s / (2 (l/r)^2)) = exp(-s / (2 l^2))^(r^2): distances need not be stored as well.
         np.power(kernel, (wider / narrower) ** 2, out=kernel)
         scores = np.maximum(scores, _standardised(_split_discrepancy(kernel, labels, pooled)))
-    # Labellings that tie with the observed one count, whatever their last digit.
+    # Labellings with the observed value count, also where rounding makes them a little smaller.
     at_least = int((scores[1:] >= scores[0] - ROUNDING * max(1.0, abs(scores[0]))).sum())
     return (1 + at_least) / (permutations + 1)
 
@@ -110,11 +110,11 @@ def _permuted_labels(
 def _swapped_labels(
     n: int, m: int, permutations: int, rng: np.random.Generator
 ) -> Float64[np.ndarray, "b s"]:
-    """As `_permuted_labels`, of pairs: a coin for each says whether its labels change places."""
+    """Return what `_permuted_labels` does, with labels that are exchanged within random pairs."""
     if n != m:
         raise MetricError(
-            f"paired permutation test: both sets need as many subjects; found {n} and {m}. "
-            "Leave out those without a partner."
+            f"paired permutation test: both sets need the same number of subjects; found {n} and "
+            f"{m}. Leave out those without a partner."
         )
     coins = np.vstack([np.zeros((1, n)), rng.integers(2, size=(permutations, n))])
     return np.hstack([1 - coins, coins])
@@ -127,7 +127,7 @@ def _split_discrepancy(
 ) -> Float64[np.ndarray, " b"]:
     """MMD^2 between the two sides of each labelling of the pooled images."""
     other = 1 - labels
-    # One product for all three terms: both sides' row sums add up to those of the matrix.
+    # One product serves all three terms: the row sums of both sides add up to the matrix's own.
     to_labelled = labels @ kernel
     to_other = kernel.sum(axis=0) - to_labelled
     within = ratio(
@@ -139,7 +139,7 @@ def _split_discrepancy(
 
 
 def _standardised(values: Float64[np.ndarray, " b"]) -> Float64[np.ndarray, " b"]:
-    """Centre and scale; a bandwidth under which nothing moves says nothing, and gives zeros."""
+    """Centre and scale the values; return zeros where all of them are equal."""
     sd = values.std()
     if sd <= ROUNDING:
         return np.zeros_like(values)

@@ -1,11 +1,11 @@
-"""Multi-scale structural similarity of pairs of volumes, and the diversity that it measures.
+"""Multi-scale structural similarity of pairs of volumes, as a measure of diversity.
 
 The mean over pairs within a set falls as the set grows more diverse. Pairs share images, so
 its uncertainty comes from resampling images, never pairs.
 
-With an all-ones mask the values are those of MONAI's `compute_ms_ssim`. What differs is the
-cost: a volume's own means and variances are found once, and a pair takes one separable blur
-a scale, of the mask's bounding box.
+With a mask of all voxels the values are those of MONAI's `compute_ms_ssim`, at a lower cost: the
+means and variances of a volume are computed once, and a pair needs one separable blur per scale,
+of the mask's bounding box.
 
 References
 ----------
@@ -52,8 +52,9 @@ from synthbench.metrics.subjects import subject_index
 class MSSSIM(BaseMetric):
     """MS-SSIM: the gap in diversity between the synthetic and the real set.
 
-    Up to `PAIR_BUDGET` pairs of a set, or across both, all are computed; past it a seeded random
-    design of about that many, in which each image is equally often.
+    All pairs of a set, or between the sets, are computed up to
+    `synthbench.metrics.similarity.diversity.PAIR_BUDGET` pairs. Larger sets have a seeded random
+    design of about that many pairs, with each image in equally many of them.
     """
 
     preset: ClassVar[str] = "default"
@@ -80,7 +81,7 @@ class MSSSIM(BaseMetric):
         *,
         spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
-        """The settings of the metric's preset: none of them depends on the real set."""
+        """The settings of the metric's preset, whatever the real set."""
         settings = PRESETS[self.preset]
         return {**asdict(settings), "weights": list(settings.weights)}
 
@@ -100,18 +101,18 @@ class MSSSIM(BaseMetric):
         mask
             The voxels to average over; full-frame settings average over all.
         settings
-            What `freeze` gave: the fields of `Settings`.
+            What `freeze` returned: the fields of `Settings`.
         progress
-            Called with the pairs done and their total.
+            Called with the number of pairs done and their total.
 
         Returns
         -------
-        As `pair_matrix`: past the budget, NaN for the pairs that are left out.
+        The matrix of `pair_matrix`, NaN for pairs that a design leaves out.
 
         Raises
         ------
         MetricError
-            There are fewer than 2 volumes, or as `pair_matrix`.
+            There are fewer than 2 volumes, or `pair_matrix` refuses them.
         """
         n = len(volumes)
         if n < 2:
@@ -135,12 +136,14 @@ class MSSSIM(BaseMetric):
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
     ) -> Float64[np.ndarray, "n m"]:
-        """Return the pair matrix of real rows and synthetic columns; see `measure`.
+        """Return the pair matrix of real rows and synthetic columns.
+
+        The parameters are those of `measure`, with a real and a synthetic set.
 
         Raises
         ------
         MetricError
-            As `pair_matrix`.
+            `pair_matrix` refuses the volumes.
         """
         n, m = len(real), len(synth)
         design = affordable_cross_design(n, m)
@@ -162,20 +165,20 @@ class MSSSIM(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> SimilarityGap:
-        """The gap, from pair matrices within the two sets.
+        """Return the gap, from pair matrices within the two sets.
 
         Parameters
         ----------
         real, synth
             Symmetric matrices of `measure`; NaN stands for a pair that was not computed.
         cross
-            The matrix of `measure_across`; with it the mean across is a part of the gap. Of a
-            set in both roles, for a floor, it is the set's own matrix: a floor's two sides are
-            disjoint, so that they never meet its diagonal.
+            The matrix of `measure_across`; with it, the mean between the sets is a part of the
+            gap. Where one set has both roles, for a floor, it is the set's own matrix: the two
+            sides of a floor share no image, so the diagonal is never used.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
         settings
-            What the matrices were computed with; nothing more depends on it.
+            Not used: the matrices were computed with them.
 
         Raises
         ------
@@ -222,8 +225,8 @@ class MSSSIMWang5(MSSSIM):
 class MSSSIMMonaiK4(MSSSIM):
     """MS-SSIM as in MONAI's tutorials, for comparison with papers.
 
-    Papers print the mean and the spread over pairs within a set: its parts are those means,
-    with intervals over images.
+    Papers report the mean and the spread over pairs within a set. The parts of this metric are
+    those means, with intervals from resampling images.
     """
 
     preset = "monai-k4"
@@ -237,16 +240,16 @@ class MSSSIMMonaiK4(MSSSIM):
 
 
 def _averaged_over(mask: Bool[np.ndarray, "d h w"], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as `pair_matrix` takes them, and the mask that they allow."""
+    """The arguments `settings` and `mask` of `pair_matrix`; full-frame settings have no mask."""
     chosen = Settings(**{**settings, "weights": tuple(settings["weights"])})
-    given = None if chosen.full_frame else torch.from_numpy(np.array(mask, dtype=bool))
-    return {"settings": chosen, "mask": given}
+    inside = None if chosen.full_frame else torch.from_numpy(np.array(mask, dtype=bool))
+    return {"settings": chosen, "mask": inside}
 
 
 def _counted(
     total: int, progress: Callable[[int, int], None] | None
 ) -> Callable[[int], None] | None:
-    """Sum up the pairs done, for a progress that wants them with their total."""
+    """Return a function that adds up pairs and calls `progress` with the sum and the total."""
     if progress is None:
         return None
     done = 0

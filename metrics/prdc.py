@@ -1,12 +1,12 @@
-"""Precision, recall, density and coverage: how two sets fill each other's neighbourhoods.
+"""Precision, recall, density and coverage: images of one set in neighbourhoods of the other.
 
-Around each image of one set lies a ball that reaches to its k-th nearest image of that set;
-the four metrics count which images of the other set fall into these balls. All four depend on
-n and on the number of features, so they are read beside the real-vs-real floor at one n.
+Around each image of one set lies a ball that reaches to its k-th nearest image of that set.
+The four metrics count which images of the other set lie in these balls. All four depend on n and
+on the number of features, so they must be compared with the real-vs-real floor at the same n.
 
-A ball holds its surface, as in Kynkaanniemi et al. (Naeem et al.'s own code leaves it out,
-which differs only where distances tie, as between copies of an image). Distances are taken
-pair by pair: copies are exactly 0 apart, and ties are exact.
+A ball includes its surface, as in Kynkaanniemi et al. The code of Naeem et al. leaves it out;
+this differs only where distances are equal, as between copies of an image. Distances are computed
+pair by pair, so the distance between copies is exactly 0, and equal distances are exactly equal.
 
 References
 ----------
@@ -41,7 +41,7 @@ from synthbench.metrics.metric import (
 from synthbench.metrics.subjects import n_subjects, subject_index
 
 NEIGHBOURS = 5
-"""k of Naeem et al.; Kynkaanniemi et al. take 3."""
+"""The k of Naeem et al.; Kynkaanniemi et al. use 3."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def nearest(x: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]) -> Ne
 def radii(
     neighbours: Neighbours, w: Float64[np.ndarray, "b n"], k: int
 ) -> Float64[np.ndarray, "b n"]:
-    """Squared distance of each image from its k-th nearest image of another subject.
+    """Return the squared distance of each image to its k-th nearest image of another subject.
 
-    Weights are counts: an image of weight 2 is two neighbours at one distance.
+    Weights are counts: an image of weight 2 counts as two neighbours at one distance.
 
     Returns
     -------
-    Squared radii under each row of weights; NaN where the images of other subjects weigh less
-    than k.
+    Squared radii under each row of weights; NaN where the weights of the images of other subjects
+    sum to less than k.
     """
     reached = np.zeros_like(w)
     radius: Float64[np.ndarray, "b n"] = np.full_like(w, np.nan)
@@ -92,13 +92,12 @@ def radii(
     return radius
 
 
-# Each takes which images the balls hold, the weights of the balls and of the images in them
-
-
 Share = Callable[
     [Bool[np.ndarray, "b n m"], Float64[np.ndarray, "b n"], Float64[np.ndarray, "b m"], int],
     Float64[np.ndarray, " b"],
 ]
+"""A function of `inside` (which balls hold which images), the weights of the balls, the weights of
+the images, and k."""
 
 
 def share_held(
@@ -108,8 +107,8 @@ def share_held(
     k: int,
 ) -> Float64[np.ndarray, " b"]:
     """Share of the images that lie in at least one ball (Kynkaanniemi et al. 2019, eq. 2)."""
-    held = (inside & (w > 0)[:, :, None]).any(axis=1)
-    return ratio((held * v).sum(axis=1), v.sum(axis=1))
+    in_a_ball = (inside & (w > 0)[:, :, None]).any(axis=1)
+    return ratio((in_a_ball * v).sum(axis=1), v.sum(axis=1))
 
 
 def mean_balls(
@@ -118,7 +117,7 @@ def mean_balls(
     v: Float64[np.ndarray, "b m"],
     k: int,
 ) -> Float64[np.ndarray, " b"]:
-    """Mean number of balls that an image lies in, over k (Naeem et al. 2020)."""
+    """Mean number of balls that hold an image, divided by k (Naeem et al. 2020)."""
     balls = np.einsum("bn,bnm->bm", w, inside)
     return ratio((balls * v).sum(axis=1), k * v.sum(axis=1))
 
@@ -135,10 +134,10 @@ def share_occupied(
 
 
 class _BallMetric(BaseMetric):
-    """A share of balls around one set's images that reach to the k-th nearest of that set."""
+    """A metric that counts images of one set in balls around the images of the other set."""
 
     direction: Direction = "higher"
-    # Shrunk synthetic spread is rewarded, so that no change of it may fail a comparison.
+    # A synthetic spread that is too small is rewarded: a change must fail no comparison.
     role: Role = "descriptive"
     around: Literal["real", "synth"] = "real"
     share: Share
@@ -150,7 +149,7 @@ class _BallMetric(BaseMetric):
         *,
         spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
-        """The number of neighbours, as {"k": 5}; it does not depend on the real set."""
+        """The number of neighbours as {"k": 5}, whatever the real set."""
         return {"k": NEIGHBOURS}
 
     def prepare(
@@ -162,36 +161,36 @@ class _BallMetric(BaseMetric):
         k: int = NEIGHBOURS,
         **settings: Any,
     ) -> RowStatistic:
-        """Sort neighbours and compute the distances between the sets once.
+        """Sort the neighbours, compute the distances between the sets, and return the statistic.
 
-        The statistic is NaN under weights that leave an image fewer than k of other subjects.
+        It is NaN under weights that leave an image fewer than k images of other subjects.
 
         Parameters
         ----------
         real, synth
-            Feature matrices, one row an image.
+            Feature matrices, one row per image.
         subjects
-            For each role, the subject of each image; None is one image a subject. An image's
-            neighbours are those of other subjects.
+            For each role, the subject of each image; None is one image per subject. Images of
+            the same subject are not neighbours.
         k
             A ball reaches to the k-th nearest neighbour.
 
         Raises
         ------
         MetricError
-            The features are unusable, k is below 1, or an image of the set that the balls lie
-            around has fewer than k images of other subjects beside it.
+            The features are unusable, k is below 1, or in the set around which the balls lie an
+            image has fewer than k images of other subjects.
         """
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
         _check_k(self.name, self.around, index[self.around], k)
-        held = "synth" if self.around == "real" else "real"
+        counted = "synth" if self.around == "real" else "real"
         centres = sets[self.around]
         neighbours = nearest(centres, index[self.around])
-        across = cdist(centres, sets[held], "sqeuclidean")
+        across = cdist(centres, sets[counted], "sqeuclidean")
 
         def value(weights: Weights) -> Float64[np.ndarray, " b"]:
-            w, v = weights[self.around], weights[held]
+            w, v = weights[self.around], weights[counted]
             radius = radii(neighbours, w, k)
             shares = self.share(across <= radius[:, :, None], w, v, k)
             undefined = (np.isnan(radius) & (w > 0)).any(axis=1)
@@ -269,7 +268,7 @@ class Coverage(_BallMetric):
 def precision(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], k: int = NEIGHBOURS
 ) -> float:
-    """Share of synthetic images inside the real set's neighbourhoods.
+    """Return the share of synthetic images inside the real set's neighbourhoods.
 
     Parameters
     ----------
@@ -280,7 +279,7 @@ def precision(
 
     Returns
     -------
-    A value in [0, 1], higher for better fidelity; see `Precision` for what it misses.
+    A value in [0, 1], higher for better fidelity; lost diversity does not lower it.
 
     Raises
     ------
@@ -299,18 +298,18 @@ def precision(
 def recall(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], k: int = NEIGHBOURS
 ) -> float:
-    """Share of real images inside the synthetic set's neighbourhoods: `precision(y, x, k)`."""
+    """Return the share of real images in the synthetic neighbourhoods: `precision(y, x, k)`."""
     return estimate(Recall().prepare(x, y, k=k))
 
 
 def density(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], k: int = NEIGHBOURS
 ) -> float:
-    """Mean number of real neighbourhoods that a synthetic image lies in, over k.
+    """Return the mean number of real neighbourhoods that hold a synthetic image, divided by k.
 
     Returns
     -------
-    A value in [0, n / k]; about 1 for equal distributions. Raises as `precision` does.
+    A value in [0, n / k]; about 1 for equal distributions. Errors are those of `precision`.
 
     Examples
     --------
@@ -324,11 +323,11 @@ def density(
 def coverage(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], k: int = NEIGHBOURS
 ) -> float:
-    """Share of real neighbourhoods that hold a synthetic image.
+    """Return the share of real neighbourhoods that hold a synthetic image.
 
     Returns
     -------
-    A value in [0, 1], higher for better diversity. Raises as `precision` does.
+    A value in [0, 1], higher for better diversity. Errors are those of `precision`.
 
     Examples
     --------

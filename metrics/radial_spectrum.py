@@ -12,13 +12,13 @@ from scipy.ndimage import distance_transform_edt
 from synthbench.errors import MetricError
 
 TAPER_MM = 8.0
-"""Depth inside the mask over which a volume is faded in, so that the mask has no hard edge."""
+"""Depth in mm over which the window rises from 0 at the mask's border to 1: no hard edge."""
 
 SMALLEST_SIDE = 8
-"""Voxels that the mask's bounding box needs along each axis."""
+"""Smallest number of voxels of the mask's bounding box along each axis."""
 
 QUANTUM = (1 / 255) ** 2 / 12
-"""Variance of rounding to 8 bits: power below it says how a volume was stored, not how it is."""
+"""Variance of rounding to 8 bits: power below it shows how a volume was stored, not its content."""
 
 
 def radial_profile(
@@ -26,7 +26,7 @@ def radial_profile(
     mask: Bool[np.ndarray, "d h w"],
     spacing: tuple[float, float, float],
 ) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
-    """A volume's radially averaged power spectrum inside the mask.
+    """Return a volume's radially averaged power spectrum inside the mask.
 
     Parameters
     ----------
@@ -45,21 +45,20 @@ def radial_profile(
     Raises
     ------
     MetricError
-        The mask is too small, or the spacing is no three positive numbers.
+        The mask is too small, or the spacing is not three positive numbers.
     """
     radial = radial_bins(mask, checked_spacing(spacing))
     return radial.frequencies, log_spectrum(volume, radial)
 
 
-# The spectrum
-
-
 @dataclass(frozen=True)
 class _RadialBins:
-    """Where a spectrum is taken: the box, its window, and the bin of each frequency.
+    """The box of a spectrum, its window, and the bin of each frequency.
 
-    `bins` holds the bin of each coefficient of the half spectrum, with 0 for those left out;
-    `shares` what each counts for in its bin's mean; `density` turns power into a density.
+    `bins` holds the bin of each coefficient of the half spectrum, with 0 for those left out.
+    `shares` holds the weight of each coefficient in the mean of its bin. `frequencies` are those
+    of the bins 1, 2, ... in cycles/mm. `density` is the factor from power to power density, and
+    `floor` the density of 8-bit rounding, which is added.
     """
 
     box: tuple[slice, slice, slice]
@@ -74,6 +73,7 @@ class _RadialBins:
 def radial_bins(
     mask: Bool[np.ndarray, "d h w"], spacing: tuple[float, float, float]
 ) -> _RadialBins:
+    """Return the bins of a mask's spectrum; raise a MetricError where the mask is too small."""
     box = bounding_box(mask)
     window = _taper(mask, spacing)[box]
     shape = window.shape
@@ -91,7 +91,8 @@ def radial_bins(
     radius = np.sqrt(along[0][:, None, None] ** 2 + along[1][:, None] ** 2 + half**2)
     bins = np.rint(radius / step).astype(np.int64)
     bins[bins > count] = 0
-    # The other half of the spectrum mirrors this one, but for the planes that are their own.
+    # rfftn leaves out the mirror images of its coefficients. Those count twice here, except in
+    # the planes that are their own mirror images.
     copies = np.full(half.shape, 2.0)
     copies[0] = 1.0
     if shape[2] % 2 == 0:
@@ -124,6 +125,7 @@ def _taper(
 def log_spectrum(
     volume: Float32[np.ndarray, "d h w"], radial: _RadialBins
 ) -> Float64[np.ndarray, " k"]:
+    """Return the power spectral density of a volume in each bin, in dB of 1 mm^3."""
     inside = volume[radial.box]
     mean = np.average(inside, weights=radial.window.astype(np.float64))
     amplitude = rfftn((inside - np.float32(mean)) * radial.window)
@@ -136,11 +138,13 @@ def log_spectrum(
 
 
 def others(axis: int) -> tuple[int, int]:
+    """Return the two other axes of 0, 1 and 2."""
     first, second = (a for a in range(3) if a != axis)
     return first, second
 
 
 def bounding_box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]:
+    """Return the mask's bounding box; raise a MetricError where a side is too short."""
     occupied = [np.flatnonzero(mask.any(axis=others(axis))) for axis in range(3)]
     sides = [int(o[-1] - o[0] + 1) if len(o) else 0 for o in occupied]
     if min(sides) < SMALLEST_SIDE:
@@ -155,10 +159,11 @@ def bounding_box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]:
 def checked_spacing(
     spacing: tuple[float, float, float] | list[float] | None,
 ) -> tuple[float, float, float]:
+    """Return the spacing; raise a MetricError unless it is three positive numbers."""
     sizes = np.asarray(np.nan if spacing is None else spacing, dtype=np.float64)
     if sizes.shape != (3,) or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise MetricError(
-            "spacing: frequencies and patches are physical, so the voxel sizes are needed as three "
+            "spacing: frequencies and patches are in physical units, so voxel sizes must be three "
             f"positive numbers of mm; found {spacing}. Pass spacing=(sx, sy, sz)."
         )
     assert spacing is not None

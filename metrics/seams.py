@@ -1,4 +1,4 @@
-"""Seams between slices: energy of differences along each axis."""
+"""Seams: planes of a volume that stand out from their neighbours, along each axis."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from synthbench.metrics.radial_spectrum import QUANTUM, bounding_box, checked_sp
 AXES = ("x", "y", "z")
 
 PATCH_MM = 30.0
-"""Side of the patches over which differences between slices are averaged."""
+"""Side in mm of the patches over which differences between slices are averaged."""
 
 SLICE_SHARE = 0.2
-"""A slice counts where its part of the mask is at least this share of the largest slice's."""
+"""A slice counts where it holds at least this share of the mask voxels of the largest slice."""
 
 
 @dataclass(frozen=True)
 class SeamDistance:
     """Squared difference of the sets' mean seam profiles along an axis; dB^2.
 
-    Isotropic blur, noise and contrast move the levels of all axes alike, so profiles are taken
-    relative to the volume's mean level along another axis: that of the other two which rose
-    less from the real to the synthetic set, because a seam along one axis should not move the
-    numbers of the others. The choice biases it upward by less than the sampling variance of a
-    mean level.
+    Isotropic blur, noise and contrast change the levels along all axes alike. So profiles are
+    relative to the volume's mean level along another axis. Of the two other axes it is the one
+    whose level rose less from the real to the synthetic set, because a seam along one axis must
+    not change the numbers of the others. This choice biases the distance upward by less than the
+    sampling variance of a mean level.
 
     Attributes
     ----------
     first, second
-        The distance relative to the one and to the other of the other axes.
+        The distances relative to the first and to the second of the two other axes.
     levels
-        For each role, the images' mean levels along these two, in dB.
+        For each role, the images' mean levels along these two axes, in dB.
     """
 
     first: KernelDiscrepancy
@@ -68,7 +68,7 @@ class SeamDistance:
         )
 
     def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The variance of its first-order term, as if the axis were given."""
+        """The variance of its first-order term; the choice of the axis is taken as fixed."""
         return np.where(
             self._first_rose_less(weights),
             self.first.variance(weights),
@@ -98,16 +98,20 @@ def seam_profiles(
     mask: Bool[np.ndarray, "d h w"],
     spacing: tuple[float, float, float],
 ) -> list[Float64[np.ndarray, " _"]]:
-    """How much each slice stands out from its two neighbours, along x, y and z.
+    """Return how much each slice stands out from its two neighbours, along x, y and z.
 
-    For a slice: the second difference across it, averaged over in-plane patches of `PATCH_MM`
-    so that a jump of a whole plane counts for more than anatomy does, squared, and averaged over
-    the slice.
+    The second difference across a slice is averaged over in-plane patches of `PATCH_MM`, so that
+    a jump of a whole plane counts more than anatomy. The averages are squared, and their mean
+    over the slice is the slice's value.
 
     Parameters
     ----------
-    volume, mask, spacing
-        See `radial_profile`.
+    volume
+        Intensities in [0, 1].
+    mask
+        The voxels that count.
+    spacing
+        Voxel sizes in mm.
 
     Returns
     -------
@@ -116,20 +120,18 @@ def seam_profiles(
     Raises
     ------
     MetricError
-        The mask is too small, or the spacing is no three positive numbers.
+        The mask is too small, or the spacing is not three positive numbers.
     """
     return seam_profiles_of(volume, slices_of(mask, checked_spacing(spacing)))
 
 
-# Seams
-
-
 @dataclass(frozen=True)
 class _Slices:
-    """Where seams along one axis are looked for, all in the mask's bounding box.
+    """The slices along one axis, in the mask's bounding box.
 
-    `inside` marks voxels that lie in the mask with both neighbours along the axis; `voxels` is
-    their number around each voxel, over the patch; `kept` are the slices with enough of them.
+    `inside` is True for voxels that lie in the mask together with both neighbours along the axis.
+    `voxels` is the number of such voxels in the patch around each voxel, `kept` the indices of the
+    slices with enough of them, and `per_slice` their number in each of these slices.
     """
 
     axis: int
@@ -144,6 +146,7 @@ class _Slices:
 def slices_of(
     mask: Bool[np.ndarray, "d h w"], spacing: tuple[float, float, float]
 ) -> list[_Slices]:
+    """Return the slices along x, y and z; raise a MetricError where the mask is too small."""
     box = bounding_box(mask)
     cropped = mask[box]
     return [_slices_along(axis, box, cropped, spacing) for axis in range(3)]
@@ -174,6 +177,7 @@ def _slices_along(
 def seam_profiles_of(
     volume: Float32[np.ndarray, "d h w"], slices: list[_Slices]
 ) -> list[Float64[np.ndarray, " _"]]:
+    """Return `seam_profiles` of a volume, for slices that many volumes share."""
     return [10 * np.log10(_slice_energies(volume, along)) for along in slices]
 
 
@@ -213,6 +217,10 @@ def seam_distance(
     synth: list[Float64[np.ndarray, "m l"]],
     index: Mapping[str, Int64[np.ndarray, " _"]],
 ) -> SeamDistance:
+    """Return the distance along an axis, from the three blocks of each image's seam profiles.
+
+    A block is the mean of a profile and its scaled deviations (`synthbench.metrics.spectrum`).
+    """
     first, second = (
         KernelDiscrepancy(
             **mean_kernels(_relative(real, axis, other), _relative(synth, axis, other), index)
@@ -229,7 +237,7 @@ def seam_distance(
 def _relative(
     seams: list[Float64[np.ndarray, "n l"]], axis: int, other: int
 ) -> Float64[np.ndarray, "n l"]:
-    """The blocks of an axis's profiles, relative to the mean level along another."""
+    """The blocks of the profiles along one axis, relative to the mean level along another."""
     relative = seams[axis].copy()
     relative[:, 0] -= seams[other][:, 0]
     return relative
@@ -240,10 +248,10 @@ def mean_kernels(
     y: Float64[np.ndarray, "m k"],
     index: Mapping[str, Int64[np.ndarray, " _"]],
 ) -> dict[str, Any]:
-    """The fields of a `KernelDiscrepancy` that is the squared distance between mean rows.
+    """Return the fields of a `KernelDiscrepancy` that is the squared distance between mean rows.
 
-    The kernel is -|a - b|^2 / 2: for one image a subject its U-statistic is that of the linear
-    kernel, and for several it does not depend on the origin, as that of the linear kernel does.
+    The kernel is -|a - b|^2 / 2. With one image per subject, its U-statistic is that of the linear
+    kernel. With several, the linear kernel's would depend on the origin, and this one does not.
     """
     return {
         "real": distinct_pairs(-squared_distances(x, x) / 2, index["real"]),

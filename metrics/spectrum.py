@@ -1,11 +1,11 @@
 """Power spectra and slice-to-slice seams: sharpness, texture and slice-wise artefacts.
 
 A generator that blurs lacks power at high spatial frequencies; upsampling layers add some.
-Slice-wise (2.5-D) and tiled generators leave seams: planes at which the volume jumps.
+Generators that work slice by slice (2.5-D) or in tiles leave seams: planes where intensities jump.
 
-The brain's outline against an empty background would dominate both. So the spectrum is that
-of the deviation from the in-mask mean, faded out towards the border of the mask, and seams are
-measured at voxels whose neighbours lie in the mask too.
+The brain's outline against an empty background would dominate both. So the spectrum is that of
+the deviation from the in-mask mean, with a window that falls to zero at the mask's border, and
+seams are measured at voxels whose neighbours also lie in the mask.
 
 References
 ----------
@@ -49,7 +49,7 @@ from synthbench.metrics.seams import (
 from synthbench.metrics.subjects import subject_index
 
 DRAWN_AXIS = "z"
-"""The axis whose seams a figure shows: one stands for all three."""
+"""The axis whose seams a figure shows; one of the three is enough."""
 
 
 @dataclass(frozen=True)
@@ -118,23 +118,25 @@ class Spectrum(BaseMetric):
     ) -> Float64[np.ndarray, "n k"]:
         """Return each volume's log spectrum and its seam profiles along x, y and z, side by side.
 
-        A row is four blocks of one length, see `_block`.
+        A row is four blocks of one length. A block holds the mean of a profile, then its scaled
+        deviations from the mean, then zeros.
 
         Parameters
         ----------
         volumes
             Float32 arrays, intensities in [0, 1].
         mask
-            The voxels that count, of the real and the synthetic volumes alike.
+            The voxels that count, the same for real and synthetic volumes.
         settings
-            What `freeze` gave: the spacing in mm.
+            What `freeze` returned: the spacing in mm.
         progress
-            Called with the volumes done and their total.
+            Called with the number of volumes done and their total.
 
         Raises
         ------
         MetricError
-            As `check_set` and `checked_volumes`, or the mask is too small.
+            There are fewer than two volumes, one of them is on another grid than the mask or not
+            finite, or the mask is too small.
         """
         check_set(self.name, volumes, mask)
         spacing = checked_spacing(settings.get("spacing"))
@@ -156,21 +158,21 @@ class Spectrum(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> SpectrumDistance:
-        """The distances, from the rows of `measure`.
+        """Return the distances, from the rows of `measure`.
 
         Parameters
         ----------
         real, synth
-            One row a volume, measured with one mask.
+            One row per volume, measured with one mask.
         subjects
-            For each role, the subject of each image; None is one image a subject.
+            For each role, the subject of each image; None is one image per subject.
         settings
-            What the rows were measured with; nothing more depends on it.
+            Not used: the rows were measured with them.
 
         Raises
         ------
         MetricError
-            The rows are unusable, or of different length.
+            The rows are unusable, or differ in length.
         """
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
@@ -188,9 +190,6 @@ class Spectrum(BaseMetric):
         )
 
 
-# Plain functions of arrays
-
-
 def spectrum_distance(
     x: Float32[Array, "n d h w"],
     y: Float32[Array, "m d h w"],
@@ -198,12 +197,12 @@ def spectrum_distance(
     *,
     spacing: tuple[float, float, float],
 ) -> float:
-    """Squared distance between the mean power spectra of two sets of volumes.
+    """Return the squared distance between the mean power spectra of two sets of volumes.
 
     Parameters
     ----------
     x, y
-        Real and synthetic volumes, intensities in [0, 1]: arrays, or tensors of any device.
+        Real and synthetic volumes, intensities in [0, 1]: arrays, or tensors on any device.
     mask
         The voxels that count; None: all.
     spacing
@@ -211,13 +210,13 @@ def spectrum_distance(
 
     Returns
     -------
-    dB^2, averaged over frequencies up to the smallest Nyquist frequency: 9 is a difference of
-    3 dB. Its expectation is zero for equal distributions, so it may be negative.
+    The distance in dB^2, averaged over frequencies up to the smallest Nyquist frequency: 9 is a
+    difference of 3 dB. Its expectation is zero for equal distributions, so it may be negative.
 
     Raises
     ------
     MetricError
-        As `Spectrum.measure`.
+        `Spectrum.measure` refuses the volumes, the mask or the spacing.
     """
     return estimate(_prepared(x, y, mask, spacing))
 
@@ -229,28 +228,27 @@ def seam_energy(
     *,
     spacing: tuple[float, float, float],
 ) -> dict[str, float]:
-    """Squared distance between the mean seam profiles of two sets, along x, y and z.
+    """Return the squared distance between the mean seam profiles of two sets, along x, y and z.
+
+    `synthbench.metrics.seams.seam_profiles` defines the profile of a volume.
 
     Parameters
     ----------
     x, y, mask, spacing
-        See `spectrum_distance`.
+        As for `spectrum_distance`.
 
     Returns
     -------
-    For each axis, dB^2 averaged over slices; see `seam_profiles` for what is compared. Zero in
-    expectation for equal distributions.
+    For each axis, the distance in dB^2, averaged over slices. Its expectation is zero for equal
+    distributions, so it may be negative.
 
     Raises
     ------
     MetricError
-        As `Spectrum.measure`.
+        `Spectrum.measure` refuses the volumes, the mask or the spacing.
     """
     seams = _prepared(x, y, mask, spacing).seams
     return {axis: estimate(seam) for axis, seam in seams.items()}
-
-
-# Rows, and distances between their means
 
 
 def _prepared(
@@ -267,10 +265,10 @@ def _prepared(
 
 
 def _block(profile: Float64[np.ndarray, " k"], length: int) -> Float64[np.ndarray, " l"]:
-    """A profile's mean, then its deviations from it over sqrt(k), then zeros.
+    """Return the mean of a profile of length k, its deviations over sqrt(k), and zeros.
 
-    The squared distance of two blocks is the mean square difference of the profiles, whatever
-    the length that they are padded to.
+    The squared distance of two blocks is then the mean squared difference of the profiles, for
+    any length of the padded blocks.
     """
     mean = profile.mean()
     deviations = (profile - mean) / np.sqrt(len(profile))

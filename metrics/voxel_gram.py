@@ -1,6 +1,6 @@
-"""Inner products of volumes, voxel by voxel, from which distances between them follow.
+"""Inner products of volumes, from which distances between volumes follow.
 
-Volumes may be many and large: they are read in blocks, and products are summed in float64 over
+Volumes may be many and large. So they are read in blocks, and products are summed in float64 over
 chunks of voxels.
 """
 
@@ -15,10 +15,10 @@ from synthbench.errors import MetricError
 from synthbench.metrics.metric import VolumeSource
 
 BLOCK_BYTES = 2**30
-"""Volumes are held in blocks of at most this many bytes, two blocks at a time."""
+"""Volumes are read in blocks of at most this many bytes; two blocks are in memory at a time."""
 
 CHUNK_BYTES = 2**26
-"""Voxels are taken to float64 in chunks of about this many bytes."""
+"""Voxels are converted to float64 in chunks of about this many bytes."""
 
 
 def voxel_gram(
@@ -29,16 +29,16 @@ def voxel_gram(
     flip: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float64[np.ndarray, "n m"]:
-    """Inner products x_i . y_j of volumes over the voxels of a mask.
+    """Return the inner products x_i . y_j of volumes over the voxels of a mask.
 
     Squared distances are |x_i|^2 + |y_j|^2 - 2 x_i . y_j, with the squares from `voxel_squares`.
-    Both are rounded at about 1e-16 of |x|^2, and so are such distances: equal volumes come out
-    near zero, not at it.
+    Products and squares have an error of about 1e-16 of |x|^2, and so have such distances: those
+    of equal volumes are near zero, but not exactly zero.
 
     Parameters
     ----------
     volumes
-        Float32 volumes of one grid. Each is read once where they fit into `BLOCK_BYTES`.
+        Float32 volumes on one grid. Each is read once where all fit into `BLOCK_BYTES`.
     others
         Volumes on the same grid; None is `volumes` themselves.
     mask
@@ -47,7 +47,7 @@ def voxel_gram(
         Mirror each of `volumes` (not `others`) along axis 0, which is left-right in RAS+, before
         the mask is applied.
     progress
-        Called with the volumes read so far and the number of reads in all.
+        Called with the number of volumes read so far and the number of reads in all.
 
     Returns
     -------
@@ -57,12 +57,12 @@ def voxel_gram(
     Raises
     ------
     MetricError
-        A set is empty, the mask is, a volume is on another grid, or one holds NaN or infinity.
+        A set or the mask is empty, or a volume is on another grid or holds NaN or infinity.
     """
     columns = volumes if others is None else others
     column_set = "volumes" if others is None else "others"
     grid = _grid(volumes, columns, mask)
-    size = _volumes_a_block(grid)
+    size = _volumes_per_block(grid)
     # Without others and flip, the blocks below the diagonal mirror those above it.
     symmetric = others is None and not flip
     plan = [
@@ -70,17 +70,17 @@ def voxel_gram(
         for rows in _blocks(0, len(volumes), size)
     ]
     total = sum(
-        len(rows) + sum(len(block) for block in facing if not (symmetric and block == rows))
-        for rows, facing in plan
+        len(rows) + sum(len(block) for block in column_blocks if not (symmetric and block == rows))
+        for rows, column_blocks in plan
     )
     read = _Reader(grid, total, progress)
     gram: Float64[np.ndarray, "n m"] = np.zeros((len(volumes), len(columns)))
-    for rows, facing in plan:
-        held = read(volumes, rows, "volumes", flip)
-        for block in facing:
+    for rows, column_blocks in plan:
+        row_values = read(volumes, rows, "volumes", flip)
+        for block in column_blocks:
             diagonal = symmetric and block == rows
-            partners = held if diagonal else read(columns, block, column_set, False)
-            products = _products(held, partners)
+            column_values = row_values if diagonal else read(columns, block, column_set, False)
+            products = _products(row_values, column_values)
             gram[rows.start : rows.stop, block.start : block.stop] = products
             if symmetric:
                 gram[block.start : block.stop, rows.start : rows.stop] = products.T
@@ -93,9 +93,9 @@ def voxel_squares(
     mask: Bool[np.ndarray, "d h w"] | None = None,
     flip: bool = False,
 ) -> Float64[np.ndarray, " n"]:
-    """Sum of squares |x_i|^2 of each volume over the voxels of a mask.
+    """Return the sum of squares |x_i|^2 of each volume over the voxels of a mask.
 
-    Parameters and errors are those of `voxel_gram`, whose diagonal this is (without a flip).
+    It is the diagonal of `voxel_gram` without a flip; parameters and errors are the same.
     """
     read = _Reader(_grid(volumes, volumes, mask), len(volumes), None)
     squares: Float64[np.ndarray, " n"] = np.zeros(len(volumes))
@@ -118,7 +118,7 @@ def _grid(
     if not chosen.any():
         raise MetricError(
             "voxel products: the mask must hold at least 1 voxel; found none in its grid of "
-            f"{_shape(chosen.shape)}. Look at how it was made."
+            f"{_shape(chosen.shape)}. Check how it was made."
         )
     return chosen
 
@@ -166,9 +166,7 @@ def _checked(
             "Bring all of them to one space."
         )
     if not np.isfinite(array).all():
-        raise MetricError(
-            f"voxel products: {name} holds NaN or infinity. Look at it, and remove or fix it."
-        )
+        raise MetricError(f"voxel products: {name} holds NaN or infinity. Remove or fix it.")
     return array
 
 
@@ -187,7 +185,7 @@ def _products(
     return products
 
 
-def _volumes_a_block(mask: Bool[np.ndarray, "d h w"]) -> int:
+def _volumes_per_block(mask: Bool[np.ndarray, "d h w"]) -> int:
     return max(1, BLOCK_BYTES // (4 * int(mask.sum())))
 
 

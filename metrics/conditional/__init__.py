@@ -1,1 +1,1 @@
-"""Measured against requested: condition adherence and effects."""
+"""Conditional generators: measured against requested conditions, and effects of covariates."""

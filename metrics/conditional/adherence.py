@@ -1,12 +1,12 @@
-"""Requested against measured: does a conditional generator do what it was requested?
+"""Adherence to conditions: measured values of synthetic images against the requested values.
 
-Functions of arrays, one row an image: what was requested of it and what was measured on it. Where
-the requested values are a person's true covariates, they say how well the measure itself does,
-which is the ceiling of what a generator can show by it.
+All functions take arrays with one requested and one measured value per image. For real images the
+true covariates take the place of the requested values. The results then show how good the measure
+itself is, which is the best result that a generator can reach.
 
-The conditioning analysis is that of Pinaya et al. 2022, "Brain imaging generation with latent
-diffusion models", figure 2: measured against asked ventricular volume (r = 0.97) and predicted
-against asked age (r = 0.69).
+The analysis follows Pinaya et al. 2022, "Brain imaging generation with latent diffusion models",
+figure 2: measured against requested ventricular volume (r = 0.97) and predicted against requested
+age (r = 0.69).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from synthbench.metrics.inference.influence import (
 )
 
 FEWEST_IN_GROUP = 5
-"""Images of a group, or a point of a curve, below which nothing is told of it."""
+"""Smallest number of images in a group, or in a point of a curve."""
 
 
 def numeric_adherence(
@@ -40,19 +40,19 @@ def numeric_adherence(
     *,
     same_unit: bool = True,
 ) -> list[Quantity]:
-    """How a measured number follows the number that was requested for.
+    """Return how well a measured number follows the requested number.
 
     Parameters
     ----------
-    asked, measured
-        One value an image.
+    requested, measured
+        One value per image.
     same_unit
-        Whether both are of one unit and meaning; if not, only the correlation says something.
+        True where both have the same unit and meaning; otherwise only the correlation is returned.
 
     Returns
     -------
-    The correlation (Pearson's; its interval on Fisher's z), then the slope of measured on asked,
-    the bias (mean of measured less asked) and the mean absolute error.
+    Pearson's correlation (its interval on Fisher's z), then the slope of measured on requested,
+    the bias (mean of measured minus requested) and the mean absolute error.
 
     Raises
     ------
@@ -63,20 +63,20 @@ def numeric_adherence(
     --------
     >>> from synthbench.metrics.inference.influence import estimated
     >>> requested = np.arange(20.0)
-    >>> found = numeric_adherence(requested, 2 * requested + 1)
-    >>> [round(estimated(q, np.arange(20)).value, 6) for q in found]
+    >>> quantities = numeric_adherence(requested, 2 * requested + 1)
+    >>> [round(estimated(q, np.arange(20)).value, 6) for q in quantities]
     [1.0, 2.0, 10.5, 10.5]
     """
     _check(requested, measured)
-    found = [Quantity("correlation", "correlation", fisher_z(requested, measured), math.tanh)]
+    quantities = [Quantity("correlation", "correlation", fisher_z(requested, measured), math.tanh)]
     if same_unit:
         error = measured - requested
-        found += [
+        quantities += [
             Quantity("slope", "slope", coefficient(requested[:, None], measured, 0)),
             Quantity("bias", "bias", mean(error)),
             Quantity("mae", "MAE", log_mean(np.abs(error)), math.exp),
         ]
-    return found
+    return quantities
 
 
 def binary_adherence(
@@ -84,16 +84,16 @@ def binary_adherence(
     score: Float64[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
 ) -> list[Quantity]:
-    """How a measured class follows the one of two classes that was requested for.
+    """Return how well a measured class follows the requested one of two classes.
 
     Parameters
     ----------
-    asked
-        Whether the second class was.
+    requested
+        True for images of which the second class was requested.
     score
-        Grows with the measured probability of the second class.
+        A number that grows with the measured probability of the second class.
     correct
-        Whether the measured class is the one that was requested for.
+        True where the measured class is the requested one.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def binary_adherence(
 
 
 def class_adherence(correct: Bool[np.ndarray, " n"]) -> Quantity:
-    """The share of images whose measured class is the one that was requested for."""
+    """Return the share of images whose measured class is the requested one."""
     return Quantity("accuracy", "accuracy", logit_mean(correct.astype(np.float64)), from_logit)
 
 
@@ -120,19 +120,20 @@ def leakage(
     requested: Mapping[str, Float64[np.ndarray, " n"]],
     measured: Float64[np.ndarray, " n"],
 ) -> dict[str, Quantity]:
-    """How far each asked condition moves one measure, the others held where they are.
+    """Return the effect of each requested condition on one measure, at equal other conditions.
 
-    Coefficients of one regression of the measure on all that was requested, so covariates that go
-    together in the requested values (older, larger ventricles) are told apart. Asking for A leaks
-    into the measure of B where A's coefficient is not what it is in real images, whose true
-    covariates stand for the asked ones: there a noisy measure of B lets a little of A through too.
+    The effects are the coefficients of one regression of the measure on all requested conditions.
+    So they separate covariates that are correlated in the requested values (age and ventricular
+    volume). Requested values of A leak into the measure of B where the coefficient of A differs
+    from that in real images, with their true covariates as requested values. In real images it may
+    differ from zero too, where the measure of B is noisy.
 
     Parameters
     ----------
-    asked
-        By condition, in units of its standard deviation, or 0 and 1.
+    requested
+        The values by condition, in units of the standard deviation, or 0 and 1.
     measured
-        One value an image, scaled likewise.
+        One value per image, scaled likewise.
 
     Raises
     ------
@@ -151,52 +152,53 @@ def leakage(
 def parity(
     error: Float64[np.ndarray, " n"], inside: Bool[np.ndarray, " n"], *, signed: bool
 ) -> list[Quantity]:
-    """How much worse, and how otherwise, a group is served than the other images are.
+    """Return the differences in error between a group and the other images.
 
     Parameters
     ----------
     error
-        Measured less asked; or whether the class is wrong, as 0 and 1.
+        Measured minus requested; or 1 for a wrong class and 0 for a right one.
     inside
-        Which images are of the group.
+        True for the images of the group.
     signed
-        Whether the error has a direction.
+        True where the error has a direction.
 
     Returns
     -------
-    The group's mean absolute error less the others', and where it is `signed` the bias likewise.
+    The group's mean absolute error minus that of the others; where `signed`, the same of the bias.
     """
-    found = [Quantity("mae", "MAE" if signed else "error rate",
-                      between_groups(np.abs(error), inside))]  # fmt: skip
+    label = "MAE" if signed else "error rate"
+    quantities = [Quantity("mae", label, between_groups(np.abs(error), inside))]
     if signed:
-        found.append(Quantity("bias", "bias", between_groups(error, inside)))
-    return found
+        quantities.append(Quantity("bias", "bias", between_groups(error, inside)))
+    return quantities
 
 
 def curve(
     requested: Float64[np.ndarray, " n"], measured: Float64[np.ndarray, " n"], points: int = 8
 ) -> list[tuple[float, float, float, int]]:
-    """The measured mean along what was requested, in groups of about equal size.
+    """Return the mean measured value along the requested one, in groups of about equal size.
 
     Returns
     -------
-    For each of at most `points` groups, ordered by the asked value and of at least
+    For each of at most `points` groups, ordered by the requested value and of at least
     `FEWEST_IN_GROUP` images: the mean requested and measured value, the standard deviation of the
-    measured one, and the number of images. Equal requested values are never parted.
+    measured one, and the number of images. Equal requested values are always in one group.
     """
     order = np.argsort(requested, kind="stable")
     x, y = requested[order], measured[order]
     groups = max(1, min(points, len(x) // FEWEST_IN_GROUP))
     cuts = np.searchsorted(x, x[np.arange(1, groups) * len(x) // groups], side="left")
-    found = []
+    means = []
     for start, end in _joined([0, *np.unique(cuts).tolist(), len(x)]):
-        told, seen = x[start:end], y[start:end]
-        found.append((float(told.mean()), float(seen.mean()), float(seen.std(ddof=1)), len(told)))
-    return found
+        group, values = x[start:end], y[start:end]
+        spread = float(values.std(ddof=1))
+        means.append((float(group.mean()), float(values.mean()), spread, len(group)))
+    return means
 
 
 def _joined(cuts: Sequence[int]) -> list[tuple[int, int]]:
-    """Spans between cuts, those that are too small joined to the one before."""
+    """Join spans between cuts that are too small to the next span, the last to the one before."""
     spans: list[tuple[int, int]] = []
     start = 0
     for end in cuts[1:]:
@@ -213,8 +215,8 @@ def _joined(cuts: Sequence[int]) -> list[tuple[int, int]]:
 def _check(requested: np.ndarray, measured: np.ndarray) -> None:
     if requested.shape != measured.shape or requested.ndim != 1:
         raise MetricError(
-            "condition adherence: one asked and one measured value an image are needed; found "
-            f"{requested.shape} and {measured.shape}. Leave out images that lack either."
+            "condition adherence: each image needs one requested and one measured value; found "
+            f"the shapes {requested.shape} and {measured.shape}. Leave out images without either."
         )
     if not (np.isfinite(requested).all() and np.isfinite(measured).all()):
         raise MetricError(

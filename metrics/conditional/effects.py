@@ -1,10 +1,10 @@
-"""Effect replication: does a finding on real volumes survive in the synthetic cohort?
+"""Effect replication: an effect in real volumes compared with that in synthetic volumes.
 
 An effect (an age slope, a sex difference, a correlation of two regions) is estimated in both sets
-alike. "Replicated" is a claim of likeness, so it needs a test of likeness: two one-sided tests at
-5% (Schuirmann 1987), here of the ratio of both effects against fixed margins, which takes the real
-effect's own uncertainty into account. Without a difference and without proven likeness, the word
-is "cannot tell".
+in the same way. "Replicated" is a claim of equivalence, so it needs a test of equivalence: two
+one-sided tests at 5% (Schuirmann 1987). The ratio of both effects is tested against fixed margins,
+with the uncertainty of the real effect taken into account. Where neither a difference nor
+equivalence shows, the result is "cannot tell".
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from synthbench.metrics.inference.influence import (
 Word: TypeAlias = Literal["replicated", "weaker", "stronger", "reversed", "cannot tell"]
 
 RATIO_MARGIN = 2.0
-"""A synthetic effect is like the real one between half its size and twice its size."""
+"""A synthetic effect is equivalent between half and twice the size of the real one."""
 
 CORRELATION_MARGIN = 0.2
-"""Correlations are alike within this difference."""
+"""Correlations are equivalent within this difference."""
 
 EQUIVALENCE_LEVEL = 0.90
 """Level of the interval that must lie inside the margins: two one-sided tests at 5%."""
@@ -44,9 +44,9 @@ class Compared(NamedTuple):
     real, synth
         The effect; None where it is undefined.
     difference
-        Synthetic less real; None where either is undefined.
+        Synthetic minus real; None where either is undefined.
     word
-        What may be said of it.
+        The result of the comparison.
     """
 
     real: Estimate | None
@@ -60,7 +60,7 @@ def age_slope(
     age: Float64[np.ndarray, " n"],
     sex: Bool[np.ndarray, " n"] | None,
 ) -> Quantity:
-    """What a region's volume gains in a decade, at equal sex where that is known."""
+    """Return the change of a region's volume per decade of age, at equal sex where known."""
     columns = [age / 10] if sex is None else [age / 10, sex.astype(np.float64)]
     return Quantity("age_slope", "age slope", coefficient(np.column_stack(columns), region, 0))
 
@@ -70,9 +70,10 @@ def sex_difference(
     sex: Bool[np.ndarray, " n"],
     age: Float64[np.ndarray, " n"] | None,
 ) -> Quantity:
-    """The second sex's mean less the first's, in standard deviations within sex, at equal age.
+    """Return Cohen's d: the second sex's mean minus the first's, over the deviation within sex.
 
-    Cohen's d; with `age` the difference and the deviation are those of the regression on both.
+    With `age`, the difference and the standard deviation are those of the regression on sex and
+    age: the difference at equal age.
     """
     group = sex.astype(np.float64)
     columns = [group] if age is None else [group, age]
@@ -85,7 +86,7 @@ def sex_difference(
 def region_correlation(
     first: Float64[np.ndarray, " n"], second: Float64[np.ndarray, " n"]
 ) -> Quantity:
-    """Pearson's correlation of two regions' volumes."""
+    """Return Pearson's correlation of two regions' volumes."""
     return Quantity("correlation", "correlation", fisher_z(first, second), math.tanh)
 
 
@@ -99,7 +100,7 @@ def compare(
     level: float = 0.95,
     seed: int = 0,
 ) -> Compared:
-    """Estimate an effect in both sets, and say whether the synthetic one is like the real one.
+    """Estimate an effect in both sets, and compare the synthetic effect with the real one.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def compare(
     real_subjects, synth_subjects
         The subject of each row, numbered from 0.
     resamples, level, seed
-        Of the intervals.
+        Number of resamples, nominal coverage and seed of the intervals.
     """
     sides = ((real, real_subjects, seed), (synth, synth_subjects, seed + 1))
     of_real, of_synth = (
@@ -123,16 +124,16 @@ def compare(
     )
     assert narrow_real is not None
     assert narrow_synth is not None
-    alike = (
-        _alike_correlations(narrow_real, narrow_synth)
+    equivalent = (
+        _equivalent_correlations(narrow_real, narrow_synth)
         if real.key == "correlation"
-        else _alike_in_size(narrow_real, narrow_synth)
+        else _equivalent_sizes(narrow_real, narrow_synth)
     )
-    word: Word = "replicated" if alike else _difference_word(of_real, of_synth, apart)
+    word: Word = "replicated" if equivalent else _difference_word(of_real, of_synth, apart)
     return Compared(of_real, of_synth, apart, word)
 
 
-def _alike_correlations(real: Estimate, synth: Estimate) -> bool:
+def _equivalent_correlations(real: Estimate, synth: Estimate) -> bool:
     apart = difference(synth, real)
     return (
         apart.low is not None
@@ -142,11 +143,11 @@ def _alike_correlations(real: Estimate, synth: Estimate) -> bool:
     )
 
 
-def _alike_in_size(real: Estimate, synth: Estimate) -> bool:
-    """Whether both effects are of one sign, and their ratio lies inside the margins.
+def _equivalent_sizes(real: Estimate, synth: Estimate) -> bool:
+    """True where both effects have one sign and their ratio lies inside the margins.
 
-    For a positive real effect that is: synth - real / margin > 0 and synth - real * margin < 0,
-    each at 5% one-sided.
+    For a positive real effect: synth - real / margin > 0 and synth - real * margin < 0, each in a
+    one-sided test at 5%.
     """
     sign = _sign(real)
     if sign == 0:
@@ -159,12 +160,12 @@ def _alike_in_size(real: Estimate, synth: Estimate) -> bool:
 
 
 def _difference_word(real: Estimate, synth: Estimate, apart: Estimate) -> Word:
-    """What a difference that the interval shows is called; "cannot tell" where it shows none."""
+    """The name of a difference that the interval shows; "cannot tell" where it shows none."""
     if apart.low is None or apart.high is None or apart.low <= 0 <= apart.high:
         return "cannot tell"
     sign = _sign(real)
     if sign == 0:
-        # The real effect may be nothing: it cannot be reversed, and there is nothing to weaken.
+        # The real effect may be zero: a zero effect cannot be reversed or weaker.
         return "stronger" if _sign(synth) != 0 and abs(synth.value) > abs(real.value) else (
             "cannot tell"
         )  # fmt: skip
@@ -174,7 +175,7 @@ def _difference_word(real: Estimate, synth: Estimate, apart: Estimate) -> Word:
 
 
 def _sign(effect: Estimate) -> int:
-    """The sign that the interval shows; 0 where it holds zero, or there is none."""
+    """The sign of the effect; 0 where the interval contains zero, or there is no interval."""
     if effect.low is None or effect.high is None or effect.low <= 0 <= effect.high:
         return 0
     return 1 if effect.low > 0 else -1

@@ -1,12 +1,11 @@
-"""Measures that are learnt: a covariate predicted from features, honestly on both sides.
+"""Learnt measures: a covariate predicted from features, without bias between the two sets.
 
-A model of age or sex is fitted on real images, so measuring the same images with it would flatter
-them. Real images are therefore measured by the model of a fold that left their subject out, with
-the model's features and strength chosen inside that fold's training images (nested
-cross-validation: Varma and Simon 2006). Each other image is measured by the model of one fold,
-dealt at random: it meets models of the same kind, trained on as many subjects. Images that follow
-the real distribution are then measured exactly as well as the real ones, which makes the latter a
-ceiling.
+A model of age or sex is fitted on real images, so it would fit those images too well. Therefore a
+real image is measured by the model of a fold that left its subject out. The features and the
+penalty of that model are chosen inside the fold's training images (nested cross-validation: Varma
+and Simon 2006). Every other image is measured by the model of one random fold, a model of the same
+kind that was trained on the same number of subjects. So images with the real distribution are
+measured exactly as well as the real ones, whose results are the best that other images can reach.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ from synthbench.metrics.metric import as_float64
 FOLDS = 5
 INNER_FOLDS = 4
 MOST_COMPONENTS = 200
-"""Principal components that are kept of a block of features; fewer images have no more."""
+"""Largest number of principal components of a block of features."""
 
 RIDGE_STRENGTHS = tuple(10.0**k for k in range(-3, 3))
 LOGISTIC_STRENGTHS = tuple(10.0**k for k in range(-4, 2))
-"""Of the L2 penalty, a training image's share, on features of unit total variance."""
+"""Candidates for the L2 penalty per training image, on features of unit total variance."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A covariate as it was predicted for real images and for others.
+    """Predictions of a covariate for real images and for others.
 
     Attributes
     ----------
     real, others
-        A number an image; of words, the probability of each of `levels`, a row an image. NaN for
-        real images without the covariate.
+        One number per image; for a categorical covariate, the probability of each of `levels`, one
+        row per image. NaN for real images without the covariate.
     levels
-        The words, sorted; empty for a number.
+        The categories, sorted; empty for a number.
     chosen
-        Which features the folds chose, and how often.
+        By block of features, the number of folds that chose it.
     """
 
     real: Float64[np.ndarray, "*shape"]
@@ -63,40 +62,40 @@ def predict(
 ) -> Predicted:
     """Predict a covariate for real images and for others, by models fitted on real images.
 
-    Numbers by ridge regression, words by L2-penalised logistic regression, on one block of
-    features or on all of them together.
+    Numbers are predicted by ridge regression, categories by L2-penalised logistic regression, from
+    one block of features or from all blocks together.
 
     Parameters
     ----------
     real, others
-        Blocks of features by name, one row an image.
+        Blocks of features by name, one row per image.
     target
-        Of each real image: numbers, or words; None where missing.
+        The covariate of each real image: numbers, or words for categories; None where missing.
     subjects
-        The subject of each real image: its images are in one fold.
+        The subject of each real image: all images of a subject are in one fold.
     folds
-        Outer folds.
+        Number of outer folds.
     seed
-        Of the folds and of how other images are dealt to their models.
+        Seed of the folds, and of the models that measure the other images.
 
     Raises
     ------
     MetricError
-        There are fewer than 4 subjects a fold, or a word has too few subjects to be in every
-        training set, or all values are alike.
+        There are fewer than 4 subjects per fold, all values are equal, or a category has too few
+        subjects to be in every training set.
     """
     known = np.array([value is not None for value in target])
-    kept = [value for value in target if value is not None]
-    words = any(isinstance(value, str) for value in kept)
-    y = np.array([str(v) for v in kept]) if words else np.array(kept, dtype=np.float64)
+    values = [value for value in target if value is not None]
+    categorical = any(isinstance(value, str) for value in values)
+    y = np.array([str(v) for v in values]) if categorical else np.array(values, dtype=np.float64)
     _, index = np.unique(subjects[known], return_inverse=True)
     _check_target(y, index, folds)
     rng = np.random.default_rng(seed)
     outer = deal_folds(y, index, folds, rng)
     dealt = rng.permutation(len(next(iter(others.values())))) % folds
     blocks = _blocks(real, others)
-    levels = tuple(np.unique(y).tolist()) if words else ()
-    shape = (len(levels),) if words else ()
+    levels = tuple(np.unique(y).tolist()) if categorical else ()
+    shape = (len(levels),) if categorical else ()
     of_real: np.ndarray = np.full((len(target), *shape), np.nan)
     of_others: np.ndarray = np.full((len(dealt), *shape), np.nan)
     rows = np.flatnonzero(known)
@@ -119,12 +118,12 @@ def predict(
 def deal_folds(
     y: np.ndarray, subjects: Int64[np.ndarray, " n"], folds: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, " n"]:
-    """Deal subjects to folds at random, so that each fold holds all parts of the target's range.
+    """Deal subjects to random folds, so that each fold has all parts of the target's range.
 
     Parameters
     ----------
     y
-        Numbers or words, one an image; a subject is placed by its first image's.
+        Numbers or categories, one per image; that of a subject's first image places the subject.
     subjects
         The subject of each image.
 
@@ -134,7 +133,7 @@ def deal_folds(
     """
     names, first, index = np.unique(subjects, return_index=True, return_inverse=True)
     shuffled = rng.permutation(len(names))
-    # A stable sort keeps the random order among equals.
+    # A stable sort keeps the random order among equal values.
     ordered = shuffled[np.argsort(y[first][shuffled], kind="stable")]
     place = np.empty(len(names), dtype=np.int64)
     for start in range(0, len(ordered), folds):
@@ -153,16 +152,16 @@ def _check_target(y: np.ndarray, index: np.ndarray, folds: int) -> None:
     levels = np.unique(y)
     if len(levels) == 1:
         raise MetricError(
-            f"every real volume has the value {levels[0]}: there is nothing to learn. Bring "
-            "measures of your own: --measures FILE.csv"
+            f"a model needs at least two different values; every real volume has {levels[0]}, so "
+            "there is nothing to learn. Bring measures of your own: --measures FILE.csv"
         )
     if y.dtype.kind == "U":
-        held = {level: len(np.unique(index[y == level])) for level in levels}
-        rare = min(held, key=lambda level: held[level])
-        if held[rare] < 2 * folds:
+        counts = {level: len(np.unique(index[y == level])) for level in levels}
+        rare = min(counts, key=lambda level: counts[level])
+        if counts[rare] < 2 * folds:
             raise MetricError(
-                f"a classifier needs at least {2 * folds} real subjects of each level; "
-                f"'{rare}' has {held[rare]}. Score against more real volumes, or bring measures "
+                f"a classifier needs at least {2 * folds} real subjects of each category; "
+                f"'{rare}' has {counts[rare]}. Score against more real volumes, or bring measures "
                 "of your own: --measures FILE.csv"
             )
 
@@ -173,9 +172,10 @@ def _check_target(y: np.ndarray, index: np.ndarray, folds: int) -> None:
 def _blocks(
     real: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Each block as principal components of unit total variance, and all blocks side by side.
+    """Each block as principal components of unit total variance, and all blocks joined.
 
-    Neither sees the target, so that nothing of it passes between folds.
+    The components are those of all real images. They do not use the target, so no target value
+    passes between folds.
     """
     blocks = {name: _components(as_float64(real[name]), as_float64(others[name])) for name in real}
     if len(blocks) > 1:
@@ -198,7 +198,7 @@ def _components(
 def _choice(
     blocks: Mapping[str, np.ndarray], y: np.ndarray, inner: Int64[np.ndarray, " n"]
 ) -> tuple[str, float]:
-    """The block and strength of least cross-validated loss; the stronger penalty in a tie."""
+    """The block and penalty of the smallest cross-validated loss; of equals the larger penalty."""
     strengths = LOGISTIC_STRENGTHS if y.dtype.kind == "U" else RIDGE_STRENGTHS
     losses = {
         (name, strength): sum(_losses(x, y, inner, strength))
@@ -218,8 +218,8 @@ def _losses(
         if y.dtype.kind != "U":
             yield float(np.square(predicted - y[out]).sum())
             continue
-        told = np.searchsorted(model.classes_, y[out])
-        probability = predicted[np.arange(len(told)), told]
+        true = np.searchsorted(model.classes_, y[out])
+        probability = predicted[np.arange(len(true)), true]
         yield float(-np.log(np.maximum(probability, 1e-12)).sum())
 
 
@@ -232,13 +232,13 @@ def _fitted(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
 
 
 def _predicted(model: Any, x: np.ndarray) -> Float64[np.ndarray, "*shape"]:
-    found = model.predict_proba(x) if hasattr(model, "classes_") else model.predict(x)
-    return np.asarray(found, dtype=np.float64)
+    predicted = model.predict_proba(x) if hasattr(model, "classes_") else model.predict(x)
+    return np.asarray(predicted, dtype=np.float64)
 
 
 def wrong(
-    probabilities: Float64[np.ndarray, "n k"], levels: Sequence[str], told: Sequence[str]
+    probabilities: Float64[np.ndarray, "n k"], levels: Sequence[str], true: Sequence[str]
 ) -> Bool[np.ndarray, " n"]:
-    """Whether the likeliest level of each image is another than the one told."""
+    """Return True for each image whose most probable level is not the true one."""
     likeliest = np.asarray(levels)[probabilities.argmax(axis=1)]
-    return np.asarray(likeliest != np.asarray(told))
+    return np.asarray(likeliest != np.asarray(true))

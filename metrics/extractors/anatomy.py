@@ -2,11 +2,12 @@
 
 A formula without weights. Tissues come from a mixture model of the volume's own intensities with
 the MNI152 maps as prior (`synthbench.metrics.extractors.tissue`). The lateral ventricles are the
-fluid that is connected to the place of the template's ventricles, inside their territory: nearer
-to them than to the fluid around the brain, with a margin in their favour, since they are what
-grows.
+fluid that is connected to the place of the template's ventricles and lies in their territory. The
+territory holds the voxels that are nearer to the template's ventricles than to the fluid around
+the brain. It is widened in favour of the ventricles, since the ventricles of a person may be larger
+than the template's.
 
-Volumes are those of the MNI152 grid: where registration was affine, head size is taken out.
+Volumes are measured in MNI152 space: after an affine registration they do not depend on head size.
 """
 
 from __future__ import annotations
@@ -47,37 +48,40 @@ MEASURES = (
     "ventricle_volume",
     "ventricle_asymmetry",
 )
-"""What a row of features holds, all in mL of MNI152 space.
+"""The features of a volume, all in mL of MNI152 space.
 
-`brain_volume` is grey plus white matter; `csf_volume` all fluid that skull-stripping left, that
-of the ventricles included; `ventricle_volume` both lateral ventricles; `ventricle_asymmetry` the
-left one less the right one.
+`brain_volume` is grey plus white matter; `csf_volume` is all fluid inside the skull-stripped head,
+including the ventricles; `ventricle_volume` is both lateral ventricles; `ventricle_asymmetry` is
+the left ventricle minus the right one.
 """
 
 TYPICAL_ML = (1700.0, 900.0, 800.0, 600.0, 20.0, 0.0)
 SPREAD_ML = (70.0, 50.0, 40.0, 60.0, 15.0, 2.5)
-"""What `features` takes from each of `MEASURES`, and divides it by: about the mean and the standard
-deviation between healthy adults (IXI, at 4 mm). Without that a distance would be one of brain
-volumes alone; that the figures are round shows that they need not be exact."""
+"""`features` subtracts the typical value from each of `MEASURES` and divides by the spread. They
+are about the mean and the standard deviation between healthy adults (IXI, at 4 mm), rounded: they
+need not be exact. Without this, the brain volume alone would decide a distance."""
 
-# How much nearer the fluid around the brain must be than the ventricles to own a place. The
-# ventricles widen towards a surface that the skull holds.
 TERRITORY_FACTOR = 2.0
+"""A voxel belongs to the territory where its distance to the template's ventricles is less than
+this many times its distance to other fluid: ventricles widen towards a surface that cannot move."""
+
 TERRITORY_REACH_MM = 30.0
-# Reach of the tissue that a voxel at the ventricles' wall is compared with.
+"""The territory ends at this distance from the template's ventricles."""
+
 WALL_SIGMA_MM = 6.0
+"""Standard deviation of the Gaussian that averages the tissue near a ventricle's wall."""
 
 
 @dataclass(frozen=True)
 class Ventricles:
-    """Where the template's lateral ventricles are, and what may belong to a person's.
+    """The template's lateral ventricles, and the region in which a person's ventricles may lie.
 
     Attributes
     ----------
     core
-        Voxels that the template's ventricles fill by half or more.
+        Voxels that the template's ventricles fill to at least a half.
     territory
-        Voxels in which a person's ventricles are looked for.
+        Voxels that may belong to a person's ventricles.
     """
 
     core: Bool[np.ndarray, "91 109 91"]
@@ -85,11 +89,11 @@ class Ventricles:
 
 
 class Anatomy:
-    """Volumes of tissues and of the lateral ventricles, one row of `MEASURES` a volume.
+    """Volumes of tissues and of the lateral ventricles, one row of `MEASURES` per volume.
 
     Each measure is centred and scaled to units of its spread between people (`TYPICAL_ML`,
-    `SPREAD_ML`); `volumes_of` gives millilitres. Construction needs neither torch nor the
-    template; `load`, or the first call of `features`, reads it. `weights_sha256` is that of
+    `SPREAD_ML`); `volumes_of` returns millilitres. Construction needs neither torch nor the
+    template; `load`, or the first call of `features`, reads it. `weights_sha256` is the hash of
     nilearn's MNI152 maps.
     """
 
@@ -107,7 +111,7 @@ class Anatomy:
         self.needs = "nothing"
 
     def load(self) -> Ventricles:
-        """Read the template, and verify it, once.
+        """Read and verify the template once, and return its ventricles.
 
         Raises
         ------
@@ -117,7 +121,7 @@ class Anatomy:
         return template_ventricles()
 
     def features(self, volumes: Float32[Tensor, "b 1 91 109 91"]) -> Float32[Tensor, "b 6"]:
-        """Measure each volume, one row a volume; see `Extractor.features`.
+        """Measure each volume, and return one row per volume.
 
         Raises
         ------
@@ -141,21 +145,21 @@ class Anatomy:
 
 
 def volumes_of(volume: Float32[np.ndarray, "d h w"], space: Space = MNI152_2MM) -> dict[str, float]:
-    """Measure one volume: `MEASURES` by name, in mL of MNI152 space.
+    """Measure one volume, and return `MEASURES` by name, in mL of MNI152 space.
 
     Parameters
     ----------
     volume
-        Skull-stripped T1, aligned with MNI152, background zero, intensities of at least 0: a
-        factor on them changes nothing.
+        Skull-stripped T1, aligned with MNI152, background zero, intensities of at least 0. A
+        factor on the intensities changes nothing.
     space
-        The grid that the volume is on. Another one than `MNI152_2MM` is resampled to it.
+        The grid of the volume. A volume on another grid than `MNI152_2MM` is resampled.
 
     Raises
     ------
     MetricError
-        The volume is blank or constant, is not of the shape of its grid, is not finite, has
-        negative values, or holds no head to fit tissues to.
+        The volume is blank or constant, does not have the shape of its grid, is not finite, has
+        negative values, or holds no head.
     WeightsError
         nilearn's maps are not the pinned ones.
     """
@@ -171,31 +175,31 @@ def volumes_of(volume: Float32[np.ndarray, "d h w"], space: Space = MNI152_2MM) 
 
 
 def brain_fraction(volumes: Mapping[str, float]) -> float:
-    """Grey and white matter as a share of all that skull-stripping left, in [0, 1].
+    """Return grey and white matter as a share of the skull-stripped head, in [0, 1].
 
     Parameters
     ----------
     volumes
-        What `volumes_of` returns.
+        The volumes by name, from `volumes_of`.
     """
     brain = volumes["brain_volume"]
     return brain / (brain + volumes["csf_volume"])
 
 
 def ventricle_fractions(tissues: Tissues) -> Float64[np.ndarray, "91 109 91"]:
-    """Share of each voxel that the lateral ventricles fill.
+    """Return the share of each voxel that the lateral ventricles fill.
 
-    Voxels that are fluid by half or more, in the ventricles' territory and connected to their
-    place in the template, are the ventricles; they and the voxels next to them count by their
-    share of fluid. Fluid elsewhere in the territory, which is mostly noise, does not count.
+    The ventricles are the voxels that are fluid to more than a half, lie in the territory, and are
+    connected to the template's ventricles. They and the voxels next to them count by their share
+    of fluid. Other fluid in the territory is mostly noise and does not count.
     """
     template = template_ventricles()
     fluid = np.zeros(tissues.head.shape)
     box = _box(template.territory)
     fluid[box] = _fluid_beside_tissue(tissues, box) * template.territory[box]
     labels, _ = ndimage.label(fluid > 0.5)
-    found = np.setdiff1d(labels[template.core], [0])
-    ventricles = np.isin(labels, found)
+    connected = np.setdiff1d(labels[template.core], [0])
+    ventricles = np.isin(labels, connected)
     with_wall = ndimage.binary_dilation(ventricles, np.ones((3, 3, 3)))
     return np.asarray(fluid * with_wall)
 
@@ -203,10 +207,10 @@ def ventricle_fractions(tissues: Tissues) -> Float64[np.ndarray, "91 109 91"]:
 def _fluid_beside_tissue(
     tissues: Tissues, box: tuple[slice, slice, slice]
 ) -> Float64[np.ndarray, "a b c"]:
-    """Share of fluid in each voxel, by its intensity between fluid's and that of the tissue near.
+    """The share of fluid in each voxel, from its intensity between fluid and the tissue near it.
 
-    The wall of a ventricle is white matter here and grey matter there: with either as the only
-    standard, a voxel that fluid fills by half would be misjudged on the other.
+    A ventricle's wall is white matter in some places and grey matter in others. With one of them
+    as the standard everywhere, the share would be wrong next to the other.
     """
     sigma = WALL_SIGMA_MM / np.array(MNI152_2MM.spacing)
     corrected = tissues.corrected[box]
@@ -221,7 +225,7 @@ def _fluid_beside_tissue(
 
 
 def _left(tissues: Tissues) -> Float64[np.ndarray, " 91"]:
-    """Share of each sagittal plane that is left of the middle of the brain."""
+    """The share of each sagittal plane that is left of the middle of the brain."""
     brain = tissues.fractions[[GREY, WHITE]].sum(axis=(0, 2, 3))
     plane = np.arange(len(brain))
     middle = float(brain @ plane / brain.sum())
@@ -230,7 +234,7 @@ def _left(tissues: Tissues) -> Float64[np.ndarray, " 91"]:
 
 @lru_cache(maxsize=1)
 def template_ventricles() -> Ventricles:
-    """Find the lateral ventricles of the MNI152 template, and their territory.
+    """Return the lateral ventricles of the MNI152 template, and their territory.
 
     Raises
     ------
@@ -256,7 +260,7 @@ def _share(mask: Bool[np.ndarray, "a b c"], space: Space) -> Float32[np.ndarray,
 
 
 def _box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]:
-    """The smallest box that holds a mask, with a margin for what lies beside it."""
+    """The bounding box of a mask, enlarged by the reach of the Gaussian of `WALL_SIGMA_MM`."""
     margin = int(np.ceil(2 * WALL_SIGMA_MM / min(MNI152_2MM.spacing)))
     (x, y, z) = (
         slice(max(0, int(at.min()) - margin), int(at.max()) + margin + 1) for at in np.nonzero(mask)
@@ -267,7 +271,7 @@ def _box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]:
 def _check(volume: Float32[np.ndarray, "d h w"], space: Space) -> None:
     if volume.shape != space.shape:
         raise MetricError(
-            f"the volume must be on the grid {space}; found the shape {volume.shape}. Name its "
+            f"the volume must be on the grid {space}; found the shape {volume.shape}. Pass its "
             "own grid: volumes_of(volume, space)."
         )
     low, high = float(volume.min()), float(volume.max())

@@ -1,8 +1,9 @@
-"""`slices:FILE` and `net:FILE`: extractors that are networks in files of the user.
+"""`slices:FILE` and `net:FILE`: extractors that run a network from a file of the user.
 
-FILE is an ONNX or a torch.export .pt2 file. A YAML file of the same stem beside it says what the
-network takes and gives (`NetDescription`, `SliceDescription`). The name of such an extractor is
-the YAML's, never a path: a bare name stands for a file in the folder of weights.
+FILE is an ONNX or a torch.export .pt2 file. A YAML file with the same stem in the same folder
+describes the network's input and output (`NetDescription`, `SliceDescription`). The name of such an
+extractor is the name in the YAML file, never a path. FILE without a suffix is the name of a file in
+the folder of weights.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ if TYPE_CHECKING:
 Plane = Literal["sagittal", "coronal", "axial"]
 
 NORMAL: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""The axis, in RAS+, that a plane is perpendicular to."""
+"""The axis in RAS+ at right angles to a plane."""
 
 SUFFIXES = (".onnx", ".pt2")
 
 BRAIN_SHARE = 0.05
-"""A plane meets the brain where its area above zero is at least this share of the largest one."""
+"""A slice holds brain where its area above zero is at least this share of the largest area."""
 
 Four = tuple[float, float, float, float]
 
@@ -70,50 +71,57 @@ class Grid(_Described):
 
 
 class NetDescription(_Described):
-    """What a network takes and gives: the YAML file of `net:FILE`."""
+    """The input and output of a network: the YAML file of `net:FILE`."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="as the file, without its suffix"
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="name of the network file, without its suffix",
     )
     licence: str = Field(min_length=1, description="SPDX identifier of the weights' licence")
-    source: str = Field(min_length=1, description="where weights and architecture are from")
-    output: int | str = Field(description="index or name of the output that is read")
+    source: str = Field(min_length=1, description="source of weights and architecture")
+    output: int | str = Field(description="index or name of the output that is used")
     pooling: Literal["none", "global-average"] = Field(
-        description="what turns the output into features: nothing, or its mean over space"
+        description="from output to features: nothing, or the mean over space"
     )
-    dim: PositiveInt = Field(description="features of one image: channels of the output")
-    channels: PositiveInt = Field(description="of the input; all are the one channel of the MRI")
-    dtype: Literal["float32", "float64"] = Field(description="of the input")
+    dim: PositiveInt = Field(description="number of features of one image: channels of the output")
+    channels: PositiveInt = Field(
+        description="channels of the input; the one channel of the MRI is repeated"
+    )
+    dtype: Literal["float32", "float64"] = Field(description="dtype of the input")
     space: Literal["protocol", "paper"] | Grid = Field(description="the grid of the volumes")
     scaling: Literal["unit", "zscore-nonzero-zeros", "mean-std"] = Field(
-        description="of intensities in [0, 1]: none; over voxels above zero; by `mean` and `std`"
+        description="scaling of intensities in [0, 1]: none; z-score of voxels above zero; "
+        "by `mean` and `std`"
     )
-    mean: tuple[float, ...] | None = Field(default=None, description="one number a channel")
-    std: tuple[PositiveFloat, ...] | None = Field(default=None, description="one number a channel")
+    mean: tuple[float, ...] | None = Field(default=None, description="one number per channel")
+    std: tuple[PositiveFloat, ...] | None = Field(
+        default=None, description="one number per channel"
+    )
 
     @model_validator(mode="after")
     def _moments(self) -> NetDescription:
-        given = [] if self.mean is None and self.std is None else [self.mean or (), self.std or ()]
-        if (self.scaling == "mean-std") != bool(given):
+        absent = self.mean is None and self.std is None
+        moments = [] if absent else [self.mean or (), self.std or ()]
+        if (self.scaling == "mean-std") != bool(moments):
             raise ValueError("mean and std belong to the scaling 'mean-std', and to no other")
-        if any(len(numbers) != self.channels for numbers in given):
-            raise ValueError(f"mean and std must have {self.channels} numbers, one a channel")
+        if any(len(numbers) != self.channels for numbers in moments):
+            raise ValueError(f"mean and std must have {self.channels} numbers, one per channel")
         return self
 
     @property
     def grid(self) -> Space | None:
-        """The grid that the volumes must be on; None: the protocol's."""
+        """The grid that the volumes must have; None: the protocol's."""
         if isinstance(self.space, Grid):
             return Space.of(self.space.shape, np.array(self.space.affine))
         return PAPER_GRID if self.space == "paper" else None
 
 
 class SliceDescription(NetDescription):
-    """What a 2-D network takes and gives, and which slices: the YAML file of `slices:FILE`."""
+    """The input and output of a 2-D network, and its slices: the YAML file of `slices:FILE`."""
 
-    size: tuple[PositiveInt, PositiveInt] = Field(description="rows, columns of the input")
-    planes: tuple[Plane, ...] = Field(min_length=1, description="orthogonal planes, in order")
-    slices: PositiveInt = Field(description="slices a plane")
+    size: tuple[PositiveInt, PositiveInt] = Field(description="rows and columns of the input")
+    planes: tuple[Plane, ...] = Field(min_length=1, description="planes, in the order of features")
+    slices: PositiveInt = Field(description="number of slices per plane")
 
     @model_validator(mode="after")
     def _planes_once(self) -> SliceDescription:
@@ -123,7 +131,7 @@ class SliceDescription(NetDescription):
 
 
 class _Exported(ABC):
-    """What both extractors share: the two files, their hashes, and running the network.
+    """The base of both extractors: the two files, their hashes, and the call of the network.
 
     Construction reads the YAML file only.
     """
@@ -134,12 +142,13 @@ class _Exported(ABC):
 
     def __init__(self, file: str | Path, model: type[NetDescription]) -> None:
         self._path = find_file(self.scheme, str(file))
-        beside = self._path.with_suffix(".yaml")
-        self.description, digest = read_description(beside, model)
+        yaml_file = self._path.with_suffix(".yaml")
+        self.description, digest = read_description(yaml_file, model)
         if self.description.name != self._path.stem:
             raise UsageError(
-                f"{beside}: name must be '{self._path.stem}', as the file's, by which a "
-                f"benchmark finds it again; found '{self.description.name}'. Rename one of them."
+                f"{yaml_file}: name must be '{self._path.stem}', the name of the network file, so "
+                f"that a benchmark finds it again; found '{self.description.name}'. Rename one of "
+                "them."
             )
         self.name = f"{self.scheme}:{self.description.name}"
         self.dim = self.description.dim
@@ -157,7 +166,7 @@ class _Exported(ABC):
         Raises
         ------
         UsageError
-            The file is no network, or not the one that the YAML describes.
+            The file is no network, or not the one that the YAML file describes.
         """
         if self._network is None:
             from synthbench.metrics.extractors.network_file import open_network
@@ -170,7 +179,7 @@ class _Exported(ABC):
         return self._network
 
     def features(self, volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b dim"]:
-        """Return one row of features a volume; see `Extractor.features`.
+        """Return one row of features per volume.
 
         Raises
         ------
@@ -178,7 +187,7 @@ class _Exported(ABC):
             The volumes do not fit the contract or are on another grid, one of them is blank, or
             its features are not finite.
         UsageError
-            The network is not the one that the YAML describes.
+            The network is not the one that the YAML file describes.
         """
         from synthbench.metrics.extractors.network import one_at_a_time
 
@@ -204,7 +213,7 @@ class _Exported(ABC):
 
     @abstractmethod
     def _sides(self) -> tuple[tuple[int | None, ...], str]:
-        """The lengths of an image's axes, None for any, and the key that says so."""
+        """The lengths of an image's axes, None for any, and the key of the YAML file for them."""
 
     def _check_input(self, network: Network) -> None:
         import torch
@@ -213,10 +222,10 @@ class _Exported(ABC):
         shape = (1, self.description.channels, *sides)
         dtype: torch.dtype = getattr(torch, self.description.dtype)
         if not network.input.takes(shape) or network.input.dtype != dtype:
-            words = ", ".join("any" if side is None else str(side) for side in shape)
+            described = ", ".join("any" if side is None else str(side) for side in shape)
             raise UsageError(
                 f"{self._path} takes {network.input}; by channels, {key} and dtype, "
-                f"{self._path.with_suffix('.yaml')} gives it the shape ({words}), "
+                f"{self._path.with_suffix('.yaml')} describes the shape ({described}), "
                 f"{self.description.dtype}. Fix those keys, or export the network for them."
             )
 
@@ -239,13 +248,13 @@ class _Exported(ABC):
             )
         if not bool(output.isfinite().all()):
             raise MetricError(
-                f"{self._path.name} gives NaN or infinity. Look at the volume, and at the scaling "
-                "in the YAML file."
+                f"{self._path.name} gives NaN or infinity. Check the volume, and the scaling in "
+                "the YAML file."
             )
         return output[0]
 
     def _input(self, image: Float32[Tensor, "*grid"]) -> Tensor:
-        """Repeat an image to the channels, normalise each, and add the axis of the batch."""
+        """Repeat an image for each channel, normalise the channels, and add a batch axis."""
         import torch
 
         described = self.description
@@ -265,8 +274,8 @@ class ExportedNet(_Exported):
     Parameters
     ----------
     file
-        Path of the .onnx or .pt2 file, with its YAML file beside it; or, for a file in the folder
-        of weights, its bare name.
+        Path of the .onnx or .pt2 file, with its YAML file in the same folder; or the name without
+        suffix of a file in the folder of weights.
 
     Raises
     ------
@@ -288,25 +297,26 @@ class ExportedNet(_Exported):
     ) -> Float32[Tensor, " dim"]:
         if not network.input.takes((1, self.description.channels, *scaled.shape)):
             raise MetricError(
-                f"the network takes {network.input}; found the grid {tuple(scaled.shape)}. Name "
-                "its grid as the space in the YAML file."
+                f"the network takes {network.input}; found the grid {tuple(scaled.shape)}. Set "
+                "space in the YAML file to the network's grid."
             )
         return self._row(network, scaled).float()
 
 
 class ExportedSlices(_Exported):
-    """A 2-D network in a file, over slices of three planes: features in 2.5 dimensions.
+    """A 2-D network in a file, applied to slices of up to three planes.
 
-    Along the normal of each plane, `slices` slices lie in the middles of that many equal parts
-    of the brain's extent (`slice_stack`). Each is resized, antialiased, repeated to the channels,
-    normalised and put through the network alone. Features are averaged over the slices of a
-    plane, and the planes are concatenated, so that a volume has one row.
+    For each plane, the brain's extent at right angles to it is cut into `slices` equal parts, and
+    the slice in the middle of each part is used (`slice_stack`). Each slice is resized with
+    antialiasing, repeated for each channel, normalised, and put through the network by itself.
+    Features are averaged over the slices of a plane, and those of the planes are joined into one
+    row per volume.
 
     Parameters
     ----------
     file
-        Path of the .onnx or .pt2 file, with its YAML file beside it; or, for a file in the folder
-        of weights, its bare name.
+        Path of the .onnx or .pt2 file, with its YAML file in the same folder; or the name without
+        suffix of a file in the folder of weights.
 
     Raises
     ------
@@ -315,10 +325,10 @@ class ExportedSlices(_Exported):
 
     Notes
     -----
-    Frechet distances of 2-D features by plane are the practice of MONAI's generative models
+    MONAI's generative models are evaluated by Frechet distances of 2-D features, one per plane
     (Guo et al. 2024, "MAISI", arXiv:2409.11169), with RadImageNet's ResNet-50 (Mei et al. 2022,
-    Radiology: Artificial Intelligence 4:e210315). They take each slice for a sample of its own;
-    here a volume is the sample, since the slices of one head are not independent.
+    Radiology: Artificial Intelligence 4:e210315). There each slice is a sample; here each volume
+    is a sample, since the slices of one head are not independent.
     """
 
     scheme = "slices"
@@ -352,23 +362,23 @@ class ExportedSlices(_Exported):
 def slice_stack(
     volume: Float32[Tensor, "d h w"], foreground: Tensor, plane: Plane, count: int
 ) -> Float32[Tensor, "count rows columns"]:
-    """Cut slices in the middles of equal parts of the brain's extent along a plane's normal.
+    """Return slices in the middles of equal parts of the brain's extent.
 
-    The extent is the volume's own: from the first to the last plane with at least `BRAIN_SHARE`
-    of the foreground of the fullest one, so that a stray voxel moves nothing. Slices stand
-    upright: the first row is superior (anterior in axial slices), the first column is the
-    patient's right (anterior in sagittal slices).
+    The extent goes from the first to the last slice of this volume with at least `BRAIN_SHARE` of
+    the foreground of the fullest slice, so a stray voxel changes nothing. Slices stand upright:
+    the first row is superior (anterior in axial slices), the first column is the patient's right
+    (anterior in sagittal slices).
 
     Parameters
     ----------
     volume
-        RAS+.
+        A volume in RAS+.
     foreground
-        Which voxels belong to the brain.
+        True for voxels of the brain.
     plane
-        The slices' plane.
+        The plane of the slices.
     count
-        How many; with more than the planes of the extent, some are repeated.
+        The number of slices; some are repeated where the extent has fewer.
 
     Raises
     ------
@@ -379,20 +389,21 @@ def slice_stack(
     area = foreground.movedim(axis, 0).flatten(1).sum(dim=1)
     if not bool(area.any()):
         raise MetricError(
-            "slices are cut through the voxels above zero; found none. Look at the volume, then "
+            "slices are cut through the voxels above zero; found none. Check the volume, then "
             "remove it or sample it again."
         )
     met = (area >= BRAIN_SHARE * area.max()).nonzero().flatten()
     first, extent = int(met[0]), int(met[-1] - met[0] + 1)
     chosen = [first + (2 * part + 1) * extent // (2 * count) for part in range(count)]
-    # In RAS+ the rest of the axes run to the right or the front, then to the front or up.
+    # In RAS+ the first of the two other axes runs to the right or to the front, the second to the
+    # front or up. So they are exchanged and reversed: rows from the top, columns from the right.
     return volume.movedim(axis, 0)[chosen].transpose(1, 2).flip(1, 2)
 
 
 def resized(
     stack: Float32[Tensor, "n rows columns"], size: tuple[int, int]
 ) -> Float32[Tensor, "n h w"]:
-    """Resize images by bilinear interpolation, antialiased where they shrink."""
+    """Return images resized by bilinear interpolation, antialiased where they become smaller."""
     from torch.nn.functional import interpolate
 
     return interpolate(
@@ -401,30 +412,31 @@ def resized(
 
 
 def find_file(scheme: str, file: str) -> Path:
-    """Return the path of a network: as given, or by its bare name in the folder of weights.
+    """Return the path of a network: `file` itself, or a name without suffix in the weights folder.
 
     Raises
     ------
     UsageError
-        There is no such file, it is no network by its suffix, or a bare name stands for two files.
+        There is no such file, its suffix is not one of `SUFFIXES`, or two files have the name.
     """
-    given = Path(file).expanduser()
-    if given.suffix in (".yaml", ".yml"):
-        networks = " or ".join(f"{scheme}:{given.with_suffix(suffix)}" for suffix in SUFFIXES)
+    path = Path(file).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        networks = " or ".join(f"{scheme}:{path.with_suffix(suffix)}" for suffix in SUFFIXES)
         raise UsageError(
-            f"{scheme}:{file}: give the network, {networks}; its YAML is found beside it."
+            f"{scheme}:{file}: FILE must be the network, whose YAML file lies in the same folder; "
+            f"found a YAML file. Give {networks}."
         )
-    if given.suffix in SUFFIXES:
-        found = [given] if given.is_file() else []
-        where = str(given)
-    elif given.name == file:
+    if path.suffix in SUFFIXES:
+        found = [path] if path.is_file() else []
+        where = str(path)
+    elif path.name == file:
         candidates = [weights_folder() / f"{file}{suffix}" for suffix in SUFFIXES]
         found = [path for path in candidates if path.is_file()]
         where = " or ".join(map(str, candidates))
     else:
         raise UsageError(
             f"{scheme}:{file}: a network must end in {' or '.join(SUFFIXES)}; found "
-            f"'{given.suffix}'. See docs/extractors.md for how to export one."
+            f"'{path.suffix}'. docs/extractors.md shows how to export one."
         )
     if len(found) == 1:
         return found[0]
@@ -436,7 +448,7 @@ def find_file(scheme: str, file: str) -> Path:
 
 
 def read_description(path: Path, model: type[NetDescription]) -> tuple[Any, str]:
-    """Read the YAML file beside a network, and return its content and its SHA-256.
+    """Read the YAML file of a network, and return its content and its SHA-256.
 
     Raises
     ------
@@ -446,8 +458,8 @@ def read_description(path: Path, model: type[NetDescription]) -> tuple[Any, str]
     if not path.is_file():
         keys = ", ".join(model.model_fields)
         raise UsageError(
-            f"{path} must describe the network beside it, and is missing. Write it with the keys "
-            f"{keys}; docs/extractors.md shows one."
+            f"{path} must describe the network of the same name, and is missing. Write it with "
+            f"the keys {keys}; docs/extractors.md shows an example."
         )
     content = path.read_bytes()
     try:

@@ -1,6 +1,6 @@
-"""The contract of an extractor, and what every extractor asks of the volumes it is given.
+"""The contract of an extractor, and the check of volumes that all extractors share.
 
-This module needs no torch: `synthbench list extractors` builds every extractor without it.
+This module does not import torch: `synthbench list extractors` builds every extractor without it.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ if TYPE_CHECKING:
 
 
 ZSCORE_NONZERO_ZEROS = "zscore-nonzero-zeros-v1"
+"""The name and version of `zscore_nonzero_zeros`, for `Extractor.preprocessing`."""
 
 
 @runtime_checkable
 class Extractor(Protocol):
     """A network or formula that turns a volume into a feature vector.
 
-    Constructing one is cheap: torch is imported, and weights are read and verified, at the first
-    call of `features`. An extractor with weights may offer `load()` to do so earlier.
+    Constructing one is cheap. The first call of `features` imports torch, and reads and verifies
+    the weights. An extractor with weights may have a method `load()` that does so earlier.
 
     Attributes
     ----------
     name
-        The key in the registry, in the protocol and beside every distance.
+        The key in the registry, in the protocol and next to every distance.
     dim
         Number of features of a volume.
     weights_sha256
-        SHA-256 of the weights, lower-case hexadecimal: of their file where they come as one.
-        None for a formula without weights, and while the hash of a file is not known yet.
+        SHA-256 of the weights, lower-case hexadecimal; of the file where they are one file. None
+        for a formula without weights, and while the hash of a file is not known yet.
     space
-        The grid that `features` takes its volumes on, RAS+, in millimetres of MNI152; None: any
-        grid, so the protocol's. Volumes reach it from the protocol's common grid, antialiased,
-        with `synthbench.volumes.grid.resample`: real and synthetic ones lose the same detail.
+        The grid of the volumes that `features` takes, RAS+, in millimetres of MNI152. None: any
+        grid, so the protocol's. `synthbench.volumes.grid.resample` brings volumes from the
+        protocol's common grid to it, antialiased, so real and synthetic ones lose the same detail.
     preprocessing
-        Name and version of what is done to a volume before the network sees it, such as
-        "zscore-nonzero-zeros-v1". A change that moves a feature is a new version.
+        Name and version of the steps before the network, such as "zscore-nonzero-zeros-v1". A
+        change that moves a feature needs a new version.
     layer
-        Where in the network the features are taken.
+        The layer of the network that gives the features.
     summary
         One sentence for `synthbench list extractors`.
     needs
-        What must be had first: "nothing", or "fetch: 185 MB".
+        What the user must install or fetch first: "nothing", or "fetch: 185 MB".
     """
 
     name: str
@@ -60,20 +61,20 @@ class Extractor(Protocol):
     needs: str
 
     def features(self, volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b dim"]:
-        """Return one row of features a volume, on the device that holds the volumes.
+        """Return one row of features per volume, on the device of the volumes.
 
         Row i depends on volume i only, not on the rest of the batch.
 
         Parameters
         ----------
         volumes
-            RAS+, intensities in [0, 1], background zero; on the grid `space`, where it is one.
+            RAS+, intensities in [0, 1], background zero; on the grid `space` where it is not None.
         """
         ...
 
 
 def check_volumes(extractor: str, volumes: Float32[Tensor, "b 1 d h w"]) -> None:
-    """Refuse volumes that do not fit the contract of `Extractor.features`.
+    """Check that volumes fit the contract of `Extractor.features`.
 
     Raises
     ------
@@ -104,10 +105,10 @@ def check_volumes(extractor: str, volumes: Float32[Tensor, "b 1 d h w"]) -> None
 def zscore_nonzero_zeros(volume: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
     """Standardise the voxels above zero of one volume; the others become zero.
 
-    This is the variant `ZSCORE_NONZERO_ZEROS`. MedicalNet's own code (Chen et al. 2019,
-    arXiv:1904.00625) standardises the same way but fills the background with N(0, 1) noise,
-    so that its features differ from call to call; zero is the mean of that noise. The moments
-    are accumulated in float64, and the variance is divided by the number of voxels.
+    MedicalNet's own code (Chen et al. 2019, arXiv:1904.00625) standardises in the same way, but
+    fills the background with N(0, 1) noise. So its features differ from call to call; zero is the
+    mean of that noise. The moments are computed in float64, and the variance has the number of
+    voxels as its divisor.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def zscore_nonzero_zeros(volume: Float32[Tensor, "*shape"]) -> Float32[Tensor, "
     Raises
     ------
     MetricError
-        Fewer than two distinct intensities above zero: there is no scale to divide by.
+        There are fewer than two different intensities above zero, so the deviation is zero.
     """
     foreground = volume > 0
     voxels = volume[foreground].double()
@@ -125,7 +126,7 @@ def zscore_nonzero_zeros(volume: Float32[Tensor, "*shape"]) -> Float32[Tensor, "
         found = f"{voxels.numel()} voxels, all {float(voxels[0]):g}" if voxels.numel() else "none"
         raise MetricError(
             "a volume is standardised by its voxels above zero, which must differ; found "
-            f"{found}. Look at the volume, then remove it or sample it again."
+            f"{found}. Check the volume, then remove it or sample it again."
         )
     standardised = (volume.double() - voxels.mean()) / voxels.std(correction=0)
     return standardised.masked_fill(~foreground, 0.0).float()

@@ -1,7 +1,8 @@
 """`medicalnet-resnet*`: MedicalNet's networks with the weights that its authors publish.
 
-Chen et al. 2019, "Med3D: Transfer Learning for 3D Medical Image Analysis", arXiv:1904.00625. Each
-depth comes twice: trained on the datasets of the paper, and on 23 datasets (`-23dataset`).
+Chen et al. 2019, "Med3D: Transfer Learning for 3D Medical Image Analysis", arXiv:1904.00625. There
+are two networks of each depth: trained on the datasets of the paper, and on 23 datasets
+(`-23dataset`).
 """
 
 from __future__ import annotations
@@ -70,17 +71,17 @@ class MedicalNet:
     Parameters
     ----------
     name
-        Such as "medicalnet-resnet50-23dataset".
+        The extractor's name, such as "medicalnet-resnet50-23dataset".
 
     Attributes
     ----------
     weight_file
-        What `synthbench.metrics.extractors.weights.fetch` takes.
+        The file for `synthbench.metrics.extractors.weights.fetch`.
 
     Raises
     ------
     UsageError
-        No such network is published.
+        No network of that name is published.
     """
 
     def __init__(self, name: str) -> None:
@@ -99,7 +100,7 @@ class MedicalNet:
         self._network: MedicalResNet | None = None
 
     def load(self) -> MedicalResNet:
-        """Verify the weight file and build the network from it, once.
+        """Verify the weight file and build the network from it once, and return the network.
 
         Raises
         ------
@@ -113,7 +114,7 @@ class MedicalNet:
         return self._network
 
     def features(self, volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b dim"]:
-        """Average stage 4 over space, one row a volume; see `Extractor.features`.
+        """Return the spatial averages of stage 4, one row per volume.
 
         Raises
         ------
@@ -128,15 +129,15 @@ class MedicalNet:
 
 
 def read_checkpoint(path: Path, depth: Depth) -> MedicalResNet:
-    """Build the network of that depth from one of MedicalNet's checkpoints.
+    """Return the network of that depth, from one of MedicalNet's checkpoints.
 
-    A checkpoint holds a `state_dict`, whose keys carry the `module.` prefix of data-parallel
-    training. The segmentation head (`conv_seg`) is left out, and nothing else is.
+    A checkpoint holds a `state_dict`, whose keys have the prefix `module.` of data-parallel
+    training. Only the segmentation head (`conv_seg`) is left out.
 
     Raises
     ------
     WeightsError
-        The file is no such checkpoint, or a parameter is missing, unexpected or misshapen.
+        The file is no such checkpoint, or a parameter is missing, unexpected or of another shape.
     """
     import torch
 
@@ -169,7 +170,7 @@ def _describe(checkpoint: object) -> str:
     return f"a {type(checkpoint).__name__}"
 
 
-# The names in the registry; each makes a new extractor when called.
+# The registry names these functions; each call returns a new extractor.
 resnet10 = partial(MedicalNet, "medicalnet-resnet10")
 resnet18 = partial(MedicalNet, "medicalnet-resnet18")
 resnet34 = partial(MedicalNet, "medicalnet-resnet34")

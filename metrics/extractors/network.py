@@ -1,4 +1,4 @@
-"""What extractors that run a torch network share: exact weights, full float32, single volumes."""
+"""Helpers of extractors that run a torch network: exact weights, full float32, single volumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def with_state(network: Network, state: Mapping[str, Tensor], what: str, source: str) -> Network:
-    """Give a network exactly the parameters of a state dict, in eval mode and without gradients.
+    """Return the network with exactly the parameters of a state dict, in eval mode.
 
     Batch normalisation's `num_batches_tracked` may be present or absent: it counts training
     steps, older versions of PyTorch did not have it, and eval mode never reads it.
@@ -25,12 +25,12 @@ def with_state(network: Network, state: Mapping[str, Tensor], what: str, source:
     Parameters
     ----------
     network
-        The architecture, best built on the "meta" device: the given tensors become its
-        parameters, and nothing is initialised only to be overwritten.
+        The architecture, best built on the "meta" device: the tensors of the state dict become
+        its parameters, and no parameter is initialised first.
     state
         Tensors by parameter name.
     what, source
-        What the state dict must belong to, and where it is from, for the error message.
+        The name of the network and the source of the state dict, for the error message.
 
     Raises
     ------
@@ -39,25 +39,25 @@ def with_state(network: Network, state: Mapping[str, Tensor], what: str, source:
     """
     own = network.state_dict()
     expected = {key: tuple(t.shape) for key, t in own.items() if not _is_counter(key)}
-    given = {key: t for key, t in state.items() if not _is_counter(key)}
+    tensors = {key: t for key, t in state.items() if not _is_counter(key)}
     problems = {
-        "missing keys": [key for key in expected if key not in given],
-        "unexpected keys": [key for key in given if key not in expected],
+        "missing keys": [key for key in expected if key not in tensors],
+        "unexpected keys": [key for key in tensors if key not in expected],
         "wrong shapes": [
-            f"{key} {tuple(given[key].shape)} for {shape}"
+            f"{key} {tuple(tensors[key].shape)} for {shape}"
             for key, shape in expected.items()
-            if key in given and tuple(given[key].shape) != shape
+            if key in tensors and tuple(tensors[key].shape) != shape
         ],
-        "not float32": [key for key, t in given.items() if t.dtype != torch.float32],
+        "not float32": [key for key, t in tensors.items() if t.dtype != torch.float32],
     }
-    found = [f"{words}: {_first_few(which)}" for words, which in problems.items() if which]
+    found = [f"{problem}: {_first_few(keys)}" for problem, keys in problems.items() if keys]
     if found:
         raise WeightsError(
             f"{source} must hold the parameters of {what}, and only these; found "
             f"{'; '.join(found)}. Check that the file is the one for this network."
         )
     counters = {key: torch.tensor(0) for key in own if _is_counter(key)}
-    network.load_state_dict({**given, **counters}, strict=True, assign=True)
+    network.load_state_dict({**tensors, **counters}, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
@@ -66,19 +66,19 @@ def one_at_a_time(
     volumes: Float32[Tensor, "b 1 d h w"],
     features: Callable[[Float32[Tensor, "d h w"]], Float32[Tensor, " dim"]],
 ) -> Float32[Tensor, "b dim"]:
-    """Stack the features of volumes that are handed to a function one by one.
+    """Return one row of features per volume, from a function of one volume.
 
-    The kernels that a library picks depend on the batch size, so a larger batch would change
+    The kernels that a library chooses depend on the batch size, so a larger batch would change
     the last digits.
 
     Parameters
     ----------
     extractor
-        Its name, for error messages.
+        The extractor's name, for error messages.
     volumes
         RAS+, intensities in [0, 1], background zero.
     features
-        The features of one volume; called without autograd and in full float32.
+        A function of one volume; it is called without autograd and in full float32.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def one_at_a_time(
 
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Keep CUDA from rounding products to TF32, bfloat16 or half, or racing in their sums."""
+    """Compute on CUDA in float32, without TF32, bfloat16 or half, and deterministically."""
     exact = torch.backends.cudnn.flags(
         enabled=torch.backends.cudnn.enabled, deterministic=True, allow_tf32=False
     )
@@ -111,6 +111,6 @@ def _is_counter(key: str) -> bool:
     return key.endswith(".num_batches_tracked")
 
 
-def _first_few(which: list[str], shown: int = 3) -> str:
-    more = len(which) - shown
-    return ", ".join(which[:shown]) + (f" and {more} more" if more > 0 else "")
+def _first_few(keys: list[str], shown: int = 3) -> str:
+    more = len(keys) - shown
+    return ", ".join(keys[:shown]) + (f" and {more} more" if more > 0 else "")

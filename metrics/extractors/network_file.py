@@ -1,7 +1,7 @@
-"""Networks in files that hold their graph as well as their weights: ONNX, and torch.export's .pt2.
+"""Networks in files that hold both graph and weights: ONNX, and torch.export's .pt2.
 
-A file is read into memory once. What runs is built from the bytes that were hashed, and from
-nothing else: data beside an ONNX file, which no hash would cover, is refused.
+A file is read into memory once. The network is built from the bytes that were hashed and from
+nothing else: an ONNX file with data in other files is refused, since no hash would cover them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from synthbench.errors import UsageError, near_miss
 
 ONNX_DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64}
 
-# The first onnxruntime that looks for a model's outside data only where it is told to.
+# The first onnxruntime with a setting for the folder of data outside the ONNX file.
 ONNXRUNTIME = (1, 21)
 
-# What torch.export.save writes that is neither code nor pickle, below the archive's own folder.
+# Files that torch.export.save writes and that are neither code nor pickle, without the archive's
+# top folder.
 _PLAIN_FILES = (
     "archive_format",
     "archive_version",
@@ -44,16 +45,16 @@ _SAMPLE_INPUTS = "data/sample_inputs/model.pt"
 
 @dataclass(frozen=True)
 class Input:
-    """What a network takes.
+    """The input of a network.
 
     Attributes
     ----------
     name
-        In the file.
+        Its name in the file.
     shape
-        Length of each axis; None where any is taken.
+        Length of each axis; None where any length is possible.
     dtype
-        Of the tensor.
+        The dtype of the tensor.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Input:
     dtype: torch.dtype
 
     def takes(self, shape: Sequence[int | None]) -> bool:
-        """Whether a tensor of that shape fits; None stands for a length not known yet."""
+        """True where a tensor of that shape fits; None stands for a length not known yet."""
         return len(shape) == len(self.shape) and all(
             own is None or other is None or own == other
             for own, other in zip(self.shape, shape, strict=True)
@@ -83,7 +84,7 @@ class Network(Protocol):
 
     @property
     def input(self) -> Input:
-        """What it takes."""
+        """The only input."""
         ...
 
     def __call__(self, batch: Float[Tensor, "1 c *grid"]) -> Tensor:
@@ -97,9 +98,9 @@ def open_network(path: Path, content: bytes, output: int | str) -> Network:
     Parameters
     ----------
     path
-        Its path, for error messages and for its suffix, .onnx or .pt2; it is not read.
+        The path, for error messages and for its suffix, .onnx or .pt2; the file is not read.
     content
-        Its bytes.
+        The bytes of the file.
     output
         Name or index of the output to return.
 
@@ -115,16 +116,19 @@ def open_network(path: Path, content: bytes, output: int | str) -> Network:
 
 
 class OnnxNetwork:
-    """An ONNX file, run by onnxruntime on the CPU in deterministic mode; see `open_network`."""
+    """An ONNX file, run by onnxruntime on the CPU in deterministic mode.
+
+    The parameters are those of `open_network`.
+    """
 
     def __init__(self, path: Path, content: bytes, output: int | str) -> None:
         runtime = _onnxruntime(path)
         options = runtime.SessionOptions()
         options.use_deterministic_compute = True
-        # Its own choice is every core of the machine, also where the process may use fewer.
+        # The default is every core of the machine, also where the process may use fewer.
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        # Weights outside the file are looked for where nothing can be.
+        # Weights outside the file would be read from this folder, which holds nothing.
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", os.devnull
         )
@@ -147,12 +151,15 @@ class OnnxNetwork:
 
     def __call__(self, batch: Float[Tensor, "1 c *grid"]) -> Tensor:
         """Return the output, on the device of the batch."""
-        given = {self.input.name: batch.cpu().numpy()}
-        return torch.from_numpy(self._session.run([self._output], given)[0]).to(batch.device)
+        inputs = {self.input.name: batch.cpu().numpy()}
+        return torch.from_numpy(self._session.run([self._output], inputs)[0]).to(batch.device)
 
 
 class TorchNetwork:
-    """A program saved by torch.export, run on the device of its input; see `open_network`."""
+    """A program saved by torch.export, run on the device of its input.
+
+    The parameters are those of `open_network`.
+    """
 
     def __init__(self, path: Path, content: bytes, output: int | str) -> None:
         refuse_pickles(path, content)
@@ -181,16 +188,16 @@ class TorchNetwork:
         by_key = dict(outputs if isinstance(outputs, Mapping) else enumerate(outputs))
         if not torch.is_tensor(by_key.get(self._output)):
             raise UsageError(_no_output(self._path, self._output, map(str, by_key)))
-        found: Tensor = by_key[self._output]
-        return found
+        chosen: Tensor = by_key[self._output]
+        return chosen
 
 
 def refuse_pickles(path: Path, content: bytes) -> None:
-    """Refuse a .pt2 archive that holds more than a graph in JSON and tensors as raw bytes.
+    """Check that a .pt2 archive holds only a graph in JSON and tensors as raw bytes.
 
-    torch.export.load unpickles whatever an archive marks as pickled, and loads compiled
-    libraries. The example inputs are always saved by torch.save; they must load with
-    `weights_only=True`.
+    torch.export.load unpickles all that an archive marks as pickled, and loads compiled
+    libraries. Both can run foreign code. The example inputs are always saved by torch.save; they
+    must load with `weights_only=True`.
 
     Raises
     ------
@@ -227,7 +234,7 @@ def refuse_pickles(path: Path, content: bytes) -> None:
 
 
 def _below_top(name: str) -> str:
-    """The path below the archive's own folder, whose name differs between writers."""
+    """The path without the archive's top folder, whose name differs between writers."""
     return "/".join(PurePosixPath(name).parts[1:]) or name
 
 
@@ -285,14 +292,14 @@ def _torch_input(path: Path, program: torch.export.ExportedProgram) -> Input:
 
 
 def _in_training(program: torch.export.ExportedProgram) -> bool:
-    """Whether an operation is told to train: no other sign of the mode is left in a program."""
+    """True where an operation has a training flag that is set: a program has no other sign."""
     for node in program.graph.nodes:
         schema = getattr(node.target, "_schema", None)
         if node.op == "call_function" and schema is not None:
             names = [argument.name for argument in schema.arguments]
-            # Arguments that are left at their defaults are not among a node's own.
-            given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-            if given.get("training") is True or given.get("train") is True:
+            # A node lists only the arguments that differ from their defaults.
+            arguments = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+            if arguments.get("training") is True or arguments.get("train") is True:
                 return True
     return False
 
@@ -301,12 +308,12 @@ def _only(path: Path, inputs: Sequence[tuple[str, Any]]) -> Any:
     if len(inputs) != 1:
         names = ", ".join(name for name, _ in inputs) or "none"
         raise UsageError(
-            f"{path}: a network must take one input, the image; found {names}. Wrap it in one "
-            "that takes the image only, and export that."
+            f"{path}: a network must take one input, the image; found {names}. Wrap it in a "
+            "network that takes the image only, and export that."
         )
     return inputs[0][1]
 
 
 def _no_output(path: Path, output: int | str, known: Iterable[str]) -> str:
     hint = near_miss(str(output), known)
-    return f"{path} has no output {output!r}, which is the key `output`: {hint}"
+    return f"{path} has no output {output!r}, which is the value of the key `output`: {hint}"

@@ -1,7 +1,8 @@
-"""Extractors as losses: a differentiable distance of what their last maps hold.
+"""Extractors as losses: a differentiable distance between the last feature maps of two volumes.
 
-Johnson et al. 2016 (arXiv 1603.08155), with the unit-length maps of LPIPS (Zhang et al. 2018, arXiv
-1801.03924, equation 1, all weights one). Only extractors that are a torch network can be one.
+The loss of Johnson et al. 2016 (arXiv 1603.08155), with the unit-length maps of LPIPS (Zhang et al.
+2018, arXiv 1801.03924, equation 1, all weights one). Only extractors that are torch networks can be
+used.
 """
 
 from __future__ import annotations
@@ -22,21 +23,22 @@ from synthbench.metrics.extractors.resnet import MedicalResNet
 from synthbench.volumes.grid import Space
 
 _TINY = 1e-10
+"""Added to squared lengths and used as the smallest mean, so that no division is by zero."""
 
 
 class PerceptualDistance:
-    """The mean squared distance of unit-length maps of a network, one value a pair of volumes.
+    """The mean squared distance of unit-length maps of a network, one value per pair of volumes.
 
-    Both volumes of a pair are brought to the network's intensities by the target's moments, and
-    the MedicalNet architectures see both inside the target's brain alone: the distance of a
-    volume to itself is zero, and its gradient is not one of the standardisation.
+    Both volumes of a pair are scaled to the network's intensities by the moments of the target,
+    and the MedicalNet networks get both inside the target's brain only. So the distance of a
+    volume to itself is zero, and the gradient does not pass through the scaling.
 
     Parameters
     ----------
     network
-        In eval mode, without gradients of its own.
+        The network in eval mode, with parameters that need no gradients.
     prepare
-        Brings (target, other), both [1 1 d h w], to what the network takes.
+        A function from (target, other), both [1 1 d h w], to the inputs of the network.
     """
 
     def __init__(
@@ -50,51 +52,51 @@ class PerceptualDistance:
         """Return the distance of each pair, differentiable in `others`."""
         self.network.to(targets.device)
         with full_float32(targets.device):
-            found = [
+            distances = [
                 self._distance(target[None].float(), other[None].float())
                 for target, other in zip(targets, others, strict=True)
             ]
-        return torch.stack(found)
+        return torch.stack(distances)
 
     def _distance(self, target: Tensor, other: Tensor) -> Tensor:
-        seen, made = self.prepare(target, other)
+        target, other = self.prepare(target, other)
         with torch.no_grad():
-            wanted = _unit_length(self.network(seen))
-        return (_unit_length(self.network(made)) - wanted).square().sum(dim=1).mean()
+            target_maps = _unit_length(self.network(target))
+        return (_unit_length(self.network(other)) - target_maps).square().sum(dim=1).mean()
 
 
 def perceptual_distance(name: str, extractor: Any, space: Space) -> PerceptualDistance:
     """Return an extractor's distance of volumes on a grid.
 
-    MedicalNet's networks, and the random one, are convolutions that take any grid, so they see
-    the training grid; `qiu2022` sees its own, to which volumes are interpolated.
+    MedicalNet's networks and the random one consist of convolutions and take any grid, so they get
+    the volumes on the training grid. `qiu2022` has its own grid, to which volumes are interpolated.
 
     Parameters
     ----------
     name, extractor
-        From the registry.
+        An extractor and its name in the registry.
     space
-        Of the volumes.
+        The grid of the volumes.
 
     Raises
     ------
     UsageError
-        The extractor is no network that gradients pass through.
+        Gradients do not pass through the extractor.
     WeightsError
-        Its weights are not there; the message says how to fetch them.
+        The weights are missing; the message tells how to fetch them.
     """
     loaded = extractor.load() if hasattr(extractor, "load") else None
     if isinstance(loaded, MedicalResNet):
         return PerceptualDistance(loaded, _standardised)
     if isinstance(extractor, Qiu2022):
-        where = _grid(space, FSL_MNI152)
+        where = sampling_points(space, FSL_MNI152)
         return PerceptualDistance(
             cast(nn.Module, loaded), lambda target, other: _mean_scaled(target, other, where)
         )
     raise UsageError(
-        f"perceptual: gradients do not pass through the extractor '{name}'. Those that can be "
-        "named: random-resnet10, qiu2022, medicalnet-resnet10 and the other medicalnet ones; or "
-        "perceptual=null."
+        "perceptual: the extractor must be a network that gradients pass through; found "
+        f"'{name}'. Use random-resnet10, qiu2022, medicalnet-resnet10 or another medicalnet "
+        "network, or perceptual=null."
     )
 
 
@@ -103,7 +105,10 @@ def _unit_length(maps: Float32[Tensor, "b c d h w"]) -> Float32[Tensor, "b c d h
 
 
 def _standardised(target: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """`zscore_nonzero_zeros` by the target's voxels; blank targets are left as they are."""
+    """Standardise both volumes by the target's voxels, as `zscore_nonzero_zeros` does.
+
+    Both are returned unchanged where the target is blank or constant.
+    """
     inside = target > 0
     voxels = target[inside].double()
     if voxels.numel() < 2 or not bool(voxels.std(correction=0) > 0):
@@ -116,20 +121,20 @@ def _standardised(target: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean_scaled(target: Tensor, other: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-    """`mean_scaled` by the target's mean, on the grid of the places `where`."""
-    places = where.to(target.device)
+    """Scale both volumes by the target's mean, as `mean_scaled` does, at the points `where`."""
+    points = where.to(target.device)
     moved = [
-        functional.grid_sample(x, places, mode="bilinear", padding_mode="zeros", align_corners=True)
+        functional.grid_sample(x, points, mode="bilinear", padding_mode="zeros", align_corners=True)
         for x in (target, other)
     ]
     mean = moved[0].mean(dtype=torch.float64).clamp(min=_TINY)
-    # The network was trained on volumes from right to left.
+    # The network was trained on volumes whose first axis runs from right to left.
     first, second = ((x.flip(2).double() / mean).clamp(max=BRIGHTEST).float() for x in moved)
     return first, second
 
 
-def _grid(source: Space, target: Space) -> Float32[Tensor, "1 d h w 3"]:
-    """Where the target's voxels lie in the source, as `grid_sample` counts: w, h, d in [-1, 1]."""
+def sampling_points(source: Space, target: Space) -> Float32[Tensor, "1 d h w 3"]:
+    """Return the target's voxels in the source, as `grid_sample` takes them: w, h, d in [-1, 1]."""
     to_source = np.linalg.inv(np.asarray(source.affine, np.float64).reshape(4, 4))
     affine: Float64[np.ndarray, "4 4"] = to_source @ np.asarray(target.affine).reshape(4, 4)
     voxels = np.indices(target.shape, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""`qiu2022`: a small 3-D CNN that was trained to tell dementia from T1-weighted brain MRI.
+"""`qiu2022`: a small 3-D CNN that was trained to detect dementia in T1-weighted brain MRI.
 
-Qiu et al. 2022, "Multimodal deep learning for Alzheimer's disease dementia assessment", Nature
-Communications 13:3404: the backbone of their MRI model, as its authors publish it.
+It is the published backbone of the MRI model of Qiu et al. 2022, "Multimodal deep learning for
+Alzheimer's disease dementia assessment", Nature Communications 13:3404.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 
 MEAN_SCALED = "mean-scaled-clip8-las-v1"
-BRIGHTEST = 8.0
+"""The name and version of `mean_scaled`, for `Extractor.preprocessing`."""
 
-# FSL's MNI152 grid at 1 mm, its first axis turned from left to right. FSL stores it from right
-# to left, from 90 mm down to -91 mm.
+BRIGHTEST = 8.0
+"""Intensities over the mean are clipped at this number."""
+
+# FSL's MNI152 grid at 1 mm with its first axis reversed: FSL stores it from right to left, from
+# 90 mm down to -91 mm.
 FSL_MNI152 = Space.of(
     (182, 218, 182),
     np.array([[1, 0, 0, -91], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]]),
 )
 
-# Channels, size and stride of the convolution, size of the pooling, of each of the four blocks.
+# For each of the four blocks: channels, size and stride of the convolution, size of the pooling.
 BLOCKS = ((20, 7, 2, 3), (40, 4, 1, 2), (80, 3, 1, 2), (160, 3, 1, 2))
 POOLING_STRIDE = 2
 NEGATIVE_SLOPE = 0.01
@@ -58,7 +61,7 @@ class Qiu2022:
     Attributes
     ----------
     weight_file
-        What `synthbench.metrics.extractors.weights.fetch` takes.
+        The file for `synthbench.metrics.extractors.weights.fetch`.
     """
 
     def __init__(self) -> None:
@@ -74,7 +77,7 @@ class Qiu2022:
         self._network: nn.Sequential | None = None
 
     def load(self) -> nn.Sequential:
-        """Verify the weight file and build the network from it, once.
+        """Verify the weight file and build the network from it once, and return the network.
 
         Raises
         ------
@@ -86,7 +89,7 @@ class Qiu2022:
         return self._network
 
     def features(self, volumes: Float32[Tensor, "b 1 182 218 182"]) -> Float32[Tensor, "b 160"]:
-        """Average block 4 over space, one row a volume; see `Extractor.features`.
+        """Return the spatial averages of block 4, one row per volume.
 
         Raises
         ------
@@ -104,10 +107,10 @@ class Qiu2022:
 
 
 def mean_scaled(volume: Float32[Tensor, "182 218 182"]) -> Float32[Tensor, "182 218 182"]:
-    """Turn a volume to right-to-left, divide it by its mean, and clip it at 8.
+    """Reverse the first axis of a volume, divide it by its mean, and clip it at 8.
 
-    The mean, in float64, is over the whole volume, background included, as in the training of
-    the network. This is the variant `MEAN_SCALED`.
+    The mean, in float64, is over the whole volume including the background, as in the training of
+    the network.
 
     Parameters
     ----------
@@ -128,7 +131,7 @@ def mean_scaled(volume: Float32[Tensor, "182 218 182"]) -> Float32[Tensor, "182 
     if not mean > 0:
         raise MetricError(
             "a volume is divided by its mean, which must be above zero; found no voxel above "
-            "zero. Look at the volume, then remove it or sample it again."
+            "zero. Check the volume, then remove it or sample it again."
         )
     return (volume.flip(0).double() / mean).clamp(0.0, BRIGHTEST).float()
 
@@ -136,7 +139,7 @@ def mean_scaled(volume: Float32[Tensor, "182 218 182"]) -> Float32[Tensor, "182 
 def pooled_features(
     network: nn.Sequential, prepared: Float32[Tensor, "182 218 182"]
 ) -> Float32[Tensor, " 160"]:
-    """Average the maps of block 4 over space, in float64.
+    """Return the spatial averages of the maps of block 4, computed in float64.
 
     Parameters
     ----------
@@ -150,7 +153,7 @@ def pooled_features(
 
 
 def architecture() -> nn.Sequential:
-    """Build the four blocks, with the parameter names of the checkpoint and no values.
+    """Return the four blocks, with the parameter names of the checkpoint and without values.
 
     Each is a convolution without bias or padding, max-pooling, batch normalisation and a leaky
     ReLU.
@@ -173,12 +176,12 @@ def architecture() -> nn.Sequential:
 
 
 def read_checkpoint(path: Path) -> nn.Sequential:
-    """Build the network, in eval mode, from a checkpoint: a state dict of exactly its keys.
+    """Return the network in eval mode, from a checkpoint: a state dict of exactly its keys.
 
     Raises
     ------
     WeightsError
-        The file is no such checkpoint, or a parameter is missing, unexpected or misshapen.
+        The file is no such checkpoint, or a parameter is missing, unexpected or of another shape.
     """
     import torch
 

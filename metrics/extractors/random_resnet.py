@@ -1,7 +1,7 @@
 """`random-resnet10`: a ResNet-10 with fixed random weights, the extractor that needs no download.
 
-It has learned nothing, and its numbers are comparable only with its own. It is there for tests,
-for continuous integration and for machines without a network.
+It has learned nothing, and its numbers are comparable only with its own. It serves tests,
+continuous integration, and machines without internet.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RandomResNet10:
         self._network: MedicalResNet | None = None
 
     def load(self) -> MedicalResNet:
-        """Generate the network and verify its weights, once.
+        """Generate the network and verify its weights once, and return the network.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class RandomResNet10:
         return self._network
 
     def features(self, volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b 512"]:
-        """Average stage 4 over space, one row a volume; see `Extractor.features`.
+        """Return the spatial averages of stage 4, one row per volume.
 
         Raises
         ------
@@ -75,12 +75,12 @@ class RandomResNet10:
 def he_uniform(label: str, shape: tuple[int, ...]) -> Float32[np.ndarray, "*shape"]:
     """Draw a convolution's weights from U(-b, b), b = sqrt(6 / fan_in), with variance 2 / fan_in.
 
-    The bound is that of He et al. 2015 (arXiv:1502.01852, equation 10) for a uniform law. The
-    same label gives the same bits on every platform. SHAKE-256 is a standard (FIPS 202), its
+    The bound is that of He et al. 2015 (arXiv:1502.01852, equation 10) for a uniform distribution.
+    The same label gives the same bits on every platform. SHAKE-256 is a standard (FIPS 202). Its
     output is read as little-endian uint32, and the top 24 bits k become the odd integer
-    2k + 1 - 2^24: symmetric about zero, never zero, and small enough for float32 to hold
-    exactly. Dividing by 2^24 is exact too. Two roundings remain, of the bound and of its product
-    with that number, and IEEE 754 fixes both.
+    2k + 1 - 2^24: symmetric about zero, never zero, and exact in float32. The division by 2^24 is
+    exact too. Two roundings remain, of the bound and of its product with that number, and IEEE 754
+    defines both.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def he_uniform(label: str, shape: tuple[int, ...]) -> Float32[np.ndarray, "*shap
 def random_weights(
     shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Float32[np.ndarray, "*_"]]:
-    """Generate every parameter by its name: He-uniform convolutions, identity normalisation.
+    """Return all parameters by name: He-uniform convolutions, identity normalisation.
 
     A parameter's stream depends on its own name only, not on the order of the others.
 
@@ -119,7 +119,7 @@ def random_weights(
 
 
 def sha256_of(weights: Mapping[str, Float32[np.ndarray, "*_"]]) -> str:
-    """SHA-256 over all arrays in the order of their sorted keys, as little-endian float32."""
+    """Return the SHA-256 of all arrays in the order of their keys, as little-endian float32."""
     digest = hashlib.sha256()
     for key in sorted(weights):
         digest.update(np.ascontiguousarray(weights[key], dtype="<f4").data)

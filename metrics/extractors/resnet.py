@@ -1,8 +1,8 @@
 """MedicalNet's 3-D residual networks (Chen et al. 2019, "Med3D", arXiv:1904.00625), as published.
 
 They differ from the usual 3-D ResNet in stages 3 and 4, which keep the resolution of stage 2 and
-dilate their convolutions by 2 and 4 instead: the output has stride 8, not 32. Checkpoints load
-into either without an error, and give other features.
+dilate their convolutions by 2 and 4 instead: the output has stride 8, not 32. A checkpoint loads
+into either network without an error, but the features differ.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ STAGE_BLOCKS: dict[Depth, tuple[int, int, int, int]] = {
 ZERO_PADDED_SHORTCUTS: tuple[Depth, ...] = (18, 34)
 
 WINOGRAD_CHANNELS = 128
-"""Channels from which on a convolution's products outweigh the sums around them."""
+"""Smallest number of channels with which the savings in products exceed the cost of the sums."""
 
 
 class Convolution(nn.Conv3d):
-    """A convolution that keeps the resolution, or halves it: with fewer products where it can.
+    """A convolution that keeps or halves the resolution, with fewer products where possible.
 
-    On a CPU, 3x3x3 convolutions of many channels go by `winograd.convolve`. It rounds elsewhere
-    than the direct sum: features agree to about 1e-7 of the largest.
+    On a CPU, 3x3x3 convolutions of many channels use `winograd.convolve`. Its rounding differs
+    from that of the direct sum: features agree to about 1e-7 of the largest.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Convolution(nn.Conv3d):
 class ZeroPaddedShortcut(nn.Module):
     """Shortcut A of He et al. 2016 (arXiv:1512.03385): subsample, append channels of zeros.
 
-    MedicalNet writes the subsampling as average pooling with a window of one voxel.
+    MedicalNet's code writes the subsampling as average pooling with a window of one voxel.
     """
 
     def __init__(self, planes: int, stride: int) -> None:
@@ -151,7 +151,7 @@ class MedicalResNet(nn.Module):
     Raises
     ------
     UsageError
-        The depth is another one.
+        The depth is not one of these.
     """
 
     def __init__(self, depth: Depth) -> None:
@@ -173,7 +173,7 @@ class MedicalResNet(nn.Module):
 
     def forward(self, x: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b dim d8 h8 w8"]:
         """Return the output of stage 4, at an eighth of the resolution (rounded up)."""
-        # The larger of two numbers is rectified once, after the pooling.
+        # ReLU and maximum can change places: after the pooling there are fewer voxels.
         x = self.maxpool(self.bn1(self._stem(x))).relu_()
         for number in range(1, len(STAGE_PLANES) + 1):
             x = self.get_submodule(f"layer{number}")(x)
@@ -182,8 +182,8 @@ class MedicalResNet(nn.Module):
     def _stem(self, x: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b 64 d2 h2 w2"]:
         """The first convolution, with its taps along w as channels.
 
-        A single channel leaves vector registers empty. The result has its channels last, the
-        layout that the CPU's convolutions are fastest in.
+        With a single channel, vector registers would stay empty. The result has its channels last
+        in memory, with which convolutions on a CPU are fastest.
         """
         taps, stride = self.conv1.kernel_size[2], self.conv1.stride[2]
         padding = taps // 2
@@ -226,7 +226,7 @@ def state_shapes(depth: Depth) -> dict[str, tuple[int, ...]]:
 
 
 def with_weights(depth: Depth, state: Mapping[str, Tensor], source: str) -> MedicalResNet:
-    """Build the network of that depth, in eval mode, from a state dict of exactly its keys.
+    """Return the network of that depth, in eval mode, from a state dict of exactly its keys.
 
     Batch normalisation's `num_batches_tracked` may be present or absent: it counts training
     steps, older versions of PyTorch did not have it, and eval mode never reads it.
@@ -238,7 +238,7 @@ def with_weights(depth: Depth, state: Mapping[str, Tensor], source: str) -> Medi
     state
         Tensors by parameter name.
     source
-        Where the state dict is from, for the error message.
+        The source of the state dict, for the error message.
 
     Raises
     ------
@@ -252,10 +252,10 @@ def with_weights(depth: Depth, state: Mapping[str, Tensor], source: str) -> Medi
 
 
 def fold_normalisation(network: nn.Module) -> None:
-    """Move batch normalisations into the convolutions before them: in eval mode both are affine.
+    """Merge batch normalisations into the convolutions before them: in eval mode both are affine.
 
-    What a normalisation multiplies by goes into the weights, what it adds becomes the bias. The
-    products are taken in float64.
+    The factor of a normalisation goes into the weights, its summand becomes the bias. The products
+    are computed in float64.
     """
     pairs = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
     for module in network.modules():
@@ -272,7 +272,7 @@ def _fold(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> None:
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     weight = convolution.weight.double() * scale.view(-1, 1, 1, 1, 1)
     bias = norm.bias.double() - norm.running_mean.double() * scale
-    # Channels last, as the maps are: otherwise they are laid out anew for every volume.
+    # Channels last in memory, as in the maps: otherwise each volume would need a copy.
     last = weight.float().contiguous(memory_format=torch.channels_last_3d)
     convolution.weight = nn.Parameter(last, requires_grad=False)
     convolution.bias = nn.Parameter(bias.float(), requires_grad=False)
@@ -281,12 +281,12 @@ def _fold(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> None:
 def pooled_features(
     extractor: str, network: MedicalResNet, volumes: Float32[Tensor, "b 1 d h w"]
 ) -> Float32[Tensor, "b dim"]:
-    """Average stage 4 over space: the features of `network`, one row a volume.
+    """Return the spatial averages of stage 4, one row per volume.
 
-    Volumes are standardised by `zscore_nonzero_zeros` and go through by themselves: the kernels
-    that a library picks depend on the batch size, so a larger batch would change the last digits.
-    On a CPU each has a thread of its own. Threads that share a volume would wait for each other
-    after every sum, and would round differently for every number of threads.
+    Volumes are standardised by `zscore_nonzero_zeros` and pass the network one at a time: the
+    kernels that a library chooses depend on the batch size, so a larger batch would change the
+    last digits. On a CPU each volume has its own thread. Threads that share a volume would wait
+    for each other after every sum, and the rounding would depend on the number of threads.
 
     Parameters
     ----------

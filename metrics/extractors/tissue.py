@@ -1,19 +1,19 @@
 """Grey matter, white matter and fluid in a T1-weighted brain, as fractions of every voxel.
 
-The volume is modelled voxel by voxel as the intensity of a tissue, or of a mixture of two, times
-a smooth bias field, plus Gaussian noise:
+The intensity of a voxel is modelled as that of one tissue, or of a mixture of two, times a smooth
+bias field, plus Gaussian noise:
 
-- where each tissue is to be expected comes from the MNI152 maps of grey and white matter
-  (Ashburner and Friston 2005, NeuroImage 26:839, "Unified segmentation"), spread out because
-  volumes are aligned by an affine map at best, and mixed with a uniform share because ventricles
-  may be several times larger than the template's;
+- the prior of each tissue comes from the MNI152 maps of grey and white matter (Ashburner and
+  Friston 2005, NeuroImage 26:839, "Unified segmentation"). The maps are blurred, because volumes
+  are aligned by an affine map at best. A uniform share is added, because ventricles may be several
+  times larger than the template's;
 - the bias field is a polynomial of fourth order, fitted in turns with the tissues
   (Van Leemput et al. 1999, IEEE TMI 18:885);
-- a voxel that two tissues share in unknown proportion has the density of a uniform mixture
+- a voxel with two tissues in unknown proportions has the density of a mixture of all proportions
   (Santago and Gage 1995, IEEE TIP 4:1531; Shattuck et al. 2001, NeuroImage 13:856).
 
-The parameters are fitted to each volume by itself, by a fixed number of EM iterations, so a
-factor on the intensities changes nothing.
+The parameters are fitted to each volume separately, by a fixed number of EM iterations. A factor
+on the intensities changes nothing.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ FLUID, GREY, WHITE = range(3)
 # Indices along each axis, as `numpy.nonzero` gives them.
 Voxels = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-# Darker than this share of the 98th percentile is background, unless tissue encloses it.
+# Voxels below this share of the 98th percentile are background, unless tissue encloses them.
 BACKGROUND = 0.03
 # The model is fitted to voxels deeper in the head than this: the rim is partly background, and
-# may keep dura and skull, which are darker than fluid and brighter than white matter.
+# may contain dura and skull, which are darker than fluid or brighter than white matter.
 RIM_MM = 10.0
 FEWEST_VOXELS = 1000
 PRIOR_BLUR_MM = 4.0
@@ -54,9 +54,9 @@ PRIOR_UNIFORM_SHARE = 0.1
 BIAS_ORDER = 4
 BIAS_RANGE = (0.3, 3.0)
 ITERATIONS = 30
-# The bias field follows once the tissues have parted; earlier it would take contrast for shading.
+# The bias field is fitted after the tissues are separated; earlier it would remove tissue contrast.
 ITERATIONS_WITHOUT_BIAS = 3
-# Tissues that are no further apart than this share of white matter's intensity are one tissue.
+# The means of two tissues differ at least by this share of the largest mean.
 LEAST_CONTRAST = 0.01
 
 
@@ -67,12 +67,12 @@ class Mixture:
     Attributes
     ----------
     means
-        Of fluid, grey and white matter, strictly increasing, before the bias field.
+        Means of fluid, grey and white matter, strictly increasing, without the bias field.
     sd
-        Of the noise, one for all tissues.
+        Standard deviation of the noise, the same for all tissues.
     shares
-        Of fluid, fluid with grey matter, grey matter, grey with white matter, and white matter,
-        relative to the prior; they sum to 1.
+        Shares of fluid, fluid with grey matter, grey matter, grey with white matter, and white
+        matter, relative to the prior; they sum to 1.
     """
 
     means: Float64[np.ndarray, " 3"]
@@ -82,19 +82,19 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Tissues:
-    """A volume taken apart.
+    """The tissues of a volume.
 
     Attributes
     ----------
     fractions
-        Expected share of each voxel that is fluid, grey and white matter: they sum to 1 in the
-        head, 0 outside.
+        Expected shares of fluid, grey and white matter in each voxel: they sum to 1 in the head
+        and are 0 outside.
     corrected
         Intensities divided by the bias field, in units of white matter's mean; 0 outside.
     head
         Voxels of the head.
     mixture
-        What was fitted, in the same units.
+        The fitted intensities, in the same units.
     """
 
     fractions: Float64[np.ndarray, "3 d h w"]
@@ -122,10 +122,10 @@ def tissues_of(volume: Float32[np.ndarray, "91 109 91"]) -> Tissues:
     intensities = volume[voxels].astype(np.float64)
     if len(intensities) < FEWEST_VOXELS or np.ptp(intensities) == 0.0:
         raise MetricError(
-            f"tissues are told apart by their intensities, more than {RIM_MM:g} mm inside the "
-            f"head: {FEWEST_VOXELS} voxels there, not all alike, are the least; found "
-            f"{len(intensities)} voxels with {len(np.unique(intensities))} different intensities. "
-            "Look at the volume, then remove it or sample it again."
+            f"tissues are fitted to voxels more than {RIM_MM:g} mm inside the head: at least "
+            f"{FEWEST_VOXELS} voxels, not all equal, are needed; found {len(intensities)} voxels "
+            f"with {len(np.unique(intensities))} different intensities. Check the volume, then "
+            "remove it or sample it again."
         )
     mixture, bias = _fit(intensities, voxels)
     inside = _indices(head)
@@ -140,7 +140,7 @@ def tissues_of(volume: Float32[np.ndarray, "91 109 91"]) -> Tissues:
 
 
 def head_of(volume: Float32[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
-    """Voxels that are not background, and those that they enclose.
+    """Return the voxels that are not background, and those that they enclose.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def head_of(volume: Float32[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
     positive = volume[volume > 0]
     if positive.size == 0:
         raise MetricError(
-            "a volume needs voxels above zero; found none. Look at the volume, then remove it or "
+            "a volume needs voxels above zero; found none. Check the volume, then remove it or "
             "sample it again."
         )
     above = volume > BACKGROUND * np.percentile(positive, 98)
@@ -166,10 +166,10 @@ def _indices(mask: Bool[np.ndarray, "d h w"]) -> Voxels:
 
 
 def _fitted(head: Bool[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
-    """Every second voxel along each axis, of those inside the rim: neighbours tell little more."""
+    """Every second voxel along each axis, inside the rim; the others add little information."""
     deep = ndimage.distance_transform_edt(head, sampling=MNI152_2MM.spacing) > RIM_MM
     every_second = np.zeros_like(head)
-    # The middle plane, x = 0, is among them: a mirrored volume is fitted to mirrored voxels.
+    # The middle plane, x = 0, is included, so a mirrored volume is fitted at mirrored voxels.
     every_second[1::2, 1::2, 1::2] = True
     return np.asarray(deep & every_second)
 
@@ -181,7 +181,7 @@ def _fit(
     priors = _priors_at(voxels)
     mixing = _mixing_priors(priors)
     polynomials = _polynomials_at(voxels)
-    # Squared, a prior keeps to where its tissue is all but certain.
+    # The square of a prior is large only where its tissue is almost certain.
     means = (priors**2 * intensities).sum(axis=1) / (priors**2).sum(axis=1)
     mixture = Mixture(_apart(means), float(intensities.std()) / 3, np.full(5, 0.2))
     field = np.ones_like(intensities)
@@ -209,13 +209,13 @@ def _updated(
     means = _apart((pure @ corrected) / total)
     squares = (pure * (corrected - means[:, None]) ** 2).sum() / total.sum()
     sd = max(float(np.sqrt(squares)), LEAST_CONTRAST * means[WHITE])
-    # Ashburner and Friston 2005: shares relative to the prior, so that its total drops out.
+    # Shares relative to the prior, so that its total cancels (Ashburner and Friston 2005).
     shares = posterior.sum(axis=1) / (mixing / (previous.shares @ mixing)).sum(axis=1)
     return Mixture(means, sd, shares / shares.sum())
 
 
 def _apart(means: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " 3"]:
-    """The means, moved up where they would not increase by `LEAST_CONTRAST`."""
+    """The means, raised where they would not increase by `LEAST_CONTRAST` times the largest."""
     gap = LEAST_CONTRAST * float(means.max())
     fluid = float(means[FLUID])
     grey = max(float(means[GREY]), fluid + gap)
@@ -228,7 +228,7 @@ def _bias_weights(
     means: Float64[np.ndarray, " 3"],
     polynomials: Float64[np.ndarray, "n p"],
 ) -> Float64[np.ndarray, " p"]:
-    """Least-squares coefficients of the field that takes the means to the intensities.
+    """Least-squares coefficients of the field by which the means are multiplied in a volume.
 
     The mean of the field over the voxels is 1, so that the means keep their unit.
     """
@@ -247,7 +247,7 @@ def _posterior(
     joint = _densities(corrected, mixture)
     joint *= mixing
     joint *= mixture.shares[:, None]
-    # An intensity far from all classes belongs to the nearest one at its end of the scale.
+    # An intensity far from all classes belongs to fluid if it is dark, to white matter if bright.
     joint[0] += 1e-30 * (corrected <= mixture.means[GREY])
     joint[4] += 1e-30 * (corrected > mixture.means[GREY])
     joint /= joint.sum(axis=0)
@@ -257,10 +257,10 @@ def _posterior(
 def _densities(
     corrected: Float64[np.ndarray, " n"], mixture: Mixture
 ) -> Float64[np.ndarray, "5 n"]:
-    """Density of an intensity under each class.
+    """The density of an intensity under each class.
 
-    That of a mixture in equal proportions of all proportions is the integral of a Gaussian whose
-    mean runs from one tissue to the other: a difference of two error functions.
+    For a mixture of all proportions of two tissues it is the average of Gaussians whose means run
+    from one tissue to the other: a difference of two error functions.
     """
     standard = (corrected - mixture.means[:, None]) / mixture.sd
     gaussian = np.exp(-0.5 * standard**2) / (mixture.sd * np.sqrt(2 * np.pi))
@@ -272,7 +272,7 @@ def _densities(
 def _expected_fractions(
     corrected: Float64[np.ndarray, " n"], priors: Float64[np.ndarray, "3 n"], mixture: Mixture
 ) -> Float64[np.ndarray, "3 n"]:
-    """Expected share of fluid, grey and white matter, given the intensity."""
+    """The expected shares of fluid, grey and white matter, given the intensity."""
     fluid, fluid_grey, grey, grey_white, white = _posterior(
         corrected, _mixing_priors(priors), mixture
     )
@@ -345,12 +345,12 @@ class Template:
 
 
 def pinned_template() -> Template:
-    """Return the MNI152 T1 image and tissues, made from maps of the pinned hash.
+    """Return the MNI152 T1 image and tissues, after a check of the maps' hash.
 
     Raises
     ------
     WeightsError
-        They are not the pinned ones.
+        nilearn's maps are not the pinned ones.
     """
     images = (mni152.t1(), mni152.grey_matter(), mni152.white_matter())
     found = sha256_of([image.values for image in images])
@@ -369,7 +369,7 @@ def pinned_template() -> Template:
 
 
 def sha256_of(maps: list[Float32[np.ndarray, "d h w"]]) -> str:
-    """SHA-256 of the maps as the 8-bit levels that they are stored as, in C order."""
+    """Return the SHA-256 of the maps, as their 8-bit levels in C order."""
     digest = hashlib.sha256()
     for levels in maps:
         digest.update(np.round(255 * levels).astype(np.uint8).tobytes())
@@ -378,7 +378,7 @@ def sha256_of(maps: list[Float32[np.ndarray, "d h w"]]) -> str:
 
 @lru_cache(maxsize=1)
 def _priors() -> Float64[np.ndarray, "3 91 109 91"]:
-    """Prior probability of each tissue: the template's, spread out, and never zero."""
+    """The prior probability of each tissue: the template's, blurred, and never zero."""
     sigma = PRIOR_BLUR_MM / np.array(MNI152_2MM.spacing)
     template = pinned_template()
     maps = [
@@ -394,6 +394,6 @@ def _priors_at(voxels: Voxels) -> Float64[np.ndarray, "3 n"]:
 
 
 def _mixing_priors(priors: Float64[np.ndarray, "3 n"]) -> Float64[np.ndarray, "5 n"]:
-    """Prior of each class: two tissues share a voxel where both are to be expected."""
+    """The prior of each class; that of a mixture is high where both tissues are expected."""
     fluid, grey, white = priors
     return np.stack([fluid, 2 * np.sqrt(fluid * grey), grey, 2 * np.sqrt(grey * white), white])

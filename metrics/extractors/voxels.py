@@ -1,7 +1,7 @@
-"""`voxels`: the intensities inside the brain on a coarse grid, the extractor without a network.
+"""`voxels`: the intensities inside the brain on a coarse grid, without a network.
 
 The distance between two volumes is the root mean square of their difference over the brain, in
-units of the intensity scale: 0.1 is a tenth of the range from background to brightest.
+units of intensity: 0.1 is a tenth of the range from the background to the brightest voxel.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Voxels:
     """Voxels inside the MNI152 brain at 8 mm, divided by the root of their number.
 
     Construction needs neither torch nor the template; `load`, or the first call of `features`,
-    reads it. `weights_sha256` is that of the mask, which is all that the extractor holds.
+    reads it. `weights_sha256` is the hash of the mask; the extractor has no other data.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Voxels:
         self._mask: Bool[np.ndarray, "23 28 23"] | None = None
 
     def load(self) -> Bool[np.ndarray, "23 28 23"]:
-        """Return the mask, made from nilearn's template and verified, once.
+        """Return the mask; it is made from nilearn's template and verified once.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class Voxels:
         return self._mask
 
     def features(self, volumes: Float32[Tensor, "b 1 23 28 23"]) -> Float32[Tensor, "b 3620"]:
-        """Read the voxels inside the mask, one row a volume; see `Extractor.features`.
+        """Return the voxels inside the mask, one row per volume.
 
         Raises
         ------
@@ -85,10 +85,11 @@ class Voxels:
 
 
 def brain_mask() -> Bool[np.ndarray, "23 28 23"]:
-    """Voxels of `COARSE_MNI152` that nilearn's MNI152 brain fills by half or more.
+    """Return the voxels of `COARSE_MNI152` that nilearn's MNI152 brain fills to at least a half.
 
-    The brain is where the skull-stripped T1 template at 1 mm (Fonov et al. 2011, NeuroImage 54)
-    is above zero; it is brought to the coarse grid by `synthbench.volumes.grid.resample`.
+    The brain holds the voxels of the skull-stripped T1 template at 1 mm (Fonov et al. 2011,
+    NeuroImage 54) that are above zero. `synthbench.volumes.grid.resample` brings it to the coarse
+    grid.
     """
     template = mni152.t1()
     brain = (template.values > 0).astype(np.float32)
@@ -97,7 +98,7 @@ def brain_mask() -> Bool[np.ndarray, "23 28 23"]:
 
 
 def sha256_of(mask: Bool[np.ndarray, "*shape"]) -> str:
-    """SHA-256 of a mask's bits in C order, eight to a byte, the first one highest."""
+    """Return the SHA-256 of a mask's bits in C order, eight per byte, the first bit highest."""
     return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
 
 

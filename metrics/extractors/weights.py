@@ -1,8 +1,8 @@
-"""Weight files: where they live, and the rule that none is used before its SHA-256 is checked.
+"""Weight files: their folder, their download, and the check of their SHA-256 before every use.
 
 The folder is that of the environment variable SYNTHBENCH_WEIGHTS, else `weights` in the cache
-folder of the user. Where the authors of a file publish no hash, its user gives one once
-(`synthbench fetch NAME --sha256 HASH`), and it is recorded in a JSON file beside the weights.
+folder of the user. Where the authors of a file publish no hash, the user gives one once
+(`synthbench fetch NAME --sha256 HASH`). It is recorded in a JSON file in the same folder.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class WeightFile:
     name
         The extractor's name, as in `synthbench fetch NAME`.
     url
-        Where the file is published.
+        The address of the file.
     sha256
         Its SHA-256, lower-case hexadecimal; None where nobody has published one.
     filename
@@ -53,8 +53,8 @@ class WeightFile:
     licence
         SPDX identifier of the licence of the weights.
     md5
-        Its MD5, lower-case hexadecimal, where its authors publish that and no SHA-256: the
-        SHA-256 of a file that has it is recorded when it is fetched.
+        Its MD5, lower-case hexadecimal, where its authors publish an MD5 and no SHA-256. When a
+        file with this MD5 is fetched, its SHA-256 is recorded.
     """
 
     name: str
@@ -75,13 +75,13 @@ def weights_folder() -> Path:
 
 
 def locate(file: WeightFile) -> Path | None:
-    """Return the path of the file if it is in the weights folder, unverified, else None."""
+    """Return the path of the file in the weights folder without a check, or None."""
     path = weights_folder() / file.filename
     return path if path.is_file() else None
 
 
 def known_sha256(file: WeightFile) -> str | None:
-    """Return the published SHA-256 of a file, else the recorded one, else None.
+    """Return the published SHA-256 of a file, or the recorded one, or None.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def verified(file: WeightFile) -> Path:
     if expected is None:
         raise WeightsError(
             f"{file.name}: no sha256 is known for {file.filename}, so {path} is not used; found "
-            f"{_sha256_of(path)}. Compare it with a copy you trust, then type "
+            f"{_sha256_of(path)}. Compare it with that of a copy that you trust, then type "
             f"`{_fetch_command(file)}`."
         )
     _check_sha256(file, path, expected)
@@ -119,16 +119,16 @@ def verified(file: WeightFile) -> Path:
 
 
 def fetch(file: WeightFile, sha256: str | None = None, progress: bool = True) -> Path:
-    """Download a weight file, verify it and return its path; a verified file is left alone.
+    """Download a weight file, verify it and return its path; a verified file is not downloaded.
 
-    The download goes to a file that ends in `.part`, which takes the final name after its hash
-    was checked. What an interrupted download has received is kept there, and the next call asks
-    the server for the rest. Proxies are those of the environment.
+    The download goes to a file that ends in `.part`, which gets the final name after the check of
+    its hash. After an interruption this file remains, and the next call asks the server for the
+    rest. Proxies are those of the environment.
 
     Parameters
     ----------
     file
-        What to fetch.
+        The file to fetch.
     sha256
         The hash that the file must have, where none is published; recorded for later loads.
     progress
@@ -139,7 +139,7 @@ def fetch(file: WeightFile, sha256: str | None = None, progress: bool = True) ->
     UsageError
         `sha256` is not 64 hexadecimal digits.
     WeightsError
-        No hash is known nor given, the given one contradicts the known one, the file in the
+        No hash is known or given, the given hash differs from the known one, the file in the
         folder or at the URL has another hash, or the download failed.
     """
     path = weights_folder() / file.filename
@@ -164,7 +164,7 @@ def _agreed_sha256(file: WeightFile, given: str | None) -> str:
         if known is None:
             raise WeightsError(
                 f"{file.name}: no sha256 is published for {file.filename}, and nothing is "
-                f"downloaded without one. Read it where {file.url} is published, then "
+                f"downloaded without one. Read it on the page that publishes {file.url}, then "
                 f"type `{_fetch_command(file)}`."
             )
         return known
@@ -174,16 +174,16 @@ def _agreed_sha256(file: WeightFile, given: str | None) -> str:
     if known is not None and given != known:
         source = "published" if file.sha256 else f"recorded in {_record_path()}"
         raise WeightsError(
-            f"{file.name}: --sha256 {given} contradicts {known}, the sha256 of {file.filename} "
-            f"that is {source}. Leave --sha256 out to use that one."
+            f"{file.name}: --sha256 must be {known}, the sha256 of {file.filename} that is "
+            f"{source}; found {given}. Leave --sha256 out to use the known one."
         )
     return given
 
 
 def _download(file: WeightFile, path: Path, sha256: str | None, progress: bool) -> None:
-    """Download to `path` by way of a file beside it that a later call goes on with.
+    """Download to a `.part` file next to `path`, check it, and rename it to `path`.
 
-    What came is held against the SHA-256, or where there is none against the file's MD5.
+    The check compares the SHA-256, or the file's MD5 where there is no SHA-256.
     """
     part = path.with_name(path.name + PART_SUFFIX)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,20 +204,20 @@ def _download(file: WeightFile, path: Path, sha256: str | None, progress: bool) 
     if found != expected:
         part.unlink()
         raise WeightsError(
-            f"{file.name}: what {file.url} sent must have the {kind} {expected}; found {found}. "
-            "It was thrown away. Try again; if it stays so, the published file has changed, and "
-            "scores made with it would not be comparable."
+            f"{file.name}: the file from {file.url} must have the {kind} {expected}; found "
+            f"{found}. It was deleted. Try again; if the hash is the same, the published file has "
+            "changed, and scores made with it would not be comparable."
         )
     part.replace(path)
 
 
 def _receive_all(url: str, part: Path, bar: DownloadBar | None) -> None:
-    """Receive the rest of a file, asking again after a broken connection that brought some of it.
+    """Receive the rest of a file, and ask again after a connection that broke with some progress.
 
     Raises
     ------
     OSError
-        The server cannot be reached, refuses, or brings nothing more.
+        The server cannot be reached, refuses, or sends nothing more.
     """
     import requests
 
@@ -234,27 +234,27 @@ def _receive_all(url: str, part: Path, bar: DownloadBar | None) -> None:
 
 
 def _receive(session: requests.Session, url: str, part: Path, bar: DownloadBar | None) -> None:
-    """Write what is missing of a file to the end of `part`, in one request.
+    """Append the missing rest of a file to `part`, in one request.
 
-    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY), as always with requests. That
-    the parts fit together is left to the hash of the whole.
+    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY), as always with requests. The
+    hash of the whole file shows if the parts fit together.
     """
     have = _size(part)
-    # A compressed reply would be counted in other bytes than those that are kept.
+    # Ranges count bytes of the reply, which must therefore not be compressed.
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
     with session.get(url, headers=headers, stream=True, timeout=timeout) as reply:
         if reply.status_code == RANGE_NOT_SATISFIABLE:
-            return  # Nothing lies beyond what is there.
+            return  # The part is complete.
         reply.raise_for_status()
         if reply.status_code != PARTIAL_CONTENT:
             have = 0
         length = reply.headers.get("Content-Length")
         if bar is not None:
             bar.start(done=have, total=have + int(length) if length else None)
-        # Seeking, not appending: a second process that fetches the file at the same time then
+        # seek() and not append: a second process that fetches the file at the same time then
         # writes the same bytes to the same places.
         with part.open("r+b" if have else "wb") as stream:
             stream.seek(have)
@@ -361,7 +361,7 @@ class DownloadBar:
         self._progress.stop()
 
     def start(self, done: int, total: int | None) -> None:
-        """Stand at `done` of `total` bytes; None where the server does not say."""
+        """Show `done` of `total` bytes; None where the server does not send the total."""
         self._progress.update(self._task, completed=done, total=total)
 
     def update(self, amount: int) -> None:

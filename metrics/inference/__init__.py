@@ -1,6 +1,7 @@
 """Inference, written once for every statistic: intervals, floors, tests, comparisons.
 
-What a metric of your own needs stands here: the index of subjects, and the variance of a mean.
+This package exports the two functions that a metric of your own needs: the index of subjects, and
+the variance of a mean.
 """
 
 from synthbench.metrics.inference.pairs import variance_of_mean

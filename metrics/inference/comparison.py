@@ -1,13 +1,13 @@
-"""Which of several entries is better: differences on one real set, ranked with their error.
+"""Comparisons of entries on one real set: paired differences, rankings and equivalence.
 
-Entries that are scored on one real set share its sampling error, so a difference between two of
-them is surer than their intervals suggest. Everything here is paired: a resample of the real
-set is the same for every entry, and each entry's synthetic set is resampled on its own.
+Entries that are scored on one real set share its sampling error. So a difference between two of
+them is more certain than their intervals suggest. All comparisons are paired: a resample of the
+real set is the same for every entry, and each entry's synthetic set is resampled independently.
 
-An image's part in the standard error of a difference is its part in the second entry less its
-part in the first, where both hold the image. A `Linear` statistic states those parts under any
-weights, which studentizes every resample. For any other statistic they come from leaving one
-subject out, or for large sets from a `Differentiable`'s derivative.
+The standard error of a difference is made of one term per image. An image that both entries share
+has the difference of its two terms. A `Linear` statistic gives its terms under any weights, so
+every resample can be studentized. For other statistics the terms come from leaving one subject
+out, or for large sets from the derivative of a `Differentiable`.
 
 References
 ----------
@@ -40,29 +40,29 @@ from synthbench.metrics.inference.terms import (
 from synthbench.metrics.metric import Direction, Statistic
 
 EQUIVALENCE_LEVEL = 0.9
-"""Two one-sided tests at 5% are one interval at 90%."""
+"""Level of the interval that gives two one-sided tests at 5%."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference between two entries: second less first.
+    """The difference between two entries: second minus first.
 
     Attributes
     ----------
     first, second
         The entries' names.
     difference
-        In the metric's unit; for the direction "zero", of the two distances from zero.
+        In the metric's unit; for the direction "zero", the difference of the distances from zero.
     se
         Its standard error.
     low, high
         Its confidence interval.
     p
-        Two-sided p of no difference. In a `Ranking`, adjusted for all pairs.
+        Two-sided p-value of no difference. In a `Ranking`, adjusted for all pairs.
     level
         The nominal coverage of the interval; in a `Ranking`, of all intervals together.
     method
-        How it was made.
+        The method of the interval.
     excluded
         The number of degenerate resamples that were left out.
     """
@@ -90,11 +90,10 @@ class Standing:
     value
         Its estimate.
     rank_low, rank_high
-        The ranks that the data allow: 1 + the number of entries that are significantly better,
-        and K less the number that are significantly worse.
+        The ranks that the data allow: 1 plus the number of entries that are significantly better,
+        and the number of entries minus the number that are significantly worse.
     best
-        The share of resamples in which it is the best, a second figure only: it is no p-value,
-        and ties share it out.
+        The share of resamples in which it is the best. It is no p-value: equal entries share it.
     """
 
     name: str
@@ -106,28 +105,28 @@ class Standing:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Entries of one benchmark, in order of their estimates, and which of them differ.
+    """Entries of one benchmark, in order of their estimates, and their differences.
 
     Attributes
     ----------
     standings
         The entries, best estimate first.
     comparisons
-        All pairs, simultaneous: intervals cover together, p are adjusted. The first of a pair
-        stands before the second.
+        All pairs, with simultaneous intervals and adjusted p. The first of a pair comes before
+        the second in `standings`.
     split
-        Those that differ significantly: the first is the better.
+        The pairs that differ significantly: the first is the better.
     direction
-        Which way the metric is better.
+        The better side of the metric.
     level
-        1 less the probability that any pair is split by chance.
+        One minus the probability that any pair is split by chance.
     resampled
         The value of each entry, in the order of `standings`, in each resample, recentred on its
         estimate; NaN where the resample was left out.
     resampled_t
-        t* of each pair, in the order of `comparisons`, likewise. Rankings of the same entries
-        under other metrics, by one seed and number of resamples, share their resamples row by
-        row: side by side they are what `max_t` takes.
+        The t* of each pair, in the order of `comparisons`, in each resample; NaN likewise.
+        Rankings of the same entries under other metrics, with one seed and number of resamples,
+        have the same resamples row by row. So their columns can be joined for `max_t`.
     """
 
     standings: tuple[Standing, ...]
@@ -141,14 +140,14 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether a difference is within a margin that does not matter.
+    """The result of a test that a difference is within a margin that does not matter.
 
     Attributes
     ----------
     equivalent
-        The 90% interval lies inside [-delta, delta].
+        True where the 90% interval lies inside [-delta, delta].
     p
-        Of the two one-sided tests, the larger, from the standard error (normal).
+        The larger p-value of the two one-sided tests, from the standard error (normal).
     delta
         The margin, in the metric's unit.
     """
@@ -170,21 +169,22 @@ def paired_difference(
     seed: int,
     names: tuple[str, str] = ("first", "second"),
 ) -> Comparison:
-    """Compare two entries on one real set: second less first, with a paired interval.
+    """Compare two entries on one real set: second minus first, with a paired interval.
 
     "studentized": with d the difference, V the variance of its first-order terms and
     t* = (d* - d)/sqrt(V*) over paired resamples, the interval is [d - q_hi sqrt(V),
-    d - q_lo sqrt(V)], and p twice the smaller share of t* beyond d/sqrt(V). For MMD^2 this is
-    V = 4 (var g_A/m_A + var g_B/m_B + var h/n), h_i = mean k(x_i, B) - mean k(x_i, A).
-    "jackknife": d plus and minus normal quantiles of the standard error from leaving out one
-    subject, of both entries at once where they share it. For statistics that are biased at
-    small n: in a resample of copies the bias is another one, and no recentring fixes a
-    percentile interval. As their own interval, it is for the expected difference at this n, so
-    compare sets of one size only.
+    d - q_lo sqrt(V)], and p is twice the smaller share of t* beyond d/sqrt(V). For MMD^2,
+    V = 4 (var g_A/m_A + var g_B/m_B + var h/n) with h_i = mean k(x_i, B) - mean k(x_i, A).
 
-    For the direction "zero" the difference is |second| - |first|. Resamples keep the sign of
-    each entry's estimate, so that a value near zero is not folded. The interval errs on the
-    wide side there.
+    "jackknife": d plus and minus normal quantiles times the standard error from leaving out one
+    subject, in both entries at once where they share it. It is for statistics that are biased at
+    small n: a resample with copies has a different bias, and no recentring corrects a percentile
+    interval. Like the jackknife interval of one statistic, it is for the expected difference at
+    this n. So compare sets of one size only.
+
+    For the direction "zero" the difference is |second| - |first|. Resamples have the sign of each
+    entry's estimate, so that values near zero are not folded. The interval is a little too wide
+    there.
 
     Parameters
     ----------
@@ -194,24 +194,26 @@ def paired_difference(
         The roles that hold the same images in both entries and share their weights: "real",
         and "synth" where sample i of both comes from one seed. Other roles are independent.
     direction
-        Which way the metric is better.
+        The better side of the metric.
     method
         None is "studentized" where both are `Linear`, else "jackknife".
     resamples, level, seed
         Number of resamples, nominal coverage, and the seed of their stream; the jackknife
         draws nothing.
     names
-        What to call the entries; a role that is not shared is resampled under its entry's name.
+        The names of the entries; a role that is not shared is resampled by its entry's name.
 
     Raises
     ------
     MetricError
         A shared role does not hold the same subjects in both, the statistic is undefined or
-        does not vary, or the method is unknown or needs what the statistics do not give.
+        does not vary, or the method is unknown or needs contributions that are missing.
     """
     resampling.check_level(level)
     if names[0] == names[1]:
-        raise MetricError(f"comparison: both entries are named '{names[0]}'. Give two names.")
+        raise MetricError(
+            f"comparison: the two names must differ; found '{names[0]}' twice. Give two names."
+        )
     statistics = dict(zip(names, (first, second), strict=True))
     chosen = method_for(statistics, method)
     draws = resamples if chosen == "studentized" else 0
@@ -254,30 +256,30 @@ def rank(
 ) -> Ranking:
     """Rank entries on one real set by all their paired differences, simultaneously (`max_t`).
 
-    t* of a pair is as in `paired_difference` where the method is "studentized". With
-    "jackknife" the resamples give the joint shape of the differences and the jackknife their
-    size: t* = (d* - mean d*)/sd d*, which drops the bias that copies in a resample bring.
+    With "studentized", t* of a pair is that of `paired_difference`. With "jackknife", the
+    resamples give the joint shape of the differences and the jackknife gives their size:
+    t* = (d* - mean d*)/sd d*, without the bias from copies in a resample.
 
-    Entries are resampled under their names: adding one leaves the others' resamples as they
-    are. A ranking compares the volumes at hand, not the methods that made them.
+    The resamples of an entry depend on its name, and not on the other entries. A ranking compares
+    the volumes that were scored, not the methods that made them.
 
     Parameters
     ----------
     entries
         The metric of each entry, prepared against one real set.
     direction
-        Which way the metric is better; for "zero", the differences are of distances from zero.
+        The better side of the metric; for "zero", distances from zero are compared.
     shared, method, resamples, level, seed
-        See `paired_difference`; both methods draw resamples.
+        As for `paired_difference`; here both methods draw resamples.
 
     Raises
     ------
     MetricError
-        There are fewer than two entries, or as in `paired_difference`.
+        There are fewer than two entries, or two entries cannot be compared (`paired_difference`).
     """
     resampling.check_level(level)
     if len(entries) < 2:
-        raise MetricError(f"ranking: found {len(entries)} entry. Give at least 2 to compare.")
+        raise MetricError(f"ranking: at least 2 entries are needed; found {len(entries)}. Add one.")
     chosen = method_for(entries, method)
     prepared = entries_of(entries, shared, direction, chosen, resamples, seed)
     ordered = sorted(prepared, key=lambda entry: float(loss(entry.values[0], direction)))
@@ -305,19 +307,19 @@ def rank(
 
 
 def equivalence(comparison: Comparison, delta: float) -> Equivalence:
-    """Two one-sided tests that a difference is within +-delta (Schuirmann 1987), at 5%.
+    """Test that a difference is within +-delta: two one-sided tests at 5% (Schuirmann 1987).
 
     Parameters
     ----------
     comparison
-        Made with a level of 0.9.
+        A comparison with a level of 0.9.
     delta
         The margin, in the metric's unit.
 
     Raises
     ------
     MetricError
-        The level is another one, or `delta` is not positive.
+        The level is not 0.9, or `delta` is not positive.
     """
     if comparison.level != EQUIVALENCE_LEVEL:
         raise MetricError(
@@ -331,14 +333,11 @@ def equivalence(comparison: Comparison, delta: float) -> Equivalence:
 
 
 def tost_p(difference: float, se: float, delta: float) -> float:
-    """The larger p of the tests of difference >= delta and difference <= -delta (normal)."""
+    """Return the larger p of the tests of difference >= delta and difference <= -delta (normal)."""
     distance = delta - abs(difference)
     if se == 0:
         return float(distance <= 0)
     return NormalDist().cdf(-distance / se)
-
-
-# A ranking
 
 
 def _simultaneous(
@@ -367,7 +366,7 @@ def _simultaneous(
 def _recentred(
     ordered: Sequence[Entry], usable: Bool[np.ndarray, " b"]
 ) -> Float64[np.ndarray, "b k"]:
-    """Values about their estimates: copies in a resample move a statistic biased at small n."""
+    """Resampled values, shifted to the mean of the estimate: copies add bias at small n."""
     resampled = np.stack([entry.values[1:] for entry in ordered], axis=1)
     estimates = np.array([entry.values[0] for entry in ordered])
     about = resampled - resampled[usable].mean(axis=0) + estimates
@@ -397,7 +396,7 @@ def _standings(
 def loss(
     values: Float64[np.ndarray, "*shape"], direction: Direction
 ) -> Float64[np.ndarray, "*shape"]:
-    """Values such that the smallest is the best."""
+    """Return the values, changed so that the smallest is the best."""
     losses: dict[Direction, Float64[np.ndarray, "*shape"]] = {
         "lower": values,
         "higher": -values,

@@ -1,4 +1,4 @@
-"""What inference asks of a statistic, and what it returns."""
+"""The contracts of statistics in inference, and the records that inference returns."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Differentiable(Statistic, Protocol):
     """A statistic that gives its own derivative, for the infinitesimal jackknife."""
 
     def influence(self) -> dict[str, Float64[np.ndarray, " n"]]:
-        """For each role, g with d value / d weight_i = (g_i - mean g) / n at all-ones weights.
+        """For each role, g with d value / d weight_i = (g_i - mean g) / n at weights of one.
 
-        The derivative is along directions that keep the sum of the weights.
+        The derivative is along directions that do not change the sum of the weights.
         """
         ...
 
@@ -28,10 +28,10 @@ class Linear(Statistic, Protocol):
     """A statistic that gives the first-order term of each image, for paired comparisons."""
 
     def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
-        """For each role, c with variance = the sum over roles of `variance_of_mean` of c.
+        """For each role, c such that the variance is the sum over roles of `variance_of_mean` of c.
 
-        They add up image by image where two statistics share a role, which variances do not:
-        2 g for a mean over pairs within a set, with g its row means.
+        Where two statistics share a role, their terms can be subtracted image by image; variances
+        cannot. For a mean over pairs within a set, c is 2 g with g its row means.
         """
         ...
 
@@ -43,22 +43,22 @@ class LinearStudentized(Linear, Studentized, Protocol):
 
 @runtime_checkable
 class JointlyStudentized(Studentized, Protocol):
-    """A statistic whose value and variance share work, as products with one large matrix.
+    """A statistic whose value and variance share work, such as products with a large matrix.
 
-    A call reads that matrix once for all rows, so it is given many: its memory for a row of
-    weights grows as n, not as n^2.
+    A call reads that matrix once for all rows of weights, so it gets many rows: the memory for
+    one row grows as n, not as n^2.
     """
 
     def value_and_variance(
         self, weights: Weights
     ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
-        """What `value` and `variance` give, at once."""
+        """The results of `value` and `variance`."""
         ...
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval, and the words that say what it covers.
+    """A confidence interval, with a label of what it covers.
 
     Attributes
     ----------
@@ -67,11 +67,11 @@ class Interval:
     level
         The nominal coverage, in (0, 1).
     method
-        How it was made.
+        Its method.
     label
-        What it is an interval for, as a table prints it.
+        Its label in a table.
     conditional_on_n
-        Whether it is one for the expected value at this n only, and leaves the metric's bias out.
+        True where it is for the expected value at this n only, without the metric's bias.
     excluded
         The number of degenerate resamples that were left out.
     """
@@ -94,12 +94,12 @@ class Spread:
     mean, low, high
         Its mean, 2.5th and 97.5th percentile over the subsamples.
     n
-        Subjects of each role in a subsample.
+        Number of subjects of each role in a subsample.
     repeats
         The number of subsamples.
     minimum_detectable_effect
-        Of a floor, the smallest expected excess over its mean that n subjects would have shown
-        with 80% probability (see `floor`).
+        For a floor, the smallest expected excess over its mean that n subjects detect with 80%
+        probability (`synthbench.metrics.inference.floors.floor`); else None.
     """
 
     mean: float

@@ -1,24 +1,24 @@
-"""How sure a downstream result is: predictions of models that were trained on different arms.
+"""Uncertainty of downstream results: predictions of models trained on different arms.
 
-A measure of predictions (AUC, a mean absolute error) has two sources of chance: which subjects
-were tested, and how the training turned out. A measure is written here as its value and the
-first-order term of every test subject, in strata, so that its variance over test subjects is the
-sum over strata of var(terms) / n. Terms of two models on the same subjects are subtracted before
-the variance is taken: the comparison is paired. For the AUC the terms are placement values, and
-this is DeLong's variance; for a mean it is the paired bootstrap's, which needs no resampling.
+A measure of predictions (AUC, a mean absolute error) has two sources of chance: the choice of
+test subjects, and the training. A measure has a value and a first-order term of every test
+subject, in strata; its variance over test subjects is the sum over strata of var(terms) / n. The
+comparison of two models on the same subjects is paired: their terms are subtracted before the
+variance is computed. For the AUC the terms are placement values, and this is DeLong's variance.
+For a mean it is the variance of the paired bootstrap, without resampling.
 
 The variance of training is added, in one of two ways:
 
-- S trainings an arm that differ in what is drawn at random (weights, batches): the value is the
-  mean over them, and s_A^2 / S + s_B^2 / S is added. The training volumes are taken as given.
-- a model without anything random, refitted R times on random halves of its training subjects: the
-  value is that of the model itself, and the half-sample variance of the difference (the delete-d
-  jackknife with d = n / 2, Shao and Wu 1989, Ann. Stat. 17:1176-1197) is added. It is not divided
-  by R: it estimates what another choice of training subjects would change. The part of it that is
-  due to the finite test set is taken off, since the variance over test subjects holds it already.
-  Subjects that both arms share are left out of both together.
+- S trainings per arm that differ in their random draws (weights, batches): the value is the mean
+  over them, and s_A^2 / S + s_B^2 / S is added. The training volumes are taken as fixed.
+- A model without random draws, refitted R times on random halves of its training subjects: the
+  value is that of the model itself, and the half-sample variance of the difference is added (the
+  delete-d jackknife with d = n / 2, Shao and Wu 1989, Ann. Stat. 17:1176-1197). It is not divided
+  by R: it estimates the effect of another choice of training subjects. Its part due to the finite
+  test set is subtracted, since the variance over test subjects already contains that part.
+  Subjects that both arms share are left out of both at once.
 
-The sum is referred to a t distribution with Satterthwaite's degrees of freedom (1946, Biometrics
+The interval uses a t distribution with Satterthwaite's degrees of freedom (1946, Biometrics
 Bulletin 2:110-114).
 """
 
@@ -47,10 +47,11 @@ class Terms:
     Attributes
     ----------
     values
-        One value a model.
+        One value per model.
     strata
-        First-order terms, one column a subject; each stratum's subjects are drawn apart, as the
-        positive and the negative ones are for the AUC. Constants in them do not matter.
+        First-order terms, one row per model and one column per subject. The strata are independent
+        samples of subjects, as the positive and the negative ones are for the AUC. A constant
+        added to the terms changes nothing.
     """
 
     values: Float64[np.ndarray, " s"]
@@ -64,13 +65,13 @@ class Measure:
     Attributes
     ----------
     name, label
-        The key in a record, and the words in a table.
+        The key in a record, and the label in a table.
     better
-        Which way is better.
+        The better side.
     bounds
-        Values outside which it cannot lie.
+        Its lowest and its highest possible value.
     terms
-        From predictions (one row a model, one column a subject) and the truth.
+        A function of the predictions (one row per model, one column per subject) and the truth.
     """
 
     name: str
@@ -82,15 +83,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the models of one arm predict for the test subjects.
+    """The predictions of the models of one arm for the test subjects.
 
     Attributes
     ----------
     seeds
-        One row a training: a class's log-odds, or a number.
+        Log-odds of a class, or a number; one row per training.
     refitted
-        One row a refit without some training subjects, for a model without anything random; row
-        r of every arm leaves out the same of the subjects that arms share.
+        The same of refits without some training subjects, one row per refit, for a model without
+        random draws. Row r of every arm leaves out the same of the subjects that the arms share.
     """
 
     seeds: Float64[np.ndarray, "s n"]
@@ -99,7 +100,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Component:
-    """A share of a variance, and the degrees of freedom with which it is known."""
+    """A part of a variance, and the degrees of freedom of its estimate."""
 
     source: str
     variance: float
@@ -118,9 +119,9 @@ class Estimate:
     low, high, level
         The interval and its nominal coverage.
     p
-        Of no difference; 1 where value and standard error are both zero.
+        The two-sided p-value of zero; 1 where value and standard error are both zero.
     components
-        What the squared standard error is made of.
+        The parts of the squared standard error.
     """
 
     value: float
@@ -137,8 +138,8 @@ class Estimate:
 
 
 def _auc_terms(log_odds: Float64[np.ndarray, "s n"], positive: Float64[np.ndarray, " n"]) -> Terms:
-    found = placements(log_odds, positive > 0.5)
-    return Terms(found.positives.mean(axis=1), (found.positives, found.negatives))
+    placed = placements(log_odds, positive > 0.5)
+    return Terms(placed.positives.mean(axis=1), (placed.positives, placed.negatives))
 
 
 def _balanced_accuracy_terms(
@@ -182,7 +183,7 @@ BALANCED_ACCURACY = Measure(
 MAE = Measure("mae", "MAE", "lower", (0.0, math.inf), _mae_terms)
 R2 = Measure("r2", "R²", "higher", (-math.inf, 1.0), _r2_terms)
 DICE = Measure("dice", "Dice", "higher", (0.0, 1.0), _mean_terms)
-"""Of Dice scores in place of predictions, one a subject; there is no truth to compare with."""
+"""A measure of Dice scores, one per subject, in place of predictions; the truth is not used."""
 
 
 # ---------------------------------------------------------------- values and differences
@@ -194,7 +195,7 @@ def value(
     truth: Float64[np.ndarray, " n"],
     level: float = 0.95,
 ) -> Estimate:
-    """Value one arm, with an interval over test subjects and trainings.
+    """Return the value of one arm, with an interval over test subjects and trainings.
 
     Raises
     ------
@@ -217,16 +218,16 @@ def difference(
     truth: Float64[np.ndarray, " n"],
     level: float = 0.95,
 ) -> Estimate:
-    """Subtract the value of one arm from another's on the same test subjects.
+    """Return the difference of two arms on the same test subjects, with its interval.
 
     Parameters
     ----------
     measure
-        What is compared.
+        The measure of both arms.
     arm, against
-        The estimate is the value of `arm` less that of `against`.
+        The estimate is the value of `arm` minus that of `against`.
     truth
-        One number a test subject; 1 for the positive class, 0 for the negative.
+        One number per test subject; 1 for the positive class, 0 for the negative.
     level
         Nominal coverage of the interval.
 
@@ -256,7 +257,7 @@ def difference(
 def repeated_splits(
     differences: Float64[np.ndarray, " j"], n_train: int, n_test: int, level: float = 0.95
 ) -> Estimate:
-    """Average a difference over random splits of one cohort, with Nadeau and Bengio's variance.
+    """Return the mean difference over random splits of a cohort, with Nadeau and Bengio's variance.
 
     The splits share subjects, so their differences are not independent: the variance of the mean
     is s^2 (1 / J + n_test / n_train), with J - 1 degrees of freedom (Nadeau and Bengio 2003,
@@ -293,25 +294,25 @@ def _averaged(terms: Terms) -> Terms:
 
 
 def _less(terms: Terms, others: Terms) -> Terms:
-    """The terms of a difference; the subjects of both are the same."""
+    """The terms of a difference of two models on the same subjects."""
     strata = tuple(a - b for a, b in zip(terms.strata, others.strata, strict=True))
     return Terms(terms.values - others.values, strata)
 
 
 def _of_subjects(strata: Sequence[Float64[np.ndarray, "s _"]]) -> list[Component]:
-    """The variance over test subjects, of terms averaged over trainings."""
-    found = []
+    """The variances over test subjects, one per stratum, of terms averaged over trainings."""
+    components = []
     for terms in strata:
         n = terms.shape[1]
         if n < 2:
             raise MetricError(f"at least 2 test subjects are needed in each class; found {n}.")
         spread = float(np.var(terms.mean(axis=0), ddof=1)) / n
-        found.append(Component("test subjects", spread, n - 1))
-    return found
+        components.append(Component("test subjects", spread, n - 1))
+    return components
 
 
 def _of_seeds(source: str, values: Float64[np.ndarray, " s"]) -> list[Component]:
-    """s^2 / S; of a single training nothing is known, and nothing is added."""
+    """The variance s^2 / S of a mean over S trainings; none for a single training."""
     s = len(values)
     if s < 2:
         return []
@@ -319,9 +320,9 @@ def _of_seeds(source: str, values: Float64[np.ndarray, " s"]) -> list[Component]
 
 
 def _of_refits(terms: Terms) -> Component:
-    """The variance over refits less its share of the test subjects', as in a two-way layout.
+    """The variance over refits minus the part due to test subjects, as in a two-way layout.
 
-    With v_r the values of the refits and h_ri their first-order terms, it is
+    With v_r the values of the R refits and h_ri their first-order terms, it is
     var(v) - sum over strata of the mean over r of var_i(h_ri - mean_r h_ri) / n R / (R - 1).
     """
     r = len(terms.values)
@@ -339,7 +340,7 @@ def _of_refits(terms: Terms) -> Component:
 
 
 def _estimate(
-    found: float,
+    value: float,
     components: Sequence[Component],
     level: float,
     bounds: tuple[float, float] = (-math.inf, math.inf),
@@ -348,11 +349,11 @@ def _estimate(
     df = satterthwaite(components)
     if se == 0:
         return Estimate(
-            found, 0.0, df, found, found, level, 1.0 if found == 0 else 0.0, tuple(components)
+            value, 0.0, df, value, value, level, 1.0 if value == 0 else 0.0, tuple(components)
         )
     reach = float(stats.t.ppf((1 + level) / 2, df)) * se
     return Estimate(
-        value=found, se=se, df=df,
-        low=max(bounds[0], found - reach), high=min(bounds[1], found + reach), level=level,
-        p=float(2 * stats.t.sf(abs(found) / se, df)), components=tuple(components),
+        value=value, se=se, df=df,
+        low=max(bounds[0], value - reach), high=min(bounds[1], value + reach), level=level,
+        p=float(2 * stats.t.sf(abs(value) / se, df)), components=tuple(components),
     )  # fmt: skip

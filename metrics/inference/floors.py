@@ -15,10 +15,7 @@ from synthbench.metrics.metric import Direction, Statistic
 from synthbench.metrics.subjects import n_subjects
 
 POWER = 0.8
-"""The probability with which `Spread.minimum_detectable_effect` would have been found."""
-
-
-# Values at a smaller n
+"""The probability with which an effect of `Spread.minimum_detectable_effect` is detected."""
 
 
 def floor(
@@ -29,26 +26,26 @@ def floor(
     seed: int,
     direction: Direction = "lower",
 ) -> Spread:
-    """The real-vs-real floor: the statistic between disjoint random halves of one set.
+    """Return the real-vs-real floor: the statistic between disjoint random halves of one set.
 
     Its `minimum_detectable_effect` is |c - mean| + z_0.8 sd, with c the edge of the floor on the
-    side where a difference shows, and sd its standard deviation over the splits: the expected
-    excess that falls beyond c with 80% probability (normal approximation). It supposes that the
-    spread stays that of the floor. A real difference usually widens it, so this is a lower bound.
+    side where a difference shows, and sd the standard deviation over the splits. A value with this
+    expected excess falls beyond c with 80% probability (normal approximation), if its spread is
+    that of the floor. A real difference usually widens the spread, so this is a lower bound.
 
     Parameters
     ----------
     statistic
         Prepared with the real set in both roles, "real" and "synth".
     n
-        Subjects a side; None is half of them, rounded down.
+        Subjects per side; None is half of them, rounded down.
     splits
         Number of random splits.
     seed
         Seed of the splits.
     direction
-        Which way the metric is better. A difference shows above the 97.5th percentile for
-        "lower", below the 2.5th for "higher", beyond the one further from the mean for "zero".
+        The better side of the metric. A difference shows above the 97.5th percentile for
+        "lower", below the 2.5th for "higher", beyond the one farther from the mean for "zero".
 
     Raises
     ------
@@ -60,7 +57,7 @@ def floor(
     side = available // 2 if n is None else n
     if not 2 <= side <= available // 2:
         raise MetricError(
-            f"floor: two disjoint sides of at least 2 subjects are needed; found {available} "
+            f"floor: two disjoint sides need at least 2 subjects each; found {available} "
             f"subjects for two sides of {side}. Use n between 2 and {available // 2}, "
             "or more real volumes."
         )
@@ -74,9 +71,9 @@ def floor(
 
 
 def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> Spread:
-    """The statistic at `n` subjects a role, over random subsamples without replacement.
+    """Return the statistic at `n` subjects per role, over random subsamples without replacement.
 
-    Stands beside `floor` at the same n: a value at another n is not comparable with it.
+    It is comparable with `floor` at the same n, and at no other n.
 
     Raises
     ------
@@ -98,7 +95,7 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
 
 def _spread(values: Float64[np.ndarray, " r"], n: int) -> Spread:
     if not np.isfinite(values).all():
-        raise MetricError(f"the statistic is undefined at {n} subjects a role. Use a larger n.")
+        raise MetricError(f"the statistic is undefined at {n} subjects per role. Use a larger n.")
     low, high = np.quantile(values, [0.025, 0.975])
     return Spread(float(values.mean()), float(low), float(high), n=n, repeats=len(values))
 

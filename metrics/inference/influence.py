@@ -1,11 +1,11 @@
-"""Smooth statistics of one set's rows, with the variance that their influence values give.
+"""Smooth statistics of one set's rows, with variances from their influence values.
 
-A statistic T of weighted rows has an influence value for each row: what T gains, to first order,
-as the row's weight grows. Their mean is zero, and the variance of that mean is T's own (Hampel
-1974, "The influence curve and its role in robust estimation"), so that correlations, regression
-coefficients and areas under a curve take the studentized bootstrap as a plain mean does. A
-statistic with a skewed distribution is given on a scale where it is nearly normal, and its
-interval is brought back.
+A statistic T of weighted rows has an influence value for each row: the first-order change of T as
+the row's weight grows. Their mean is zero, and the variance of that mean is the variance of T
+(Hampel 1974, "The influence curve and its role in robust estimation"). So the studentized
+bootstrap of a mean also works for correlations, regression coefficients and areas under a curve. A
+statistic with a skewed distribution is computed on a scale where it is nearly normal, and the ends
+of its interval are converted back.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from synthbench.metrics.subjects import n_subjects
 
 Rows: TypeAlias = Float64[np.ndarray, "b n"]
 Influence: TypeAlias = Callable[[Rows], tuple[Float64[np.ndarray, " b"], Rows]]
-"""From weights on n rows to the value, and to each row's influence value under those weights."""
+"""A function from weights on n rows to the value and the rows' influence values."""
 
 ROLE = "rows"
 FEWEST = 8
-"""Subjects below which no interval is given: a resample of fewer is too often degenerate."""
+"""Smallest number of subjects with an interval: with fewer, too many resamples are degenerate."""
 
 _COLLINEAR = 1e10
+"""Condition number from which on columns count as collinear."""
 
 
 class Estimate(NamedTuple):
@@ -47,7 +48,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Smooth:
-    """A smooth statistic of one set's rows; see `synthbench.metrics.metric.Studentized`.
+    """A smooth statistic of one set's rows, a `synthbench.metrics.metric.Studentized`.
 
     Attributes
     ----------
@@ -65,13 +66,13 @@ class Smooth:
         return self.function(weights[ROLE])[0]
 
     def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """Its estimated sampling variance under each row of weights, by subjects."""
+        """The estimated sampling variance under each row of weights, by subjects."""
         return self.value_and_variance(weights)[1]
 
     def value_and_variance(
         self, weights: Weights
     ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
-        """What `value` and `variance` give, at once."""
+        """The results of `value` and `variance`."""
         w = weights[ROLE]
         value, influence = self.function(w)
         return value, variance_of_mean(influence, w, self.subjects[ROLE])
@@ -84,11 +85,11 @@ class Quantity:
     Attributes
     ----------
     key, label
-        Its name in a record, and the words in a table.
+        Its name in a record, and its label in a table.
     function
         The statistic on a scale where it is about normal.
     back
-        From that scale to the statistic's own; increasing.
+        An increasing function from that scale to the statistic's own.
     """
 
     key: str
@@ -110,16 +111,16 @@ def estimated(
     Parameters
     ----------
     quantity
-        Of n rows.
+        A statistic of n rows.
     subjects
         The subject of each row, numbered from 0 without gaps.
     resamples, level, seed
-        Of the bootstrap.
+        Number of bootstrap resamples, nominal coverage, and seed.
 
     Returns
     -------
-    None where the quantity is undefined on these rows (a constant column, one class). There is no
-    interval below `FEWEST` subjects, or where the rows leave no variance to judge by (a perfect
+    The estimate, or None where the quantity is undefined on these rows (a constant column, one
+    class). It has no interval below `FEWEST` subjects, or where the variance is zero (a perfect
     correlation).
     """
     statistic = Smooth(quantity.function, {ROLE: subjects})
@@ -130,21 +131,21 @@ def estimated(
     if math.isinf(on_scale) or n_subjects(subjects) < FEWEST:
         return Estimate(value)
     try:
-        found = studentized_interval(statistic, resamples=resamples, level=level, seed=seed)
+        ends = studentized_interval(statistic, resamples=resamples, level=level, seed=seed)
     except MetricError:
         return Estimate(value)
-    return Estimate(value, quantity.back(found.low), quantity.back(found.high))
+    return Estimate(value, quantity.back(ends.low), quantity.back(ends.high))
 
 
 def difference(first: Estimate, second: Estimate, factor: float = 1.0) -> Estimate:
-    """The difference of two independent estimates, first - factor * second, with its interval.
+    """Return the difference of two independent estimates, first - factor * second.
 
-    The interval is made of both own ones (the method of variance estimates recovery): with
-    f = factor,
-    low = d - sqrt((t1 - l1)^2 + (f t2 - f u2)^2), high = d + sqrt((u1 - t1)^2 + (f t2 - f l2)^2),
-    and l2 and u2 exchanged for a negative factor. It keeps their asymmetry, as that of
+    Its interval comes from the intervals [l1, u1] and [l2, u2] of the two values t1 and t2 (the
+    method of variance estimates recovery). With f the factor and d = t1 - f t2:
+    low = d - sqrt((t1 - l1)^2 + (f t2 - f u2)^2), high = d + sqrt((u1 - t1)^2 + (f t2 - f l2)^2);
+    for a negative factor l2 and u2 change places. It is asymmetric where they are, as those of
     correlations (Zou 2007, "Toward using confidence intervals to compare correlations"; Zou and
-    Donner 2008, Statistics in Medicine 27, equation 6).
+    Donner 2008, Statistics in Medicine 27, equation 6). There is none where either has none.
 
     >>> difference(Estimate(9.0, 6.0, 14.0), Estimate(2.0, 2.0, 6.0))
     Estimate(value=7.0, low=2.0, high=12.0)
@@ -162,7 +163,7 @@ def difference(first: Estimate, second: Estimate, factor: float = 1.0) -> Estima
 
 
 def mean(z: Float64[np.ndarray, " n"]) -> Influence:
-    """The mean of a column."""
+    """Return the statistic "mean of a column"."""
 
     def function(w: Rows) -> tuple[np.ndarray, Rows]:
         centre = _mean(w, z)
@@ -172,7 +173,7 @@ def mean(z: Float64[np.ndarray, " n"]) -> Influence:
 
 
 def log_mean(z: Float64[np.ndarray, " n"]) -> Influence:
-    """The logarithm of the mean of a column of sizes, which are skewed; -inf where all are 0."""
+    """Return the logarithm of the mean, for a skewed column of sizes; -inf where all are 0."""
 
     def function(w: Rows) -> tuple[np.ndarray, Rows]:
         centre = _mean(w, z)
@@ -183,7 +184,7 @@ def log_mean(z: Float64[np.ndarray, " n"]) -> Influence:
 
 
 def logit_mean(z: Float64[np.ndarray, " n"]) -> Influence:
-    """The log-odds of a share, the mean of a column of 0 and 1; infinite where all are alike."""
+    """Return the log-odds of the mean of a column of 0 and 1; infinite where all are equal."""
 
     def function(w: Rows) -> tuple[np.ndarray, Rows]:
         share = _mean(w, z)
@@ -193,16 +194,16 @@ def logit_mean(z: Float64[np.ndarray, " n"]) -> Influence:
 
 
 def between_groups(z: Float64[np.ndarray, " n"], inside: Bool[np.ndarray, " n"]) -> Influence:
-    """The mean of a column inside a group less the mean outside it."""
+    """Return the mean of a column inside a group minus the mean outside it."""
 
     def function(w: Rows) -> tuple[np.ndarray, Rows]:
         total = w.sum(axis=1, keepdims=True)
         value: np.ndarray = np.zeros(len(w))
         influence: np.ndarray = np.zeros(w.shape)
         for group, sign in ((inside, 1), (~inside, -1)):
-            held = w * group
-            centre = _mean(held, z)
-            share = ratio(total, held.sum(axis=1, keepdims=True))
+            group_weights = w * group
+            centre = _mean(group_weights, z)
+            share = ratio(total, group_weights.sum(axis=1, keepdims=True))
             value = value + sign * centre
             influence = influence + sign * group * (z - centre[:, None]) * share
         return value, influence
@@ -211,14 +212,14 @@ def between_groups(z: Float64[np.ndarray, " n"], inside: Bool[np.ndarray, " n"])
 
 
 def fisher_z(x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " n"]) -> Influence:
-    """Fisher's z, artanh of Pearson's correlation of two columns; infinite where it is perfect."""
+    """Return Fisher's z, artanh of Pearson's correlation of two columns; infinite for +-1."""
 
     def function(w: Rows) -> tuple[np.ndarray, Rows]:
         standard = []
         for column in (x, y):
             apart = column - _mean(w, column)[:, None]
             variance = ratio((w * apart**2).sum(axis=1), w.sum(axis=1))
-            # A constant column is one up to rounding.
+            # A column counts as constant where its variance is rounding.
             variance[variance <= 1e-24 * np.square(column).max()] = np.nan
             standard.append(apart / np.sqrt(variance)[:, None])
         a, b = standard
@@ -239,9 +240,9 @@ def coefficient(
     *,
     standardised: bool = False,
 ) -> Influence:
-    """A coefficient of the least-squares regression of y on the columns and a constant.
+    """Return a coefficient of the least-squares regression of y on the columns and a constant.
 
-    Its variance does not suppose equal variances (White 1980, equation 5). NaN where the columns
+    Its variance does not assume equal variances (White 1980, equation 5). NaN where the columns
     are collinear.
 
     Parameters
@@ -249,12 +250,12 @@ def coefficient(
     design
         The columns, without the constant.
     y
-        What is regressed.
+        The regressed variable.
     column
-        Whose coefficient.
+        The index of the column of the coefficient.
     standardised
-        Divide it by the standard deviation of the residuals: for a single column of 0 and 1 that
-        is Cohen's d.
+        True divides it by the standard deviation of the residuals: for a single column of 0 and 1
+        this is Cohen's d.
     """
     scale = design.std(axis=0)
     constant = scale <= 1e-12 * np.abs(design).max(axis=0)
@@ -284,9 +285,9 @@ def coefficient(
 
 
 def logit_auc(scores: Float64[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> Influence:
-    """The log-odds of the area under the ROC curve; infinite where the classes part entirely.
+    """Return the log-odds of the area under the ROC curve; infinite where the area is 0 or 1.
 
-    The influence values are the placement values (`synthbench.metrics.inference.placements`) less
+    The influence values are the placement values (`synthbench.metrics.inference.placements`) minus
     their mean.
     """
     place = placements_under_weights(scores, positive)
@@ -307,7 +308,7 @@ def logit_auc(scores: Float64[np.ndarray, " n"], positive: Bool[np.ndarray, " n"
 
 
 def from_logit(x: float) -> float:
-    """The share whose log-odds are x."""
+    """Return the share whose log-odds are x."""
     return float(expit(x))
 
 

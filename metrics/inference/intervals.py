@@ -1,16 +1,13 @@
-"""How sure a number is: intervals, standard errors and floors, written once for every metric.
+"""Intervals and standard errors, written once for every metric.
 
-Everything here works on a `Statistic`, a function of weights over images, and resamples
-subjects: images of one subject always carry one weight. The random stream is documented at
-`bootstrap_weights`; equal seeds and subjects give equal numbers, whatever the chunk size.
+All functions work on a `Statistic`, a function of weights over images, and resample subjects:
+images of one subject always have one weight. `bootstrap_weights` documents the random stream;
+equal seeds and subjects give equal numbers, whatever the chunk size.
 
-A resample can be degenerate: all its draws may fall on one subject, which leaves no pair of
-distinct subjects (the value is NaN), or on so few that its variance is zero (no studentized
-value). Such resamples are left out and counted (`Interval.excluded`); more than
-`MAX_EXCLUDED` of them is an error, because that many would eat into both tails.
-
-The weighted means that a metric is made of, and its subjects' numbering, are those of
-`synthbench.metrics.inference.pairs`, and can be had from here.
+A resample can be degenerate: it may hold one subject only, which leaves no pair of distinct
+subjects (the value is NaN), or so few that its variance is zero (no studentized value). Such
+resamples are left out and counted (`Interval.excluded`). A share above `MAX_EXCLUDED` is an
+error, because so many missing resamples would change both tails.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from synthbench.errors import MetricError, near_miss
 from synthbench.metrics.inference.contracts import Differentiable, Interval, JointlyStudentized
 from synthbench.metrics.inference.pairs import variance_of_mean
 from synthbench.metrics.inference.resampling import (
-    NUMBERS_AN_IMAGE,
+    NUMBERS_PER_IMAGE,
     RELATIVE_ZERO,
     bootstrap_weights,
     check_level,
@@ -37,21 +34,22 @@ from synthbench.metrics.inference.resampling import (
 from synthbench.metrics.metric import IntervalMethod, Statistic, Studentized, Weights, ones
 
 JACKKNIFE_MAX_IMAGES = 200
-"""Above this many images in a role, the infinitesimal jackknife replaces delete-one."""
+"""Above this many images in a role, the infinitesimal jackknife replaces the delete-one one."""
 
 
 def studentized_interval(
     statistic: Studentized, *, resamples: int = 1000, level: float = 0.95, seed: int
 ) -> Interval:
-    """Studentized (bootstrap-t) interval.
+    """Return the studentized (bootstrap-t) interval.
 
-    With t* = (U* - U)/sqrt(V*), the interval is [U - q_hi sqrt(V), U - q_lo sqrt(V)]
-    (Efron and Tibshirani 1993, section 12.5).
+    With the estimate U, its variance V, and t* = (U* - U)/sqrt(V*) of the resamples, the interval
+    is [U - q_hi sqrt(V), U - q_lo sqrt(V)], where q_lo and q_hi are quantiles of t* (Efron and
+    Tibshirani 1993, section 12.5).
 
     Parameters
     ----------
     statistic
-        A statistic with a variance of its own.
+        A statistic that estimates its own variance.
     resamples, level, seed
         Number of resamples, nominal coverage, and the seed of their stream.
 
@@ -65,8 +63,8 @@ def studentized_interval(
     variance = float(statistic.variance(ones(statistic))[0])
     if not np.sqrt(max(variance, 0.0)) > RELATIVE_ZERO * abs(value):
         raise MetricError(
-            f"studentized interval: the estimated variance is {variance:g}, so there is nothing "
-            "to studentize by (images that are all alike, or too few of them); found "
+            "studentized interval: the estimated variance must be above zero, but the variance is "
+            f"{variance:g} (all images are equal, or there are too few of them); found "
             f"{count_subjects(statistic)}. Look for duplicated volumes, or use --ci percentile."
         )
     weights = bootstrap_weights(statistic.subjects, resamples, np.random.default_rng(seed))
@@ -95,7 +93,7 @@ def _values_and_variances(
     both = evaluate(
         lambda w: np.stack(statistic.value_and_variance(w), axis=1),
         weights,
-        numbers_a_row=NUMBERS_AN_IMAGE * widest,
+        numbers_per_row=NUMBERS_PER_IMAGE * widest,
     )
     return both[:, 0], both[:, 1]
 
@@ -103,7 +101,13 @@ def _values_and_variances(
 def percentile_interval(
     statistic: Statistic, *, resamples: int = 1000, level: float = 0.95, seed: int
 ) -> Interval:
-    """Percentiles of the plain bootstrap of subjects; raises as `studentized_interval` does."""
+    """Return percentiles of the plain bootstrap of subjects.
+
+    Raises
+    ------
+    MetricError
+        More than `MAX_EXCLUDED` of the resamples are degenerate.
+    """
     check_level(level)
     weights = bootstrap_weights(statistic.subjects, resamples, np.random.default_rng(seed))
     values = evaluate(statistic.value, weights)
@@ -121,7 +125,7 @@ def percentile_interval(
 
 
 def jackknife_se(statistic: Statistic) -> float:
-    """Delete-one-subject standard error, its square summed over roles.
+    """Return the delete-one-subject standard error of all roles together.
 
     SE^2 = sum over roles of (N - 1)/N sum_s (U_-s - mean U_-.)^2, with N the role's subjects
     (Efron and Tibshirani 1993, equation 11.5).
@@ -139,7 +143,7 @@ def jackknife_se(statistic: Statistic) -> float:
 
 
 def infinitesimal_jackknife_se(statistic: Differentiable) -> float:
-    """Standard error from the statistic's derivative: SE^2 = sum over roles of var g / n.
+    """Return the standard error from the derivative g: SE^2 = sum over roles of var g / n.
 
     The variance is that of a mean over subjects (`variance_of_mean`).
 
@@ -160,11 +164,11 @@ def infinitesimal_jackknife_se(statistic: Differentiable) -> float:
 
 
 def jackknife_interval(statistic: Statistic, *, level: float = 0.95) -> Interval:
-    """The estimate plus and minus normal quantiles of its jackknife standard error.
+    """Return the estimate plus and minus normal quantiles times its jackknife standard error.
 
-    Beyond `JACKKNIFE_MAX_IMAGES` images in a role, a `Differentiable` statistic uses the
-    infinitesimal jackknife. The interval is for the statistic's expectation at this n: where
-    the statistic is biased, as the Frechet distance is, it does not cover the population's.
+    Above `JACKKNIFE_MAX_IMAGES` images in a role, a `Differentiable` statistic uses the
+    infinitesimal jackknife. The interval is for the statistic's expectation at this n. Where the
+    statistic is biased, as the Frechet distance is, it does not cover the population's value.
     """
     check_level(level)
     value = estimate(statistic)
@@ -192,12 +196,12 @@ def interval(
     level: float = 0.95,
     seed: int,
 ) -> Interval:
-    """The interval of the named method; the jackknife draws nothing and ignores the seed.
+    """Return the interval of the named method; the jackknife draws nothing and ignores the seed.
 
     Raises
     ------
     MetricError
-        The method is unknown, or needs a variance that the statistic does not give.
+        The method is unknown, or needs a variance that the statistic does not have.
     """
     if method == "jackknife":
         return jackknife_interval(statistic, level=level)

@@ -16,26 +16,27 @@ _ROUNDING = 1e-9
 def max_t(
     observed: Float64[np.ndarray, " p"], resampled: Float64[np.ndarray, "b p"], *, level: float
 ) -> tuple[float, Float64[np.ndarray, " p"]]:
-    """Critical value and adjusted p of several studentized differences at once (single step).
+    """Return the critical value and adjusted p of several studentized differences (single step).
 
-    The largest |t*| of each resample is what chance alone brings over all differences. Columns
-    may be pairs of entries, or pairs under several metrics with the same resamples.
+    The largest |t*| of each resample shows the effect of chance on all differences together.
+    Columns may be pairs of entries, or pairs under several metrics with the same resamples.
 
     Parameters
     ----------
     observed
-        t of each difference.
+        The t of each difference.
     resampled
-        t* of each difference, centred, one row a resample.
+        The t* of each difference, centred, one row per resample.
     level
         The simultaneous coverage.
 
     Returns
     -------
     critical
-        |t| above it is significant, and d -+ critical * se are the simultaneous intervals.
+        A larger |t| is significant, and d -+ critical * se are the simultaneous intervals.
     adjusted
-        (1 + #{max |t*| >= |t|})/(b + 1); at most 1 - level exactly where |t| > critical.
+        The adjusted p, (1 + #{max |t*| >= |t|})/(b + 1). It is at most 1 - level exactly where
+        |t| > critical.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def max_t(
     place = ceil((len(largest) + 1) * level - _ROUNDING)
     if place > len(largest):
         raise MetricError(
-            f"max-t: {len(largest)} resamples are too few for a level of {level}. Use 1000."
+            f"max-t: a level of {level} needs more than {len(largest)} resamples. Use 1000."
         )
     below = np.searchsorted(largest, np.abs(observed), side="left")
     adjusted: Float64[np.ndarray, " p"] = (1 + len(largest) - below) / (len(largest) + 1)
@@ -54,7 +55,7 @@ def max_t(
 
 
 def holm(p_values: Sequence[float]) -> Float64[np.ndarray, " k"]:
-    """Step-down adjusted p-values (Holm 1979), which hold the error over all k tests.
+    """Return step-down adjusted p-values (Holm 1979), which control the error of all k tests.
 
     The i-th smallest of k becomes the largest of (k - j + 1) p_(j) over j <= i, at most 1.
 

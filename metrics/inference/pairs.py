@@ -21,23 +21,20 @@ from synthbench.metrics.subjects import n_subjects
 def subject_sums(
     values: Float64[np.ndarray, "b n"], index: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, "b s"]:
-    """Sum the images' values within each subject."""
+    """Return the sum of the images' values within each subject."""
     if np.array_equal(index, np.arange(len(index))):
         return values
-    # Subjects are numbered without gaps, so each has a place where its images start.
+    # reduceat needs the start of each subject's images; subjects are numbered without gaps.
     order = np.argsort(index, kind="stable")
     starts = np.searchsorted(index[order], np.arange(n_subjects(index)))
     sums: Float64[np.ndarray, "b s"] = np.add.reduceat(values[:, order], starts, axis=1)
     return sums
 
 
-# Means over images and over pairs of images, and the variance of such means
-
-
 def ratio(
     numerator: Float64[np.ndarray, "*shape"], denominator: Float64[np.ndarray, "*shape"]
 ) -> Float64[np.ndarray, "*shape"]:
-    """Divide, and give NaN (undefined) where the denominator is not positive."""
+    """Return numerator / denominator, NaN (undefined) where the denominator is not positive."""
     top, bottom = np.broadcast_arrays(numerator, denominator)
     quotient: Float64[np.ndarray, "*shape"] = np.full(top.shape, np.nan)
     np.divide(top, bottom, out=quotient, where=bottom > 0)
@@ -47,38 +44,38 @@ def ratio(
 def distinct_pairs(
     pairs: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, "n n"]:
-    """A copy of a symmetric pair matrix with the pairs within a subject set to zero."""
+    """Return a copy of a symmetric pair matrix with the pairs within a subject set to zero."""
     return np.where(index[:, None] == index[None, :], 0.0, pairs)
 
 
 def pair_design(
     index: Int64[np.ndarray, " n"], partners: int, *, seed: int
 ) -> Bool[np.ndarray, "n n"]:
-    """Choose pairs of images at random so that each image is in equally many.
+    """Choose random pairs of images, with each image in equally many.
 
-    A circulant design on a random order of the subjects, the images of one subject side by
-    side: with c the largest number of images of a subject, the image at place i is paired with
-    those c, c + 1, ... places before and after it, which are images of other subjects. An odd
-    number of partners adds the pairs half the circle apart.
+    The design is circulant: the images stand in a circle, subjects in a random order and the
+    images of a subject next to each other. With c the largest number of images of a subject, each
+    image is paired with the images c, c + 1, ... places before and after it, which belong to other
+    subjects. An odd number of partners adds the image on the opposite side of the circle.
 
     Parameters
     ----------
     index
         The subject of each image.
     partners
-        The number of pairs that each image is in. Where both it and the number of images are
+        The number of pairs that each image is in. Where this number and the number of images are
         odd, one image is in one pair fewer.
     seed
         Seed of the order.
 
     Returns
     -------
-    Symmetric; False on the diagonal and within a subject.
+    A symmetric matrix, True for the chosen pairs; False on the diagonal and within a subject.
 
     Raises
     ------
     MetricError
-        `partners` is below 1, or above what the design has room for: n - 1, or n - 2 c + 1.
+        `partners` is below 1 or above n - 2 c + 1, which is n - 1 with one image per subject.
 
     Examples
     --------
@@ -92,7 +89,7 @@ def pair_design(
     if not 1 <= partners <= room:
         raise MetricError(
             f"pair design: partners must lie between 1 and {room} for {n} images, at most "
-            f"{widest} of a subject; found {partners}. Use fewer, or all pairs."
+            f"{widest} of one subject; found {partners}. Use fewer, or all pairs."
         )
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(n)
@@ -113,23 +110,23 @@ def within_mean(
     index: Int64[np.ndarray, " n"],
     design: Bool[np.ndarray, "n n"] | None = None,
 ) -> Float64[np.ndarray, " b"]:
-    """Weighted mean over pairs of distinct subjects, an order-2 U-statistic.
+    """Return the weighted mean over pairs of distinct subjects, an order-2 U-statistic.
 
-    w' K0 w / (n^2 - sum over subjects of W_s^2), with n the sum of w and W_s its sum within a
-    subject: counts as weights give the mean over the repeated rows without pairs of copies.
-    Over some pairs only, with A their design, w' (A * K) w / (w' A w): an incomplete U-statistic
+    The mean is w' K0 w / (n^2 - sum over subjects of W_s^2), with n the sum of w and W_s its sum
+    within a subject. So counts as weights give the mean over the repeated rows without pairs of
+    copies. Over the pairs of a design A it is w' (A * K) w / (w' A w), an incomplete U-statistic
     (Blom 1976).
 
     Parameters
     ----------
     pairs
-        K0, from `distinct_pairs`; with a design, what it leaves out is never read.
+        K0, from `distinct_pairs`; with a design, values of other pairs are never read.
     w
         Non-negative weights.
     index
         The subject of each image.
     design
-        Which pairs count, from `pair_design`; None is all pairs of distinct subjects.
+        The pairs that count, from `pair_design`; None is all pairs of distinct subjects.
 
     Returns
     -------
@@ -148,15 +145,15 @@ def within_row_means(
     index: Int64[np.ndarray, " n"],
     design: Bool[np.ndarray, "n n"] | None = None,
 ) -> Float64[np.ndarray, "b n"]:
-    """Each image's weighted mean over the images of other subjects, (K0 w)_i / (n - W_s(i)).
+    """Return each image's weighted mean over the images of other subjects, (K0 w)_i / (n - W_s(i)).
 
-    With a design A, over its partners: g_i = ((A * K) w)_i / (A w)_i, or the mean over all
-    pairs for an image that no partner with weight is left to.
+    With a design A, the mean is over an image's partners: g_i = ((A * K) w)_i / (A w)_i. An image
+    whose partners all have weight zero gets the mean over all pairs.
 
-    Then 4 var(g)/n is a conservative variance of `within_mean`. For one image a subject and p
-    partners each, write K_ij = theta + a_i + a_j + e_ij (Hoeffding 1948): the mean over the
-    design varies by 4 var(a)/n + 2 var(e)/(n p), whereas the partners' a and e that are left in
-    each g_i bring 4 var(g)/n to 4 var(a)/n + 4 (var(a) + var(e))/(n p), up to a factor of
+    Then 4 var(g)/n is a conservative variance of `within_mean`. For one image per subject and p
+    partners each, write K_ij = theta + a_i + a_j + e_ij (Hoeffding 1948). The variance of the mean
+    over the design is 4 var(a)/n + 2 var(e)/(n p). Each g_i also contains the mean of its
+    partners' a and e, so 4 var(g)/n is 4 var(a)/n + 4 (var(a) + var(e))/(n p), up to a factor of
     1 + O(1/n). The excess is the variance of one pair's value over the number of pairs.
     """
     if design is not None:
@@ -173,14 +170,14 @@ def between_mean(
     w: Float64[np.ndarray, "b n"],
     v: Float64[np.ndarray, "b m"],
 ) -> Float64[np.ndarray, " b"]:
-    """Weighted mean over pairs across two sets, w' K v / (n m)."""
+    """Return the weighted mean over pairs of both sets, w' K v / (n m)."""
     return ratio(((w @ pairs) * v).sum(axis=1), w.sum(axis=1) * v.sum(axis=1))
 
 
 def between_row_means(
     pairs: Float64[np.ndarray, "n m"], v: Float64[np.ndarray, "b m"]
 ) -> Float64[np.ndarray, "b n"]:
-    """Each row's weighted mean over the columns, (K v)_i / m."""
+    """Return each row's weighted mean over the columns, (K v)_i / m."""
     return ratio(v @ pairs.T, v.sum(axis=1, keepdims=True))
 
 
@@ -189,11 +186,11 @@ def variance_of_mean(
     w: Float64[np.ndarray, "b n"],
     index: Int64[np.ndarray, " n"],
 ) -> Float64[np.ndarray, " b"]:
-    """Estimated variance of a weighted mean of images' values, by subjects.
+    """Return the estimated variance of a weighted mean of images' values, by subjects.
 
-    With z_s = sum_i in s of w_i (g_i - mean g), c_s the weight of an image of subject s and
-    N the sum of c_s: V = N/(N - 1) sum_s z_s^2 / c_s / n^2. With one image a subject this is
-    the sample variance (divisor n - 1) over n.
+    With z_s the sum over the images i of subject s of w_i (g_i - mean g), c_s the weight of an
+    image of subject s, n the sum of w and N the sum of c_s: V = N/(N - 1) sum_s z_s^2 / c_s / n^2.
+    With one image per subject this is the sample variance (divisor n - 1) over n.
 
     Returns
     -------
@@ -201,12 +198,12 @@ def variance_of_mean(
     """
     n = w.sum(axis=1, keepdims=True)
     weighted = w > 0
-    # A value that no weight reaches may be undefined, and must not reach the sum as 0 * NaN.
+    # A value without weight may be undefined, and 0 * NaN would make the sum NaN.
     g = np.where(weighted, values, 0.0)
     deviations = w * (g - ratio((w * g).sum(axis=1, keepdims=True), n))
     totals = subject_sums(deviations, index)
     sums = subject_sums(w, index)
-    # Equals the weight itself where a subject's images share one, as in every resample.
+    # The images of a subject usually have one weight, as in every resample; it is then c_s.
     multiplicity = np.divide(
         subject_sums(w**2, index), sums, out=np.zeros_like(sums), where=sums > 0
     )

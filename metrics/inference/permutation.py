@@ -1,4 +1,4 @@
-"""A permutation test for any statistic."""
+"""A permutation test that works for any statistic."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from synthbench.metrics.inference.resampling import RELATIVE_ZERO, evaluate, one
 from synthbench.metrics.metric import Direction, Statistic
 from synthbench.metrics.subjects import n_subjects
 
-# Tests
-
 
 def permutation_test(
     statistic: Statistic,
@@ -21,28 +19,28 @@ def permutation_test(
     seed: int,
     direction: Direction = "lower",
 ) -> float:
-    """Permutation test that both sets come from one distribution, for any metric.
+    """Test that both sets come from one distribution, by a permutation of the labels.
 
-    The labels "real" and "synth" are dealt anew to whole subjects, as many of each as there
-    are, and the metric between the two sides is compared: p = (1 + #{permuted at least as far
-    as observed}) / (permutations + 1), exact at any n where subjects are exchangeable. For
-    "zero", twice the smaller of the two one-sided p, at most 1.
+    The labels "real" and "synth" are given to random subjects, in the same numbers as observed,
+    and the metric between the two sides is computed again: p = (1 + #{permuted at least as far
+    as observed}) / (permutations + 1). The test is exact at any n where subjects are
+    exchangeable. For "zero", p is twice the smaller of the two one-sided p, at most 1.
 
-    Settings of the statistic must be those of the pool, or frozen before the labels were known;
-    what depends on the labels makes the test inexact.
+    Settings of the statistic must come from the pooled set, or be frozen before the labels were
+    known. Settings that depend on the labels make the test inexact.
 
     Parameters
     ----------
     statistic
         Prepared with the pooled set, real and synthetic images, in both roles.
     real
-        Which of the pooled images are the real ones.
+        True for the pooled images that are real.
     permutations
         Number of random labellings.
     seed
         Seed of the labellings.
     direction
-        Which way the metric is better. Large values are far for "lower", small ones for
+        The better side of the metric. Large values are far for "lower", small ones for
         "higher", both for "zero".
 
     Returns
@@ -76,7 +74,7 @@ def permutation_test(
             "permutation test: the statistic is undefined on a labelling; found "
             f"{n_real} real of {n_subjects(index)} subjects. Give both sets more subjects."
         )
-    # Labellings that tie with the observed one count, whatever their last digit.
+    # Labellings with the observed value count, also where rounding makes them a little smaller.
     rounding = RELATIVE_ZERO * float(np.abs(values).max())
     above = float((1 + (values[1:] >= values[0] - rounding).sum()) / (permutations + 1))
     below = float((1 + (values[1:] <= values[0] + rounding).sum()) / (permutations + 1))

@@ -1,9 +1,10 @@
 """Placement values: the area under the ROC curve as a mean over subjects.
 
-The placement of a positive subject is the share of negative subjects that score below it, a tie
-counting one half; that of a negative subject is the share of positive ones that score above it.
-The mean of either is the area under the ROC curve, and their variances add up to its sampling
-variance over test subjects (DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837-845).
+The placement of a positive subject is the share of negative subjects that score below it, where
+equal scores count one half. That of a negative subject is the share of positive subjects that
+score above it. The mean of either is the area under the ROC curve, and the sum of the variances of
+both means is its sampling variance over test subjects (DeLong, DeLong and Clarke-Pearson 1988,
+Biometrics 44:837-845).
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ def placements_under_weights(
 ) -> Callable[[Float64[np.ndarray, "b n"]], Placements]:
     """Return the function from weights on subjects to their placement values.
 
-    A weight of 2 counts as two subjects. Scores are sorted once: under each row of weights, what
-    lies below a score is then a difference of cumulative sums. Numerators of whole weights are
-    exact, so each value has the rounding of one division. NaN where the other class has no weight.
+    A weight of 2 counts as two subjects. Scores are sorted once; under each row of weights, the
+    weight below a score is then a cumulative sum. With whole weights the numerators are exact, so
+    each value has the rounding of one division. NaN where the other class has no weight.
 
     Parameters
     ----------
     scores
         Only their order matters.
     positive
-        Which subjects are of the positive class.
+        True for subjects of the positive class.
     """
     below_positive = _weight_below(scores[~positive], scores[positive])
     below_negative = _weight_below(scores[positive], scores[~positive])
@@ -75,7 +76,7 @@ def placements(scores: Float64[np.ndarray, "s n"], positive: Bool[np.ndarray, " 
     scores
         One row per model, one column per test subject; only their order matters.
     positive
-        Which subjects are of the positive class.
+        True for subjects of the positive class.
 
     Raises
     ------
@@ -86,11 +87,11 @@ def placements(scores: Float64[np.ndarray, "s n"], positive: Bool[np.ndarray, " 
     n1, n0 = int(positive.sum()), int((~positive).sum())
     if min(n1, n0) < 2:
         raise MetricError(
-            f"auc: at least 2 test subjects of each class are needed; found {n1} of one and {n0} "
-            "of the other. Test on more subjects."
+            f"auc: each class needs at least 2 test subjects; found {n1} of one and {n0} of the "
+            "other. Test on more subjects."
         )
     if not np.isfinite(scores).all():
-        raise MetricError("auc: scores must be finite; found NaN or infinity. Look at the model.")
+        raise MetricError("auc: scores must be finite; found NaN or infinity. Check the model.")
     once = np.ones((1, len(positive)))
     rows = [placements_under_weights(row, positive)(once) for row in scores]
     return Placements(
@@ -100,11 +101,11 @@ def placements(scores: Float64[np.ndarray, "s n"], positive: Bool[np.ndarray, " 
 
 
 def _weight_below(
-    held: Float64[np.ndarray, " k"], at: Float64[np.ndarray, " j"]
+    scores: Float64[np.ndarray, " k"], at: Float64[np.ndarray, " j"]
 ) -> Callable[[Float64[np.ndarray, "b k"]], Float64[np.ndarray, "b j"]]:
-    """From weights on `held` scores to the weight below each score in `at`, ties by half."""
-    order = np.argsort(held, kind="stable")
-    first, last = (np.searchsorted(held[order], at, side=side) for side in ("left", "right"))
+    """The function from weights on `scores` to the weight below each score in `at`, ties half."""
+    order = np.argsort(scores, kind="stable")
+    first, last = (np.searchsorted(scores[order], at, side=side) for side in ("left", "right"))
 
     def below(weights: Float64[np.ndarray, "b k"]) -> Float64[np.ndarray, "b j"]:
         sums = np.pad(weights[:, order].cumsum(axis=1), ((0, 0), (1, 0)))

@@ -1,4 +1,4 @@
-"""Weights of resamples, and a statistic evaluated under many of them."""
+"""Weights of resamples, and the values of a statistic under many of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synthbench.metrics.metric import Statistic, Summed, Weights, ones
 from synthbench.metrics.subjects import n_subjects
 
 MAX_EXCLUDED = 0.05
-"""Largest share of degenerate resamples under which an interval is still given."""
+"""Largest share of degenerate resamples with which an interval is still computed."""
 
 RELATIVE_ZERO = 1e-12
 """A resample's variance below this share of the sample's is zero up to rounding."""
@@ -20,11 +20,8 @@ RELATIVE_ZERO = 1e-12
 CHUNK_NUMBERS = 2**24
 """Weights are evaluated in chunks whose n x n matrices hold at most this many numbers."""
 
-NUMBERS_AN_IMAGE = 16
-"""What `JointlyStudentized.value_and_variance` may hold for an image and a row of weights."""
-
-
-# Weights
+NUMBERS_PER_IMAGE = 16
+"""Numbers that `JointlyStudentized.value_and_variance` may hold per image and row of weights."""
 
 
 def bootstrap_weights(
@@ -32,10 +29,10 @@ def bootstrap_weights(
 ) -> dict[str, Float64[np.ndarray, "b n"]]:
     """Draw `b` bootstrap resamples of subjects, as counts on the images.
 
-    The stream: one 63-bit key is drawn from `rng`; a role's counts come from
-    ``default_rng([key, *role.encode()])``, row after row. So they depend on the seed, the
-    role's name and its number of subjects only: two synthetic sets scored with one seed share
-    their real resamples, and the first 100 of 1000 resamples are those of 100.
+    One 63-bit key is drawn from `rng`. The counts of a role come from
+    ``default_rng([key, *role.encode()])``, row after row. So they depend on the seed, the role's
+    name and its number of subjects only: two synthetic sets scored with one seed share their
+    resamples of the real set, and the first 100 of 1000 resamples are the same as 100 resamples.
 
     Parameters
     ----------
@@ -44,7 +41,7 @@ def bootstrap_weights(
     b
         Number of resamples.
     rng
-        Source of the key.
+        Random generator of the key.
 
     Returns
     -------
@@ -63,7 +60,7 @@ def bootstrap_weights(
 def leave_one_out_weights(
     subjects: Mapping[str, Int64[np.ndarray, " n"]], role: str
 ) -> dict[str, Float64[np.ndarray, "s n"]]:
-    """Indicator weights that leave out each subject of `role` in turn."""
+    """Return indicator weights that leave out each subject of `role` in turn, one per row."""
     rows = n_subjects(subjects[role])
     weights = {other: np.ones((rows, len(index))) for other, index in subjects.items()}
     weights[role] = (subjects[role][None, :] != np.arange(rows)[:, None]).astype(np.float64)
@@ -74,15 +71,15 @@ def evaluate(
     function: Callable[[Weights], Float64[np.ndarray, " b"]],
     weights: Weights,
     *,
-    numbers_a_row: int | None = None,
+    numbers_per_row: int | None = None,
 ) -> Float64[np.ndarray, " b"]:
-    """Call a statistic's `value` or `variance` on chunks of rows, so that memory is bounded.
+    """Return a statistic's `value` or `variance`, computed in chunks of rows to bound the memory.
 
-    `numbers_a_row` is what the function holds for each row of weights; None is n^2.
+    `numbers_per_row` is how many numbers the function holds per row of weights; None is n^2.
     """
     rows = len(next(iter(weights.values())))
     widest = max(w.shape[1] for w in weights.values())
-    step = max(1, CHUNK_NUMBERS // (numbers_a_row or widest**2))
+    step = max(1, CHUNK_NUMBERS // (numbers_per_row or widest**2))
     chunks = [
         function({role: w[start : start + step] for role, w in weights.items()})
         for start in range(0, rows, step)
@@ -90,16 +87,13 @@ def evaluate(
     return np.concatenate(chunks)
 
 
-# The estimate and its intervals
-
-
 def estimate(statistic: Statistic) -> float:
-    """The statistic with every image counted once.
+    """Return the statistic with every image counted once.
 
     Raises
     ------
     MetricError
-        It is undefined, as with fewer than two subjects in a role.
+        The value is undefined, as with fewer than two subjects in a role.
     """
     value = float(statistic.value(ones(statistic))[0])
     if not np.isfinite(value):
@@ -111,9 +105,9 @@ def estimate(statistic: Statistic) -> float:
 
 
 def magnitude(statistic: Statistic) -> float:
-    """The size of the terms that the estimate is made of; its own, where it does not say.
+    """Return the size of the terms of the estimate, or of the estimate where it has no terms.
 
-    A change of the estimate is small or large beside this number (see `Summed`).
+    A change of the estimate is small or large compared with this number (`Summed`).
     """
     if isinstance(statistic, Summed):
         return float(statistic.magnitude(ones(statistic))[0])
@@ -121,7 +115,7 @@ def magnitude(statistic: Statistic) -> float:
 
 
 def leave_one_out_values(statistic: Statistic, role: str) -> Float64[np.ndarray, " s"]:
-    """The statistic without each subject of `role` in turn.
+    """Return the statistic without each subject of `role` in turn.
 
     Raises
     ------
@@ -138,7 +132,14 @@ def leave_one_out_values(statistic: Statistic, role: str) -> Float64[np.ndarray,
 
 
 def one_set(statistic: Statistic, what: str, prepare_with: str) -> Int64[np.ndarray, " n"]:
-    """The subject index of the one set that is in both roles."""
+    """Return the subject index of the one set that is in both roles.
+
+    Raises
+    ------
+    MetricError
+        The roles do not hold one set. The message starts with `what`, and ends with the sets that
+        the statistic must be prepared with, `prepare_with`.
+    """
     subjects = statistic.subjects
     if set(subjects) != {"real", "synth"} or not np.array_equal(
         subjects["real"], subjects["synth"]
@@ -151,16 +152,17 @@ def one_set(statistic: Statistic, what: str, prepare_with: str) -> Int64[np.ndar
 
 
 def random_ranks(n: int, repeats: int, rng: np.random.Generator) -> Int64[np.ndarray, "r n"]:
+    """Return random permutations of 0, ..., n - 1, one per row."""
     return rng.permuted(np.tile(np.arange(n), (repeats, 1)), axis=1)
 
 
 def count_excluded(usable: Bool[np.ndarray, " b"], statistic: Statistic) -> int:
-    """Count the degenerate resamples.
+    """Return the number of degenerate resamples.
 
     Raises
     ------
     MetricError
-        They are more than `MAX_EXCLUDED` of all.
+        More than a share `MAX_EXCLUDED` is degenerate.
     """
     excluded = int((~usable).sum())
     if excluded > MAX_EXCLUDED * len(usable):
@@ -179,4 +181,5 @@ def check_level(level: float) -> None:
 
 
 def count_subjects(statistic: Statistic) -> str:
+    """Return the number of subjects of each role, for an error message: "9 real, 7 synth"."""
     return ", ".join(f"{n_subjects(index)} {role}" for role, index in statistic.subjects.items())

@@ -13,8 +13,6 @@ from synthbench.metrics.inference.contracts import LinearStudentized
 from synthbench.metrics.metric import Statistic, Studentized, Weights
 from synthbench.metrics.subjects import subject_index
 
-# Some of the images
-
 
 @dataclass(frozen=True)
 class Subgroup:
@@ -25,7 +23,7 @@ class Subgroup:
     whole
         The statistic of all images.
     chosen
-        For each role, which images are in the subgroup.
+        For each role, True for the images in the subgroup.
     subjects
         For each role, the subject index of each image of the subgroup.
     """
@@ -73,21 +71,22 @@ def subgroup(statistic: Statistic, chosen: Mapping[str, Bool[np.ndarray, " n"]])
     """Restrict a statistic to some of its images, without preparing it again.
 
     Values and intervals are those of the statistic prepared on the subset alone, with the
-    settings (a bandwidth, a mask) of the whole. A variance and contributions are handed on. A
-    `Differentiable`'s derivative is not: it is taken at equal weights on all images, which a
-    subgroup never has, so the jackknife of a subgroup leaves one subject out at any size.
+    settings (a bandwidth, a mask) of the whole. The subgroup has a variance and contributions
+    where the whole has them. It has no derivative, even where the whole is `Differentiable`: that
+    derivative is at equal weights on all images, which a subgroup never has. So the jackknife of
+    a subgroup leaves one subject out at any size.
 
     Parameters
     ----------
     statistic
-        Of all images.
+        The statistic of all images.
     chosen
-        For each role, which images are in the subgroup; a role not named keeps all of its own.
+        For each role, True for the images in the subgroup; a role not named keeps all images.
 
     Raises
     ------
     MetricError
-        A role is unknown, or its booleans do not fit its images, or choose none of them.
+        A role is unknown, or its booleans do not fit its images or choose none of them.
 
     Examples
     --------
@@ -104,12 +103,13 @@ def subgroup(statistic: Statistic, chosen: Mapping[str, Bool[np.ndarray, " n"]])
             raise MetricError(
                 f"subgroup: no role '{role}' here; {near_miss(role, statistic.subjects)}"
             )
-        found, n = np.asarray(images), len(statistic.subjects[role])
-        if found.shape != (n,) or found.dtype != np.bool_ or not found.any():
+        mask, n = np.asarray(images), len(statistic.subjects[role])
+        if mask.shape != (n,) or mask.dtype != np.bool_ or not mask.any():
             raise MetricError(
                 f"subgroup: chosen['{role}'] must be a boolean for each of the {n} images, at "
-                f"least one of them True; found shape {found.shape} of {found.dtype}, "
-                f"{np.count_nonzero(found)} nonzero. Compare a column of the participants table."
+                f"least one of them True; found shape {mask.shape} of {mask.dtype}, "
+                f"{np.count_nonzero(mask)} nonzero. Make it from a column of the participants "
+                'table, as in table["sex"] == "F".'
             )
     every = {
         role: np.ones(len(index), dtype=np.bool_) for role, index in statistic.subjects.items()

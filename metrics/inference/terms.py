@@ -19,12 +19,9 @@ from synthbench.metrics.subjects import n_subjects
 ComparisonMethod = Literal["studentized", "jackknife"]
 
 
-# One entry, and one pair
-
-
 @dataclass(frozen=True)
 class _Terms:
-    """A role's images in an entry's standard error: V = `variance_of_mean` of their terms."""
+    """The terms of one role's images: `variance_of_mean` of them is their part of a variance."""
 
     values: Float64[np.ndarray, "r n"]
     weights: Float64[np.ndarray, "r n"]
@@ -42,12 +39,12 @@ class _Terms:
 
 @dataclass(frozen=True)
 class Entry:
-    """What comparisons need of an entry.
+    """The estimate, resampled values and variance of one entry, for comparisons.
 
-    `values` holds the value under all-ones weights, then of each resample. It and the terms are
-    negated where the distance of a negative estimate from zero is compared. `own` is the
-    variance by the roles that are not shared, `shared` the terms of the others; both have a row
-    for each value (studentized) or one (jackknife).
+    `values` holds the value under weights of one, then under each resample. Where distances from
+    zero are compared and the estimate is negative, `values` and the terms have the opposite sign.
+    `own` is the variance from roles that are not shared; `shared` holds the terms of the shared
+    roles. Both have one row per value (studentized) or one row in all (jackknife).
     """
 
     name: str
@@ -71,7 +68,7 @@ class Pair:
 
 
 def pair_of(first: Entry, second: Entry) -> Pair:
-    """Compare two entries; t* of a degenerate resample is NaN, t of equal entries is 0.
+    """Return the difference of two entries; t* of a degenerate resample is NaN, t of equals is 0.
 
     Raises
     ------
@@ -89,8 +86,8 @@ def pair_of(first: Entry, second: Entry) -> Pair:
     if abs(d) <= rounding:
         return Pair(first, second, d, 0.0, 0.0, np.zeros(len(differences) - 1))
     raise MetricError(
-        f"comparison of {first.name} with {second.name}: they differ by {d:g} with a standard "
-        "error of zero, so that there is nothing to compare with. Look for duplicated volumes."
+        f"comparison of {first.name} with {second.name}: the standard error must be above zero "
+        f"where the values differ; found 0, and a difference of {d:g}. Look for duplicated volumes."
     )
 
 
@@ -118,12 +115,21 @@ def entries_of(
     resamples: int,
     seed: int,
 ) -> list[Entry]:
+    """Return the entries with their terms and resamples, in the order of `statistics`.
+
+    Raises
+    ------
+    MetricError
+        A shared role does not hold the same subjects in all statistics, or the method needs
+        contributions that a statistic does not have.
+    """
     _check_shared(statistics, shared)
     by_derivative = _by_derivative(statistics)
     entries = []
     for name, statistic in statistics.items():
         value = resampling.estimate(statistic)
-        # A stream of its own under a name of its own: equal seeds and sizes share nothing else.
+        # A role that is not shared gets its own stream by its own name: otherwise equal seeds and
+        # sizes would give two entries the same resamples.
         streams = {
             role: role if role in shared else f"{role} of {name}" for role in statistic.subjects
         }
@@ -192,7 +198,7 @@ def _jackknife_terms(statistic: Statistic) -> dict[str, _Terms]:
 
 
 def _by_derivative(statistics: Mapping[str, Statistic]) -> bool:
-    """Whether the infinitesimal jackknife is due, and every entry gives its derivative."""
+    """True where a role is large and every entry gives its derivative."""
     largest = max(len(index) for s in statistics.values() for index in s.subjects.values())
     return largest > intervals.JACKKNIFE_MAX_IMAGES and all(
         isinstance(statistic, Differentiable) for statistic in statistics.values()
@@ -202,6 +208,7 @@ def _by_derivative(statistics: Mapping[str, Statistic]) -> bool:
 def method_for(
     statistics: Mapping[str, Statistic], method: ComparisonMethod | None
 ) -> ComparisonMethod:
+    """Return the method, or the default method of these statistics where it is None."""
     if method is None:
         linear = all(isinstance(statistic, Linear) for statistic in statistics.values())
         return "studentized" if linear else "jackknife"

@@ -14,17 +14,17 @@ from synthbench.metrics.metric import VolumeSource, check_features
 from synthbench.metrics.voxel_gram import voxel_gram
 
 LOG_FLOOR = 1e-2
-"""Distances are floored before the logarithm, in units of `typical_distance`: so no single image
-weighs more than log(100) or so, however close its copy."""
+"""Smaller distances are set to this before the logarithm, in units of `typical_distance`. So no
+single image contributes much more than log(100), however close its copy."""
 
 COPY_TOLERANCE = 1e-3
-"""A distance up to this many `typical_distance`s is an exact copy: rounding leaves less, in inner
-products of voxels and in features of float32 networks. A copy rounded to 8 bits (about 0.02) is a
-near copy, for the test to find."""
+"""A distance up to this many `typical_distance`s is an exact copy. Rounding leaves less, both in
+inner products of voxels and in features of float32 networks. A copy rounded to 8 bits (about 0.02)
+is a near copy, which the test must detect."""
 
 NEAR_COPY = 0.5
-"""Power is for copies this far from their training image, in units of that image's distance to
-its own nearest neighbour."""
+"""Power is computed for copies at this distance from their training image, in units of that
+image's distance to its own nearest neighbour."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Distances:
     Attributes
     ----------
     train, holdout
-        Synthetic rows to training and to hold-out columns.
+        From synthetic images (rows) to training and to hold-out images (columns).
     within_train, within_holdout, train_holdout
-        Between real images, rows and columns in the order of the columns above.
+        Between real images, in the order of the columns of `train` and `holdout`.
     flipped_train, flipped_holdout
-        As `train` and `holdout`, with the synthetic images flipped left to right; None where
-        flips are not compared.
+        The same as `train` and `holdout` for the synthetic images flipped left to right; None
+        where flips are not compared.
 
     Raises
     ------
@@ -92,19 +92,19 @@ class Distances:
 
     @property
     def real(self) -> Float64[np.ndarray, "n n"]:
-        """Between all real images, the training images first."""
+        """The distances between all real images, the training images first."""
         return np.block(
             [[self.within_train, self.train_holdout], [self.train_holdout.T, self.within_holdout]]
         )
 
     @property
     def to_real(self) -> Float64[np.ndarray, "m n"]:
-        """Synthetic rows to all real images, the training images first."""
+        """The distances from synthetic images to all real images, the training images first."""
         return np.hstack([self.train, self.holdout])
 
     @property
     def flipped_to_real(self) -> Float64[np.ndarray, "m n"] | None:
-        """The smaller of both distances of a synthetic image, as it is and flipped."""
+        """The smaller of the distances of each synthetic image, as it is and flipped, or None."""
         if self.flipped_train is None or self.flipped_holdout is None:
             return None
         flipped = np.hstack([self.flipped_train, self.flipped_holdout])
@@ -124,29 +124,26 @@ _LAYOUT = (
 """The roles of the rows and of the columns of each matrix of `Distances`."""
 
 
-# Distances
-
-
 def feature_distances(
     synth: Float64[np.ndarray, "m d"],
     train: Float64[np.ndarray, "n_t d"],
     holdout: Float64[np.ndarray, "n_h d"],
     flipped: Float64[np.ndarray, "m d"] | None = None,
 ) -> Distances:
-    """Distances between features.
+    """Return the distances between features.
 
     Parameters
     ----------
     synth, train, holdout
-        Feature matrices (arrays or tensors), one row an image.
+        Feature matrices (arrays or tensors), one row per image.
     flipped
         Features of the synthetic images flipped left to right, in the order of `synth`.
 
     Raises
     ------
     MetricError
-        The features are unusable (see `check_features`), or `flipped` has other rows than
-        `synth`.
+        `check_features` refuses the features, or `flipped` and `synth` differ in their numbers of
+        rows.
     """
     sets = {"synth": synth, "train": train, "holdout": holdout}
     if flipped is not None:
@@ -170,10 +167,10 @@ def voxel_distances(
     mask: Bool[np.ndarray, "d h w"],
     progress: Callable[[int, int], None] | None = None,
 ) -> Distances:
-    """Distances between the voxels inside a mask, with the synthetic volumes flipped as well.
+    """Return the distances between volumes inside a mask, also with the synthetic ones flipped.
 
-    They come from inner products, whose rounding leaves about 1e-7 of a volume's norm between
-    equal volumes: well below what `COPY_TOLERANCE` calls an exact copy.
+    They come from inner products. Rounding leaves a distance of about 1e-7 of a volume's norm
+    between equal volumes: well below `COPY_TOLERANCE`, up to which a distance is an exact copy.
 
     Parameters
     ----------
@@ -182,12 +179,12 @@ def voxel_distances(
     mask
         The voxels that are compared.
     progress
-        Called with the reads done and their number.
+        Called with the number of volumes read so far and the number of reads in all.
 
     Raises
     ------
     MetricError
-        A set is empty, the mask is, or a volume is on another grid or not finite.
+        A set or the mask is empty, or a volume is on another grid or not finite.
     """
     sources = (synth, _Mirrored(synth), train, holdout)
     gram = voxel_gram(_Joined(sources), mask=mask, progress=progress)
@@ -238,26 +235,24 @@ class _Joined:
         raise IndexError(index)
 
 
-# What is read from distances
-
-
 def typical_distance(
     within_train: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
 ) -> float:
-    """The median distance of a training image from the nearest one of another subject.
+    """Return the median distance of a training image to the nearest one of another subject.
 
-    The unit of this metric's constants: with it, nothing depends on the scale of the features.
+    It is the unit of the constants of memorization: so no finding depends on the scale of the
+    features.
 
     Raises
     ------
     MetricError
-        It is zero.
+        The median is zero.
     """
     unit = float(np.median(_nearest_other(within_train, index)))
     if unit == 0:
         raise MetricError(
             "memorization: training images of different subjects must differ; found an identical "
-            "twin for at least half of them. Remove duplicates from the training set, or name its "
+            "twin for at least half of them. Remove duplicates from the training set, or give its "
             "subjects in the participants table."
         )
     return unit
@@ -266,15 +261,16 @@ def typical_distance(
 def authentic(
     train: Float64[np.ndarray, "m n_t"], within_train: Float64[np.ndarray, "n_t n_t"]
 ) -> Bool[np.ndarray, " m"]:
-    """Which synthetic images are authentic (Alaa et al. 2022, section 3.3).
+    """Return True for each synthetic image that is authentic (Alaa et al. 2022, section 3.3).
 
-    An image is where its nearest training image lies farther from it than from the nearest other
-    training image. The mean of it is AuthPct.
+    Take the training image that is nearest to a synthetic image. The synthetic image is authentic
+    where another training image lies nearer to this training image than the synthetic image does.
+    AuthPct is the percentage of authentic images.
     """
     nearest = train.argmin(axis=1)
     to_other = _nearest_other(within_train, np.arange(len(within_train)))
-    found: Bool[np.ndarray, " m"] = train.min(axis=1) > to_other[nearest]
-    return found
+    farther: Bool[np.ndarray, " m"] = train.min(axis=1) > to_other[nearest]
+    return farther
 
 
 def _nearest_other(
@@ -288,10 +284,10 @@ def _nearest_other(
 def distances_from_near_copies(
     real: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"], near_copy: float
 ) -> Float64[np.ndarray, "n n"]:
-    """Distances to the real images from a near copy of each of them.
+    """Return the distances from a near copy of each real image (rows) to all real images.
 
-    A copy is moved from its original by delta, in a direction unrelated to the other images, so
-    that it is sqrt(d^2 + delta^2) from an image at d from its original.
+    A copy lies at the distance delta from its original, in a direction at right angles to the
+    other images. So its distance to an image at d from the original is sqrt(d^2 + delta^2).
     """
     delta = near_copy * _nearest_other(real, index)
     copies: Float64[np.ndarray, "n n"] = np.hypot(real, delta[:, None])

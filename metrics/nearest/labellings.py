@@ -1,4 +1,4 @@
-"""Permutations of the labels training and hold-out, and their p-values."""
+"""Permutations of the labels "training" and "hold-out", and their p-values."""
 
 from __future__ import annotations
 
@@ -10,26 +10,23 @@ from jaxtyping import Bool, Float64, Int64
 from synthbench.metrics.subjects import n_subjects
 
 NEGLIGIBLE = 1e-9
-"""Probability below which a neighbour is too far down the order to matter."""
+"""Neighbours that count with a smaller probability than this are left out."""
 
 ROUNDING = 1e-12
 """Relative size below which a difference between two statistics is rounding."""
 
-ROWS_A_CHUNK = 64
-"""Images whose neighbours are walked through at once, under all labellings."""
-
-
-# The statistic under labellings of the real images
+ROWS_PER_CHUNK = 64
+"""Number of images that are handled at once, under all labellings."""
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Which subjects are labelled training; the first labelling is the observed one.
+    """Labellings of the real subjects as training or hold-out; the first is the observed one.
 
     Attributes
     ----------
     labels
-        True for training, a row for each labelling, all with one number of training subjects.
+        True for training; one row per labelling, all with the same number of training subjects.
     subjects
         The subject of each real image, training images first.
     """
@@ -45,7 +42,7 @@ class Sides:
         permutations: int,
         rng: np.random.Generator,
     ) -> Sides:
-        """The observed labelling, and random ones of the same numbers of subjects."""
+        """Return the observed labelling, and random ones with the same numbers of subjects."""
         n_train = n_subjects(train)
         observed = np.arange(n_train + n_subjects(holdout)) < n_train
         random = rng.permuted(np.tile(observed, (permutations, 1)), axis=1)
@@ -63,14 +60,14 @@ class Sides:
     def contrasts(
         self, distances: Float64[np.ndarray, "m n"], floor: float
     ) -> Float64[np.ndarray, "m b"]:
-        """log(d_H / d_T) of each row of distances to real images, under each labelling."""
+        """Return log(d_H / d_T) of each row of distances to real images, under each labelling."""
         to_subject = np.full((len(distances), self.labels.shape[1]), np.inf)
         np.minimum.at(to_subject.T, self.subjects, distances.T)
         logs = np.log(to_subject.clip(min=floor))
         return np.concatenate(
             [
-                nearest_contrasts(logs[start : start + ROWS_A_CHUNK], self.labels)
-                for start in range(0, len(logs), ROWS_A_CHUNK)
+                nearest_contrasts(logs[start : start + ROWS_PER_CHUNK], self.labels)
+                for start in range(0, len(logs), ROWS_PER_CHUNK)
             ]
         )
 
@@ -78,23 +75,25 @@ class Sides:
 def nearest_contrasts(
     logs: Float64[np.ndarray, "m s"], labels: Bool[np.ndarray, "b s"]
 ) -> Float64[np.ndarray, "m b"]:
-    """Mean log distance to the nearest hold-out subject, less that to the nearest training one.
+    """Return the mean log distance to the nearest hold-out minus that to the nearest training one.
 
-    The means are over all subsets of n subjects of a side, n being the number in the smaller
-    side. With L_1 <= L_2 <= ... a row's sorted log distances, R_j the number of training subjects
-    among the first j, and S(R) the probability that a subset holds none of R given subjects, the
-    nearest lies beyond j with probability S, so that summation by parts gives
+    The means are over all subsets of n subjects of a side, where n is the number of subjects in
+    the smaller side. Let L_1 <= L_2 <= ... be the sorted log distances of a row, R_j the number of
+    training subjects among the first j, and S_T(R) the probability that a random subset of n
+    training subjects holds none of R chosen ones. The nearest subject of the subset lies beyond
+    the j-th with probability S_T(R_j). So summation by parts gives
 
-        E log d_T = L_1 + sum_j (L_{j+1} - L_j) S_T(R_j),
+        E log d_T = L_1 + sum_j (L_{j+1} - L_j) S_T(R_j).
 
-    likewise for the hold-out with j - R_j, and their difference.
+    The same holds for the hold-out with j - R_j in place of R_j; the function returns the
+    difference.
 
     Parameters
     ----------
     logs
         Log distance of each image from each subject.
     labels
-        Which subjects are labelled training; each labelling has as many.
+        True for subjects labelled training; the same number in every labelling.
     """
     n_train = int(labels[0].sum())
     n_holdout = labels.shape[1] - n_train
@@ -107,7 +106,8 @@ def nearest_contrasts(
     contrasts: Float64[np.ndarray, "m b"] = np.zeros(in_train.shape)
     for j in range(1, labels.shape[1]):
         in_train += by_subject[order[:, j - 1]]
-        # By the number of training subjects among the j nearest; numbers that cannot occur clipped.
+        # A table over the possible numbers of training subjects among the j nearest. Clipping
+        # keeps entries that cannot occur inside the array.
         counts = np.arange(min(j, n_train) + 1)
         gap = none_of_holdout[(j - counts).clip(max=n_holdout)] - none_of_train[counts]
         contrasts += steps[:, j - 1, None] * gap[in_train]
@@ -118,7 +118,10 @@ def nearest_contrasts(
 
 
 def _none_drawn(size: int, n: int) -> Float64[np.ndarray, " r"]:
-    """Probability that n draws without replacement from `size` hold none of 0, 1, ... size."""
+    """Probability that n draws without replacement from `size` subjects hold none of r chosen ones.
+
+    One entry for each r = 0, 1, ..., `size`.
+    """
     r = np.arange(size)
     steps = np.maximum(size - n - r, 0) / (size - r)
     return np.concatenate([[1.0], np.cumprod(steps)])
@@ -127,7 +130,7 @@ def _none_drawn(size: int, n: int) -> Float64[np.ndarray, " r"]:
 def p_values(
     values: Float64[np.ndarray, "r b"], observed: Int64[np.ndarray, " r"]
 ) -> Float64[np.ndarray, " r"]:
-    """One-sided permutation p-value of each row: its share of values at least the observed one.
+    """Return the one-sided permutation p-value of each row: the share of values >= the observed.
 
     Parameters
     ----------
@@ -137,7 +140,7 @@ def p_values(
         The column of the observed labelling in each row.
     """
     own = values[np.arange(len(values)), observed]
-    # Labellings that tie with the observed one count, whatever their last digit.
+    # Labellings with the observed value count, also where rounding makes them a little smaller.
     margin = ROUNDING * np.maximum(1.0, np.abs(own))
     shares: Float64[np.ndarray, " r"] = (values >= (own - margin)[:, None]).mean(axis=1)
     return shares

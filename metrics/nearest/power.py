@@ -1,4 +1,4 @@
-"""The share of planted copies that the test finds with 80% power."""
+"""The share of copies that the test of memorization detects with 80% power, by simulation."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from jaxtyping import Bool, Float64
 from synthbench.metrics.nearest.labellings import p_values
 
 POWER = 0.8
-"""The probability with which copies of the detectable share are found."""
+"""The probability of a detection that defines the detectable share."""
 
 PLANTED_SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15, 0.20, 0.30, 0.50)
 """The shares of copies at which power is computed."""
 
 PLANTINGS = 200
 """Number of simulated sets at each share."""
-
-
-# Power
 
 
 def detectable_share(
@@ -29,29 +26,29 @@ def detectable_share(
     level: float,
     rng: np.random.Generator,
 ) -> float | None:
-    """The smallest share of near copies that the test finds with a probability of `POWER`.
+    """Return the smallest share of near copies that the test detects with a probability of `POWER`.
 
-    In each of `PLANTINGS` simulated sets one of the labellings is taken for the true one, which
-    makes nothing a copy; a random part of the synthetic images is then replaced by near copies
-    of images labelled training, drawn with replacement, and the whole test is run.
+    Each of `PLANTINGS` simulated sets takes one random labelling as the true one, so that no
+    image is a copy. Then it replaces a random part of the synthetic images by near copies of
+    images that are labelled training, drawn with replacement, and runs the whole test.
 
     Parameters
     ----------
     contrasts
-        log(d_H / d_T) of the synthetic images under each labelling.
+        The values log(d_H / d_T) of the synthetic images under each labelling.
     planted
         The same for a near copy of each real image.
     labels
-        Which real images each labelling calls training.
+        True for the real images that a labelling labels training, one row per labelling.
     level
         Level of the test.
     rng
-        Source of the plantings.
+        Random generator of the simulated sets.
 
     Returns
     -------
-    The share, of `PLANTED_SHARES` rounded up to whole images, or None where the largest of them
-    is not enough.
+    One of `PLANTED_SHARES`, rounded up to whole images, or None where the largest of them is not
+    enough.
     """
     m, n = len(contrasts), len(planted)
     for count in sorted({math.ceil(share * m) for share in PLANTED_SHARES}):
@@ -66,7 +63,8 @@ def detectable_share(
     return None
 
 
-def power_words(detectable: float | None) -> str:
+def power_text(detectable: float | None) -> str:
+    """Return the power as it follows "no copying detected" in a table."""
     power = f"{POWER:.0%}"
     if detectable is None:
         return f"power below {power} even at {max(PLANTED_SHARES):.0%} copies"

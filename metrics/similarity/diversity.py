@@ -22,7 +22,7 @@ from synthbench.metrics.inference.pairs import (
 from synthbench.metrics.metric import Part, Weights
 
 PAIR_BUDGET = 50_000
-"""The number of pairs of a set, or across two sets, up to which all of them are computed."""
+"""The number of pairs of a set, or between two sets, up to which all of them are computed."""
 
 DESIGN_SEED = 0
 """Seed of the pairs that are computed where there are more than `PAIR_BUDGET`."""
@@ -31,23 +31,20 @@ MIN_PARTNERS = 4
 """Each image must be in at least this many of the pairs that a design computes."""
 
 
-# The statistics
-
-
 @dataclass(frozen=True)
 class MeanSimilarity:
-    """Mean similarity over pairs within one set: its lack of diversity.
+    """Mean similarity over pairs within one set: high where the set has little diversity.
 
     Attributes
     ----------
     pairs
         Pair matrix, zero for pairs within a subject.
     role
-        Whose weights apply.
+        The role of the set; its weights are used.
     subjects
         For that role, the subject index of each image.
     design
-        Which pairs were computed; None is all of them.
+        True for the pairs that were computed; None is all of them.
     """
 
     pairs: Float64[np.ndarray, "n n"]
@@ -58,16 +55,16 @@ class MeanSimilarity:
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The U-statistic w' S0 w / (n^2 - sum over subjects of (sum of their w)^2).
 
-        With a design, the weighted mean over its pairs (see `within_mean`).
+        With a design, the weighted mean over its pairs (`within_mean`).
         """
         index = self.subjects[self.role]
         return within_mean(self.pairs, weights[self.role], index, self.design)
 
     def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """V = 4 var(g)/n, with g the images' mean similarities to the others.
+        """The variance V = 4 var(g)/n, with g_i the mean similarity of image i to the others.
 
-        With a design, g runs over an image's partners, and V includes the choice of pairs (see
-        `within_row_means`: it is conservative).
+        With a design, g_i is the mean over the partners of image i. V then includes the choice of
+        pairs and is conservative (`within_row_means` derives this).
         """
         w, index = weights[self.role], self.subjects[self.role]
         return variance_of_mean(self.contributions(weights)[self.role], w, index)
@@ -89,7 +86,7 @@ class CrossSimilarity:
     subjects
         For each role, the subject index of each image.
     design
-        Which pairs were computed; None is all of them.
+        True for the pairs that were computed; None is all of them.
     """
 
     pairs: Float64[np.ndarray, "n m"]
@@ -104,10 +101,11 @@ class CrossSimilarity:
         return ratio(((w @ self.pairs) * v).sum(axis=1), ((w @ self.design) * v).sum(axis=1))
 
     def variance(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """V = var(row means)/n + var(column means)/m: order (1, 1), so no factor of 4.
+        """The variance V = var(row means)/n + var(column means)/m, without a factor of 4.
 
-        With a design the means run over an image's partners, whose own differences stay in
-        them: V then includes the choice of pairs, and is conservative.
+        The factor belongs to pairs within one set; here each image is in one position of a pair.
+        With a design, the means are over an image's partners and vary with the choice of them. V
+        then includes the choice of pairs and is conservative.
         """
         total = np.zeros(len(weights["real"]))
         for role, means in self.contributions(weights).items():
@@ -115,7 +113,7 @@ class CrossSimilarity:
         return total
 
     def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
-        """The first-order term of each image: its mean similarity to the other role's."""
+        """The first-order term of each image: its mean similarity to the other set's images."""
         w, v = weights["real"], weights["synth"]
         if self.design is None:
             return {
@@ -132,9 +130,9 @@ class CrossSimilarity:
 
 @dataclass(frozen=True)
 class SimilarityGap:
-    """Mean similarity within the synthetic set less that within the real one.
+    """Mean similarity within the synthetic set minus that within the real one.
 
-    Zero is best: above it the synthetic set is less diverse than the real one, below it more.
+    Zero is best. Above zero the synthetic set is less diverse than the real one, below zero more.
     """
 
     real: MeanSimilarity
@@ -147,12 +145,12 @@ class SimilarityGap:
         return {**self.real.subjects, **self.synth.subjects}
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """Synthetic less real, in [-1, 1]."""
+        """The synthetic mean minus the real mean, in [-1, 1]."""
         gap: Float64[np.ndarray, " b"] = self.synth.value(weights) - self.real.value(weights)
         return gap
 
     def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The two mean similarities that the gap is the difference of, in absolute values."""
+        """The sum of the absolute values of the two means."""
         terms: Float64[np.ndarray, " b"] = np.abs(self.synth.value(weights)) + np.abs(
             self.real.value(weights)
         )
@@ -166,14 +164,14 @@ class SimilarityGap:
         return total
 
     def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
-        """The first-order term of each image: -2 g_i of real ones, 2 g_j of synthetic ones."""
+        """The first-order term of each image: -2 g_i for real ones, 2 g_j for synthetic ones."""
         return {
             "real": -self.real.contributions(weights)["real"],
             "synth": self.synth.contributions(weights)["synth"],
         }
 
     def parts(self) -> dict[str, Part]:
-        """The two means that the gap is made of, and the mean across where it is known."""
+        """The means within the two sets, and the mean between the sets where it was computed."""
         parts = {
             "synth": Part("MS-SSIM synth", self.synth, tabled=True),
             "real": Part("MS-SSIM real", self.real, tabled=True),
@@ -184,10 +182,11 @@ class SimilarityGap:
 
 
 def cross_design(n: int, m: int, partners: int, *, seed: int) -> Bool[np.ndarray, "n m"]:
-    """Choose pairs across two sets at random so that each image is in equally many.
+    """Choose random pairs between two sets, with the images of a set in equally many pairs.
 
-    Rows, in a random order, take turns through the columns, in another: each row is in
-    `partners` pairs, each column in n partners / m of them, rounded up or down.
+    Rows and columns are put in random orders. Each row in turn takes the next `partners` columns;
+    after the last column comes the first again. So each row is in `partners` pairs, and each
+    column in n partners / m of them, rounded up or down.
 
     Parameters
     ----------
@@ -224,12 +223,12 @@ def cross_design(n: int, m: int, partners: int, *, seed: int) -> Bool[np.ndarray
 def mean_similarity(
     metric: str, role: str, pairs: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
 ) -> MeanSimilarity:
-    """The mean over a set's pairs, from a pair matrix in which pairs not computed are NaN.
+    """Return the mean over a set's pairs, from a matrix with NaN for pairs not computed.
 
     Parameters
     ----------
     metric, role
-        What the messages call the metric and the set.
+        The names of the metric and of the set in error messages.
     pairs
         A symmetric pair matrix.
     index
@@ -249,8 +248,8 @@ def mean_similarity(
         )
     if np.isinf(matrix).any() or not np.allclose(matrix, matrix.T, equal_nan=True):
         raise MetricError(
-            f"{metric}: the pair matrix of {role} must be finite and symmetric; found "
-            "otherwise. Compute the pairs within one set, without others."
+            f"{metric}: the pair matrix of {role} must be finite and symmetric; it is not. "
+            "Compute the pairs within one set, without others."
         )
     distinct = index[:, None] != index[None, :]
     computed = computed_pairs(metric, f"of {role}", matrix, needed=distinct)
@@ -261,7 +260,13 @@ def mean_similarity(
 def computed_pairs(
     metric: str, which: str, matrix: Float64[np.ndarray, "n m"], needed: Bool[np.ndarray, "n m"]
 ) -> Bool[np.ndarray, "n m"] | None:
-    """Which of the needed pairs were computed; None where all of them were."""
+    """Return True for each needed pair that was computed; None where all of them were.
+
+    Raises
+    ------
+    MetricError
+        An image is in fewer than `MIN_PARTNERS` of the computed pairs.
+    """
     computed: Bool[np.ndarray, "n m"] = needed & ~np.isnan(matrix)
     if np.array_equal(computed, needed):
         return None
@@ -277,7 +282,7 @@ def computed_pairs(
 
 
 def affordable_design(n: int) -> Bool[np.ndarray, "n n"] | None:
-    """About `PAIR_BUDGET` pairs of a set's n volumes; None where all of them are affordable."""
+    """Return a design of about `PAIR_BUDGET` pairs of n volumes; None where that is all pairs."""
     if n * (n - 1) // 2 <= PAIR_BUDGET:
         return None
     partners = 2 * PAIR_BUDGET // n
@@ -286,7 +291,7 @@ def affordable_design(n: int) -> Bool[np.ndarray, "n n"] | None:
 
 
 def affordable_cross_design(n: int, m: int) -> Bool[np.ndarray, "n m"] | None:
-    """About `PAIR_BUDGET` pairs across two sets; None where all of them are affordable."""
+    """Return a design of about `PAIR_BUDGET` pairs between two sets; None where that is all."""
     if n * m <= PAIR_BUDGET:
         return None
     partners = PAIR_BUDGET // n

@@ -32,34 +32,34 @@ from synthbench.metrics.similarity.volumes import (
 from synthbench.metrics.similarity.windows import banded, blur, gaussian_window
 
 PREPARED_BYTES = 2**30
-"""Volumes are prepared in blocks of at most this many bytes; two blocks are held at a time."""
+"""Volumes are prepared in blocks of at most this many bytes; two blocks are in memory at a time."""
 
 BATCH_BYTES = {"cpu": 1, "cuda": 2**29}
 """Size of a batch of products: one pair at a time, or enough to keep a GPU busy."""
 
 
 def mask_pyramid(mask: Bool[Tensor, "d h w"], settings: Settings) -> list[Bool[Tensor, "_ _ _"]]:
-    """The mask at each scale, on the voxels whose window lies inside the grid.
+    """Return the mask at each scale, on the voxels whose window lies inside the grid.
 
-    At scale k it holds the voxels of which more than half (of 2^k a side) lie in the mask. The
-    grid loses window - 1 voxels a side; an even window has no central voxel, and the one below
-    the centre stands for it.
+    A voxel of scale k = 0, 1, ... is a cube of 2^k voxels per side. It is in the mask where more
+    than half of the cube is. Each axis is shorter by window - 1 voxels. An even window has no
+    central voxel; the voxel just below its centre is used.
 
     Parameters
     ----------
     mask
         True inside; its shape is the volumes' grid.
     settings
-        Gives the number of scales and the window.
+        The number of scales and the window are used.
 
     Returns
     -------
-    One mask a scale, finest first.
+    One mask per scale, finest first.
 
     Raises
     ------
     MetricError
-        The grid is too small for the scales, or nothing of the mask is left at a scale.
+        The grid is too small for the scales, or the mask is empty at a scale.
     """
     if mask.ndim != 3:
         raise MetricError(
@@ -87,11 +87,11 @@ def mask_pyramid(mask: Bool[Tensor, "d h w"], settings: Settings) -> list[Bool[T
 
 @dataclass(frozen=True)
 class _Scale:
-    """Where a scale is evaluated.
+    """The windows of one scale that count.
 
-    `box` is the part of the scale's grid that the masked windows touch. `inside` says which of
-    the box's windows are masked, in the order of axes of `blur`, and is None where all of them
-    are. `count` is the number of masked windows.
+    `box` is the part of the scale's grid that the masked windows touch. `inside` is True for the
+    box's windows that are in the mask, with the axes in the order of `blur`, and None where all
+    of them are. `count` is the number of windows in the mask.
     """
 
     box: tuple[slice, slice, slice]
@@ -104,7 +104,7 @@ def _scales(mask: Bool[Tensor, "d h w"], settings: Settings) -> list[_Scale]:
 
 
 def _cropped(mask: Bool[Tensor, "d h w"], window: int) -> _Scale:
-    """Crop to the mask's bounding box, grown by what the window reaches."""
+    """Crop to the mask's bounding box, enlarged by the reach of the window."""
     occupied = mask.nonzero()
     low, high = occupied.amin(dim=0).tolist(), (occupied.amax(dim=0) + 1).tolist()
     windows = mask[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
@@ -115,10 +115,11 @@ def _cropped(mask: Bool[Tensor, "d h w"], window: int) -> _Scale:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Volumes at one scale, with the part of SSIM that needs one volume only.
+    """Volumes at one scale, with the parts of SSIM that depend on one volume only.
 
-    `means` are local means; `halves` are (variance + c2/2) / 2, so that a pair's denominator is
-    the sum of two of them, and infinite outside the mask, so that its quotient is zero there.
+    `means` are local means. `halves` are (variance + c2/2) / 2, so that their sum over a pair is
+    half the denominator of the contrast term, as `_covariance` returns half the numerator. They
+    are infinite outside the mask, so that the quotient is zero there.
     """
 
     volumes: Float32[Tensor, "d b h w"]
@@ -134,7 +135,7 @@ def _covariance(
     band: Float32[Tensor, "r c"],
     c2: float,
 ) -> Float32[Tensor, "h w d b"]:
-    """Local covariances plus c2/2, which joins the product because a window sums to one."""
+    """Local covariances plus c2/2, which can be added before the blur as a window sums to one."""
     product = torch.addcmul(y.new_tensor(c2 / 2), x, y, out=y.new_empty(y.shape))
     return blur(product, band).addcmul_(means_of_x, means_of_y, value=-1)
 
@@ -195,7 +196,7 @@ def _similarities(
     band: Float32[Tensor, "r c"],
     settings: Settings,
 ) -> Float64[Tensor, " b"]:
-    """MS-SSIM of one volume with each of a batch: the product of the scales' masked means."""
+    """MS-SSIM of one volume with each volume of a batch: the product of the scales' means."""
     c1 = (settings.k1 * settings.data_range) ** 2
     c2 = (settings.k2 * settings.data_range) ** 2
     size = others[0].volumes.shape[1]
@@ -205,7 +206,7 @@ def _similarities(
         if number == settings.scales - 1:
             terms.mul_(_luminance(x, y, c1))
         mean = terms.sum(dim=(0, 1, 2)).to(torch.float64) / scale.count
-        # A negative mean has no real power; MONAI takes zero for it too.
+        # A negative mean has no real power; MONAI uses zero for it too.
         product *= torch.relu(mean) ** settings.weights[number]
     return product
 
@@ -220,16 +221,16 @@ def pair_matrix(
     design: Bool[np.ndarray, "n m"] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Float64[np.ndarray, "n m"]:
-    """MS-SSIM of every pair of volumes.
+    """Return the MS-SSIM of every pair of volumes.
 
-    Runs on the volumes' device. Volumes of a `TensorSource` are read in blocks, so that memory
-    stays bounded; with few volumes each is read once.
+    It runs on the volumes' device. Volumes of a `TensorSource` are read in blocks, so that memory
+    stays bounded; where one block holds all volumes, each is read once.
 
     Parameters
     ----------
     volumes, others
-        Intensities in [0, settings.data_range]. With `others`, all pairs across; without, all
-        pairs within `volumes`.
+        Intensities in [0, settings.data_range]. With `others`, all pairs of one volume and one
+        other; without, all pairs within `volumes`.
     mask
         The voxels to average over, in the volumes' grid; None is the full frame.
     settings
@@ -248,8 +249,8 @@ def pair_matrix(
     ------
     MetricError
         A set is empty, shapes differ, a volume holds NaN or infinity, the grid is too small,
-        the mask is empty at a scale, the settings are full-frame and a mask is given, or the
-        design does not fit the sets.
+        the mask is empty at a scale, there is a mask with full-frame settings, or the design does
+        not fit the sets.
     """
     for role, source in (("volumes", volumes), ("others", others)):
         if source is not None and len(source) == 0:
@@ -270,23 +271,27 @@ def pair_matrix(
     result = np.full(chosen.shape, np.nan)
     block_size, batch_size = _sizes(scales, grid, settings)
     for rows in blocks(range(len(volumes)), block_size):
-        held = prepare(volumes, rows)
+        row_volumes = prepare(volumes, rows)
         # Within one set, the pairs below the diagonal mirror those above it.
         first_column = rows.start if others is None else 0
         for block in blocks(range(first_column, len(columns)), block_size):
             wanted = chosen[rows.start : rows.stop, block.start : block.stop]
             if not wanted.any():
                 continue
-            facing = held if others is None and block == rows else prepare(columns, block)
+            column_volumes = (
+                row_volumes if others is None and block == rows else prepare(columns, block)
+            )
 
             def compare(
                 run: tuple[int, int, int],
-                held: list[list[_Prepared]] = held,
-                facing: list[list[_Prepared]] = facing,
+                row_volumes: list[list[_Prepared]] = row_volumes,
+                column_volumes: list[list[_Prepared]] = column_volumes,
             ) -> tuple[tuple[int, int, int], Float64[np.ndarray, " b"]]:
                 i, start, stop = run
-                batch = _side_by_side(facing[start:stop])
-                return run, _similarities(held[i], batch, scales, band, settings).cpu().numpy()
+                batch = _side_by_side(column_volumes[start:stop])
+                return run, _similarities(
+                    row_volumes[i], batch, scales, band, settings
+                ).cpu().numpy()
 
             runs = [
                 (i, start, stop)
@@ -306,12 +311,12 @@ def ms_ssim(
     mask: Bool[Tensor, "d h w"] | Bool[np.ndarray, "d h w"] | None = None,
     preset: str = "default",
 ) -> float:
-    """MS-SSIM of two volumes (Wang et al. 2003, equation 7).
+    """Return the MS-SSIM of two volumes (Wang et al. 2003, equation 7).
 
     Parameters
     ----------
     x, y
-        Volumes with intensities in [0, 1]: arrays, or tensors. The device of `x` computes.
+        Volumes with intensities in [0, 1], as arrays or tensors; it runs on the device of `x`.
     mask
         The voxels to average over; None is the full frame.
     preset
@@ -319,13 +324,13 @@ def ms_ssim(
 
     Returns
     -------
-    A value in [0, 1]; 1 for equal volumes, constant ones too.
+    A value in [0, 1]; 1 for equal volumes, also for constant ones.
 
     Raises
     ------
     MetricError
-        A volume has more than the axes (d, h, w) or leaves [0, 1], no preset has this name, or as
-        `pair_matrix`.
+        A volume has other axes than (d, h, w) or intensities outside [0, 1], no preset has this
+        name, or `pair_matrix` refuses the volumes or the mask.
 
     Examples
     --------
@@ -348,12 +353,12 @@ def ms_ssim(
 
 
 def _sizes(scales: list[_Scale], mask: Tensor, settings: Settings) -> tuple[int, int]:
-    """Volumes a block and pairs a batch, from the bytes that each holds."""
+    """The number of volumes per block and of pairs per batch, from the bytes of each."""
     finest = 4
     for axis in scales[0].box:
         finest *= axis.stop - axis.start
-    held = sum(3 * finest / 8**number for number in range(settings.scales))
-    block = max(1, int(PREPARED_BYTES // held))
+    volume_bytes = sum(3 * finest / 8**number for number in range(settings.scales))
+    block = max(1, int(PREPARED_BYTES // volume_bytes))
     batch = max(1, BATCH_BYTES["cuda" if mask.is_cuda else "cpu"] // finest)
     return block, batch
 
@@ -365,8 +370,8 @@ def _grid_mask(
         return torch.ones(volume.shape, dtype=torch.bool, device=volume.device)
     if settings.full_frame:
         raise MetricError(
-            "MS-SSIM: these settings average over the full frame; found a mask. Pass mask=None, "
-            "or settings with full_frame=False."
+            "MS-SSIM: these settings average over the full frame, so mask must be None; found a "
+            "mask. Pass mask=None, or settings with full_frame=False."
         )
     return mask.to(device=volume.device, dtype=torch.bool)
 
@@ -379,6 +384,6 @@ def _check_grid(shape: tuple[int, ...], settings: Settings) -> None:
     remedy = f"Use at most {fit} scales" if fit else f"Use a window of at most {min(shape)} voxels"
     raise MetricError(
         f"MS-SSIM: {settings.scales} scales and windows of {settings.window} voxels need at least "
-        f"{needed} voxels a side; the smallest side of {'x'.join(map(str, shape))} has "
+        f"{needed} voxels per side; the smallest side of {'x'.join(map(str, shape))} has "
         f"{min(shape)}. {remedy}, or volumes on a finer grid."
     )

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from synthbench.errors import MetricError, near_miss
 
 WANG_2003 = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Weights of the five scales, finest first; they sum to 1.0001, and MONAI keeps them so."""
+"""Weights of the five scales, finest first. They sum to 1.0001, as they do in MONAI."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Settings:
     sigma
         Its standard deviation, voxels.
     weights
-        Exponents of the scales, finest first; their number is the number of scales.
+        Exponents of the scales, finest first, one per scale.
     k1, k2
         Stability constants of the luminance and the contrast term.
     data_range
         The intensities' range; volumes lie in [0, data_range].
     full_frame
-        Whether the mean runs over the whole grid, with no mask.
+        True where the mean is over the whole grid, without a mask.
 
     Raises
     ------
@@ -74,13 +74,13 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         "monai-k4": Settings(window=4, weights=WANG_2003, full_frame=True),
     }
 )
-"""`default`: three scales, the first three weights renormalised; runs from 44 voxels a side.
-`wang5`: the five scales of Wang et al. 2003, from 176 voxels a side. `monai-k4`: five scales
-with a 4-voxel window over the full frame, as in MONAI's tutorials, from 64 voxels a side."""
+"""`default`: three scales with the first three weights over their sum, from 44 voxels per side.
+`wang5`: the five scales of Wang et al. 2003, from 176 voxels per side. `monai-k4`: five scales
+with a 4-voxel window over the full frame, as in MONAI's tutorials, from 64 voxels per side."""
 
 
 def preset_settings(name: str) -> Settings:
-    """The settings of a preset.
+    """Return the settings of a preset.
 
     Raises
     ------
@@ -92,19 +92,16 @@ def preset_settings(name: str) -> Settings:
     return PRESETS[name]
 
 
-# The grid
-
-
 def smallest_side(scales: int, window: int) -> int:
-    """Voxels a side that this many scales need.
+    """Return the number of voxels per side that this many scales need.
 
-    The coarsest grid must hold the window; MONAI asks for window x (scales - 1)^2 as well.
+    The coarsest grid must hold the window; MONAI also requires window x (scales - 1)^2 voxels.
     """
     return window * max(1 << (scales - 1), (scales - 1) ** 2)
 
 
 def scales_that_fit(shape: tuple[int, ...], settings: Settings) -> int:
-    """The largest number of scales that a grid of this shape allows with this window.
+    """Return the largest number of scales that a grid of this shape allows with this window.
 
     >>> scales_that_fit((84, 128, 84), Settings())
     3

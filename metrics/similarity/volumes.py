@@ -27,12 +27,9 @@ class TensorSource(Protocol):
     def __getitem__(self, index: int, /) -> Tensor: ...
 
 
-# Volumes, and pairs of them
-
-
 @dataclass(frozen=True)
 class Tensors:
-    """Volumes that are read as arrays, as tensors on one device."""
+    """A source of arrays, read as float32 tensors on one device."""
 
     arrays: VolumeSource
     device: torch.device
@@ -48,9 +45,10 @@ class Tensors:
 def each(
     function: Callable[[_Run], _Compared], runs: Sequence[_Run], device: torch.device
 ) -> Iterator[_Compared]:
-    """Map, on a CPU with a pair on each core: one pair's products are too small to share out.
+    """Yield the function of each run, in order; on a CPU several runs are computed in parallel.
 
-    So every pair is computed by one thread, and its value does not depend on their number.
+    The products of one pair are too small for several threads. So one thread computes a pair,
+    and its value does not depend on the number of threads.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     if threads == 1:
@@ -58,10 +56,10 @@ def each(
         return
 
     def alone(run: _Run) -> _Compared:
-        with torch.no_grad():  # which holds for one thread only
+        with torch.no_grad():  # the setting of the main thread does not apply to this one
             return function(run)
 
-    # The number of threads of an operation is a setting of the thread that calls it.
+    # Each worker sets its own number of threads per operation: it is a setting of a thread.
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield from pool.map(alone, runs)
 
@@ -69,7 +67,13 @@ def each(
 def chosen_pairs(
     design: Bool[np.ndarray, "n m"] | None, n: int, m: int | None
 ) -> Bool[np.ndarray, "n m"]:
-    """Which pairs to compute: within one set (m is None) those above the diagonal only."""
+    """Return True for the pairs to compute; within one set (m is None), above the diagonal only.
+
+    Raises
+    ------
+    MetricError
+        The design is no boolean matrix of the right shape, or not symmetric within one set.
+    """
     shape = (n, n if m is None else m)
     wanted = np.ones(shape, dtype=np.bool_) if design is None else np.asarray(design)
     if wanted.shape != shape or wanted.dtype != np.bool_:
@@ -81,7 +85,7 @@ def chosen_pairs(
         return wanted
     if not np.array_equal(wanted, wanted.T):
         raise MetricError(
-            "MS-SSIM: the design of pairs within one set must be symmetric; found otherwise. "
+            "MS-SSIM: the design of pairs within one set must be symmetric; it is not. "
             "Use design | design.T."
         )
     above: Bool[np.ndarray, "n n"] = np.triu(wanted, k=1)
@@ -89,17 +93,26 @@ def chosen_pairs(
 
 
 def mirrored(above: Float64[np.ndarray, "n n"]) -> Float64[np.ndarray, "n n"]:
+    """Return the symmetric matrix with the values above the diagonal, and ones on it."""
     pairs: Float64[np.ndarray, "n n"] = np.fmax(above, above.T)
     np.fill_diagonal(pairs, 1.0)
     return pairs
 
 
 def tensor(array: Tensor | np.ndarray) -> Tensor:
-    # A copy, because arrays of a memory map are read-only, which tensors cannot be.
+    """Return a tensor of the array's values; a tensor is returned as it is."""
+    # A copy, because arrays of a memory map are read-only, and torch warns of such arrays.
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
 
 
 def as_volume(name: str, array: Tensor | np.ndarray, data_range: float) -> Float32[Tensor, "d h w"]:
+    """Return one volume as a float32 tensor.
+
+    Raises
+    ------
+    MetricError
+        It has other axes than (d, h, w), or intensities outside [0, data_range] or NaN.
+    """
     volume = tensor(array)
     if volume.ndim != 3:
         raise MetricError(
@@ -117,12 +130,13 @@ def as_volume(name: str, array: Tensor | np.ndarray, data_range: float) -> Float
 
 
 def blocks(indices: range, size: int) -> Iterator[range]:
+    """Yield consecutive parts of a range, each of at most `size` indices."""
     for start in range(indices.start, indices.stop, size):
         yield range(start, min(start + size, indices.stop))
 
 
 def runs_of_pairs(partners: Bool[np.ndarray, " m"], size: int) -> Iterator[tuple[int, int]]:
-    """Start and stop of the runs of chosen partners, each of at most `size`."""
+    """Yield start and stop of each run of consecutive True values, cut to at most `size`."""
     edges = np.flatnonzero(np.diff(partners, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2).tolist():
         for run in blocks(range(start, stop), size):
@@ -130,6 +144,7 @@ def runs_of_pairs(partners: Bool[np.ndarray, " m"], size: int) -> Iterator[tuple
 
 
 def check_volume(volume: Tensor, name: str, mask: Tensor) -> Float32[Tensor, "d h w"]:
+    """Return the volume as float32; raise a MetricError for another grid, NaN or infinity."""
     if volume.shape != mask.shape:
         raise MetricError(
             f"MS-SSIM: volumes and mask must share one grid; found {name} of shape "
@@ -137,11 +152,10 @@ def check_volume(volume: Tensor, name: str, mask: Tensor) -> Float32[Tensor, "d 
             "Bring all of them to one space."
         )
     if not bool(torch.isfinite(volume).all()):
-        raise MetricError(
-            f"MS-SSIM: {name} holds NaN or infinity. Look at it, and remove or fix it."
-        )
+        raise MetricError(f"MS-SSIM: {name} holds NaN or infinity. Remove or fix it.")
     return volume.to(torch.float32)
 
 
 def device_of() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

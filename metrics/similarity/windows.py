@@ -1,4 +1,4 @@
-"""Gaussian windows over volumes: one dimension after the other."""
+"""Weighted local means under a Gaussian window, one axis after the other."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from jaxtyping import Float32
 from torch import Tensor
 
 BLUR_ROWS = 16
-"""Rows of the banded matrices with which the blur multiplies: few, so that few are zeros."""
-
-
-# The blur
+"""Rows of the banded matrices with which the blur multiplies. More rows hold more zeros."""
 
 
 def gaussian_window(window: int, sigma: float) -> Float32[Tensor, " w"]:
-    """A Gaussian of `window` voxels, centred, that sums to one."""
+    """Return a centred Gaussian of `window` voxels that sums to one."""
     offsets = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
     values = torch.exp(-((offsets / sigma) ** 2) / 2)
     return (values / values.sum()).to(torch.float32)
 
 
 def banded(window: Float32[Tensor, " w"]) -> Float32[Tensor, "r c"]:
-    """The matrix that slides a window along `BLUR_ROWS` positions."""
+    """Return the matrix whose rows are the window at `BLUR_ROWS` successive positions."""
     matrix = window.new_zeros(BLUR_ROWS, BLUR_ROWS + len(window) - 1)
     for row in range(BLUR_ROWS):
         matrix[row, row : row + len(window)] = window
@@ -29,21 +26,21 @@ def banded(window: Float32[Tensor, " w"]) -> Float32[Tensor, "r c"]:
 
 
 def slide(columns: Float32[Tensor, "a k"], band: Float32[Tensor, "r c"]) -> Float32[Tensor, "_ k"]:
-    """Weighted means under a window that slides down the columns of a matrix.
+    """Return the weighted means under a window that slides down the columns of a matrix.
 
-    A product with a banded matrix, band by band: one matrix for all positions would be mostly
-    zeros.
+    The banded matrix multiplies one part of the columns after another: a matrix for all positions
+    would be mostly zeros.
 
     Parameters
     ----------
     columns
-        In any layout, so that the transpose of a matrix costs no copy.
+        A matrix in any memory layout: a transposed one is not copied.
     band
         The window, from `banded`.
 
     Returns
     -------
-    Shorter by the window's length less one, contiguous.
+    A contiguous matrix; its first axis is shorter by the window's length minus one.
     """
     rows, reach = band.shape
     windows = len(columns) - (reach - rows)
@@ -58,10 +55,10 @@ def slide(columns: Float32[Tensor, "a k"], band: Float32[Tensor, "r c"]) -> Floa
 def blur(
     volumes: Float32[Tensor, "d b h w"], band: Float32[Tensor, "r c"]
 ) -> Float32[Tensor, "_ _ _ b"]:
-    """Weighted local means under a separable window, where it lies inside the grid.
+    """Return the weighted local means under a separable window, where it lies inside the grid.
 
-    Each pass after the first slides along the last axis and leaves it in front, which is how
-    three plain matrix products need no copy between them.
+    Each pass after the first slides along the last axis and puts it first. So the three matrix
+    products need no copy between them.
 
     Parameters
     ----------
@@ -72,7 +69,8 @@ def blur(
 
     Returns
     -------
-    The axes h, w, d and batch; each but the batch is shorter by the window's length less one.
+    An array with the axes h, w, d and batch; h, w and d are shorter by the window's length minus
+    one.
     """
     d, b, h, w = volumes.shape
     by_d = slide(volumes.view(d, -1), band)

@@ -1,4 +1,4 @@
-"""Checks that hold a plugin to its contract: an AssertionError says what to fix."""
+"""Checks that a plugin meets its contract: the message of an AssertionError tells what to fix."""
 
 from synthbench.testing.extractors import check_extractor
 from synthbench.testing.generators import check_generator

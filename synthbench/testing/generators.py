@@ -1,4 +1,4 @@
-"""Checks that hold a generator to its contract."""
+"""Checks that a generator meets its contract."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from synthbench.generators.generator import (
 from synthbench.runs.folder import Run
 
 TRAJECTORY = 3
-"""Frames of a trajectory that is checked."""
+"""Number of frames in the check of a trajectory."""
 
 ENDS_AT = 1e-4
-"""How far, in intensity, the last frame of a trajectory may lie from the sample."""
+"""Largest difference in intensity between the last frame of a trajectory and the sample."""
 
 
 def check_generator(
     generator: Generator, volumes: Volumes, folder: Path, settings: Mapping[str, Any] | None = None
 ) -> None:
-    """Hold a generator to the contract of `synthbench.generators.generator.Generator`.
+    """Check that a generator meets the contract of `synthbench.generators.generator.Generator`.
 
     Parameters
     ----------
     generator
         The plugin.
     volumes
-        A few training volumes, on a grid that it can train on.
+        A few training volumes, on a grid that the generator can train on.
     folder
         An empty folder for its run.
     settings
@@ -53,13 +53,13 @@ def check_generator(
     Raises
     ------
     AssertionError
-        The generator breaks the contract; the message says which part of it.
+        The generator breaks the contract; the message names the part.
 
     Notes
     -----
-    Each capability that the generator has (docs/generators.md) is checked too. A conditional
-    generator is given made-up numbers, evenly spaced, for the conditions that its settings name,
-    or for one condition where they name none.
+    The capabilities of the generator (docs/generators.md) are checked too. A conditional generator
+    gets evenly spaced numbers for the conditions that its settings name, or for one condition
+    where they name none.
     """
     name = getattr(generator, "name", "?")
     assert isinstance(generator, Generator), f"{name}: an attribute or a method is missing"
@@ -87,7 +87,7 @@ def check_generator(
 
 
 def _check_claims(generator: Generator) -> None:
-    """Check that methods and settings claim the same capabilities."""
+    """Check that methods and settings have the same capabilities."""
     from synthbench.generators.loop.settings import LoopSettings, StepSettings
 
     name, kind = generator.name, generator.settings
@@ -118,7 +118,7 @@ def _check_claims(generator: Generator) -> None:
         )
     else:
         assert not issubclass(kind, StepSettings), (
-            f"{name}: its settings are of a training by steps, but stages() is missing"
+            f"{name}: its settings are for training by steps, but stages() is missing"
         )
     rules = [callable(getattr(kind, rule, None)) for rule in ("check_grid", "nearest_grid")]
     assert rules[0] == rules[1], (
@@ -126,13 +126,13 @@ def _check_claims(generator: Generator) -> None:
     )
 
 
-def _chosen_settings(generator: Generator, given: Mapping[str, Any]) -> BaseModel:
+def _chosen_settings(generator: Generator, values: Mapping[str, Any]) -> BaseModel:
     """Return the settings; those of a conditional generator name at least one condition."""
-    chosen = generator.settings(**given)
+    chosen = generator.settings(**values)
     if not isinstance(generator, Conditional) or conditions_named(chosen):
         return chosen
     try:
-        return generator.settings(**{**given, "conditions": ("made_up",)})
+        return generator.settings(**{**values, "conditions": ("made_up",)})
     except ValidationError as error:
         raise AssertionError(
             f"{generator.name}: these settings take no conditions; give some that do: {error}"
@@ -150,11 +150,13 @@ def _check_grid_rule(name: str, rule: GridRule, shape: tuple[int, int, int]) -> 
             f"{name}: nearest_grid() gives {nearest}, which check_grid() refuses: {error}"
         ) from error
     again = rule.nearest_grid(nearest)
-    assert again == nearest, f"{name}: nearest_grid() of {nearest}, a grid that can be, is {again}"
+    assert again == nearest, (
+        f"{name}: nearest_grid() of {nearest}, which check_grid() accepts, is {again}"
+    )
 
 
 def _made_up_rows(names: Sequence[str], n: int) -> list[Row]:
-    """Return a row per volume: numbers from 20 to 80 of each condition; none without names."""
+    """Return one row per volume with numbers from 20 to 80 for each name; [] without names."""
     if not names:
         return []
     if n < 2:
@@ -163,7 +165,7 @@ def _made_up_rows(names: Sequence[str], n: int) -> list[Row]:
 
 
 class _Watched(Sequence[Row]):
-    """Rows that know whether anyone looked at one of them."""
+    """Rows that record if one of them was read."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows, self.read = rows, False
@@ -180,35 +182,35 @@ def _check_fit(
     generator: Generator, volumes: Volumes, chosen: BaseModel, run: Run, rows: list[Row]
 ) -> None:
     name, plugin = generator.name, generator
-    given: dict[str, Any] = {}
+    keywords: dict[str, Any] = {}
     watched, numbers = _Watched(rows), list[int]()
     if rows:
-        given["conditions"] = watched
+        keywords["conditions"] = watched
     if isinstance(plugin, TrainedBySteps):
         stages = list(plugin.stages(chosen))
         assert stages, f"{name}: stages() names no network"
-        given["monitor"] = Monitor(
+        keywords["monitor"] = Monitor(
             validation=volumes, conditions=rows or None, log=lambda step, _: numbers.append(step)
         )
     steps: list[tuple[int, int]] = []
     generator.fit(
         volumes, chosen, run,
-        progress=lambda done, total, _: steps.append((done, total)), **given,
+        progress=lambda done, total, _: steps.append((done, total)), **keywords,
     )  # fmt: skip
     assert run.weights_file.is_file(), f"{name}: fit wrote no weights"
     assert steps, f"{name}: fit reported no progress"
     assert all(1 <= done <= total for done, total in steps), f"{name}: progress beyond its total"
     if rows:
         assert watched.read, f"{name}: fit was given conditions and did not read them"
-    if "monitor" in given:
+    if "monitor" in keywords:
         assert numbers, f"{name}: fit was given a monitor and called its log for no step"
 
 
 def _draw(
     generator: Generator, run: Run, seeds: Sequence[int], rows: Mapping[int, Row]
 ) -> list[Float32[np.ndarray, "d h w"]]:
-    given: dict[str, Any] = {"conditions": [rows[seed] for seed in seeds]} if rows else {}
-    return list(generator.sample(run, seeds, **given))
+    keywords: dict[str, Any] = {"conditions": [rows[seed] for seed in seeds]} if rows else {}
+    return list(generator.sample(run, seeds, **keywords))
 
 
 def _check_samples(
@@ -226,7 +228,7 @@ def _check_samples(
         assert np.isfinite(volume).all(), f"{name}: a volume is not finite"
         assert volume.min() >= 0, f"{name}: a volume has values below 0"
         assert volume.max() <= 1, f"{name}: a volume has values above 1"
-    # The first and the last seed have one row of conditions, where there are any.
+    # The first and the last seed have the same conditions, where there are any.
     assert not np.array_equal(together[0], together[2]), f"{name}: two seeds gave one volume"
     for seed, volume in reversed(list(zip(seeds, together, strict=True))):
         alone = _draw(generator, run, [seed], rows)[0]
@@ -237,7 +239,7 @@ def _check_samples(
         first, other = rows[seeds[0]], rows[seeds[1]]
         changed = _draw(generator, run, [seeds[0]], {seeds[0]: other})[0]
         assert not np.array_equal(changed, together[0]), (
-            f"{name}: seed {seeds[0]} gave one volume for the conditions {dict(first)} and "
+            f"{name}: seed {seeds[0]} gave the same volume for the conditions {dict(first)} and "
             f"{dict(other)}: sample does not use them"
         )
         free = list(generator.sample(run, seeds[:1]))
@@ -263,11 +265,11 @@ def _check_trajectory(
     generator: HasTrajectory, run: Run, rows: Mapping[int, Row], seed: int
 ) -> None:
     plugin: Any = generator
-    # One that takes no conditions follows the volume that the seed alone gives.
+    # A trajectory() without conditions must end at the volume of the seed without conditions.
     requested = rows if takes(plugin.trajectory, "conditions") else {}
-    given = {"conditions": requested[seed]} if requested else {}
+    keywords = {"conditions": requested[seed]} if requested else {}
     frames = list(
-        plugin.trajectory(run, seed, sampler=None, steps=None, frames=TRAJECTORY, **given)
+        plugin.trajectory(run, seed, sampler=None, steps=None, frames=TRAJECTORY, **keywords)
     )
     assert frames, f"{plugin.name}: trajectory() yields no frame"
     calls = [frame.step for frame in frames]

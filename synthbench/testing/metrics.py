@@ -1,4 +1,4 @@
-"""Checks that hold a metric to its contract."""
+"""Checks that a metric meets its contract."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from synthbench.testing.checks import ROUNDING, letters, nothing_raised
 from synthbench.testing.scenes import Scene, Trial, feature_scene, numbers, trial_of, volume_scene
 
 SINGLE_PRECISION = 1e-5
-"""The same where a metric measures float32 volumes."""
+"""Relative difference of the values of a metric that measures float32 volumes in another order."""
 
 SPLITS = 200
-"""Random halves of the real set that stand for held-out images."""
+"""Random halves of the real set that serve as held-out images."""
 
 STANDARD_ERRORS = 5
 """The mean of an unbiased statistic over the splits may lie this far from zero by chance."""
@@ -41,31 +41,31 @@ STANDARD_ERRORS = 5
 def check_metric(
     metric: Metric, *, images: int | None = None, worse: np.ndarray | None = None, seed: int = 0
 ) -> None:
-    """Hold a metric to the contract of `synthbench.metrics.metric.Metric`.
+    """Check that a metric meets the contract of `synthbench.metrics.metric.Metric`.
 
-    Both sets are simulated: features drawn from normal distributions, or smooth random volumes
-    inside an ellipsoid of a 48 x 48 x 48 grid of 4-mm voxels. The first two images of a set
-    are of one subject.
+    Both sets are simulated: features from normal distributions, or smooth random volumes inside an
+    ellipsoid in a grid of 48 x 48 x 48 voxels of 4 mm. The first two images of a set belong to one
+    subject.
 
     Parameters
     ----------
     metric
         An instance of the plugin, which needs features or volumes.
     images
-        Real images, at least 8; the synthetic set has one fewer. None is 16 rows of features,
-        or 8 volumes.
+        Number of real images, at least 8; the synthetic set has one fewer. None is 16 rows of
+        features, or 8 volumes.
     worse
-        A synthetic set that the metric must tell from real images: features of 6 columns, or
-        float32 volumes in [0, 1] on the grid above. None asks that it tells one of several:
-        images that are shifted, spread out or all alike, volumes that are noisy, blurred, dim
-        or all alike. Give one to a metric that is made to see something else.
+        A synthetic set that the metric must score worse than real images: features of 6 columns,
+        or float32 volumes in [0, 1] on the grid above. None: it must score at least one of several
+        sets worse, features that are shifted, spread out or all alike, or volumes that are noisy,
+        blurred, dim or all alike. Pass a set for a metric that detects something else.
     seed
         Seed of the simulation.
 
     Raises
     ------
     AssertionError
-        The metric breaks the contract; the message says which part of it.
+        The metric breaks the contract; the message names the part.
     UsageError
         The metric needs training images, which are not simulated, or `images` is below 8.
 
@@ -105,15 +105,12 @@ def check_metric(
     _check_direction(metric, held_out, scene)
 
 
-# The checks
-
-
 def _check_attributes(metric: Metric) -> None:
     name = getattr(metric, "name", type(metric).__name__)
     for field in ("name", "label", "formula", "sees", "misses"):
-        words = getattr(metric, field, None)
-        assert isinstance(words, str), f"{name}: {field} must be words; found {words!r}"
-        assert words.strip(), f"{name}: {field} is empty"
+        text = getattr(metric, field, None)
+        assert isinstance(text, str), f"{name}: {field} must be a text; found {text!r}"
+        assert text.strip(), f"{name}: {field} is empty"
     # Tables and protocols write "name | extractor" and "name.part".
     assert not set(name) & set(" |."), f"{name}: name must hold no space, '|' or '.'"
     allowed = {
@@ -131,7 +128,7 @@ def _check_attributes(metric: Metric) -> None:
 
 
 def _check_inputs_kept(metric: Metric, scene: Scene) -> Trial:
-    """Return the trial of the scene, after a look at what preparing and scoring it left behind."""
+    """Return the trial of the scene, after a check that preparing and scoring changed no array."""
     images = {"real": scene.real.copy(), "synth": scene.synth.copy()}
     trial = trial_of(metric, scene)
     rows = {"real": trial.real.copy(), "synth": trial.synth.copy()}
@@ -146,25 +143,30 @@ def _check_inputs_kept(metric: Metric, scene: Scene) -> Trial:
     ):
         for role, array in after.items():
             assert np.array_equal(array, before[role]), (
-                f"{metric.name}: an array of {role} that it was given is changed in place: copy it"
+                f"{metric.name}: it changes an array of {role} in place: copy the array"
             )
     return trial
 
 
 def _check_statistic(trial: Trial) -> None:
     name, statistic = trial.name, trial.statistic()
-    assert isinstance(statistic, Statistic), f"{name}: prepare() gives no value() or no subjects"
+    assert isinstance(statistic, Statistic), (
+        f"{name}: the result of prepare() has no value() or no subjects"
+    )
     if trial.metric.interval == "studentized":
         assert isinstance(statistic, Studentized), (
             f"{name}: interval is 'studentized', but the statistic has no variance()"
         )
     roles = set(statistic.subjects)
-    assert roles == {"real", "synth"}, f"{name}: subjects are of the roles {sorted(roles)}"
+    assert roles == {"real", "synth"}, (
+        f"{name}: subjects must have the roles real and synth; found {sorted(roles)}"
+    )
     for role, labels in trial.subjects.items():
         index = np.asarray(statistic.subjects[role])
         expected = subjects_module.subject_index({role: labels}, **{role: len(labels)})[role]
         assert np.array_equal(index, expected), (
-            f"{name}: subjects of {role} are {index}, not {expected}: use subject_index(subjects)"
+            f"{name}: subjects of {role} must be {expected}; found {index}: use "
+            "subject_index(subjects)"
         )
     trial.value()
     if isinstance(statistic, Composite):
@@ -181,13 +183,13 @@ def _check_statistic(trial: Trial) -> None:
 def _check_same_twice(trial: Trial) -> None:
     first, second = trial.value(), trial.value()
     assert np.array_equal(first, second), (
-        f"{trial.name}: the same images gave {first[0]!r}, then {second[0]!r}: take a seed from "
+        f"{trial.name}: the same images gave {first[0]!r}, then {second[0]!r}: use a seed from "
         "the settings"
     )
 
 
 def _check_rows_apart(trial: Trial, seed: int) -> None:
-    """A row's value must not depend on the rows beside it."""
+    """Check that the value of a row of weights does not depend on the other rows."""
     rng = np.random.default_rng(seed)
     weights = {
         role: np.vstack([np.ones(n), rng.integers(1, 4, size=(3, n)), rng.random((2, n)) + 0.5])
@@ -210,7 +212,7 @@ def _check_rows_apart(trial: Trial, seed: int) -> None:
 
 
 def _check_order(trial: Trial, scene: Scene, seed: int) -> None:
-    """Freezing, measuring and preparing the images in another order gives the same value."""
+    """Check that images in another order give the same value, from freezing to preparing."""
     rng = np.random.default_rng(seed)
     real, synth = rng.permutation(len(scene.real)), rng.permutation(len(scene.synth))
     subjects = {"real": scene.subjects["real"][real], "synth": scene.subjects["synth"][synth]}
@@ -226,15 +228,15 @@ def _check_order(trial: Trial, scene: Scene, seed: int) -> None:
 def _check_weights_as_rows(trial: Trial, seed: int) -> None:
     rng = np.random.default_rng(seed)
     sizes = {"real": len(trial.real), "synth": len(trial.synth)}
-    # The fourth image and, in the second row, one of the two images of a subject.
+    # Both rows leave out the fourth image, the second row also one of the two images of a subject.
     left_out = {role: np.ones((2, n)) for role, n in sizes.items()}
     for w in left_out.values():
         w[:, 3] = 0
         w[1, 1] = 0
     counts = {role: rng.integers(1, 4, size=(2, n)).astype(float) for role, n in sizes.items()}
-    for weights, words in (
-        (left_out, "images of weight zero are not as if they were not there"),
-        (counts, "an image of weight 2 is not as if it were there twice, its pair left out"),
+    for weights, fault in (
+        (left_out, "images of weight zero must have no effect"),
+        (counts, "an image of weight 2 must count as two images of one subject"),
     ):
         found = trial.value(weights)
         expected = [
@@ -244,7 +246,7 @@ def _check_weights_as_rows(trial: Trial, seed: int) -> None:
             ).value()[0]
             for w, v in zip(weights["real"], weights["synth"], strict=True)
         ]
-        _assert_equal(found, np.array(expected), 100 * ROUNDING, f"{trial.name}: {words}")
+        _assert_equal(found, np.array(expected), 100 * ROUNDING, f"{trial.name}: {fault}")
 
 
 def _check_intervals(trial: Trial, seed: int) -> None:
@@ -260,8 +262,8 @@ def _check_intervals(trial: Trial, seed: int) -> None:
         variance = numbers(name, "variance()", statistic.variance, ones(statistic))[0]
         by_jackknife = intervals.jackknife_se(statistic) ** 2
         assert by_jackknife / 3 <= variance <= 3 * by_jackknife, (
-            f"{name}: variance() is {variance:.3g} where the jackknife gives {by_jackknife:.3g}: "
-            "it must estimate the sampling variance of value()"
+            f"{name}: variance() is {variance:.3g} and the jackknife's is {by_jackknife:.3g}: "
+            "variance() must estimate the sampling variance of value()"
         )
 
 
@@ -284,7 +286,7 @@ def _check_p_value(trial: Trial) -> None:
 
 
 def _check_refusals(trial: Trial) -> None:
-    """What cannot be scored raises a MetricError that names the metric."""
+    """Check that input without a score raises a MetricError that names the metric."""
 
     def without_numbers(rows: np.ndarray) -> np.ndarray:
         return np.full_like(rows, np.nan)
@@ -303,14 +305,14 @@ def _check_refusals(trial: Trial) -> None:
     }
     if not trial.pairs:
         bad["sets of different widths"] = replace(trial, synth=trial.synth[:, :-1])
-    for words, broken in bad.items():
-        message = _refusal(broken, words)
+    for fault, broken in bad.items():
+        message = _refusal(broken, fault)
         assert letters(trial.name) in letters(message), (
-            f"{trial.name}: the error for {words} does not name the metric: {message}"
+            f"{trial.name}: the error for {fault} does not name the metric: {message}"
         )
 
 
-def _refusal(trial: Trial, words: str) -> str:
+def _refusal(trial: Trial, fault: str) -> str:
     try:
         statistic = trial.prepare()
         statistic.value(ones(statistic))
@@ -318,9 +320,9 @@ def _refusal(trial: Trial, words: str) -> str:
         return str(error)
     except Exception as error:
         raise AssertionError(
-            f"{trial.name}: {words} must raise a MetricError; found {type(error).__name__}: {error}"
+            f"{trial.name}: {fault} must raise a MetricError; found {type(error).__name__}: {error}"
         ) from error
-    raise AssertionError(f"{trial.name}: {words} must raise a MetricError; found none")
+    raise AssertionError(f"{trial.name}: {fault} must raise a MetricError; found none")
 
 
 def _held_out(trial: Trial, seed: int) -> contracts.Spread:
@@ -331,7 +333,7 @@ def _held_out(trial: Trial, seed: int) -> contracts.Spread:
 
 
 def _check_target(metric: Metric, held_out: contracts.Spread) -> None:
-    """An unbiased statistic is zero on average over random disjoint halves of one set."""
+    """Check that an unbiased statistic is zero on average over disjoint halves of one set."""
     if metric.target != "zero":
         return
     # The middle 95% of a normal distribution are 3.92 standard deviations wide.
@@ -339,27 +341,27 @@ def _check_target(metric: Metric, held_out: contracts.Spread) -> None:
     chance = STANDARD_ERRORS * sd / np.sqrt(held_out.repeats) + ROUNDING
     assert abs(held_out.mean) <= chance, (
         f"{metric.name}: target is 'zero', but disjoint halves of one set score "
-        f"{held_out.mean:.3g} on average, where chance is {chance:.2g} at most: fix the bias, or "
-        "use the target 'floor'"
+        f"{held_out.mean:.3g} on average, and chance explains at most {chance:.2g}: fix the bias, "
+        "or use the target 'floor'"
     )
 
 
 def _check_direction(metric: Metric, held_out: contracts.Spread, scene: Scene) -> None:
-    """By its direction, some corruption scores worse than 97.5% of held-out real images."""
+    """Check that some corruption scores worse than 97.5% of held-out real images."""
     found = {}
-    for words, synth in scene.worse.items():
+    for corruption, synth in scene.worse.items():
         labels = np.array([f"synth-{i:03d}" for i in range(len(synth))])
         subjects = {"real": scene.subjects["real"], "synth": labels}
-        found[words] = float(
+        found[corruption] = float(
             trial_of(metric, replace(scene, synth=synth, subjects=subjects)).value()[0]
         )
-        if _worse(metric.direction, found[words], held_out):
+        if _worse(metric.direction, found[corruption], held_out):
             return
     raise AssertionError(
         f"{metric.name}: by the direction '{metric.direction}' nothing is worse than disjoint "
         f"halves of the real set, which score {held_out.low:.3g} to {held_out.high:.3g}; found "
-        f"{', '.join(f'{words} {value:.3g}' for words, value in found.items())}. "
-        "Fix the direction, or give a set that it must see as worse="
+        f"{', '.join(f'{corruption} {value:.3g}' for corruption, value in found.items())}. "
+        "Fix the direction, or pass a set that it must score worse, worse=SET"
     )
 
 
@@ -375,9 +377,9 @@ def _assert_equal(
     found: Float64[np.ndarray, " b"],
     expected: Float64[np.ndarray, " b"],
     tolerance: float,
-    words: str,
+    fault: str,
 ) -> None:
     difference = np.abs(found - expected).max()
     assert difference <= tolerance * np.abs(expected).max(), (
-        f"{words}: {found} where {expected} is expected"
+        f"{fault}: found {found}, expected {expected}"
     )

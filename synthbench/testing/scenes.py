@@ -1,4 +1,4 @@
-"""Made-up sets on which a metric is tried."""
+"""Simulated sets on which a metric is checked."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetr
 from synthbench.testing.checks import GRID, nothing_raised
 
 SPACING = (4.0, 4.0, 4.0)
-"""Their voxel sizes in mm: with `GRID` about the extent of a head."""
+"""Voxel sizes of the simulated volumes in mm; `GRID` then has about the extent of a head."""
 
 
 @dataclass(frozen=True)
 class Scene:
     """Simulated images: rows of features, or volumes.
 
-    `worse` holds synthetic sets that are worse than `real`, by what is wrong with them.
+    `worse` holds synthetic sets that are worse than `real`, by the name of their fault.
     """
 
     real: np.ndarray
@@ -34,7 +34,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Trial:
-    """A metric and what its `prepare` takes: a row an image, or a square matrix of pairs."""
+    """A metric and the input of its `prepare`: one row per image, or a square matrix of pairs."""
 
     metric: Metric
     settings: dict[str, Any]
@@ -53,7 +53,7 @@ class Trial:
         return isinstance(self.metric, VolumeMetric) and self.metric.pairs
 
     def chosen(self, real: np.ndarray, synth: np.ndarray) -> Trial:
-        """The trial of these images, which may repeat; copies are of one subject."""
+        """The trial of these images, which may repeat; copies belong to one subject."""
         return replace(
             self,
             real=self.real[np.ix_(real, real)] if self.pairs else self.real[real],
@@ -64,7 +64,7 @@ class Trial:
         )
 
     def against_itself(self) -> Trial:
-        """The real set in both roles, one image a subject."""
+        """The real set in both roles, one image per subject."""
         first = np.unique(self.subjects["real"], return_index=True)[1]
         alone = self.chosen(np.sort(first), np.arange(len(self.synth)))
         labels = alone.subjects["real"]
@@ -76,9 +76,9 @@ class Trial:
         )
 
     def prepare(self) -> Statistic:
-        given: dict[str, Any] = {} if self.cross is None else {"cross": self.cross}
+        cross: dict[str, Any] = {} if self.cross is None else {"cross": self.cross}
         statistic: Statistic = self.metric.prepare(
-            self.real, self.synth, subjects=self.subjects, **given, **self.settings
+            self.real, self.synth, subjects=self.subjects, **cross, **self.settings
         )
         return statistic
 
@@ -93,15 +93,13 @@ class Trial:
         return numbers(self.name, "value()", statistic.value, chosen)
 
 
-# Simulated images
-
-
 def _labels(role: str, n: int) -> np.ndarray:
     """Names of n - 1 subjects: the first one has two images."""
     return np.array([f"{role}-{max(0, i - 1):03d}" for i in range(n)])
 
 
 def feature_scene(n: int, seed: int, d: int = 6) -> Scene:
+    """Return n real and n - 1 synthetic rows of d normal features."""
     rng = np.random.default_rng(seed)
     real, synth = rng.normal(size=(n, d)), 0.8 * rng.normal(size=(n - 1, d)) + 0.5
     for rows in (real, synth):
@@ -120,6 +118,7 @@ def feature_scene(n: int, seed: int, d: int = 6) -> Scene:
 
 
 def volume_scene(n: int, seed: int) -> Scene:
+    """Return n real and n - 1 synthetic smooth volumes inside an ellipsoid."""
     rng = np.random.default_rng(seed)
     axes = np.meshgrid(*[np.linspace(-1, 1, side) for side in GRID], indexing="ij")
     semi_axes = np.array([0.8, 0.9, 0.7])[:, None, None, None]
@@ -159,7 +158,7 @@ def volume_scene(n: int, seed: int) -> Scene:
 
 
 def trial_of(metric: Metric, scene: Scene) -> Trial:
-    """Freeze the settings, as a protocol stores them, and measure the volumes."""
+    """Freeze the settings as a protocol stores them, measure the volumes, and return the trial."""
     settings = _frozen(metric, scene)
     if not isinstance(metric, VolumeMetric):
         return Trial(metric, settings, scene.real, scene.synth, scene.subjects)
@@ -187,17 +186,15 @@ def _frozen(metric: Metric, scene: Scene) -> dict[str, Any]:
             settings = metric.freeze(None, None, spacing=SPACING)
         else:
             settings = metric.freeze(scene.real, scene.subjects["real"])
-    assert isinstance(settings, dict), f"{metric.name}: freeze() gives no dict: {settings!r}"
+    assert isinstance(settings, dict), f"{metric.name}: freeze() returns no dict: {settings!r}"
     assert "formula" not in settings, f"{metric.name}: freeze() must not set 'formula'"
     try:
         stored: dict[str, Any] = json.loads(json.dumps(settings, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise AssertionError(
-            f"{metric.name}: freeze() gives what JSON cannot hold: {error}"
-        ) from error
+        raise AssertionError(f"{metric.name}: freeze() must return JSON values: {error}") from error
     assert stored == settings, (
-        f"{metric.name}: freeze() gives what JSON changes (a tuple to a list, a key to a string): "
-        f"{settings}"
+        f"{metric.name}: freeze() must return values that JSON does not change (a tuple becomes a "
+        f"list, a key a string); found {settings}"
     )
     return stored
 
@@ -217,8 +214,10 @@ def _measured(
     assert all(0 <= done <= total for done, total in steps), (
         f"{metric.name}: measure() reports progress beyond its total: {steps}"
     )
-    assert rows.ndim == 2, f"{metric.name}: measure() gives no matrix but shape {rows.shape}"
-    assert len(rows) == n, f"{metric.name}: measure() of {n} volumes gives {len(rows)} rows"
+    assert rows.ndim == 2, (
+        f"{metric.name}: measure() must return a matrix; found shape {rows.shape}"
+    )
+    assert len(rows) == n, f"{metric.name}: measure() of {n} volumes returns {len(rows)} rows"
     if metric.pairs:
         assert rows.shape == (n, n), (
             f"{metric.name}: pairs is True, but measure() of {n} volumes has shape {rows.shape}"
@@ -233,15 +232,15 @@ def numbers(
     function: Callable[[Weights], Float64[np.ndarray, " b"]],
     weights: Weights,
 ) -> Float64[np.ndarray, " b"]:
-    """Call a function of weights, and check that it gives a finite number for each row."""
+    """Return the result of a function of weights, checked to be one finite number per row."""
     rows = len(weights["real"])
     with nothing_raised(name, part):
         numbers = function(weights)
-    assert isinstance(numbers, np.ndarray), f"{name}: {part} gives no numpy array: {numbers!r}"
+    assert isinstance(numbers, np.ndarray), f"{name}: {part} returns no numpy array: {numbers!r}"
     assert numbers.shape == (rows,), (
-        f"{name}: {part} of {rows} rows of weights must be one number a row; found shape "
+        f"{name}: {part} of {rows} rows of weights must be one number per row; found shape "
         f"{numbers.shape}"
     )
-    assert numbers.dtype == np.float64, f"{name}: {part} gives {numbers.dtype}, not float64"
+    assert numbers.dtype == np.float64, f"{name}: {part} must return float64; found {numbers.dtype}"
     assert np.isfinite(numbers).all(), f"{name}: {part} is not finite: {numbers}"
     return numbers

@@ -240,7 +240,7 @@ def spoiled():
         ),
         (
             lambda: gradient_pair_matrix(volumes(2)[:, :12], mask=None),
-            r"at least 13 voxels a side; found \(12, 21, 19\)",
+            r"at least 13 voxels per side; found \(12, 21, 19\)",
         ),
         (
             lambda: gradient_pair_matrix(volumes(2), volumes(2)[:, 1:], mask=None),

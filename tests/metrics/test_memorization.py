@@ -1,3 +1,5 @@
+"""The test of memorization: by hand, by its level and by its power."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -12,29 +14,14 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
-from synthbench.metrics.inference import intervals, resampling
+from synthbench.metrics.inference import intervals
 from synthbench.metrics.memorization import Memorization, memorization
 from synthbench.metrics.metric import Composite, Metric, Studentized
-from synthbench.metrics.nearest import distances as distances_module
-from synthbench.metrics.nearest import labellings, power
-from synthbench.metrics.nearest.distances import Distances, feature_distances, voxel_distances
-from synthbench.metrics.nearest.labellings import nearest_contrasts
+from synthbench.metrics.nearest import power
+from synthbench.metrics.nearest.distances import feature_distances, voxel_distances
+from tests.metrics.nearest.copies import near_copies, sets
 
 TRAIN, HOLDOUT = np.array([[0.0], [10.0]]), np.array([[4.0], [14.0]])
-
-
-def sets(m=9, n_train=8, n_holdout=8, d=4, seed=0):
-    rng = np.random.default_rng(seed)
-    return tuple(rng.normal(size=(n, d)) for n in (m, n_train, n_holdout))
-
-
-def near_copies(rng, train, count, distance):
-    """Of training images drawn at random, at a share of the distance to their nearest other."""
-    chosen = rng.choice(len(train), count, replace=False)
-    nearest = np.sort(cdist(train, train), axis=1)[chosen, 1]
-    direction = rng.normal(size=(count, train.shape[1]))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    return train[chosen] + direction * (distance * nearest)[:, None]
 
 
 @pytest.fixture
@@ -84,21 +71,6 @@ def test_distances_below_the_floor_are_floored():
     found = memorization(np.array([[0.05], [6.0]]), TRAIN, HOLDOUT, permutations=99)
     assert found.statistic.contrasts[0] == pytest.approx(np.log(3.95 / 0.1), rel=1e-12)
     assert found.copies == 0
-
-
-@pytest.mark.parametrize(("n_train", "n_holdout"), [(6, 3), (3, 7), (5, 4), (4, 4)])
-def test_the_larger_side_is_averaged_over_all_its_subsets(n_train, n_holdout):
-    synth, train, holdout = sets(n_train=n_train, n_holdout=n_holdout)
-    n = min(n_train, n_holdout)
-
-    def mean_log(real):
-        subsets = combinations(range(len(real)), n)
-        return np.mean([np.log(cdist(synth, real[list(s)]).min(axis=1)) for s in subsets], axis=0)
-
-    found = memorization(synth, train, holdout, permutations=99)
-    expected = mean_log(holdout) - mean_log(train)
-    np.testing.assert_allclose(found.statistic.contrasts, expected, rtol=1e-6, atol=1e-7)
-    assert found.n == n
 
 
 def test_p_is_the_share_of_all_labellings():
@@ -152,30 +124,6 @@ def test_a_tenth_of_near_copies_is_found(without_power):
     assert found >= 10
 
 
-def test_copies_of_the_share_that_is_called_detectable_are_found():
-    """80% power, so of 30 new sets with that share of near copies at least 18 are found: fewer
-    with a probability of 0.003.
-    """
-    claim = memorization(*sets(40, 40, 40, 16, seed=1000), permutations=199).detectable
-    assert claim is not None
-    found = 0
-    for seed in range(30):
-        synth, train, holdout = sets(40, 40, 40, 16, seed)
-        count = round(claim * 40)
-        synth[:count] = near_copies(
-            np.random.default_rng(seed), train, count, distances_module.NEAR_COPY
-        )
-        found += memorization(synth, train, holdout, permutations=99, seed=seed).detected
-    assert found >= 18
-
-
-def test_few_images_have_little_power():
-    """Of 3 and 3 images 20 labellings: the smallest share is 0.05, which takes every copy."""
-    found = memorization(*sets(4, 3, 3), permutations=99)
-    assert found.detectable is None
-    assert found.text == "no copying detected (power below 80% even at 50% copies)"
-
-
 def test_more_copies_raise_the_value():
     synth, train, holdout = sets(20, 20, 20, 8)
     copies = near_copies(np.random.default_rng(1), train, 20, 0.2)
@@ -204,14 +152,6 @@ def test_scale_does_not_matter():
     )  # fmt: skip
 
 
-def test_chunks_of_rows_do_not_matter(monkeypatch):
-    whole = memorization(*sets(), permutations=99)
-    monkeypatch.setattr(labellings, "ROWS_A_CHUNK", 2)
-    pieces = memorization(*sets(), permutations=99)
-    assert pieces.p == whole.p
-    np.testing.assert_array_equal(pieces.statistic.contrasts, whole.statistic.contrasts)
-
-
 def test_a_seed_fixes_everything():
     one, again, other = (memorization(*sets(), permutations=199, seed=s) for s in (1, 1, 2))
     assert (one.p, one.detectable) == (again.p, again.detectable)
@@ -237,20 +177,6 @@ def test_variance_is_that_of_a_mean_and_gives_an_interval():
     assert found.statistic.variance(ones)[0] == pytest.approx(expected, rel=1e-12)
     interval = intervals.studentized_interval(found.statistic, resamples=200, seed=0)
     assert interval.low < found.value < interval.high
-
-
-def test_auth_pct_is_the_double_loop():
-    synth, train, holdout = sets(30, 25, 25, 3)
-    authentic = 0
-    for image in synth:
-        to_train = [np.linalg.norm(image - t) for t in train]
-        i = int(np.argmin(to_train))
-        to_other = min(np.linalg.norm(train[i] - t) for j, t in enumerate(train) if j != i)
-        authentic += to_train[i] > to_other
-    found = memorization(synth, train, holdout, permutations=99)
-    assert 0 < authentic < 30
-    assert found.auth_pct == pytest.approx(100 * authentic / 30)
-    assert resampling.estimate(found.statistic.parts()["auth_pct"].statistic) == found.auth_pct
 
 
 def test_exact_copies_are_counted_apart_from_the_test():
@@ -290,7 +216,7 @@ def test_repeated_scans_leave_the_test_as_it_is():
 
 
 def test_scans_of_a_subject_are_permuted_whole():
-    """Two subjects a side, of 10 scans each: of 6 labellings, one is the observed one.
+    """Two subjects per side, of 10 scans each: of 6 labellings, one is the observed one.
 
     Synthetic images near all training scans: their labelling alone gives the largest value, so
     the test's p is 1/6, where scans exchanged one by one would give far less.
@@ -329,45 +255,6 @@ def test_features_may_be_tensors():
     assert memorization(*tensors, permutations=99).p == memorization(*arrays, permutations=99).p
 
 
-@pytest.fixture
-def brains():
-    rng = np.random.default_rng(0)
-    shape = (6, 5, 4)
-    mask = rng.random(shape) < 0.7
-    synth, train, holdout = (
-        [rng.random(shape).astype(np.float32) for _ in range(n)] for n in (4, 3, 5)
-    )
-    return synth, train, holdout, mask
-
-
-def test_voxel_distances_are_those_of_the_masked_voxels(brains):
-    synth, train, holdout, mask = brains
-    rows = {
-        "synth": np.array([v[mask] for v in synth], dtype=float),
-        "flipped": np.array([np.flip(v, 0)[mask] for v in synth], dtype=float),
-        "train": np.array([v[mask] for v in train], dtype=float),
-        "holdout": np.array([v[mask] for v in holdout], dtype=float),
-    }
-    reads = []
-    found = voxel_distances(
-        synth, train, holdout, mask, progress=lambda done, total: reads.append((done, total))
-    )
-    assert reads[-1][0] == reads[-1][1]
-    expected = {
-        "train": ("synth", "train"),
-        "holdout": ("synth", "holdout"),
-        "within_train": ("train", "train"),
-        "within_holdout": ("holdout", "holdout"),
-        "train_holdout": ("train", "holdout"),
-        "flipped_train": ("flipped", "train"),
-        "flipped_holdout": ("flipped", "holdout"),
-    }
-    for name, (a, b) in expected.items():
-        np.testing.assert_allclose(
-            getattr(found, name), cdist(rows[a], rows[b]), rtol=1e-9, atol=1e-6, err_msg=name
-        )
-
-
 def test_exact_copies_of_volumes_are_found_flipped_or_not(brains):
     synth, train, holdout, mask = brains
     synth[1], synth[2] = train[0], np.flip(train[2], 0)
@@ -379,15 +266,6 @@ def test_exact_copies_of_volumes_are_found_flipped_or_not(brains):
     assert found.flipped.neighbours[2].train == 2
 
 
-def test_nearest_contrasts_of_many_labellings_are_those_of_each():
-    """Every labelling by itself, from its definition as a difference of minima."""
-    rng = np.random.default_rng(0)
-    logs = rng.normal(size=(7, 10))
-    labels = rng.permuted(np.tile(np.arange(10) < 5, (20, 1)), axis=1)
-    expected = [logs[:, ~row].min(axis=1) - logs[:, row].min(axis=1) for row in labels]
-    np.testing.assert_allclose(nearest_contrasts(logs, labels), np.transpose(expected), atol=1e-12)
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -397,7 +275,7 @@ def test_nearest_contrasts_of_many_labellings_are_those_of_each():
         (lambda s, t, h: memorization(np.where(s > 1, np.nan, s), t, h), "NaN or infinity"),
         (
             lambda s, t, h: memorization(s, t, np.vstack([h, t[2:4]])),
-            "hold-out holds 2 training images .*hold-out image 8 is training image 2",
+            "found 2 training images in the hold-out .*hold-out image 8 is training image 2",
         ),
         (
             lambda s, t, h: memorization(s, np.repeat(t, 2, axis=0), h),
@@ -439,14 +317,3 @@ def test_nearest_contrasts_of_many_labellings_are_those_of_each():
 def test_errors_say_what_is_wrong(call, words):
     with pytest.raises(MetricError, match=words):
         call(*sets())
-
-
-def test_distances_name_their_shapes():
-    with pytest.raises(MetricError, match=r"train_holdout must have 8 rows \(train\) and 7"):
-        Distances(
-            train=np.ones((4, 8)),
-            holdout=np.ones((4, 7)),
-            within_train=np.ones((8, 8)),
-            within_holdout=np.ones((7, 7)),
-            train_holdout=np.ones((7, 8)),
-        )

@@ -1,3 +1,5 @@
+"""The distances between spectra and between seam profiles of two sets."""
+
 from __future__ import annotations
 
 import json
@@ -5,36 +7,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import distance_transform_edt, fourier_shift, gaussian_filter
+from scipy.ndimage import fourier_shift, gaussian_filter
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference import intervals, resampling
 from synthbench.metrics.intensity import Stack
 from synthbench.metrics.metric import Composite, Studentized, VolumeMetric, ones
-from synthbench.metrics.radial_spectrum import QUANTUM, radial_profile
+from synthbench.metrics.radial_spectrum import radial_profile
 from synthbench.metrics.seams import seam_profiles
 from synthbench.metrics.spectrum import Spectrum, seam_energy, spectrum_distance
-
-SHAPE = (28, 32, 30)
-SPACING = (4.0, 4.0, 4.0)
-
-
-def ball():
-    """The voxels of an ellipsoid that fills most of the grid."""
-    half = np.array(SHAPE)[:, None, None, None] / 2
-    position = (np.indices(SHAPE) + 0.5 - half) / (0.95 * half)
-    return (position**2).sum(axis=0) <= 1
-
-
-def heads(n, seed):
-    """Random volumes around 0.5 with structure at several scales, and noise."""
-    rng = np.random.default_rng(seed)
-    volumes = []
-    for _ in range(n):
-        white, fine, coarse = rng.standard_normal((3, *SHAPE))
-        field = 1.5 * gaussian_filter(coarse, 3.0) + 0.15 * gaussian_filter(fine, 1.0)
-        volumes.append((0.5 + 0.3 * field + 0.01 * white).clip(0, 1))
-    return np.stack(volumes).astype(np.float32)
+from tests.metrics.simulated_volumes import SHAPE, SPACING, ball, heads
 
 
 def distances(x, y):
@@ -73,54 +55,6 @@ def test_the_metric_is_of_its_protocol():
     metric = Spectrum()
     assert isinstance(metric, VolumeMetric)
     assert not metric.pairs
-
-
-def test_white_noise_has_the_density_of_its_variance():
-    """White noise of variance s^2 has the density s^2 times the voxel's volume at every
-    frequency: 10 log10(0.1^2 * 2 * 2 * 3) = -9.2 dB; rounding to 8 bits adds its own variance.
-    """
-    noise = 0.1 * np.random.default_rng(0).standard_normal((40, 44, 36))
-    spacing = (2.0, 2.0, 3.0)
-    frequencies, power = radial_profile(
-        noise.astype(np.float32) + 0.5, np.ones(noise.shape, dtype=bool), spacing
-    )
-    expected = 10 * np.log10((0.1**2 + QUANTUM) * np.prod(spacing))
-    # A bin averages over many coefficients, beyond the first few.
-    np.testing.assert_allclose(power[5:], expected, atol=1.0)
-    assert power[5:].mean() == pytest.approx(expected, abs=0.1)
-    assert frequencies[0] == pytest.approx(1 / 80)  # the shortest side: 40 * 2 mm
-    assert frequencies[-1] <= 1 / 6 < frequencies[-1] + frequencies[0]
-
-
-def test_a_wave_has_its_power_at_its_frequency():
-    """Nine periods along an axis of 36 voxels of 2 mm: 9/72 cycles/mm, whichever the axis."""
-    for axis in range(3):
-        wave = np.sin(2 * np.pi * 9 * np.indices((36, 36, 36))[axis] / 36)
-        volume = (0.5 + 0.2 * wave).astype(np.float32)
-        mask = np.ones(volume.shape, dtype=bool)
-        frequencies, power = radial_profile(volume, mask, (2.0, 2.0, 2.0))
-        assert frequencies[power.argmax()] == pytest.approx(9 / 72)
-
-
-def test_bins_average_the_full_spectrum():
-    """Against a full complex transform, binned by hand."""
-    volume = heads(1, 4)[0]
-    mask = ball()
-    frequencies, power = radial_profile(volume, mask, SPACING)
-    occupied = [np.flatnonzero(mask.any(axis=a)) for a in ((1, 2), (0, 2), (0, 1))]
-    box = tuple(slice(o[0], o[-1] + 1) for o in occupied)
-    shape = mask[box].shape
-    depth = distance_transform_edt(np.pad(mask, 1), sampling=SPACING)[1:-1, 1:-1, 1:-1][box]
-    window = np.sin(np.pi / 2 * np.minimum(depth / 8, 1)) ** 2
-    inside = volume[box].astype(np.float64)
-    centred = (inside - (inside * window).sum() / window.sum()) * window
-    density = np.abs(np.fft.fftn(centred)) ** 2 / (window**2).sum() * np.prod(SPACING)
-    grid = np.meshgrid(*(np.fft.fftfreq(n, 4.0) for n in shape), indexing="ij")
-    radius = np.sqrt(sum(g**2 for g in grid))
-    step = 1 / (min(shape) * 4.0)
-    expected = [density[np.abs(radius - f) < step / 2].mean() for f in frequencies]
-    decibels = 10 * np.log10(np.array(expected) + QUANTUM * np.prod(SPACING))
-    np.testing.assert_allclose(power, decibels, atol=1e-3)
 
 
 def test_a_louder_set_differs_by_its_gain_at_every_frequency():
@@ -185,20 +119,6 @@ def test_a_seam_rows_choice_of_axis_follows_the_weights():
         assert seam.variance(weights)[0] == pytest.approx(alone.variance(ones(alone))[0])
         terms = seam.contributions(weights)["synth"][0, kept]
         np.testing.assert_allclose(terms, alone.contributions(ones(alone))["synth"][0])
-
-
-def test_a_slice_that_jumps_has_the_energy_of_its_second_difference():
-    """One slice at 0.6 among 0.5: the second difference is -0.2 there and 0.1 beside it, whole
-    planes of it, so that averages over patches are the same.
-    """
-    volume = np.full((16, 16, 16), 0.5, dtype=np.float32)
-    volume[:, :, 7] = 0.6
-    profiles = seam_profiles(volume, np.ones(volume.shape, dtype=bool), (4.0, 4.0, 4.0))
-    expected = np.full(14, QUANTUM)
-    expected[6] += 0.04  # the profile starts at the second slice
-    expected[[5, 7]] += 0.01
-    np.testing.assert_allclose(profiles[2], 10 * np.log10(expected), atol=1e-3)
-    np.testing.assert_allclose(profiles[0], 10 * np.log10(QUANTUM), atol=1e-3)
 
 
 def test_equal_distributions_are_within_noise_of_zero(sets):

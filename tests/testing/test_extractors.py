@@ -23,7 +23,7 @@ from synthbench.metrics.extractors.extractor import check_volumes
 from synthbench.metrics.extractors.medicalnet import resnet18
 from synthbench.testing import check_extractor
 from synthbench.volumes.grid import Space
-from tests.metrics.extractors import test_extractors, test_qiu2022
+from tests.metrics.extractors import resnets, test_qiu2022
 
 READY = [
     name
@@ -76,13 +76,13 @@ def test_medicalnet_meets_the_contract(tmp_path: Path, monkeypatch: pytest.Monke
     """With random weights of the published shapes, on a small grid: its own takes long."""
     monkeypatch.setenv("SYNTHBENCH_WEIGHTS", str(tmp_path))
     path = tmp_path / resnet18().weight_file.filename
-    torch.save(test_extractors.published(test_extractors.random_state(18, seed=0)), path)
+    torch.save(resnets.published(resnets.random_state(18, seed=0)), path)
     weights.fetch(resnet18().weight_file, hashlib.sha256(path.read_bytes()).hexdigest())
-    check_extractor(resnet18, volumes=test_extractors.heads(2, size=24)[:, 0].numpy())
+    check_extractor(resnet18, volumes=resnets.heads(2, size=24)[:, 0].numpy())
 
 
 def test_an_exported_network_meets_the_contract(tmp_path: Path):
-    from tests.metrics.extractors.test_exported import SLICES, channel_mixer
+    from tests.metrics.extractors.mixers import SLICES, channel_mixer
 
     path = tmp_path / "net.onnx"
     path.write_bytes(channel_mixer(2, 3).SerializeToString())
@@ -203,7 +203,7 @@ def nameless(_, sound, volumes):
     [
         (ImportsTorch, "constructing an extractor must not import torch"),
         (with_attributes(layer=" "), "blocks: layer is empty"),
-        (with_attributes(preprocessing=None), "blocks: preprocessing must be words; found None"),
+        (with_attributes(preprocessing=None), "blocks: preprocessing must be a text; found None"),
         (with_attributes(name="slices:/a/b.onnx"), "name must hold no space, '|' or path"),
         (with_attributes(dim="512"), "blocks: dim must be a number of features; found '512'"),
         (
@@ -212,13 +212,16 @@ def nameless(_, sound, volumes):
         ),
         (with_attributes(weights_sha256="ABC"), "weights_sha256 must be 64 lower-case"),
         (with_attributes(features=None), r"features\(\) is missing"),
-        (with_attributes(dim=7), r"must have shape \(1, 7\).*found \(1, 512\)"),
+        (with_attributes(dim=7), r"must have the shape \(1, 7\).*found \(1, 512\)"),
         (with_features(lambda s, f, v: f(v, 1)), r"features\(\) raised TypeError"),
-        (with_features(lambda s, f, v: f(v).double()), r"gives torch\.float64, not float32"),
-        (with_features(lambda s, f, v: f(v).numpy()), "gives no tensor: ndarray"),
+        (
+            with_features(lambda s, f, v: f(v).double()),
+            r"must return float32; found torch\.float64",
+        ),
+        (with_features(lambda s, f, v: f(v).numpy()), "must return a tensor; found ndarray"),
         (with_features(lambda s, f, v: f(v).requires_grad_()), "keeps the graph"),
         (with_features(lambda s, f, v: f(v) / 0), "is not finite"),
-        (with_features(darkened), "changes the volumes that it was given in place"),
+        (with_features(darkened), "changes the volumes in place"),
         (Counting, r"differ from call to call, by up to 0\.001"),
         (
             with_features(lambda s, f, v: f(v) - f(v).mean(0) / 9),

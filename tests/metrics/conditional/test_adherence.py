@@ -10,7 +10,7 @@ from synthbench.metrics.conditional import adherence
 from synthbench.metrics.inference.influence import estimated
 
 N = 40
-ASKED = np.linspace(20, 80, N)
+REQUESTED = np.linspace(20, 80, N)
 
 
 def values(quantities) -> dict[str, float]:
@@ -19,15 +19,15 @@ def values(quantities) -> dict[str, float]:
 
 
 def test_a_line_is_told_by_its_slope_and_bias():
-    """Measured = 0.5 asked + 20: r = 1, slope 0.5; the errors 20 - asked / 2 average to -5."""
-    found = values(adherence.numeric_adherence(ASKED, 0.5 * ASKED + 20))
-    errors = 20 - ASKED / 2
+    """Measured = requested / 2 + 20: r = 1, slope 0.5; the mean of 20 - requested / 2 is -5."""
+    found = values(adherence.numeric_adherence(REQUESTED, 0.5 * REQUESTED + 20))
+    errors = 20 - REQUESTED / 2
     expected = {"correlation": 1, "slope": 0.5, "bias": -5, "mae": np.abs(errors).mean()}
     assert found == pytest.approx(expected)
 
 
 def test_another_unit_leaves_the_correlation():
-    found = adherence.numeric_adherence(ASKED, ASKED / 1000, same_unit=False)
+    found = adherence.numeric_adherence(REQUESTED, REQUESTED / 1000, same_unit=False)
     assert [q.key for q in found] == ["correlation"]
 
 
@@ -57,7 +57,7 @@ def test_parity_is_the_group_less_the_others():
 
 
 def test_a_curve_has_groups_of_five_or_more_and_never_parts_equals():
-    """Three asked values of 20, 4 and 16 volumes: the 4 join others, so none stands alone."""
+    """Three requested values of 20, 4 and 16 volumes: the 4 join others, so none stands alone."""
     requested = np.repeat([0.0, 1.0, 2.0], [20, 4, 16])
     points = adherence.curve(requested, requested * 10)
     assert sum(n for *_, n in points) == N
@@ -70,9 +70,9 @@ def test_a_curve_of_too_few_is_empty():
 
 
 @pytest.mark.parametrize(
-    ("asked", "measured", "words"),
+    ("requested", "measured", "words"),
     [
-        pytest.param(np.ones(3), np.ones(4), "one asked and one measured", id="lengths"),
+        pytest.param(np.ones(3), np.ones(4), "one requested and one measured", id="lengths"),
         pytest.param(np.ones(3), np.array([1, np.nan, 2]), "must be finite", id="not finite"),
     ],
 )

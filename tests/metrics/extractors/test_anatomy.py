@@ -1,8 +1,4 @@
-"""Volumes of tissues and ventricles: against the embedded cohort's truth, and what must not matter.
-
-The embedded cohort's volumes are sums of each subject's own tissue maps, taken before contrast,
-bias field and noise: they are known without any segmentation.
-"""
+"""Volumes of tissues and ventricles, on simulated heads with known truth."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import stats
 
 from synthbench import registry
 from synthbench.errors import MetricError, WeightsError
@@ -23,21 +19,19 @@ from synthbench.metrics.extractors.anatomy import (
     ventricle_fractions,
     volumes_of,
 )
-from synthbench.metrics.extractors.tissue import MNI152_2MM, Mixture, tissues_of
+from synthbench.metrics.extractors.tissue import MNI152_2MM, tissues_of
 from synthbench.sensitivity.corruptions.of_volumes import enlarge_ventricles, shade
-from synthbench.simulation.deformation import box_affine
 from synthbench.simulation.subject import draw
-from synthbench.volumes.grid import Space, resample
+from tests.metrics.extractors.simulated_heads import SHAPE, SPACE, on_mni152, subject
 
-SHAPE = (48, 56, 48)
-SUBJECTS = 16
-SPACE = Space.of(SHAPE, box_affine(SHAPE))
 ML_PER_VOXEL = 8e-3
+
+SUBJECTS = 16
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """Subjects as the extractor is given them, with the truth and the measured volumes in mL."""
+    """Subjects on the grid of the extractor, with the truth and the measured volumes in mL."""
 
     volumes: list[np.ndarray]
     ventricles: np.ndarray
@@ -50,19 +44,14 @@ class Simulated:
 
 @pytest.fixture(scope="module")
 def simulated() -> Simulated:
-    subjects = [draw(7, index, SHAPE) for index in range(SUBJECTS)]
-    volumes = [resample(subject.volume, SPACE, MNI152_2MM) for subject in subjects]
+    subjects = [subject(index) for index in range(SUBJECTS)]
+    volumes = [on_mni152(one.volume) for one in subjects]
     return Simulated(
         volumes=volumes,
-        ventricles=np.array([subject.ventricle_volume for subject in subjects]) / 1000,
-        brains=np.array([subject.brain_volume for subject in subjects]) / 1000,
+        ventricles=np.array([one.ventricle_volume for one in subjects]) / 1000,
+        brains=np.array([one.brain_volume for one in subjects]) / 1000,
         measured=[volumes_of(volume) for volume in volumes],
     )
-
-
-@pytest.fixture(scope="module")
-def head(simulated: Simulated) -> np.ndarray:
-    return simulated.volumes[0]
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +64,6 @@ def assert_close(
 ) -> None:
     for name in MEASURES:
         assert found[name] == pytest.approx(expected[name], rel=share, abs=millilitres), name
-
-
-# --- against the truth ---
 
 
 def test_ventricles_follow_the_truth_at_low_resolution(simulated: Simulated):
@@ -110,9 +96,6 @@ def test_brain_fraction_is_that_of_tissue(measured: dict[str, float]):
     assert measured["brain_volume"] == pytest.approx(tissue_ml)
     fraction = brain_fraction(measured)
     assert fraction == pytest.approx(tissue_ml / (tissue_ml + measured["csf_volume"]))
-
-
-# --- what must not matter, and what must ---
 
 
 def test_a_factor_on_the_intensities_does_not_matter(head: np.ndarray, measured: dict[str, float]):
@@ -173,54 +156,6 @@ def test_a_volume_on_another_grid_is_resampled(simulated: Simulated):
     assert volumes_of(subject.volume, SPACE) == simulated.measured[0]
 
 
-# --- the mixture ---
-
-MIXTURE = Mixture(means=np.array([0.2, 0.6, 1.0]), sd=0.07, shares=np.full(5, 0.2))
-
-
-def test_the_density_of_shared_voxels_is_the_mean_over_all_proportions():
-    """The definition of Shattuck et al. 2001, integrated numerically here."""
-    intensities = np.array([0.05, 0.3, 0.55, 0.9, 1.1])
-    densities = tissue._densities(intensities, MIXTURE)
-    for row, (low, high) in ((1, (0.2, 0.6)), (3, (0.6, 1.0))):
-        expected = [
-            integrate.quad(lambda a: stats.norm.pdf(x, low + a * (high - low), 0.07), 0, 1)[0]  # noqa: B023
-            for x in intensities
-        ]
-        np.testing.assert_allclose(densities[row], expected, rtol=1e-6, atol=1e-12)
-    for row, mean in ((0, 0.2), (2, 0.6), (4, 1.0)):
-        np.testing.assert_allclose(densities[row], stats.norm.pdf(intensities, mean, 0.07))
-
-
-def test_intensities_far_from_every_tissue_belong_to_the_nearest():
-    found = tissue._expected_fractions(np.array([0.0, 50.0]), np.full((3, 2), 1 / 3), MIXTURE)
-    np.testing.assert_allclose(found, [[1, 0], [0, 0], [0, 1]], atol=1e-6)
-
-
-def test_the_bias_polynomial_is_numpys_legendre_series():
-    rng = np.random.default_rng(0)
-    orders = tissue._orders()
-    weights = rng.standard_normal(len(orders))
-    series = np.zeros((5, 5, 5))
-    for order, weight in zip(orders, weights, strict=True):
-        series[order] = weight
-    x, y, z = (np.linspace(-1, 1, side) for side in MNI152_2MM.shape)
-    expected = np.asarray(np.polynomial.legendre.leggrid3d(x, y, z, series))
-    np.testing.assert_allclose(tissue._polynomial(weights), expected, atol=1e-10)
-    at = (np.array([3, 80]), np.array([50, 7]), np.array([20, 60]))
-    np.testing.assert_allclose(tissue._polynomials_at(at) @ weights, expected[at], atol=1e-10)
-
-
-def test_fractions_sum_to_one_in_the_head_and_to_zero_outside(head: np.ndarray):
-    found = tissues_of(head)
-    assert found.fractions.min() >= 0
-    np.testing.assert_allclose(found.fractions.sum(axis=0), found.head, atol=1e-9)
-    assert (np.diff(found.mixture.means) > 0).all()
-
-
-# --- the extractor ---
-
-
 def test_features_are_the_measures_in_order(simulated: Simulated):
     extractor = registry.load("extractors", "anatomy")()
     found = extractor.features(torch.from_numpy(np.stack(simulated.volumes[:2])[:, None]))
@@ -253,7 +188,7 @@ def ball(radius: float, intensity: float) -> np.ndarray:
     ("volume", "message"),
     [
         pytest.param(ball(0, 0), "needs voxels above zero; found none", id="blank"),
-        pytest.param(ball(30, 0.5), "not all alike.* 1 different", id="constant"),
+        pytest.param(ball(30, 0.5), "not all equal.* 1 different", id="constant"),
         pytest.param(ball(6, 0.5), "found 1?[0-9]{1,2} voxels", id="too small"),
         pytest.param(ball(30, np.nan), "must be finite", id="NaN"),
         pytest.param(ball(30, -0.5), "at least 0; found -0.5", id="negative"),

@@ -11,7 +11,7 @@ from synthbench.metrics.extractors import weights
 from synthbench.metrics.extractors.anatomy import Anatomy
 from synthbench.metrics.extractors.extractor import zscore_nonzero_zeros
 from synthbench.metrics.extractors.medicalnet import MedicalNet
-from synthbench.metrics.extractors.perceptual import _grid, perceptual_distance
+from synthbench.metrics.extractors.perceptual import perceptual_distance, sampling_points
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
 from synthbench.metrics.extractors.voxels import Voxels
 from synthbench.volumes.grid import Space, resample
@@ -59,7 +59,7 @@ def test_a_blank_target_gives_a_finite_distance():
 
 @pytest.mark.parametrize("extractor", [Anatomy(), Voxels()], ids=["anatomy", "voxels"])
 def test_an_extractor_that_is_no_network_is_refused(extractor):
-    with pytest.raises(UsageError, match=f"'{extractor.name}'. Those that can be named"):
+    with pytest.raises(UsageError, match=f"found '{extractor.name}'. Use random-resnet10"):
         perceptual_distance(extractor.name, extractor, SPACE)
 
 
@@ -78,6 +78,6 @@ def test_places_on_another_grid_are_those_of_resampling():
     smooth = np.add.outer(np.add.outer(np.arange(16), 2 * np.arange(16)), 3 * np.arange(16))
     source = (smooth / smooth.max()).astype(np.float32)
     sampled = torch.nn.functional.grid_sample(
-        torch.from_numpy(source)[None, None], _grid(SPACE, finer), align_corners=True
+        torch.from_numpy(source)[None, None], sampling_points(SPACE, finer), align_corners=True
     )
     assert np.allclose(sampled[0, 0].numpy(), resample(source, SPACE, finer), atol=1e-4)

@@ -1,4 +1,4 @@
-"""Values, differences and verdict intervals of predictions."""
+"""Values and differences of downstream measures, against closed forms and other libraries."""
 
 from __future__ import annotations
 
@@ -23,29 +23,7 @@ from synthbench.metrics.inference.downstream import (
     satterthwaite,
     value,
 )
-from synthbench.metrics.inference.placements import placements
-
-
-def scores_and_truth(n=40, s=3, seed=0):
-    rng = np.random.default_rng(seed)
-    truth = (np.arange(n) % 2).astype(float)
-    # Rounded, so that there are ties.
-    return np.round(rng.standard_normal((s, n)) + truth, 1), truth
-
-
-def test_placement_values_average_to_scikit_learns_auc():
-    scores, truth = scores_and_truth()
-    found = placements(scores, truth > 0.5)
-    expected = [roc_auc_score(truth, row) for row in scores]
-    np.testing.assert_allclose(found.positives.mean(axis=1), expected)
-    np.testing.assert_allclose(found.negatives.mean(axis=1), expected)
-
-
-def test_placements_by_hand():
-    """Positives 1 and 3, negatives 2 and 1: 1 ties with one of two, 3 is above both."""
-    found = placements(np.array([[1.0, 3.0, 2.0, 1.0]]), np.array([True, True, False, False]))
-    np.testing.assert_array_equal(found.positives, [[0.25, 1.0]])
-    np.testing.assert_array_equal(found.negatives, [[0.5, 0.75]])
+from tests.metrics.inference.predictions import scores_and_truth
 
 
 def delong_variance(one, other, truth):
@@ -164,7 +142,7 @@ def test_equal_arms_differ_by_nothing():
 @pytest.mark.parametrize(
     ("scores", "truth", "words"),
     [
-        (np.zeros((1, 4)), [1, 0, 0, 0], "at least 2 test subjects of each class"),
+        (np.zeros((1, 4)), [1, 0, 0, 0], "each class needs at least 2 test subjects"),
         (np.full((1, 4), np.nan), [1, 1, 0, 0], "scores must be finite"),
     ],
 )

@@ -209,7 +209,7 @@ class VolumesChanged(VolumeMeans):
 
 BROKEN = {
     "no words": (with_attributes(sees=" "), "mean_shift: sees is empty"),
-    "missing words": (with_attributes(formula=None), "formula must be words; found None"),
+    "missing words": (with_attributes(formula=None), "formula must be a text; found None"),
     "name": (with_attributes(name="mean.shift"), r"name must hold no space, '\|' or '\.'"),
     "direction": (with_attributes(direction="up"), r"direction must be one of \('lower'.*'up'"),
     "interval": (with_attributes(interval="exact"), "interval must be one of .*'exact'"),
@@ -224,25 +224,28 @@ BROKEN = {
         with_attributes(interval="studentized"),
         r"interval is 'studentized', but the statistic has no variance\(\)",
     ),
-    "wrong variance": (WrongVariance, r"variance\(\) is .* where the jackknife gives"),
-    "settings not JSON": (with_settings({"scale": np.ones(2)}), "what JSON cannot hold: .*ndarray"),
-    "settings not finite": (with_settings({"scale": np.inf}), "what JSON cannot hold"),
-    "settings changed": (with_settings({"scales": (1, 2)}), "what JSON changes"),
-    "settings no dict": (with_settings(3), "gives no dict: 3"),
+    "wrong variance": (WrongVariance, r"variance\(\) is .* and the jackknife's is"),
+    "settings not JSON": (
+        with_settings({"scale": np.ones(2)}),
+        "must return JSON values: .*ndarray",
+    ),
+    "settings not finite": (with_settings({"scale": np.inf}), "must return JSON values"),
+    "settings changed": (with_settings({"scales": (1, 2)}), "values that JSON does not change"),
+    "settings no dict": (with_settings(3), "returns no dict: 3"),
     "formula set": (with_settings({"formula": "x"}), "must not set 'formula'"),
     "order": (with_value(order_dependent), "depends on the order of the images"),
-    "weights ignored": (with_value(weight_ignoring), "images of weight zero are not as if"),
-    "copies counted": (with_value(copies_counted), "an image of weight 2 is not as if"),
-    "images changed": (with_value(image_changing), "array of synth .* is changed in place"),
-    "weights changed": (with_value(weight_changing), "array of real .* is changed in place"),
-    "volumes changed": (VolumesChanged, "array of real .* is changed in place"),
+    "weights ignored": (with_value(weight_ignoring), "images of weight zero must have no effect"),
+    "copies counted": (with_value(copies_counted), "an image of weight 2 must count as two images"),
+    "images changed": (with_value(image_changing), "changes an array of synth in place"),
+    "weights changed": (with_value(weight_changing), "changes an array of real in place"),
+    "volumes changed": (VolumesChanged, "changes an array of real in place"),
     "batch": (with_value(batch_dependent), r"value\(\) of a row .* depends on the other rows"),
-    "unseeded": (with_value(unseeded), "the same images gave .*: take a seed"),
-    "shape": (with_value(of_one_number), "must be one number a row; found shape"),
-    "dtype": (with_value(in_single_precision), r"value\(\) gives float32, not float64"),
+    "unseeded": (with_value(unseeded), "the same images gave .*: use a seed"),
+    "shape": (with_value(of_one_number), "must be one number per row; found shape"),
+    "dtype": (with_value(in_single_precision), r"value\(\) must return float64; found float32"),
     "not finite": (with_value(never_finite), r"value\(\) is not finite"),
     "an exception": (with_value(failing), r"value\(\) raised IndexError: row 3"),
-    "subjects": (SubjectsIgnored, r"subjects of real are .*use subject_index\(subjects\)"),
+    "subjects": (SubjectsIgnored, r"subjects of real must be .*use subject_index\(subjects\)"),
     "NaN taken": (AnythingTaken, "NaN must raise a MetricError; found none"),
     "other error": (UncheckedRows, "must raise a MetricError; found ValueError: bad input"),
     "nameless error": (Anonymous, "the error for .* does not name the metric: mean_shift"),
@@ -251,7 +254,7 @@ BROKEN = {
     "p unseeded": (with_p_value(np.random.default_rng(0).random), "with one seed gave"),
     "biased": (with_attributes(target="zero"), "target is 'zero', but disjoint halves .* score"),
     "direction reversed": (with_attributes(direction="higher"), "by the direction 'higher' noth"),
-    "rows missing": (MissingRows, r"measure\(\) of 8 volumes gives 7 rows"),
+    "rows missing": (MissingRows, r"measure\(\) of 8 volumes returns 7 rows"),
     "pairs": (NoPairs, r"pairs is True, but measure\(\) of 8 volumes has shape \(8, 1\)"),
 }
 
@@ -285,7 +288,7 @@ class CorrelationShift(BaseMetric):
 
 def test_a_metric_of_something_else_is_given_what_it_must_see():
     """Two equal features have the correlation 1, independent ones about 0."""
-    with pytest.raises(AssertionError, match=r"nothing is worse .* give a set that it must see"):
+    with pytest.raises(AssertionError, match=r"nothing is worse .* pass a set that it must score"):
         check_metric(CorrelationShift(), images=40)
     equal = np.random.default_rng(0).normal(size=(39, 6))
     equal[:, 1] = equal[:, 0]
