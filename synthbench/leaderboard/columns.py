@@ -20,7 +20,7 @@ from synthbench.leaderboard.board import (
     value_text,
 )
 from synthbench.leaderboard.ranking import MetricRanking
-from synthbench.records.copies import copies_found
+from synthbench.report.memorization import copies_found
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.markdown import escaped

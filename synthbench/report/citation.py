@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthbench.records.copies import copies_found
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ExtractorRecord, Protocol
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render import markdown
 from synthbench.render.numbers import number, p_text
+from synthbench.report.memorization import copies_found
 from synthbench.report.text import DAGGER
 
 _LATEX = {

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from synthbench.cohorts.preflight.check import RULES
-from synthbench.records.copies import copies_lines
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
 from synthbench.report.adherence import adherence_tables
+from synthbench.report.memorization import copies_lines
 
 DAGGER = "†"
 _READ_BACK = ("at", "at least", "beyond")

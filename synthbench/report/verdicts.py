@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from synthbench.records.copies import CopiesVerdict, copies_found, copies_lines
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
+from synthbench.report.memorization import CopiesVerdict, copies_found, copies_lines
 from synthbench.report.text import SATURATED, preflight_lines
 
 FEW_SEEDS = 3

@@ -72,13 +72,13 @@ def memorization(space, share=None, *, detected=False, copies=0):
          "none detected (power below 80% at 50%)"),
         (
             [memorization("net", 0.3), memorization("voxels", detected=True, copies=2)],
-            "worse", "detected (voxels)",
+            "worse", "detected in voxels (p 0.500); 2 exact",
         ),
     ],
     ids=["not assessed", "none", "no power", "in one space"],
 )  # fmt: skip
-def test_copies_are_told_with_the_power_to_find_them(records, standing, words):
-    """The best power of any space is told; copying in any space is copying."""
+def test_copies_are_stated_with_the_power_to_find_them(records, standing, words):
+    """The best power of any space is stated; copying in any space is copying."""
     card: Any = SimpleNamespace(memorization=tuple(records))
     assert copies(card).standing == standing
     assert copies(card).words == words
