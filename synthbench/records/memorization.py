@@ -26,7 +26,7 @@ class MemorizationRecord(Record):
     """Memorization in one space: an extractor's features, or the voxels inside the mask."""
 
     space: str
-    n: int = Field(description="subjects a side: training and hold-out, equalised")
+    n: int = Field(description="subjects per side: training and hold-out, equalised")
     exact_copies: int
     auth_pct: float = Field(description="percentage called authentic (Alaa et al.); no verdict")
     plain: CopiesTest

@@ -25,7 +25,7 @@ class IntervalRecord(Record):
 
 
 class FloorRecord(Record):
-    """What real against real gives, at n real volumes a side, and synth at the same n."""
+    """What real against real gives, at n real volumes per side, and synth at the same n."""
 
     n: int
     mean: float

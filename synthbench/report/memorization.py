@@ -65,4 +65,4 @@ def _line(record: MemorizationRecord) -> str:
         words += f"; mirrored: {record.flipped.text}; p {p_text(record.flipped.p)}"
     if record.exact_copies:
         words += f"; {record.exact_copies} exact copies"
-    return f"{words}; AuthPct {record.auth_pct:.0f}%; n = {record.n} a side"
+    return f"{words}; AuthPct {record.auth_pct:.0f}%; n = {record.n} per side"

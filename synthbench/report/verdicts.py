@@ -1,7 +1,7 @@
 """A scorecard's numbers in plain words: where a value stands, and what it does not say.
 
 A verdict compares the mean of n synthetic against n real volumes with the floor: what disjoint
-halves of the real volumes, n a side, score against each other. It is a description of these
+halves of the real volumes, n per side, score against each other. It is a description of these
 volumes, not a test; tests are named as such.
 """
 
@@ -151,7 +151,7 @@ def limits(card: Scorecard) -> list[str]:
     known = [v.floor.minimum_detectable_effect for v in ranked_rows(card) if v.floor]
     said = [
         "Within the floor is no proof of equality: it says that this many volumes show no "
-        "difference" + (f" (n = {min(n)} a side)." if n else "."),
+        "difference" + (f" (n = {min(n)} per side)." if n else "."),
         "A metric sees what its features see. No value here speaks of a diagnosis"
         f"{_unstudied(card)}.",
         "Values depend on n and on the whole protocol: compare equal protocols only.",

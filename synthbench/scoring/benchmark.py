@@ -32,7 +32,7 @@ FILE = "benchmark.yaml"
 
 
 class FrozenFloor(Record):
-    """What real against real gives, at n real subjects a side: of the real cohort alone."""
+    """What real against real gives, at n real subjects per side: of the real cohort alone."""
 
     metric: str
     extractor: str | None

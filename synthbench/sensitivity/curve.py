@@ -29,7 +29,7 @@ Response = Literal["worse", "better", "none"]
 
 
 class Floor(Record):
-    """What real against real gives, over random disjoint halves of `n` subjects a side."""
+    """What real against real gives, over random disjoint halves of `n` subjects per side."""
 
     n: int
     mean: float

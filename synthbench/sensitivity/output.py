@@ -61,7 +61,7 @@ def table(sensitivity: Sensitivity) -> Group:
     from rich.text import Text
 
     studied = sensitivity.rows
-    parts = [f"real {sensitivity.real.n}", f"{sensitivity.n} a side"]
+    parts = [f"real {sensitivity.real.n}", f"{sensitivity.n} per side"]
     header = " | ".join([*parts, f"protocol {sensitivity.protocol.hash}"])
     extractors = dict.fromkeys(extractor for _, extractor in _columns(sensitivity))
     legend = [_LEGEND]

@@ -38,7 +38,7 @@ class Sensitivity(RecordFile):
     schema_version: Literal[2] = 2
     created: str = Field(description="UTC, ISO 8601")
     real: CohortRecord
-    n: int = Field(description="volumes a side: undamaged ones against damaged ones")
+    n: int = Field(description="volumes per side: undamaged ones against damaged ones")
     protocol: Protocol
     seed: int
     rows: tuple[Row, ...]

@@ -143,7 +143,7 @@ def _read(real: Path | str | Cohort, assume_grid: float | None, context: Context
     if subjects < FEWEST_SUBJECTS:
         raise CohortError(
             f"real: sensitivity needs at least {FEWEST_SUBJECTS} subjects, "
-            f"{FEWEST_SUBJECTS // 2} a side; found {subjects}."
+            f"{FEWEST_SUBJECTS // 2} per side; found {subjects}."
         )
     return real
 
@@ -343,7 +343,7 @@ class _Study:
             draws.append(_Draw(real[:n], training, picked))
             self.progress(kind.label, split + 1, SET_SPLITS)
         if (n := len(draws[0].real)) < self.clean_side:
-            self.notes.append(f"{kind.label}: {n} volumes a side")
+            self.notes.append(f"{kind.label}: {n} volumes per side")
         rows: list[Row] = []
         for job in todo:
             try:

@@ -101,20 +101,20 @@ def test_stale_comparisons_are_named_and_fail_the_check(board):
     page_module.check_leaderboard(board)
     change(board, "far", name="farther")
     page = page_module.render_leaderboard(board)
-    assert "comparisons.json is of other entries (far changed)" in page
-    assert "multiverse.json is of other entries (far changed)" in page
+    assert "comparisons.json was computed from other entries (far changed)" in page
+    assert "multiverse.json was computed from other entries (far changed)" in page
     with pytest.raises(CheckFailed, match=r"far changed.*--compare") as caught:
         page_module.check_leaderboard(board)
     assert caught.value.exit_code == 1
     # What is printed is typed where it was printed; a page is the same from everywhere.
-    assert f"run synthbench leaderboard {board} --compare where" in str(caught.value)
-    assert f"run synthbench leaderboard leaderboards/{board.name} --multiverse where" in page
+    assert f"run synthbench leaderboard {board} --compare on" in str(caught.value)
+    assert f"run synthbench leaderboard leaderboards/{board.name} --multiverse on" in page
 
 
 def test_metrics_are_ranked_apart_and_the_overall_order_has_its_stability(board):
     page = page_module.render_leaderboard(board)
     others = section(page, "Ranks under the other metrics")
-    assert "claim under several at once" in others
+    assert "claim under several metrics at once" in others
     assert others.count("<details>") == 5  # three metrics by two extractors, less the primary
     assert {row["entry"] for row in table(others)} == {"1. near", "2. twin", "3. far"} or {
         row["entry"] for row in table(others)
@@ -140,8 +140,8 @@ def test_the_floor_is_a_row_of_its_own_and_stands_at_one_n(board):
     page = page_module.render_leaderboard(board)
     first = table(section(page, "Ranking by MMD²"))[0]
     assert first["entry"] == "**real vs real (floor)**"
-    assert first["at n = 12 a side"] == "**0** (-0.05 to 0.05)"
-    assert "at n = 12 a side" in section(page, "Against the real-vs-real floor")
+    assert first["at n = 12 per side"] == "**0** (-0.05 to 0.05)"
+    assert "at n = 12 per side" in section(page, "Against the real-vs-real floor")
 
 
 def test_a_benchmarks_own_floor_is_shown(board):
@@ -151,7 +151,7 @@ def test_a_benchmarks_own_floor_is_shown(board):
     (board / "benchmark.yaml").unlink()
     frozen.model_copy(update={"floors": (floor,)}).save(board)
     first = table(section(page_module.render_leaderboard(board), "Ranking by MMD²"))[0]
-    assert first["at n = 12 a side"] == "**0.25** (0.125 to 0.5)"
+    assert first["at n = 12 per side"] == "**0.25** (0.125 to 0.5)"
 
 
 def test_entries_of_one_name_are_told_apart_by_their_files(board):
@@ -170,7 +170,7 @@ def test_few_training_seeds_are_said_to_rank_volumes_and_not_the_method(board):
     seeds = {row["entry"]: row["training seeds"] for row in table(ranking)}
     assert seeds["near"] == "3"
     assert seeds["far"] == "1 ¹"
-    assert "¹ fewer than three training seeds: the row ranks these volumes, not the method" in (
+    assert "¹ fewer than three training seeds: the rank is of these volumes, not of the method" in (
         ranking
     )
 
@@ -188,7 +188,7 @@ def test_cost_energy_licence_hash_and_date_are_there(board):
     assert row == {
         "entry": row["entry"], "generator": "near", "parameters": "47.5 M", "training": "6.0 h",
         "energy": "12.3 kWh", "training seeds": "1 ¹", "sampler": "ddim, 50 steps",
-        "s a volume": "2.5", "licence": "CC BY-NC 4.0", "protocol": f"`{card.protocol_hash}`",
+        "s per volume": "2.5", "licence": "CC BY-NC 4.0", "protocol": f"`{card.protocol_hash}`",
         "scored": "2026-01-02, 24 of 24",
     }  # fmt: skip
 
@@ -197,7 +197,7 @@ def test_reported_values_stand_apart(board):
     part = section(
         page_module.render_leaderboard(board), "Reported in papers, under other protocols"
     )
-    assert "None of these compares" in part
+    assert "None of these numbers can be compared" in part
     rows = table(part)
     assert len(rows) == len(REPORTED)
     ddpm = next(row for row in rows if row["model"] == "3-D DDPM")
@@ -247,7 +247,7 @@ def test_a_missing_value_is_explained_in_short(board):
     change(board, "far", values=tuple(values))
     page = page_module.render_leaderboard(board)
     assert f"missing: {71 * 'x'}…" in section(page, "Values")
-    assert "multiverse.json is of other entries (far changed)" in page
+    assert "multiverse.json was computed from other entries (far changed)" in page
 
 
 def test_an_entrys_picture_and_the_notes_are_shown(board):

@@ -219,7 +219,7 @@ def test_one_entry_is_no_ranking(tmp_path):
 def test_other_images_than_those_of_the_entry_are_refused(board):
     folder, source = board
     cards = {"far": Scorecard.load(folder / "entries" / "near.json")}
-    with pytest.raises(ScorecardError, match="its entry states MMD"):
+    with pytest.raises(ScorecardError, match="the entry states MMD"):
         compare(folder, source=lambda card: source(cards.get(card.name, card)))
 
 
@@ -232,7 +232,7 @@ def test_other_real_rows_are_refused(board, tmp_path):
     moved = {name: 1.01 * rows for name, rows in features(0).items()}
     other = make_materials(near.protocol, moved, features(11), "m" * 64)
     make_card("twin", other).save(folder / "entries" / "twin.json")
-    with pytest.raises(ScorecardError, match="taken of other real rows"):
+    with pytest.raises(ScorecardError, match="computed from different rows"):
         compare(folder, source=lambda card: other if card.name == "twin" else source(card))
 
 

@@ -32,6 +32,6 @@ def test_a_forest_plot_draws_each_row_and_the_floor():
     assert svg.count("<circle") == 1
     assert "1. a &amp; b" in svg
     assert "1 [0.5, 1.5]" in svg
-    assert "both at n = 4 a side" in svg
+    assert "both at n = 4 per side" in svg
     alone = forest_plot("x", [Row("only", 2.0)], None)
     assert '<rect class="band-floor"' not in alone

@@ -314,7 +314,7 @@ def test_the_table_says_from_which_dose_on(study):
     assert [line[15:].strip() for line in blurred] == ["1.3", "0.25 ~", "not seen"]
     modes = next(line for line in lines if line.startswith("dropped modes"))
     assert modes.endswith("0.5 better")
-    assert f"real 71 | 35 a side | protocol {PROTOCOL.hash}" in lines[0]
+    assert f"real 71 | 35 per side | protocol {PROTOCOL.hash}" in lines[0]
     assert any(line.startswith("~ turns round") for line in lines)
 
 

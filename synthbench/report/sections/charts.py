@@ -87,7 +87,7 @@ def _marks(name: str, value: Value, axis: Axis) -> ValueMarks:
         floor = axis.percent(f.low), axis.percent(f.high)
         floor_mean, matched = axis.percent(f.mean), axis.percent(f.synth_mean)
         words.append(
-            f"at n = {f.n} a side {number(f.synth_mean)}; floor {number(f.mean)} "
+            f"at n = {f.n} per side {number(f.synth_mean)}; floor {number(f.mean)} "
             f"({number(f.low)} to {number(f.high)})"
         )
     return ValueMarks(
