@@ -153,7 +153,6 @@ def ranked_keys(board: Board) -> list[Key]:
     return sorted(found, key=lambda key: key.metric != board.benchmark.primary)
 
 
-
 def stale_words(board: Board, what: str, folder: Path) -> str:
     """Return what changed since a record was written, and the command that writes it again."""
     file, option = {

@@ -20,11 +20,11 @@ from synthbench.leaderboard.board import (
     value_text,
 )
 from synthbench.leaderboard.ranking import MetricRanking
-from synthbench.report.memorization import copies_found
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.markdown import escaped
 from synthbench.render.numbers import duration, number
+from synthbench.report.memorization import copies_found
 from synthbench.report.verdicts import FEW_SEEDS, Standing, copies, read_back_words
 from synthbench.utility.table import verdict_words
 

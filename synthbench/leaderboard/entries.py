@@ -114,8 +114,8 @@ def open_entries(
         files = ", ".join(f"{folder}/entries/{name}.json" for name in absent)
         raise ScorecardError(
             f"the volumes behind {files} were not scored on this machine: score them here "
-            f"(synthbench score --benchmark {folder} ...), or give --sample-data FILE, which "
-            "synthbench score --sample-data FILE writes where they are."
+            f"(synthbench score --benchmark {folder} ...), or add --sample-data FILE, which "
+            "synthbench score --sample-data FILE writes on the machine that has them."
         )
     return [
         Entry(name, cards[name], sample_data)

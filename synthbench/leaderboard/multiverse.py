@@ -260,7 +260,6 @@ def linear_discrepancy(
     return MMDLinear().prepare(x @ x.T, y @ y.T, cross=x @ y.T, subjects=subjects)
 
 
-
 def _universe(
     choice: Choice, entries: Sequence[Entry], benchmark: Benchmark
 ) -> tuple[Universe, dict[tuple[str, str], float]]:
@@ -308,19 +307,3 @@ def _swap(
         universes=float(np.mean(estimates)),
         probability=float(np.mean([share[behind, ahead] for share in shares])),
     )
-
-
-def _by_primary(
-    cards: Sequence[Scorecard], names: Sequence[str], benchmark: Benchmark
-) -> list[str]:
-    """The entries in the benchmark's order; those without its primary metric last."""
-
-    def place(pair: tuple[str, Scorecard]) -> tuple[bool, float, str]:
-        name, card = pair
-        row = card.row(benchmark.primary)
-        if row is None or row.value is None:
-            return (True, 0.0, name)
-        signed = {"lower": row.value, "zero": abs(row.value), "higher": -row.value}
-        return (False, signed[row.direction], name)
-
-    return [name for name, _ in sorted(zip(names, cards, strict=True), key=place)]

@@ -9,12 +9,12 @@ from synthbench.records.values import IntervalRecord
 
 
 class CopiesTest(Record):
-    """The one-sided test for closeness to the training images, and what it found."""
+    """The one-sided test for closeness to the training images, and its finding."""
 
     value: float = Field(description="mean log(d_holdout / d_train); above zero: nearer training")
     interval: IntervalRecord | None
     p: float
-    level: float = Field(description="copying is detected where p is not above it")
+    level: float = Field(description="copies are detected where p is not above it")
     detectable_share: float | None = Field(
         description="smallest share of copies that would be found with 80% probability"
     )

@@ -118,7 +118,7 @@ def test_a_score_of_blurred_volumes_reads_back_as_their_blur(cohorts, study, tmp
     found = {e.corruption: e for e in card.row("intensity").equivalents}
     assert found["blur"].dose == pytest.approx(5, rel=0.15)
     assert found["blur"].low < 5 < found["blur"].high
-    assert found["blur"].words.startswith("blurred by ")
+    assert found["blur"].sentence.startswith("blurred by ")
     assert "flip" not in found  # its curve never leaves the floor
     of_fid = {e.corruption: e for e in card.row("fid").equivalents}
     assert of_fid["blur"].relation == "within the floor"
