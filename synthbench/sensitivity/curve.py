@@ -307,7 +307,7 @@ class Curve(Record):
         return rising
 
     def _first_dose(self, level: float) -> float:
-        """Return the smallest dose at which the rising curve reaches a level; 0 within the floor."""
+        """Return the smallest dose at which the rising curve reaches a level; 0 in the floor."""
         if level <= self._turned_floor[1]:
             return 0.0
         rising, end = self._isotonic, self.saturates_at
@@ -316,7 +316,7 @@ class Curve(Record):
         return dose if end is None else min(dose, end)
 
     def _last_dose(self, level: float) -> float | None:
-        """Return the largest dose at which the rising curve is not above a level; None: no bound."""
+        """Return the largest dose at which the rising curve is not above a level, or None."""
         rising, end = self._isotonic, self.saturates_at
         index = int(np.searchsorted(rising, level, side="right"))
         if index == len(rising) and level > rising[-1]:
