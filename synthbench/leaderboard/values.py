@@ -103,7 +103,7 @@ def utility(board: Board) -> str:
     ]  # fmt: skip
     if not rows:
         return ""
-    head = ["entry", "real + synthetic less real", "trained on", "tested on", "model", "p"]
+    head = ["entry", "real + synthetic minus real", "trained on", "tested on", "model", "p"]
     return (
         f"## Utility\n\n{table(head, rows, words=5)}\n\nA model is trained on real and synthetic "
         "volumes, and another one on the real volumes alone; both are tested on the same real "

@@ -24,7 +24,7 @@ class ComparedRecord(Record):
     label: str
     synth: EstimateRecord | None = None
     real: EstimateRecord | None = Field(default=None, description="the same of real volumes")
-    difference: EstimateRecord | None = Field(default=None, description="synthetic less real")
+    difference: EstimateRecord | None = Field(default=None, description="synthetic minus real")
 
 
 class CurvePoint(Record):

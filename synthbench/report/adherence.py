@@ -247,7 +247,7 @@ def adherence_tables(card: Scorecard) -> list[Table | Text]:
             Text(f"\nrequested against measured | requested: {adherence.source}", style="bold")
         )
         shown.append(_table(condition_lines(adherence), ("condition", "", "synth", "real (ceiling)",
-                                                        "synth less real", "")))  # fmt: skip
+                                                        "synth minus real", "")))  # fmt: skip
         for condition in adherence.conditions:
             words = condition.missing or f"measured by {condition.measure}"
             shown.append(
@@ -266,7 +266,7 @@ def adherence_tables(card: Scorecard) -> list[Table | Text]:
         head = f"\neffect replication | synth {found.n} | real {found.n_real} | {found.margins}"
         shown.append(Text(head, style="bold"))
         shown.append(_table(effect_lines(card), ("effect", "unit", "synth", "real",
-                                                 "synth less real", "")))  # fmt: skip
+                                                 "synth minus real", "")))  # fmt: skip
         shown += [Text(f"note: {note}", style="dim") for note in found.notes]
     return shown
 
@@ -281,7 +281,7 @@ def _notable(title: str, lines: Sequence[Line]) -> list[Table | Text]:
         return [Text(words)]
     return [
         Text(words),
-        _table(differing, ("", "", "synth", "real (ceiling)", "synth less real", "")),
+        _table(differing, ("", "", "synth", "real (ceiling)", "synth minus real", "")),
     ]
 
 

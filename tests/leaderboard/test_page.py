@@ -284,7 +284,7 @@ def test_a_verdict_on_utility_has_a_column_and_a_table_and_leaves_the_ranks(boar
     assert rows["far"]["rank"] == table(section(before, "Ranking by MMD²"))[3]["rank"] != ""
     [row] = table(section(page, "Utility"))
     assert row == {
-        "entry": "3. far", "real + synthetic less real": cell,
+        "entry": "3. far", "real + synthetic minus real": cell,
         "trained on": "20 real and 200 synthetic volumes",
         "tested on": "300 real subjects of cohort tttttttttttt", "model": "probe", "p": "0.002",
     }  # fmt: skip

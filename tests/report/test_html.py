@@ -203,7 +203,7 @@ def test_several_scorecards_share_axes_only_where_their_protocols_agree(card):
     page = render_report([with_name(card, "one"), with_name(card, "two"), apart])
     words = text_of(page)
     assert "These scorecards are not all comparable." in words
-    assert "apart, beside one: seed: 7 instead of 0" in words
+    assert "apart, unlike one: seed: 7 instead of 0" in words
     charts = [f["aria-label"] for f in Page(page).tagged("svg") if "role" in f]
     assert sum("one: " in c and "two: " in c for c in charts) == len(card.values)
     assert not any("one: " in c and "apart: " in c for c in charts)

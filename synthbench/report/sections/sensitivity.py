@@ -57,7 +57,7 @@ def _curves(study: Sensitivity, cards: Sequence[Scorecard], names: Sequence[str]
 def _levels(
     study: Sensitivity, row: Row, cards: Sequence[Scorecard], names: Sequence[str]
 ) -> list[tuple[str, float]]:
-    """Where the scorecards' values lie on a curve: those of its cohort, settings and n."""
+    """Return the values of scorecards that have the curve's cohort, settings and n, by name."""
     key = str(JobKey.parse(row.metric, row.extractor).job)
     found = []
     for card, name in zip(cards, names, strict=True):
