@@ -55,7 +55,7 @@ class Universe(Record):
 
 
 class Swap(Record):
-    """How often a pair changes places; `ahead` is the better by the benchmark's primary metric."""
+    """The share of choices that reverse a pair; `ahead` is better by the primary metric."""
 
     ahead: str
     behind: str

@@ -37,7 +37,7 @@ class CurvePoint(Record):
 
 
 class ConditionRecord(Record):
-    """How volumes follow one condition: requested against measured."""
+    """The adherence of volumes to one condition: requested against measured."""
 
     name: str
     kind: Literal["numeric", "categorical"]

@@ -50,7 +50,7 @@ class JobKey(NamedTuple):
 
     @property
     def source(self) -> str:
-        """What the metric takes its rows from: the extractor, or the metric itself on volumes."""
+        """The source of the metric's matrices: the extractor, or the metric itself on volumes."""
         return self.extractor or self.metric
 
     def __str__(self) -> str:

@@ -41,7 +41,7 @@ class Covariate:
 
     @property
     def known(self) -> Bool[np.ndarray, " m"]:
-        """True for the synthetic volumes of which something was requested."""
+        """True for the synthetic volumes with a requested value."""
         return np.array([value is not None for value in self.requested])
 
     @property

@@ -1,4 +1,4 @@
-"""What was requested of each synthetic volume, from sidecars or a table."""
+"""The conditions that were requested of each synthetic volume, from sidecars or a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_CONDITIONS = ("seed", "extrapolated")
 
 @dataclass(frozen=True)
 class Requested:
-    """What was requested of each synthetic volume.
+    """The conditions that were requested of each synthetic volume.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
 
 @dataclass(frozen=True)
 class Context:
-    """How work is done: no number depends on any of it.
+    """The resources and callbacks of some work: no number depends on any of them.
 
     Attributes
     ----------

@@ -211,7 +211,7 @@ class Curve(Record):
 
     @property
     def response(self) -> Response:
-        """Whether the metric calls the damage worse or better; "none" where it does not see it."""
+        """The metric calls the damage "worse" or "better"; "none" where it does not see it."""
         first = self._first_outside
         if first is None:
             return "none"
