@@ -1,8 +1,7 @@
-"""What differs between two scorings: images, protocol, software, origin.
+"""The causes of a change between two scorings: images, protocol, software, origin.
 
-A scorecard names everything that can change a number, so two of them tell apart why a number moved.
-What two cohorts share can be seen in the sample data (`synthbench.scoring.sample_data`), to the
-bit.
+A scorecard records everything that can change a number, so two of them show why a number changed.
+The sample data (`synthbench.scoring.sample_data`) show, to the bit, which images two cohorts share.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from synthbench.records.values import Value
 from synthbench.scoring.sample_data import SampleData
 
 ROUNDING = 1e-5
-"""Share of a metric's terms up to which a change is rounding: other orders of summation in float32
-move features by about 1e-6 of their spread, and the metrics of features by far less."""
+"""Share of a metric's terms up to which a change is rounding: another order of summation in float32
+changes features by about 1e-6 of their spread, and metrics of features by far less."""
 
 SMALL = 1e-3
-"""Share up to which a change is more than rounding, but warns only: features larger by 1e-4
-move the Frechet distance by 1e-4 of its terms."""
+"""Share up to which a change is more than rounding but only a warning: features that are larger by
+1e-4 change the Fréchet distance by 1e-4 of its terms."""
 
 CauseKind = Literal["images", "protocol", "software", "origin", "preflight"]
 Scope = Literal["all", "volumes", "extractor", "job", "size", "none"]
@@ -41,17 +40,19 @@ class Cause(Record):
     field: str
     baseline: str
     current: str
-    scope: Scope = Field(default="none", description="whose values it makes another quantity")
-    of: str | None = Field(default=None, description="the extractor or the job")
-    small: bool = Field(default=False, description="a frozen number that moved by little")
+    scope: Scope = Field(
+        default="none", description="rows that are another quantity for this reason"
+    )
+    of: str | None = Field(default=None, description="the extractor or the job of that scope")
+    small: bool = Field(default=False, description="a frozen number that changed by little")
 
     @property
     def words(self) -> str:
-        """The cause in a line."""
+        """The cause as one line."""
         return f"{self.kind}: {self.field}: {_short(self.baseline)} -> {_short(self.current)}"
 
     def touches(self, row: Value) -> bool:
-        """Whether a row is another quantity on the two sides for this reason."""
+        """Return True where a row is another quantity on the two sides for this reason."""
         return {
             "all": True,
             "volumes": row.extractor is None,
@@ -63,17 +64,17 @@ class Cause(Record):
 
 
 def relative(difference: float, terms: float) -> float:
-    """Return the size of a difference as a share of the terms; 0 for none, whatever the terms."""
+    """Return the size of a difference as a share of the terms; 0 for no difference."""
     if difference == 0:
         return 0.0
     return abs(difference) / terms if terms > 0 else math.inf
 
 
 def differences(baseline: Scorecard, current: Scorecard) -> tuple[Cause, ...]:
-    """Name everything recorded in which two scorings differ, but their values.
+    """Return everything recorded in which two scorings differ, except their values.
 
-    Numbers that a protocol froze on the real cohort, such as a bandwidth, are themselves results:
-    what moved by no more than `ROUNDING` is left out, and up to `SMALL` it is marked so.
+    Numbers that a protocol froze on the real cohort, such as a bandwidth, are results themselves.
+    Those that changed by no more than `ROUNDING` are left out; up to `SMALL` they are marked.
     """
     return (
         *_image_causes(baseline, current),
@@ -102,7 +103,7 @@ def _protocol_causes(baseline: Protocol, current: Protocol) -> Iterator[Cause]:
     unmatched = set(baseline.settings) ^ set(current.settings)
     for key in (key for key in (baseline.settings | current.settings) if key in unmatched):
         yield _one_sided(key, key in baseline.settings)
-    # A metric that one side alone was scored with is one line, not one for each of its settings.
+    # A metric that only one side was scored with gives one line, not one for each setting.
     metrics = [
         {JobKey.parse(key).metric for key in protocol.settings} for protocol in (baseline, current)
     ]
@@ -128,16 +129,17 @@ def _one_sided(key: str, first: bool) -> Cause:
 
 
 def _relative_move(before: Any, after: Any) -> float:
-    """Of two numbers their difference over the larger; infinite for anything else."""
+    """Return the difference of two numbers over the larger; infinite for anything else."""
     if not all(isinstance(x, float) for x in (before, after)):
         return math.inf
     return relative(float(after) - float(before), max(abs(before), abs(after)))
 
 
 def _scope(path: tuple[str, ...]) -> tuple[Scope, str | None]:
-    """Whose values a protocol's field makes another quantity.
+    """Return the rows that become another quantity where a field of the protocol differs.
 
-    Of the rest (resamples, level, seed, interval methods, ...) only intervals, floors and p depend.
+    Only intervals, floors and p depend on the other fields (resamples, level, seed, interval
+    methods).
     """
     scopes: dict[str, Scope] = {
         "space": "all", "n_real": "all", "version": "all", "mask": "volumes",
@@ -173,12 +175,10 @@ def _found_by_preflight(card: Scorecard) -> dict[str, str]:
 def images_in_common(
     first: SampleData, second: SampleData, role: Literal["real", "synth"]
 ) -> int | None:
-    """Count the images of the second set whose rows are, to the bit, rows of the first.
+    """Return how many images of the second set have rows that equal rows of the first to the bit.
 
-    Returns
-    -------
-    None where no job of both has a row for each image, or libraries round otherwise: then it is
-    not known (for the latter, 0).
+    None where it is not known, because no job of both has one row per image. 0 is not certain: a
+    library that rounds differently gives other rows for the same image.
     """
     for key in first.jobs:
         if key in second.jobs and first.has_rows(key):
@@ -189,14 +189,17 @@ def images_in_common(
 
 
 def moved_reals(first: SampleData, second: SampleData) -> Iterator[Cause]:
-    """Name what gives other numbers for the same real volumes: then it is not the samples."""
-    given = set()
+    """Yield the extractors and metrics that give other numbers for the same real volumes.
+
+    Software causes such a change, not the samples.
+    """
+    seen = set()
     for key in first.jobs:
         named = JobKey.parse(key)
         source = named.source
-        if key not in second.jobs or source in given:
+        if key not in second.jobs or source in seen:
             continue
-        given.add(source)
+        seen.add(source)
         moved = _moved(first.jobs[key].real, second.jobs[key].real)
         if moved > ROUNDING:
             features = named.extractor is not None
@@ -211,7 +214,7 @@ def moved_reals(first: SampleData, second: SampleData) -> Iterator[Cause]:
 def _moved(before: Float[np.ndarray, "n _"], after: Float[np.ndarray, "n _"]) -> float:
     if before.shape != after.shape:
         return math.inf
-    # Pairs that a design left out are NaN on both sides.
+    # Pairs of images that were not computed are NaN on both sides.
     one, other = (np.nan_to_num(np.asarray(x, np.float64)) for x in (before, after))
     return relative(float(np.linalg.norm(other - one)), float(np.linalg.norm(one - one.mean(0))))
 

@@ -1,17 +1,17 @@
-"""Drift: is the difference between two scorecards noise, and if not, what moved?
+"""Drift: is the difference between two scorecards noise, and if not, what changed?
 
-What is asked depends on what the two share.
+The question depends on what the two share.
 
-The same images, scored again: nothing random separates the two, so a change is judged beside the
-terms that the metric is made of (`Value.magnitude`).
+The same images, scored again: nothing random separates the two, so a change is compared with the
+terms that the metric is a sum of (`Value.magnitude`).
 
 New samples against the same real images: did the generator change, did a metric change, and is the
-change within a margin that does not matter (`synthbench.drift.two_samples`)? Two intervals that
-overlap, or do not, answer none of these.
+change within a margin that does not matter (`synthbench.drift.two_samples`)? Comparing the two
+intervals answers none of these questions.
 
-Two generators: the same statistics, read as which of them is closer.
+Two generators: the same statistics say which of them is closer.
 
-Other real images: nothing can be compared, and the fields that differ are named.
+Other real images: nothing can be compared, and the differing fields are named.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Outcome = Literal["pass", "warn", "drift", "not comparable"]
 
 
 class Drift(Record):
-    """What separates two scorecards, and whether it is noise."""
+    """The result of comparing two scorecards: what differs, and whether it is noise."""
 
     schema_version: Literal[1] = 1
     kind: Kind
@@ -76,15 +76,15 @@ class Drift(Record):
 
     @property
     def exit_code(self) -> int:
-        """0: no drift; 1: drift; 2: the comparison, or a part of it, means nothing."""
+        """0: no drift; 1: drift; 2: nothing, or not everything, can be compared."""
         return {"pass": 0, "warn": 0, "drift": 1, "not comparable": 2}[self.outcome]
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two scorecards, how they differ, and what is asked of them.
+    """Two scorecards, how they differ, and the options of their comparison.
 
-    `files` are what messages call them, `names` what tables do.
+    `files` are their names in messages, `names` those in tables.
     """
 
     baseline: Scorecard
@@ -125,26 +125,27 @@ def drift(
     sample_data: Sequence[Path] = (),
     gate: bool = False,
 ) -> Drift:
-    """Compare two scorecards, and say whether their difference is noise.
+    """Return the comparison of two scorecards: what differs, and whether it is noise.
 
     Parameters
     ----------
     baseline, current
         Scorecards, or their files.
     metrics
-        Names of rows ("fid", "ms_ssim.synth"), for every extractor; None: of the same images
-        all rows, of samples all metrics without their parts and those for papers.
+        Names of rows ("fid", "ms_ssim.synth"), for every extractor. None: all rows for the same
+        images; for samples all metrics, without their parts and without those for papers.
     deltas
         By name, the margin within which a difference of samples does not matter, in the metric's
-        unit. A metric with one passes exactly where equivalence is shown. For others the margin
-        is what the baseline could have told from its floor, and equivalence is only shown.
+        unit. A metric with a margin here passes exactly where equivalence is shown. For other
+        metrics the margin is the baseline's minimum detectable effect, and equivalence is
+        reported without deciding.
     alpha
         Probability of a false alarm. Between samples, half is for the generator's test and half
         for the metrics together.
-    sample data
+    sample_data
         Files of `synthbench score --sample-data`, for volumes that were scored elsewhere.
     gate
-        Let a difference between two generators count as drift.
+        True: a difference between two generators counts as drift.
 
     Returns
     -------
@@ -154,9 +155,9 @@ def drift(
     Raises
     ------
     ScorecardError
-        A scorecard is unreadable, or samples must be compared and their sample data are not here.
+        A scorecard cannot be read, or sample data that are needed are not on this machine.
     UsageError
-        A metric, a margin or alpha is unusable.
+        There is no such metric, or a margin or alpha has no allowed value.
     """
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha: must lie between 0 and 1; found {alpha}. Use 0.05.")
@@ -217,7 +218,7 @@ def _rescored(pair: _Pair) -> Drift:
 
 
 def _exchanged(pair: _Pair, common: int) -> Drift:
-    """Judge a set of which `common` images are those of the baseline: others are no new sample."""
+    """Judge a set that shares `common` images with the baseline: it is not a new sample."""
     rows, n = _changes(pair), pair.current.synth.n
     outcome: Outcome = "drift" if _outcome(rows, ()) != "not comparable" else "not comparable"
     return pair.result(
@@ -237,7 +238,7 @@ def _changes(pair: _Pair) -> list[MetricDrift]:
     if pair.deltas:
         raise UsageError(
             "--delta: a margin is for new samples; these are the same images, whose values may "
-            "move by rounding only. Leave it out."
+            "change by rounding only. Leave it out."
         )
     return [
         change(before, after) if (why := _refusal(before, after, pair.causes)) is None
@@ -247,10 +248,10 @@ def _changes(pair: _Pair) -> list[MetricDrift]:
 
 
 def change(before: Value, after: Value) -> MetricDrift:
-    """Judge a row of the same images by its change over the terms that it is made of.
+    """Return the judgement on a row of the same images, by its change over the row's terms.
 
-    The terms are the larger of the two `Value.magnitude`; where neither has one, the values. An
-    MMD^2 near zero is a difference of large terms, beside which its rounding is small.
+    The terms are the larger `Value.magnitude` of the two; where neither has one, the values. An
+    MMD^2 near zero is a difference of large terms, and rounding is small compared with these.
     """
     assert before.value is not None
     assert after.value is not None
@@ -273,7 +274,7 @@ def change(before: Value, after: Value) -> MetricDrift:
 def _notes_on_terms(pair: _Pair) -> list[str]:
     if all(row.magnitude is not None for row in pair.baseline.values if row.value is not None):
         return []
-    return ["the baseline keeps no magnitudes: those of the current scorecard stand in"]
+    return ["the baseline has no magnitudes: those of the current scorecard are used"]
 
 
 def _rescore_verdict(outcome: Outcome, rows: Sequence[MetricDrift], causes: Sequence[Cause]) -> str:
@@ -297,7 +298,7 @@ def _rescore_verdict(outcome: Outcome, rows: Sequence[MetricDrift], causes: Sequ
 
 
 def _resampled(pair: _Pair, one: SampleData, other: SampleData, common: int) -> Drift:
-    """Ask the questions of `synthbench.drift.two_samples`."""
+    """Judge new samples, or two generators, by `synthbench.drift.two_samples`."""
     pair = replace(pair, causes=(*pair.causes, *moved_reals(one, other)))
     rival = _two_generators(pair)
     chosen = list(_rows(pair, everything=False))
@@ -329,20 +330,20 @@ def _resampled(pair: _Pair, one: SampleData, other: SampleData, common: int) -> 
 
 
 def _two_generators(pair: _Pair) -> bool:
-    """Whether the sidecars name two generators, or two trained networks of one."""
+    """Return True where sidecars name two generators, or two trained networks of one."""
     origins = pair.baseline.origin, pair.current.origin
     named = [[getattr(o, field) for o in origins] for field in ("generator", "weights_sha256")]
     return any(None not in (one, other) and one != other for one, other in named)
 
 
 def _requested(row: Value, deltas: Mapping[str, float]) -> Requested:
-    given = deltas.get(row.metric)
+    margin = deltas.get(row.metric)
     # Zero, where all splits of the real set scored the same, is no margin.
     effect = (row.floor.minimum_detectable_effect if row.floor else None) or None
     return Requested(
         metric=row.metric, extractor=row.extractor, label=row.label,
         direction=row.direction, role=row.role,
-        delta=effect if given is None else given, given=given is not None,
+        delta=effect if margin is None else margin, given=margin is not None,
     )  # fmt: skip
 
 
@@ -373,11 +374,11 @@ def _resample_verdict(
     if outcome == "not comparable":
         return _partly(rows)
     if rival:
-        given = []
+        clauses = []
         for name in names:
             found = [row.name for row in rows if row.closer == name]
-            given += [f"{name} is closer in {', '.join(found)}"] if found else []
-        return "; ".join(given) or "no difference shown at this n, which is no proof of equality"
+            clauses += [f"{name} is closer in {', '.join(found)}"] if found else []
+        return "; ".join(clauses) or "no difference shown at this n, which is no proof of equality"
     if outcome == "drift":
         failed = [
             f"the generator changed ({test.extractor}, p {p_text(test.p_adjusted)})"
@@ -399,7 +400,7 @@ def _notes_on_samples(
         )
         shared = len({*(one.seeds or ())} & {*(other.seeds or ())})
         if shared:
-            yield f"{shared} seeds are in both samples, which the tests take for independent"
+            yield f"{shared} seeds are in both samples, but the tests assume independent samples"
     if common:
         yield f"{common} synthetic volumes are in both samples, to the bit"
     without = [row.metric for row in rows if row.delta is None and row.difference is not None]
@@ -423,9 +424,9 @@ def _called(first: Scorecard, second: Scorecard) -> tuple[str, str]:
 
 
 def _rows(pair: _Pair, *, everything: bool) -> Iterator[tuple[Value, Value]]:
-    """Yield the rows of either card with their counterparts, or with a row that says it lacks one.
+    """Yield pairs of rows; where one card lacks a row, its place has one that says so.
 
-    A row without a value on both sides is passed over, unless it was asked for by name.
+    A pair without a value on either side is left out, unless it was named.
     """
     before, after = (
         {(row.metric, row.extractor): row for row in card.values}
@@ -446,7 +447,7 @@ def _rows(pair: _Pair, *, everything: bool) -> Iterator[tuple[Value, Value]]:
 
 
 def _absent(row: Value) -> Value:
-    """The row of a scorecard that was not scored with this metric."""
+    """Return the row for a scorecard that was not scored with this metric."""
     missing = Missing(reason="not scored", text="not scored")
     return Value(
         metric=row.metric, label=row.label, extractor=row.extractor, direction=row.direction,
@@ -455,7 +456,7 @@ def _absent(row: Value) -> Value:
 
 
 def _refusal(before: Value, after: Value, causes: Sequence[Cause]) -> str | None:
-    """Say why a row cannot be compared; None where it can."""
+    """Return why a row cannot be compared; None where it can."""
     for row, side in ((before, "baseline"), (after, "current")):
         if row.value is None:
             return f"no value in {side}: {row.missing}"
@@ -482,7 +483,7 @@ def _outcome(
 
 
 def _partly(rows: Sequence[MetricDrift]) -> str:
-    """Say which metrics cannot be compared, and how to compare the others."""
+    """Return which metrics cannot be compared, and how to compare the others."""
     left_out = list(dict.fromkeys(row.metric for row in rows if row.status == "not compared"))
     others = dict.fromkeys(row.metric for row in rows if row.metric not in left_out)
     benchmark = "a benchmark keeps one protocol for both (synthbench score --benchmark ...)"

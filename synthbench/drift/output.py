@@ -1,4 +1,4 @@
-"""A drift for its readers: a table for people, JUnit and annotations for a build."""
+"""The result of a comparison as a table, as a JUnit file, and as annotations of a build."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OUTCOMES = {"pass": "green", "warn": "yellow", "drift": "red", "not comparable"
 
 
 def drift_table(found: Drift) -> Group:
-    """Return a drift as a Rich renderable: what was compared, what differs, metric by metric."""
+    """Return a drift as a Rich renderable: what was compared, the causes, and the metrics."""
     lines: list[Text | Table] = [
         Text(f"{found.baseline} -> {found.current}", style="bold"),
         Text(found.statement),
@@ -48,7 +48,7 @@ def _metrics(found: Drift) -> Table:
         titles.append("change / terms")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, title in enumerate([*titles, ""]):
-        # Text, because names in scorecards are not trusted to hold no markup.
+        # Text, because names in scorecards are not trusted and may hold markup.
         table.add_column(Text(title), justify="right" if 0 < i < len(titles) else "left")
     for row in found.metrics:
         cells = [row.name, *_numbers(row.baseline, row.current)]
@@ -76,7 +76,7 @@ def _sampled(row: MetricDrift) -> list[str]:
 
 
 def junit(found: Drift) -> bytes:
-    """Return a drift as a JUnit file: a test case for the generator and for each metric."""
+    """Return a drift as a JUnit file: one test case for the whole, and one for each part."""
     suite = ET.Element("testsuite", name="synthbench drift")
     cases = list(_cases(found))
     for name, status, words in cases:
@@ -97,7 +97,7 @@ def junit(found: Drift) -> bytes:
 
 
 def _cases(found: Drift) -> Iterator[tuple[str, str, str]]:
-    """Yield name, status and words of the whole comparison, then of each of its parts."""
+    """Yield name, status and text of the whole comparison, then of each of its parts."""
     whole = {"drift": "fail", "not comparable": "not compared"}.get(found.outcome, "pass")
     differing = "".join(f"\n{cause.words}" for cause in found.causes)
     yield found.kind, whole, f"{found.verdict}{differing}"
@@ -118,7 +118,7 @@ def _figures(row: MetricDrift) -> str:
 
 
 def workflow_commands(found: Drift) -> list[str]:
-    """Return a drift as workflow commands of GitHub Actions, one a line; none where it passes."""
+    """Return a drift as workflow commands of GitHub Actions, one per line; none where it passes."""
     if found.outcome == "pass":
         return []
     level = "warning" if found.outcome == "warn" else "error"
@@ -131,5 +131,5 @@ def workflow_commands(found: Drift) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Escape a message: a name in a scorecard must not start a command of its own."""
+    """Return an escaped message: a name in a scorecard must not start another command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -34,10 +34,11 @@ from synthbench.records.keys import JobKey
 from synthbench.scoring.sample_data import SampleData
 
 RESOLUTION = 4
-"""By how much the smallest adjusted p must lie below the threshold: resamples are added for it.
+"""Factor by which the smallest possible adjusted p must lie below the threshold.
 
-Of B resamples the smallest two-sided p is 2/(B + 1), and Holm multiplies it by the number of
-metrics: 1000 resamples could not find any change of 13 metrics at 0.025, however large.
+Resamples are added for it. With B resamples the smallest two-sided p is 2/(B + 1), and Holm
+multiplies it by the number of metrics: 1000 resamples could not show any change of 13 metrics at
+0.025, however large.
 """
 
 LEVEL = 0.95
@@ -47,14 +48,14 @@ Status = Literal["pass", "warn", "fail", "shown", "not compared"]
 
 
 class GeneratorTest(Record):
-    """Whether the generator changed, in one extractor's features."""
+    """The test whether the generator changed, in one extractor's features."""
 
     extractor: str
     p: float
     p_adjusted: float = Field(description="Holm over the extractors")
     paired: bool = Field(description="volumes of one seed were compared with each other")
     moved: float | None = Field(
-        description="of paired volumes: root mean square move over the spread of the real features"
+        description="of paired volumes: root mean square change over the spread of real features"
     )
     status: Status
     words: str
@@ -72,13 +73,16 @@ class MetricDrift(Record):
     current: float | None = None
     relative: float | None = Field(default=None, description="change over the metric's terms")
     difference: float | None = Field(
-        default=None, description="current less baseline; side by side, of distances from the best"
+        default=None,
+        description="current minus baseline; of two generators, of distances from the best value",
     )
     low: float | None = None
     high: float | None = None
     level: float | None = None
     p: float | None = None
-    p_adjusted: float | None = Field(default=None, description="Holm over the metrics that gate")
+    p_adjusted: float | None = Field(
+        default=None, description="Holm over the metrics whose change can fail"
+    )
     closer: str | None = Field(default=None, description="of two generators, the better one")
     delta: float | None = Field(default=None, description="margin of equivalence")
     delta_source: Literal["given", "minimum detectable effect"] | None = None
@@ -92,12 +96,12 @@ class MetricDrift(Record):
 
 @dataclass(frozen=True)
 class Requested:
-    """A metric whose difference between two samples is asked for.
+    """A metric whose difference between two samples is requested.
 
     Attributes
     ----------
     metric, extractor, label
-        The row.
+        Of the row.
     direction
         Which way is better.
     role
@@ -105,7 +109,7 @@ class Requested:
     delta
         Margin of equivalence; None: there is none.
     given
-        Whether the user gave it.
+        True where the user chose the margin.
     """
 
     metric: str
@@ -128,7 +132,7 @@ class Requested:
 
     @property
     def gates(self) -> bool:
-        """Whether a change of it fails."""
+        """True where a change of it can fail."""
         return self.role != "descriptive"
 
     @property
@@ -143,9 +147,9 @@ class Rivals:
     Attributes
     ----------
     names
-        What to call the two.
+        Of the two.
     gate
-        Whether a difference between them fails.
+        True where a difference between them fails.
     """
 
     names: tuple[str, str]
@@ -159,14 +163,14 @@ class Terms:
     Attributes
     ----------
     alpha
-        Of the generator's test and the metrics together, half for each; all for the metrics
-        where the former is not asked.
+        Probability of a false alarm: half for the generator's test and half for the metrics
+        together; all for the metrics where there is no such test.
     resamples, permutations, seed
         Of the bootstrap and of the test; more are taken where p could not become small enough
         (`RESOLUTION`).
     rivals
-        Where these are two generators. Whether they differ is then not asked, and differences
-        are of distances from the best value.
+        The names of two generators; None: both samples are of one. Two generators are not tested
+        for a change, and differences are of distances from the best value.
     """
 
     alpha: float = 0.05
@@ -184,20 +188,21 @@ def compare_samples(
     *,
     extractors: Iterable[str] | None = None,
 ) -> tuple[list[GeneratorTest], list[MetricDrift]]:
-    """Ask of two synthetic sets against one real set whether generator and metrics changed.
+    """Return whether the generator and the metrics changed between two synthetic sets.
 
-    Where both sets are of the same seeds, volumes of one seed are compared with each other.
+    Both are compared with one real set. Where both have the same seeds, volumes of one seed are
+    compared with each other.
 
     Parameters
     ----------
     first, second
         Sample data of the two scorings.
-    asked
+    requested
         The metrics.
     terms
-        None: the usual ones.
+        None: the defaults.
     extractors
-        In whose features to test whether the generator changed; None: those of the metrics.
+        Extractors in whose features the generator is tested; None: those of the metrics.
 
     Raises
     ------
@@ -239,7 +244,7 @@ def compare_samples(
 
 
 def share_seeds(first: SampleData, second: SampleData) -> bool:
-    """Whether both synthetic sets are of the same seeds, which sidecars must name."""
+    """Return True where both synthetic sets have the same seeds, as their sidecars name them."""
     if first.seeds is None or second.seeds is None:
         return False
     return sorted(first.seeds) == sorted(second.seeds)
@@ -253,7 +258,7 @@ def _generator_tests(
     alpha: float,
     terms: Terms,
 ) -> list[GeneratorTest]:
-    """Test, in each extractor's features, that both synthetic sets are of one distribution."""
+    """Return the tests, in each extractor's features, of one distribution behind both sets."""
     values, moves = [], []
     for extractor in extractors:
         one, other, bandwidth = _features(first, second, extractor)
@@ -262,7 +267,7 @@ def _generator_tests(
             permutation_p(one, other, bandwidth, permutations=terms.permutations,
                           seed=terms.seed, subjects=subjects, paired=paired)
         )  # fmt: skip
-        # Two independent draws are l apart in the median, so that l is the spread.
+        # The bandwidth is the median distance of two independent draws, so it measures the spread.
         moves.append(
             float(np.sqrt(((other - one) ** 2).sum(axis=1).mean())) / bandwidth if paired else None
         )
@@ -277,7 +282,7 @@ def _generator_tests(
 def _features(
     first: SampleData, second: SampleData, extractor: str
 ) -> tuple[Float64[np.ndarray, "n d"], Float64[np.ndarray, "m d"], float]:
-    """Both synthetic sets' features, and the bandwidth of their kernel, frozen on the real set."""
+    """Return both synthetic sets' features, and the kernel's bandwidth as the real set gives it."""
     key = next(k for k in first.jobs if JobKey.parse(k).extractor == extractor and k in second.jobs)
     one, other = (np.asarray(m.jobs[key].synth, np.float64) for m in (first, second))
     gaussian = str(JobKey(MMD2.name, extractor=extractor))
@@ -306,9 +311,9 @@ def _generator_test(
 
 @dataclass(frozen=True)
 class _Compared:
-    """The paired difference, at 90% too where there is a margin, and the values it is of.
+    """The paired difference, also at 90% where there is a margin, and the two values.
 
-    `terms` is the magnitude of the first.
+    `terms` is the magnitude of the first value.
     """
 
     wide: Comparison
@@ -322,7 +327,7 @@ def _compared(
 ) -> _Compared:
     one, other = (m.statistic(requested.key, requested.part) for m in (first, second))
     shared = [role for role in one.subjects if role == "real" or paired]
-    # A change of a gap from 0.05 to -0.05 is one, although its distance from zero is not.
+    # A gap that goes from 0.05 to -0.05 has changed, although its distance from zero has not.
     direction: Direction = requested.direction if terms.rivals else "lower"
 
     def difference(level: float) -> Comparison:
@@ -372,7 +377,7 @@ def _metric_drift(
 
 
 def _closer(comparison: Comparison, requested: Requested, names: tuple[str, str]) -> str:
-    """The one with the smaller loss: differences are of distances from zero where zero is best."""
+    """Return the name of the better one; where zero is best, differences are of distances."""
     worse_second = comparison.difference > 0
     if requested.direction == "higher":
         worse_second = not worse_second

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthbench.leaderboard import multiverse as multiverse_module
-from synthbench.leaderboard.entries import comparable, read_entries
+from synthbench.leaderboard.entries import comparable, in_order, read_entries
 from synthbench.leaderboard.multiverse import Multiverse
 from synthbench.leaderboard.ranking import Comparisons, MetricRanking
 from synthbench.metrics.metric import Direction
@@ -19,7 +19,7 @@ from synthbench.report.text import SATURATED, interval_words
 from synthbench.scoring.benchmark import Benchmark, FrozenFloor
 
 REASON = 80
-"""Characters of the reason why a value is missing; its scorecard has all of them."""
+"""Characters that are shown of the reason why a value is missing; the scorecard has all."""
 ARROWS = {"lower": "↓", "higher": "↑", "zero": "→ 0"}
 
 Floor = FrozenFloor | FloorRecord
@@ -32,15 +32,16 @@ class Board:
     Attributes
     ----------
     folder, benchmark
-        The benchmark.
+        The folder, and the benchmark in it.
     cards
         All its scorecards, by the names of their files.
     ordered
-        The comparable ones, by the primary metric.
+        The comparable ones, the best by the primary metric first.
     comparisons, multiverse
-        Where they are of these entries.
+        None where there are none, or they are of other entries.
     stale
-        By what is of other entries ("comparisons", "multiverse"), what changed since.
+        By the record that is of other entries ("comparisons", "multiverse"), what changed since
+        it was written.
     """
 
     folder: Path
@@ -63,8 +64,7 @@ class Board:
         benchmark = Benchmark.load(folder)
         cards = read_entries(folder)
         ordered = comparable(cards, benchmark)
-        names = sorted(ordered, key=lambda name: _place(ordered[name], name, benchmark.primary))
-        ordered = {name: ordered[name] for name in names}
+        ordered = {name: ordered[name] for name in in_order(ordered, benchmark.primary)}
         stale: dict[str, Sequence[str]] = {}
         comparisons = Comparisons.find(folder)
         if comparisons is not None:
@@ -81,13 +81,13 @@ class Board:
         return cls(folder, benchmark, cards, ordered, comparisons, multiverse, stale)
 
     def called(self, name: str) -> str:
-        """What an entry's scorecard calls it, with its file's name where others are called so."""
+        """Return an entry's name in its scorecard, with its file's where others share the name."""
         own = self.cards[name].name
         shared = sum(card.name == own for card in self.cards.values()) > 1
         return f"{own} ({name})" if shared and own != name else own
 
     def number(self, name: str) -> int:
-        """An entry's number on the page, from 1."""
+        """Return an entry's number on the page, from 1."""
         return list(self.ordered).index(name) + 1
 
 
@@ -95,7 +95,7 @@ class Board:
 class Key:
     """A row of scorecards: a metric, by one extractor where it uses features.
 
-    `row` is one of them, for what all say of their metric.
+    `row` is the row of one of the cards, for what the metric declares of itself.
     """
 
     metric: str
@@ -104,7 +104,7 @@ class Key:
 
     @property
     def label(self) -> str:
-        """The words in a table."""
+        """The metric's label in a table."""
         return self.row.label
 
     @property
@@ -114,16 +114,17 @@ class Key:
 
     @property
     def is_part(self) -> bool:
-        """Whether it is a part of a metric."""
+        """True where it is a part of a metric."""
         return self.row.key.part is not None
 
     @property
     def for_papers(self) -> bool:
-        """Whether it is shown for comparison with papers only."""
+        """True where it is shown for comparison with papers only."""
         return self.row.role == "for_papers"
 
     def of(self, card: Scorecard) -> Value | None:
-        """The row in a card; `Scorecard.row` would take None for any extractor."""
+        """Return the row in a card; None where it has none."""
+        # `Scorecard.row` would take None for any extractor.
         for value in card.values:
             if (value.metric, value.extractor) == (self.metric, self.extractor):
                 return value
@@ -131,7 +132,7 @@ class Key:
 
 
 def all_keys(cards: Iterable[Scorecard]) -> list[Key]:
-    """Return all rows that any of the cards has, in the order in which they are met."""
+    """Return all rows that any of the cards has, in order of first appearance."""
     found: dict[tuple[str, str | None], Key] = {}
     for card in cards:
         for value in card.values:
@@ -152,28 +153,20 @@ def ranked_keys(board: Board) -> list[Key]:
     return sorted(found, key=lambda key: key.metric != board.benchmark.primary)
 
 
-def _place(card: Scorecard, name: str, primary: str) -> tuple[int, float, str]:
-    row = card.row(primary)
-    if row is None or row.value is None:
-        return (1, 0.0, name)
-    key = {"lower": row.value, "zero": abs(row.value), "higher": -row.value}[row.direction]
-    return (0, key, name)
-
-
 def stale_words(board: Board, what: str, folder: Path) -> str:
-    """Return what is of other entries, and the command that fixes it in that folder."""
+    """Return what changed since a record was written, and the command that writes it again."""
     file, option = {
         "comparisons": ("comparisons.json", "--compare"),
         "multiverse": (multiverse_module.FILE, "--multiverse"),
     }[what]
     return (
-        f"{file} is of other entries ({'; '.join(board.stale[what])}): run synthbench leaderboard "
-        f"{folder} {option} where they were scored"
+        f"{file} was computed from other entries ({'; '.join(board.stale[what])}): run "
+        f"synthbench leaderboard {folder} {option} on the machine that scored them"
     )
 
 
 def usual_folder(board: Board) -> Path:
-    """Return where benchmarks are kept: a page is the same from wherever it is rendered."""
+    """Return the folder by its usual path, so that a page is the same from any directory."""
     return Path("leaderboards") / board.folder.resolve().name
 
 
@@ -188,7 +181,7 @@ def entry_title(name: str, board: Board) -> str:
 
 
 def floor_of(key: Key, board: Board) -> Floor | None:
-    """Return the benchmark's own floor of a row, else the one that the first entry found."""
+    """Return the benchmark's own floor of a row, else that of the first entry with one."""
     for floor in board.benchmark.floors:
         if (floor.metric, floor.extractor) == (key.metric, key.extractor):
             return floor
@@ -212,14 +205,14 @@ def key_title(key: Key, board: Board, *, extractor: bool = True, n: bool = True)
 
 def key_heading(key: Key, board: Board, *, extractor: bool = True, n: bool = True) -> str:
     """Return a row's label with its direction as plain text."""
-    # A part takes the whole's direction, and a mean of one set has none of its own.
-    aimless = key.is_part and key.direction == "zero"
-    arrow = "" if aimless else f" {ARROWS[key.direction]}"
+    # A part has the direction of its metric, which means nothing for a mean of one set.
+    without = key.is_part and key.direction == "zero"
+    arrow = "" if without else f" {ARROWS[key.direction]}"
     return key_title(key, board, extractor=extractor, n=n) + arrow
 
 
 def is_saturated(key: Key, card: Scorecard) -> bool:
-    """Return whether a card's value of a row is near the ceiling of its kernel."""
+    """Return True where a card's value of a row is near the ceiling of its kernel."""
     row = key.of(card)
     return row is not None and bool(row.saturated)
 
@@ -229,7 +222,7 @@ def _n(benchmark: Benchmark) -> int:
 
 
 def value_text(row: Value) -> str:
-    """Return a value with its interval, or in short why there is none, as plain text."""
+    """Return a value with its interval, or a short reason why there is none, as plain text."""
     if row.value is None:
         words = str(row.missing or "missing")
         return words if len(words) <= REASON else f"{words[:REASON]}…"

@@ -10,7 +10,7 @@ from synthbench.render.markdown import escaped, table
 
 
 def choices(board: Board) -> str:
-    """Return the section; empty where no multiverse was computed."""
+    """Return the section in markdown; empty where no multiverse was computed."""
     found = board.multiverse
     if found is None:
         if "multiverse" not in board.stale:
@@ -35,9 +35,9 @@ def choices(board: Board) -> str:
         f"## Under other choices\n\n![Ranks under every choice]({GRID})\n\n{changes}\n\n"
         f"Over {len(found.universes)} choices of extractor, kernel and preset: the probability "
         "that the two rows change places (the mean over choices of the share of paired resamples "
-        "that turn them round), and in brackets the share of choices whose estimates do. Each "
-        "choice counts alike: a description of this family of choices, no test."
-        + (f" Not to be had here: {absent}." if absent else "")
+        "that reverse them), and in brackets the share of choices whose estimates reverse them. "
+        "Each choice has the same weight: this describes the family of choices and is not a test."
+        + (f" Not computed: {absent}." if absent else "")
     )
 
 

@@ -1,4 +1,4 @@
-"""The columns of a leaderboard: the page in markdown and the one in HTML write the same list.
+"""The columns of a leaderboard, which the markdown page and the HTML page share.
 
 To add a column, add a `Column` to `RANKING` or to `COST`. A column whose cells are all empty is
 left out of the page.
@@ -20,16 +20,16 @@ from synthbench.leaderboard.board import (
     value_text,
 )
 from synthbench.leaderboard.ranking import MetricRanking
-from synthbench.records.copies import copies_found
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.markdown import escaped
 from synthbench.render.numbers import duration, number
+from synthbench.report.memorization import copies_found
 from synthbench.report.verdicts import FEW_SEEDS, Standing, copies, read_back_words
 from synthbench.utility.table import verdict_words
 
 ONE_SEED = "¹"
-"""Marks an entry of fewer than three training seeds."""
+"""The mark of an entry with fewer than three training seeds."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class Cell:
     text
         As a reader sees it.
     quoted
-        Whether the text holds words of the scorecard, which are not trusted: the page in markdown
-        escapes them. The page in HTML escapes every text.
+        True where the text holds names from the scorecard, which are not trusted: the markdown
+        page escapes them. The HTML page escapes every text.
     strong
-        So much of the text, from its start, is set in bold; plain words.
+        The start of the text that is set in bold.
     code
-        Whether the text is set as code.
+        True where the text is set as code.
     sort
-        What HTML sorts by; None: by the text.
+        The number that HTML sorts by; None: it sorts by the text.
     standing
         A verdict, which HTML shows by its sign.
     """
@@ -104,17 +104,17 @@ class Column:
     Attributes
     ----------
     title
-        The head, or how it follows from the benchmark and the metric. Plain text.
+        The head as plain text, or a function of the benchmark and the metric that returns it.
     cell
         From an entry to its cell.
     floor
-        From the real-vs-real floor to the cell of its row; None leaves it empty.
+        From the real-vs-real floor to the cell in the floor's row; None leaves it empty.
     section
-        The anchor of the section of the page that says more, which the head links to.
+        The anchor of the section that the head links to; empty: no link.
     prose
-        Whether its cells are words, which need room and are aligned to the left in HTML.
+        True where its cells are words, which HTML aligns to the left.
     always
-        Whether the column is shown although all its cells are empty.
+        True where the column is shown although all its cells are empty.
     """
 
     title: str | Callable[[Board, Key], str]
@@ -188,7 +188,7 @@ def _value(entry: Entry) -> Cell:
 
 def _matched_head(board: Board, key: Key) -> str:
     floor = floor_of(key, board)
-    return f"at n = {floor.n} a side" if floor else "at the floor's n"
+    return f"at n = {floor.n} per side" if floor else "at the floor's n"
 
 
 def _matched(entry: Entry) -> Cell:
@@ -217,14 +217,14 @@ def _size(entry: Entry) -> Cell:
 
 
 def training_seeds(card: Scorecard) -> int | None:
-    """Return how often the generator was trained, or None where that is not known."""
+    """Return the number of trained networks behind the volumes; None where it is not known."""
     if card.origin.training_seeds is not None:
         return card.origin.training_seeds
     return None if card.origin.weights_sha256 is None else 1
 
 
 def few_seeds(card: Scorecard) -> bool:
-    """Return whether an entry stands for its volumes only, not for the method behind them."""
+    """Return True where too few trainings stand behind an entry for a claim on its method."""
     return card.origin.generator is not None and (training_seeds(card) or 0) < FEW_SEEDS
 
 
@@ -259,7 +259,7 @@ RANKING: tuple[Column, ...] = (
     Column("copies of training images", _copies, prose=True),
     Column("utility", _utility, section="utility", prose=True),
 )
-"""The ranking's columns, beside the entry's number and name."""
+"""The ranking's columns, after the entry's number and name."""
 
 
 # ---------------------------------------------------------------- cost, licence and date
@@ -302,9 +302,9 @@ COST: tuple[Column, ...] = (
     Column("energy", _energy),
     Column("training seeds", _seeds),
     Column("sampler", _sampler),
-    Column("s a volume", _pace),
+    Column("s per volume", _pace),
     Column("licence", lambda entry: Cell(entry.card.origin.licence or "", quoted=True)),
     Column("protocol", lambda entry: Cell(entry.card.protocol_hash, code=True)),
     Column("scored", _scored),
 )
-"""The columns on what an entry cost, beside its name."""
+"""The columns on what an entry cost, after its name."""

@@ -13,17 +13,13 @@ from synthbench.records.verdict import scored_bytes
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.sample_data import SampleData, load_sample_data
 
-TOLERANCE = 1e-6
-"""Largest difference between an entry's value and that of its sample data, relative to the terms
-that the value is made of."""
-
-
 Source = Callable[[Scorecard], SampleData | None]
+"""From a scorecard to the sample data that a machine keeps of it; None where it has none."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A comparable entry, and what is kept of its images."""
+    """A comparable entry: the name of its file, its scorecard, and its sample data."""
 
     name: str
     card: Scorecard
@@ -48,7 +44,7 @@ def read_entries(folder: Path) -> dict[str, Scorecard]:
 
 
 def comparable(cards: Mapping[str, Scorecard], benchmark: Benchmark) -> dict[str, Scorecard]:
-    """Return the entries of the benchmark's own protocol and real cohort."""
+    """Return the entries with the benchmark's protocol and real cohort."""
     return {
         name: card
         for name, card in cards.items()
@@ -57,10 +53,26 @@ def comparable(cards: Mapping[str, Scorecard], benchmark: Benchmark) -> dict[str
     }
 
 
-def entry_hashes(folder: Path, cards: Mapping[str, Scorecard]) -> dict[str, str]:
-    """Return the sha256 of each entry's file, as it was scored.
+def in_order(cards: Mapping[str, Scorecard], primary: str) -> list[str]:
+    """Return the names of entries, the best by the primary metric first.
 
-    A verdict on utility that was added since moves no rank, so it is left out.
+    Entries without a value of it come last. Equal ones are in the order of their names.
+    """
+
+    def place(name: str) -> tuple[bool, float, str]:
+        row = cards[name].row(primary)
+        if row is None or row.value is None:
+            return (True, 0.0, name)
+        loss = {"lower": row.value, "zero": abs(row.value), "higher": -row.value}
+        return (False, loss[row.direction], name)
+
+    return sorted(cards, key=place)
+
+
+def entry_hashes(folder: Path, cards: Mapping[str, Scorecard]) -> dict[str, str]:
+    """Return the sha256 of each entry's file as it was scored, by the entry's name.
+
+    A verdict on utility that was added later changes no rank, so the hash leaves it out.
     """
     return {
         name: hashlib.sha256(scored_bytes(folder / "entries" / f"{name}.json")).hexdigest()
@@ -71,7 +83,7 @@ def entry_hashes(folder: Path, cards: Mapping[str, Scorecard]) -> dict[str, str]
 def stale_entries(
     recorded: Mapping[str, str], folder: Path, cards: Mapping[str, Scorecard]
 ) -> list[str]:
-    """Name the entries that are new, gone or changed since their hashes were recorded."""
+    """Return one line per entry that is new, gone or changed since the hashes were recorded."""
     now = entry_hashes(folder, cards)
     return [
         *(f"{name} is new" for name in now if name not in recorded),
@@ -83,12 +95,12 @@ def stale_entries(
 def open_entries(
     folder: Path, benchmark: Benchmark, source: Source = load_sample_data
 ) -> list[Entry]:
-    """Return the comparable entries with what `source` knows of their images.
+    """Return the comparable entries with their sample data, as `source` gives them.
 
     Raises
     ------
     ScorecardError
-        There are fewer than two, or the images of some were not scored here.
+        There are fewer than two, or this machine has no sample data of some.
     """
     cards = comparable(read_entries(folder), benchmark)
     if len(cards) < 2:
@@ -102,8 +114,8 @@ def open_entries(
         files = ", ".join(f"{folder}/entries/{name}.json" for name in absent)
         raise ScorecardError(
             f"the volumes behind {files} were not scored on this machine: score them here "
-            f"(synthbench score --benchmark {folder} ...), or give --sample-data FILE, which "
-            "synthbench score --sample-data FILE writes where they are."
+            f"(synthbench score --benchmark {folder} ...), or add --sample-data FILE, which "
+            "synthbench score --sample-data FILE writes on the machine that has them."
         )
     return [
         Entry(name, cards[name], sample_data)

@@ -1,4 +1,4 @@
-"""The page's sections on facts: cost, samples, what was accepted, what is not comparable."""
+"""The page's sections on facts: cost, samples, accepted errors, other entries, the protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from synthbench.scoring.benchmark import Benchmark, protocol_differences
 
 
 def cost(board: Board) -> str:
-    """Return what the entries cost, with their licences and dates."""
+    """Return the table of what the entries cost, with their licences and dates."""
     key = ranked_keys(board)[0]
     entries = entries_of(board, key)
     columns = filled(COST, entries)
@@ -24,6 +24,7 @@ def cost(board: Board) -> str:
 
 
 def samples(board: Board) -> str:
+    """Return the pictures of entries; empty where there are none."""
     found = [
         f"![Samples of {entry_title(name, board)}](entries/{name}.png)"
         for name in board.ordered
@@ -33,7 +34,7 @@ def samples(board: Board) -> str:
 
 
 def accepted(board: Board) -> str:
-    """Return which entries were scored although preflight would have stopped them."""
+    """Return the errors of preflight that were accepted for entries; empty where there are none."""
     lines = [
         f"- {entry_title(name, board)}: `{found.rule}` ({found.role})"
         for name, card in board.ordered.items()
@@ -44,6 +45,7 @@ def accepted(board: Board) -> str:
 
 
 def not_comparable(board: Board) -> str:
+    """Return the other entries with the fields that differ; empty where there are none."""
     lines = []
     for name, card in sorted(board.cards.items()):
         if name in board.ordered:
@@ -61,6 +63,7 @@ def not_comparable(board: Board) -> str:
 
 
 def protocol(benchmark: Benchmark) -> str:
+    """Return the table of every setting of the protocol."""
     p = benchmark.protocol
     stored = ", stored" if benchmark.stored_mask else ""
     rows = [

@@ -36,13 +36,13 @@ def leaderboard_report(folder: Path | str) -> str:
     ranking = _ranking(board)
     if ranking is None:
         notes.append(
-            f"Ordered by {primary}. An order is no ranking: neighbours may be ties, and intervals "
-            f"that do not overlap are not a test. synthbench leaderboard {folder} --compare ranks "
-            "where the entries were scored."
+            f"Ordered by {primary}. An order is no ranking: neighbours may be ties, and comparing "
+            f"intervals is not a test. Run synthbench leaderboard {folder} --compare on the "
+            "machine that scored the entries to rank them."
         )
     apart = sorted(board.called(entry) for entry in board.cards if entry not in board.ordered)
     if apart:
-        notes.append(f"Of another protocol or real cohort, and left out: {', '.join(apart)}.")
+        notes.append(f"Left out, with another protocol or real cohort: {', '.join(apart)}.")
     page = Page(
         list(board.ordered.values()),
         [plain_title(board, entry) for entry in board.ordered],
@@ -83,11 +83,11 @@ def _ranking(board: Board) -> Ranking | None:
     )
     words = (
         f"By {found.label}. A rank interval runs from 1 + the number of entries that are "
-        f"significantly better to {len(rows)} less the number that are significantly worse; tied "
-        f"entries cannot be told apart at {comparisons.level:.0%}, over all pairs together "
+        f"significantly better to {len(rows)} minus the number that are significantly worse. Tied "
+        f"entries do not differ significantly at {comparisons.level:.0%}, over all pairs together "
         f"(max-t, {comparisons.resamples} resamples). 'Best' is the share of resamples in which "
-        "an entry is the best: a second figure, no p-value. Ranks are of these volumes: "
-        f"{ONE_SEED} marks fewer than three training seeds, which say nothing of the method."
+        "an entry is the best; it is not a p-value. Ranks are of these volumes: with fewer than "
+        f"three training seeds ({ONE_SEED}) they do not rank the method."
     )
     heads = tuple((column.head(board, key), column.prose) for column in columns)
     return Ranking(words, heads, rows, pairs)

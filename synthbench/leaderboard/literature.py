@@ -1,8 +1,8 @@
-"""Values that papers report of their own volumes, under protocols of their own.
+"""Values that papers report of their own volumes, under their own protocols.
 
-No number of synthbench's compares with these: the real cohort, its size, the features, the
-kernel and the estimator differ, and some of them are not stated. They stand on leaderboards
-apart, so that a reader finds them and is told so.
+None of them can be compared with a number of synthbench: the real cohort, its size, the features,
+the kernel and the estimator differ, and papers do not state all of them. Leaderboards show them in
+a section of their own, which says this.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Reported:
     fid, mmd, ms_ssim, g4r_ssim
         As printed, with the brackets that the paper gives; empty where it has none.
     protocol
-        What the paper says of the cohort and the measure, and what it does not.
+        What the paper states about the cohort and the measure, and what it does not state.
     seconds_a_volume
-        Of sampling, on the paper's own hardware.
+        Seconds per volume of sampling, on the paper's hardware.
     """
 
     model: str

@@ -1,10 +1,10 @@
 """The multiverse of a leaderboard: the same images under every reasonable choice of metric.
 
 An order that holds under one extractor, kernel or preset may not hold under the next. Here the
-entries of a benchmark are valued again under choices that papers make: the Frechet distance by
-extractor, MMD² by extractor and kernel, MS-SSIM by preset. For each pair of entries it is told
-how often two rows change places. It is a description of that family of choices, each of which
-counts alike, and no test.
+entries of a benchmark are scored again under choices that papers make: the Fréchet distance by
+extractor, MMD² by extractor and kernel, MS-SSIM by preset. For each pair of entries the record
+says how often the two change places. It describes this family of choices, in which each choice
+has the same weight; it is not a test.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
+from synthbench import registry
 from synthbench.errors import MetricError, ScorecardError
-from synthbench.leaderboard.entries import Entry, Source, entry_hashes, open_entries
+from synthbench.leaderboard.entries import Entry, Source, entry_hashes, in_order, open_entries
 from synthbench.leaderboard.overall import order_of
 from synthbench.leaderboard.ranking import Aggregates
 from synthbench.metrics.fid import FID
@@ -30,23 +31,21 @@ from synthbench.metrics.inference.comparison import loss, rank
 from synthbench.metrics.linear_mmd import MMDLinear
 from synthbench.metrics.metric import Direction, Statistic, check_features
 from synthbench.metrics.mmd import KID, MMD2, KernelDiscrepancy
+from synthbench.metrics.msssim import MSSSIM
 from synthbench.records.base import Record
 from synthbench.records.keys import JobKey
-from synthbench.records.scorecard import Scorecard
+from synthbench.runtime.callbacks import Progress
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.sample_data import JobData, load_sample_data
 from synthbench.scoring.statistics import jobs
 
 FILE = "multiverse.json"
 BANDWIDTHS = (0.5, 1.0, 2.0)
-"""Multiples of the median distance that MMD² is taken at."""
-MS_SSIM = ("ms_ssim", "ms_ssim_wang5", "ms_ssim_monai_k4")
-
-Progress = Callable[[str, int, int], None]
+"""Bandwidths of the Gaussian kernel of MMD², as multiples of the median distance."""
 
 
 class Universe(Record):
-    """One choice, and what it makes of the entries."""
+    """The values and ranks of the entries under one choice."""
 
     family: str
     words: str
@@ -56,13 +55,13 @@ class Universe(Record):
 
 
 class Swap(Record):
-    """How often a pair changes places; `ahead` stands first by the benchmark's primary metric."""
+    """The share of choices that reverse a pair; `ahead` is better by the primary metric."""
 
     ahead: str
     behind: str
-    universes: float = Field(description="share of universes whose estimates turn it round")
+    universes: float = Field(description="share of universes whose estimates reverse the pair")
     probability: float = Field(
-        description="mean over universes of the share of resamples that turn it round"
+        description="mean over universes of the share of resamples that reverse the pair"
     )
 
 
@@ -75,12 +74,26 @@ class Multiverse(Aggregates):
 
     universes: tuple[Universe, ...]
     swaps: tuple[Swap, ...]
-    absent: tuple[str, ...] = Field(default=(), description="universes that could not be had")
+    absent: tuple[str, ...] = Field(
+        default=(), description="universes that could not be computed, and why"
+    )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A universe to be: its words, and how an entry's statistic is had."""
+    """A choice of metric that the entries are scored under.
+
+    Attributes
+    ----------
+    family
+        The metric in general, such as "MMD²".
+    words
+        The choice, as tables name it.
+    direction
+        Which way is better.
+    statistic
+        From an entry to its statistic under this choice.
+    """
 
     family: str
     words: str
@@ -91,10 +104,10 @@ class Choice:
 def multiverse(
     folder: Path | str, *, source: Source = load_sample_data, progress: Progress | None = None
 ) -> Multiverse:
-    """Value a benchmark's entries under every choice that their images allow.
+    """Return the values and ranks of a benchmark's entries under every choice they allow.
 
-    Resamples and seed are those of the protocol; within a universe they are paired, with shared
-    real weights, and recentred on the estimates, as in
+    Resamples and seed are those of the protocol. Within a universe resamples are paired, with
+    shared real weights, and recentred on the estimates, as in
     `synthbench.metrics.inference.comparison.rank`.
 
     Parameters
@@ -102,22 +115,22 @@ def multiverse(
     folder
         The benchmark's.
     source
-        Gives what a machine keeps of an entry's images.
+        From an entry's scorecard to the sample data that this machine keeps of it, or None.
     progress
         Called with (what, done, total).
 
     Raises
     ------
     ScorecardError
-        Fewer than two entries can be compared, the images behind one are not here, or no
-        universe but the benchmark's own can be had.
+        Fewer than two entries can be compared, the sample data of one are not here, or fewer
+        than two choices can be computed.
     """
     folder = Path(folder)
     benchmark = Benchmark.load(folder)
     entries = open_entries(folder, benchmark, source)
     todo, absent = choices(benchmark)
     universes: list[Universe] = []
-    turned: list[Mapping[tuple[str, str], float]] = []
+    shares: list[Mapping[tuple[str, str], float]] = []
     for i, choice in enumerate(todo):
         if progress is not None:
             progress(choice.words, i, len(todo))
@@ -127,13 +140,13 @@ def multiverse(
             absent.append(f"{choice.words}: {error}")
             continue
         universes.append(universe)
-        turned.append(ahead)
+        shares.append(ahead)
     if len(universes) < 2:
         raise ScorecardError(
             f"{folder}: a multiverse needs at least 2 choices that can be computed; found "
             f"{len(universes)}. {'; '.join(absent) or 'Freeze a benchmark with more metrics.'}"
         )
-    ordered = _by_primary([entry.card for entry in entries], [e.name for e in entries], benchmark)
+    ordered = in_order({entry.name: entry.card for entry in entries}, benchmark.primary)
     return Multiverse(
         benchmark=benchmark.name,
         protocol_hash=benchmark.protocol.hash,
@@ -141,13 +154,13 @@ def multiverse(
         seed=benchmark.protocol.seed,
         entries=entry_hashes(folder, {entry.name: entry.card for entry in entries}),
         universes=tuple(universes),
-        swaps=tuple(_swap(a, b, universes, turned) for a, b in combinations(ordered, 2)),
+        swaps=tuple(_swap(a, b, universes, shares) for a, b in combinations(ordered, 2)),
         absent=tuple(absent),
     )
 
 
 def choices(benchmark: Benchmark) -> tuple[list[Choice], list[str]]:
-    """List the universes that a benchmark's metrics allow, and why others are absent."""
+    """Return the choices that a benchmark's metrics allow, and why others are absent."""
     frozen = benchmark.protocol.settings
     found: list[Choice] = []
     absent: list[str] = []
@@ -159,20 +172,27 @@ def choices(benchmark: Benchmark) -> tuple[list[Choice], list[str]]:
         else:
             absent.append(f"FID, {extractor}: not among the benchmark's metrics")
         found += _kernels(extractor, benchmark, absent)
-    for job in jobs([name for name in MS_SSIM if name in frozen], []):
+    presets = _presets_of_ms_ssim()
+    for job in jobs([name for name in presets if name in frozen], []):
         by_key = partial(_by_key, job_key=job.key)
         words = f"{job.metric.label} ({job.metric.name})"
         found.append(Choice("MS-SSIM", words, job.metric.direction, by_key))
     absent += [
-        f"{name}: not among the benchmark's metrics" for name in MS_SSIM if name not in frozen
+        f"{name}: not among the benchmark's metrics" for name in presets if name not in frozen
     ]
     return found, absent
 
 
+def _presets_of_ms_ssim() -> list[str]:
+    """Return the names of the registered metrics that are MS-SSIM under some preset."""
+    metrics = {name: registry.load("metrics", name)() for name in registry.names("metrics")}
+    return [name for name, metric in metrics.items() if isinstance(metric, MSSSIM)]
+
+
 def _kernels(extractor: str, benchmark: Benchmark, absent: list[str]) -> list[Choice]:
-    """MMD² by kernel: Gaussian at multiples of the frozen median, cubic, and linear."""
+    """Return MMD² by kernel: Gaussian at multiples of the frozen median, cubic, and linear."""
     frozen = benchmark.protocol.settings
-    # Any metric of features keeps them, whichever kernel it has.
+    # Sample data hold the features under any metric that takes them, whatever its kernel.
     keys = [key for key in frozen if JobKey.parse(key).extractor == extractor]
     if not keys:
         absent.append(f"MMD², {extractor}: no metric of the benchmark takes its features")
@@ -219,16 +239,16 @@ def linear_discrepancy(
     *,
     subjects: Mapping[str, np.ndarray] | None = None,
 ) -> KernelDiscrepancy:
-    """MMD² of features under the linear kernel.
+    """Return the statistic of MMD² of features under the linear kernel.
 
-    It is |mean real - mean synth|^2 without its bias, and sees means only.
+    It is |mean real - mean synth|^2 without its bias, so it sees differences of means only.
 
     Parameters
     ----------
     real, synth
-        Feature matrices, one row an image.
+        Feature matrices, one row per image.
     subjects
-        For each role, the subject of each image; None is one image a subject.
+        For each role, the subject of each image; None: one image per subject.
 
     Raises
     ------
@@ -240,13 +260,10 @@ def linear_discrepancy(
     return MMDLinear().prepare(x @ x.T, y @ y.T, cross=x @ y.T, subjects=subjects)
 
 
-# ---------------------------------------------------------------- one universe, and all
-
-
 def _universe(
     choice: Choice, entries: Sequence[Entry], benchmark: Benchmark
 ) -> tuple[Universe, dict[tuple[str, str], float]]:
-    """A universe's estimates, and for each pair the share of resamples with the first ahead."""
+    """Return a universe, and for each pair the share of resamples with the first ahead."""
     statistics = {entry.name: choice.statistic(entry) for entry in entries}
     protocol = benchmark.protocol
     values = {name: resampling.estimate(statistic) for name, statistic in statistics.items()}
@@ -273,7 +290,7 @@ def _universe(
 
 
 def _share_ahead(first: Float64[np.ndarray, " b"], second: Float64[np.ndarray, " b"]) -> float:
-    """The share of resamples in which the first is better; a tie counts half."""
+    """Return the share of resamples in which the first is better; a tie counts half."""
     return float((first < second).mean() + (first == second).mean() / 2)
 
 
@@ -290,19 +307,3 @@ def _swap(
         universes=float(np.mean(estimates)),
         probability=float(np.mean([share[behind, ahead] for share in shares])),
     )
-
-
-def _by_primary(
-    cards: Sequence[Scorecard], names: Sequence[str], benchmark: Benchmark
-) -> list[str]:
-    """The entries in the benchmark's order; those without its primary metric last."""
-
-    def place(pair: tuple[str, Scorecard]) -> tuple[bool, float, str]:
-        name, card = pair
-        row = card.row(benchmark.primary)
-        if row is None or row.value is None:
-            return (True, 0.0, name)
-        signed = {"lower": row.value, "zero": abs(row.value), "higher": -row.value}
-        return (False, signed[row.direction], name)
-
-    return [name for name, _ in sorted(zip(names, cards, strict=True), key=place)]

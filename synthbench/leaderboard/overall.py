@@ -21,11 +21,13 @@ class OverallPlace(Record):
     low: int = Field(description="2.5th percentile over resamples")
     high: int = Field(description="97.5th percentile")
     kept: float = Field(description="share of resamples in which it has this place")
-    without_one: tuple[int, int] = Field(description="range where any one metric is left out")
+    without_one: tuple[int, int] = Field(
+        description="range of its places when any one metric is left out"
+    )
 
 
 class Overall(Record):
-    """An order over all metrics: each counts alike, which is a choice, and no test."""
+    """An order over all metrics with equal weights, which is a choice and not a test."""
 
     metrics: tuple[str, ...]
     kept: float = Field(description="share of resamples that give the same order")
@@ -33,15 +35,15 @@ class Overall(Record):
 
 
 def overall_order(by_metric: Mapping[str, Ranking]) -> Overall | None:
-    """Order entries by their mean rank over metrics, with the order's stability.
+    """Return entries ordered by their mean rank over metrics, with the order's stability.
 
-    Every metric counts alike. In each resample (the same for every metric) the entries are
+    Every metric has the same weight. In each resample (the same for every metric) the entries are
     ranked under each metric by their recentred values, and the mean ranks are ordered again.
 
     Parameters
     ----------
     by_metric
-        Rankings of the same entries, by one seed and number of resamples.
+        Rankings of the same entries, with one seed and number of resamples.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def overall_order(by_metric: Mapping[str, Ranking]) -> Overall | None:
 
 
 def order_of(scores: Float64[np.ndarray, "b k"]) -> Float64[np.ndarray, "b k"]:
-    """Return the place of each entry, 1 for the smallest score; equal scores share the better.
+    """Return the place of each entry, 1 for the smallest score; equal scores share the best one.
 
     >>> order_of(np.array([[2.0, 1.0, 2.0, 3.0]])).tolist()
     [[2.0, 1.0, 2.0, 4.0]]
@@ -102,7 +104,7 @@ def _ranks_of_resamples(ranking: Ranking, names: Sequence[str]) -> Float64[np.nd
 
 
 def _middle_ranks(losses: Float64[np.ndarray, "b k"]) -> Float64[np.ndarray, "b k"]:
-    """Ranks from 1, equal values sharing their mean: no metric favours one of a tie."""
+    """Return ranks from 1 in each row; equal values share the mean of their ranks."""
     smaller = (losses[:, None, :] < losses[:, :, None]).sum(axis=2)
     equal = (losses[:, None, :] == losses[:, :, None]).sum(axis=2)
     ranks: Float64[np.ndarray, "b k"] = smaller + (equal + 1) / 2

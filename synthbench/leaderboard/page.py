@@ -1,11 +1,10 @@
 """Leaderboards: the scorecards of one benchmark as a page of markdown, with small pictures.
 
 A benchmark's folder holds `benchmark.yaml`, `entries/*.json` and what is rendered from them:
-`README.md` and `forest-*.svg`. Where `comparisons.json` fits the entries (see
-`synthbench.leaderboard.ranking`) the page has ranks and ties; without it, or where it is of other
-entries, it says that they are wanting. Page and pictures are deterministic to the byte. Entries
-whose protocol or real cohort differs are listed apart, with the fields that differ; they are
-never ordered with the others.
+`README.md` and pictures. Where `comparisons.json` (`synthbench.leaderboard.ranking`) was computed
+from these entries, the page has ranks and ties; otherwise it says that they are missing. The page
+and the pictures are the same to the byte each time. Entries with another protocol or real cohort
+are listed apart, with the fields that differ; they are never ordered with the others.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from synthbench.scoring.benchmark import FILE
 PAGE = "README.md"
 NOTES = "notes.md"
 NAMED = 3
-"""Stale files that a message names."""
+"""Stale files that a message names at most."""
 
 SECTIONS: tuple[Callable[[Board], str], ...] = (
     ranks.ranking,
@@ -41,7 +40,7 @@ SECTIONS: tuple[Callable[[Board], str], ...] = (
     facts.samples,
     facts.accepted,
 )
-"""The page's sections, in order: markdown, or nothing where there is nothing to show."""
+"""The page's sections, in order: each returns markdown, empty where there is nothing to show."""
 
 
 def render_leaderboard(folder: Path | str) -> str:
@@ -50,8 +49,8 @@ def render_leaderboard(folder: Path | str) -> str:
     Parameters
     ----------
     folder
-        Holds `benchmark.yaml` and `entries/*.json`; a picture `entries/NAME.png` is shown for
-        its entry, and the text of a `notes.md` is put under the tables.
+        Holds `benchmark.yaml` and `entries/*.json`. A picture `entries/NAME.png` is shown for
+        its entry, and the text of `notes.md` is added below the tables.
 
     Raises
     ------
@@ -70,12 +69,15 @@ def render_leaderboard(folder: Path | str) -> str:
 
 
 def render_pictures(folder: Path | str) -> dict[str, str]:
-    """Return the page's pictures as SVG, by file name (see `leaderboard_pictures`)."""
+    """Return the page's pictures as SVG, by file name."""
     return pictures(Board.read(Path(folder)))
 
 
 def write_leaderboard(folder: Path | str) -> Path:
-    """Render a benchmark's leaderboard into its `README.md`, and the pictures beside it."""
+    """Write a benchmark's `README.md` and the pictures beside it; return the page's file.
+
+    Pictures of an earlier page that are no longer shown are removed.
+    """
     folder = Path(folder)
     drawn = render_pictures(folder)
     for old in _rendered(folder):
@@ -89,7 +91,7 @@ def write_leaderboard(folder: Path | str) -> Path:
 
 
 def check_leaderboard(folder: Path | str) -> None:
-    """Raise where anything on disk is not what the scorecards give.
+    """Raise where a file of the folder is not what the scorecards give.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def benchmarks_in(folder: Path | str) -> list[Path]:
     Raises
     ------
     ScorecardError
-        There are none.
+        There is no benchmark.
     """
     folder = Path(folder)
     if (folder / FILE).is_file():

@@ -22,8 +22,8 @@ ASKED = "requested-measured.svg"
 def pictures(board: Board) -> dict[str, str]:
     """Return the page's pictures as SVG, by file name.
 
-    One forest plot per metric; the multiverse, and what conditional entries were asked for, where
-    there are any.
+    One forest plot per metric; the grid of the multiverse, and requested against measured
+    conditions, where there are any.
     """
     if not board.ordered:
         return {}

@@ -1,18 +1,20 @@
-"""Comparisons: which entries of a benchmark differ, from their images, as a record of aggregates.
+"""Comparisons: which entries of a benchmark differ, as a record of aggregates.
 
-A scorecard alone says nothing of a difference: entries that are scored on one real set share
-its sampling error. So comparisons are computed where the images were scored (see
-`synthbench.scoring.sample_data`), written to `comparisons.json`, and read anywhere.
+Two scorecards alone cannot say whether their difference is chance, because entries that are
+scored on one real set share its sampling error. So comparisons are computed from the sample data
+(`synthbench.scoring.sample_data`) where the images were scored, written to `comparisons.json`,
+and read anywhere.
 
-Each metric is ranked by itself: all pairs by the paired bootstrap with shared real weights, held
-together by the largest |t| over the pairs (`synthbench.metrics.inference.comparison.rank`). Where
-several metrics are claimed at once the largest |t| is taken over metrics x pairs, which is `p_all`.
-An order over all metrics is a summary without a test, so it carries how stable it is.
+Each metric is ranked by itself: all pairs are compared by the paired bootstrap with shared real
+weights, and the largest |t| over the pairs adjusts their p
+(`synthbench.metrics.inference.comparison.rank`). A claim under several metrics at once needs
+`p_all`, for which the largest |t| is taken over metrics x pairs. The order over all metrics is a
+summary without a test; the record says how stable it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -21,7 +23,6 @@ from pydantic import Field
 
 from synthbench.errors import MetricError, ScorecardError
 from synthbench.leaderboard.entries import (
-    TOLERANCE,
     Entry,
     Source,
     entry_hashes,
@@ -36,26 +37,30 @@ from synthbench.metrics.inference.terms import ComparisonMethod
 from synthbench.metrics.metric import Direction, Statistic
 from synthbench.records.base import Record, RecordFile
 from synthbench.records.scorecard import Scorecard
+from synthbench.runtime.callbacks import Progress
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.sample_data import SampleData, load_sample_data
 from synthbench.scoring.statistics import Job, jobs
 
 FILE = "comparisons.json"
 
-SAME_ROWS = 1e-3
-"""Largest difference, relative to the largest number, between rows of one real volume."""
+TOLERANCE = 1e-6
+"""Largest difference between an entry's value and that of its sample data, relative to the terms
+that the value is made of."""
 
-Progress = Callable[[str, int, int], None]
+SAME_ROWS = 1e-3
+"""Largest difference, relative to the largest number, between two entries' rows of one real
+volume."""
 
 
 class Pair(Record):
-    """The difference between two entries under one metric: second less first."""
+    """The difference between two entries under one metric: second minus first."""
 
     first: str
     second: str
     difference: float
     se: float
-    low: float = Field(description="of an interval that covers with those of all other pairs")
+    low: float = Field(description="of an interval; those of all pairs cover together")
     high: float
     p: float = Field(description="adjusted for all pairs under this metric")
     p_all: float | None = Field(description="adjusted for all pairs under all metrics")
@@ -85,19 +90,19 @@ class MetricRanking(Record):
     pairs: tuple[Pair, ...]
 
     def pair(self, one: str, other: str) -> Pair | None:
-        """The pair of two entries, in whichever order it stands."""
+        """Return the pair of two entries, in either order; None where there is none."""
         return next((p for p in self.pairs if {p.first, p.second} == {one, other}), None)
 
     def ties(self, entry: str, level: float) -> tuple[str, ...]:
-        """The entries that cannot be told from one at this level, best first."""
-        told = {
+        """Return the entries that are not significantly different from one, best first."""
+        different = {
             name
             for pair in self.pairs
             if pair.p <= 1 - level + 1e-12
             for name in (pair.first, pair.second)
             if entry in (pair.first, pair.second)
         }
-        return tuple(p.entry for p in self.places if p.entry not in told | {entry})
+        return tuple(p.entry for p in self.places if p.entry not in different | {entry})
 
 
 class Unranked(Record):
@@ -110,7 +115,15 @@ class Unranked(Record):
 
 
 class Aggregates(RecordFile):
-    """What is computed of a benchmark's entries where their images are; read anywhere."""
+    """A record that is computed from the entries' sample data, and can be read anywhere.
+
+    Attributes
+    ----------
+    file
+        Its name in the benchmark's folder.
+    flag
+        The option of `synthbench leaderboard` that writes it.
+    """
 
     file: ClassVar[str]
     flag: ClassVar[str]
@@ -133,7 +146,7 @@ class Aggregates(RecordFile):
         Raises
         ------
         ScorecardError
-            The file is not readable as one.
+            The file cannot be read, or holds something else.
         """
         file = folder / cls.file
         return cls.load(file) if file.is_file() else None
@@ -144,7 +157,7 @@ class Aggregates(RecordFile):
         return f"Write it again: synthbench leaderboard {file.parent} {cls.flag}"
 
     def stale(self, folder: Path, cards: Mapping[str, Scorecard], protocol_hash: str) -> list[str]:
-        """Say what changed since, entry by entry; empty where nothing did."""
+        """Return what changed since it was written, entry by entry; empty where nothing did."""
         if protocol_hash != self.protocol_hash:
             return [f"the protocol is {protocol_hash}, and was {self.protocol_hash}"]
         return stale_entries(self.entries, folder, cards)
@@ -164,7 +177,7 @@ class Comparisons(Aggregates):
     overall: Overall | None = None
 
     def ranking(self, metric: str, extractor: str | None = None) -> MetricRanking | None:
-        """The ranking by a metric (the first extractor's, where None is named)."""
+        """Return the ranking by a metric, by the first extractor where None is named."""
         for found in self.metrics:
             if found.metric == metric and extractor in (None, found.extractor):
                 return found
@@ -174,7 +187,7 @@ class Comparisons(Aggregates):
 def compare(
     folder: Path | str, *, source: Source = load_sample_data, progress: Progress | None = None
 ) -> Comparisons:
-    """Compare all pairs of a benchmark's comparable entries, under every metric that ranks.
+    """Return the comparisons of all pairs of comparable entries, under every metric that ranks.
 
     Level, resamples and seed are those of the protocol. Metrics for comparison with papers, and
     those that need the training images, rank nothing.
@@ -184,15 +197,15 @@ def compare(
     folder
         The benchmark's.
     source
-        Gives what a machine keeps of an entry's images.
+        From an entry's scorecard to the sample data that this machine keeps of it, or None.
     progress
         Called with (what, done, total).
 
     Raises
     ------
     ScorecardError
-        Fewer than two entries can be compared, or the images behind one are not here, or are
-        not those that it was scored with.
+        Fewer than two entries can be compared, or the sample data of one are not here, or they
+        give another value than the entry states.
     """
     folder = Path(folder)
     benchmark = Benchmark.load(folder)
@@ -229,7 +242,7 @@ def compare(
 
 
 def ranked_jobs(benchmark: Benchmark) -> list[Job]:
-    """The jobs of a benchmark's protocol that rank entries, the primary metric's first."""
+    """Return the jobs of a benchmark's protocol that rank entries, the primary metric's first."""
     extractors = [extractor.name for extractor in benchmark.protocol.extractors]
     found = [
         job
@@ -241,12 +254,12 @@ def ranked_jobs(benchmark: Benchmark) -> list[Job]:
 
 def _ranking(entries: Sequence[Entry], job: Job, benchmark: Benchmark) -> Ranking:
     """Rank the entries that have a value of the job's metric."""
-    valued = [entry for entry in entries if _value(entry, job) is not None]
-    if len(valued) < 2:
-        raise MetricError(f"{len(valued)} of {len(entries)} entries have a value of it")
+    with_value = [entry for entry in entries if _value(entry, job) is not None]
+    if len(with_value) < 2:
+        raise MetricError(f"{len(with_value)} of {len(entries)} entries have a value of it")
     protocol = benchmark.protocol
     return rank(
-        {entry.name: _statistic(entry, job, valued[0]) for entry in valued},
+        {entry.name: _statistic(entry, job, with_value[0]) for entry in with_value},
         direction=job.metric.direction,
         resamples=protocol.resamples,
         level=protocol.level,
@@ -260,12 +273,13 @@ def _value(entry: Entry, job: Job) -> float | None:
 
 
 def _statistic(entry: Entry, job: Job, first: Entry) -> Statistic:
-    """An entry's statistic of a job, held to the value that the entry states.
+    """Return an entry's statistic of a job, after comparing it with the value that it states.
 
     Raises
     ------
     ScorecardError
-        The images give another value, or the real images are others than the first entry's.
+        The sample data give another value, or their rows of the real images differ from those of
+        the first entry.
     """
     row = entry.card.row(job.metric.name, job.extractor)
     assert row is not None
@@ -274,15 +288,15 @@ def _statistic(entry: Entry, job: Job, first: Entry) -> Statistic:
     found = resampling.estimate(statistic)
     if abs(found - row.value) > TOLERANCE * (row.magnitude or max(1.0, abs(row.value))):
         raise ScorecardError(
-            f"{entry.name}: its entry states {job.metric.label} {row.value:.6g}, and the "
-            f"images that are kept here give {found:.6g}: they were scored again since, by "
-            "other versions. Write the entry anew with synthbench score --out."
+            f"{entry.name}: the entry states {job.metric.label} {row.value:.6g}, but the sample "
+            f"data kept here give {found:.6g}: the volumes were scored again by other versions. "
+            "Write the entry again with synthbench score --out."
         )
     if not _same_real_rows(first.sample_data, entry.sample_data, job.key):
         raise ScorecardError(
-            f"{first.name} and {entry.name}: {job.metric.label} was taken of other real rows, "
-            "by another version or on another machine, so that they share no resample. "
-            "Score both anew on one machine."
+            f"{first.name} and {entry.name}: {job.metric.label} was computed from different rows "
+            "of the real volumes, by another version or on another machine, so they share no "
+            "resample. Score both again on one machine."
         )
     return statistic
 
@@ -341,9 +355,9 @@ def _record(
 
 
 def _adjusted_over_all(rankings: Sequence[Ranking], level: float) -> list[list[float | None]]:
-    """Adjusted p of each ranking's pairs, for the pairs of all rankings together.
+    """Return the p of each ranking's pairs, adjusted for the pairs of all rankings together.
 
-    None where the resamples that all metrics can use are too few for the level.
+    A p is None where the resamples that all metrics can use are too few for the level.
     """
     if not rankings:
         return []

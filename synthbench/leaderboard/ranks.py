@@ -28,10 +28,11 @@ from synthbench.render.numbers import number, p_text
 from synthbench.report.text import SATURATED, SATURATION
 
 MATRIX = 10
-"""Entries up to which pairs are shown as a matrix."""
+"""Entries up to which pairs are shown as a matrix; more are shown as a list."""
 
 
 def heading(board: Board) -> str:
+    """Return the page's title, and a paragraph on the cohorts and the protocol."""
     benchmark, protocol = board.benchmark, board.benchmark.protocol
     extractors = ", ".join(f"`{e.label}`" for e in protocol.extractors)
     what = f"Extractor {extractors}. " if extractors else ""
@@ -44,6 +45,7 @@ def heading(board: Board) -> str:
 
 
 def ranking(board: Board) -> str:
+    """Return the table of entries by the primary metric, with its forest plot."""
     key = ranked_keys(board)[0]
     entries = entries_of(board, key)
     columns = filled(RANKING, entries)
@@ -68,11 +70,10 @@ def _ranking_words(board: Board, found: MetricRanking | None) -> str:
     if found is not None and board.comparisons is not None:
         c = board.comparisons
         lines.append(
-            f"A rank interval runs from 1 + the number of entries that are significantly better to "
-            f"K less the number that are significantly worse, of K = {len(found.places)}. Rows "
-            f"that are tied cannot be told apart at {c.level:.0%}, over all pairs together. "
-            '"Best" is the share of resamples in which the row is the best: a second figure, '
-            "no p-value."
+            "A rank interval runs from 1 + the number of entries that are significantly better to "
+            f"{len(found.places)} minus the number that are significantly worse. Tied rows do not "
+            f"differ significantly at {c.level:.0%}, over all pairs together. "
+            '"Best" is the share of resamples in which the row is the best; it is not a p-value.'
         )
     else:
         lines.append(
@@ -80,23 +81,24 @@ def _ranking_words(board: Board, found: MetricRanking | None) -> str:
             "rows are only ordered."
             if "comparisons" in board.stale
             else "Ranks and ties need the images: run `synthbench leaderboard "
-            f"{usual_folder(board)} --compare` where the entries were scored. Until then the "
-            "rows are only ordered: neighbours may be ties, and intervals that do not overlap are "
-            "not a test."
+            f"{usual_folder(board)} --compare` on the machine that scored the entries. Until then "
+            "the rows are only ordered: neighbours may be ties, and comparing intervals is not a "
+            "test."
         )
     if any(few_seeds(card) for card in board.ordered.values()):
         lines.append(
-            f"{ONE_SEED} fewer than three training seeds: the row ranks these volumes, not the "
+            f"{ONE_SEED} fewer than three training seeds: the rank is of these volumes, not of the "
             "method."
         )
     primary = ranked_keys(board)[0]
     if any(is_saturated(primary, card) for card in board.ordered.values()):
         lines.append(f"{SATURATED} {SATURATION}: ranks among such rows mean nothing.")
-    lines.append("A test for copies is no privacy guarantee.")
+    lines.append("A test for copies does not guarantee privacy.")
     return " ".join(lines)
 
 
 def differences(board: Board) -> str:
+    """Return the pairs under the primary metric; empty where they were not compared."""
     key = ranked_keys(board)[0]
     found = ranking_by(board, key)
     if found is None or board.comparisons is None:
@@ -111,13 +113,14 @@ def _how_compared(found: MetricRanking, comparisons: Comparisons) -> str:
     size = "distance from zero" if found.direction == "zero" else "value"
     how = {
         "studentized": "studentized paired bootstrap",
-        "jackknife": "jackknife standard error, paired, the bootstrap giving the joint shape",
+        "jackknife": "paired jackknife standard error, joint distribution by the bootstrap",
     }[found.method]
     left = f" {found.excluded} degenerate resamples were left out." if found.excluded else ""
     return (
-        f"Column less row, in the {size}: [interval] and p, adjusted for all pairs by max-t; bold: "
-        f"p ≤ {1 - comparisons.level:.2g}. {how[0].upper()}{how[1:]}; {comparisons.resamples} "
-        f"resamples, seed {comparisons.seed}, shared weights on the real images.{left}"
+        f"Column minus row, in the {size}: [interval] and p, adjusted for all pairs by max-t; "
+        f"bold: p ≤ {1 - comparisons.level:.2g}. {how[0].upper()}{how[1:]}; "
+        f"{comparisons.resamples} resamples, seed {comparisons.seed}, shared weights on the real "
+        f"images.{left}"
     )
 
 
@@ -151,6 +154,7 @@ def _pairs(found: MetricRanking, board: Board) -> str:
 
 
 def other_metrics(board: Board) -> str:
+    """Return the ranks under the other metrics; empty where entries were not compared."""
     if board.comparisons is None:
         return ""
     primary, *others = ranked_keys(board)
@@ -182,9 +186,9 @@ def other_metrics(board: Board) -> str:
     return "\n\n".join(
         [
             f"## Ranks under the other metrics\n\n{table(head, rows)}",
-            "Rank intervals, each metric by itself over its own pairs. "
-            f"{escaped(primary.label)} is the benchmark's declared metric: a claim under several "
-            "at once takes p over metrics × pairs, `p_all` in `comparisons.json`.",
+            "Rank intervals; each metric is adjusted over its own pairs alone. "
+            f"{escaped(primary.label)} is the benchmark's declared metric. A claim under several "
+            "metrics at once needs the p over metrics × pairs, `p_all` in `comparisons.json`.",
             *details,
             *(["Not ranked:\n\n" + "\n".join(lacking)] if lacking else []),
         ]
@@ -192,6 +196,7 @@ def other_metrics(board: Board) -> str:
 
 
 def overall(board: Board) -> str:
+    """Return the order over all metrics; empty where entries were not compared."""
     overall = None if board.comparisons is None else board.comparisons.overall
     if overall is None:
         return ""
@@ -216,7 +221,7 @@ def overall(board: Board) -> str:
     ]
     return (
         f"## Over all metrics\n\n{table(head, rows)}\n\nThe mean rank over "
-        f"{len(overall.metrics)} metrics, each counting alike: a summary and a choice, no test. "
+        f"{len(overall.metrics)} metrics with equal weights: a summary and a choice, not a test. "
         f"{overall.kept:.0%} of the resamples give this order. The last column is the range of "
-        "places where any one metric is left out."
+        "places when any one metric is left out."
     )

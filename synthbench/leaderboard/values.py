@@ -1,4 +1,4 @@
-"""The page's sections on values: of each metric, of conditions, of utility, beside the floor."""
+"""The page's sections on values: of metrics, of conditions, of utility, against the floor."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from synthbench.utility.table import subject_words, trained_words, verdict_words
 
 
 def values(board: Board) -> str:
+    """Return the tables of values with their intervals."""
     protocol = board.benchmark.protocol
     tables = [
         f"{title}\n\n" + _by_entry(board, keys, value_cell)
@@ -39,14 +40,14 @@ def values(board: Board) -> str:
     tests = [[entry_title(name, board), p_text(row.p)] for key in tested
              for name, card in board.ordered.items()
              if (row := key.of(card)) is not None]  # fmt: skip
-    words = [
-        f"{BIASED}. ↓ lower is better, ↑ higher, → 0 nearest to zero. MMD² is the unbiased "
-        "estimate and may be negative. The MS-SSIM gap is synthetic minus real: above zero the "
-        "synthetic volumes are too alike."
+    legend = [
+        f"{BIASED}. ↓: lower is better; ↑: higher is better; → 0: nearest to zero is best. MMD² is "
+        "the unbiased estimate and may be negative. The MS-SSIM gap is synthetic minus real: above "
+        "zero the synthetic volumes are too alike."
     ]
     if saturated:
-        words.append(f"{SATURATED} {SATURATION}.")
-    parts = [f"## Values, with {protocol.level:.0%} intervals", *tables, " ".join(words)]
+        legend.append(f"{SATURATED} {SATURATION}.")
+    parts = [f"## Values, with {protocol.level:.0%} intervals", *tables, " ".join(legend)]
     if tests:
         parts.append(
             f"Permutation test on {escaped(tested[0].label)} that both sets come from one "
@@ -56,7 +57,7 @@ def values(board: Board) -> str:
 
 
 def conditional(board: Board) -> str:
-    """How entries whose conditions are known follow them; empty where none is conditional."""
+    """Return how conditional entries follow their conditions; empty where there are none."""
     cards = {name: card for name, card in board.ordered.items() if card.adherence is not None}
     records = [card.adherence for card in cards.values() if card.adherence is not None]
     names = list(dict.fromkeys(c.name for record in records for c in record.conditions))
@@ -75,11 +76,11 @@ def conditional(board: Board) -> str:
     picture = f"![Requested against measured]({ASKED})\n\n" if drawn else ""
     return (
         f"## Condition adherence\n\n{picture}{table(head, rows)}\n\n"
-        "Requested against measured: the "
-        "correlation of a number, the area under the curve (AUC) of two levels, the accuracy of "
-        "more, with its interval, and of what the same measure reaches on the real volumes. "
-        "Leaks: pairs in which asking for one condition moves the measure of another beyond what "
-        "it does in the real volumes. Unranked: entries may have been asked for other values."
+        "Requested against measured: the correlation where the condition is a number, the area "
+        "under the curve (AUC) where it has two levels, the accuracy where it has more. Each is "
+        "shown with its interval, followed by what the same measure reaches on the real volumes. "
+        "Leaks: pairs in which requesting one condition changes the measure of another more than "
+        "in the real volumes. Unranked: other values may have been requested of each entry."
     )
 
 
@@ -87,13 +88,13 @@ def _effects(card: Scorecard) -> str:
     if card.replication is None or not card.replication.effects:
         return ""
     words = [effect.word for effect in card.replication.effects]
-    untold = words.count("cannot tell")
-    told = f"{words.count('replicated')} of {len(words)}"
-    return f"{told} ({untold} cannot be told)" if untold else told
+    undecided = words.count("cannot tell")
+    share = f"{words.count('replicated')} of {len(words)}"
+    return f"{share} ({undecided} undecided)" if undecided else share
 
 
 def utility(board: Board) -> str:
-    """Which entries helped a model that is used on real people; empty where none was asked."""
+    """Return which entries helped a model for real people; empty where none was studied."""
     rows = [
         [entry_title(name, board), escaped(verdict_words(found)), escaped(trained_words(found)),
          escaped(subject_words(found)), escaped(found.model), p_text(found.p)]
@@ -102,22 +103,22 @@ def utility(board: Board) -> str:
     ]  # fmt: skip
     if not rows:
         return ""
-    head = ["entry", "real + synthetic less real", "trained on", "tested on", "model", "p"]
+    head = ["entry", "real + synthetic minus real", "trained on", "tested on", "model", "p"]
     return (
-        f"## Utility\n\n{table(head, rows, words=5)}\n\nWhether training on the synthetic volumes "
-        "too serves real people better than training on the real ones alone, on the same test "
+        f"## Utility\n\n{table(head, rows, words=5)}\n\nA model is trained on real and synthetic "
+        "volumes, and another one on the real volumes alone; both are tested on the same real "
         'subjects. "Did not help" includes "cannot tell": look at the '
         "interval's width. Unranked: labels, training volumes and test subjects may differ."
     )
 
 
 def _groups(keys: Sequence[Key], board: Board) -> list[tuple[str, list[Key]]]:
-    """Tables that fit a screen: the rows of each extractor, and those of the volumes."""
+    """Return keys by the title of their table: one per extractor, and one for the volumes."""
     extractors = dict.fromkeys(key.extractor for key in keys)
     groups = []
     for extractor in sorted(extractors, key=lambda e: (e is None, list(extractors).index(e))):
         title = (
-            "Of the volumes"
+            "On the volumes"
             if extractor is None
             else f"On features of `{_label(extractor, board)}`"
         )
@@ -140,7 +141,7 @@ def _by_entry(board: Board, keys: Sequence[Key], cell: Callable[[Value | None], 
 
 
 def floors(board: Board) -> str:
-    """Values at the floor's n beside the floor, for the rows that have one."""
+    """Return the values at the floor's n beside the floor, for the rows that have one."""
     keys = [key for key in all_keys(board.ordered.values()) if floor_of(key, board)]
     if not keys:
         return ""
@@ -165,28 +166,30 @@ def floors(board: Board) -> str:
     n = "/".join(map(str, sorted({f.n for key in keys if (f := floor_of(key, board))})))
     return "\n\n".join(
         [
-            f"## Against the real-vs-real floor, at n = {n} a side",
+            f"## Against the real-vs-real floor, at n = {n} per side",
             *tables,
             "The floor is the mean (2.5th to 97.5th percentile) over random disjoint halves of the "
-            "real cohort; entries are means over random subsets of the same size.",
+            "real cohort. The value of an entry is the mean over random subsets of the same size.",
         ]
     )
 
 
 def papers(board: Board) -> str:
+    """Return the values that papers report, after this benchmark's values of their measures."""
     keys = [key for key in all_keys(board.ordered.values()) if key.for_papers]
     own = ""
     if keys:
         cells = _by_entry(board, keys, value_cell)
-        own = f"Of measures that papers print, this benchmark's entries, unranked:\n\n{cells}\n\n"
-    head = ["model", "FID", "MMD", "MS-SSIM", "4-G-R-SSIM", "s a volume", "source"]
+        own = f"This benchmark's entries by measures of papers, unranked:\n\n{cells}\n\n"
+    head = ["model", "FID", "MMD", "MS-SSIM", "4-G-R-SSIM", "s per volume", "source"]
     rows = [
         [escaped(r.model), escaped(r.fid), escaped(r.mmd), escaped(r.ms_ssim), escaped(r.g4r_ssim),
          escaped(r.seconds_a_volume), escaped(f"{r.source}. {r.protocol}")]
         for r in REPORTED
     ]  # fmt: skip
     return (
-        f"## Reported in papers, under other protocols\n\n{own}As printed. None of these compares "
-        "with a number on this page, nor the rows of one paper with those of another: cohort, n, "
-        f"features, kernel and estimator differ.\n\n{table(head, rows)}"
+        f"## Reported in papers, under other protocols\n\n{own}As printed. None of these numbers "
+        "can be compared with a number on this page, nor the rows of one paper with those of "
+        "another: cohort, n, features, kernel and estimator differ."
+        f"\n\n{table(head, rows)}"
     )

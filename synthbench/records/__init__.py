@@ -1,1 +1,1 @@
-"""What synthbench writes down: typed records, their files, and how old files are read."""
+"""Typed records of what synthbench finds: their fields, their files, and upgrades of old files."""

@@ -1,8 +1,7 @@
 """Records, and records that are files of their own, with a version.
 
-A file states its version in `schema_version`. The version is read first, before anything else of
-the file is judged: an older file is upgraded step by step, a newer one is refused with the advice
-to update synthbench.
+A file states its version in `schema_version`, which is read before any other field. An older file
+is upgraded step by step; a newer one is refused with the advice to update synthbench.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from synthbench.errors import MetricError, ScorecardError
 from synthbench.runtime.files import write_atomic
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-"""Turns the fields of one version into those of the next; it may change what it is given."""
+"""Returns the fields of one version as those of the next; it may change its argument in place."""
 
 
 class Record(BaseModel):
-    """The base of all records: no field but the known ones, and none is changed in place."""
+    """The base of all records: unknown fields are refused, and no field changes in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,7 +34,7 @@ class RecordFile(Record):
     Attributes
     ----------
     what
-        What messages call it, with its article: "a scorecard".
+        Its name in messages, with the article: "a scorecard".
     upgrades
         By version, the step from it to the next one.
     unstated
@@ -61,7 +60,7 @@ class RecordFile(Record):
 
     @classmethod
     def decode(cls, text: str) -> Any:
-        """Return what the text of a file holds (JSON).
+        """Return the content of a file's text, which is JSON here.
 
         Raises
         ------
@@ -72,13 +71,13 @@ class RecordFile(Record):
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read a record of this version or of an older one.
+        """Return the record in a file of this version or of an older one.
 
         Raises
         ------
         ScorecardError
-            The file is unreadable, holds something else, is of a newer version, or was changed by
-            hand (see `check`).
+            The file cannot be read, holds something else, is of a newer version, or was edited
+            so that it contradicts itself (`check`).
         """
         file = Path(file)
         try:
@@ -97,7 +96,7 @@ class RecordFile(Record):
             record = cls.model_validate(cls._upgraded(fields, file))
         except ValidationError as error:
             raise cls._unusable(file, first_problem(error)) from error
-        except MetricError as error:  # a number is not what the others give
+        except MetricError as error:  # a number does not follow from the others
             raise ScorecardError(f"{file}: it was edited: {error} {cls.remedy(file)}") from error
         record.check(file)
         return record
@@ -117,7 +116,7 @@ class RecordFile(Record):
         Raises
         ------
         ScorecardError
-            They are no fields, or their version is missing, strange or newer.
+            They are no fields, or their version is missing, invalid or newer.
         """
         if not isinstance(fields, dict):
             raise cls._unusable(file, f"it holds {_kind(fields)}, not fields")
@@ -153,7 +152,7 @@ class RecordFile(Record):
 
 
 def first_problem(error: ValidationError) -> str:
-    """Say what is wrong with a record's file: the first field that does not fit, and why."""
+    """Return the first field of a record that does not fit, and why."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the file"
     return f"{where}: {first['msg']}"

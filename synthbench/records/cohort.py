@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class CohortRecord(Record):
-    """What a scorecard says of a cohort."""
+    """A cohort as records describe it: sizes and a fingerprint, no names of files."""
 
     n: int = Field(description="volumes that were scored")
     subjects: int
     fingerprint: str = Field(description="sha256 over the sorted hashes of all its volumes")
-    available: int = Field(description="volumes the cohort held; more than n where m was frozen")
+    available: int = Field(description="volumes in the cohort; more than n where m was frozen")
 
     @classmethod
     def of(cls, cohort: Cohort, available: int | None = None) -> Self:
-        """Describe a cohort; `available` where it was drawn from more volumes than it has."""
+        """Return the record of a cohort that was drawn from `available` volumes; None: from all."""
         n = len(cohort)
         return cls(
             n=n, subjects=len(set(cohort.subjects)), fingerprint=cohort.fingerprint,

@@ -18,17 +18,17 @@ class EstimateRecord(Record):
 
 
 class ComparedRecord(Record):
-    """One quantity of the synthetic volumes beside that of real ones."""
+    """One quantity of the synthetic volumes, compared with the same of real ones."""
 
     key: str
     label: str
     synth: EstimateRecord | None = None
     real: EstimateRecord | None = Field(default=None, description="the same of real volumes")
-    difference: EstimateRecord | None = Field(default=None, description="synthetic less real")
+    difference: EstimateRecord | None = Field(default=None, description="synthetic minus real")
 
 
 class CurvePoint(Record):
-    """A group of at least five volumes along what was requested: means, and measured spread."""
+    """A group of at least five volumes with similar requests: means, and measured spread."""
 
     requested: float
     measured: float
@@ -37,17 +37,17 @@ class CurvePoint(Record):
 
 
 class ConditionRecord(Record):
-    """How volumes follow one condition: requested against measured."""
+    """The adherence of volumes to one condition: requested against measured."""
 
     name: str
     kind: Literal["numeric", "categorical"]
     measure: str = Field(description="how it was measured, in words")
     n: int = Field(description="synthetic volumes requested within the known range")
-    n_real: int | None = Field(default=None, description="real volumes behind the ceiling")
+    n_real: int | None = Field(default=None, description="real volumes that the ceiling is from")
     statistics: tuple[ComparedRecord, ...] = ()
     n_extrapolated: int = 0
     extrapolated: tuple[ComparedRecord, ...] = Field(
-        default=(), description="of volumes requested beyond the known range, apart"
+        default=(), description="statistics of volumes requested beyond the known range"
     )
     curve: tuple[CurvePoint, ...] = ()
     real_curve: tuple[CurvePoint, ...] = ()
@@ -55,16 +55,16 @@ class ConditionRecord(Record):
 
 
 class LeakageRecord(Record):
-    """What requesting one condition does to the measure of another, all others held."""
+    """The change in the measure of one condition when another is requested, all else fixed."""
 
     requested: str
     measured: str
-    unit: str = Field(description="of what, for which step of what was requested")
+    unit: str = Field(description="unit of the change, and the step of the request it is for")
     effect: ComparedRecord
 
 
 class ParityRecord(Record):
-    """How a group's errors differ from those of the other volumes."""
+    """The difference between a group's errors and those of the other volumes."""
 
     condition: str
     covariate: str
@@ -92,14 +92,14 @@ class AdherenceRecord(Record):
 
 
 class EffectRecord(Record):
-    """A finding in real and in synthetic volumes."""
+    """An effect in real and in synthetic volumes, and whether it is replicated."""
 
     effect: Literal["age slope", "sex difference", "correlation"]
     region: str
     unit: str
     compared: ComparedRecord
     requested: bool = Field(
-        default=False, description="whether a region of it is itself a condition"
+        default=False, description="true where a region of it is itself a condition"
     )
     word: Literal["replicated", "weaker", "stronger", "reversed", "cannot tell"]
 

@@ -1,4 +1,4 @@
-"""How records name a row: a metric, one of its parts, and the extractor that it works on."""
+"""The key of a row in records: a metric, one of its parts, and the extractor that it works on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class JobKey(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, extractor: str | None = None) -> Self:
-        """Return the key that a text stands for, as `str` writes it.
+        """Return the key from its text, as `str` writes it.
 
         Parameters
         ----------
@@ -33,7 +33,7 @@ class JobKey(NamedTuple):
         extractor
             Of the row, where its name stands without one.
         """
-        # Names of metrics hold neither sign; an extractor's may hold a dot.
+        # Names of metrics contain neither sign; the name of an extractor may contain a dot.
         name, _, named = text.partition(_EXTRACTOR)
         metric, _, part = name.partition(_PART)
         return cls(metric, part or None, named or extractor)
@@ -45,12 +45,12 @@ class JobKey(NamedTuple):
 
     @property
     def job(self) -> JobKey:
-        """The key of the whole metric: protocols and sample data are kept under it."""
+        """The key of the whole metric, which protocols and sample data use."""
         return JobKey(self.metric, None, self.extractor)
 
     @property
     def source(self) -> str:
-        """What the metric takes its rows from: the extractor, or the metric itself on volumes."""
+        """The source of the metric's matrices: the extractor, or the metric itself on volumes."""
         return self.extractor or self.metric
 
     def __str__(self) -> str:

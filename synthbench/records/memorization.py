@@ -9,12 +9,12 @@ from synthbench.records.values import IntervalRecord
 
 
 class CopiesTest(Record):
-    """The one-sided test for closeness to the training images, and what it found."""
+    """The one-sided test for closeness to the training images, and its finding."""
 
     value: float = Field(description="mean log(d_holdout / d_train); above zero: nearer training")
     interval: IntervalRecord | None
     p: float
-    level: float = Field(description="copying is detected where p is not above it")
+    level: float = Field(description="copies are detected where p is not above it")
     detectable_share: float | None = Field(
         description="smallest share of copies that would be found with 80% probability"
     )
@@ -26,7 +26,7 @@ class MemorizationRecord(Record):
     """Memorization in one space: an extractor's features, or the voxels inside the mask."""
 
     space: str
-    n: int = Field(description="subjects a side: training and hold-out, equalised")
+    n: int = Field(description="subjects per side: training and hold-out, equalised")
     exact_copies: int
     auth_pct: float = Field(description="percentage called authentic (Alaa et al.); no verdict")
     plain: CopiesTest

@@ -23,7 +23,7 @@ class GridRecord(Record):
 
 
 class ExtractorRecord(Record):
-    """Which extractor, to the byte."""
+    """An extractor, identified to the byte."""
 
     name: str
     weights_sha256: str | None
@@ -49,7 +49,7 @@ class SpaceRecord(Record):
 
     @classmethod
     def of(cls, grid: Space, intensity: Intensity) -> Self:
-        """Describe a grid and an intensity rule."""
+        """Return the record of a grid and an intensity rule."""
         return cls(
             shape=grid.shape, affine=grid.affine, intensity=intensity,
             scaling=intensity_words(intensity),
@@ -72,9 +72,8 @@ class MaskRecord(Record):
 class Protocol(Record):
     """Every setting that can change a number.
 
-    `settings` holds what each metric froze on the real cohort, under the metric's name and,
-    where it works on features, the extractor's: a kernel's formula and bandwidth, the window
-    and the scales of MS-SSIM.
+    `settings` holds the settings that each metric froze on the real cohort, by `JobKey`: a
+    kernel's formula and bandwidth, the window and the scales of MS-SSIM.
     """
 
     space: SpaceRecord
@@ -96,20 +95,20 @@ class Protocol(Record):
         """The first 12 hexadecimal digits of the sha256 of this protocol as sorted JSON."""
         fields = self.model_dump(mode="json")
         for extractor in fields["extractors"]:
-            # Protocols of before extractors had a grid of their own keep their hash.
+            # Older protocols, whose extractors had no grid, must keep their hash.
             if extractor["grid"] is None:
                 del extractor["grid"]
         return settings_hash(fields)
 
     def leaves(self) -> dict[tuple[str, ...], Any]:
-        """Return every setting as a JSON value, by its path; extractors stand by their names."""
+        """Return every setting as a JSON value, by its path; extractors by their names."""
         fields = self.model_dump(mode="json")
         fields["extractors"] = {extractor["name"]: extractor for extractor in fields["extractors"]}
         return dict(_leaves(fields, ()))
 
 
 ABSENT = "absent"
-"""What stands for a setting that one of two protocols does not have."""
+"""The value of a setting that one of two protocols does not have."""
 
 
 def differing(first: Protocol, second: Protocol) -> dict[tuple[str, ...], tuple[Any, Any]]:

@@ -1,8 +1,8 @@
-"""The version of scorecards, and the steps that bring older ones up to it.
+"""The version of scorecards, and the steps that upgrade older ones.
 
-To raise it: add one to `SCHEMA` and write the step from the version before. A step works on the
-fields of a file, and knows the names that were used when its version was current. Committed cards
-keep the version that they were written in.
+To raise it, add one to `SCHEMA` and write the step from the version before. A step works on the
+fields of a file, and uses the names that were current then. Committed cards keep the version that
+they were written in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROLES_OF_1 = {
     **dict.fromkeys(("precision", "recall", "density", "coverage"), "descriptive"),
     **dict.fromkeys(("mmd_linear", "g4r_ssim", "ms_ssim_wang5", "ms_ssim_monai_k4"), "for_papers"),
 }
-"""What schema 1 left to the code; every other metric ranked."""
+"""Roles that schema 1 did not store; every other metric was ranked."""
 
 _TABLED_OF_1 = ("ms_ssim.synth", "ms_ssim.real")
 _LABELLED_WITH_N_OF_1 = ("fid",)
@@ -68,7 +68,7 @@ def _upgrade_value(value: dict[str, Any]) -> None:
 
 def _upgrade_copies(test: dict[str, Any]) -> None:
     _rename(test, "words", "text")
-    # An exact copy needs no test, so that p and the level do not say it.
+    # p and the level are not enough: an exact copy is detected without the test.
     test["detected"] = test["text"].startswith("copying")
     if test.get("interval") is not None:
         _upgrade_interval(test["interval"])

@@ -1,7 +1,7 @@
 """The scorecard: the typed, versioned record of one scoring.
 
-It holds aggregates only: values, intervals, floors, the protocol, hashes of whole cohorts. No
-per-file hash, no path and no feature of a real volume is in it, so it can be published where
+It holds aggregates only: values, intervals, floors, the protocol, hashes of whole cohorts. It
+contains no hash of a file, no path and no feature of a real volume, so it can be published where
 the data cannot.
 """
 
@@ -27,17 +27,17 @@ from synthbench.records.values import Value
 
 
 class PreflightRecord(Record):
-    """What a rule of `synthbench.cohorts.preflight.check` found, without the names of files."""
+    """A finding of a rule of `synthbench.cohorts.preflight.check`, without the names of files."""
 
     rule: str
     role: str
     severity: Literal["error", "warning"]
-    volumes: int = Field(description="how many it names; 0: it is about the whole set")
-    accepted: bool = Field(description="an error that --accept let pass")
+    volumes: int = Field(description="number of volumes concerned; 0: the whole set")
+    accepted: bool = Field(description="true for an error that --accept named")
 
 
 class Origin(Record):
-    """What the synthetic volumes' sidecars say of where they came from."""
+    """The origin of the synthetic volumes, as their sidecars state it."""
 
     generator: str | None = None
     sampler: str | None = None
@@ -48,10 +48,10 @@ class Origin(Record):
     parameters: int | None = None
     seconds_a_volume: float | None = None
     training_seeds: int | None = Field(
-        default=None, description="trained networks behind the volumes, told by their weights"
+        default=None, description="trained networks behind the volumes, counted by their weights"
     )
     training_energy_kwh: float | None = None
-    licence: str | None = Field(default=None, description="under which the volumes are shared")
+    licence: str | None = Field(default=None, description="of the volumes, where they are shared")
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 
 
@@ -62,7 +62,7 @@ class Scorecard(RecordFile):
     upgrades: ClassVar[Mapping[int, Upgrade]] = UPGRADES
 
     schema_version: Literal[2] = SCHEMA
-    name: str = Field(description="what a table calls the synthetic volumes")
+    name: str = Field(description="name of the synthetic volumes in tables")
     created: str = Field(description="UTC, ISO 8601")
     real: CohortRecord
     synth: CohortRecord
@@ -85,7 +85,7 @@ class Scorecard(RecordFile):
     software: dict[str, str]
 
     def row(self, metric: str, extractor: str | None = None) -> Value | None:
-        """Return the row of a metric (the first extractor's, where None is named)."""
+        """Return the row of a metric, by the first extractor where None is named."""
         for value in self.values:
             if value.metric == metric and extractor in (None, value.extractor):
                 return value
@@ -93,20 +93,20 @@ class Scorecard(RecordFile):
 
     @classmethod
     def remedy(cls, file: Path) -> str:
-        """Name the command that writes one."""
+        """Return the sentence that names the command that writes one."""
         return "Write one with synthbench score --out."
 
     def check(self, file: Path) -> None:
-        """Raise a ScorecardError where the protocol has not the hash that stands beside it."""
+        """Raise a ScorecardError where the protocol does not have the hash that the file states."""
         if self.protocol.hash != self.protocol_hash:
             raise ScorecardError(
-                f"{file}: its protocol hashes to {self.protocol.hash}, but the file says "
+                f"{file}: the hash of its protocol is {self.protocol.hash}, but the file states "
                 f"{self.protocol_hash}: it was edited. Score again."
             )
 
 
 def software(*packages: str) -> dict[str, str]:
-    """Return the versions of Python, of synthbench and of what else numbers may depend on."""
+    """Return the versions of Python, of synthbench and of the named packages."""
     return {
         "python": platform.python_version(),
         **{p: version(p) for p in ("synthbench", *packages)},

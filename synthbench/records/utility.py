@@ -17,7 +17,9 @@ class Utility(Record):
     task: Literal["classification", "regression", "segmentation"]
     model: str
     measure: str
-    difference: float = Field(description="real + synthetic less real; of an error, less is better")
+    difference: float = Field(
+        description="real + synthetic minus real; of an error, negative is better"
+    )
     low: float
     high: float
     level: float
@@ -25,12 +27,12 @@ class Utility(Record):
     verdict: Literal["helped", "did not help", "hurt"]
     sentence: str
     arms: dict[str, float] = Field(description="the measure of each arm on the test subjects")
-    n_real: int = Field(description="real volumes that were trained on")
-    n_synth: int = Field(description="synthetic volumes that were trained on")
+    n_real: int = Field(description="real training volumes")
+    n_synth: int = Field(description="synthetic training volumes")
     n_test: int = Field(description="test subjects")
     cohorts: dict[str, CohortRecord] = Field(
         default_factory=dict,
-        description="whole, by role: real, synth and test; transfer where that is tested on",
+        description="whole cohorts by role: real, synth, test, and transfer where it was tested",
     )
     settings_hash: str
     version: Literal[1] = 1

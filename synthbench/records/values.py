@@ -1,4 +1,4 @@
-"""The record of one value, with its interval and floor."""
+"""The record of one value, with its interval, its floor, or why it is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synthbench.records.keys import JobKey
 
 
 class IntervalRecord(Record):
-    """An interval, what it covers and how it was made."""
+    """An interval, what it covers and how it was computed."""
 
     low: float
     high: float
@@ -25,7 +25,7 @@ class IntervalRecord(Record):
 
 
 class FloorRecord(Record):
-    """What real against real gives, at n real volumes a side, and synth at the same n."""
+    """The real-vs-real floor at n real volumes per side, and synth at the same n."""
 
     n: int
     mean: float
@@ -36,7 +36,7 @@ class FloorRecord(Record):
         default="halves", description="disjoint sides of the real set, or of it and the hold-out"
     )
     minimum_detectable_effect: float | None = Field(
-        default=None, description="smallest excess over the mean that n could have shown, at least"
+        default=None, description="smallest excess over the mean that n volumes can show"
     )
 
 
@@ -45,8 +45,8 @@ class EquivalentRecord(Record):
 
     corruption: str
     sentence: str = Field(description="as far from real as real volumes ...")
-    text: str = Field(description="the dose with its interval, for a table")
-    relation: str
+    text: str = Field(description="the dose with its interval, as a table shows it")
+    relation: str = Field(description="how the dose relates to the value, such as 'at least'")
     dose: float
     low: float | None
     high: float | None
@@ -60,7 +60,7 @@ class Missing(Record):
         description="the extractor's weights are not here; the metric cannot be computed of these "
         "images; the scoring left the metric out"
     )
-    text: str = Field(description="the reason in words, or the command that helps")
+    text: str = Field(description="the reason in words, or the command that fixes it")
 
     def __str__(self) -> str:
         """The reason as tables print it in place of a value."""
@@ -70,7 +70,7 @@ class Missing(Record):
 class Value(Record):
     """One row: a metric, by one extractor where it uses features.
 
-    What the metric declares of itself stands in the row, so that a page shows rows of metrics that
+    The row holds what the metric declares of itself, so that a page can show rows of metrics that
     are not installed.
     """
 
@@ -80,7 +80,7 @@ class Value(Record):
     direction: Direction
     role: Role = Field(default="ranked", description="what the value is used for")
     tabled: bool = Field(
-        default=True, description="pages list it; a part that they do not stands at the floor's n"
+        default=True, description="pages list it; other parts are shown only at the floor's n"
     )
     label_with_n: bool = Field(
         default=False, description="tables add the number of volumes to the label"
@@ -88,17 +88,19 @@ class Value(Record):
     of_variety: bool = Field(
         default=False, description="above zero the synthetic volumes are too alike"
     )
-    target: str | None = Field(default=None, description="zero, or the real-vs-real floor")
+    target: str | None = Field(
+        default=None, description="expected value of real volumes: zero, or the floor"
+    )
     value: float | None = None
     magnitude: float | None = Field(
-        default=None, description="size of the terms that the value is made of, for `drift`"
+        default=None, description="size of the terms that the value is a sum of, for `drift`"
     )
     interval: IntervalRecord | None = None
     floor: FloorRecord | None = None
     p: float | None = None
     effective_rank: float | None = None
     saturated: bool | None = Field(
-        default=None, description="whether the value is near the kernel's ceiling: only 'far'"
+        default=None, description="true where the value is near the kernel's ceiling"
     )
     equivalents: tuple[EquivalentRecord, ...] = ()
     missing: Missing | None = None

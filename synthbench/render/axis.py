@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from synthbench.render.numbers import number
 
 STRETCHED_FROM = 25.0
-"""From a span of this many floor widths an axis is stretched near zero (asinh): on a linear one
-the floor would be a line."""
+"""An axis that spans more than this many floor widths is stretched near zero (asinh), because the
+floor would be a line on a linear one."""
 MARGIN = 0.05
 """Room at each end of an axis, as a share of its span."""
 
@@ -84,8 +84,8 @@ def axis_over(numbers: Iterable[float], floor_width: float = 0.0) -> Axis:
     floor_width
         Width of the widest floor; 0 for a linear axis.
     """
-    held = list(numbers)
-    low, high = min(held), max(held)
+    values = list(numbers)
+    low, high = min(values), max(values)
     if low == high:
         room = abs(low) / 2 or 1.0
         return Axis(low - room, high + room)
@@ -101,7 +101,7 @@ def axis_over(numbers: Iterable[float], floor_width: float = 0.0) -> Axis:
 
 
 def tick_text(x: float) -> str:
-    """Return a round number as text: whole below a million, where powers of ten are hard to read.
+    """Return a round number as text; from 1000 to a million in full, without powers of ten.
 
     >>> tick_text(20000.0), tick_text(0.5)
     ('20,000', '0.5')

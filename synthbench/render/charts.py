@@ -14,7 +14,7 @@ from synthbench.render.svg import EDGE, element, mark_row, picture, text
 
 WIDTH, HEIGHT = 340.0, 210.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 18.0, 36.0
-"""Of a line chart in pixels, and the margins around its frame."""
+"""Width and height of a line chart, and the margins around its frame, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class ValueMarks:
-    """The places, in percent of the axis, of what is known of one value."""
+    """The places of one value's marks, in percent of the axis; `words` is its description."""
 
     name: str
     value: float
@@ -49,10 +49,15 @@ class MetricChart:
     ----------
     title
         The metric's label, with the extractor where it has one.
+    ticks
+        Of the axis.
     null
-        Where samples of the real distribution would lie: zero, or None where that is the floor.
+        The place of zero where real volumes are expected to score zero; None where they are
+        expected to score the floor.
     stretched
-        Whether the axis is stretched near zero.
+        True where the axis is stretched near zero.
+    rows
+        The marks of each scorecard.
     """
 
     title: str
@@ -67,7 +72,7 @@ class MetricChart:
         Parameters
         ----------
         named
-            Whether each row's name stands above it.
+            True where each row's name is written above it.
         """
         step = 46 if named else 30
         bottom = step * len(self.rows) + 4
@@ -172,7 +177,7 @@ class LineChart:
 
 
 def _named(line: Line) -> str:
-    """Return a line's name, which a browser shows where the pointer rests."""
+    """Return a line's name as a title, which a browser shows under the pointer."""
     return f"<title>{escaped(line.name)}</title>"
 
 
@@ -216,13 +221,13 @@ def line_chart(
     Parameters
     ----------
     title, across, up
-        Words above, below and beside the frame.
+        The chart's title, and the names of the horizontal and the vertical axis.
     words
-        What the chart shows, for readers who do not see it.
+        A description for screen readers.
     series, bands
         At least one series of two points.
     floor_width
-        See `axis_over`, for the vertical axis.
+        Width of the widest floor on the vertical axis; 0 for a linear axis.
     """
     xs = [float(v) for s in series for v in s.x]
     ys = [float(v) for s in series for v in s.y]
@@ -272,7 +277,7 @@ def panels(label: str, rows: Mapping[str, Sequence[LineChart]], note: str) -> st
     Parameters
     ----------
     label
-        For readers who do not see it.
+        Description for screen readers.
     rows
         Charts by the title above their row; at least one.
     note

@@ -10,9 +10,9 @@ from synthbench.render.numbers import number
 from synthbench.render.svg import EDGE, ROW, element, mark_row, picture, text
 
 LABEL, AXIS, WORDS = 250, 330, 180
-"""Widths in pixels: the rows' names, the axis, the values in words."""
+"""Widths in pixels: the rows' names, the axis, the values as text."""
 LONGEST = 38
-"""Characters of a name that have room beside the axis."""
+"""Characters of a name that fit beside the axis."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Row:
     Attributes
     ----------
     name
-        At its left.
+        Shown at its left.
     value, low, high
-        A filled mark, with a line for its interval; None where there is none.
+        The value, shown as a filled mark, and its interval, a line; None where there is none.
     matched
-        A hollow mark: the value at the floor's n.
+        The value at the floor's n, shown as a hollow mark; None where there is none.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Row:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends, or None."""
+        """Both ends of the interval; None where there is none."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What real against real gives: a shaded band over all rows."""
+    """The real-vs-real floor at n volumes per side, shown as a shaded band over all rows."""
 
     low: float
     high: float
@@ -51,7 +51,7 @@ class Floor:
 
 
 def axis_of(rows: Sequence[Row], floor: Floor | None) -> Axis:
-    """Return the axis that holds every mark of some rows, and the floor."""
+    """Return an axis that holds all marks of the rows and the floor."""
     marks = [
         x for row in rows for x in (row.value, row.low, row.high, row.matched) if x is not None
     ]
@@ -93,7 +93,7 @@ def forest_plot(title: str, rows: Sequence[Row], floor: Floor | None, *, note: s
         parts += _row(row, axis, top + ROW * i + ROW / 2)
     words = [note] if note else []
     if floor:
-        words.append(f"shaded: real vs real, hollow: synth, both at n = {floor.n} a side")
+        words.append(f"shaded: real vs real, hollow: synth, both at n = {floor.n} per side")
     if axis.stretch is not None:
         words.append("axis stretched near zero (asinh)")
     parts.append(text("; ".join(words), EDGE, bottom + 38, class_="tick"))

@@ -1,4 +1,4 @@
-"""A grid of ranks: choices down, entries across, as SVG."""
+"""A grid of ranks as SVG: one row per choice, one column per entry."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ LABEL, CELL, LINE = 330, 46, 18
 
 
 def rank_grid(title: str, ranks: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
-    """Return an SVG of every entry's rank under every choice; the better, the darker.
+    """Return an SVG of every entry's rank under every choice; better ranks are darker.
 
     Parameters
     ----------
     title
         Above the grid.
     ranks
-        By a choice, the rank of each entry.
+        The rank of each entry, by choice.
     names
-        Of the entries, in order; a name begins with the entry's number, which heads its column.
+        Of the entries, in order. A name begins with the entry's number, which is the head of its
+        column.
     """
     top = 48
     bottom = top + ROW * len(ranks)

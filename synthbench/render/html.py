@@ -1,4 +1,4 @@
-"""Text in HTML and SVG: what a reader cannot see is written out, what is markup is escaped."""
+"""Text in HTML and SVG: invisible characters are written out, and markup is escaped."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
 
 
 def visible(text: str) -> str:
-    r"""Return text with what a reader cannot see written out as escapes.
+    r"""Return text with invisible characters written out as escapes.
 
-    Controls and marks that turn the reading direction let the name of a file pass for another
-    one; escaping of markup leaves them as they are.
+    Control characters and marks that change the reading direction can make the name of a file
+    look like another one; escaping of markup alone does not change them.
 
     >>> visible("a\u202eb")
     'a\\u202eb'

@@ -1,4 +1,4 @@
-"""Markdown: text that cannot be anything but text, and tables."""
+"""Markdown: escaped text, and tables."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 def escaped(text: object, longest: int | None = None) -> str:
     r"""Return text as one line of markdown that cannot start markup or end a cell of a table.
 
-    Line breaks, control characters and marks that turn the direction of writing become blanks.
+    Line breaks, control characters and marks that change the direction of writing become blanks.
 
     Parameters
     ----------
     text
-        Names in records are not trusted: anything.
+        Any text: names in records are not trusted.
     longest
         Characters that are kept; None keeps all.
 
@@ -27,19 +27,20 @@ def escaped(text: object, longest: int | None = None) -> str:
     if longest is not None and len(words) > longest:
         words = words[: longest - 1] + "…"
     safe = re.sub(r"([\\`*_\[\]|~$#!])", r"\\\1", html.escape(words, quote=False))
-    # Hubs of models and data sets turn an @ into a mention of somebody.
+    # Websites for models and data sets turn an @ into a mention of a person.
     return safe.replace("@", "&#64;")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
-    """Return a table of cells that are markdown already.
+    """Return a table; its cells are inserted as they are.
 
     Parameters
     ----------
     head, rows
-        As many cells in each row as in the head.
+        Cells in markdown, as many in each row as in the head.
     words
-        So many columns, from the first, are aligned to the left; the others to the right.
+        Number of columns, from the first, that are aligned to the left; the others are aligned
+        to the right.
     """
     lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -29,16 +29,16 @@ def planes(volume: Float32[np.ndarray, "d h w"], space: Space) -> list[Float32[n
 def montage(
     rows: Mapping[str, Sequence[Float32[np.ndarray, "d h w"]]], space: Space, file: Path
 ) -> None:
-    """Write a PNG: one row of volumes a label, three planes of each side by side.
+    """Write a PNG: one row of volumes per label, three planes of each side by side.
 
     Parameters
     ----------
     rows
-        Label to volumes in [0, 1], all on the grid of `space`.
+        Volumes in [0, 1] by their row's label, all on the grid of `space`.
     space
         Gives the pixels their true proportions.
     file
-        Where the PNG goes.
+        The file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def montage(
     height = max(tall for _, tall in sizes)
     width = sum(wide for wide, _ in sizes)
     columns = max(len(volumes) for volumes in rows.values())
-    inch = 1.3 / height  # 1.3 inches a row
+    inch = 1.3 / height  # 1.3 inches per row
     label = 0.16
     figure = Figure(
         figsize=(columns * width * inch * 1.02, len(rows) * 1.3 * (1 + label)),

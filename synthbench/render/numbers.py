@@ -24,7 +24,7 @@ def p_text(p: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit in which it is easiest to read.
+    """Return a time in seconds, minutes, hours or days, whichever is easiest to read.
 
     >>> duration(0.25), duration(42.4), duration(5400), duration(6834), duration(508_000_000)
     ('0.25 s', '42 s', '90 min', '1.9 h', '5879.6 days')

@@ -1,7 +1,7 @@
 """Volumes as 8-bit pictures in a page: a still of three planes, and a mosaic of all slices.
 
-The mosaic holds every axial slice side by side, so one picture is enough for a page to show any
-slice of any plane.
+The mosaic holds all axial slices side by side, so that a page can show any slice of any plane from
+one picture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from synthbench.render.montage import planes
 from synthbench.volumes.grid import Space, resample
 
 LONGEST_SIDES = (112, 96, 80, 64, 48, 36)
-"""Voxels along the longest side of what is shown, finest first, of which a budget picks one."""
+"""Voxels along the longest side of a picture, finest first; the first that fits a budget is used.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Picture:
     still
         Axial, coronal and sagittal slice side by side, as a `data:` URI.
     mosaic
-        All axial slices from below to above, row by row, `columns` a row; likewise.
+        All axial slices from the lowest up, row by row, `columns` per row, as a `data:` URI.
     shape
         Voxels along x, y and z.
     size
@@ -47,7 +48,7 @@ class Picture:
 
     @property
     def cost(self) -> int:
-        """Characters that it takes in a page."""
+        """The number of characters that it takes in a page."""
         return len(self.still) + len(self.mosaic)
 
 
@@ -61,9 +62,9 @@ def within_budget(
     volumes
         Intensities in [0, 1], on the grid of `space`.
     space
-        Pictures have isotropic voxels, no smaller than this grid's smallest.
+        The grid of the volumes. Pictures have isotropic voxels, no smaller than its smallest.
     budget
-        Characters of all pictures together; the coarsest grid is taken where none fits.
+        Characters of all pictures together. Where no grid fits, the coarsest is used.
     """
     pictures: list[Picture] = []
     for longest in LONGEST_SIDES:
@@ -75,9 +76,9 @@ def within_budget(
 
 
 def display_grid(space: Space, longest: int) -> Space:
-    """Return the isotropic grid over a space's field of view with at most `longest` voxels a side.
+    """Return the isotropic grid over a space's field of view, at most `longest` voxels per side.
 
-    Its voxels are no smaller than the smallest side of the space's own.
+    Its voxels are no smaller than the smallest side of the space's voxels.
     """
     extent = max(n * mm for n, mm in zip(space.shape, space.spacing, strict=True))
     return space.regrid(spacing=max(min(space.spacing), extent / longest))

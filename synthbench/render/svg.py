@@ -1,7 +1,7 @@
 """The one writer of SVG: elements, whole pictures, and the style of all charts.
 
-The SVG is written here rather than by a plotting library, whose next version would move a byte
-of every committed picture.
+The SVG is written here and not by a plotting library, because every new version of a library would
+change the committed pictures.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def element(tag: str, content: str = "", **attributes: str | float) -> str:
     tag
         Its name.
     content
-        SVG already: text goes through `text`.
+        Markup that is inserted as it is; use `text` for text.
     attributes
-        An underscore in a name stands for a dash, one at its end is dropped. Numbers are written
-        to a hundredth of a pixel, strings are escaped.
+        An underscore in a name becomes a dash; one at its end is dropped. Numbers are written to
+        a hundredth of a pixel, strings are escaped.
 
     >>> element("line", x1=1.0, x2=2.345, class_="axis")
     '<line x1="1" x2="2.35" class="axis"/>'
@@ -83,17 +83,17 @@ def _attribute(value: str | float) -> str:
 
 
 def text(content: str, x: str | float, y: float, **attributes: str | float) -> str:
-    """Return a text, whose content may hold anything."""
+    """Return a text element; its content is escaped."""
     return element("text", escaped(content) or " ", x=x, y=y, **attributes)
 
 
 def picture(label: str, width: float, height: float, parts: Iterable[str]) -> str:
-    """Return a file of SVG with its style, in light and in dark, the same bytes anywhere.
+    """Return an SVG file with its style for light and dark pages: the same bytes on any machine.
 
     Parameters
     ----------
     label
-        For readers who do not see it.
+        Description for screen readers.
     width, height
         In pixels.
     parts
@@ -122,13 +122,13 @@ def mark_row(
     Parameters
     ----------
     place
-        From a value to the x of the picture: pixels, or percent as a string.
+        From a value to its x in the picture: pixels, or percent as a string.
     y
         Of the row, in pixels.
     value, interval
-        None where there is none.
+        The filled mark and the line; None where there is none.
     matched
-        The value at the floor's n.
+        The value at the floor's n, the hollow mark; None where there is none.
     """
     parts = []
     if interval is not None:

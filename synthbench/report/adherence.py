@@ -1,4 +1,4 @@
-"""Condition adherence and effect replication in words: lines of tables, sentences and charts."""
+"""Condition adherence and effect replication as lines of tables, as sentences and as charts."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Line:
     Attributes
     ----------
     title, part
-        What it is about, and which quantity of it.
+        The condition, pair or group, and the quantity.
     synth, real, difference
         Values with intervals; "-" where there is none.
     word
-        What may be said of it.
+        The finding, such as "worse" or "none shown".
     shown
-        Whether the difference from the real volumes, or from zero where there are none, is
-        beyond chance, over all lines of the table together.
+        True where the difference from the real volumes, or from zero where there are none, is
+        beyond chance.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Line:
 
 
 def estimate_words(estimate: EstimateRecord | None) -> str:
-    """Format a value with its interval.
+    """Return a value with its interval as text; a dash where there is none.
 
     >>> estimate_words(EstimateRecord(value=0.8222, low=0.683, high=0.889))
     '0.822 [0.683, 0.889]'
@@ -68,12 +68,12 @@ def estimate_words(estimate: EstimateRecord | None) -> str:
 
 
 def _figures(x: float) -> str:
-    """Three significant digits; volumes in mm³ are too large for `number`."""
+    """Return a number with three significant digits; from 1000 on without an exponent."""
     return f"{float(f'{x:.3g}'):.0f}" if abs(x) >= 1000 else number(x)
 
 
 def condition_lines(adherence: AdherenceRecord) -> list[Line]:
-    """Return a line a statistic of each condition, those of extrapolated volumes after them."""
+    """Return one line per statistic and condition; extrapolated volumes follow the others."""
     lines = []
     for condition in adherence.conditions:
         title = f"{condition.name} (n={condition.n}"
@@ -85,7 +85,7 @@ def condition_lines(adherence: AdherenceRecord) -> list[Line]:
 
 
 def leakage_lines(adherence: AdherenceRecord) -> list[Line]:
-    """Return a line a pair of conditions."""
+    """Return one line per pair of conditions."""
     looks = _Looks(len(adherence.leakage), adherence.level)
     return [
         _line(f"{leak.requested} → {leak.measured}", leak.unit, leak.effect, "leaks", looks)
@@ -94,7 +94,7 @@ def leakage_lines(adherence: AdherenceRecord) -> list[Line]:
 
 
 def parity_lines(adherence: AdherenceRecord) -> list[Line]:
-    """Return a line a condition, group and kind of error."""
+    """Return one line per condition, group and kind of error."""
     looks = _Looks(sum(len(p.statistics) for p in adherence.parity), adherence.level)
     return [
         _line(f"{p.condition}: {p.covariate} {p.group} (n={p.n})", s.label, s, "unequal", looks)
@@ -104,7 +104,7 @@ def parity_lines(adherence: AdherenceRecord) -> list[Line]:
 
 
 def effect_lines(card: Scorecard) -> list[Line]:
-    """Return a line an effect."""
+    """Return one line per effect."""
     if card.replication is None:
         return []
     return [
@@ -115,14 +115,14 @@ def effect_lines(card: Scorecard) -> list[Line]:
 
 @dataclass(frozen=True)
 class _Looks:
-    """How many lines are looked at for a difference, with intervals of which level."""
+    """The number of lines that share one level, and the level of their intervals."""
 
     lines: int
     level: float
 
     @property
     def factor(self) -> float:
-        """How much longer an interval's arm must be for the level to hold for all lines."""
+        """The factor by which an interval's arm must grow for the level to hold for all lines."""
         alpha = 1 - self.level
         return _z(alpha / self.lines) / _z(alpha)
 
@@ -130,7 +130,7 @@ class _Looks:
 def _line(
     title: str, part: str, compared: ComparedRecord, word: str, looks: _Looks | None = None
 ) -> Line:
-    """Write a line; where there are several `looks`, the word is of a difference found."""
+    """Return a line; with `looks`, its word is "none shown" where no difference is shown."""
     shown = _shown(compared, 1.0 if looks is None else looks.factor)
     return Line(
         title, part, estimate_words(compared.synth), estimate_words(compared.real),
@@ -140,10 +140,10 @@ def _line(
 
 
 def _shown(compared: ComparedRecord, factor: float = 1.0) -> bool:
-    """Whether the synthetic value differs from the real one; without a real one, from zero.
+    """Return True where the synthetic value differs from the real one, or from zero without one.
 
-    Of several looks the level is shared (Bonferroni): the interval's arm towards zero is
-    lengthened by a factor, that of a normal variable.
+    Several lines share the level (Bonferroni): the interval's arm towards zero is multiplied by a
+    factor, as for a normal variable.
     """
     judged = compared.difference if compared.real is not None else compared.synth
     if judged is None or judged.low is None or judged.high is None:
@@ -174,38 +174,40 @@ def _against_ceiling(compared: ComparedRecord) -> str:
 
 
 def adherence_sentences(card: Scorecard) -> list[str]:
-    """Say in a few sentences whether the volumes are what was requested, and what survives."""
-    said = []
+    """Return sentences on whether the volumes follow the conditions and replicate effects."""
+    lines = []
     if card.adherence is not None:
-        said += [_condition_sentence(c) for c in card.adherence.conditions if not c.missing]
-        said += [f"{c.name}: {c.missing}." for c in card.adherence.conditions if c.missing]
+        lines += [_condition_sentence(c) for c in card.adherence.conditions if not c.missing]
+        lines += [f"{c.name}: {c.missing}." for c in card.adherence.conditions if c.missing]
         leaks = [line for line in leakage_lines(card.adherence) if line.shown]
         if card.adherence.leakage:
             pairs = "; ".join(f"{line.title} {line.synth} {line.part}" for line in leaks)
-            said.append(
-                f"Leakage beyond that of the measures: {pairs}."
+            lines.append(
+                f"Leakage beyond that in the real volumes: {pairs}."
                 if leaks
-                else f"No leakage shows between the {len(card.adherence.leakage)} pairs of "
+                else f"No leakage is shown in the {len(card.adherence.leakage)} pairs of "
                 "conditions and measures."
             )
         unequal = [line.title for line in parity_lines(card.adherence) if line.shown]
         if unequal:
             groups = "; ".join(dict.fromkeys(unequal))
-            said.append(f"Groups served otherwise than in the real set: {groups}.")
+            lines.append(f"Groups whose errors differ from those in the real set: {groups}.")
     if card.replication is not None and card.replication.effects:
         counts = {
             word: sum(e.word == word for e in card.replication.effects)
             for word in ("replicated", "weaker", "stronger", "reversed", "cannot tell")
         }
-        given = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-        said.append(f"Of {len(card.replication.effects)} findings on the real volumes: {given}.")
-    return said
+        verdicts = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+        lines.append(
+            f"Of {len(card.replication.effects)} findings on the real volumes: {verdicts}."
+        )
+    return lines
 
 
 def _condition_sentence(condition: ConditionRecord) -> str:
     first = condition.statistics[0] if condition.statistics else None
     if first is None or first.synth is None:
-        return f"{condition.name}: too few volumes to compare asked with measured."
+        return f"{condition.name}: too few volumes to compare requested with measured."
     ceiling = "" if first.real is None else f"; on real volumes {estimate_words(first.real)}"
     return (
         f"Requested against measured {condition.name}: {first.label} {estimate_words(first.synth)}"
@@ -220,8 +222,8 @@ def published_words(card: Scorecard) -> str:
     known = [c.name for c in card.adherence.conditions if c.name in PUBLISHED]
     if not known:
         return ""
-    given = ", ".join(f"{name} r = {PUBLISHED[name]:g}" for name in known)
-    return f"for comparison with papers, unranked: {given} in {PUBLISHED_WORDS}"
+    values = ", ".join(f"{name} r = {PUBLISHED[name]:g}" for name in known)
+    return f"for comparison with papers, unranked: {values} in {PUBLISHED_WORDS}"
 
 
 def headline(condition: ConditionRecord) -> str:
@@ -237,15 +239,15 @@ def headline(condition: ConditionRecord) -> str:
 
 
 def adherence_tables(card: Scorecard) -> list[Table | Text]:
-    """Return what a terminal shows below the scorecard; nothing where no condition is known."""
+    """Return the tables that a terminal shows below the scorecard; none without conditions."""
     shown: list[Table | Text] = []
     adherence = card.adherence
     if adherence is not None:
         shown.append(
-            Text(f"\nrequested against measured | asked: {adherence.source}", style="bold")
+            Text(f"\nrequested against measured | requested: {adherence.source}", style="bold")
         )
         shown.append(_table(condition_lines(adherence), ("condition", "", "synth", "real (ceiling)",
-                                                        "synth less real", "")))  # fmt: skip
+                                                        "synth minus real", "")))  # fmt: skip
         for condition in adherence.conditions:
             words = condition.missing or f"measured by {condition.measure}"
             shown.append(
@@ -255,22 +257,22 @@ def adherence_tables(card: Scorecard) -> list[Table | Text]:
             shown.append(Text(f"extrapolated: {adherence.range}", style="dim"))
         if published := published_words(card):
             shown.append(Text(published, style="dim"))
-        shown += _notable("leakage, asked → measured, all else asked alike",
+        shown += _notable("leakage, requested → measured, all other requests equal",
                           leakage_lines(adherence))  # fmt: skip
-        shown += _notable("parity, errors of a group less those of the others",
+        shown += _notable("parity, errors of a group minus those of the others",
                           parity_lines(adherence))  # fmt: skip
     if card.replication is not None and card.replication.effects:
         found = card.replication
         head = f"\neffect replication | synth {found.n} | real {found.n_real} | {found.margins}"
         shown.append(Text(head, style="bold"))
         shown.append(_table(effect_lines(card), ("effect", "unit", "synth", "real",
-                                                 "synth less real", "")))  # fmt: skip
+                                                 "synth minus real", "")))  # fmt: skip
         shown += [Text(f"note: {note}", style="dim") for note in found.notes]
     return shown
 
 
 def _notable(title: str, lines: Sequence[Line]) -> list[Table | Text]:
-    """Show the lines with a difference, and count the others: they are in the scorecard."""
+    """Return a table of the lines with a difference; the others are counted in its title."""
     if not lines:
         return []
     differing = [line for line in lines if line.shown]
@@ -279,12 +281,12 @@ def _notable(title: str, lines: Sequence[Line]) -> list[Table | Text]:
         return [Text(words)]
     return [
         Text(words),
-        _table(differing, ("", "", "synth", "real (ceiling)", "synth less real", "")),
+        _table(differing, ("", "", "synth", "real (ceiling)", "synth minus real", "")),
     ]
 
 
 def beyond_chance(lines: Sequence[Line]) -> str:
-    """Count the lines that show a difference, as the words beside a table's title."""
+    """Return the number of lines that show a difference, as text for a table's title."""
     count = sum(line.shown for line in lines) or "none"
     return f"{count} of {len(lines)} beyond chance, over all of them together"
 
@@ -305,10 +307,11 @@ def _table(lines: Sequence[Line], head: Sequence[str]) -> Table:
 
 
 def condition_charts(adherence: AdherenceRecord) -> list[LineChart]:
-    """Draw the measured mean along what was requested, over the same of the real volumes."""
-    return [
-        _chart(c) for c in adherence.conditions if len(c.curve) > 1 and c.statistics
-    ]  # fmt: skip
+    """Return one chart per condition that is a number: measured means along the requests.
+
+    Each also shows the measured means of the real volumes along their true values.
+    """
+    return [_chart(c) for c in adherence.conditions if len(c.curve) > 1 and c.statistics]
 
 
 def requested_measured(entries: Mapping[str, AdherenceRecord]) -> str:
@@ -329,8 +332,7 @@ def requested_measured(entries: Mapping[str, AdherenceRecord]) -> str:
         return ""
     note = (
         "dashed: synthetic, requested against measured, with one standard deviation; solid: real, "
-        "true "
-        "against measured"
+        "true against measured"
     )
     return panels("Requested against measured", rows, note)
 
@@ -352,7 +354,7 @@ def _chart(condition: ConditionRecord) -> LineChart:
         f"{s.label} {estimate_words(s.synth)}" for s in condition.statistics if s.key in _UNITLESS
     )
     return line_chart(
-        f"{condition.name}", f"{condition.name}, asked", "measured", f"{statistics}.", series, bands
+        condition.name, f"{condition.name}, requested", "measured", f"{statistics}.", series, bands
     )
 
 

@@ -1,8 +1,7 @@
-"""What a paper says of a scoring: a LaTeX row, a methods paragraph, a reporting checklist.
+"""Text about a scoring for a paper: a LaTeX row, a methods paragraph, a reporting checklist.
 
-All three are made from the scorecard alone, so that nothing that can change a number is left out
-or remembered wrongly. Names in a scorecard are not trusted: what LaTeX would take as a command is
-escaped.
+All three are made from the scorecard alone, so that no setting that can change a number is
+forgotten. Names in a scorecard are not trusted: LaTeX commands in them are escaped.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from synthbench.records.copies import copies_found
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ExtractorRecord, Protocol
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render import markdown
 from synthbench.render.numbers import number, p_text
+from synthbench.report.memorization import copies_found
 from synthbench.report.text import DAGGER
 
 _LATEX = {
@@ -35,7 +34,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # At the start of a row they would be the option of the line break before.
+    # At the start of a row LaTeX would take a bracket for an option of the line break before.
     "[": "{[}",
     "]": "{]}",
     "`": r"\textasciigrave{}",
@@ -50,7 +49,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Citation:
-    """What a paper says of a scoring.
+    """Text about a scoring for a paper.
 
     Attributes
     ----------
@@ -59,7 +58,7 @@ class Citation:
     methods
         LaTeX: a paragraph with every field of the protocol.
     checklist
-        Markdown: what is to be reported, and whether this scoring has it.
+        Markdown: the items to report, ticked where this scoring has them.
     """
 
     row: str
@@ -76,12 +75,12 @@ class Citation:
 
 
 def cite(card: Scorecard) -> Citation:
-    """Return what a paper says of a scorecard."""
+    """Return the text about a scorecard for a paper."""
     return Citation(latex_row(card), methods_paragraph(card), checklist(card))
 
 
 def escaped(text: str) -> str:
-    r"""Return text that LaTeX prints as it stands: one line, no command, no comment.
+    r"""Return text that LaTeX prints as it is: one line, no command, no comment.
 
     >>> print(escaped("50% of A_1 & B^2"))
     50\% of A\_1 \& B\textasciicircum{}2
@@ -130,7 +129,7 @@ def methods_paragraph(card: Scorecard) -> str:
 
 
 def checklist(card: Scorecard) -> str:
-    """Return what is to be reported of a scoring, ticked where this scorecard has it."""
+    """Return the items to report of a scoring, ticked where this scorecard has them."""
     p = card.protocol
     scored = [row for row in card.values if row.value is not None and row.key.part is None]
     ranks = {

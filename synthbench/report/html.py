@@ -1,10 +1,10 @@
 """The report: scorecards as one self-contained HTML page that people look at.
 
 The page needs no network: style, script and pictures are in it, and its content security policy
-forbids everything else. What it shows of scorecards are aggregates; where folders are named it
-also shows volumes (see `synthbench.report.sections`), and says at its top whether people are
-among them. Everything that comes from data (names of files, of subjects, of entries) is untrusted:
-it is escaped, and characters that a reader cannot see are written out.
+forbids everything else. From scorecards it shows aggregates. Where folders are named it also shows
+volumes (`synthbench.report.sections`), and says at its top whether they are of real people. Text
+from data (names of files, of subjects, of entries) is not trusted: it is escaped, and invisible
+characters are written out.
 """
 
 from __future__ import annotations
@@ -53,23 +53,25 @@ def report(
     progress: Progress | None = None,
     log: Log = lambda message: None,
 ) -> str:
-    """Return the report on scorecards, with what the folders show where they are named.
+    """Return the report on scorecards, with pictures of volumes where folders are named.
 
     Parameters
     ----------
     scorecards
         Files; several are shown side by side.
     real, synths, train
-        The folders that were scored, found by their fingerprints; a folder of synthetic volumes
-        a scorecard, in any order.
+        The folders that were scored, with one folder of synthetic volumes per scorecard, in any
+        order: they are recognised by their fingerprints.
     sensitivity
         A record of `synthbench.sensitivity.study.sensitivity`, for its curves.
     real_pictures
-        Whether volumes of `real` and `train` are pictured and named.
+        True where volumes of `real` and `train` may be pictured and named.
     assume_grid
-        See `synthbench.scoring.scoring.score`.
-    progress, log
-        See `synthbench.scoring.scoring.score`.
+        The grid of arrays without one: "real", or an isotropic voxel size in mm.
+    progress
+        Called with (what, done, total).
+    log
+        Called with one sentence for the user.
 
     Returns
     -------
@@ -85,9 +87,9 @@ def report(
     if not scorecards:
         raise UsageError("report: name a scorecard (synthbench score ... --out FILE writes one).")
     if (real is None) != (not synths):
-        raise UsageError("report: --real and --synth are needed together, for one shows nothing.")
+        raise UsageError("report: --real and --synth are needed together; add the other one.")
     if train is not None and real is None:
-        raise UsageError("--train: add --real and --synth, whose volumes are compared with it.")
+        raise UsageError("--train: add --real and --synth, which are compared with it.")
     cards = [Scorecard.load(file) for file in scorecards]
     study = None
     if sensitivity is not None:
@@ -119,7 +121,7 @@ def _matched(
     assume_grid: Literal["real"] | float | None,
     progress: Progress | None,
 ) -> dict[int, Cohorts]:
-    """Return the cohorts in these folders by the position of the scorecard they belong to."""
+    """Return the cohorts in these folders, by the index of the scorecard that they belong to."""
     from synthbench.cohorts.reading import read_cohort
     from synthbench.runtime.callbacks import checking
 
@@ -160,9 +162,9 @@ def render_report(
     Parameters
     ----------
     cards
-        One at least. Those of one protocol and real cohort share axes; others stand apart.
+        At least one. Those with one protocol and real cohort share axes; others are shown apart.
     names
-        What to call them. None: what they call themselves, numbered where several share a name.
+        Their names on the page. None: those in the scorecards, numbered where several are equal.
     study
         Sensitivity curves.
     """
@@ -176,9 +178,9 @@ def render_page(page: Page, *, title: str = "", notes: Sequence[str] = ()) -> st
     Parameters
     ----------
     page
-        What the sections are built from.
+        The scorecards and all else that sections are built from.
     title, notes
-        Above everything; no title names the scorecards.
+        Shown at the top; without a title the scorecards are named.
     """
     lacking = [line for section in SECTIONS for line in section.lacking(page)]
     page = replace(page, lacking=lacking)
@@ -227,7 +229,7 @@ def _environment() -> Environment:
 
 
 def _visible(content: Any) -> Any:
-    """Return what a template writes with invisible characters written out; markup as it is."""
+    """Return the value of a template's expression with invisible characters written out."""
     if isinstance(content, Markup) or not isinstance(content, str):
         return content
     return visible(content)

@@ -1,4 +1,4 @@
-"""A scorecard as a table for people, as STATISTICS' default table draws it."""
+"""A scorecard as a table for a terminal, and the texts that its other pages share."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from rich.table import Table
 from rich.text import Text
 
 from synthbench.cohorts.preflight.check import RULES
-from synthbench.records.copies import copies_lines
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
 from synthbench.report.adherence import adherence_tables
+from synthbench.report.memorization import copies_lines
 
 DAGGER = "†"
-_READ_BACK = ("at", "at least", "beyond")
+"""The mark of an interval that is conditional on n."""
 SATURATED = "‡"
+"""The mark of a value near the kernel's ceiling."""
+_READ_BACK = ("at", "at least", "beyond")
+"""Relations of an equivalent dose that tables show."""
 BIASED = f"{DAGGER} sampling variability at this n; it excludes bias: read it beside the floor"
 SATURATION = "the kernel is near its ceiling: the value says 'far', and does not order rows like it"
 EFFECT = "min. detectable effect"
 """The title of the column with the minimum detectable effect."""
-EFFECT_WORDS = f"{EFFECT}: the least a value must exceed its floor by to be told from it at that n"
+EFFECT_WORDS = f"{EFFECT}: the smallest excess over the floor that can be shown at that n"
 
 
 def interval_words(value: Value) -> str:
-    """Format a row's interval, marked where it is conditional on n; none where it has no width."""
+    """Return a row's interval as text, marked where it is conditional on n; a dash without one."""
     if value.interval is None or value.interval.low == value.interval.high:
         return "-"
     words = f"[{number(value.interval.low)}, {number(value.interval.high)}]"
@@ -85,9 +88,9 @@ def scorecard_table(card: Scorecard) -> Group:
 
 
 def equivalent_lines(values: Sequence[Value]) -> list[str]:
-    """Return a sentence a metric with the noise and the misregistration that would score the same.
+    """Return one sentence per metric with the noise and the misregistration that score the same.
 
-    Blur has a column of its own; other damage is in the scorecard.
+    Blur has its own column; other damage is in the scorecard only.
     """
     lines = []
     for value in values:
@@ -99,14 +102,14 @@ def equivalent_lines(values: Sequence[Value]) -> list[str]:
 
 
 def preflight_lines(card: Scorecard) -> list[str]:
-    """Return a sentence a finding of preflight, accepted errors first."""
+    """Return one line per finding of preflight, accepted errors first."""
     lines = []
     for found in sorted(card.preflight, key=lambda found: not found.accepted):
         what = "accepted" if found.accepted else found.severity
         which = f", {found.volumes} volumes" if found.volumes > 1 else ""
         which = ", 1 volume" if found.volumes == 1 else which
-        requested = RULES.get(found.rule, "a rule of another version")
-        lines.append(f"preflight, {what}: {found.role}{which}: {found.rule} (asked: {requested})")
+        meaning = RULES.get(found.rule, "a rule of another version")
+        lines.append(f"preflight, {what}: {found.role}{which}: {found.rule} (checks: {meaning})")
     return lines
 
 

@@ -1,8 +1,8 @@
-"""A scorecard's numbers in plain words: where a value stands, and what it does not say.
+"""A scorecard's numbers in sentences: how values compare with the floor, and their limits.
 
-A verdict compares the mean of n synthetic against n real volumes with the floor: what disjoint
-halves of the real volumes, n a side, score against each other. It is a description of these
-volumes, not a test; tests are named as such.
+A verdict compares the mean of n synthetic against n real volumes with the floor, which is what
+disjoint halves of the real volumes, n per side, score against each other. It describes these
+volumes and is not a test; tests are named as such.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from synthbench.records.copies import CopiesVerdict, copies_found, copies_lines
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
+from synthbench.report.memorization import CopiesVerdict, copies_found, copies_lines
 from synthbench.report.text import SATURATED, preflight_lines
 
 FEW_SEEDS = 3
-"""With fewer training seeds a row is of its volumes, not of the method that made them."""
+"""With fewer training seeds, values describe the volumes but not the method that made them."""
 
 Standing = Literal["within", "worse", "other side", "no floor", "missing"]
 
@@ -28,18 +28,18 @@ SIGNS: dict[Standing, str] = {
     "no floor": "·",
     "missing": "–",
 }
-"""A sign a standing, so that none is told by its colour alone."""
+"""One sign per standing, so that readers do not depend on colour."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where a value stands, in words.
+    """How a value compares with its floor.
 
     Attributes
     ----------
     standing
-        "within" the floor's central 95%; "worse": outside, on the side that the metric calls
-        worse; "other side"; "no floor" to compare with; "missing".
+        "within": in the floor's central 95%. "worse": outside, on the worse side. "other side":
+        outside, on the better side. "no floor": nothing to compare with. "missing": no value.
     words
         A clause for a table.
     """
@@ -54,11 +54,11 @@ class Verdict:
 
 
 def verdict(value: Value) -> Verdict:
-    """Say where a row stands against its floor.
+    """Return how a row compares with its floor.
 
     Examples
     --------
-    >>> from synthbench.records.values import FloorRecord, Value
+    >>> from synthbench.records.values import FloorRecord
     >>> floor = FloorRecord(n=35, mean=0.74, low=0.69, high=0.85, synth_mean=21.5)
     >>> verdict(Value(metric="fid", label="FID", direction="lower", value=21.3, floor=floor)).words
     'further from real than real from real'
@@ -92,12 +92,12 @@ def copies(card: Scorecard) -> Verdict:
 
 
 def ranked_rows(card: Scorecard) -> list[Value]:
-    """Return the metrics' own rows, without their parts and what is printed for papers only."""
+    """Return the metrics' own rows, without their parts and without metrics for papers."""
     return [v for v in card.values if v.key.part is None and v.role != "for_papers"]
 
 
 def summary(card: Scorecard) -> list[str]:
-    """Say in a few sentences what a scorecard found, accepted errors and gaps among it."""
+    """Return a scorecard's findings in a few sentences, with missing values and accepted errors."""
     rows = ranked_rows(card)
     found = [verdict(row) for row in rows]
     compared = [v for v in found if v.standing in ("within", "worse", "other side")]
@@ -105,7 +105,7 @@ def summary(card: Scorecard) -> list[str]:
     if compared:
         outside = sum(v.standing != "within" for v in compared)
         sentences.append(
-            f"Outside what real volumes score among themselves: {outside or 'none'} of "
+            f"Outside the range that real volumes score against each other: {outside or 'none'} of "
             f"{len(compared)} values."
         )
     sentences += [sentence for row in rows if (sentence := _test_words(row))]
@@ -122,9 +122,9 @@ def _test_words(row: Value) -> str | None:
     if row.p is None:
         return None
     by = f" by {row.extractor}" if row.extractor else ""
-    given = "tells" if row.p <= 0.05 else "does not tell"
+    found = "finds a difference" if row.p <= 0.05 else "finds no difference"
     return (
-        f"A permutation test on {row.label}{by} {given} the two sets apart at the 5% level "
+        f"A permutation test on {row.label}{by} {found} between the two sets at the 5% level "
         f"(p {p_text(row.p) if row.p < 0.001 else f'= {p_text(row.p)}'})."
     )
 
@@ -136,76 +136,76 @@ def _variety_words(row: Value) -> str | None:
         return f"The synthetic volumes are more alike than the real ones ({row.label} above zero)."
     if row.interval.high < 0:
         return f"The synthetic volumes differ more than the real ones do ({row.label} below zero)."
-    return f"No difference in variety shows (the interval of the {row.label} holds zero)."
+    return f"No difference in variety is shown (the interval of the {row.label} contains zero)."
 
 
 def read_back_words(value: Value) -> str:
-    """Return the blur that would score the same, where the scorecard holds it."""
+    """Return the blur that would score the same; empty where the scorecard does not have it."""
     blurs = (e.text for e in value.equivalents if e.corruption == "blur")
     return next(blurs, "")
 
 
 def limits(card: Scorecard) -> list[str]:
-    """Say what the numbers do not say, the general caveats first."""
+    """Return the limits of the numbers in sentences, the general ones first."""
     n = [v.floor.n for v in card.values if v.floor]
     known = [v.floor.minimum_detectable_effect for v in ranked_rows(card) if v.floor]
-    said = [
-        "Within the floor is no proof of equality: it says that this many volumes show no "
-        "difference" + (f" (n = {min(n)} a side)." if n else "."),
-        "A metric sees what its features see. No value here speaks of a diagnosis"
+    lines = [
+        "A value within the floor does not prove equality: this many volumes show no "
+        "difference" + (f" (n = {min(n)} per side)." if n else "."),
+        "A metric sees only what its features see. No value here is about a diagnosis"
         f"{_unstudied(card)}.",
         "Values depend on n and on the whole protocol: compare equal protocols only.",
         "The Fréchet distance (FID) is biased upward at these n, and may reward lost variety: its "
         "interval is the sampling variability at this n and excludes the bias.",
-        "No copies found is no guarantee of privacy.",
+        "A test that finds no copies does not guarantee privacy.",
     ]
     if (card.origin.training_seeds or 1) < FEW_SEEDS:
-        said.append(
-            "Fewer than three trainings stand behind these volumes: the values are of them, not of "
-            "the method. Another seed of it may score otherwise."
+        lines.append(
+            "These volumes come from fewer than three trainings: the values describe them and not "
+            "the method, which may score differently with another seed."
         )
     if any(d is not None for d in known):
-        said[0] += (
-            " The minimum detectable effect is the least excess over the floor that would have "
+        lines[0] += (
+            " The minimum detectable effect is the smallest excess over the floor that would have "
             "been seen."
         )
     random = [e.name for e in card.protocol.extractors if e.name.startswith("random-")]
     if random:
-        said.append(
+        lines.append(
             f"The features of {', '.join(random)} were never trained on an image: they see "
             "intensity and coarse shape, and less of anatomy than trained ones."
         )
     saturated = [v.label for v in card.values if v.saturated]
     if saturated:
-        said.append(
-            f"{', '.join(saturated)}: near the kernel's ceiling. The value says 'far', and orders "
-            "nothing."
+        lines.append(
+            f"{', '.join(saturated)}: near the kernel's ceiling. The value only says 'far' and "
+            "gives no order."
         )
     if card.train is not None:
-        said.append(
+        lines.append(
             "Before samples of a model trained on few scans are published, look at their nearest "
             "training volumes."
         )
-    return said
+    return lines
 
 
 def _unstudied(card: Scorecard) -> str:
-    """What nobody asked of these volumes yet, as the end of a sentence on what is not said."""
-    unrequested = []
+    """Return what was not studied on these volumes, as the end of a sentence."""
+    clauses = []
     if card.replication is None:
-        unrequested.append(
-            "of whether a study on these volumes would come to the result that it has on real ones"
+        clauses.append(
+            "about whether a study on these volumes would have the result that it has on real ones"
         )
     if card.utility is None:
-        unrequested.append(
-            "of whether these volumes help a model that is used on real people (synthbench "
-            "utility asks)"
+        clauses.append(
+            "about whether these volumes help a model that is used on real people (synthbench "
+            "utility studies this)"
         )
-    return "".join(f", or {words}" for words in unrequested)
+    return "".join(f", or {clause}" for clause in clauses)
 
 
 def value_words(value: Value) -> str:
-    """Format a value, marked where it is saturated, or the dash that stands for none."""
+    """Return a value as text, marked where it is saturated; a dash where there is none."""
     if value.value is None:
         return "–"
     return f"{number(value.value)} {SATURATED}" if value.saturated else number(value.value)

@@ -1,8 +1,8 @@
 """Condition adherence and effect replication of a scoring, as sections of its scorecard.
 
 Where it is known what was requested of each synthetic volume, each condition is measured on it and
-compared with what was requested; beside it stands the ceiling, the same measurement on real volumes
-with their true covariates. Only aggregates leave this module.
+compared with the request. The same measurement on real volumes with their true covariates is the
+ceiling that it is compared with. Only aggregates leave this module.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ AGE_BANDS = ((0.0, 40.0, "under 40"), (40.0, 60.0, "40 to 59"), (60.0, np.inf, "
 def assess(
     requested: Requested, measures: Measures, protocol: Protocol, train: Cohort | None = None
 ) -> tuple[AdherenceRecord, ReplicationRecord | None]:
-    """Assess condition adherence and effect replication.
+    """Return the records of condition adherence and of effect replication.
 
     Parameters
     ----------
-    asked
-        Of each synthetic volume.
+    requested
+        The conditions that were requested of each synthetic volume.
     measures
-        Of both sets.
+        What can be measured on both sets.
     protocol
-        Whose resamples, level and seed the intervals have.
+        Gives resamples, level and seed of the intervals.
     train
-        The generator's training cohort, whose ranges say what is extrapolation where `requested`
-        does not.
+        The generator's training cohort. Values beyond its ranges count as extrapolation where
+        `requested` does not say which do.
 
     Returns
     -------
-    The sections; no replication where neither age nor sex is known of both sets, and no region
-    can be measured.
+    Both records; the second is None where no region can be measured, or too few volumes have the
+    covariates.
 
     Raises
     ------
@@ -102,23 +102,23 @@ def assess(
 def _beyond(
     requested: Requested, covariates: Sequence[Covariate], train: Cohort | None
 ) -> tuple[dict[str, Bool[np.ndarray, " m"]], str]:
-    """For each condition, which volumes ask for more than training held; and who says so."""
+    """Return for each condition which volumes are extrapolated, and the source of that."""
     none = np.zeros(len(next(iter(requested.columns.values()))), dtype=np.bool_)
     if requested.extrapolated is not None:
-        given = {
+        stated = {
             c.name: np.array([c.name in names for names in requested.extrapolated])
             for c in covariates
         }
-        return given, f"beyond the training range, as the {requested.source} say"
+        return stated, f"beyond the training range, as the {requested.source} say"
     numbers = [c for c in covariates if train is not None and c.name in train.participants]
     if train is None or not numbers:
         return {c.name: none for c in covariates}, "not known: --train names the training cohort"
     found = {c.name: none for c in covariates}
     for covariate in numbers:
         if not covariate.levels:
-            held = numbers_of([row[covariate.name] for row in rows_of(train, [covariate.name])])
+            trained = numbers_of([row[covariate.name] for row in rows_of(train, [covariate.name])])
             values = numbers_of(covariate.requested)
-            found[covariate.name] = (values < np.nanmin(held)) | (values > np.nanmax(held))
+            found[covariate.name] = (values < np.nanmin(trained)) | (values > np.nanmax(trained))
     return found, "beyond the range of the training cohort"
 
 
@@ -187,9 +187,10 @@ def _leakages(
     inside: Bool[np.ndarray, " m"],
     sets: Sets,
 ) -> list[LeakageRecord]:
-    """What asking for each condition does to each measure, in standard deviations.
+    """Return how requesting each condition changes the other measures, in standard deviations.
 
-    Conditions of more than two levels, and those that never vary, are no part of the regression.
+    Each measure is regressed on all conditions together. Conditions with more than two levels,
+    and those that never vary, are left out of the regression.
     """
     given = [c for c in covariates if len(c.levels) in (0, 2)]
     rows = inside & np.all([c.known for c in given], axis=0) if given else inside
@@ -242,7 +243,7 @@ def _parities(
     inside: Bool[np.ndarray, " m"],
     sets: Sets,
 ) -> list[ParityRecord]:
-    """For each condition, the errors of each group of each sex, site and age band."""
+    """Return the difference in errors between groups by sex, site and age, per condition."""
     found = []
     for covariate in covariates:
         reading = readings.get(covariate.name)
@@ -258,7 +259,7 @@ def _parities(
 
 def _groups(covariate: Covariate) -> list[str]:
     if covariate.levels:
-        # Of two groups, one difference says all.
+        # With two groups, one difference says all.
         return list(covariate.levels[1:] if len(covariate.levels) == 2 else covariate.levels)
     return [name for *_, name in AGE_BANDS] if covariate.name == "age" else []
 

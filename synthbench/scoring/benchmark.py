@@ -1,4 +1,4 @@
-"""Benchmarks: a protocol frozen on one real cohort, in a YAML file that is enough to re-run it."""
+"""Benchmarks: a protocol frozen on one real cohort, in a YAML file that is enough to repeat it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FILE = "benchmark.yaml"
 
 
 class FrozenFloor(Record):
-    """What real against real gives, at n real subjects a side: of the real cohort alone."""
+    """The real-vs-real floor of one row, at n subjects per side of the real cohort."""
 
     metric: str
     extractor: str | None
@@ -44,7 +44,7 @@ class FrozenFloor(Record):
 
 
 def _upgrade_1_to_2(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a benchmark's fields of schema 1, which no file states, as those of schema 2."""
+    """Return a benchmark's fields of schema 1 as those of schema 2."""
     for floor in fields.get("floors") or ():
         floor["minimum_detectable_effect"] = floor.pop("detectable")
     return fields
@@ -56,22 +56,22 @@ class Benchmark(RecordFile):
     Attributes
     ----------
     name
-        As the leaderboard's folder.
+        The name of the leaderboard's folder.
     primary
         The metric that entries are ordered by.
     real_fingerprint, real_subjects
-        Of the real cohort.
+        Fingerprint and number of subjects of the real cohort.
     protocol
         Every setting that can change a number.
     stored_mask
-        The mask itself, an aggregate of the real cohort: another processor may round a voxel
-        to the other side of its threshold. Packed bits, deflated, base64; see `mask`.
+        The mask itself, which is an aggregate of the real cohort: another processor may round a
+        voxel to the other side of the threshold. Packed bits, deflated, base64.
     floors
-        Of the real cohort: every entry stands against the same ones.
+        Of the real cohort: every entry is compared with the same ones.
     software
         The versions that it was frozen with.
 
-    The last three are empty in benchmarks of before they were stored.
+    The last three are empty in older benchmarks, which did not store them.
     """
 
     what: ClassVar[str] = "a benchmark"
@@ -90,17 +90,23 @@ class Benchmark(RecordFile):
 
     @classmethod
     def opened(cls, benchmark: Path | Benchmark) -> Benchmark:
-        """Return a benchmark, read where it is named by its folder (see `load`)."""
+        """Return a benchmark, after reading it where its file or folder is named."""
         return benchmark if isinstance(benchmark, Benchmark) else cls.load(Path(benchmark))
 
     @classmethod
     def remedy(cls, file: Path) -> str:
-        """Name the command that makes one."""
+        """Return the sentence that names the command that makes one."""
         return "Make a benchmark with synthbench benchmark init."
 
     @classmethod
     def decode(cls, text: str) -> Any:
-        """Return what a YAML file holds."""
+        """Return the content of a YAML file.
+
+        Raises
+        ------
+        ValueError
+            The text is not YAML.
+        """
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -108,27 +114,27 @@ class Benchmark(RecordFile):
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read `benchmark.yaml`, named by itself or by its benchmark's folder.
+        """Return the benchmark of a `benchmark.yaml`, or of the folder that holds it.
 
         Raises
         ------
         ScorecardError
-            It is not there, or not readable.
+            The file does not exist, or cannot be read.
         """
         return super().load(file / FILE if file.is_dir() else file)
 
     def save(self, folder: Path) -> Path:
-        """Write `benchmark.yaml` into a folder, and return it; one that is there stays as it is.
+        """Write `benchmark.yaml` into a folder, and return the file; none is overwritten.
 
         Raises
         ------
         ScorecardError
-            It exists already.
+            The file exists already.
         """
         file = folder / FILE
         if file.exists():
             raise ScorecardError(
-                f"{file}: already there. A benchmark is frozen once: name another one."
+                f"{file}: already there. A benchmark is frozen once: choose another name."
             )
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
@@ -147,7 +153,7 @@ class Benchmark(RecordFile):
         Raises
         ------
         ScorecardError
-            What is stored is no mask of the benchmark's grid.
+            The stored text is no mask on the benchmark's grid.
         """
         if self.stored_mask is None:
             return None
@@ -155,20 +161,22 @@ class Benchmark(RecordFile):
             return unpacked_mask(self.stored_mask, self.protocol.space.shape)
         except (ValueError, binascii.Error, zlib.error) as error:
             raise ScorecardError(
-                f"benchmark {self.name}: stored_mask is no mask of {self.protocol.space.grid}: "
-                f"{error}. Take {FILE} from where the benchmark was published."
+                f"benchmark {self.name}: stored_mask is no mask on the grid "
+                f"{self.protocol.space.grid}: {error}. Copy {FILE} again from where the benchmark "
+                "was published."
             ) from error
 
     def with_frozen_floors(self, values: Iterable[Value]) -> list[Value]:
         """Return rows with the benchmark's floors, where it has them at the row's n.
 
-        What an entry shows at that n stays its own.
+        `synth_mean`, the entry's own value at that n, stays.
         """
         frozen = {(floor.metric, floor.extractor, floor.n): floor for floor in self.floors}
         rows = []
         for row in values:
             floor = row.floor and frozen.get((row.metric, row.extractor, row.floor.n))
-            rows.append(row if not floor else row.model_copy(update={"floor": _of(row, floor)}))
+            update = {"floor": _replaced(row, floor)} if floor else {}
+            rows.append(row.model_copy(update=update))
         return rows
 
     def check_real(self, real: Cohort) -> None:
@@ -193,13 +201,13 @@ class Benchmark(RecordFile):
         """Raise where the mask is not the frozen one."""
         if mask != self.protocol.mask:
             stored = (
-                f"{FILE} was edited. Take it from where the benchmark was published."
+                f"{FILE} was edited. Copy it again from where the benchmark was published."
                 if self.stored_mask is not None
                 else "a library resamples differently. Compare the versions in the scorecards."
             )
             raise ScorecardError(
                 f"benchmark {self.name}: the mask differs from the frozen one ({mask.voxels} "
-                f"voxels, then {self.protocol.mask.voxels}): {stored}"
+                f"voxels instead of {self.protocol.mask.voxels}): {stored}"
             )
 
     def check_extractors(self, records: Sequence[ExtractorRecord]) -> None:
@@ -219,19 +227,19 @@ class Benchmark(RecordFile):
 def settings_and_benchmark(
     choice: ScoringSettings | Benchmark,
 ) -> tuple[ScoringSettings, Benchmark | None]:
-    """Return what volumes are scored with, and the benchmark that froze it, if one did."""
+    """Return the settings of a scoring, and the benchmark that froze them; None without one."""
     return (choice.settings, choice) if isinstance(choice, Benchmark) else (choice, None)
 
 
 class BenchmarkSettings(ScoringSettings):
-    """What a benchmark is frozen with: the settings of a scoring, and what an entry needs.
+    """The settings that a benchmark is frozen with: those of a scoring, m and the primary metric.
 
-    `model_fields_set` holds what a file names; the others have their defaults.
+    `model_fields_set` holds the settings that a file names; the others have their defaults.
 
     Attributes
     ----------
     m
-        How many synthetic volumes an entry is scored with; None: not chosen.
+        The number of synthetic volumes that an entry is scored with; None: not chosen.
     primary
         The metric that entries are ordered by.
     protocol
@@ -249,12 +257,12 @@ class BenchmarkSettings(ScoringSettings):
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read settings: a benchmark's file or folder, a scorecard, or YAML of some settings.
+        """Return the settings of a benchmark's file or folder, a scorecard, or a YAML file.
 
         Raises
         ------
         ScorecardError
-            It cannot be read, or names a setting that there is not.
+            The file cannot be read, or names an unknown setting.
         """
         path = file / FILE if file.is_dir() else file
         try:
@@ -306,9 +314,9 @@ def check_new(name: str, folder: Path) -> None:
 
 
 def protocol_differences(found: Protocol, frozen: Protocol) -> list[str]:
-    """Name every setting in which a protocol differs from another, with both values.
+    """Return one line per setting in which a protocol differs from a frozen one.
 
-    As in "settings.mmd2 | qiu2022.bandwidth: 1.4 instead of 1.3".
+    A line has both values, as in "settings.mmd2 | qiu2022.bandwidth: 1.4 instead of 1.3".
     """
     return [
         f"{'.'.join(path)}: {_short(own)} instead of {_short(other)}"
@@ -344,10 +352,10 @@ def real_floors(
     protocol: Protocol,
     progress: Progress | None = None,
 ) -> list[FrozenFloor]:
-    """Return the real-vs-real floors of every metric and part, at the n that entries have them.
+    """Return the real-vs-real floors of all metrics and parts, at the n of an entry's floors.
 
-    That is half of the real subjects, or n_synth where that is less. A metric that cannot be
-    computed on these volumes has none: its rows say why when an entry is scored.
+    This n is half of the real subjects, or n_synth where that is less. A metric that cannot be
+    computed on these volumes has no floor here; its rows say why when an entry is scored.
     """
     side = min(subjects.n_subjects(real.subjects) // 2, protocol.n_synth)
     floors = []
@@ -366,7 +374,7 @@ def real_floors(
 
 
 def _paired_parts(name: str, statistic: Statistic) -> dict[str, Statistic]:
-    """The parts that compare two sets, which alone have a floor."""
+    """Return the parts that compare two sets: only these have a floor."""
     parts = statistic.parts() if isinstance(statistic, Composite) else {}
     return {
         JobKey(name, key).row: part.statistic
@@ -386,7 +394,8 @@ def _floor(name: str, job: Job, statistic: Statistic, side: int, protocol: Proto
     )  # fmt: skip
 
 
-def _of(row: Value, frozen: FrozenFloor) -> FloorRecord:
+def _replaced(row: Value, frozen: FrozenFloor) -> FloorRecord:
+    """Return a row's floor with the numbers of the frozen one."""
     assert row.floor is not None
     update = frozen.model_dump(include={"mean", "low", "high", "minimum_detectable_effect"})
     return row.floor.model_copy(update=update)

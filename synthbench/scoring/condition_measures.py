@@ -1,9 +1,9 @@
-"""Measures of conditions: what a condition came out as in a volume.
+"""Measures of conditions on volumes: the measured age, sex or ventricle volume.
 
-A volume of the brain or the ventricles is measured by the `anatomy` extractor; any other number,
-such as age, by a ridge regression and a word, such as sex, by a classifier, both fitted on real
-volumes by nested cross-validation (`synthbench.metrics.conditional.prediction`); and a table that
-another program wrote takes the place of either.
+The `anatomy` extractor measures volumes of the brain and the ventricles. Any other number, such as
+age, is predicted by ridge regression, and a word, such as sex, by a classifier; both are fitted on
+real volumes by nested cross-validation (`synthbench.metrics.conditional.prediction`). A table that
+another program wrote replaces either.
 """
 
 from __future__ import annotations
@@ -28,36 +28,38 @@ from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
 
 Given = Sequence[float | str | None]
+"""A condition's value for each volume: a number or a word; None where there is none."""
 
 BLOCKS = ("anatomy", "voxels")
 """Extractors whose features a covariate is predicted from: neither needs weights."""
 
 UNITS = {1.0: "", 1000.0: " × 1000", 0.001: " / 1000"}
-"""What a measure may be multiplied by to have the condition's unit: mL and mm³ differ so."""
+"""Factors that may bring a measure to the condition's unit, such as 1000 from mL to mm³."""
 
 VOLUME_UNITS = {1.0: "mL", 1000.0: "mm³"}
-"""What tables hold volumes in, by how many make a millilitre. Not litres: the ventricles' share of
-the head is of that size."""
+"""Units of volume in tables, by how many make a millilitre. Litres are not among them: the
+ventricles' share of the head has the size of their volume in litres."""
 
 SAME_UNIT_WITHIN = 2.0
-"""How far the same volumes' numbers may differ, as a factor, and still be of one unit."""
+"""Numbers of the same volumes have one unit where they differ by less than this factor."""
 
 FOLDS_SEED = 0
+"""Seed of the folds of cross-validation."""
 
 
 def unit_factor(
     ratio: float, within: float, factors: Collection[float] = tuple(UNITS)
 ) -> float | None:
-    """Return which of some factors two numbers of one quantity differ by; None where none is near.
+    """Return the factor between units that a ratio is near to; None where it is near to none.
 
     Parameters
     ----------
     ratio
-        What is told over what is measured; typical ones will do.
+        A typical true or requested value over a typical measured one.
     within
-        How far from a factor the ratio may be, as a factor itself.
+        How far the ratio may be from a factor, itself as a factor.
     factors
-        Of units.
+        Factors between units.
 
     Examples
     --------
@@ -76,12 +78,12 @@ class Reading:
     words
         How it was measured.
     synth, real
-        A number a volume: of two levels, the probability of the second; NaN where it was not
-        measured. `real` is None where real volumes were not measured.
+        One number per volume, NaN where it was not measured; with two levels the probability of
+        the second. `real` is None where real volumes were not measured.
     synth_levels, real_levels
-        Of words, the measured level of each volume.
+        The measured level of each volume; empty for a number.
     same_unit
-        Whether the number is in the condition's unit.
+        True where the number has the condition's unit.
     """
 
     words: str
@@ -94,7 +96,7 @@ class Reading:
 
 @dataclass
 class Measures:
-    """What can be measured on a real and a synthetic set of volumes, computed when first needed.
+    """The measures of a real and a synthetic set of volumes, computed when first needed.
 
     Attributes
     ----------
@@ -105,7 +107,7 @@ class Measures:
     tables
         Measures that other programs wrote.
     context
-        How features are extracted.
+        Workers, cache and progress of the extraction of features.
     """
 
     samples: Mapping[str, Sample]
@@ -117,27 +119,27 @@ class Measures:
     def read(
         self, name: str, requested: Given, truth: Given | None, levels: Sequence[str]
     ) -> Reading:
-        """Measure a condition on every volume.
+        """Return a condition as it is measured on every volume.
 
         Parameters
         ----------
         name
             Of the condition.
-        asked
-            Of each synthetic volume.
+        requested
+            The requested value of each synthetic volume.
         truth
-            Of each real volume; None where they carry no such covariate.
+            The true value of each real volume; None where the cohort has no such covariate.
         levels
-            Sorted; empty for a number.
+            Sorted words; empty for a number.
 
         Raises
         ------
         MetricError
-            It cannot be measured; the message says what is wanting.
+            It cannot be measured; the message says what is missing.
         """
-        outside = self._from_tables(name)
-        if outside is not None:
-            return _in_unit(_of_table(name, *outside, levels), requested, truth)
+        columns = self._from_tables(name)
+        if columns is not None:
+            return _in_unit(_of_table(name, *columns, levels), requested, truth)
         if name in MEASURES and not levels:
             place = MEASURES.index(name)
             of_synth, of_real = (self._millilitres(role)[:, place] for role in ("synth", "real"))
@@ -146,37 +148,37 @@ class Measures:
         if truth is None or all(value is None for value in truth):
             raise MetricError(
                 f"{name} is measured by a model that is fitted on real volumes with that "
-                f"covariate, and the real cohort has none. Give it a participants.tsv with a "
-                f"column '{name}', or bring measures of your own: --measures FILE.csv"
+                f"covariate, which the real cohort does not have. Add a participants.tsv with a "
+                f"column '{name}' to it, or name your own measures: --measures FILE.csv"
             )
         return self._predicted(truth, levels)
 
     def regions(
         self, without: Collection[str] = ()
     ) -> dict[str, tuple[np.ndarray, np.ndarray, str]]:
-        """Return regional volumes by name: of synthetic and real volumes, and their unit.
+        """Return regional volumes by name: of synthetic and of real volumes, and their unit.
 
-        Those of the `anatomy` extractor; where a table holds numbers of both sets, all of the
-        table's but the columns `without`, which are no regions (a predicted age).
+        Where tables hold numbers of both sets, these are their columns, except those in `without`,
+        which are no regions (a predicted age). Otherwise the `anatomy` extractor measures them.
 
         Raises
         ------
         MetricError
             A volume cannot be measured.
         """
-        given: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
+        columns: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
         for table in self.tables:
             for name in table.columns:
                 found = None if name in without else self._from_tables(name)
-                if found is None or name in given:
+                if found is None or name in columns:
                     continue
                 of_synth, of_real = found
                 if of_real is None:
                     continue
                 if _all_numbers(of_synth) and _all_numbers(of_real):
-                    given[name] = np.array(of_synth), np.array(of_real), ""
-        if given:
-            return given
+                    columns[name] = np.array(of_synth), np.array(of_real), ""
+        if columns:
+            return columns
         synth, real = self._millilitres("synth"), self._millilitres("real")
         return {
             name: (synth[:, place], real[:, place], "mL")
@@ -201,7 +203,7 @@ class Measures:
         return found
 
     def _from_tables(self, name: str) -> tuple[Given, Given | None] | None:
-        """A column of the tables for both sets; None where no table has it for synthetic ones."""
+        """Return a column for both sets; None where no table has it for synthetic volumes."""
         sides: dict[str, Given] = {}
         for table, rows in self._matched:
             for role, places in rows.items():
@@ -226,20 +228,20 @@ class Measures:
         words = f"{model} on {chosen} features, nested cross-validation on real volumes"
         if not levels:
             return Reading(words, found.others, found.real)
-        given = np.array(found.levels)
-        # With more than two levels the number says nothing; the levels do.
+        names = np.array(found.levels)
+        # With more than two levels only the levels are used, not the number.
         return Reading(
             words, found.others[:, -1], found.real[:, -1],
-            tuple(given[found.others.argmax(axis=1)].tolist()),
-            tuple(given[np.nan_to_num(found.real).argmax(axis=1)].tolist()),
+            tuple(names[found.others.argmax(axis=1)].tolist()),
+            tuple(names[np.nan_to_num(found.real).argmax(axis=1)].tolist()),
         )  # fmt: skip
 
     def _millilitres(self, role: str) -> Float64[np.ndarray, "n 6"]:
         return np.asarray(self._block("anatomy", role) * SPREAD_ML + TYPICAL_ML)
 
     def _block(self, name: str, role: str) -> Float64[np.ndarray, "n d"]:
-        held = self._features.setdefault(name, {})
-        if role not in held:
+        by_role = self._features.setdefault(name, {})
+        if role not in by_role:
             sample = self.samples[role]
             known = sample.features.get(name)
             try:
@@ -250,34 +252,43 @@ class Measures:
                 )  # fmt: skip
             except MetricError as error:
                 raise MetricError(f"{role}: {error}") from error
-            held[role] = np.asarray(rows, dtype=np.float64)
-        return held[role]
+            by_role[role] = np.asarray(rows, dtype=np.float64)
+        return by_role[role]
 
 
 def _of_table(name: str, synth: Given, real: Given | None, levels: Sequence[str]) -> Reading:
-    """A table's column: numbers, levels, or of two levels the probability of the second."""
+    """Return the reading of a table's column: numbers, levels, or the second level's probability.
+
+    Raises
+    ------
+    MetricError
+        The column does not fit the condition.
+    """
     words = "the table of measures"
     numbers = _all_numbers(synth) and (real is None or _all_numbers(real))
     if not levels:
         if not numbers:
-            raise MetricError(f"{name}: the table of measures holds words where numbers were asked")
+            raise MetricError(
+                f"{name}: the table of measures holds words, but numbers were requested. Write "
+                "numbers into this column."
+            )
         return Reading(words, np.array(synth, float), None if real is None else np.array(real))
     if numbers and len(levels) == 2:
         sides = [None if side is None else np.array(side, float) for side in (synth, real)]
         if all(s is None or (s.min() >= 0 and s.max() <= 1) for s in sides):
-            given = [() if s is None else tuple(levels[int(p > 0.5)] for p in s) for s in sides]
+            likely = [() if s is None else tuple(levels[int(p > 0.5)] for p in s) for s in sides]
             assert sides[0] is not None
-            given_words = f"{words}, probability of {levels[1]}"
-            return Reading(given_words, sides[0], sides[1], given[0], given[1])
-    given = [tuple(map(as_level, side or ())) for side in (synth, real)]
-    unknown = sorted({level for side in given for level in side} - set(levels))
+            with_level = f"{words}, probability of {levels[1]}"
+            return Reading(with_level, sides[0], sides[1], likely[0], likely[1])
+    stated = [tuple(map(as_level, side or ())) for side in (synth, real)]
+    unknown = sorted({level for side in stated for level in side} - set(levels))
     if unknown:
         raise MetricError(
-            f"{name}: the table of measures holds '{unknown[0]}', and the levels asked for are "
+            f"{name}: the table of measures holds '{unknown[0]}', but the requested levels are "
             f"{', '.join(levels)}. Write it with these words, or as the probability of the last."
         )
-    scores = [np.array([float(level == levels[-1]) for level in side]) for side in given]
-    return Reading(words, scores[0], None if real is None else scores[1], given[0], given[1])
+    scores = [np.array([float(level == levels[-1]) for level in side]) for side in stated]
+    return Reading(words, scores[0], None if real is None else scores[1], stated[0], stated[1])
 
 
 def _all_numbers(values: Given) -> bool:
@@ -290,9 +301,9 @@ def _in_unit(
     truth: Given | None,
     factors: Collection[float] = tuple(UNITS),
 ) -> Reading:
-    """Bring a number to the condition's unit, told by which factor real volumes agree with.
+    """Return a reading in the condition's unit, by the factor at which real volumes agree with it.
 
-    Where none does (a volume as a share of the head's), only the correlation can be compared.
+    Where no factor fits (a volume as a share of the head's), only the correlation can be compared.
     """
     if reading.synth_levels:
         return reading
@@ -300,33 +311,31 @@ def _in_unit(
         requested, reading.synth
     )  # fmt: skip
     ratios = [
-        float(said) / measured
-        for said, measured in zip(*pairs, strict=True)
-        if isinstance(said, float) and measured != 0
+        float(value) / measured
+        for value, measured in zip(*pairs, strict=True)
+        if isinstance(value, float) and measured != 0
     ]
     typical = float(np.median(ratios)) if ratios else np.nan
     factor = unit_factor(typical, SAME_UNIT_WITHIN, factors)
     if factor is None:
-        return replace(
-            reading, words=f"{reading.words} (of another unit or meaning)", same_unit=False
-        )
+        return replace(reading, words=f"{reading.words} (another unit or meaning)", same_unit=False)
     real = None if reading.real is None else reading.real * factor
     return Reading(f"{reading.words}{UNITS[factor]}", reading.synth * factor, real)
 
 
 def as_level(value: float | str | None) -> str:
-    """Return a level as text: a code is "1" whether a table held 1, 1.0 or "1"."""
+    """Return a level as text: a code is "1" where a table holds 1, 1.0 or "1"."""
     if value is None:
         return ""
     return f"{value:.12g}" if isinstance(value, float) else value
 
 
 def read_tables(files: Sequence[Path]) -> tuple[VolumeTable, ...]:
-    """Read the tables that `--measures` names.
+    """Return the tables that `--measures` names.
 
     Raises
     ------
     UsageError
-        One cannot be read.
+        A table cannot be read.
     """
     return tuple(VolumeTable.read(Path(file), "--measures") for file in files)

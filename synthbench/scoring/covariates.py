@@ -24,11 +24,14 @@ class Covariate:
 
     Attributes
     ----------
-    asked, truth
-        Of each synthetic volume what was requested, and of each real one the true value; `truth` is
-        None where real volumes carry no such covariate.
+    name
+        Of the condition.
+    requested
+        What was requested of each synthetic volume; None in it where nothing was.
+    truth
+        The true value of each real volume; None where the real cohort has no such covariate.
     levels
-        Sorted words; empty for a number.
+        The sorted words of a categorical condition; empty for a number.
     """
 
     name: str
@@ -38,17 +41,17 @@ class Covariate:
 
     @property
     def known(self) -> Bool[np.ndarray, " m"]:
-        """Of which synthetic volumes something was requested."""
+        """True for the synthetic volumes with a requested value."""
         return np.array([value is not None for value in self.requested])
 
     @property
     def known_real(self) -> Bool[np.ndarray, " n"] | None:
-        """Which real volumes have a value."""
+        """True for the real volumes with a value; None where the cohort has no such covariate."""
         return None if self.truth is None else np.array([v is not None for v in self.truth])
 
 
 def numbers_of(values: Given, levels: Sequence[str] = ()) -> Float64[np.ndarray, " n"]:
-    """Values as numbers: a level as 0 or 1, of two levels the second; NaN where absent."""
+    """Return values as numbers, NaN where absent; with levels, 1 for the last one and else 0."""
     if levels:
         return np.array([np.nan if v is None else float(v == levels[-1]) for v in values])
     return np.array([np.nan if v is None else float(v) for v in values])
@@ -56,7 +59,7 @@ def numbers_of(values: Given, levels: Sequence[str] = ()) -> Float64[np.ndarray,
 
 @dataclass(frozen=True)
 class Sets:
-    """Both sets' subjects, and how intervals are made."""
+    """The subjects of both sets, and how intervals are computed."""
 
     synth: Int64[np.ndarray, " m"]
     real: Int64[np.ndarray, " n"]
@@ -67,7 +70,7 @@ class Sets:
     def estimate(
         self, quantity: Quantity, role: str, rows: Bool[np.ndarray, " n"]
     ) -> Estimate | None:
-        """Estimate a quantity of some of a set's rows."""
+        """Return a quantity of some rows of a set with its interval; None where it has no value."""
         subjects = self.synth if role == "synth" else self.real
         return estimated(
             quantity, np.unique(subjects[rows], return_inverse=True)[1].astype(np.int64),
@@ -82,7 +85,7 @@ class Sets:
         real: Sequence[Quantity] = (),
         real_rows: Bool[np.ndarray, " n"] | None = None,
     ) -> tuple[ComparedRecord, ...]:
-        """Estimate quantities of the synthetic set, beside those of the real one."""
+        """Return quantities of the synthetic set, each with the same of the real set."""
         of_real = {q.key: q for q in real}
         found = []
         for quantity in synth:
@@ -105,21 +108,26 @@ def _compared_record(
 
 
 def estimate_record(estimate: Estimate | None) -> EstimateRecord | None:
+    """Return the record of an estimate; None where there is none."""
     if estimate is None:
         return None
     return EstimateRecord(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
 def covariate_of(name: str, requested: Given, real: Cohort) -> Covariate:
+    """Return a condition of both sets: a number, or words.
+
+    A column of two values that both occur more than once is taken for codes, as in 0 and 1.
+    """
     truth: Given | None = None
     if name in real.participants:
         truth = [row[name] for row in rows_of(real, [name])]
         if all(value is None for value in truth):
             truth = None
-    held = [value for value in (*requested, *(truth or ())) if value is not None]
-    counts = Counter(held)
+    values = [value for value in (*requested, *(truth or ())) if value is not None]
+    counts = Counter(values)
     coded = len(counts) == 2 and min(counts.values()) > 1
-    if not coded and all(isinstance(value, float) for value in held):
+    if not coded and all(isinstance(value, float) for value in values):
         return Covariate(name, requested, truth, ())
     words = [
         [None if v is None else as_level(v) for v in side] for side in (requested, truth or ())
@@ -129,7 +137,7 @@ def covariate_of(name: str, requested: Given, real: Cohort) -> Covariate:
 
 
 def measured_real(covariate: Covariate, reading: Reading) -> Bool[np.ndarray, " n"] | None:
-    """Which real volumes stand for the ceiling; None where they are too few."""
+    """Return True for the real volumes of the ceiling; None where they are too few."""
     known = covariate.known_real
     if known is None or reading.real is None:
         return None
@@ -138,6 +146,7 @@ def measured_real(covariate: Covariate, reading: Reading) -> Bool[np.ndarray, " 
 
 
 def side(covariate: Covariate, reading: Reading, role: str) -> tuple[Given, Any, tuple[str, ...]]:
+    """Return one set's requested or true values, its measured numbers, and its measured levels."""
     if role == "synth":
         return covariate.requested, reading.synth, reading.synth_levels
     assert covariate.truth is not None
@@ -145,7 +154,7 @@ def side(covariate: Covariate, reading: Reading, role: str) -> tuple[Given, Any,
 
 
 def complete_real(covariates: Sequence[Covariate]) -> Bool[np.ndarray, " n"] | None:
-    """Which real volumes carry all covariates; None where they are too few for a regression."""
+    """Return True for real volumes with all covariates; None: too few for a regression."""
     known = [c.known_real for c in covariates]
     if any(k is None for k in known):
         return None
@@ -157,7 +166,7 @@ def complete_real(covariates: Sequence[Covariate]) -> Bool[np.ndarray, " n"] | N
 def spread(
     covariate: Covariate, rows: Bool[np.ndarray, " m"], real_rows: Bool[np.ndarray, " n"] | None
 ) -> float:
-    """A number's standard deviation in the real set, or among what was requested; 1 for levels."""
+    """Return a number's standard deviation in the real set, else as requested; 1 for levels."""
     if covariate.levels:
         return 1.0
     if real_rows is not None and covariate.truth is not None:

@@ -1,15 +1,14 @@
-"""The feature cache: rows that extractors gave in earlier runs, one small file each.
+"""The feature cache: rows that extractors computed in earlier runs, in one small file each.
 
-A row is found by its key, a hash over everything that it depends on (`row_key`), so a row that
-is found is the row that would be computed. The folder is that of the environment variable
-SYNTHBENCH_CACHE, else `features` in the cache folder of the user. Features of real volumes are
-participant-level data: what is made here can be read by its owner only, and nothing is sent
-anywhere.
+The key of a row is a hash of everything that the row depends on (`row_key`), so a row that is
+found is the row that would be computed. The folder is the one that the environment variable
+SYNTHBENCH_CACHE names, else `features` in the user's cache folder. Features of real volumes are
+participant-level data: only their owner can read the files, and nothing is sent anywhere.
 
 FOLDER/EXTRACTOR/ab/abcdef....row    32 bytes: the key; 32 bytes: the sha256 of what follows;
                                      then the features as little-endian float32
-FOLDER/sample-data/ab/abcdef....npz    what one scoring's comparisons need
-(`synthbench.scoring.sample_data`)
+FOLDER/sample-data/ab/abcdef....npz  the sample data of one scoring
+                                     (`synthbench.scoring.sample_data`)
 """
 
 from __future__ import annotations
@@ -38,17 +37,17 @@ from synthbench.volumes.grid import Space
 FOLDER_VARIABLE = "SYNTHBENCH_CACHE"
 LIMIT_VARIABLE = "SYNTHBENCH_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 2**30
-"""Bytes that the rows may take together, where the user names no limit."""
+"""Bytes that all files may take together, where the user names no limit."""
 
 SCHEMA = 1
-"""Part of every key. Raise it when reading, scaling or resampling moves a voxel, or when the
-layout of a file changes: no earlier row is found then."""
+"""Part of every key. Raise it when reading, scaling or resampling changes a voxel, or when the
+layout of a file changes: then no earlier row is found."""
 
 ABANDONED_S = 3600.0
-"""Age after which a temporary file is one that a killed process left behind."""
+"""Age in seconds after which a temporary file counts as left behind by a killed process."""
 
 SAMPLE_DATA = "sample-data"
-"""The folder of what scorings keep for comparisons, and its name in `usage`."""
+"""The folder of the sample data of scorings, and their name in `usage`."""
 
 _SUFFIX = ".row"
 _SAMPLE_DATA_SUFFIX = ".npz"
@@ -64,12 +63,12 @@ def row_key(extractor: Any, volume: str, computed_with: str) -> str:
     Parameters
     ----------
     extractor
-        See `synthbench.metrics.extractors.extractor.Extractor`. One without weights is told
-        from its own later versions by `preprocessing`, which its contract versions.
+        An object with the attributes of `synthbench.metrics.extractors.extractor.Extractor`.
+        Without weights, `preprocessing` changes with each version of the extractor.
     volume
-        What the voxels depend on: content, grids, intensity rule (`Volumes.identity`).
+        Identity of the voxels: content, grids, intensity rule (`Volumes.identity`).
     computed_with
-        The library and the kind of device: another one rounds otherwise.
+        The library and the kind of device, which round differently.
     """
     grid: Space | None = extractor.space
     parts = {
@@ -95,7 +94,7 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """Return how many bytes the rows may take together.
+    """Return how many bytes all files may take together.
 
     Raises
     ------
@@ -115,19 +114,19 @@ def cache_limit() -> int:
 
 @dataclass
 class FeatureCache:
-    """Rows of features and sample data of scorings in a folder, safe under concurrent runs.
+    """A folder with rows of features and sample data of scorings, which runs may share.
 
-    A file is written whole or not at all. A row that is truncated, damaged or foreign counts as
-    absent, and is replaced.
+    A file is written whole or not at all. A row that is truncated, damaged or from elsewhere
+    counts as absent, and is replaced.
 
     Attributes
     ----------
     folder
-        Where the rows are; made when the first one is kept.
+        The folder; it is made when the first row is kept.
     limit
         Bytes that all files may take together after `trim`.
     log
-        Told in one sentence, once, where rows cannot be kept.
+        Called once, with one sentence, where rows cannot be kept.
     """
 
     folder: Path = field(default_factory=cache_folder)
@@ -137,7 +136,7 @@ class FeatureCache:
     _refused: bool = field(default=False, init=False, repr=False)
 
     def find(self, key: str, extractor: str, dim: int) -> Float32[np.ndarray, " dim"] | None:
-        """Return a volume's features, or None where they are not here whole."""
+        """Return a volume's features; None where they are absent or damaged."""
         path = self._path(key, extractor)
         try:
             content = path.read_bytes()
@@ -146,17 +145,17 @@ class FeatureCache:
         row = _unpacked(content, key)
         if row is None or len(row) != dim:
             return None
-        # The time of last use is what `trim` orders by.
+        # `trim` removes files in the order of their last use.
         with suppress(OSError):
             os.utime(path)
         return row
 
     def keep(self, key: str, extractor: str, row: Float32[np.ndarray, " dim"]) -> None:
-        """Keep a volume's features; where that fails, say so once and keep no more."""
+        """Keep a volume's features; where that fails, log it once and keep no more."""
         self._write(self._path(key, extractor), _packed(key, row))
 
     def find_sample_data(self, key: str) -> bytes | None:
-        """Return the file that a scoring kept, or None where there is none."""
+        """Return the bytes of a scoring's sample data; None where there are none."""
         path = self._sample_data_path(key)
         try:
             content = path.read_bytes()
@@ -167,11 +166,11 @@ class FeatureCache:
         return content
 
     def keep_sample_data(self, key: str, content: bytes) -> None:
-        """Keep what comparisons need of a scoring; where that fails, say so as `keep` does."""
+        """Keep the sample data of a scoring; where that fails, log it."""
         if len(content) > self.limit:
             self.log(
-                f"what comparisons need of this scoring takes {len(content) / 1e6:,.0f} MB, more "
-                f"than the cache may hold, and is not kept: raise {LIMIT_VARIABLE}, or add "
+                f"the sample data of this scoring take {len(content) / 1e6:,.0f} MB, more than "
+                f"the cache may hold, and are not kept: raise {LIMIT_VARIABLE}, or add "
                 "--sample-data FILE."
             )
             return
@@ -194,9 +193,9 @@ class FeatureCache:
             self._kept += 1
 
     def trim(self) -> None:
-        """Remove the least recently used files beyond the limit, if this run has kept any.
+        """Remove the least recently used files beyond the limit, if this run has kept a file.
 
-        It takes one scan of the folder.
+        It scans the folder once.
         """
         if not self._kept:
             return
@@ -222,16 +221,16 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one extractor's rows, or the sample data of scorings, take.
+    """The space that one extractor's rows, or the sample data of scorings, take.
 
     Attributes
     ----------
     extractor
-        Its name; `SAMPLE_DATA` for what scorings kept.
+        Its name; `SAMPLE_DATA` for the sample data.
     rows
-        How many volumes' features there are, or how many scorings'.
+        The number of volumes with features, or of scorings.
     size
-        Their bytes.
+        In bytes.
     """
 
     extractor: str
@@ -240,7 +239,7 @@ class Usage:
 
 
 def usage(folder: Path) -> list[Usage]:
-    """Count the rows of every extractor, in the order of their names."""
+    """Return the number and size of the rows of every extractor, in the order of their names."""
     sizes: dict[str, list[int]] = {}
     for row in _rows(folder):
         sizes.setdefault(row.extractor, []).append(row.size)
@@ -248,16 +247,14 @@ def usage(folder: Path) -> list[Usage]:
 
 
 def clear(folder: Path, extractor: str | None = None) -> list[Usage]:
-    """Remove the rows of one extractor, or of all; files of other programs stay.
+    """Remove the rows of one extractor, or of all, and return what was removed.
 
-    Returns
-    -------
-    What was removed.
+    Files of other programs stay.
 
     Raises
     ------
     UsageError
-        No extractor of that name is known, nor any row of it there.
+        There is neither an extractor nor a row of that name.
     """
     found = usage(folder)
     if extractor is not None:
@@ -314,7 +311,7 @@ def _rows(folder: Path) -> Iterator[_Row]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes have left: temporary files of some age."""
+    """Remove old temporary files, which killed processes left behind."""
     for suffix in (_SUFFIX, _SAMPLE_DATA_SUFFIX):
         for path in folder.glob(f"*/[0-9a-f][0-9a-f]/.*{suffix}.*.tmp"):
             with suppress(OSError):
@@ -328,5 +325,5 @@ def _remove(path: Path) -> None:
 
 
 def _folder_name(extractor: str) -> str:
-    """An extractor's name as the name of a folder, for any name; `unquote` reads it back."""
+    """Return the folder's name for an extractor of any name; `unquote` reverses it."""
     return quote(extractor, safe="").replace(".", "%2E")

@@ -1,7 +1,7 @@
-"""From volumes to features: every extractor, every volume, once.
+"""From volumes to features, by every extractor.
 
-Threads read and resample ahead while the network runs, rows of earlier runs come from the feature
-cache, and several processes share the volumes out.
+Threads read and resample ahead while the network runs, the feature cache gives the rows of earlier
+runs, and several processes divide the volumes among them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Volume: TypeAlias = Float32[np.ndarray, "d h w"]
 Row: TypeAlias = Float32[np.ndarray, " dim"]
 
 AT_ONCE = 16
-"""Volumes in the network at once on a CPU: each takes some 0.3 GB on the paper's grid."""
+"""Volumes in the network at once on a CPU: each takes about 0.3 GB on the paper's grid."""
 
 KEPT_INSIDE = 0.5
 """The least share of a volume's intensity that must lie inside an extractor's own grid."""
@@ -50,11 +50,11 @@ class Extractors:
     Attributes
     ----------
     loaded
-        By name.
+        The loaded ones, by name.
     missing
-        By name, the words that a row without a value prints.
+        Why each of the others is missing, by name.
     records
-        All of them, for the protocol.
+        The records of all of them, for the protocol.
     """
 
     loaded: dict[str, Any]
@@ -63,38 +63,37 @@ class Extractors:
 
     @property
     def names(self) -> list[str]:
-        """All of them: what they call themselves, which for a user's file is not its path."""
+        """The names of all, as the extractors define them: a user's file has a name of its own."""
         return [record.name for record in self.records]
 
 
 def named_extractors(names: Sequence[str]) -> dict[str, Any]:
-    """Return extractors by what they call themselves, without fetching or loading weights.
+    """Return extractors by the names they define, without fetching or loading weights.
 
     Raises
     ------
     UsageError
-        A name is unknown, or two files call themselves the same.
+        A name is unknown, or two extractors define the same name.
     """
     found: dict[str, Any] = {}
     for requested in dict.fromkeys(names):
         extractor = registry.load("extractors", requested)()
         if extractor.name in found:
             raise UsageError(
-                f"--extractor {requested}: another one is named '{extractor.name}' too. "
-                "Rename one of "
-                "the files, and the name in its YAML."
+                f"--extractor {requested}: another one is named '{extractor.name}' too. Rename "
+                "one of the files, and the name in its YAML."
             )
         found[extractor.name] = extractor
     return found
 
 
 def load_extractors(names: Sequence[str], log: Log) -> Extractors:
-    """Load extractors by name, fetching their weights on first use.
+    """Return loaded extractors; their weights are fetched on first use.
 
     Raises
     ------
     UsageError
-        See `named_extractors`.
+        A name is unknown, or two extractors define the same name.
     """
     loaded: dict[str, Any] = {}
     missing: dict[str, Missing] = {}
@@ -117,7 +116,7 @@ def load_extractors(names: Sequence[str], log: Log) -> Extractors:
 
 
 def to_fetch(name: str) -> Missing:
-    """What a row holds in place of a value where the extractor's weights cannot be had."""
+    """Return why a row has no value where the extractor's weights are missing."""
     return Missing(reason="weights", text=f"synthbench fetch {name}")
 
 
@@ -135,7 +134,7 @@ def _make_ready(extractor: Any, log: Log) -> None:
 
 
 def _fetch_once(file: WeightFile, log: Log) -> None:
-    """Fetch a weight file that is not here, in one process of a machine; the others wait."""
+    """Fetch a missing weight file in one process of each machine; the others wait."""
     from synthbench.metrics.extractors import weights
     from synthbench.runtime.processes import processes
 
@@ -145,12 +144,12 @@ def _fetch_once(file: WeightFile, log: Log) -> None:
             log(f"fetching {file.name} ({file.megabytes} MB, licence {file.licence}) ...")
             weights.fetch(file)
     finally:
-        # After a failure too: loading then says in every process that the file is missing.
+        # Also after a failure: loading then reports the missing file in every process.
         state.wait_for_everyone()
 
 
 def add_features(samples: Iterable[Sample], extractors: Extractors, context: Context) -> None:
-    """Extract with every loaded extractor, from every sample; see `extract`.
+    """Add the features of every loaded extractor to every sample.
 
     Raises
     ------
@@ -178,29 +177,29 @@ def extract(
     cache: FeatureCache | None = None,
     workers: int = 2,
 ) -> Float32[np.ndarray, "n dim"]:
-    """Features of every volume, on the GPU where there is one.
+    """Return the features of every volume, computed on the GPU where there is one.
 
     Under `accelerate launch` or `torchrun`, process r of w takes volumes r, r + w, ..., and every
     process returns all rows. A row depends on its volume alone, so it is the same for any number
-    of processes, from the cache or not.
+    of processes, and with or without the cache.
 
     Parameters
     ----------
     extractor
-        See `synthbench.metrics.extractors.extractor.Extractor`.
+        An object with the methods of `synthbench.metrics.extractors.extractor.Extractor`.
     volumes
-        In the common space, intensities in [0, 1]; brought to the extractor's own grid where it
-        has one.
+        In the common space, intensities in [0, 1]. They are resampled to the extractor's own grid
+        where it has one.
     batch_size
-        Volumes handed to the extractor at once; None: one on a GPU, on a CPU one for each of
-        torch's threads, up to 16.
+        Volumes that the extractor gets at once; None: one on a GPU, on a CPU one per thread of
+        torch, at most 16.
     progress
         Called with (done, total) of this process.
     cache
-        Rows of earlier runs, and where to keep those of this one. Volumes without an identity
-        are neither looked for nor kept.
+        Gives the rows of earlier runs and keeps those of this one. Volumes without an identity
+        are neither searched nor kept.
     workers
-        Threads that read and resample ahead; more where a batch is larger than what they hold.
+        Threads that read and resample ahead; there are more where a batch needs more.
 
     Raises
     ------
@@ -223,7 +222,7 @@ def extract(
     missing = [index for index in share if index not in rows]
     if batch_size is None:
         batch_size = min(torch.get_num_threads(), AT_ONCE) if device == "cpu" else 1
-    # Two volumes a thread are read ahead: as many as a batch at least.
+    # Each thread reads two volumes ahead, which together must be a batch at least.
     workers = max(workers, batch_size // 2)
     ahead = zip(missing, read_ahead(_reader(volumes, extractor), missing, workers), strict=True)
     while batch := dict(islice(ahead, batch_size)):
@@ -266,7 +265,7 @@ class _KeptRows:
 
 
 def _reader(volumes: Readable, extractor: Any) -> Callable[[int], Volume]:
-    """What reads a volume on the grid that the extractor takes."""
+    """Return the function that reads a volume on the grid that the extractor takes."""
     target: Space | None = extractor.space
     if target is None or target.same_grid(volumes.space):
         return volumes.__getitem__
@@ -275,12 +274,12 @@ def _reader(volumes: Readable, extractor: Any) -> Callable[[int], Volume]:
         volume = volumes[index]
         moved = resample(volume, volumes.space, target)
         inside = _integral(moved, target) / _integral(volume, volumes.space)
-        # A comparison with NaN is false: a blank volume is left to the extractor.
+        # A blank volume gives NaN, for which the comparison is false: the extractor refuses it.
         if inside < KEPT_INSIDE:
             raise MetricError(
-                f"{extractor.name} takes volumes on a grid of its own, {target} in millimetres of "
-                f"MNI152. At least {KEPT_INSIDE:.0%} of a volume's intensity must lie inside it; "
-                f"of {name_of(volumes, index)} ({volumes.space}) {inside:.0%} does. Register the "
+                f"{extractor.name} has a grid of its own, {target} in millimetres of MNI152. At "
+                f"least {KEPT_INSIDE:.0%} of a volume's intensity must lie inside it; found "
+                f"{inside:.0%} for {name_of(volumes, index)} ({volumes.space}). Register the "
                 "volumes to MNI152 and write them with its affine, or use an extractor without a "
                 "grid: --extractor random-resnet10"
             )
@@ -290,7 +289,7 @@ def _reader(volumes: Readable, extractor: Any) -> Callable[[int], Volume]:
 
 
 def _integral(volume: Volume, space: Space) -> np.ndarray:
-    """The sum of intensities times the volume of a voxel, in mm^3: a NumPy scalar."""
+    """Return the sum of intensities times the volume of a voxel in mm^3, as a NumPy scalar."""
     return np.asarray(volume.sum(dtype=np.float64) * np.prod(space.spacing))
 
 
@@ -304,15 +303,15 @@ def _features(
         rows: Float32[np.ndarray, "b d"] = extractor.features(stacked).cpu().numpy()
     except MetricError as error:
         if len(batch) > 1:
-            # One by one, so that the message names the volume.
+            # Again one by one, so that the message names the volume.
             for index, volume in batch.items():
                 _features(extractor, volumes, {index: volume}, device)
         names = "; ".join(name_of(volumes, index) for index in batch)
         raise MetricError(f"{names}: {error}") from error
     if rows.shape != (len(batch), extractor.dim):
         raise MetricError(
-            f"{extractor.name}: {extractor.dim} features a volume are declared as its `dim`; found "
-            f"an array of shape {rows.shape} for {len(batch)} volumes. Fix the extractor."
+            f"{extractor.name}: its `dim` declares {extractor.dim} features per volume; found an "
+            f"array of shape {rows.shape} for {len(batch)} volumes. Fix the extractor."
         )
     return rows
 
@@ -320,14 +319,14 @@ def _features(
 def _gathered(
     own: Float32[np.ndarray, "k dim"], n: int, state: PartialState
 ) -> Float32[np.ndarray, "n dim"]:
-    """The rows of all n volumes, of which process r holds r, r + w, ..., on every process."""
+    """Return the rows of all n volumes on every process; process r of w has rows r, r + w, ..."""
     if state.num_processes == 1:
         return own
     import torch
     from accelerate.utils import gather
 
     places = -(-n // state.num_processes)
-    # Gathering needs equal shapes: the processes with a volume less add a row.
+    # Gathering needs equal shapes, so processes with one volume fewer add a row of zeros.
     padded = np.pad(own, ((0, places - len(own)), (0, 0)))
     together = gather(torch.from_numpy(padded).to(state.device)).cpu().numpy()
     by_process = together.reshape(state.num_processes, places, own.shape[1])

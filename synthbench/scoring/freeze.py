@@ -29,7 +29,7 @@ def freeze(
     primary: str = "mmd2",
     assume_grid: float | None = None,
 ) -> Benchmark:
-    """Freeze a protocol on a real cohort: space, mask, extractors, bandwidths, floors, n and m.
+    """Return a benchmark: space, mask, extractors, bandwidths, floors, n and m, frozen.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def freeze(
     name
         Of the benchmark.
     settings
-        What entries are scored with; None: the defaults.
+        The settings that entries are scored with; None: the defaults.
     context
-        How to do it: no number depends on it.
+        Workers, cache, progress and log; no number depends on it.
     n_synth
-        m: how many synthetic volumes an entry is scored with.
+        m: the number of synthetic volumes that an entry is scored with.
     primary
         The metric that the leaderboard is ordered by.
     assume_grid
@@ -51,7 +51,7 @@ def freeze(
     Raises
     ------
     SynthbenchError
-        The cohort cannot be used, or an extractor's weights cannot be had.
+        The cohort cannot be used, or an extractor's weights cannot be fetched.
     """
     settings, context = settings or ScoringSettings(), context or Context()
     if n_synth < 2:
@@ -87,6 +87,6 @@ def _check_primary(primary: str, metrics: Sequence[str]) -> None:
         return
     check_metric_name(primary, "--primary")
     raise UsageError(
-        f"--primary {primary}: it is not among the metrics ({', '.join(metrics)}). Add "
-        f"--metric {primary}, or order by one that is: --primary {metrics[0]}."
+        f"--primary {primary}: not among the chosen metrics ({', '.join(metrics)}). Add "
+        f"--metric {primary}, or choose one of them: --primary {metrics[0]}."
     )

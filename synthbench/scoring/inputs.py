@@ -1,4 +1,4 @@
-"""What is scored: cohorts, their common grid, and where samples come from."""
+"""The cohorts of one scoring: reading them, and drawing the volumes that a benchmark scores."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable
 from synthbench.errors import CohortError
+from synthbench.records.cohort import CohortRecord
 from synthbench.runs.sidecar import Sidecar, found_sidecars
 from synthbench.runtime.callbacks import Progress, checking, no_progress
 from synthbench.scoring.condition_measures import read_tables
 from synthbench.volumes.grid import Space
 
 FEWEST_SUBJECTS = 4
+"""Subjects that each cohort needs at least."""
 
 Source = Path | str | Cohort
-"""A cohort that was read, or what `read_cohort` reads."""
+"""A cohort that was read, or a path that `read_cohort` reads."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,17 @@ class CohortSet:
     real, synth
         The volumes that are compared.
     train
-        The generator's training volumes: memorization is assessed where they are given.
+        The generator's training volumes. Memorization is assessed where they are named.
     holdout
-        Real volumes that the generator never saw and that are not in `real`. Floors are taken
-        between disjoint sides of both together, which reaches a larger n than halves of `real`,
-        and memorization compares with them; without them it compares with `real`, where that
-        is disjoint from `train`.
+        Real volumes that the generator never saw and that are not in `real`. Floors are then
+        taken between disjoint sides of both sets together, which reaches a larger n than halves
+        of `real`. Memorization compares with the hold-out; without one it compares with `real`,
+        where that is disjoint from `train`.
     sidecars
-        Of each synthetic volume; empty where it has none.
+        The sidecar of each synthetic volume; an empty one where a volume has none.
     conditions
         The user's table of what was requested of each synthetic volume, one column per condition.
-        None: that is known from the sidecars, or from a `conditions.tsv` beside the volumes.
+        None: the sidecars say it, or a `conditions.tsv` beside the volumes.
     measures
         The user's tables of measures that other programs wrote.
     """
@@ -69,20 +71,22 @@ class CohortSet:
         measures: Sequence[Path] = (),
         progress: Progress = no_progress,
     ) -> CohortSet:
-        """Read what is given: tables of measures first, then the volumes and their sidecars.
+        """Read the tables of measures first, then the volumes and their sidecars.
 
         Parameters
         ----------
-        real, synth, train, holdout, conditions
-            See the attributes.
+        real, synth, train, holdout
+            Cohorts, or what `read_cohort` reads.
         assume_grid
-            Geometry of arrays without one: "real" (other volumes lie as the real files store
-            theirs), or an isotropic voxel size in mm.
+            Geometry of arrays without one: "real" (the grid of the real files as they are
+            stored), or an isotropic voxel size in mm.
+        conditions
+            The user's table of what was requested of each synthetic volume.
         measures
-            Tables of measures by volume: a column that is named as a condition takes the place of
+            Tables of measures by volume. A column with the name of a condition replaces
             synthbench's own measure of it.
         progress
-            Called while files are checked.
+            Called with (what, done, total) while files are checked.
 
         Raises
         ------
@@ -106,19 +110,19 @@ class CohortSet:
 
     @property
     def synthbench_sidecars(self) -> tuple[Sidecar, ...]:
-        """The sidecars, where each synthetic volume has one that says it is synthetic; else none.
+        """The sidecars, where every synthetic volume has one of synthbench; else none.
 
-        What only some volumes tell is not known of the set.
+        What only some of the sidecars state is not known of the set.
         """
         return self.sidecars if all(s.get("synthetic") for s in self.sidecars) else ()
 
     def drawn(self, n: int, seed: int) -> CohortSet:
-        """Return the set with n of its synthetic volumes, those that a benchmark scores.
+        """Return the set with the n synthetic volumes that a benchmark scores.
 
         Raises
         ------
         CohortError
-            There are fewer.
+            There are fewer than n.
         """
         if len(self.synth) < n:
             raise CohortError(
@@ -136,12 +140,34 @@ def draw(available: int, n: int, seed: int) -> list[int]:
     return [int(i) for i in np.sort(order[:n])]
 
 
+def scored_cohort(cohort: Cohort, record: CohortRecord, role: str, seed: int) -> Cohort | None:
+    """Return the volumes of a cohort that a scorecard is about; None where they are others.
+
+    Parameters
+    ----------
+    cohort
+        The cohort as it was read from its folder.
+    record
+        The scorecard's record of it.
+    role
+        Of synthetic volumes ("synth") a benchmark may score fewer than there are.
+    seed
+        The protocol's, by which a benchmark draws them.
+    """
+    if cohort.fingerprint == record.fingerprint:
+        return cohort
+    if role == "synth" and len(cohort) == record.available > record.n:
+        chosen = cohort.subset(draw(len(cohort), record.n, seed))
+        return chosen if chosen.fingerprint == record.fingerprint else None
+    return None
+
+
 def _read(
     sources: Mapping[str, Source | None],
     assume_grid: Literal["real"] | float | None,
     progress: Progress,
 ) -> dict[str, Cohort]:
-    """Read the cohorts that are given, the real one first: others may lie on its grid."""
+    """Return the cohorts that were named, the real one first: others may need its grid."""
     cohorts: dict[str, Cohort] = {}
     for role, source in sources.items():
         if source is None:
@@ -162,7 +188,7 @@ def _read(
         if found < FEWEST_SUBJECTS:
             purpose = {
                 "train": "to compare them with a hold-out",
-                "holdout": "to stand for volumes that nobody has seen",
+                "holdout": "to represent volumes that the generator never saw",
             }.get(role, "for a value with an interval and a floor")
             raise CohortError(
                 f"{role}: at least {FEWEST_SUBJECTS} subjects are needed {purpose}; found {found}."

@@ -1,7 +1,8 @@
 """Memorization in a scorecard: do synthetic volumes lie too near the training volumes?
 
-The metric is `synthbench.metrics.memorization`. Here it is brought to cohorts: which real volumes
-stand in as the hold-out, in which spaces distances are taken, and what is written down.
+The metric is `synthbench.metrics.memorization`. This module applies it to cohorts: it chooses the
+real volumes that serve as the hold-out and the spaces in which distances are taken, and writes the
+records.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from synthbench.scoring.statistics import Sample
 from synthbench.volumes.sets import Flipped
 
 VOXELS = "voxels in the mask"
-"""The name of the space of in-mask voxels, beside those of extractors."""
+"""The name of the space of voxels inside the mask; the other spaces have extractors' names."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Neighbours:
     space
         An extractor, or `VOXELS`.
     mirrored
-        Whether the synthetic volume was mirrored too, and the nearer of both was taken.
+        True where the synthetic volume was also mirrored, and the nearer of both was taken.
     synth, train, holdout
         The synthetic volume, and the nearest training and hold-out volume.
     train_distance, holdout_distance
@@ -61,14 +62,14 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Assessed:
-    """What was found of memorization.
+    """The results on memorization.
 
     Attributes
     ----------
     records
         One per space; none where it was not assessed.
     why_not
-        Why it was not assessed; None where it was, or where nobody asked for it.
+        Why it was not assessed; None where it was, or where it is not among the metrics.
     neighbours
         One per space and synthetic volume, and again with mirrored volumes.
     """
@@ -86,7 +87,7 @@ def assess(
     protocol: Protocol,
     context: Context,
 ) -> Assessed:
-    """Assess memorization in every extractor's features and in the voxels inside the mask."""
+    """Return the results on memorization in every extractor's features and inside the mask."""
     metric = Memorization()
     if metric.name not in protocol.intervals:
         return Assessed()
@@ -168,15 +169,15 @@ def _record(space: str, found: Assessment, protocol: Protocol) -> MemorizationRe
 
 def _test(found: CopyingTest, protocol: Protocol) -> CopiesTest:
     interval = None
-    # All synthetic images alike have no interval; the test stands without one.
+    # Identical synthetic images have no interval; the test needs none.
     with suppress(MetricError):
-        made = studentized_interval(
+        computed = studentized_interval(
             found.statistic, resamples=protocol.resamples, level=protocol.level, seed=protocol.seed
         )
         interval = IntervalRecord(
-            low=made.low, high=made.high, level=made.level, method=made.method,
-            label=f"{made.label}, for the draw of synthetic images",
-            conditional_on_n=made.conditional_on_n,
+            low=computed.low, high=computed.high, level=computed.level, method=computed.method,
+            label=f"{computed.label}, for the draw of synthetic images",
+            conditional_on_n=computed.conditional_on_n,
         )  # fmt: skip
     return CopiesTest(
         value=found.value, interval=interval, p=found.p, level=found.level,
@@ -199,7 +200,7 @@ def _neighbours(space: str, found: Assessment, cohorts: Mapping[str, Cohort]) ->
 
 
 def neighbours_table(neighbours: Iterable[Neighbours]) -> str:
-    """Return the text of a TSV with one row per space and synthetic volume."""
+    """Return a table of tab-separated values, with one row per space and synthetic volume."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(field.name for field in fields(Neighbours))

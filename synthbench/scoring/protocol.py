@@ -1,4 +1,4 @@
-"""Freezing a protocol on a real cohort, and holding later scores to it."""
+"""Freezing a protocol on a real cohort, and checking later scorings against it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import quantity
 
 FLOOR_SPLITS = 200
+"""Random divisions of the real volumes over which a floor is taken."""
 PERMUTATIONS = 1000
+"""Permutations of each test."""
 
 
 def default_metrics() -> list[str]:
-    """Name the metrics that are scored where none is requested: all but those on request."""
+    """Return the names of the metrics that are scored by default: all but those on request."""
     names = registry.names("metrics")
     return [name for name in names if not registry.load("metrics", name)().on_request]
 
@@ -38,12 +40,12 @@ def metrics_of(settings: ScoringSettings) -> tuple[str, ...]:
 
 
 def check_names(settings: ScoringSettings) -> None:
-    """Refuse wrong settings before a volume is read or weights are fetched.
+    """Raise where a setting names what there is not, before volumes are read.
 
     Raises
     ------
     UsageError
-        There is no such extractor, metric or intensity rule; the nearest is named.
+        There is no such extractor, metric or intensity rule; the message names the nearest.
     """
     for name in settings.metrics or ():
         check_metric_name(name, "--metric")
@@ -68,12 +70,12 @@ def freeze_protocol(
     extractors: Extractors,
     n_synth: int,
 ) -> Protocol:
-    """Settle every setting that can change a number, on the real cohort alone.
+    """Return the protocol: every setting that can change a number, from the real cohort alone.
 
     Parameters
     ----------
     settings
-        What the user chose.
+        The settings that the user chose.
     real
         The real volumes in the common space, with their features.
     space
@@ -83,7 +85,7 @@ def freeze_protocol(
     todo
         The jobs of the metrics.
     extractors
-        Loaded ones freeze settings; missing ones are recorded.
+        Metrics of loaded extractors freeze settings; missing extractors are only recorded.
     n_synth
         How many synthetic volumes are scored.
     """
@@ -126,7 +128,7 @@ def check_frozen(
     Raises
     ------
     ScorecardError
-        One of them differs.
+        The mask or an extractor differs.
     """
     benchmark.check_mask(_mask_record(mask))
     benchmark.check_extractors(extractors.records)
@@ -138,17 +140,17 @@ def _mask_record(mask: Bool[np.ndarray, "d h w"]) -> MaskRecord:
 
 
 def frozen_settings(metric: Metric, key: str, protocol: Protocol) -> dict[str, Any]:
-    """The settings that a metric froze, without its formula.
+    """Return the settings that a metric froze, without its formula.
 
     Raises
     ------
     ScorecardError
-        The protocol does not hold them, or this version's formula is another.
+        The protocol does not hold them, or this version has another formula.
     """
     if key not in protocol.settings:
         raise ScorecardError(
-            f"the protocol was frozen without '{key}': it is of another version of synthbench or "
-            "of other plugins. Freeze the benchmark anew."
+            f"the protocol was frozen without '{key}', by another version of synthbench or with "
+            "other plugins. Freeze the benchmark again."
         )
     settings = dict(protocol.settings[key])
     formula = settings.pop("formula")

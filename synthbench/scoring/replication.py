@@ -1,4 +1,4 @@
-"""Effect replication: findings on real volumes, held against the synthetic ones."""
+"""Effect replication: findings on real volumes, compared with the same on synthetic ones."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def replication(
     inside: Bool[np.ndarray, " m"],
     sets: Sets,
 ) -> ReplicationRecord | None:
+    """Return the effects of age and sex on regions, and correlations of regions, on both sets.
+
+    None where no region can be measured, or too few volumes have the covariates.
+
+    Parameters
+    ----------
+    covariates
+        By name; those that are regions too are marked as requested.
+    measures
+        Regional volumes of both sets.
+    inside
+        The synthetic volumes that are not extrapolated.
+    sets
+        The subjects of both sets, and how intervals are computed.
+    """
     try:
         regions = measures.regions(without={name for name in covariates if name not in MEASURES})
     except MetricError:
@@ -66,8 +81,8 @@ def replication(
     notes = []
     if any(effect.requested for effect in found):
         notes.append(
-            "* a region that was itself asked for: its effects are those of the values that were "
-            "asked for together, whatever the generator has learnt"
+            "* a region that was itself requested: its effects follow from the requested values, "
+            "whatever the generator has learnt"
         )
     if len(parts) > MOST_CORRELATED:
         notes.append(f"correlations are of the first {MOST_CORRELATED} of {len(parts)} regions")
@@ -84,7 +99,7 @@ def replication(
 
 @dataclass(frozen=True)
 class _BothSets:
-    """The rows of both sets of which age and sex are known, as far as either is a covariate."""
+    """The rows of both sets whose age and sex are known, as far as these are covariates."""
 
     age: Covariate | None
     sex: Covariate | None
@@ -129,5 +144,5 @@ class _BothSets:
         covariate = self.age if name == "age" else self.sex
         if covariate is None:
             return None
-        given = covariate.requested if role == "synth" else covariate.truth
-        return np.asarray(numbers_of(given or (), covariate.levels)[self._chosen(role)])
+        values = covariate.requested if role == "synth" else covariate.truth
+        return np.asarray(numbers_of(values or (), covariate.levels)[self._chosen(role)])

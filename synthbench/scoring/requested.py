@@ -1,4 +1,4 @@
-"""What was requested of each synthetic volume, from sidecars or a table."""
+"""The conditions that were requested of each synthetic volume, from sidecars or a table."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ TABLE = "conditions.tsv"
 """The table that `synthbench sample` writes beside its volumes."""
 
 NOT_CONDITIONS = ("seed", "extrapolated")
-"""Columns of such a table that are no conditions."""
+"""Columns of that table that are no conditions."""
 
 
 @dataclass(frozen=True)
 class Requested:
-    """What was requested of each synthetic volume.
+    """The conditions that were requested of each synthetic volume.
 
     Attributes
     ----------
     source
-        Where that is known from.
+        The table or the sidecars that say it.
     columns
-        By condition, one value a volume; None where nothing was requested.
+        By condition, one value per volume; None where nothing was requested.
     extrapolated
         For each volume, the conditions that lie beyond the training range; None where the source
-        does not tell.
+        does not say.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Requested:
 def requested_of(
     synth: Cohort, sidecars: Sequence[Mapping[str, Any]], file: Path | None = None
 ) -> Requested | None:
-    """Find what was requested of each synthetic volume.
+    """Return what was requested of each synthetic volume.
 
     Parameters
     ----------
@@ -50,13 +50,13 @@ def requested_of(
     sidecars
         Of all volumes, in their order; empty where there are none.
     file
-        A table of the user's, which takes precedence: a column a condition, and one that names
-        the volume (see `synthbench.cohorts.volume_table`).
+        The user's table, which takes precedence: one column per condition, and one that names
+        the volume (`synthbench.cohorts.volume_table`).
 
     Returns
     -------
-    From the table, else the sidecars, else a `conditions.tsv` beside the volumes; None where none
-    of them tells.
+    What the table says, else the sidecars, else a `conditions.tsv` beside the volumes; None where
+    none of them says it.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def requested_of(
     if having:
         if having < len(given):
             raise UsageError(
-                f"synth: {having} of {len(given)} sidecars hold the conditions that were asked "
-                "for. Score volumes of one origin, or name the conditions: --conditions FILE"
+                f"synth: {having} of {len(given)} sidecars hold the requested conditions. Score "
+                "volumes of one origin, or name the conditions: --conditions FILE"
             )
         return _from_sidecars(sidecars)
     tables = sorted({entry.path.parent / TABLE for entry in synth.entries})

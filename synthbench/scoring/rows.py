@@ -20,7 +20,10 @@ from synthbench.scoring.statistics import Job, across, against_itself, measure, 
 
 
 def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
-    """Return the metric's row, then a row for each of its parts; and what it took of the images."""
+    """Return the metric's row and those of its parts, and the matrices they were computed from.
+
+    Where the metric cannot be computed, the only row says why, and the matrices are None.
+    """
     protocol, mask, reference = setup.protocol, setup.mask, setup.reference
     settings = frozen_settings(job.metric, job.key, protocol)
     real, synth = setup.samples["real"], setup.samples["synth"]
@@ -68,7 +71,7 @@ def _row(
 ) -> Value:
     statistic = part.statistic
     method = protocol.intervals[job.metric.name]
-    # A part need not give a variance where the whole does; the record names what was used.
+    # A part may lack the variance that its metric estimates; the record names the method used.
     if method == "studentized" and key.part and not isinstance(statistic, Studentized):
         method = "jackknife"
     value = resampling.estimate(statistic)
@@ -88,10 +91,10 @@ def _row(
 
 
 def _record(interval: contracts.Interval, metric: Metric) -> IntervalRecord | None:
-    """None for an interval of no width: values that all agree know nothing of their error.
+    """Return the record of an interval, cut where the metric cannot lie, which loses no coverage.
 
-    A share that is 0 of 86 images is no proof that it is 0. Otherwise the interval is cut where
-    the metric cannot lie, which loses no coverage.
+    None for an interval of no width: where all resamples agree they say nothing of the error. A
+    share of 0 of 86 images does not prove that the share is 0.
     """
     if interval.low == interval.high:
         return None
@@ -112,7 +115,7 @@ def _floor(
     protocol: Protocol,
     source: Literal["halves", "hold-out"],
 ) -> FloorRecord:
-    """Real against real at the largest n that both sides reach, and synth at the same n."""
+    """Return the floor at the largest n that all sides reach, and synth at the same n."""
     splits, seed = protocol.floor_splits, protocol.seed
     available = [subjects_module.n_subjects(index) for index in statistic.subjects.values()]
     n = min(subjects_module.n_subjects(floor_statistic.subjects["real"]) // 2, *available)
@@ -126,12 +129,13 @@ def _floor(
 
 
 def missing_row(job: Job, why: Missing) -> Value:
+    """Return the row of a metric that has no value."""
     metric = job.metric
     return Value(**_declared(job, JobKey(metric.name), metric.label, tabled=True), missing=why)
 
 
 def _declared(job: Job, key: JobKey, label: str, tabled: bool) -> dict[str, Any]:
-    """Return what a row takes over from its metric, and from its part where it is one."""
+    """Return the fields of a row that its metric, or its part, declares."""
     metric, whole = job.metric, key.part is None
     return {
         "metric": key.row, "label": label, "extractor": job.extractor,

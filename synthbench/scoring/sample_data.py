@@ -1,12 +1,12 @@
-"""What comparisons need of a scoring, kept where the data are.
+"""Sample data: the numbers per image that comparisons need, kept on the machine that scored.
 
-A scorecard holds aggregates only, and two scorecards cannot be compared as samples: a paired
-bootstrap and a permutation test need a row for every image. So `score` keeps, in the local cache
-(`synthbench.scoring.feature_cache`), what its metrics took of the images: features, profiles and
-pair matrices, without the names of files or subjects. They are participant-level data all the same,
-readable by their owner only, and never part of a scorecard.
+A scorecard holds aggregates only, which is too little to compare two samples: a paired bootstrap
+and a permutation test need a row for every image. So `score` keeps the matrices that its metrics
+were computed from (features, profiles and pair matrices) in the local cache
+(`synthbench.scoring.feature_cache`), without the names of files or subjects. They are still
+participant-level data: only their owner can read them, and no scorecard contains them.
 
-One file is one scoring: an `.npz` of plain arrays, of which one holds JSON. It is found by the
+One file holds one scoring: an `.npz` of plain arrays, one of them JSON. Its key is made of the
 fingerprints of both cohorts and the hash of the protocol.
 """
 
@@ -46,12 +46,12 @@ _DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFil
 
 @dataclass(frozen=True)
 class JobData:
-    """What one metric takes of the images.
+    """The matrices that one metric is computed from.
 
     Attributes
     ----------
     real, synth
-        Features or profiles, one row an image, or the matrix over pairs of a set's images.
+        Features or profiles, one row per image, or the matrix over pairs of a set's images.
     cross
         The matrix over pairs of a real and a synthetic image, where the metric has one.
     """
@@ -63,7 +63,7 @@ class JobData:
 
 @dataclass(frozen=True)
 class SampleData:
-    """What the metrics of one scoring took of its images, ready to be computed again.
+    """The matrices of all metrics of one scoring, from which they can be computed again.
 
     Attributes
     ----------
@@ -74,10 +74,10 @@ class SampleData:
     subjects
         For each role, the number of each image's subject. Images are in their cohort's order.
     jobs
-        By `Job.key`: "METRIC | EXTRACTOR", or "METRIC" for a metric of volumes. A metric that
-        had no value has none.
+        By `Job.key`: "METRIC | EXTRACTOR", or "METRIC" for a metric of volumes. A metric without
+        a value is absent.
     seeds
-        The seed of each synthetic image, where sidecars name them.
+        The seed of each synthetic image; None where sidecars do not name them.
     """
 
     real_fingerprint: str
@@ -89,7 +89,7 @@ class SampleData:
 
     @property
     def key(self) -> str:
-        """What the cache finds this scoring by (`sample_data_key`)."""
+        """The key of this scoring in the cache (`sample_data_key`)."""
         return sample_data_key(self.real_fingerprint, self.synth_fingerprint, self.protocol.hash)
 
     def job(self, key: str) -> Job:
@@ -106,27 +106,25 @@ class SampleData:
         return Job(registry.load("metrics", named.metric)(), named.extractor)
 
     def has_rows(self, key: str) -> bool:
-        """Whether a job's material has one row an image that no other image enters."""
+        """Return True where a job has one row per image that depends on no other image."""
         job = self.job(key)
         return job.extractor is not None or not getattr(job.metric, "pairs", False)
 
     def statistic(self, key: str, part: str | None = None) -> Statistic:
-        """Prepare a metric's statistic, or one of its parts', as the scoring did.
+        """Return the statistic of a metric, or of one of its parts, as the scoring prepared it.
 
         Raises
         ------
         UsageError
             There is no such key or part.
         ScorecardError
-            This version's formula is another.
+            This version has another formula.
         MetricError
-            The metric cannot be computed of these images.
+            The metric cannot be computed from these images.
         """
-        job, material = self.job(key), self.jobs[key]
+        job, data = self.job(key), self.jobs[key]
         settings = frozen_settings(job.metric, key, self.protocol)
-        whole = prepared(
-            job, material.real, material.synth, self.subjects, settings, material.cross
-        )
+        whole = prepared(job, data.real, data.synth, self.subjects, settings, data.cross)
         if part is None:
             return whole
         parts = whole.parts() if isinstance(whole, Composite) else {}
@@ -135,22 +133,22 @@ class SampleData:
         return parts[part].statistic
 
     def row_statistic(self, row: Value) -> Statistic:
-        """Prepare the statistic of a scorecard's row, as `statistic`."""
+        """Return the statistic of a scorecard's row."""
         return self.statistic(str(row.key.job), row.key.part)
 
     def with_synth(self, order: Sequence[int] | Int64[np.ndarray, " k"]) -> SampleData:
         """Return the sample data with these synthetic images, in this order.
 
-        The fingerprint stays: a comparison that brings two sets into one order needs it.
+        The fingerprint stays that of the cohort.
         """
         chosen = np.asarray(order, dtype=np.int64)
         jobs = {}
-        for key, material in self.jobs.items():
-            synth = material.synth[chosen]
+        for key, data in self.jobs.items():
+            synth = data.synth[chosen]
             if not self.has_rows(key):
                 synth = synth[:, chosen]
-            cross = None if material.cross is None else material.cross[:, chosen]
-            jobs[key] = JobData(material.real, synth, cross)
+            cross = None if data.cross is None else data.cross[:, chosen]
+            jobs[key] = JobData(data.real, synth, cross)
         subjects = {**self.subjects, "synth": self.subjects["synth"][chosen]}
         seeds = None if self.seeds is None else tuple(self.seeds[i] for i in chosen)
         return replace(self, subjects=subjects, jobs=jobs, seeds=seeds)
@@ -163,11 +161,11 @@ class SampleData:
         arrays: dict[str, np.ndarray] = {}
         sources = {key: JobKey.parse(key).source for key in self.jobs}
         numbers = {source: i for i, source in enumerate(dict.fromkeys(sources.values()))}
-        for key, material in self.jobs.items():
+        for key, data in self.jobs.items():
             number = numbers[sources[key]]
-            arrays[f"real-{number}"], arrays[f"synth-{number}"] = material.real, material.synth
-            if material.cross is not None:
-                arrays[f"cross-{number}"] = material.cross
+            arrays[f"real-{number}"], arrays[f"synth-{number}"] = data.real, data.synth
+            if data.cross is not None:
+                arrays[f"cross-{number}"] = data.cross
         about = {
             "schema": SCHEMA,
             "real_fingerprint": self.real_fingerprint,
@@ -183,17 +181,17 @@ class SampleData:
         return buffer.getvalue()
 
     def save(self, file: Path) -> None:
-        """Write the sample data to a file: participant-level data."""
+        """Write the sample data, which are participant-level data, to a file."""
         write_atomic(Path(file), self.packed())
 
     @classmethod
     def load(cls, file: Path) -> SampleData:
-        """Read a file that `save` or `synthbench score --sample-data` wrote.
+        """Return the sample data of a file that `save` or `score --sample-data` wrote.
 
         Raises
         ------
         ScorecardError
-            It is unreadable, or holds something else.
+            The file cannot be read, or holds something else.
         """
         try:
             content = Path(file).read_bytes()
@@ -202,14 +200,14 @@ class SampleData:
         found = _unpacked(content)
         if found is None:
             raise ScorecardError(
-                f"{file}: no sample data of a scoring, or damaged. Write them with "
-                "synthbench score --sample-data."
+                f"{file}: holds no sample data, or is damaged. Write sample data with synthbench "
+                "score --sample-data."
             )
         return found
 
 
 def sample_data_key(real_fingerprint: str, synth_fingerprint: str, protocol_hash: str) -> str:
-    """Return the name under which the cache keeps a scoring's sample data: a sha256."""
+    """Return the key under which the cache keeps a scoring's sample data: a sha256."""
     parts = [SCHEMA, real_fingerprint, synth_fingerprint, protocol_hash]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -217,22 +215,22 @@ def sample_data_key(real_fingerprint: str, synth_fingerprint: str, protocol_hash
 def load_sample_data(
     card: Scorecard, files: Sequence[Path] = (), *, cache: FeatureCache | None = None
 ) -> SampleData | None:
-    """Return what was kept of a scorecard's volumes, or None where this machine has nothing.
+    """Return the sample data of a scorecard's volumes; None where this machine has none.
 
     Parameters
     ----------
     card
         The scorecard.
     files
-        Files of `synthbench score --sample-data`, looked through first; those of other scorings
-        are passed over.
+        Files of `synthbench score --sample-data`, which are searched first; those of other
+        scorings are ignored.
     cache
-        Where to look next; None: the user's own.
+        The cache that is searched next; None: the user's own.
 
     Raises
     ------
     ScorecardError
-        A file is unreadable.
+        A file cannot be read.
     """
     key = sample_data_key(card.real.fingerprint, card.synth.fingerprint, card.protocol_hash)
     for file in files:
@@ -245,33 +243,33 @@ def load_sample_data(
 
 
 def require_sample_data(card: Scorecard, called: str, files: Sequence[Path] = ()) -> SampleData:
-    """Return what was kept of a scorecard's volumes (`load_sample_data`), or say how to get it.
+    """Return the sample data of a scorecard's volumes, or raise where this machine has none.
 
     Parameters
     ----------
     card, files
-        As `load_sample_data`.
+        As in `load_sample_data`.
     called
-        What the message calls the scorecard: its file, or its name.
+        The scorecard's file or name, for the message.
 
     Raises
     ------
     ScorecardError
-        This machine has nothing of it, or a file is unreadable.
+        This machine has no sample data of it, or a file cannot be read.
     """
     found = load_sample_data(card, files)
     if found is None:
         frozen = f" --benchmark leaderboards/{card.benchmark}" if card.benchmark else ""
         raise ScorecardError(
             f"the volumes behind {called} were not scored on this machine: score them here "
-            f"(synthbench score{frozen} --real REAL --synth SYNTH), or give --sample-data FILE, "
-            "which synthbench score --sample-data FILE writes where they are."
+            f"(synthbench score{frozen} --real REAL --synth SYNTH), or add --sample-data FILE, "
+            "which synthbench score --sample-data FILE writes on the machine that has them."
         )
     return found
 
 
 def _unpacked(content: bytes) -> SampleData | None:
-    """None where the bytes are damaged, or of something else."""
+    """Return the sample data in an `.npz`; None where it is damaged or holds something else."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -1,4 +1,4 @@
-"""Scoring: synthetic volumes against real ones, with intervals, floors and the protocol."""
+"""Scoring synthetic volumes against real ones: from cohorts to a scorecard."""
 
 from __future__ import annotations
 
@@ -31,26 +31,27 @@ from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.setup import Setup, cohorts_to_score, common_space, origin_of, seeds, set_up
 
 PACKAGES = ("torch", "numpy", "scipy", "nibabel")
-"""What a scorecard's numbers may depend on."""
+"""Packages whose versions a scorecard records: its numbers may depend on them."""
 
 WITHOUT_WEIGHTS = "--extractor random-resnet10 (needs no weights)"
+"""The option that scores without weights, as messages advise it."""
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What one scoring found; only the card may be published.
+    """The results of one scoring; only the card may be published.
 
     Attributes
     ----------
     card
         The scorecard.
     sample_data
-        What comparisons need of each image: participant-level data.
+        The numbers per image that comparisons need: participant-level data.
     features
         By "role/extractor", one row per volume, real ones included: participant-level data.
     neighbours
-        Each synthetic volume's nearest training and hold-out volume, by file name, where
-        memorization was assessed: participant-level data.
+        Each synthetic volume's nearest training and hold-out volume, by file name; empty where
+        memorization was not assessed. Participant-level data.
     """
 
     card: Scorecard
@@ -103,18 +104,20 @@ def score(
     context: Context | None = None,
     **settings: Any,
 ) -> Scorecard:
-    """Score synthetic volumes against real ones: read them, score them, return the scorecard.
+    """Read synthetic and real volumes, score them, and return the scorecard.
 
     `score_cohorts` returns more than the scorecard, and takes tables of conditions and measures.
 
     Parameters
     ----------
-    real, synth, train, holdout, assume_grid
-        See `CohortSet.read`.
+    real, synth, train, holdout
+        Folders, tables or cohorts (`CohortSet.read`).
     benchmark
-        Settings frozen on this real cohort; they take the place of `settings`.
+        Settings that were frozen on this real cohort, in place of `settings`.
+    assume_grid
+        The grid of arrays without one: "real", or an isotropic voxel size in mm.
     accept, name, context
-        See `score_cohorts`.
+        As in `score_cohorts`.
     **settings
         The fields of `ScoringSettings`, such as `extractors=["voxels"]`.
 
@@ -126,13 +129,14 @@ def score(
     Raises
     ------
     SynthbenchError
-        See `score_cohorts`; or there is no setting of such a name, or a benchmark has frozen it.
+        A cohort cannot be read or scored, there is no setting of such a name, or a benchmark has
+        frozen it.
     """
     if benchmark is not None and settings:
         raise UsageError(f"the benchmark has frozen this: leave out {', '.join(settings)}.")
     context = context or Context()
     chosen = ScoringSettings.checked(settings) if benchmark is None else Benchmark.opened(benchmark)
-    # A wrong name is told before volumes are read.
+    # A wrong name is refused before volumes are read, which takes time.
     check_choices(chosen, accept)
     cohorts = CohortSet.read(
         real, synth, train=train, holdout=holdout, assume_grid=assume_grid,
@@ -142,12 +146,12 @@ def score(
 
 
 def check_choices(settings: ScoringSettings | Benchmark, accept: Sequence[str] = ()) -> None:
-    """Check names of extractors, metrics, intensity rules and preflight rules.
+    """Raise where there is no extractor, metric, intensity rule or preflight rule of a name.
 
     Raises
     ------
     UsageError
-        There is no such name; the nearest is named.
+        There is no such name; the message names the nearest.
     """
     if isinstance(settings, ScoringSettings):
         check_names(settings)
@@ -164,31 +168,30 @@ def score_cohorts(
     accept: Sequence[str] = (),
     name: str | None = None,
 ) -> Scoring:
-    """Score synthetic volumes against real ones.
+    """Score synthetic volumes against real ones, and return all that was found.
 
     Parameters
     ----------
     cohorts
-        The volumes and what is known of them. Where it is known what was requested of each
+        The volumes with their tables and sidecars. Where it is known what was requested of each
         synthetic volume, condition adherence and effect replication are assessed
         (`synthbench.scoring.adherence`).
     settings
-        What to score with, or a benchmark that was frozen on this real cohort; None: the
-        defaults.
+        The settings, or a benchmark that was frozen on this real cohort; None: the defaults.
     context
-        How to do it: no number depends on it. Features of earlier scorings are taken from its
-        cache, where those of this one and its sample data are kept.
+        Workers, cache, progress and log; no number depends on it. The cache gives features of
+        earlier scorings, and keeps those of this one and its sample data.
     accept
-        Rules of `synthbench.cohorts.preflight.check.RULES` whose errors stop nothing; the scorecard
-        names them.
+        Rules of `synthbench.cohorts.preflight.check.RULES` whose errors do not stop the scoring;
+        the scorecard names them.
     name
-        What tables call the synthetic volumes; None: their generator.
+        The name of the synthetic volumes in tables; None: their generator's.
 
     Raises
     ------
     SynthbenchError
-        A cohort cannot be used, preflight finds an error, the grids differ, or the benchmark is
-        of other data.
+        A cohort cannot be used, preflight finds an error, the grids differ, or the benchmark was
+        frozen on other data.
     """
     settings, context = settings or ScoringSettings(), context or Context()
     check_choices(settings, accept)
@@ -197,15 +200,17 @@ def score_cohorts(
     target, notes = common_space(cohorts, settings, origin)
     scored, requested = cohorts_to_score(cohorts, settings)
     setup = set_up(scored, target, settings, context)
-    values, taken = _values(setup)
+    values, job_data = _values(setup)
     assessed = memorization.assess(
         scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
     )
-    followed = replicated = None
+    adherence_record = replication_record = None
     if requested is not None:
         measures = Measures(setup.samples, scored.by_role, scored.measures, context)
-        followed, replicated = adherence.assess(requested, measures, setup.protocol, scored.train)
-    sample_data = _sample_data(scored, setup, taken)
+        adherence_record, replication_record = adherence.assess(
+            requested, measures, setup.protocol, scored.train
+        )
+    sample_data = _sample_data(scored, setup, job_data)
     if context.cache is not None and is_main():
         context.cache.keep_sample_data(sample_data.key, sample_data.packed())
         context.cache.trim()
@@ -227,8 +232,8 @@ def score_cohorts(
         memorization=assessed.records,
         not_assessed=assessed.why_not,
         preflight=tuple(_preflight_record(finding) for finding in findings),
-        adherence=followed,
-        replication=replicated,
+        adherence=adherence_record,
+        replication=replication_record,
         origin=origin,
         notes=tuple(notes),
         software=software(*PACKAGES),
@@ -247,19 +252,19 @@ def _preflight_record(finding: findings_module.Finding) -> PreflightRecord:
     )  # fmt: skip
 
 
-def _sample_data(cohorts: CohortSet, setup: Setup, taken: Mapping[str, JobData]) -> SampleData:
+def _sample_data(cohorts: CohortSet, setup: Setup, job_data: Mapping[str, JobData]) -> SampleData:
     return SampleData(
         real_fingerprint=cohorts.real.fingerprint,
         synth_fingerprint=cohorts.synth.fingerprint,
         protocol=setup.protocol,
         subjects={role: setup.samples[role].subjects for role in ("real", "synth")},
-        jobs=taken,
+        jobs=job_data,
         seeds=seeds(cohorts.synthbench_sidecars),
     )
 
 
 def _values(setup: Setup) -> tuple[list[Value], dict[str, JobData]]:
-    """Return the rows of all metrics, and by job what each metric took of the images.
+    """Return the rows of all metrics, and by job the matrices that they were computed from.
 
     Raises
     ------
@@ -267,27 +272,27 @@ def _values(setup: Setup) -> tuple[list[Value], dict[str, JobData]]:
         Nothing could be computed.
     """
     values: list[Value] = []
-    taken: dict[str, JobData] = {}
+    job_data: dict[str, JobData] = {}
     missing = setup.extractors.missing
     for job in setup.todo:
         if job.extractor in missing:
             values.append(missing_row(job, missing[job.extractor]))
             continue
-        rows, material = rows_of_job(job, setup)
+        rows, data = rows_of_job(job, setup)
         values += rows
-        if material is not None:
-            taken[job.key] = material
+        if data is not None:
+            job_data[job.key] = data
     if setup.benchmark is not None:
         values = setup.benchmark.with_frozen_floors(values)
     if values and all(value.missing for value in values) and "train" not in setup.samples:
-        whys = dict.fromkeys(str(value.missing).removeprefix("missing: ") for value in values)
+        reasons = dict.fromkeys(value.missing.text for value in values if value.missing)
         other = f". Or score with {WITHOUT_WEIGHTS}" if missing and not setup.benchmark else ""
-        raise MetricError(f"nothing could be scored: {'; '.join(whys)}{other}")
-    return values, taken
+        raise MetricError(f"nothing could be scored: {'; '.join(reasons)}{other}")
+    return values, job_data
 
 
 def without_weights(card: Scorecard) -> str | None:
-    """Say what to do about rows that have no value for want of weights; None where none lacks."""
+    """Return what to do about rows that lack an extractor's weights; None where no row does."""
     lacking = dict.fromkeys(
         value.extractor
         for value in card.values

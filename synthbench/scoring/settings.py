@@ -1,4 +1,4 @@
-"""What a score depends on, and what it does not: `ScoringSettings` and `Context`."""
+"""The settings that a score depends on, and the context that it does not depend on."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
 
 @dataclass(frozen=True)
 class Context:
-    """How work is done: no number depends on any of it.
+    """The resources and callbacks of some work: no number depends on any of them.
 
     Attributes
     ----------
     workers
         Threads that read and resample volumes ahead.
     batch_size
-        Volumes handed to an extractor at once; None: see `synthbench.scoring.features.extract`.
+        Volumes that an extractor gets at once; None: one on a GPU, on a CPU one per thread.
     cache
-        Where features, and what comparisons need of a scoring, are found and kept. The default is
-        the user's own, in the folder that the environment names when the context is made; None:
-        nothing is found or kept.
+        The cache of features and of sample data. The default is the user's, in the folder that
+        the environment names when the context is made; None: no cache.
     progress
         Called with (what, done, total).
     log
@@ -48,7 +47,7 @@ class Context:
 
 
 class ScoringSettings(Record):
-    """All that a user chooses and a protocol freezes.
+    """All settings that a user chooses and a protocol freezes.
 
     `score`, `freeze` and `sensitivity` take the same settings.
 
@@ -59,15 +58,16 @@ class ScoringSettings(Record):
     metrics
         Names in the registry; None: all but those on request (`protocol.default_metrics`).
     space
-        The common grid: "same" (all volumes must have it already), "real" or "synth" (the other
-        side is resampled to it, antialiased), or a grid.
+        The common grid: "same" (all volumes have one grid already), "real" or "synth" (the other
+        cohorts are resampled to it, antialiased), or a grid.
     intensity
-        The rule that brings volumes to [0, 1]; see `synthbench.volumes.intensity.INTENSITY_RULES`.
+        The rule that brings volumes to [0, 1], from
+        `synthbench.volumes.intensity.INTENSITY_RULES`.
     intervals
-        The interval method of all metrics, or a method by metric; a metric that is not named
-        keeps its own.
+        One interval method for all metrics, or a method by metric; a metric that is not named
+        has its default.
     resamples, level, seed
-        Of the bootstrap: number of resamples, nominal coverage and seed.
+        Of the bootstrap: number of resamples, nominal coverage in (0, 1), and seed.
     """
 
     extractors: tuple[str, ...] = (DEFAULT_EXTRACTOR,)
@@ -80,23 +80,24 @@ class ScoringSettings(Record):
     seed: int = 0
 
     @classmethod
-    def checked(cls, given: Mapping[str, Any]) -> Self:
-        """Return settings from names and values.
+    def checked(cls, values: Mapping[str, Any]) -> Self:
+        """Return settings from values by name.
 
         Raises
         ------
         UsageError
-            There is no setting of such a name (the nearest is named), or it takes no such value.
+            There is no setting of such a name (the message names the nearest), or the value is
+            not allowed.
         """
-        for name in given:
+        for name in values:
             if name not in cls.model_fields:
                 raise UsageError(f"no setting '{name}': {near_miss(name, cls.model_fields)}")
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            words = first["msg"].removeprefix("Value error, ")
-            raise UsageError(f"{first['loc'][0]}={first['input']!r}: {words}.") from error
+            reason = first["msg"].removeprefix("Value error, ")
+            raise UsageError(f"{first['loc'][0]}={first['input']!r}: {reason}.") from error
 
     @classmethod
     def of(cls, protocol: Protocol) -> Self:
@@ -115,7 +116,7 @@ class ScoringSettings(Record):
     @field_validator("extractors", "metrics", mode="before")
     @classmethod
     def _not_one_name(cls, names: Any) -> Any:
-        # A string is a sequence of letters, which nobody means.
+        # A string is a sequence too: each letter would be taken for a name.
         if isinstance(names, str):
             raise ValueError(f"a list of names is needed, such as [{names!r}]")
         return names
@@ -123,18 +124,18 @@ class ScoringSettings(Record):
     @field_validator("space", mode="before")
     @classmethod
     def _grid_of_a_record(cls, space: Any) -> Any:
-        # As files hold it: a grid, alone or with an intensity rule, which is a setting of its own.
+        # Files hold a grid alone, or with the intensity rule, which here is a separate setting.
         if not isinstance(space, Mapping):
             return space
         record = (SpaceRecord if "intensity" in space else GridRecord).model_validate(space)
         return Space(record.shape, record.affine)
 
     def interval_of(self, metric: str) -> IntervalMethod | None:
-        """Return the interval method chosen for a metric; None: the metric's own."""
+        """Return the interval method that was chosen for a metric; None: the metric's default."""
         return self.intervals.get(metric) if isinstance(self.intervals, dict) else self.intervals
 
     def grid(self, real: Space) -> Space:
-        """Return the common grid where there are real volumes alone, on the grid `real`.
+        """Return the common grid where there are only real volumes, on the grid `real`.
 
         Raises
         ------

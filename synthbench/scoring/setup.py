@@ -1,4 +1,4 @@
-"""What a scoring needs before its first row: the common space, samples, protocol."""
+"""The set-up of a scoring: common grid, volumes to score, features, protocol."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ from synthbench.volumes.intensity import intensity_words
 def common_space(
     cohorts: CohortSet, settings: ScoringSettings | Benchmark, origin: Origin
 ) -> tuple[Space, list[str]]:
-    """Return the common grid, and notes on what was assumed and what is resampled.
+    """Return the common grid, and notes on assumed grids and on cohorts that are resampled.
 
     Raises
     ------
     SynthbenchError
-        The benchmark is of another cohort, the grids differ, or intensities do not fit the rule.
+        The benchmark was frozen on another cohort, the grids differ, or intensities break the
+        rule.
     """
     notes = [f"{role}: {note}" for role, cohort in cohorts.by_role.items() for note in cohort.notes]
     if isinstance(settings, Benchmark):
@@ -45,8 +46,9 @@ def common_space(
         target, intensity = _target(cohorts.real, cohorts.synth, settings), settings.intensity
     if origin.intensity not in (None, intensity):
         raise UsageError(
-            f"synth: its sidecars say that it was written as {origin.intensity}; scored as "
-            f"'{intensity}', its unit would be lost. Add --intensity {origin.intensity}"
+            f"synth: its sidecars say that it was written with the intensity rule "
+            f"{origin.intensity}; with '{intensity}' its unit would be lost. Add --intensity "
+            f"{origin.intensity}"
         )
     for role, cohort in cohorts.by_role.items():
         if not cohort.grid.same_grid(target):
@@ -68,8 +70,8 @@ def _target(real: Cohort, synth: Cohort, settings: ScoringSettings) -> Space:
             f"the grids differ: real is {real.grid}, synth is {synth.grid}"
             + (" with another origin or rotation" if str(real.grid) == str(synth.grid) else "")
             + ". Add --space synth (or --space real) to bring both to one of them, antialiased; "
-            "the scorecard records it. If the synthetic volumes lie as the real ones and only "
-            "their affines are wrong, write them again with the real affine."
+            "the scorecard records it. If only the affines of the synthetic volumes are wrong, "
+            "write them again with the affine of the real ones."
         )
     return real.grid
 
@@ -77,28 +79,35 @@ def _target(real: Cohort, synth: Cohort, settings: ScoringSettings) -> Space:
 def cohorts_to_score(
     cohorts: CohortSet, settings: ScoringSettings | Benchmark
 ) -> tuple[CohortSet, Requested | None]:
-    """Return the volumes that are scored, which a benchmark draws, and what was requested of
-    them.
+    """Return the cohorts with the volumes to score, and what was requested of each volume.
+
+    A benchmark scores a fixed number of synthetic volumes, drawn by its seed. The second is None
+    where nothing is known to have been requested.
+
+    Raises
+    ------
+    SynthbenchError
+        There are too few synthetic volumes, or measures without conditions.
     """
     if isinstance(settings, Benchmark):
         cohorts = cohorts.drawn(settings.protocol.n_synth, settings.protocol.seed)
     requested = requested_of(cohorts.synth, cohorts.synthbench_sidecars, cohorts.conditions)
     if cohorts.measures and requested is None:
         raise UsageError(
-            "--measures: it is not known what was requested of the synthetic volumes: they have no "
-            "sidecars with conditions. Name them with --conditions FILE."
+            "--measures: the conditions of the synthetic volumes are not known, because they have "
+            "no sidecars with conditions. Name them with --conditions FILE."
         )
     return cohorts, requested
 
 
 def seeds(sidecars: Sequence[Sidecar]) -> tuple[int, ...] | None:
-    """Return the seed of each volume, where all sidecars name one and no two share it."""
+    """Return the seed of each volume; None where a sidecar names none or two share one."""
     found = [seed for sidecar in sidecars if isinstance(seed := sidecar.get("seed"), int)]
     return tuple(found) if found and len(set(found)) == len(sidecars) else None
 
 
 def origin_of(sidecars: Sequence[Sidecar]) -> Origin:
-    """Return what the sidecars of all volumes agree on; nothing where there are none."""
+    """Return what the sidecars of all volumes agree on; an empty origin without sidecars."""
     if not sidecars:
         return Origin()
     fields = [f for f in Origin.model_fields if f not in ("seconds_a_volume", "training_seeds")]
@@ -116,14 +125,26 @@ def origin_of(sidecars: Sequence[Sidecar]) -> Origin:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that values are computed from.
+    """All that the rows of a scorecard are computed from.
 
     Attributes
     ----------
     samples
         By role, with features.
     reference
-        The real sample, followed by the hold-out where there is one: floors are taken within it.
+        The real sample, followed by the hold-out where there is one; floors are taken within it.
+    mask
+        Voxels that metrics of volumes compare.
+    extractors
+        Those that are loaded, and those that are missing.
+    todo
+        The jobs of the metrics, in the order of the rows.
+    protocol
+        The frozen settings.
+    benchmark
+        The benchmark whose protocol it is; None: the protocol was frozen by this scoring.
+    progress
+        Called with (what, done, total).
     """
 
     samples: Mapping[str, Sample]
@@ -139,7 +160,7 @@ class Setup:
 def set_up(
     cohorts: CohortSet, target: Space, settings: ScoringSettings | Benchmark, context: Context
 ) -> Setup:
-    """Extract the features, and settle the protocol or hold it to the benchmark's."""
+    """Extract the features, and freeze the protocol or check it against the benchmark's."""
     own, frozen = settings_and_benchmark(settings)
     volumes = {
         role: cohort.volumes(target, own.intensity, context.workers, role=role)
@@ -163,7 +184,7 @@ def set_up(
         check_frozen(frozen, mask, extractors)
         protocol = frozen.protocol
     reference = samples["real"]
-    # A benchmark's floors are those of its real cohort, whatever hold-out an entry brings.
+    # A benchmark's floors are those of its real cohort alone, so that all entries share them.
     holdout = cohorts.holdout if frozen is None else None
     if holdout is not None and not overlap(holdout, cohorts.real):
         reference = reference.joined(samples["holdout"])

@@ -1,8 +1,8 @@
 """From volumes to statistics: what the metrics need of a set of volumes, computed once.
 
-A `Sample` is a set of volumes with its features (see `synthbench.scoring.features`) and measures; a
-`Job` is a metric, by one extractor where it works on features. `prepared` brings two samples and a
-job together as a statistic, on which all inference works.
+A `Sample` is a set of volumes with its features (`synthbench.scoring.features`) and measures. A
+`Job` is a metric, with one extractor where it works on features. `prepared` returns the statistic
+of a job on two samples, on which all inference works.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Sample:
     Attributes
     ----------
     role
-        What progress bars and messages call it.
+        Its name in progress bars and messages.
     volumes
         The volumes, in the common space.
     subjects
         The number of each volume's subject, from 0.
     features
-        By extractor, one row a volume.
+        By extractor, one row per volume.
     measures
-        By metric, what `VolumeMetric.measure` gave.
+        By metric, the matrix that `VolumeMetric.measure` returned.
     """
 
     role: str
@@ -49,7 +49,7 @@ class Sample:
         return len(self.volumes)
 
     def joined(self, other: Sample) -> Sample:
-        """Append a sample of other subjects, with the features of both."""
+        """Return this sample followed by one of other subjects, with the features of both."""
         return Sample(
             role=f"{self.role} and {other.role}",
             volumes=Joined(self.volumes, other.volumes),
@@ -63,7 +63,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Job:
-    """A metric, and the extractor whose features it works on, if it does."""
+    """A metric, and the extractor whose features it works on; None for a metric of volumes."""
 
     metric: Metric
     extractor: str | None
@@ -74,7 +74,7 @@ class Job:
         return str(JobKey(self.metric.name, extractor=self.extractor))
 
     def material(self, sample: Sample, n: int | None = None) -> Float64[np.ndarray, "n _"]:
-        """What the metric takes of a sample, or of its first n volumes."""
+        """Return the matrix that the metric takes of a sample, or of its first n volumes."""
         if self.extractor is not None:
             return sample.features[self.extractor][:n]
         measured = sample.measures[self.metric.name]
@@ -83,9 +83,10 @@ class Job:
 
 
 def jobs(metrics: Iterable[str], extractors: Sequence[str]) -> list[Job]:
-    """One job a metric of volumes, and one a metric of features and extractor, in order.
+    """Return one job per metric of volumes, and one per metric of features and extractor.
 
-    Metrics that need the training images are left to `synthbench.scoring.memorization`.
+    They are in the order of the metrics. Metrics that need the training images have no job here:
+    `synthbench.scoring.memorization` computes them.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def measure(
     settings: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> None:
-    """Compute what a metric of volumes needs of a sample, unless that is done.
+    """Compute a metric's measures of a sample's volumes, unless the sample has them.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def across(
     settings: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> Float64[np.ndarray, "n m"] | None:
-    """Compare real with synthetic volumes, where the metric does."""
+    """Return the matrix over pairs of a real and a synthetic volume; None without one."""
     if not isinstance(job.metric, CrossMetric):
         return None
     bar = shown(f"{job.metric.label}, {real.role} x {synth.role}", progress)
@@ -145,13 +146,13 @@ def prepared(
     settings: Mapping[str, Any],
     cross: Float64[np.ndarray, "n m"] | None = None,
 ) -> Statistic:
-    """The job's statistic of a real and a synthetic set."""
+    """Return the job's statistic of a real and a synthetic set."""
     extra = {} if cross is None else {"cross": cross}
     return job.metric.prepare(real, synth, subjects=subjects, **extra, **settings)
 
 
 def against_itself(job: Job, sample: Sample, settings: Mapping[str, Any]) -> Statistic:
-    """The job's statistic of a sample in both roles, for its floor."""
+    """Return the job's statistic of one sample in both roles, for the floor."""
     material = job.material(sample)
     subjects = {"real": sample.subjects, "synth": sample.subjects}
     cross = material if isinstance(job.metric, CrossMetric) else None

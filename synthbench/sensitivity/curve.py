@@ -1,9 +1,10 @@
-"""Dose-response curves: what a metric sees of known damage, and the curve read backwards.
+"""Dose-response curves: a metric under known damage, and the curve read backwards.
 
-A curve is one metric under the growing doses of one corruption, beside what undamaged real
-volumes score among themselves (the floor). It says from which dose on the metric notices, and
-whether more damage always scores further away. Where it does, the curve can be read backwards:
-a generator's value becomes the blur, the noise or the shift that would score the same.
+A curve holds the values of one metric under growing doses of one corruption, and the floor, which
+is what undamaged real volumes score against each other. It shows from which dose on the metric
+sees the damage, and whether more damage always scores further away. Where it does, the curve can
+be read backwards: a generator's value becomes the blur, the noise or the shift that would score
+the same.
 
 The record of a whole study holds aggregates only: values, floors, and the hash of the cohort.
 """
@@ -29,7 +30,7 @@ Response = Literal["worse", "better", "none"]
 
 
 class Floor(Record):
-    """What real against real gives, over random disjoint halves of `n` subjects a side."""
+    """The values of real against real, over random disjoint halves of `n` subjects per side."""
 
     n: int
     mean: float
@@ -38,7 +39,7 @@ class Floor(Record):
 
     @classmethod
     def of(cls, spread: Spread) -> Floor:
-        """Take over what `synthbench.metrics.inference.floors.floor` gives."""
+        """Return the record of what `synthbench.metrics.inference.floors.floor` gives."""
         return cls(n=spread.n, mean=spread.mean, low=spread.low, high=spread.high)
 
     @property
@@ -54,16 +55,16 @@ class Equivalent(Record):
     ----------
     relation
         "at": the curve has this value at `dose`. "at least": the curve is flat there, and has
-        this value from `dose` on. "beyond": no dose that was tried goes as far; `dose` is the
-        largest. "within the floor": real volumes score so among themselves; `dose` is 0.
-        "other side": the value is outside the floor, on the side that this corruption does not
-        lead to, so no dose of it scores so; `dose` is 0.
+        this value from `dose` on. "beyond": the value is beyond that of the largest dose, which
+        is `dose`. "within the floor": real volumes have such values against each other; `dose`
+        is 0. "other side": the value is outside the floor, on the side that no dose of this
+        corruption reaches; `dose` is 0.
     dose, unit
         In the corruption's unit.
     low, high
         The doses at the ends of the value's own interval; `low` is None without one. `high` is
         None where the doses that were tried set no upper bound. Within the floor, `high` is the
-        dose that would have been noticed, or more where the value's interval reaches further.
+        dose that would have been seen, or more where the value's interval reaches further.
     largest
         The largest dose that was tried.
     """
@@ -88,7 +89,7 @@ class Equivalent(Record):
         return f"{before}{short(self.dose)}"
 
     def __str__(self) -> str:
-        """In a cell: "1.4 mm [0.9, 2.2]", "> 8 mm", "within the floor (< 0.6 mm)"."""
+        """The text of a cell: "1.4 mm [0.9, 2.2]", "> 8 mm", "within the floor (< 0.6 mm)"."""
         unit = self.unit if self.unit.startswith("%") or not self.unit else f" {self.unit}"
         if self.relation == "other side":
             return "on the other side of the floor"
@@ -109,15 +110,15 @@ class Curve(Record):
     Attributes
     ----------
     doses, values
-        From dose 0 (the undamaged volumes) upwards, and the metric at each.
+        The doses, from 0 (the undamaged volumes) upwards, and the metric's value at each.
     intervals
         The confidence interval of each value; None where none were computed.
     floor
-        What real against real gives at the same number of volumes.
+        Real against real at the same number of volumes.
     direction, target
-        The metric's, see `synthbench.metrics.metric.Metric`.
+        As the metric declares them (`synthbench.metrics.metric.Metric`).
     unit
-        What the doses are measured in.
+        The unit of the doses.
 
     Raises
     ------
@@ -158,10 +159,10 @@ class Curve(Record):
 
     @property
     def tolerances(self) -> Float64[np.ndarray, " k"]:
-        """What a value at each dose may be off by chance.
+        """The amount by which a value at each dose may differ by chance.
 
-        The floor's half-width, or that of the value's own interval where it is larger: the noise
-        of some metrics grows with their value.
+        It is the floor's half-width, or that of the value's own interval where this is larger:
+        the noise of some metrics grows with their value.
         """
         own = np.zeros(len(self.values))
         if self.intervals is not None:
@@ -171,17 +172,18 @@ class Curve(Record):
 
     @property
     def sign(self) -> int:
-        """1 where damage raises the value, -1 where it lowers it: the largest change decides."""
+        """1 where damage raises the value, -1 where it lowers it, by the largest change."""
         change = np.array(self.values) - self.values[0]
         return 1 if change[np.abs(change).argmax()] >= 0 else -1
 
     @property
     def monotone(self) -> bool:
-        """Whether more damage never scores nearer to the undamaged volumes, but by chance.
+        """True where more damage never scores nearer to the undamaged volumes, except by chance.
 
-        No value may fall back behind an earlier one by more than its tolerance (`tolerances`);
-        values within the floor count as equal. All doses damage the same volumes with the same
-        draws, so their values differ by less chance than that: a curve that fails does turn round.
+        No value may fall behind an earlier one by more than its tolerance (`tolerances`); values
+        within the floor count as equal. All doses damage the same volumes with the same random
+        draws, so chance between doses is smaller than the tolerance: a curve that fails here does
+        turn back.
         """
         oriented = self.sign * np.array(self.values)
         near, far = self._turned_floor
@@ -193,10 +195,10 @@ class Curve(Record):
     def leaves_floor(self) -> float | None:
         """The smallest dose at which the value leaves [low, high] of the floor.
 
-        Linear between doses; where the value leaves from the very edge, the first dose outside.
-        A monotone curve leaves where it does not come back: it can only be there by chance. None:
-        no dose that was tried is noticed. 0: the undamaged volumes are outside already, so that
-        their halves differ by more than chance.
+        Values are linear between doses; where the value before lies on the edge itself, it is the
+        first dose outside. On a monotone curve it is the dose after which no value is inside
+        again: an earlier value outside is chance. None: no dose that was tried is seen. 0: the
+        undamaged volumes are outside already.
         """
         first = self._first_outside
         if not first:
@@ -209,7 +211,7 @@ class Curve(Record):
 
     @property
     def response(self) -> Response:
-        """Whether the metric, where it leaves the floor, calls the damage worse or better."""
+        """The metric calls the damage "worse" or "better"; "none" where it does not see it."""
         first = self._first_outside
         if first is None:
             return "none"
@@ -229,7 +231,7 @@ class Curve(Record):
 
     @property
     def saturates_at(self) -> float | None:
-        """The dose from which on the value rises (or falls) by no more than its tolerance.
+        """The dose after which the value changes by no more than its tolerance.
 
         None where the last step is larger than that.
         """
@@ -240,11 +242,11 @@ class Curve(Record):
     def equivalent(
         self, value: float, interval: tuple[float, float] | None = None
     ) -> Equivalent | None:
-        """Read the curve backwards: the dose at which it has this value.
+        """Return the dose at which the curve has a value: the curve read backwards.
 
-        Linear between doses, on the curve's isotonic regression (falls within the tolerance are
-        averaged out). The interval's ends are read in the same way; the curve's own sampling
-        noise is not in them.
+        It is linear between doses, on the curve's isotonic regression, which averages out falls
+        within the tolerance. The ends of the interval are read in the same way; the sampling
+        noise of the curve itself is not in them.
 
         Parameters
         ----------
@@ -254,7 +256,7 @@ class Curve(Record):
         Returns
         -------
         Equivalent
-            None where the curve cannot be read so: it turns round, or never leaves the floor.
+            None where the curve turns back or never leaves the floor.
         """
         leaves = self.leaves_floor
         if not self.monotone or leaves is None:
@@ -284,7 +286,7 @@ class Curve(Record):
 
     @property
     def _turned_floor(self) -> tuple[float, float]:
-        """The floor's edges, turned so that damage moves a value towards the second."""
+        """The floor's edges, with the sign for which damage moves a value towards the second."""
         low, high = self.floor.low, self.floor.high
         return (low, high) if self.sign > 0 else (-high, -low)
 
@@ -298,14 +300,14 @@ class Curve(Record):
 
     @property
     def _isotonic(self) -> Float64[np.ndarray, " k"]:
-        """The values, turned so that damage raises them, and made to rise."""
+        """The isotonic regression of the values, with the sign for which damage raises them."""
         rising: Float64[np.ndarray, " k"] = isotonic_regression(
             self.sign * np.array(self.values, dtype=np.float64)
         ).x
         return rising
 
     def _first_dose(self, level: float) -> float:
-        """The smallest dose at which the turned curve reaches a level; 0 within the floor."""
+        """Return the smallest dose at which the rising curve reaches a level; 0 in the floor."""
         if level <= self._turned_floor[1]:
             return 0.0
         rising, end = self._isotonic, self.saturates_at
@@ -314,7 +316,7 @@ class Curve(Record):
         return dose if end is None else min(dose, end)
 
     def _last_dose(self, level: float) -> float | None:
-        """The largest dose at which the turned curve is not above a level; None: no bound."""
+        """Return the largest dose at which the rising curve is not above a level, or None."""
         rising, end = self._isotonic, self.saturates_at
         index = int(np.searchsorted(rising, level, side="right"))
         if index == len(rising) and level > rising[-1]:
@@ -325,7 +327,7 @@ class Curve(Record):
         return None if end is not None and dose >= end else dose
 
     def _between(self, rising: Float64[np.ndarray, " k"], index: int, level: float) -> float:
-        """The dose of a level that lies between the points `index` - 1 and `index`."""
+        """Return the dose of a level that lies between the points `index` - 1 and `index`."""
         if index == 0:
             return self.doses[0]
         share = (level - rising[index - 1]) / (rising[index] - rising[index - 1])
@@ -338,7 +340,7 @@ class Row(Record):
     Raises
     ------
     MetricError
-        The verdicts are not those of the curve.
+        The verdicts do not follow from the curve.
     """
 
     corruption: str
@@ -363,7 +365,7 @@ class Row(Record):
         extractor: str | None = None,
         drawn: bool = False,
     ) -> Row:
-        """Make the record of a curve, whose unit becomes the corruption's."""
+        """Return the record of a curve, with the unit of the corruption."""
         curve = curve.model_copy(update={"unit": corruption.unit})
         return cls(
             corruption=corruption.name,
@@ -386,19 +388,19 @@ class Row(Record):
         if stated != (found := (curve.monotone, curve.leaves_floor, curve.response)):
             raise MetricError(
                 f"{self.corruption}, {self.metric}: the verdicts (monotone, leaves the floor, "
-                f"response) {stated} are not those of the curve, {found}."
+                f"response) are {stated}, but the curve gives {found}."
             )
         return self
 
     def sentence(self, equivalent: Equivalent) -> str:
-        """Say an equivalent: "blurred by more than 8 mm (FWHM)"."""
+        """Return an equivalent as a clause: "blurred by more than 8 mm (FWHM)"."""
         if equivalent.relation == "other side":
             return f"unlike any dose of {self.corruption_label}"
         return in_words(self.words, equivalent.amount)
 
 
 def short(number: float) -> str:
-    """Two significant digits; from 100 on, the whole number.
+    """Return a number with two significant digits; from 100 on, the whole number.
 
     >>> short(1.4382), short(160.0), short(0.0)
     ('1.4', '160', '0')

@@ -20,23 +20,21 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-# --- table and figure ---------------------------------------------------------------------------
-
-
 Column = tuple[str, str | None]
+"""A column of the table: a metric, and its extractor."""
 
 _LEGEND = "the dose at which a metric leaves the real-vs-real floor; not seen: it does not"
-_TURNS = "~ turns round: more damage can score less"
+_TURNS = "~ turns back: more damage can score less"
 _REWARDS = "better: the metric rewards the damage"
 
 
 def _columns(sensitivity: Sensitivity) -> dict[Column, str]:
-    """The label of each metric and extractor, in order of first appearance."""
+    """Return the label of each metric and extractor, in order of first appearance."""
     return {(row.metric, row.extractor): row.label for row in sensitivity.rows}
 
 
 def _corruptions(sensitivity: Sensitivity) -> dict[str, str]:
-    """A heading with its unit for each corruption, in order of first appearance."""
+    """Return a heading with the unit for each corruption, in order of first appearance."""
     return {row.corruption: f"{row.corruption_label}, {row.curve.unit}" for row in sensitivity.rows}
 
 
@@ -45,7 +43,7 @@ def _by_key(sensitivity: Sensitivity) -> dict[tuple[str, str, str | None], Row]:
 
 
 def _verdict(row: Row) -> str:
-    """The words of a cell: the dose that is noticed, and the marks."""
+    """Return the text of a cell: the dose at which the metric leaves the floor, and marks."""
     if row.leaves_floor is None:
         return "not seen" if row.monotone else "not seen ~"
     marks = ("" if row.monotone else " ~") + (" better" if row.response == "better" else "")
@@ -53,15 +51,15 @@ def _verdict(row: Row) -> str:
 
 
 def table(sensitivity: Sensitivity) -> Group:
-    """Return the study as a Rich renderable: from which dose on each metric sees a corruption.
+    """Return the study as a Rich renderable: the dose from which each metric sees a corruption.
 
-    Rows are corruptions, columns metrics; each extractor has a table of its own.
+    Rows are corruptions, columns are metrics; each extractor has its own table.
     """
     from rich.console import Group
     from rich.text import Text
 
     studied = sensitivity.rows
-    parts = [f"real {sensitivity.real.n}", f"{sensitivity.n} a side"]
+    parts = [f"real {sensitivity.real.n}", f"{sensitivity.n} per side"]
     header = " | ".join([*parts, f"protocol {sensitivity.protocol.hash}"])
     extractors = dict.fromkeys(extractor for _, extractor in _columns(sensitivity))
     legend = [_LEGEND]
@@ -95,16 +93,16 @@ def _extractor_table(sensitivity: Sensitivity, extractor: str | None) -> Table:
 
 
 def figure(sensitivity: Sensitivity, file: Path, metrics: Sequence[str] | None = None) -> None:
-    """Draw the study as a PNG: a map of what is seen from which dose, and curves below it.
+    """Write the study as a PNG: a map of the doses that are seen, and curves below it.
 
     Parameters
     ----------
     sensitivity
         The study.
     file
-        Where the PNG goes.
+        The file to write.
     metrics
-        Names of the metrics whose curves are drawn; None is the first six columns.
+        Names of the metrics whose curves are drawn; None: the first six columns.
 
     Raises
     ------
@@ -149,14 +147,14 @@ def _heading(column: Column, label: str) -> str:
 
 
 def _rank(row: Row) -> float:
-    """Where the noticed dose stands on the ladder of doses: 0 below the first, 1 at the last."""
+    """Return the place of the seen dose among all doses: 0 for no damage, 1 for the last."""
     assert row.leaves_floor is not None
     steps = np.linspace(0, 1, len(row.curve.doses))
     return float(np.interp(row.leaves_floor, row.curve.doses, steps))
 
 
 def _draw_map(axes: Axes, sensitivity: Sensitivity) -> None:
-    """Metrics down, corruptions across; the darker, the smaller the dose that is noticed."""
+    """Draw one row per metric, one column per corruption; darker where a smaller dose is seen."""
     from matplotlib.patches import Rectangle
 
     columns, corruptions = _columns(sensitivity), _corruptions(sensitivity)
@@ -188,7 +186,7 @@ def _draw_map(axes: Axes, sensitivity: Sensitivity) -> None:
 
 
 def _draw_curves(below: Any, sensitivity: Sensitivity, drawn: dict[Column, str]) -> None:
-    """Small multiples on one scale: distances from the floor's mean, in its half-widths."""
+    """Draw all curves on one scale: distances from the floor's mean, in its half-widths."""
     corruptions, rows = _corruptions(sensitivity), _by_key(sensitivity)
     panels = below.subplots(len(drawn), len(corruptions), sharey=True, sharex="col", squeeze=False)
     lowest: dict[str, tuple[Axes, Row]] = {}
@@ -200,7 +198,7 @@ def _draw_curves(below: Any, sensitivity: Sensitivity, drawn: dict[Column, str])
                 axes.set_axis_off()
                 continue
             _draw_curve(axes, row.curve)
-            # The first of a row has its name, wherever it stands.
+            # The first panel that is drawn in a row has the row's name.
             axes.set_ylabel(heading, fontsize=8)
             heading = ""
             lowest[name] = (axes, row)

@@ -23,14 +23,14 @@ _DRAWN_OF_1 = (
 
 
 def _upgrade_1_to_2(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a study's fields of schema 1, which left to the code what is drawn, as schema 2's."""
+    """Return a study's fields of schema 1, which did not store what is drawn, as schema 2's."""
     for row in fields["rows"]:
         row["drawn"] = row["metric"] in _DRAWN_OF_1
     return fields
 
 
 class Sensitivity(RecordFile):
-    """The record of a study: what these metrics see on this cohort by these extractors."""
+    """The record of a study: the curves of metrics on one cohort by some extractors."""
 
     what: ClassVar[str] = "a sensitivity record"
     upgrades: ClassVar[Mapping[int, Upgrade]] = {1: _upgrade_1_to_2}
@@ -38,7 +38,7 @@ class Sensitivity(RecordFile):
     schema_version: Literal[2] = 2
     created: str = Field(description="UTC, ISO 8601")
     real: CohortRecord
-    n: int = Field(description="volumes a side: undamaged ones against damaged ones")
+    n: int = Field(description="volumes per side: undamaged ones against damaged ones")
     protocol: Protocol
     seed: int
     rows: tuple[Row, ...]
@@ -51,12 +51,13 @@ class Sensitivity(RecordFile):
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
             raise MetricError(
-                f"sensitivity: one row a corruption, metric and extractor; found more of {twice}."
+                "sensitivity: one row per corruption, metric and extractor is allowed; found more "
+                f"of {twice}."
             )
         return self
 
     def row(self, corruption: str, metric: str, extractor: str | None = None) -> Row | None:
-        """Return a row (the first extractor's, where None is named)."""
+        """Return a row, by the first extractor where None is named; None where there is none."""
         for row in self.rows:
             if (row.corruption, row.metric) == (corruption, metric) and extractor in (
                 None,
@@ -72,7 +73,7 @@ class Sensitivity(RecordFile):
         interval: tuple[float, float] | None = None,
         extractor: str | None = None,
     ) -> dict[str, Equivalent]:
-        """Read a value back on the curve of each corruption that allows it (`Curve.equivalent`)."""
+        """Return the equivalent dose of a value by corruption, where its curve can be read back."""
         found = {}
         for name in dict.fromkeys(row.corruption for row in self.rows):
             row = self.row(name, metric, extractor)
@@ -83,7 +84,7 @@ class Sensitivity(RecordFile):
 
     @classmethod
     def remedy(cls, file: Path) -> str:
-        """Name the command that writes one."""
+        """Return the sentence that names the command that writes one."""
         return "Write one with synthbench sensitivity --real DIR --out."
 
 
@@ -91,9 +92,9 @@ def read_back(card: Scorecard, study: Sensitivity) -> Scorecard:
     """Return the scorecard with its values read back on the curves of their metrics.
 
     A value is read back as the damage to real volumes that scores the same: one record per
-    corruption in `Value.equivalents`. A value has none where the study is of another cohort,
-    grid, extractor or setting, or stands at another n, or where a curve cannot be read backwards;
-    where that is so of all values, a note says it.
+    corruption in `Value.equivalents`. A value has none where the study has another cohort, grid,
+    extractor, setting or n, or where the curve cannot be read backwards. Where no value has any,
+    a note says so.
     """
     values = tuple(
         value.model_copy(update={"equivalents": _equivalents(card, value, study)})
@@ -102,14 +103,14 @@ def read_back(card: Scorecard, study: Sensitivity) -> Scorecard:
     notes = card.notes
     if not any(value.equivalents for value in values):
         notes += (
-            "no value can be read back on the sensitivity curves: they are of another "
-            "cohort, grid, extractor or number of volumes, or turn round",
+            "no value can be read back on the sensitivity curves: they have another cohort, grid, "
+            "extractor or number of volumes, or they turn back",
         )
     return card.model_copy(update={"values": values, "notes": notes})
 
 
 def _equivalents(card: Scorecard, value: Value, study: Sensitivity) -> tuple[EquivalentRecord, ...]:
-    """The damage that scores as a row does: its floor's `synth_mean`, at the curves' n."""
+    """Return the damage that scores like a row, whose value at the curves' n is `synth_mean`."""
     floor = value.floor
     if floor is None or value.value is None:
         return ()
@@ -117,7 +118,7 @@ def _equivalents(card: Scorecard, value: Value, study: Sensitivity) -> tuple[Equ
         return ()
     if not _alike(study.protocol, card.protocol, value):
         return ()
-    # The interval is that of the value at the full n, moved to where it stands at this n.
+    # The interval belongs to the value at the full n: it is shifted to the value at this n.
     ends = None
     if value.interval is not None:
         moved = floor.synth_mean - value.value
@@ -139,7 +140,7 @@ def _equivalents(card: Scorecard, value: Value, study: Sensitivity) -> tuple[Equ
 
 
 def _alike(one: Protocol, other: Protocol, value: Value) -> bool:
-    """Whether two protocols agree in what a value depends on, numbers of volumes left aside."""
+    """Return True where protocols agree in all that a value depends on but numbers of volumes."""
     key = str(value.key.job)
     extractors = [
         next((e for e in p.extractors if e.name == value.extractor), None) for p in (one, other)

@@ -1,9 +1,9 @@
-"""What can these metrics see on this data? Known damage, dose by dose, scored by each of them.
+"""A sensitivity study: known damage to real volumes, dose by dose, scored by every metric.
 
 Every dose is scored as the floor is: undamaged volumes of one random half of the subjects against
-damaged volumes of the other half, over many splits. So dose zero is the floor itself, a curve
-stands at the n of the column `synth (n=...)` of a scorecard on the same cohort, and a value in
-that column can be read back on it (`synthbench.sensitivity.read_back.read_back`).
+damaged volumes of the other half, over many splits. So dose zero is the floor itself, and a curve
+has the n of the column `synth (n=...)` of a scorecard on the same cohort. A value in that column
+can be read back on the curve (`synthbench.sensitivity.read_back.read_back`).
 """
 
 from __future__ import annotations
@@ -58,12 +58,13 @@ from synthbench.sensitivity.read_back import Sensitivity
 from synthbench.volumes.grid import Space
 
 FEWEST_SUBJECTS = 12
+"""Subjects that the cohort needs at least."""
 
 SET_SPLITS = 50
-"""Random halves over which a corruption of the set is averaged: each makes sets of its own."""
+"""Random halves over which a corruption of the set is averaged; each has its own damaged sets."""
 
 HELD_BYTES = 2**32
-"""Volumes are kept in memory up to this size, and read again for every dose beyond it."""
+"""Volumes are kept in memory up to this size in bytes; larger sets are read for every dose."""
 
 
 def sensitivity(
@@ -74,29 +75,29 @@ def sensitivity(
     corruptions: Sequence[str | Corruption] | None = None,
     assume_grid: float | None = None,
 ) -> Sensitivity:
-    """Score known damage to real volumes, dose by dose, with every metric.
+    """Return the curves of all metrics under growing doses of known damage to real volumes.
 
     Parameters
     ----------
     real
-        What `read_cohort` reads, or a cohort that was read: at least 12 subjects.
+        A cohort, or what `read_cohort` reads: at least 12 subjects.
     settings
-        What to score with, or a benchmark that was frozen on this cohort; None: the defaults.
-        The intensity rule is applied to damaged volumes anew; the seed is also that of the
-        damage and of the splits.
+        The settings, or a benchmark that was frozen on this cohort; None: the defaults. The
+        intensity rule is applied again to damaged volumes. The seed is also that of the damage
+        and of the splits.
     context
-        How to do it; damaged volumes are never kept in the cache.
+        Workers, cache, progress and log. Damaged volumes are never kept in the cache.
     corruptions
-        Names in `synthbench.sensitivity.corruptions.corrupted.CORRUPTIONS`, or corruptions; None:
-        all by name.
+        Corruptions, or their names in
+        `synthbench.sensitivity.corruptions.corrupted.CORRUPTIONS`; None: all of these.
     assume_grid
         Isotropic voxel size in mm of arrays without geometry.
 
     Raises
     ------
     SynthbenchError
-        The cohort cannot be used or is too small, a name is unknown, or the benchmark is of
-        other data.
+        The cohort cannot be used or is too small, a name is unknown, or the benchmark was frozen
+        on other data.
     """
     context = context or Context()
     wanted = CORRUPTIONS if corruptions is None else corruptions
@@ -108,7 +109,7 @@ def sensitivity(
     if frozen is not None:
         frozen.check_real(real)
     study = _prepared(real, own, frozen, context)
-    ready = study.measured()
+    todo = study.measured()
     memorization = "memorization" in metrics_of(own)
     if memorization and not any(_needs_training(kind) for kind in chosen):
         study.notes.append(
@@ -118,9 +119,9 @@ def sensitivity(
     rows: list[Row] = []
     for kind in chosen:
         if isinstance(kind, SetCorruption) and not _keeps_places(kind):
-            rows += study.of_sets(kind, ready, memorization)
+            rows += study.of_sets(kind, todo, memorization)
         else:
-            rows += study.of_volumes(kind, ready)
+            rows += study.of_volumes(kind, todo)
     return Sensitivity(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         real=CohortRecord.of(real),
@@ -143,7 +144,7 @@ def _read(real: Path | str | Cohort, assume_grid: float | None, context: Context
     if subjects < FEWEST_SUBJECTS:
         raise CohortError(
             f"real: sensitivity needs at least {FEWEST_SUBJECTS} subjects, "
-            f"{FEWEST_SUBJECTS // 2} a side; found {subjects}."
+            f"{FEWEST_SUBJECTS // 2} per side; found {subjects}."
         )
     return real
 
@@ -151,7 +152,7 @@ def _read(real: Path | str | Cohort, assume_grid: float | None, context: Context
 def _prepared(
     real: Cohort, settings: ScoringSettings, frozen: Benchmark | None, context: Context
 ) -> _Study:
-    """Read the undamaged volumes, extract their features and settle the protocol."""
+    """Return a study with the undamaged volumes, their features and the frozen protocol."""
     grid, intensity = settings.grid(real.grid), settings.intensity
     volumes = Held.of(real.volumes(grid, intensity, context.workers))
     mask = None if frozen is None else frozen.mask
@@ -181,7 +182,7 @@ def _needs_training(kind: Corruption) -> bool:
 
 
 def pictured(study: Sensitivity) -> list[str] | None:
-    """The metrics and parts that are made to be drawn; None where none is: the first few."""
+    """Return the metrics and parts that declare themselves drawn; None where none does."""
     return list(dict.fromkeys(row.metric for row in study.rows if row.drawn)) or None
 
 
@@ -190,7 +191,7 @@ def pictured(study: Sensitivity) -> list[str] | None:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Volumes of one grid, kept in memory where they fit: every dose reads all of them."""
+    """Volumes of one grid, kept in memory where they fit, because every dose reads all of them."""
 
     source: Volumes | Sequence[Float32[np.ndarray, "d h w"]]
     space: Space
@@ -198,7 +199,7 @@ class Held:
 
     @classmethod
     def of(cls, volumes: Volumes) -> Held:
-        """Read the volumes once, where they fit."""
+        """Return the volumes in memory, or as files where they do not fit."""
         size = 4 * int(np.prod(volumes.space.shape)) * len(volumes)
         return cls(list(volumes) if size <= HELD_BYTES else volumes, volumes.space, volumes)
 
@@ -212,15 +213,15 @@ class Held:
         return iter(self.source)
 
     def name(self, index: int) -> str:
-        """What messages call a volume."""
+        """Return the name of a volume in messages."""
         return f"volume {index}" if self.read_from is None else self.read_from.name(index)
 
     def identity(self, index: int) -> str | None:
-        """What a volume's voxels depend on; None in a subset, which keeps no record of it."""
+        """Return the identity of a volume's voxels for the cache; None in a subset."""
         return None if self.read_from is None else self.read_from.identity(index)
 
     def subset(self, indices: Int64[np.ndarray, " k"]) -> Held:
-        """These volumes, in this order."""
+        """Return the volumes with these indices, in this order."""
         return Held([self.source[int(i)] for i in indices], self.space)
 
 
@@ -228,7 +229,7 @@ class Held:
 
 
 def _keeps_places(kind: SetCorruption) -> bool:
-    """Whether volume i of the damaged set is still of subject i, as under flips."""
+    """Return True where volume i of the damaged set is still of subject i, as under flips."""
     return kind.name == "flip"
 
 
@@ -246,6 +247,8 @@ class _Draw:
 
 @dataclass(frozen=True)
 class _Study:
+    """The undamaged volumes of a study, its protocol, and the steps that score damaged ones."""
+
     clean: Sample
     volumes: Held
     mask: Bool[np.ndarray, "d h w"]
@@ -263,22 +266,22 @@ class _Study:
         return self.context.progress
 
     def measured(self) -> list[Job]:
-        """Measure the undamaged volumes; return the jobs that could, and note why others not."""
-        ready = []
+        """Measure the undamaged volumes; return the jobs that succeed, and note why others fail."""
+        done = []
         for job in self.todo:
             try:
                 measure(job, self.clean, self.mask, self.settings(job), self.progress)
-                ready.append(job)
+                done.append(job)
             except MetricError as error:
                 self.notes.append(str(error))
-        return ready
+        return done
 
     @property
     def clean_side(self) -> int:
-        """Volumes a side where the undamaged ones are split in two."""
+        """Volumes per side where the undamaged ones are split in two."""
         return len(np.unique(self.clean.subjects)) // 2
 
-    # Damage to volumes: every volume has its damaged twin.
+    # Damage to volumes: every volume has a damaged version.
 
     def of_volumes(self, kind: Corruption, todo: Sequence[Job]) -> list[Row]:
         doses = (0.0, *_doses(kind, len(self.clean)))
@@ -304,7 +307,7 @@ class _Study:
         return sample
 
     def _statistic(self, job: Job, sample: Sample) -> Statistic:
-        """Undamaged volumes as the real role, a sample as the synthetic one."""
+        """Return the statistic of undamaged volumes as real and a sample as synthetic."""
         settings, cross = self.settings(job), None
         metric = job.metric
         if isinstance(metric, CrossMetric) and metric.needs_cross:
@@ -322,7 +325,7 @@ class _Study:
             direction=job.metric.direction,
         )  # fmt: skip
 
-    # Damage to the set: the volumes are undamaged, so everything is there and only picked.
+    # Damage to the set: the volumes are undamaged, so all measures exist and rows are selected.
 
     def of_sets(self, kind: SetCorruption, todo: Sequence[Job], memorization: bool) -> list[Row]:
         rng = np.random.default_rng([self.protocol.seed, *kind.name.encode()])
@@ -343,7 +346,7 @@ class _Study:
             draws.append(_Draw(real[:n], training, picked))
             self.progress(kind.label, split + 1, SET_SPLITS)
         if (n := len(draws[0].real)) < self.clean_side:
-            self.notes.append(f"{kind.label}: {n} volumes a side")
+            self.notes.append(f"{kind.label}: {n} volumes per side")
         rows: list[Row] = []
         for job in todo:
             try:
@@ -385,7 +388,7 @@ class _Study:
             material[np.ix_(chosen, chosen)] if _over_pairs(job.metric) else material[chosen]
             for chosen in (real, synth)
         ]
-        # A copy counts as a volume of its own: nobody has told the metric that it is one.
+        # A copy counts as another volume: a metric does not know that it is a copy.
         subjects = {"real": np.arange(len(real)), "synth": np.arange(len(synth))}
         return prepared(job, sides[0], sides[1], subjects, self.settings(job), cross)
 
@@ -422,10 +425,10 @@ def _picked(
     training: Int64[np.ndarray, " n"],
     split: int,
 ) -> Int64[np.ndarray, " k"]:
-    """The cohort's indices of the volumes that make up the damaged set."""
+    """Return the indices in the cohort of the volumes that make up the damaged set."""
     picks: Sequence[Pick] = [Pick(i) for i in range(len(synth))]
     if dose:
-        # One stream for all doses: what is replaced at a small share is so at a larger one.
+        # One random stream for all doses: a larger share includes the changes of a smaller one.
         rng = np.random.default_rng([split, *kind.name.encode()])
         picks = kind.choose(volumes, dose, rng, len(training))
     return np.array([(training if pick.training else synth)[pick.index] for pick in picks])
@@ -451,7 +454,7 @@ def _spread(values: Sequence[float], n: int) -> Spread:
 
 
 def _doses(kind: Corruption, n: int) -> tuple[float, ...]:
-    """The doses as they are done to n volumes: of shares, those that round to one are one."""
+    """Return the doses for n volumes; shares that give the same number of volumes are one dose."""
     if not isinstance(kind, SetCorruption):
         return kind.doses
     return tuple(dict.fromkeys(100 * share_count(dose, n) / n for dose in kind.doses))
@@ -476,9 +479,9 @@ def _curve(
     direction: Direction,
     target: Target,
 ) -> Curve:
-    """The curve of one metric: its floor is what the undamaged volumes give."""
+    """Return the curve of one metric, whose floor is the value of the undamaged volumes."""
     floor = Floor.of(spreads[0])
-    # Where nearly all splits agree, as with shares that are all one, the mean lies outside.
+    # Where nearly all splits agree, the mean can lie outside of the percentiles.
     low, high = min(floor.low, floor.mean), max(floor.high, floor.mean)
     return Curve(
         doses=tuple(doses),

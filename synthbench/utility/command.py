@@ -15,7 +15,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.utility import Utility
 from synthbench.records.verdict import add_verdict
 from synthbench.runtime.callbacks import Log, Progress, no_log
-from synthbench.scoring.scored_cohort import scored
+from synthbench.scoring.inputs import scored_cohort
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.record import UtilityRecord
 from synthbench.utility.segmentation import SegmentationSettings, segmentation_utility
@@ -135,7 +135,7 @@ def _drawn(card: Scorecard, synth: Path | Cohort) -> bool:
     if card.synth.available == card.synth.n:
         return False
     cohort = synth if isinstance(synth, Cohort) else read_cohort(synth, role="synth")
-    return scored(cohort, card.synth, "synth", card.protocol.seed) is not None
+    return scored_cohort(cohort, card.synth, "synth", card.protocol.seed) is not None
 
 
 def _refuse_with_segmentation(chosen: Choices) -> None:

@@ -1,111 +1,45 @@
 from __future__ import annotations
 
-import io
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
 from synthbench.cohorts.reading import read_cohort
-from synthbench.drift.causes import ROUNDING, SMALL, differences
+from synthbench.drift.causes import ROUNDING, SMALL
 from synthbench.drift.drift import change, drift
-from synthbench.drift.output import drift_table, junit, workflow_commands
-from synthbench.drift.two_samples import Requested, Terms, compare_samples
 from synthbench.errors import ScorecardError, UsageError
-from synthbench.metrics.inference.resampling import estimate, magnitude
-from synthbench.metrics.prdc import Coverage
 from synthbench.records.scorecard import Origin, Scorecard
-from synthbench.records.values import FloorRecord, Missing, Value
+from synthbench.records.values import Missing, Value
 from synthbench.scoring import scoring
 from synthbench.scoring.benchmark import Benchmark
-from synthbench.scoring.feature_cache import FeatureCache
-from synthbench.scoring.sample_data import JobData, SampleData
 from tests.command_line import run
-from tests.conftest import blob
-from tests.scoring.test_scoring import save
-
-EXTRACTOR = "voxels"
-METRICS = ("mmd2", "fid", "intensity")
-KEYS = [f"{name} | {EXTRACTOR}" for name in ("mmd2", "fid")]
-
-
-def scored(root, real="real", synth="synth"):
-    return scoring.score(
-        root / real, root / synth, extractors=[EXTRACTOR], metrics=METRICS, resamples=100
-    )
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """Eight real and six synthetic volumes, and copies of which one volume is another."""
-    root = tmp_path_factory.mktemp("cohorts")
-    for role, n, width in (("real", 8, 1.0), ("synth", 6, 0.9)):
-        (root / role).mkdir()
-        for i in range(n):
-            save(blob(1000 * len(role) + i, width=width), root / role / f"{role}-{i}.nii.gz")
-    for name, role, volume in (
-        ("real-one-other", "real", blob(77)),
-        ("synth-one-other", "synth", blob(77, width=0.9)),
-        ("synth-one-flipped", "synth", blob(5000, width=0.9)[::-1]),
-    ):
-        shutil.copytree(root / role, root / name)
-        save(volume, root / name / f"{role}-0.nii.gz")
-    return root
-
-
-@pytest.fixture(scope="module")
-def card(root):
-    return scored(root)
-
-
-def with_protocol(card, **changes):
-    """The card as if it had been scored under another protocol, with the values that it has."""
-    protocol = card.protocol.model_copy(update=changes)
-    return card.model_copy(update={"protocol": protocol, "protocol_hash": protocol.hash})
-
-
-def with_values(card, factor):
-    """The card with every value moved by a factor of its terms."""
-    rows = [row.model_copy(update={"value": row.value + factor * row.magnitude})
-            for row in card.values]  # fmt: skip
-    return card.model_copy(update={"values": tuple(rows)})
-
-
-def with_bandwidth(card, factor):
-    settings = json.loads(json.dumps(card.protocol.settings))
-    settings[f"mmd2 | {EXTRACTOR}"]["bandwidth"] *= factor
-    return with_protocol(card, settings=settings)
-
-
-def with_weights(card, sha256):
-    (record,) = card.protocol.extractors
-    return with_protocol(card, extractors=(record.model_copy(update={"weights_sha256": sha256}),))
-
-
-def with_mask(card):
-    mask = card.protocol.mask.model_copy(update={"sha256": "0" * 64, "voxels": 9})
-    return with_protocol(card, mask=mask)
-
-
-def with_software(card, **versions):
-    return card.model_copy(update={"software": {**card.software, **versions}})
-
-
-def row_of(found, metric) -> Any:
-    return next(row for row in found.metrics if row.metric == metric)
+from tests.drift.cards import (
+    EXTRACTOR,
+    METRICS,
+    D,
+    N,
+    card_of,
+    features,
+    row_of,
+    sample_data_of,
+    statuses,
+    two_cards,
+    with_bandwidth,
+    with_mask,
+    with_protocol,
+    with_software,
+    with_values,
+    with_weights,
+)
+from tests.drift.conftest import scored
 
 
 def widths(found) -> list[float]:
     return [row.high - row.low for row in found.metrics]
-
-
-def statuses(found):
-    return {row.metric: row.status for row in found.metrics}
 
 
 # ---------------------------------------------------------------- the same images
@@ -229,64 +163,6 @@ def test_a_flip_that_the_affine_undoes_is_the_same_image(root, card, tmp_path):
 # ---------------------------------------------------------------- new samples
 
 
-N, D = 40, 12
-
-
-def features(seed, n=N, shift=0.0, spread=1.0):
-    rng = np.random.default_rng(seed)
-    return shift + spread * rng.standard_normal((n, D))
-
-
-def materials_of(card, real, synth, seeds=None, fingerprint="b"):
-    """Sample data of features that no volumes are behind."""
-    protocol = card.protocol.model_copy(
-        update={"n_real": len(real), "n_synth": len(synth), "resamples": 400, "permutations": 400}
-    )
-    settings = json.loads(json.dumps(protocol.settings))
-    settings[KEYS[0]]["bandwidth"] = 4.0
-    return SampleData(
-        real_fingerprint="a" * 64,
-        synth_fingerprint=fingerprint * 64,
-        protocol=protocol.model_copy(update={"settings": settings}),
-        subjects={"real": np.arange(len(real)), "synth": np.arange(len(synth))},
-        jobs={key: JobData(real, synth) for key in KEYS},
-        seeds=seeds,
-    )
-
-
-def card_of(card, sample_data, detectable=0.05, **updates):
-    """The scorecard that scoring these features would give, with its sample data in the cache."""
-    rows = []
-    for row in card.values:
-        if row.metric in ("mmd2", "fid"):
-            statistic = sample_data.row_statistic(row)
-            floor = FloorRecord(n=20, mean=0.0, low=0.0, high=0.0, synth_mean=0.0,
-                                minimum_detectable_effect=detectable)  # fmt: skip
-            rows.append(row.model_copy(update={
-                "value": estimate(statistic), "magnitude": magnitude(statistic), "floor": floor,
-            }))  # fmt: skip
-    FeatureCache().keep_sample_data(sample_data.key, sample_data.packed())
-    synth = card.synth.model_copy(
-        update={
-            "fingerprint": sample_data.synth_fingerprint,
-            "n": len(sample_data.subjects["synth"]),
-        }
-    )
-    real = card.real.model_copy(update={"fingerprint": sample_data.real_fingerprint, "n": N})
-    return card.model_copy(update={
-        "values": tuple(rows), "real": real, "synth": synth, "protocol": sample_data.protocol,
-        "protocol_hash": sample_data.protocol.hash, **updates,
-    })  # fmt: skip
-
-
-def two_cards(card, first, second, seeds=(None, None), updates=({}, {}), **options):
-    real = features(0)
-    return [
-        card_of(card, materials_of(card, real, synth, s, name), **u, **options)
-        for synth, s, u, name in zip((first, second), seeds, updates, "bc", strict=True)
-    ]
-
-
 def test_new_samples_of_one_generator_are_no_drift(card):
     found = drift(*two_cards(card, features(1), features(2)))
     assert (found.kind, found.outcome, found.exit_code) == ("resample", "pass", 0)
@@ -301,37 +177,6 @@ def test_a_changed_generator_is_found_by_each_question(card):
     assert found.generator[0].p == pytest.approx(1 / 401)
     assert statuses(found) == {"mmd2": "fail", "fid": "fail"}
     assert "the generator changed (voxels" in found.verdict
-
-
-def test_the_generators_p_is_that_of_an_independent_permutation_test(card):
-    """One bandwidth is what the maximum over five comes to where all five order alike.
-
-    So a plain permutation test by scikit-learn's kernel, with labels of its own, gives p within
-    four standard errors of both.
-    """
-    from sklearn.metrics.pairwise import rbf_kernel
-
-    first, second = features(1), features(2, shift=0.18)
-    pooled = np.concatenate([first, second])
-    kernel = rbf_kernel(pooled, gamma=1 / (2 * 4.0**2))
-    np.fill_diagonal(kernel, 0)
-    rng = np.random.default_rng(9)
-
-    def u(labels):
-        a, b = labels, ~labels
-        n = labels.sum()
-        within = (kernel[np.ix_(a, a)].sum() + kernel[np.ix_(b, b)].sum()) / (n * (n - 1))
-        return within - 2 * kernel[np.ix_(a, b)].mean()
-
-    observed = np.arange(2 * N) < N
-    values = np.array([u(rng.permutation(observed)) for _ in range(2000)])
-    expected = float((values >= u(observed)).mean())
-    one, other = (
-        materials_of(card, features(0), x, fingerprint=n) for x, n in ((first, "b"), (second, "c"))
-    )
-    ((test,), _) = compare_samples(one, other, [], Terms(permutations=2000), extractors=[EXTRACTOR])
-    assert 0.01 < expected < 0.5
-    assert test.p == pytest.approx(expected, abs=0.02 + 4 * np.sqrt(expected / 2000))
 
 
 def test_differences_and_holm_by_direct_sums(card):
@@ -354,18 +199,6 @@ def test_differences_and_holm_by_direct_sums(card):
     )
     assert adjusted == pytest.approx(min(1, 2 * p))
     assert of_larger == pytest.approx(max(q, adjusted))
-
-
-def test_resamples_suffice_for_every_number_of_metrics(card):
-    """Of 100, the smallest p is 2/101: doubled by Holm, 0.04 is above 0.025 at any change."""
-    one, other = (
-        materials_of(card, features(0), x, fingerprint=n)
-        for x, n in ((features(1), "b"), (features(2, shift=2.0), "c"))
-    )
-    requested = [Requested(name, EXTRACTOR, name, "lower") for name in ("mmd2", "fid")]
-    tests, rows = compare_samples(one, other, requested, Terms(resamples=100, permutations=30))
-    assert [test.status for test in tests] == ["fail"]
-    assert [row.status for row in rows] == ["fail", "fail"]
 
 
 def test_the_interval_is_that_of_repeated_rows(card):
@@ -436,8 +269,8 @@ def test_a_margin_that_is_given_decides_and_the_floors_is_shown(card):
 
 def test_a_library_that_moves_the_real_features_is_told_from_the_samples(card):
     """The same real volumes give features 1% larger: no question about the samples is answered."""
-    first = card_of(card, materials_of(card, features(0), features(1), fingerprint="b"))
-    second = materials_of(card, 1.01 * features(0), 1.01 * features(2), fingerprint="c")
+    first = card_of(card, sample_data_of(card, features(0), features(1), fingerprint="b"))
+    second = sample_data_of(card, 1.01 * features(0), 1.01 * features(2), fingerprint="c")
     found = drift(first, with_software(card_of(card, second), torch="9.9"))
     assert found.exit_code == 2
     assert found.generator == ()
@@ -450,47 +283,6 @@ def test_another_number_of_samples_is_refused_for_what_depends_on_it(card):
     found = drift(*two_cards(card, features(1), features(2, n=30)))
     assert statuses(found) == {"mmd2": "pass", "fid": "not compared"}
     assert found.exit_code == 2
-
-
-def test_neighbourhood_metrics_are_shown_and_fail_nothing(card):
-    """Coverage, of the same features: a difference with its interval, and no adjusted p."""
-    key = f"coverage | {EXTRACTOR}"
-
-    def with_coverage(synth, fingerprint):
-        sample_data = materials_of(card, features(0), synth, fingerprint=fingerprint)
-        settings = {**sample_data.protocol.settings, key: {"k": 5, "formula": Coverage.formula}}
-        return replace(
-            sample_data,
-            protocol=sample_data.protocol.model_copy(update={"settings": settings}),
-            jobs={**sample_data.jobs, key: sample_data.jobs[KEYS[1]]},
-        )
-
-    requested = [
-        Requested("coverage", EXTRACTOR, "Coverage", "higher", "descriptive"),
-        Requested("fid", EXTRACTOR, "FID", "lower"),
-    ]
-    first = with_coverage(features(1), "b")
-    second = with_coverage(features(2, spread=0.2), "c")
-    _, rows = compare_samples(first, second, requested, extractors=())
-    assert [(row.metric, row.status, row.p_adjusted is None) for row in rows] == [
-        ("coverage", "shown", True), ("fid", "fail", False),
-    ]  # fmt: skip
-
-
-def test_a_metric_that_one_side_was_not_scored_with_is_one_line(card):
-    protocol = card.protocol
-    fewer = protocol.model_copy(
-        update={
-            "settings": {k: v for k, v in protocol.settings.items() if not k.startswith("mmd2")},
-            "intervals": {k: v for k, v in protocol.intervals.items() if k != "mmd2"},
-        }
-    )
-    other = card.model_copy(update={"protocol": fewer, "protocol_hash": fewer.hash})
-    lines = [cause.words for cause in differences(card, other)]
-    assert lines == ["protocol: settings / mmd2 | voxels: there -> absent"]
-    assert [cause.words for cause in differences(other, card)] == [
-        "protocol: settings / mmd2 | voxels: absent -> there"
-    ]
 
 
 def test_samples_that_were_scored_elsewhere_are_explained(card, tmp_path):
@@ -561,48 +353,6 @@ def test_a_metric_that_one_side_lacks_is_not_passed_over(card):
     missing = card.values[0].model_copy(update={"value": None, "missing": why})
     found = drift(card, card.model_copy(update={"values": (missing, *card.values[1:])}))
     assert "no value in current: missing: fetch it" in found.metrics[0].words
-
-
-def text_of(renderable):
-    from rich.console import Console
-
-    page = io.StringIO()
-    Console(width=200, file=page).print(renderable)
-    return page.getvalue()
-
-
-def test_the_table_junit_and_annotations_say_the_same(card):
-    found = drift(card, with_values(with_software(card, torch="9.9"), 0.01))
-    table = text_of(drift_table(found))
-    for words in ("MMD² (RBF) (voxels)", "change / terms", "0.01", "torch", found.verdict):
-        assert words in table
-    suite = ET.fromstring(junit(found))
-    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("4", "4", "0")
-    assert "torch" in next(suite.iter("failure")).attrib["message"]
-    lines = workflow_commands(found)
-    assert len(lines) == 4
-    assert all(line.startswith("::error title=synthbench drift::") for line in lines)
-    assert workflow_commands(drift(card, card)) == []
-
-
-def test_names_in_scorecards_start_no_command_and_no_markup(card):
-    hostile = with_values(card, 0.01).model_copy(update={"name": "[red]x\n::error::y<"})
-    rows = [row.model_copy(update={"label": "[b]l\n::set-output::"}) for row in hostile.values]
-    hostile = hostile.model_copy(update={"values": tuple(rows)})
-    found = drift(card, hostile)
-    assert all("\n" not in line for line in workflow_commands(found))
-    assert "[red]x" in text_of(drift_table(found))
-    ET.fromstring(junit(found))
-
-
-def test_differences_are_separated_by_cause(card):
-    other = with_bandwidth(with_software(card, numpy="9"), 2.0).model_copy(
-        update={"origin": Origin(generator="g"), "train": card.real}
-    )
-    assert [(c.kind, c.field) for c in differences(card, other)] == [
-        ("images", "train"), ("protocol", "settings / mmd2 | voxels / bandwidth"),
-        ("software", "numpy"), ("origin", "generator"),
-    ]  # fmt: skip
 
 
 def test_the_command(card, tmp_path):

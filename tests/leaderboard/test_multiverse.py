@@ -18,7 +18,6 @@ from synthbench.leaderboard.multiverse import (
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.linear_mmd import mmd_linear
 from synthbench.records.scorecard import Scorecard
-from synthbench.render.grid import rank_grid
 from tests.boards import N, features, make_board
 
 SHIFTS = {"near": 0.0, "twin": 0.05, "far": 3.0}
@@ -148,15 +147,6 @@ def test_a_choice_that_cannot_be_computed_is_said_to_be_absent(board, monkeypatc
 
     monkeypatch.setattr(module, "choices", with_one_more)
     assert "broken: no such features" in multiverse(folder, source=source).absent
-
-
-def test_the_grid_shows_every_rank_and_escapes_names(found):
-    entries, names = ("near", "twin", "far"), ["1. near", "2. <b>", "3. far"]
-    ranks = {u.words: [u.ranks[entry] for entry in entries] for u in found.universes}
-    svg = rank_grid("Ranks", ranks, names)
-    assert svg == rank_grid("Ranks", ranks, names)
-    assert "&lt;b&gt;" in svg
-    assert svg.count('<rect class="cell"') == len(found.universes) * 3
 
 
 def test_no_row_of_an_image_is_in_the_file(found):

@@ -15,7 +15,6 @@ from synthbench.leaderboard.multiverse import multiverse
 from synthbench.leaderboard.ranking import compare
 from synthbench.records.scorecard import PreflightRecord, Scorecard
 from synthbench.records.values import Missing
-from synthbench.render.forest import Floor, Row, axis_of, forest_plot
 from synthbench.scoring.benchmark import Benchmark, FrozenFloor
 from tests.boards import make_board, make_verdict
 
@@ -102,20 +101,20 @@ def test_stale_comparisons_are_named_and_fail_the_check(board):
     page_module.check_leaderboard(board)
     change(board, "far", name="farther")
     page = page_module.render_leaderboard(board)
-    assert "comparisons.json is of other entries (far changed)" in page
-    assert "multiverse.json is of other entries (far changed)" in page
+    assert "comparisons.json was computed from other entries (far changed)" in page
+    assert "multiverse.json was computed from other entries (far changed)" in page
     with pytest.raises(CheckFailed, match=r"far changed.*--compare") as caught:
         page_module.check_leaderboard(board)
     assert caught.value.exit_code == 1
     # What is printed is typed where it was printed; a page is the same from everywhere.
-    assert f"run synthbench leaderboard {board} --compare where" in str(caught.value)
-    assert f"run synthbench leaderboard leaderboards/{board.name} --multiverse where" in page
+    assert f"run synthbench leaderboard {board} --compare on" in str(caught.value)
+    assert f"run synthbench leaderboard leaderboards/{board.name} --multiverse on" in page
 
 
 def test_metrics_are_ranked_apart_and_the_overall_order_has_its_stability(board):
     page = page_module.render_leaderboard(board)
     others = section(page, "Ranks under the other metrics")
-    assert "claim under several at once" in others
+    assert "claim under several metrics at once" in others
     assert others.count("<details>") == 5  # three metrics by two extractors, less the primary
     assert {row["entry"] for row in table(others)} == {"1. near", "2. twin", "3. far"} or {
         row["entry"] for row in table(others)
@@ -141,8 +140,8 @@ def test_the_floor_is_a_row_of_its_own_and_stands_at_one_n(board):
     page = page_module.render_leaderboard(board)
     first = table(section(page, "Ranking by MMD²"))[0]
     assert first["entry"] == "**real vs real (floor)**"
-    assert first["at n = 12 a side"] == "**0** (-0.05 to 0.05)"
-    assert "at n = 12 a side" in section(page, "Against the real-vs-real floor")
+    assert first["at n = 12 per side"] == "**0** (-0.05 to 0.05)"
+    assert "at n = 12 per side" in section(page, "Against the real-vs-real floor")
 
 
 def test_a_benchmarks_own_floor_is_shown(board):
@@ -152,7 +151,7 @@ def test_a_benchmarks_own_floor_is_shown(board):
     (board / "benchmark.yaml").unlink()
     frozen.model_copy(update={"floors": (floor,)}).save(board)
     first = table(section(page_module.render_leaderboard(board), "Ranking by MMD²"))[0]
-    assert first["at n = 12 a side"] == "**0.25** (0.125 to 0.5)"
+    assert first["at n = 12 per side"] == "**0.25** (0.125 to 0.5)"
 
 
 def test_entries_of_one_name_are_told_apart_by_their_files(board):
@@ -171,7 +170,7 @@ def test_few_training_seeds_are_said_to_rank_volumes_and_not_the_method(board):
     seeds = {row["entry"]: row["training seeds"] for row in table(ranking)}
     assert seeds["near"] == "3"
     assert seeds["far"] == "1 ¹"
-    assert "¹ fewer than three training seeds: the row ranks these volumes, not the method" in (
+    assert "¹ fewer than three training seeds: the rank is of these volumes, not of the method" in (
         ranking
     )
 
@@ -189,7 +188,7 @@ def test_cost_energy_licence_hash_and_date_are_there(board):
     assert row == {
         "entry": row["entry"], "generator": "near", "parameters": "47.5 M", "training": "6.0 h",
         "energy": "12.3 kWh", "training seeds": "1 ¹", "sampler": "ddim, 50 steps",
-        "s a volume": "2.5", "licence": "CC BY-NC 4.0", "protocol": f"`{card.protocol_hash}`",
+        "s per volume": "2.5", "licence": "CC BY-NC 4.0", "protocol": f"`{card.protocol_hash}`",
         "scored": "2026-01-02, 24 of 24",
     }  # fmt: skip
 
@@ -198,7 +197,7 @@ def test_reported_values_stand_apart(board):
     part = section(
         page_module.render_leaderboard(board), "Reported in papers, under other protocols"
     )
-    assert "None of these compares" in part
+    assert "None of these numbers can be compared" in part
     rows = table(part)
     assert len(rows) == len(REPORTED)
     ddpm = next(row for row in rows if row["model"] == "3-D DDPM")
@@ -248,7 +247,7 @@ def test_a_missing_value_is_explained_in_short(board):
     change(board, "far", values=tuple(values))
     page = page_module.render_leaderboard(board)
     assert f"missing: {71 * 'x'}…" in section(page, "Values")
-    assert "multiverse.json is of other entries (far changed)" in page
+    assert "multiverse.json was computed from other entries (far changed)" in page
 
 
 def test_an_entrys_picture_and_the_notes_are_shown(board):
@@ -285,7 +284,7 @@ def test_a_verdict_on_utility_has_a_column_and_a_table_and_leaves_the_ranks(boar
     assert rows["far"]["rank"] == table(section(before, "Ranking by MMD²"))[3]["rank"] != ""
     [row] = table(section(page, "Utility"))
     assert row == {
-        "entry": "3. far", "real + synthetic less real": cell,
+        "entry": "3. far", "real + synthetic minus real": cell,
         "trained on": "20 real and 200 synthetic volumes",
         "tested on": "300 real subjects of cohort tttttttttttt", "model": "probe", "p": "0.002",
     }  # fmt: skip
@@ -396,38 +395,3 @@ def test_materials_of_files_rank_from_the_command_line(tmp_path, monkeypatch, ca
 def test_options_that_do_not_go_together_are_refused(board, monkeypatch, capsys, options, words):
     assert run(monkeypatch, "leaderboard", board, *options) == 2
     assert words in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------- forest plots
-
-
-def test_an_axis_holds_every_mark_and_is_linear_where_rows_are_near_the_floor():
-    """Marks from 0 to 2 with a margin of 4% of 2: from -0.08 to 2.08."""
-    axis = axis_of([Row("a", 1.0, 0.0, 2.0)], Floor(0.9, 1.1, n=3))
-    assert (axis.low, axis.high) == pytest.approx((-0.1, 2.1))
-    assert axis.stretch is None
-    assert axis.share(1.0) == pytest.approx(0.5)
-    assert axis.ticks() == [0.0, 1.0, 2.0]
-
-
-def test_an_axis_is_logarithmic_where_rows_are_far_from_the_floor():
-    """Beyond the floor's width of 0.1 a factor of ten is one step, on both sides of zero."""
-    axis = axis_of([Row("a", -1000.0), Row("b", 1000.0)], Floor(-0.05, 0.05, n=3))
-    assert axis.stretch == pytest.approx(0.1)
-    assert axis.share(0.0) == pytest.approx(0.5)
-    steps = [axis.share(100.0) - axis.share(10.0), axis.share(1000.0) - axis.share(100.0)]
-    assert steps[0] == pytest.approx(steps[1], rel=1e-2)
-    assert len(axis.ticks()) <= 11
-    assert 0.0 in axis.ticks()
-
-
-def test_a_forest_plot_draws_each_row_and_the_floor():
-    rows = [Row("1. a & b", 1.0, 0.5, 1.5, matched=1.2), Row("2. none", None)]
-    svg = forest_plot("FID ↓", rows, Floor(0.0, 0.2, n=4))
-    assert svg.count('class="matched"') == 1
-    assert svg.count("<circle") == 1
-    assert "1. a &amp; b" in svg
-    assert "1 [0.5, 1.5]" in svg
-    assert "both at n = 4 a side" in svg
-    alone = forest_plot("x", [Row("only", 2.0)], None)
-    assert '<rect class="band-floor"' not in alone

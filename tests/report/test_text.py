@@ -58,7 +58,7 @@ def test_the_minimum_detectable_effect_has_its_column_and_its_line():
     head, row = text.getvalue().splitlines()[1:3]
     assert EFFECT == "min. detectable effect"
     assert head.index(EFFECT) + len(EFFECT) == row.index("+0.25") + len("+0.25")
-    assert "min. detectable effect: the least a value must exceed its floor by" in text.getvalue()
+    assert "min. detectable effect: the smallest excess over the floor" in text.getvalue()
 
 
 def test_findings_of_preflight_stand_beside_what_is_asked_for():
@@ -68,8 +68,10 @@ def test_findings_of_preflight_stand_beside_what_is_asked_for():
     )
     card = Scorecard.load(CARD).model_copy(update={"preflight": found})
     accepted, warned = preflight_lines(card)
-    assert accepted.startswith("preflight, accepted: synth, 2 volumes: flip (asked: no volume fits")
-    assert warned.startswith("preflight, warning: real: few (asked: at least 4 subjects")
+    assert accepted.startswith(
+        "preflight, accepted: synth, 2 volumes: flip (checks: no volume fits"
+    )
+    assert warned.startswith("preflight, warning: real: few (checks: at least 4 subjects")
 
 
 def test_a_value_is_read_back_in_noise_and_misregistration():

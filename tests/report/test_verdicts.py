@@ -77,8 +77,8 @@ def memorization(space, share=None, *, detected=False, copies=0):
     ],
     ids=["not assessed", "none", "no power", "in one space"],
 )  # fmt: skip
-def test_copies_are_told_with_the_power_to_find_them(records, standing, words):
-    """The best power of any space is told; copying in any space is copying."""
+def test_copies_are_stated_with_the_power_to_find_them(records, standing, words):
+    """The best power of any space is stated; copying in any space is copying."""
     card: Any = SimpleNamespace(memorization=tuple(records))
     assert copies(card).standing == standing
     assert copies(card).words == words
@@ -102,6 +102,6 @@ REPLICATION = ReplicationRecord(
 def test_limits_name_what_nobody_asked_yet(sections, study, model):
     kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
     said = " ".join(limits(make_card("mine", kept).model_copy(update=sections)))
-    assert "No value here speaks of a diagnosis" in said
-    assert ("whether a study on these volumes would come to the result" in said) is study
+    assert "No value here is about a diagnosis" in said
+    assert ("whether a study on these volumes would have the result" in said) is study
     assert ("help a model that is used on real people (synthbench utility" in said) is model

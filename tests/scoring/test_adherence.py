@@ -301,14 +301,14 @@ def test_the_sections_survive_a_file_and_leave_the_hash(card, tmp_path):
 def test_sentences_and_the_report_tell_of_them(card):
     sentences = " ".join(adherence_sentences(card))
     assert "Requested against measured age: correlation 0.98" in sentences
-    assert "No leakage shows" in sentences
+    assert "No leakage is shown" in sentences
     assert "findings on the real volumes" in sentences
     page = render_report([card])
     assert "Conditions: requested against measured" in page
     assert "age slope: ventricle_volume" in page
     assert "Pinaya" in page
     leaks = len(card.adherence.leakage)
-    title = "Leakage: asked → measured, all else asked alike"
+    title = "Leakage: requested → measured, all other requests equal"
     assert f"{title} (none of {leaks} beyond chance, over all of them together)" in page
 
 

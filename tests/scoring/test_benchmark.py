@@ -252,7 +252,7 @@ def test_a_benchmark_of_before_loads_and_scores(frozen, real, synth, card, tmp_p
     ("metrics", "primary", "words"),
     [
         (("fidd",), "mmd2", "^--metric: no metric is named 'fidd': did you mean 'fid'?"),
-        (("fid",), "mmd2", r"not among the metrics \(fid\)\. .*--primary fid\.$"),
+        (("fid",), "mmd2", r"not among the chosen metrics \(fid\)\. .*--primary fid\.$"),
         (("fid",), "mmd", "^--primary: no metric is named 'mmd': did you mean 'mmd2'?"),
     ],
 )

@@ -160,9 +160,9 @@ def test_volumes_outside_an_extractors_grid_are_refused_by_name(make_cohort):
     with pytest.raises(MetricError) as caught:
         extract(Moments(PAPER_GRID), volumes)
     message = str(caught.value)
-    assert "moments takes volumes on a grid of its own, 84 x 128 x 84" in message
+    assert "moments has a grid of its own, 84 x 128 x 84" in message
     assert "sub-00" in message
-    assert "0% does" in message
+    assert "found 0% for" in message
     assert "MNI152" in message
 
 
@@ -199,7 +199,7 @@ def test_an_extractors_refusal_names_the_sample_and_the_file(make_cohort, tmp_pa
 def test_a_row_of_another_length_than_declared_is_refused(volumes):
     extractor = Moments()
     extractor.dim = 5
-    with pytest.raises(MetricError, match=r"5 features a volume are declared .* \(1, 4\)"):
+    with pytest.raises(MetricError, match=r"declares 5 features per volume; .* \(1, 4\)"):
         extract(extractor, volumes, batch_size=1)
 
 

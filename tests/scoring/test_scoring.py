@@ -137,7 +137,8 @@ def test_copies_are_found_in_features_and_voxels(full_card):
     for record in card.memorization:
         assert record.n == 12
         assert record.exact_copies == 2
-        assert record.plain.words == "copying detected"
+        assert record.plain.detected
+        assert record.plain.text == "copying detected"
     assert card.not_assessed is None
     table = pd.read_csv(io.StringIO(neighbours_table(neighbours)), sep="\t")
     copies = table[(table.space == VOXELS) & (table.mirrored == "no")].set_index("synth")
@@ -244,7 +245,7 @@ def test_a_grid_too_small_for_ms_ssim_says_so_and_scores_the_rest(small):
     assert card.row("fid").value is not None
 
 
-def test_missing_weights_leave_the_rest_and_name_the_mend(small, monkeypatch, tmp_path):
+def test_missing_weights_leave_the_rest_and_name_the_fix(small, monkeypatch, tmp_path):
     """No network and an empty weights folder: what needs weights is missing, nothing else is."""
     from synthbench.errors import WeightsError
     from synthbench.metrics.extractors import weights
@@ -275,7 +276,7 @@ def test_missing_weights_leave_the_rest_and_name_the_mend(small, monkeypatch, tm
         freeze.freeze(small[0], "b", n_synth=4)
 
 
-def test_different_grids_stop_with_the_mend_and_space_records_it(make_cohort):
+def test_different_grids_stop_with_the_fix_and_space_records_it(make_cohort):
     affine = np.array([[2.0, 0, 0, -47], [0, 2, 0, -47], [0, 0, 2, -47], [0, 0, 0, 1]])
     real = make_cohort("real", n=5, seed=1, shape=(48, 48, 48), affine=affine)
     synth = make_cohort("synth", n=5, seed=2)

@@ -91,7 +91,7 @@ def test_a_values_own_interval_widens_the_tolerance():
         ((11.5, 12, 13, 14, 15), 0.0),
         # Outside by chance at 1 mm; it stays outside between 2 and 4 mm: 10.5 + 0.1 * 5 = 11.
         ((10, 11.2, 10.5, 15.5, 32), 2.2),
-        # A curve that turns round leaves where it first does: 10 + 0.25 * 4 = 11.
+        # A curve that turns back leaves where it first does: 10 + 0.25 * 4 = 11.
         ((10, 14, 20, 14, 10), 0.25),
     ],
 )
@@ -279,7 +279,7 @@ def test_a_value_is_read_back_on_every_curve_that_allows_it(study):
         (lambda d: d["rows"][0].update(monotone=False), "it was edited"),
         (lambda d: d["rows"][0].update(path="x"), "path: Extra inputs"),
         (lambda d: d.update(schema_version=3), "which a newer synthbench wrote"),
-        (lambda d: d["rows"].append(d["rows"][0]), "one row a corruption"),
+        (lambda d: d["rows"].append(d["rows"][0]), "one row per corruption"),
     ],
     ids=["leaves", "monotone", "extra", "schema", "twice"],
 )
@@ -314,8 +314,8 @@ def test_the_table_says_from_which_dose_on(study):
     assert [line[15:].strip() for line in blurred] == ["1.3", "0.25 ~", "not seen"]
     modes = next(line for line in lines if line.startswith("dropped modes"))
     assert modes.endswith("0.5 better")
-    assert f"real 71 | 35 a side | protocol {PROTOCOL.hash}" in lines[0]
-    assert any(line.startswith("~ turns round") for line in lines)
+    assert f"real 71 | 35 per side | protocol {PROTOCOL.hash}" in lines[0]
+    assert any(line.startswith("~ turns back") for line in lines)
 
 
 def test_the_figure_is_the_same_bytes_twice(study, tmp_path):

@@ -95,7 +95,7 @@ def test_only_memorization_sees_copies_of_training_volumes(study):
 
 
 def test_modes_are_compared_at_one_n(study):
-    """Sides of 10, and 60% left out at the largest dose: 4 volumes a side at every dose."""
+    """Sides of 10, and 60% left out at the largest dose: 4 volumes per side at every dose."""
     assert study.row("modes", "fid").curve.floor.n == 4
     assert study.row("duplicates", "fid").curve.floor.n == 10
     assert study.row("copies", "fid").curve.floor.n == 6  # thirds
@@ -118,7 +118,7 @@ def test_a_score_of_blurred_volumes_reads_back_as_their_blur(cohorts, study, tmp
     found = {e.corruption: e for e in card.row("intensity").equivalents}
     assert found["blur"].dose == pytest.approx(5, rel=0.15)
     assert found["blur"].low < 5 < found["blur"].high
-    assert found["blur"].words.startswith("blurred by ")
+    assert found["blur"].sentence.startswith("blurred by ")
     assert "flip" not in found  # its curve never leaves the floor
     of_fid = {e.corruption: e for e in card.row("fid").equivalents}
     assert of_fid["blur"].relation == "within the floor"
@@ -158,7 +158,7 @@ def test_a_benchmarks_protocol_is_kept(cohorts):
 def test_what_cannot_be_studied_is_refused_or_noted(cohorts, make_cohort):
     with pytest.raises(UsageError, match="did you mean 'blur'"):
         sensitivity(cohorts[0], corruptions=("blurr",))
-    with pytest.raises(CohortError, match="at least 12 subjects, 6 a side; found 6"):
+    with pytest.raises(CohortError, match="at least 12 subjects, 6 per side; found 6"):
         sensitivity(make_cohort("few", n=6))
     few = make_cohort("dozen", n=12)
     found = sensitivity(few, settings("fid", "ms_ssim", "coverage"), corruptions=("modes",))
@@ -218,7 +218,7 @@ def test_shares_are_those_that_were_done(study):
     nominal = CORRUPTIONS["copies"].doses
     counts = sorted({max(1, round(dose / 100 * 6)) for dose in nominal})
     assert curve.doses == pytest.approx([0, *(100 * k / 6 for k in counts)])
-    assert any(note.endswith(": 6 volumes a side") for note in study.notes)
+    assert any(note.endswith(": 6 volumes per side") for note in study.notes)
 
 
 def test_memorization_without_copies_says_why_it_is_not_there(cohorts):

@@ -1,4 +1,4 @@
-"""The sections of a report: one module and one template each, found by their `SECTION`.
+"""The sections of a report: one module with a `SECTION` and one template each.
 
 To add a section, add `NAME.py` with a `SECTION` here and `templates/sections/ANCHOR.jinja`.
 """
@@ -20,4 +20,4 @@ SECTIONS: tuple[Section, ...] = tuple(
         key=lambda section: section.place,
     )
 )
-"""All of them, from the top of the page."""
+"""All sections, in the order of the page."""

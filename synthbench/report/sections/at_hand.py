@@ -18,14 +18,14 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
 from synthbench.scoring.feature_cache import FeatureCache
 from synthbench.scoring.features import Extractors, add_features, load_extractors
-from synthbench.scoring.scored_cohort import scored
+from synthbench.scoring.inputs import scored_cohort
 from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
 
 
 @dataclass(frozen=True)
 class Cohorts:
-    """The cohorts of one scorecard, each the one that was scored (see `scored`)."""
+    """The cohorts of one scorecard: the volumes that were scored."""
 
     real: Cohort
     synth: Cohort
@@ -39,16 +39,16 @@ def cohorts_of(
 
     Returns
     -------
-    None where none of `synths` is the scorecard's.
+    None where the scorecard is about none of `synths`.
 
     Raises
     ------
     ScorecardError
-        The real or the training cohort is another one.
+        The real or the training cohort is not the one that was scored.
     """
     seed = card.protocol.seed
-    chosen = (scored(synth, card.synth, "synth", seed) for synth in synths)
-    synth = next((cohort for cohort in chosen if cohort is not None), None)
+    candidates = (scored_cohort(synth, card.synth, "synth", seed) for synth in synths)
+    synth = next((cohort for cohort in candidates if cohort is not None), None)
     if synth is None:
         return None
     for role, cohort, record in (("real", real, card.real), ("train", train, card.train)):
@@ -65,7 +65,17 @@ def cohorts_of(
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """The features that typicality and subgroups are told in, and the kernel's bandwidth."""
+    """The features in which typicality and subgroups are computed, and the kernel's bandwidth.
+
+    Attributes
+    ----------
+    extractor
+        Its name.
+    bandwidth
+        Of the Gaussian kernel, in the units of the features.
+    real, synth
+        The two sets, with their features.
+    """
 
     extractor: str
     bandwidth: float
@@ -73,7 +83,7 @@ class FeatureSpace:
     synth: Sample
 
     def rows(self, sample: Sample) -> Float64[np.ndarray, "n d"]:
-        """A sample's features in float64."""
+        """Return a sample's features in float64, one row per volume."""
         return np.asarray(sample.features[self.extractor], dtype=np.float64)
 
 
@@ -96,8 +106,8 @@ def _features(
         return str(loaded.missing[record.name])
     if loaded.records[0] != record:
         return (
-            f"this version's {record.name} is not the one of the scorecard: use the version of "
-            "synthbench that scored."
+            f"{record.name} of this version differs from the one that was scored with: use the "
+            "version of synthbench that wrote the scorecard."
         )
     real, synth = samples["real"], samples["synth"]
     add_features([real, synth], loaded, Context(cache=cache, progress=progress or no_progress))
@@ -118,13 +128,15 @@ class AtHand:
     budget
         Characters that its pictures may take.
     real_pictures
-        Whether real and training volumes are pictured and named.
+        True where real and training volumes may be pictured and named.
     seed
-        Of the draw of volumes that are pictured as examples.
+        Seed for choosing the volumes that are pictured as examples.
     cache
         Where features of the scoring are kept.
-    progress, log
-        See `synthbench.scoring.scoring.score`.
+    progress
+        Called with (what, done, total).
+    log
+        Called with one sentence for the user.
     """
 
     card: Scorecard
@@ -138,7 +150,7 @@ class AtHand:
 
     @property
     def sides(self) -> Mapping[str, Cohort]:
-        """The cohorts by role; training only where it is named."""
+        """The cohorts by role; training only where it was named."""
         sides = {"real": self.cohorts.real, "synth": self.cohorts.synth}
         return sides if self.cohorts.train is None else {**sides, "train": self.cohorts.train}
 
@@ -154,7 +166,7 @@ class AtHand:
 
     @cached_property
     def mask(self) -> Bool[np.ndarray, "d h w"]:
-        """The voxels that count."""
+        """The mask: voxels that are compared."""
         space = self.card.protocol.space
         return majority_mask(self.cohorts.real.volumes(space.grid, space.intensity))
 

@@ -1,4 +1,4 @@
-"""The section with a chart per metric: values, intervals, floors and the null on one axis."""
+"""The section with one chart per metric: values, intervals, floors and the null on one axis."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ def metric_chart(title: str, values: Sequence[tuple[str, Value]]) -> MetricChart
     title
         Of the chart.
     values
-        The name of the volumes and their row; rows without a value are left out, one has one.
+        The name of the volumes and their row. Rows without a value are left out; at least one
+        must have a value.
     """
     known = [(name, v) for name, v in values if v.value is not None]
     to_zero = any(_null_is_zero(v) for _, v in known)
     widths = [v.floor.high - v.floor.low for _, v in known if v.floor]
-    held = [x for _, v in known for x in _numbers(v)] + ([0.0] if to_zero else [])
-    axis = axis_over(held, max(widths, default=0.0))
+    numbers = [x for _, v in known for x in _numbers(v)] + ([0.0] if to_zero else [])
+    axis = axis_over(numbers, max(widths, default=0.0))
     return MetricChart(
         title=title,
         ticks=tuple(Tick(axis.percent(t), tick_text(t)) for t in axis.ticks()),
@@ -56,7 +57,10 @@ def metric_chart(title: str, values: Sequence[tuple[str, Value]]) -> MetricChart
 
 
 def _null_is_zero(value: Value) -> bool:
-    """A part has the target of its whole: zero is its null only where its floor holds zero."""
+    """Return True where real volumes are expected to score zero.
+
+    A part takes over the target of its metric, so its floor must also contain zero.
+    """
     if value.key.part is not None and (
         value.floor is None or not value.floor.low <= 0 <= value.floor.high
     ):
@@ -87,7 +91,7 @@ def _marks(name: str, value: Value, axis: Axis) -> ValueMarks:
         floor = axis.percent(f.low), axis.percent(f.high)
         floor_mean, matched = axis.percent(f.mean), axis.percent(f.synth_mean)
         words.append(
-            f"at n = {f.n} a side {number(f.synth_mean)}; floor {number(f.mean)} "
+            f"at n = {f.n} per side {number(f.synth_mean)}; floor {number(f.mean)} "
             f"({number(f.low)} to {number(f.high)})"
         )
     return ValueMarks(

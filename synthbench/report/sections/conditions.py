@@ -1,4 +1,4 @@
-"""The section on conditions: what was requested of the volumes and what was measured."""
+"""The section on conditions: requested against measured, and effect replication."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _build(page: Page) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True)
 class _Conditions:
-    """What was requested of a scorecard's volumes and what was measured, as tables and charts."""
+    """Requested against measured conditions of a scorecard: sentences, charts and tables."""
 
     about: tuple[str, ...]
     charts: tuple[LineChart, ...]
@@ -43,19 +43,20 @@ def _conditions(card: Scorecard) -> _Conditions | None:
     found, replicated = card.adherence, card.replication
     if found is None:
         return None
-    about = [f"Asked: {found.source}. Extrapolation: {found.range}."]
+    about = [f"Requested: {found.source}. Extrapolation: {found.range}."]
     about += [f"{c.name}: {c.missing or f'measured by {c.measure}'}." for c in found.conditions]
-    about += [f"{words[0].upper()}{words[1:]}." for words in [published_words(card)] if words]
+    if published := published_words(card):
+        about.append(f"{published[0].upper()}{published[1:]}.")
     tables = [
         ("Requested against measured", condition_lines(found)),
     ]
     for words, lines in (
-        ("Leakage: asked → measured, all else asked alike", leakage_lines(found)),
-        ("Parity: errors of a group less those of the others", parity_lines(found)),
+        ("Leakage: requested → measured, all other requests equal", leakage_lines(found)),
+        ("Parity: errors of a group minus those of the others", parity_lines(found)),
     ):
         tables.append((f"{words} ({beyond_chance(lines)})", lines))
     if replicated is not None:
-        about.append(f"Words of effects: {replicated.margins}.")
+        about.append(f"Effects: {replicated.margins}.")
         about += [f"{note}." for note in replicated.notes]
         tables.append(
             (

@@ -1,4 +1,4 @@
-"""Galleries: volumes that are looked at together."""
+"""Galleries: volumes that are shown together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PICTURED = 4
 
 @dataclass(frozen=True)
 class Shown:
-    """A volume in a gallery: its words and its picture."""
+    """A volume in a gallery: its name, a description and its picture."""
 
     title: str
     words: str
@@ -26,9 +26,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Volumes that are looked at together, with common slice positions.
+    """Volumes that are shown together, with common slice positions.
 
-    `pairs` says that they belong together two by two.
+    `pairs` is True where they are pairs: each is followed by the one that belongs to it.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A volume to be pictured: its cohort's role, its place there, and its words."""
+    """A volume to be pictured: its cohort's role, its index, its name and a description."""
 
     role: str
     index: int
@@ -58,11 +58,11 @@ class Plan:
 
 
 def examples(at_hand: AtHand) -> Plan:
-    """Return volumes of each side that are drawn at random."""
+    """Return volumes of each side, chosen at random."""
     seed = at_hand.seed
     plan = Plan(
         "Examples",
-        f"Drawn at random (seed {seed}), not chosen."
+        f"Chosen at random (seed {seed})."
         + ("" if at_hand.real_pictures else " Pictures of real volumes were left out."),
     )
     for role in ("real", "synth") if at_hand.real_pictures else ("synth",):
@@ -77,9 +77,9 @@ def examples(at_hand: AtHand) -> Plan:
 def pictured(
     planned: Sequence[Plan], samples: Mapping[str, Sample], budget: int
 ) -> tuple[Gallery, ...]:
-    """Return galleries as planned: each volume is read once, and all share the budget."""
+    """Return the galleries of plans: each volume is read once, and all share the budget."""
     wanted = list(dict.fromkeys((v.role, v.index) for plan in planned for v in plan.volumes))
-    # A volume in two galleries is in the page twice.
+    # A volume in two galleries takes its characters in the page twice.
     repeats = sum(len(plan.volumes) for plan in planned) / len(wanted)
     grid = next(iter(samples.values())).volumes.space
     volumes = [samples[role].volumes[index] for role, index in wanted]

@@ -1,4 +1,4 @@
-"""The section on what the numbers do not say, and what the page does not show."""
+"""The section on the limits of the numbers, and on what the page does not show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training volumes that synthetic ones lie nearest to."""
+"""The training volumes that are nearest to synthetic ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from synthbench.volumes.sets import Flipped
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each synthetic volume: its nearest training volume, in the voxels inside the mask.
+    """The nearest training volume of each synthetic one, by the voxels inside the mask.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Nearest:
     distance
         Root mean squared difference of intensities in [0, 1].
     mirrored
-        Whether the synthetic volume is nearest when mirrored left to right.
+        True where the synthetic volume is nearest when it is mirrored left to right.
     usual
         The median over training volumes of the distance to the nearest one of another subject.
     """
@@ -48,7 +48,9 @@ def nearest_training(
     synth, train
         Volumes of one grid.
     mask
-        The voxels that count.
+        The voxels that are compared.
+    progress
+        Called with (what, done, total).
     """
     voxels = int(mask.sum())
     bar = shown("nearest training volumes", progress)
@@ -81,18 +83,18 @@ def nearest_training(
 
 
 def neighbours(at_hand: AtHand) -> Plan:
-    """Return the synthetic volumes nearest to training, each beside its neighbour.
+    """Return the synthetic volumes nearest to training volumes, each followed by its neighbour.
 
-    The training set must be at hand.
+    The folder of the training set must have been named.
     """
     cohorts, samples = at_hand.cohorts, at_hand.samples
     assert cohorts.train is not None
     found = nearest_training(samples["synth"], samples["train"], at_hand.mask, at_hand.progress)
     plan = Plan(
         "Nearest to the training volumes",
-        "The synthetic volumes that lie nearest to a training volume, by the root mean squared "
-        "difference of voxels inside the mask, as they are or mirrored. For scale: a training "
-        f"volume's nearest other subject is {found.usual:.3g} away (median)."
+        "The synthetic volumes nearest to a training volume, by the root mean squared difference "
+        "of voxels inside the mask, as they are or mirrored. For comparison: the usual distance "
+        f"of a training volume to the nearest other subject is {found.usual:.3g} (median)."
         + ("" if at_hand.real_pictures else " The training volumes are neither shown nor named."),
         pairs=at_hand.real_pictures,
     )

@@ -1,4 +1,4 @@
-"""The section that a reader meets first: ranks, verdicts side by side, a summary per scorecard."""
+"""The first section: ranks, verdicts side by side, and a summary per scorecard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synthbench.report.verdicts import Verdict, copies, ranked_rows, summary, va
 from synthbench.scoring.benchmark import protocol_differences
 
 DIFFERING = 6
-"""Settings that are named where scorecards are not comparable."""
+"""Settings that are named at most where scorecards are not comparable."""
 
 
 def _build(page: Page) -> Mapping[str, Any]:
@@ -33,9 +33,9 @@ def _build(page: Page) -> Mapping[str, Any]:
 
 
 def _summary(card: Scorecard) -> list[str]:
-    said = [*summary(card), *adherence_sentences(card)]
+    lines = [*summary(card), *adherence_sentences(card)]
     found = card.utility
-    return said if found is None else [*said, f"Utility ({found.label}): {found.sentence}."]
+    return lines if found is None else [*lines, f"Utility ({found.label}): {found.sentence}."]
 
 
 def _side_by_side(group: Group) -> Mapping[str, Any]:
@@ -61,9 +61,9 @@ def _cell(value: Value | None) -> tuple[Verdict, str]:
 
 
 def _differing(compared: Sequence[Group]) -> list[str]:
-    """Return in what the first scorecard of each further group differs from the first of all."""
+    """Return one line per further group: how its first scorecard differs from the first of all."""
     first, *others = compared
-    said = []
+    lines = []
     for group in others:
         one, other = group.cards[0], first.cards[0]
         settings = protocol_differences(one.protocol, other.protocol)
@@ -71,8 +71,8 @@ def _differing(compared: Sequence[Group]) -> list[str]:
             settings = ["another real cohort", *settings]
         more = f"; and {len(settings) - DIFFERING} more" if len(settings) > DIFFERING else ""
         named = "; ".join(settings[:DIFFERING])
-        said.append(f"{', '.join(group.names)}, beside {first.names[0]}: {named}{more}")
-    return said
+        lines.append(f"{', '.join(group.names)}, unlike {first.names[0]}: {named}{more}")
+    return lines
 
 
 SECTION = Section("overview", "Overview", "Overview", 10, _build)

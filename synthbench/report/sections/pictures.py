@@ -14,7 +14,7 @@ from synthbench.report.sections.section import Page, Section
 from synthbench.report.sections.typicality import by_typicality
 
 SIMULATED = "synthbench atlas cohort (simulated, no person's data)"
-"""What the embedded cohort calls itself: its volumes are no person's."""
+"""The name of the embedded cohort, whose volumes are simulated."""
 _NO_FOLDERS = (
     "Pictures, the most and the least typical volumes, nearest training volumes, spectra and "
     "subgroups: name the folders that were scored (--real DIR --synth DIR, and --train DIR)."
@@ -48,35 +48,35 @@ def _plans(at_hand: AtHand) -> list[Plan]:
 
 
 def _shows_people(at_hand: AtHand, plans: Sequence[Plan]) -> bool:
-    """Whether a picture of a real participant is among the pictures."""
+    """Return True where a picture of a real participant may be among the pictures."""
     roles = {volume.role for plan in plans for volume in plan.volumes} - {"synth"}
     return any(_people(at_hand.sides[role]) for role in roles)
 
 
 def _people(cohort: Cohort) -> bool:
-    """Whether a cohort's volumes may be scans of people: all but those that say they are not."""
+    """Return True where a cohort's volumes may be scans of people: all but the embedded cohort."""
     return any(source["name"] != SIMULATED for source in sources(cohort))
 
 
 def _lacking(page: Page) -> Sequence[str]:
     if not page.at_hand:
         return [_NO_FOLDERS]
-    said = []
+    lines = []
     for index in range(len(page.cards)):
         about = page.about(index)
         if index not in page.at_hand:
-            said.append(f"{about}pictures: none of the --synth folders is this scorecard's.")
+            lines.append(f"{about}pictures: none of the --synth folders is this scorecard's.")
             continue
         at_hand = page.at_hand[index]
         if isinstance(at_hand.features, str):
-            said.append(
+            lines.append(
                 f"{about}The most and the least typical volumes, and subgroups: {at_hand.features}"
             )
         if at_hand.cohorts.train is None:
-            said.append(
+            lines.append(
                 f"{about}Nearest training volumes: name the generator's training set with --train."
             )
-    return said
+    return lines
 
 
 SECTION = Section("pictures", "Pictures", "Pictures", 60, _build, _lacking)

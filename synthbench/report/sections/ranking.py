@@ -9,7 +9,19 @@ from synthbench.report.verdicts import SIGNS, Standing
 
 @dataclass(frozen=True)
 class RankCell:
-    """A cell of a ranking: its text, what it is sorted by, and a verdict that has a sign."""
+    """A cell of a ranking.
+
+    Attributes
+    ----------
+    text
+        As a reader sees it.
+    sort
+        The key that the column is sorted by.
+    standing
+        A verdict, which is shown by its sign; None without one.
+    prose
+        True where the cell holds words, not a number.
+    """
 
     text: str
     sort: float | str
@@ -35,9 +47,9 @@ class Ranking:
     Attributes
     ----------
     words
-        What a rank says.
+        An explanation of ranks.
     heads
-        Of the columns beside the entry's name, and whether the cells are words.
+        The heads of the columns after the entry's name, and True where the cells are words.
     rows
         Each entry's name, and its cells.
     pairs

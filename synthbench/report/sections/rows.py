@@ -1,4 +1,4 @@
-"""Scorecards of one protocol and one real cohort: what may stand on one axis and in one table."""
+"""Groups of scorecards with one protocol and one real cohort, which can share axes and tables."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from synthbench.report.sections.section import Page
 
 @dataclass(frozen=True)
 class Group:
-    """Scorecards that may be compared, and what to call them."""
+    """Scorecards that can be compared, and their names on the page."""
 
     cards: tuple[Scorecard, ...]
     names: tuple[str, ...]
 
     @property
     def words(self) -> str:
-        """What they have in common."""
+        """A line on their common cohort and protocol."""
         first = self.cards[0]
         return (
             f"{first.protocol.n_synth} synthetic against {first.real.n} real volumes, "
@@ -28,7 +28,7 @@ class Group:
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one."""
+        """True where there is more than one."""
         return len(self.cards) > 1
 
     def rows(self) -> list[tuple[str, list[tuple[str, Value]]]]:
@@ -62,7 +62,8 @@ def groups(page: Page) -> list[Group]:
 
 
 def row_of(card: Scorecard, metric: str, extractor: str | None) -> Value | None:
-    """Return a row, also one without an extractor, which `Scorecard.row` takes for any."""
+    """Return the row of a metric by exactly this extractor, or without one where it is None."""
+    # `Scorecard.row` would take None for any extractor.
     rows = (v for v in card.values if (v.metric, v.extractor) == (metric, extractor))
     return next(rows, None)
 

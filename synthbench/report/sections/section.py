@@ -1,4 +1,4 @@
-"""What a section of a report is, and what it is built from."""
+"""The definition of a section of a report, and the page that it is built from."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Page:
-    """What the sections of a page are built from.
+    """The content that the sections of a page are built from.
 
     Attributes
     ----------
     cards, names
-        The scorecards, and what to call them.
+        The scorecards, and their names on the page.
     at_hand
-        By position in `cards`, the cohorts of those whose folders were named.
+        The cohorts of the scorecards whose folders were named, by index in `cards`.
     study
-        Sensitivity curves.
+        Sensitivity curves; None where there are none.
     ranking
-        Of the scorecards, where they were compared.
+        Of the scorecards; None where they were not compared.
     lacking
-        What the page does not show, why, and how to have it.
+        Sentences on what the page does not show, why, and how to get it.
     """
 
     cards: Sequence[Scorecard]
@@ -41,7 +41,7 @@ class Page:
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one scorecard."""
+        """True where there is more than one scorecard."""
         return len(self.cards) > 1
 
     def about(self, index: int) -> str:
@@ -62,13 +62,13 @@ class Section:
     anchor
         Its id in the page; `templates/sections/ANCHOR.jinja` is its template.
     title, heading
-        In the navigation, and above the section.
+        Its name in the navigation, and above the section.
     place
-        Sections stand in ascending order of it.
+        Sections are shown in ascending order of it.
     build
-        From the page to what the template shows; None where there is nothing.
+        From the page to the variables of the template; None where there is nothing to show.
     lacking
-        From the page to sentences on what this section does not show, and how to have it.
+        From the page to sentences on what this section does not show, and how to get it.
     """
 
     anchor: str

@@ -57,7 +57,7 @@ def _curves(study: Sensitivity, cards: Sequence[Scorecard], names: Sequence[str]
 def _levels(
     study: Sensitivity, row: Row, cards: Sequence[Scorecard], names: Sequence[str]
 ) -> list[tuple[str, float]]:
-    """Where the scorecards' values lie on a curve: those of its cohort, settings and n."""
+    """Return the values of scorecards that have the curve's cohort, settings and n, by name."""
     key = str(JobKey.parse(row.metric, row.extractor).job)
     found = []
     for card, name in zip(cards, names, strict=True):
@@ -81,7 +81,7 @@ def _curve_chart(row: Row, levels: Sequence[tuple[str, float]]) -> LineChart:
         if curve.leaves_floor is None
         else f"leaves the floor at {number(curve.leaves_floor)} {curve.unit}"
     )
-    turns = "" if curve.monotone else "; turns round: more damage can score less"
+    turns = "" if curve.monotone else "; turns back: more damage can score less"
     rewards = "; the metric rewards this damage" if curve.response == "better" else ""
     lines = [Series(row.label, "real", curve.doses, curve.values)]
     lines += [Series(name, "synth", ends, (level, level)) for name, level in levels]

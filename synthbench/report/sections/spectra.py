@@ -26,9 +26,9 @@ def _build(page: Page) -> Mapping[str, Any] | None:
 
 
 def spectrum(at_hand: AtHand) -> LineChart | None:
-    """Return mean radial power spectra of both sets, with the central 95% of the real volumes.
+    """Return a chart of both sets' mean radial power spectra, with 95% of the real volumes.
 
-    None where the mask is too small for one.
+    None where the mask is too small for a spectrum.
     """
     samples, mask = at_hand.samples, at_hand.mask
     profiles = {}
@@ -55,7 +55,7 @@ def spectrum(at_hand: AtHand) -> LineChart | None:
         "cycles/mm",
         "dB",
         f"Mean log power of synthetic and real volumes. They differ most at "
-        f"{frequencies[at]:.2g} cycles/mm, by {gap[at]:+.1f} dB (synthetic less real).",
+        f"{frequencies[at]:.2g} cycles/mm, by {gap[at]:+.1f} dB (synthetic minus real).",
         [
             Series("real", "real", frequencies, means["real"]),
             Series("synthetic", "synth", frequencies, means["synth"]),

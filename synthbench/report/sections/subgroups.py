@@ -32,16 +32,18 @@ def _build(page: Page) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True)
 class SubgroupRow:
-    """How the synthetic volumes stand to one subgroup of the real ones; aggregates only.
+    """MMD^2 between the synthetic volumes and one subgroup of the real ones; aggregates only.
 
     Attributes
     ----------
+    column, name
+        The covariate, and the subgroup.
     count
-        Subjects, or words where the count is hidden.
+        Subjects, or text where the count is hidden.
     value, interval
-        MMD^2 of the synthetic set and this subgroup; None where it is hidden or cannot be told.
+        MMD^2 of the synthetic set and this subgroup; None where it is hidden or not computed.
     others
-        MMD^2 of this subgroup and the other real volumes: how unlike them it is anyway.
+        MMD^2 of this subgroup and the other real volumes, for comparison.
     """
 
     column: str
@@ -65,8 +67,8 @@ def _rows(card: Scorecard, real: Cohort, space: FeatureSpace) -> tuple[SubgroupR
         for name, count in counts.items():
             row = SubgroupRow(column, name, count)
             inside = bands == name
-            # A value of a hidden cell, or of one whose count was coarsened to hide another,
-            # would tell of it.
+            # The value of a hidden cell, or of one whose count is coarse to hide another cell,
+            # would disclose something about few people.
             if isinstance(count, int) and count < len(set(index.tolist())):
                 others = MMD2().prepare(
                     rows[inside], rows[~inside], bandwidth=space.bandwidth,
@@ -82,11 +84,11 @@ def _scored(
 ) -> SubgroupRow:
     protocol = card.protocol
     try:
-        made = intervals.interval(
+        computed = intervals.interval(
             statistic, "studentized", resamples=protocol.resamples, level=protocol.level,
             seed=protocol.seed,
         )  # fmt: skip
-        interval = (made.low, made.high) if made.low < made.high else None
+        interval = (computed.low, computed.high) if computed.low < computed.high else None
         return SubgroupRow(
             row.column, row.name, row.count, resampling.estimate(statistic), interval,
             resampling.estimate(others),
@@ -96,9 +98,7 @@ def _scored(
 
 
 def _bands(real: Cohort, column: str) -> np.ndarray:
-    """Return the band of each volume's subject, as `synthbench.cohorts.disclosure.subgroups` names
-    it.
-    """
+    """Return the name of each volume's subgroup, as `synthbench.cohorts.disclosure` names them."""
     values: pd.Series[Any] = real.participants[column].reindex([e.subject for e in real.entries])
     return np.array(subgroup_names(values))
 

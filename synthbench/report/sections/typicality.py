@@ -14,7 +14,9 @@ from synthbench.report.sections.gallery import PICTURED, Chosen, Plan
 def typicality(
     synth: Float64[np.ndarray, "m d"], real: Float64[np.ndarray, "n d"], bandwidth: float
 ) -> Float64[np.ndarray, " m"]:
-    """Return the mean Gaussian kernel of each row to all real rows: the MMD witness's real part.
+    """Return the mean Gaussian kernel of each row with all real rows.
+
+    It is the part of the witness function of MMD that comes from the real set.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def typicality(
 
 
 def _of_real(space: FeatureSpace) -> Float64[np.ndarray, " n"]:
-    """Each real volume's mean kernel to those of other subjects."""
+    """Return each real volume's mean kernel with volumes of other subjects."""
     rows = space.rows(space.real)
     kernel = gaussian_kernel(rows, rows, space.bandwidth)
     other = space.real.subjects[:, None] != space.real.subjects
@@ -46,12 +48,12 @@ def by_typicality(space: FeatureSpace, synth: Cohort) -> list[Plan]:
     real = space.rows(space.real)
     found = typicality(space.rows(space.synth), real, space.bandwidth)
     low, high = np.percentile(_of_real(space), [2.5, 97.5])
-    # Where every kernel underflows, distances still order.
+    # Kernels of far volumes can all be 0 in float64; then the distances give the order.
     distances = squared_distances(space.rows(space.synth), real).mean(axis=1)
     order = np.lexsort((distances, -found))
     about = (
-        f"By the mean kernel to all real volumes, in the features of {space.extractor}; real "
-        f"volumes have {low:.3g} to {high:.3g} (95% of them) to each other."
+        f"By the mean kernel with all real volumes, in the features of {space.extractor}; 95% of "
+        f"the real volumes have {low:.3g} to {high:.3g} with each other."
     )
     plans = []
     some = min(PICTURED, len(order) // 2)

@@ -1,4 +1,4 @@
-"""The section on utility: whether the volumes help a model that is used on real people."""
+"""The section on utility: do the volumes help a model that is used on real people?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _build(page: Page) -> Mapping[str, Any] | None:
 
 @dataclass(frozen=True)
 class _Utility:
-    """The verdict of a study of utility, what it is of, and the measure of each arm."""
+    """The verdict of a study of utility, a description of it, and the measure of each arm."""
 
     sentence: str
     about: str

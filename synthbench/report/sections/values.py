@@ -52,7 +52,7 @@ def _table(group: Group) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class _TableRow:
-    """A row of the table of values: words, and numbers to sort by."""
+    """A row of the table of values: texts, and the numbers to sort by."""
 
     label: str
     part: bool
@@ -98,7 +98,7 @@ def _table_row(label: str, name: str, value: Value) -> _TableRow:
 
 @dataclass(frozen=True)
 class _About:
-    """What a metric is, for a reader who has never met it."""
+    """The description of a metric, for a reader who does not know it."""
 
     label: str
     formula: str
@@ -107,13 +107,13 @@ class _About:
 
 
 def _about(cards: Sequence[Scorecard]) -> list[_About]:
-    """Return the sentences of the metrics that are installed here."""
+    """Return the descriptions of the metrics that are installed here."""
     found = []
     for name in dict.fromkeys(m for card in cards for m in card.protocol.intervals):
         try:
             metric = registry.load("metrics", name)()
         except SynthbenchError:
-            # A scorecard of another machine may hold metrics of packages that are not here.
+            # A scorecard of another machine may have metrics of packages that are not installed.
             continue
         found.append(_About(metric.label, metric.formula, metric.sees, metric.misses))
     return found

@@ -1,1 +1,1 @@
-"""Known damage to real volumes."""
+"""Corruptions: known damage to real volumes, in doses."""

@@ -1,4 +1,4 @@
-"""What a corruption is: a kind of known damage, with its doses and unit."""
+"""The definition of a corruption: a kind of known damage, with its doses and unit."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Corruption:
     name
         The key in a record and on the command line.
     label
-        Words for a table.
+        The name in a table.
     unit
-        What a dose is measured in.
+        The unit of a dose.
     words
         A clause with a place for the dose: "blurred by {dose} mm (FWHM)".
     doses
         Ascending, above zero; dose zero is no damage.
     does
-        One sentence: what is done.
+        One sentence on what is done.
     """
 
     name: str
@@ -55,30 +55,28 @@ class Corruption:
     does: str
 
     def sentence(self, dose: float | str) -> str:
-        """The clause for a dose, a number or words.
+        """Return the clause for a dose, which is a number or words.
 
-        >>> from synthbench.sensitivity.corruptions.corrupted import CORRUPTIONS
-        >>> CORRUPTIONS["blur"].sentence(1.4)
-        'blurred by 1.4 mm (FWHM)'
-        >>> CORRUPTIONS["flip"].sentence("more than 50")
-        'with more than 50% of the volumes mirrored'
+        >>> blur = Corruption("blur", "blur", "mm", "blurred by {dose} mm (FWHM)", (1, 2), "")
+        >>> blur.sentence(1.4), blur.sentence("more than 2")
+        ('blurred by 1.4 mm (FWHM)', 'blurred by more than 2 mm (FWHM)')
         """
         return in_words(self.words, dose)
 
 
 def in_words(words: str, dose: float | str) -> str:
-    """Fill a dose into a corruption's clause: words as they are, a number as short as it goes."""
+    """Return a corruption's clause with a dose; a number has no trailing zeros."""
     return words.format(dose=dose if isinstance(dose, str) else f"{dose:g}")
 
 
 @dataclass(frozen=True)
 class VolumeCorruption(Corruption):
-    """A corruption of each volume by itself.
+    """A corruption that changes each volume separately.
 
     Attributes
     ----------
     apply
-        Maps (volume, dose, space, rng) to the damaged volume, float32. Values may leave [0, 1]:
+        From (volume, dose, space, rng) to the damaged volume, float32. Values may leave [0, 1];
         `Corrupted` brings them back.
     """
 
@@ -87,16 +85,16 @@ class VolumeCorruption(Corruption):
 
 @dataclass(frozen=True)
 class Pick:
-    """One place in a corrupted set: which volume stands there.
+    """The volume at one place of a corrupted set.
 
     Attributes
     ----------
     index
         Its index in the set, or in the training set.
     training
-        Whether it is a copy of a training volume.
+        True where it is a copy of a training volume.
     mirrored
-        Whether left and right are exchanged.
+        True where left and right are exchanged.
     """
 
     index: int
@@ -106,14 +104,14 @@ class Pick:
 
 @dataclass(frozen=True)
 class SetCorruption(Corruption):
-    """A corruption of which volumes make up the set.
+    """A corruption that changes which volumes are in the set.
 
     Attributes
     ----------
     choose
-        Maps (volumes, share in %, rng, number of training volumes) to the places of the set.
+        From (volumes, share in %, rng, number of training volumes) to the places of the set.
     needs_training
-        Whether it copies training volumes.
+        True where it copies training volumes.
     """
 
     choose: Callable[[GridVolumes, float, np.random.Generator, int], tuple[Pick, ...]]

@@ -1,13 +1,13 @@
-"""Graded corruptions of a set of volumes: known damage, to see which metrics notice it.
+"""The list of corruptions, and a set of volumes under a dose of one.
 
-A corruption has doses in physical units, from barely visible to gross, so a dose means the same
-on any grid. One of volumes changes every volume (blur, noise, a shift); one of the set changes
-which volumes make it up (duplicates, dropped modes, copies of training images).
+A corruption has doses in physical units, from barely visible to very strong, so a dose means the
+same on any grid. A corruption of volumes changes every volume (blur, noise, a shift); one of the
+set changes which volumes are in it (duplicates, dropped modes, copies of training images).
 
-`Corrupted` is a set of volumes under a dose. It computes each volume when it is read, so memory
-stays bounded. Volume `index` draws from `numpy.random.default_rng([seed, index, *name])`, and a
-set from `default_rng([seed, *name])`. The draws do not depend on the dose: a larger dose is more
-of the same damage, and what was flipped or replaced at a smaller share is so at a larger one.
+`Corrupted` computes each volume when it is read, so memory stays bounded. Volume `index` draws
+from `numpy.random.default_rng([seed, index, *name])`, and a set from `default_rng([seed, *name])`.
+The draws do not depend on the dose: a larger dose is more of the same damage, and a larger share
+includes the volumes that a smaller one flips or replaces.
 """
 
 from __future__ import annotations
@@ -53,29 +53,29 @@ from synthbench.volumes.intensity import Intensity, to_unit
 class Corrupted:
     """A set of volumes under a dose of a corruption, computed as it is read.
 
-    Indexing gives `Float32[d h w]` in [0, 1]; iterating reads ahead with `workers` threads. What
-    was background (zero, outside the head) stays exactly zero, but where the anatomy moves.
-    Dose 0 gives the volumes themselves, bit for bit.
+    Indexing gives `Float32[d h w]` in [0, 1]; iterating reads ahead with `workers` threads.
+    Background (zero, outside the head) stays exactly zero, except where the anatomy moves. Dose 0
+    gives the volumes themselves, bit for bit.
 
     Attributes
     ----------
     volumes
         The undamaged set.
     corruption, dose, seed
-        What is done, how much of it (in the corruption's unit), and the seed of its draws.
+        The corruption, its dose in its unit, and the seed of its draws.
     training
-        The volumes that a generator was trained on, where the corruption copies them.
+        Training volumes of a generator, where the corruption copies them.
     intensity
         How a damaged volume is brought back to [0, 1]: "unit" clips it; "percentile" scales it
-        anew, as reading the volume from a file by that rule would. Give the protocol's rule.
+        again, as reading the volume from a file by that rule would. Use the protocol's rule.
     workers
         Threads that read ahead.
 
     Raises
     ------
     UsageError
-        The dose or the seed is negative, or there are no training volumes, or none on this
-        grid, for a corruption that copies them. On reading: the dose is too large for the set.
+        The dose or the seed is negative, or a corruption that copies training volumes has none,
+        or none on this grid. On reading: the dose is too large for the set.
     """
 
     volumes: GridVolumes
@@ -98,8 +98,8 @@ class Corrupted:
         if isinstance(self.corruption, SetCorruption) and self.corruption.needs_training:
             if self.training is None:
                 raise UsageError(
-                    f"{name}: it copies training volumes, and none were given. "
-                    "Give a second set of volumes, or leave this corruption out."
+                    f"{name}: it copies training volumes, and there are none. "
+                    "Name training volumes, or leave this corruption out."
                 )
             if not self.training.space.same_grid(self.volumes.space):
                 raise UsageError(
@@ -114,7 +114,7 @@ class Corrupted:
 
     @cached_property
     def picks(self) -> tuple[Pick, ...]:
-        """Which volume stands at each place of the set."""
+        """The volume at each place of the set."""
         if self.dose == 0 or not isinstance(self.corruption, SetCorruption):
             return tuple(Pick(i) for i in range(len(self.volumes)))
         rng = np.random.default_rng([self.seed, *self.corruption.name.encode()])
@@ -145,12 +145,12 @@ class Corrupted:
 
 
 def corruption(name: str) -> Corruption:
-    """Look a corruption up by name.
+    """Return the corruption of a name.
 
     Raises
     ------
     UsageError
-        There is none of that name.
+        There is no such corruption; the message names the nearest.
     """
     if name not in CORRUPTIONS:
         raise UsageError(f"no corruption {name!r}: {near_miss(name, CORRUPTIONS)}")
@@ -163,8 +163,6 @@ def _to_range(volume: np.ndarray, intensity: Intensity, name: str) -> Volume:
         return to_unit(positive, intensity, name)
     return np.asarray(np.minimum(positive, 1), dtype=np.float32)
 
-
-# --- the list -----------------------------------------------------------------------------------
 
 _ALL: tuple[Corruption, ...] = (
     VolumeCorruption(

@@ -9,13 +9,11 @@ from synthbench.errors import UsageError
 from synthbench.sensitivity.corruptions.base import GridVolumes, Pick, Spacing, Volume
 
 COARSE_MM = 8.0
-
-
-# --- sets ---------------------------------------------------------------------------------------
+"""Side in mm of the blocks by which volumes are compared."""
 
 
 def share_count(percent: float, n: int) -> int:
-    """How many of n volumes a share is: the nearest number, and one at least.
+    """Return how many of n volumes a share is: the nearest whole number, at least one.
 
     Raises
     ------
@@ -30,7 +28,7 @@ def share_count(percent: float, n: int) -> int:
 def mirror_some(
     volumes: GridVolumes, percent: float, rng: np.random.Generator, training: int = 0
 ) -> tuple[Pick, ...]:
-    """Exchange left and right in a share of the volumes.
+    """Return the places of a set in which a share of the volumes is mirrored left to right.
 
     The array is reversed along its first axis, as augmentation by flips does: about the middle
     of the grid.
@@ -43,7 +41,7 @@ def mirror_some(
 def duplicate_some(
     volumes: GridVolumes, percent: float, rng: np.random.Generator, training: int = 0
 ) -> tuple[Pick, ...]:
-    """Replace a share of the volumes by copies of random ones among the rest.
+    """Return the places of a set with a share replaced by copies of random ones among the rest.
 
     Raises
     ------
@@ -55,7 +53,7 @@ def duplicate_some(
     count = share_count(percent, n)
     if count >= n:
         raise UsageError(
-            f"duplicates: {percent:g}% of {n} volumes leaves none to copy. Give a smaller dose."
+            f"duplicates: {percent:g}% of {n} volumes leaves none to copy. Use a smaller dose."
         )
     index = np.arange(n)
     index[order[:count]] = rng.choice(order[count:], size=count)
@@ -65,7 +63,7 @@ def duplicate_some(
 def copy_training(
     volumes: GridVolumes, percent: float, rng: np.random.Generator, training: int
 ) -> tuple[Pick, ...]:
-    """Replace a share of the volumes by as many different training volumes.
+    """Return the places of a set with a share replaced by as many different training volumes.
 
     Raises
     ------
@@ -76,8 +74,8 @@ def copy_training(
     count = share_count(percent, n)
     if count > training:
         raise UsageError(
-            f"copies: {percent:g}% of {n} volumes is {count} training volumes; found {training}. "
-            "Give a smaller dose, or more training volumes."
+            f"copies: {percent:g}% of {n} volumes needs {count} training volumes; found "
+            f"{training}. Use a smaller dose, or more training volumes."
         )
     replaced = rng.permutation(n)[:count]
     copies = rng.permutation(training)[:count]
@@ -88,7 +86,7 @@ def copy_training(
 def drop_modes(
     volumes: GridVolumes, percent: float, rng: np.random.Generator, training: int = 0
 ) -> tuple[Pick, ...]:
-    """Leave out the share of the volumes that is least like the most typical one.
+    """Return the places of a set without the share that is least like the most typical volume.
 
     Volumes are compared by the Euclidean distance of their means over 8 mm blocks; the most
     typical one is the medoid. Nothing is random. The set gets smaller: a biased metric, such as
@@ -103,7 +101,7 @@ def drop_modes(
     kept = n - share_count(percent, n)
     if kept < 2:
         raise UsageError(
-            f"modes: {percent:g}% of {n} volumes leaves {kept}; 2 are needed. Give a smaller dose."
+            f"modes: {percent:g}% of {n} volumes leaves {kept}; 2 are needed. Use a smaller dose."
         )
     means = np.stack([_block_means(volumes[i], volumes.space.spacing) for i in range(n)])
     gram = means @ means.T
@@ -115,7 +113,7 @@ def drop_modes(
 
 
 def _block_means(volume: Volume, spacing: Spacing) -> Float64[np.ndarray, " blocks"]:
-    """Means over blocks of about 8 mm, as one row; the grid is filled up with zeros."""
+    """Return means over blocks of about 8 mm, as one row; the grid is padded with zeros."""
     sides = [max(1, round(COARSE_MM / mm)) for mm in spacing]
     padded = np.pad(volume, [(0, -n % s) for n, s in zip(volume.shape, sides, strict=True)])
     (a, i), (b, j), (c, k) = ((n // s, s) for n, s in zip(padded.shape, sides, strict=True))

@@ -20,7 +20,7 @@ BIAS_LATTICE_MM = 80.0
 
 
 def head(volume: Volume) -> Bool[np.ndarray, "d h w"]:
-    """The voxels above zero, holes filled: everything else is background."""
+    """Return the voxels above zero with holes filled: everything else is background."""
     return np.asarray(ndimage.binary_fill_holes(volume > 0), dtype=bool)
 
 
@@ -28,7 +28,9 @@ def head(volume: Volume) -> Bool[np.ndarray, "d h w"]:
 
 
 def add_noise(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
-    """Rician noise in the head: the magnitude of a complex signal with noise in both parts.
+    """Return a volume with Rician noise in the head.
+
+    Rician noise is the magnitude of a complex signal with Gaussian noise in both parts.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def add_noise(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
         Intensities in [0, 1].
     sd
         Standard deviation of the noise in each part, on the same scale. Where the signal is
-        several times larger, it is that of the intensities too.
+        several times larger, the noise of the intensities has it too.
     rng
         Source of the noise.
     """
@@ -49,11 +51,11 @@ def add_noise(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
 
 
 def blur(volume: Volume, fwhm: float, spacing: Spacing) -> Volume:
-    """Gaussian blur within the head, of a full width at half maximum in mm.
+    """Return a volume blurred within the head by a Gaussian with this full width (FWHM) in mm.
 
     Normalised convolution (Knutsson and Westin 1993, CVPR): the blurred volume over the blurred
     head, so that the background does not darken the rim. The Gaussian is applied to the
-    spectrum, where one that is narrower than a voxel is right too.
+    spectrum, where it is exact also when it is narrower than a voxel.
     """
     sigma = fwhm / FWHM_PER_SIGMA / np.array(spacing)
     margin = np.ceil(4 * sigma).astype(int)
@@ -71,7 +73,7 @@ def blur(volume: Volume, fwhm: float, spacing: Spacing) -> Volume:
 
 
 def shade(volume: Volume, peak_to_peak: float, space: Space, rng: np.random.Generator) -> Volume:
-    """Multiply by a smooth random bias field.
+    """Return a volume multiplied by a smooth random bias field.
 
     The field is a cubic B-spline on an 80 mm lattice, stretched so that over the head it runs
     from 1 - `peak_to_peak` / 2 to 1 + `peak_to_peak` / 2.
@@ -87,10 +89,10 @@ def shade(volume: Volume, peak_to_peak: float, space: Space, rng: np.random.Gene
 
 
 def shift(volume: Volume, millimetres: Float64[np.ndarray, " 3"], spacing: Spacing) -> Volume:
-    """Translate along the three axes, filling with zero.
+    """Return a volume translated along the three axes, filled with zero.
 
-    The shift is a phase of the spectrum, which keeps every frequency: interpolation between
-    voxels would blur as well. (By half a voxel, the mean squared gradient within a brain at 2 mm
+    The shift is a phase of the spectrum, which keeps every frequency; interpolation between
+    voxels would also blur. (By half a voxel, the mean squared gradient within a brain at 2 mm
     falls to 52% by linear and to 85% by cubic interpolation, and is 101% by the phase.)
     """
     offset = np.asarray(millimetres) / np.array(spacing)
@@ -106,7 +108,7 @@ def shift(volume: Volume, millimetres: Float64[np.ndarray, " 3"], spacing: Spaci
 def misalign_slices(
     volume: Volume, sd: float, spacing: Spacing, rng: np.random.Generator
 ) -> Volume:
-    """Translate every axial slice by itself, at random within its plane.
+    """Return a volume with every axial slice translated separately at random within its plane.
 
     Parameters
     ----------
@@ -131,7 +133,7 @@ def misalign_slices(
 
 
 def warp(volume: Volume, rms: float, space: Space, rng: np.random.Generator) -> Volume:
-    """Deform smoothly at random.
+    """Return a volume under a smooth random deformation.
 
     Each component of the displacement is a cubic B-spline on a 30 mm lattice. Over the head its
     mean is zero (a warp does not shift) and its root mean squared length is `rms` mm. Folding
@@ -143,7 +145,7 @@ def warp(volume: Volume, rms: float, space: Space, rng: np.random.Generator) -> 
 def warp_displacement(
     inside: Bool[np.ndarray, "d h w"], rms: float, space: Space, rng: np.random.Generator
 ) -> Float64[np.ndarray, "3 d h w"]:
-    """The displacement of `warp`, in voxels along each axis."""
+    """Return the displacement of `warp`, in voxels along each axis."""
     field = np.stack([_smooth_field(rng, WARP_LATTICE_MM, space) for _ in range(3)])
     within = field[:, inside]
     mean = within.mean(axis=1)
@@ -154,26 +156,26 @@ def warp_displacement(
 
 
 def enlarge_ventricles(volume: Volume, percent: float, space: Space) -> Volume:
-    """Widen the lateral ventricles at the cost of the white matter around them.
+    """Return a volume with larger lateral ventricles and less white matter around them.
 
     The deformation is the one that ages the embedded atlas: it makes the ventricles of the
-    MNI152 template `percent` larger by volume. It needs no segmentation, and so it is an
-    approximation on any one person: the volumes must be registered to MNI152, and ventricles
-    that are larger than the template's gain a smaller share.
+    MNI152 template larger by `percent` of their volume. It uses no segmentation, so it is an
+    approximation for a single person: the volume must be registered to MNI152, and ventricles
+    that are larger than the template's grow by a smaller share.
 
     Raises
     ------
     UsageError
-        The deformation does not reach that far.
+        The deformation cannot make them that large.
     """
     return resample_displaced(volume, _ventricle_displacement(percent, space))
 
 
 def resample_displaced(volume: Volume, displacement: Float64[np.ndarray, "3 d h w"]) -> Volume:
-    """Read each voxel of the head at a displaced place.
+    """Return a volume whose voxels in the head are read at displaced places.
 
-    Quintic splines, which keep more detail than lower ones, for values; the head itself moves by
-    linear interpolation, so that background is exactly zero.
+    Values are interpolated by quintic splines, which keep more detail than lower ones. The head
+    itself moves by linear interpolation, so that background is exactly zero.
 
     Parameters
     ----------
@@ -191,7 +193,7 @@ def resample_displaced(volume: Volume, displacement: Float64[np.ndarray, "3 d h 
 
 @lru_cache(maxsize=2)
 def _ventricle_displacement(percent: float, space: Space) -> Float64[np.ndarray, "3 d h w"]:
-    """Backward displacement in voxels that widens the template's ventricles."""
+    """Return the backward displacement in voxels that widens the template's ventricles."""
     import torch
 
     from synthbench.simulation.deformation import CORNER_MM, EXTENT_MM, exponential, sample
@@ -203,7 +205,7 @@ def _ventricle_displacement(percent: float, space: Space) -> Float64[np.ndarray,
         largest = 100 * math.expm1(anatomy.log_ratios[-1])
         raise UsageError(
             f"ventricles: they can be made up to {largest:.0f}% larger; found {percent:g}%. "
-            "Give a smaller dose."
+            "Use a smaller dose."
         )
     strength = float(np.interp(log_ratio, anatomy.log_ratios, GROWTH_STRENGTHS))
     box = exponential(-strength * anatomy.ventricle_growth)
@@ -211,7 +213,7 @@ def _ventricle_displacement(percent: float, space: Space) -> Float64[np.ndarray,
     linear, origin = space.matrix[:3, :3], space.matrix[:3, 3]
     voxels = np.indices(space.shape, dtype=np.float64)
     places = np.einsum("ij,jabc->iabc", linear, voxels) + origin[:, None, None, None]
-    # The atlas's box units: -1 and 1 at the faces, in the order z, y, x.
+    # The atlas uses units of its box, -1 and 1 at the faces, in the order z, y, x.
     points = (places - _per_axis(CORNER_MM)) / _per_axis(half) - 1
     ordered = torch.from_numpy(np.moveaxis(points[::-1], 0, -1).astype(np.float32))
     sampled = sample(box, ordered, outside="border").numpy()[::-1]
@@ -230,7 +232,7 @@ def _per_axis(numbers: Sequence[float] | np.ndarray) -> Float64[np.ndarray, "3 1
 def _smooth_field(
     rng: np.random.Generator, lattice_mm: float, space: Space
 ) -> Float64[np.ndarray, "d h w"]:
-    """Cubic B-spline of standard normal coefficients, over this grid's own field of view."""
+    """Return a cubic B-spline of standard normal coefficients over the grid's field of view."""
     from synthbench.simulation.deformation import spline_basis
 
     cells = [side * mm / lattice_mm for side, mm in zip(space.shape, space.spacing, strict=True)]
@@ -243,9 +245,10 @@ def _smooth_field(
 
 
 def _filter(volume: Volume, factors: Factors, margin: np.ndarray, axes: Axes = (0, 1, 2)) -> Volume:
-    """Multiply the spectrum by functions of the frequencies (cycles a voxel, along each axis).
+    """Return a volume whose spectrum is multiplied by factors of the frequencies.
 
-    `margin` voxels of zero on each side keep what leaves one side from entering on the other.
+    Frequencies are in cycles per voxel, along each axis. `margin` voxels of zero on each side
+    prevent that what leaves one side enters on the other.
     """
     before = [int(m) for m in margin]
     sides = [
@@ -270,13 +273,13 @@ def _filter(volume: Volume, factors: Factors, margin: np.ndarray, axes: Axes = (
 
 
 def _move(volume: Volume, factors: Factors, margin: np.ndarray, axes: Axes = (0, 1, 2)) -> Volume:
-    """Translate a volume and its head; outside the moved head, ringing is set to zero."""
+    """Return a volume translated with its head; ringing outside the moved head is set to zero."""
     moved = _filter(volume, factors, margin, axes)
     inside = _filter(head(volume).astype(np.float32), factors, margin, axes) > 0.5
     return np.where(inside, moved, np.float32(0))
 
 
 def direction(rng: np.random.Generator) -> Float64[np.ndarray, " 3"]:
-    """A unit vector, uniform over directions."""
+    """Return a random unit vector, uniform over directions."""
     vector = rng.standard_normal(3)
     return np.asarray(vector / np.linalg.norm(vector))

@@ -335,7 +335,7 @@ def test_a_small_share_is_one_volume_at_least():
     [
         ("blur", -1, 3, None, "0 mm .FWHM. or more; found -1"),
         ("blur", np.nan, 3, None, "found nan"),
-        ("copies", 20, 3, None, "none were given"),
+        ("copies", 20, 3, None, "there are none"),
         ("copies", 100, 3, 2, "3 training volumes; found 2"),
         ("duplicates", 100, 3, None, "leaves none to copy"),
         ("modes", 60, 3, None, "leaves 1; 2 are needed"),

@@ -1,4 +1,4 @@
-"""Copies of training images: what the tests of a scorecard found, in one wording for all pages."""
+"""The results of a scorecard's tests for copies of training images, worded once for all pages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class CopiesFound:
     Attributes
     ----------
     verdict
-        Whether any test detected copies.
+        "detected" where any test detected copies.
     details
-        Where and how surely, or what the tests would have seen; empty where there was none.
+        The spaces with their p, or the power of the tests; empty where there was no test.
     """
 
     verdict: CopiesVerdict
@@ -34,7 +34,7 @@ class CopiesFound:
 
 
 def copies_found(card: Scorecard) -> CopiesFound:
-    """Return whether copies of training images were detected in any space, plain or mirrored."""
+    """Return the verdict on copies of training images over all spaces, plain and mirrored."""
     if not card.memorization:
         return CopiesFound("not assessed", "")
     tests = [(r.space, t) for r in card.memorization for t in (r.plain, r.flipped) if t]
@@ -52,7 +52,7 @@ def copies_found(card: Scorecard) -> CopiesFound:
 
 
 def copies_lines(card: Scorecard) -> list[str]:
-    """Return one line per space with all that its tests say, or why there is no test."""
+    """Return one line per space with the results of its tests, or why there was no test."""
     if card.not_assessed:
         return [f"copies: {card.not_assessed}"]
     return [_line(record) for record in card.memorization]
@@ -60,9 +60,9 @@ def copies_lines(card: Scorecard) -> list[str]:
 
 def _line(record: MemorizationRecord) -> str:
     plain = record.plain
-    words = f"copies ({record.space}): {plain.text}; p {p_text(plain.p)}"
+    line = f"copies ({record.space}): {plain.text}; p {p_text(plain.p)}"
     if record.flipped is not None:
-        words += f"; mirrored: {record.flipped.text}; p {p_text(record.flipped.p)}"
+        line += f"; mirrored: {record.flipped.text}; p {p_text(record.flipped.p)}"
     if record.exact_copies:
-        words += f"; {record.exact_copies} exact copies"
-    return f"{words}; AuthPct {record.auth_pct:.0f}%; n = {record.n} a side"
+        line += f"; {record.exact_copies} exact copies"
+    return f"{line}; AuthPct {record.auth_pct:.0f}%; n = {record.n} per side"
