@@ -348,12 +348,12 @@ def test_a_cohort_without_a_table_has_no_counts(make_cohort):
 
 
 @pytest.mark.parametrize(
-    ("counts", "told"),
+    ("counts", "shown"),
     [
         ({"F": 40, "M": 30}, {"F": 40, "M": 30}),
         # 72 - 70 would give the two away: the next smallest count is hidden too.
         ({"A": 40, "B": 30, "C": 2}, {"A": 40, "B": "5 or more", "C": "<5"}),
-        # Of 6 in all, "5 or more" and "<5" can only be 5 and 1: nothing is told.
+        # Of 6 in all, "5 or more" and "<5" can only be 5 and 1: nothing is shown.
         ({"F": 5, "M": 1}, {}),
         # With B alone hidden, C would have to be 1 as well; with A too, it need not.
         ({"A": 20, "B": 5, "C": 1}, {"A": "5 or more", "B": "5 or more", "C": "<5"}),
@@ -362,8 +362,8 @@ def test_a_cohort_without_a_table_has_no_counts(make_cohort):
         ({"A": 1, "B": 1}, {}),
     ],
 )
-def test_nobody_can_be_singled_out(counts, given):
-    assert disclosure._hidden(counts) == given
+def test_nobody_can_be_singled_out(counts, shown):
+    assert disclosure._hidden(counts) == shown
 
 
 def test_what_is_hidden_could_be_anything():
