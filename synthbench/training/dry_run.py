@@ -120,7 +120,7 @@ def dry_run(
         generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid
     )
     plugin = registry.load("generators", generator)()
-    from synthbench.training.estimate.estimate import check_freeze
+    from synthbench.training.stages import check_freeze
 
     if not isinstance(plugin, TrainedBySteps):
         raise UsageError(

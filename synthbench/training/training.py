@@ -342,7 +342,7 @@ def _check_job(job: Job) -> None:
             "score_every: scores during training need volumes that are not trained on. Name them "
             "with --validation (synthbench data split makes such a set)."
         )
-    from synthbench.training.estimate.estimate import check_freeze
+    from synthbench.training.stages import check_freeze
 
     check_freeze(job.plugin.stages(own))
 
