@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from synthbench.cohorts.cohort import Volumes
-from synthbench.errors import RunError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.diffusion.process import Diffusion, Watch
 from synthbench.generators.diffusion.schedule import DiffusionSettings
@@ -24,6 +23,7 @@ from synthbench.generators.generator import Frame, Progress, Stage
 from synthbench.generators.loop import settings as settings_module
 from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet
+from synthbench.generators.networks.weights import load, seeded
 from synthbench.runs.folder import Run
 from synthbench.runtime.processes import is_main, processes
 
@@ -123,7 +123,7 @@ class DDPM3D:
         settings.check_grid(volumes.space.shape)
         model, objective = _initial(settings), _objective(settings)
         if init is not None and not resume:
-            _load(model, init)
+            load(model, init.load_weights(), str(init.folder))
         chosen = objective.diffusion.sampling()
         shape = volumes.space.shape
 
@@ -197,29 +197,14 @@ def _objective(settings: DDPM3DSettings) -> VolumeDiffusion:
 
 def _initial(settings: DDPM3DSettings) -> PatchedUNet:
     """Return the network with initial weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return PatchedUNet(settings)
+    return seeded(settings.seed, lambda: PatchedUNet(settings))
 
 
 def _trained(run: Run) -> tuple[PatchedUNet, VolumeDiffusion, tuple[int, ...]]:
     """Return a run's network on this process's device, its objective, and the run's grid."""
     settings = _settings(run)
     model = _initial(settings)
-    _load(model, run)
+    load(model, run.load_weights(), str(run.folder))
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
     model.to(device).eval()
     return model, _objective(settings), tuple(run.record["space"]["shape"])
-
-
-def _load(model: nn.Module, run: Run) -> None:
-    weights = {name: torch.from_numpy(value) for name, value in run.load_weights().items()}
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    other = {name: tuple(value.shape) for name, value in weights.items()}
-    if own != other:
-        wrong = sorted(set(own.items()) ^ set(other.items()))[:3]
-        raise RunError(
-            f"{run.folder}: its weights do not fit this network (first differences: {wrong}). "
-            "Use the settings of that run: --config RUN/config.yaml."
-        )
-    model.load_state_dict(weights)

@@ -29,18 +29,15 @@ from synthbench.generators.latent.sampler import Sampler
 from synthbench.generators.latent.settings import STAGE_1, LDM3DSettings
 from synthbench.generators.latent.stages import (
     LatentDiffusion,
-    arrays,
     encoded_rows,
     fit_autoencoder,
     held_out_latents,
     latents_of,
-    load,
     named,
-    part,
-    seeded,
 )
 from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.unet import PatchedUNet
+from synthbench.generators.networks.weights import arrays, load, part, seeded
 from synthbench.runs.folder import Run
 from synthbench.runs.validation import by_names_of_today
 from synthbench.runtime.processes import is_main, processes
@@ -260,8 +257,7 @@ def _settings(run: Run) -> LDM3DSettings:
 
 def _network(settings: LDM3DSettings, encoding: ConditionEncoding) -> PatchedUNet:
     channels = settings.autoencoder.latent_channels
-    built: PatchedUNet = seeded(settings.seed, lambda: _unet(settings, channels, encoding.width))
-    return built
+    return seeded(settings.seed, lambda: _unet(settings, channels, encoding.width))
 
 
 def _unet(settings: LDM3DSettings, channels: int, condition_width: int) -> PatchedUNet:
@@ -276,7 +272,7 @@ def _trained(run: Run) -> tuple[PatchedUNet, Sampler]:
     """Return a run's U-Net and a sampler with its autoencoder, on this process's device."""
     settings, weights, record = _settings(run), run.load_weights(), run.record
     encoding = encoding_of(settings, run)
-    autoencoder: Autoencoder = seeded(0, lambda: Autoencoder(settings.autoencoder))
+    autoencoder = seeded(0, lambda: Autoencoder(settings.autoencoder))
     network = _network(settings, encoding)
     load(autoencoder, part(weights, "autoencoder."), str(run.folder))
     load(network, part(weights, "unet."), str(run.folder))

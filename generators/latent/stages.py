@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from synthbench.cohorts.cohort import Volumes
 from synthbench.cohorts.conditions import Row
-from synthbench.errors import RunError, UsageError
+from synthbench.errors import UsageError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.diffusion.process import Diffusion
 from synthbench.generators.generator import Perceptual, Progress
@@ -25,6 +25,7 @@ from synthbench.generators.latent.latents import LatentCache, LatentSource
 from synthbench.generators.latent.sampler import Sampler
 from synthbench.generators.latent.settings import STAGE_1, LDM3DSettings
 from synthbench.generators.loop import sources, train
+from synthbench.generators.networks.weights import arrays, load, part, seeded
 from synthbench.runs.folder import Run
 from synthbench.runtime.processes import is_main, processes
 
@@ -91,10 +92,8 @@ def fit_autoencoder(
     """
     stage = run.part(STAGE_1)
     done = (stage.folder / "run.json").is_file() and bool(stage.record.get("finished"))
-    model: Stage1 = seeded(
-        settings.autoencoder.seed, lambda: Stage1(settings.autoencoder, perceptual)
-    )
-    autoencoder: Autoencoder = model.autoencoder
+    model = seeded(settings.autoencoder.seed, lambda: Stage1(settings.autoencoder, perceptual))
+    autoencoder = model.autoencoder
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
     if done:
         load(autoencoder, stage.load_weights(), str(stage.folder))
@@ -189,40 +188,3 @@ def _logged_apart(monitor: Monitor) -> Callable[[int, Mapping[str, float]], None
     if log is None:
         return None
     return lambda step, values: log(step, {f"{STAGE_1}/{k}": v for k, v in values.items()})
-
-
-def seeded(seed: int, build: Callable[[], Any]) -> Any:
-    """Return a network with initial weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
-
-
-def arrays(model: nn.Module) -> dict[str, np.ndarray]:
-    """Return the weights of a network by name, as arrays."""
-    return {name: value.cpu().numpy() for name, value in model.state_dict().items()}
-
-
-def part(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the weights whose names begin with the prefix, by their names without it."""
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-
-
-def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> None:
-    """Load weights into a network; `source` says in errors where they come from.
-
-    Raises
-    ------
-    RunError
-        Names or shapes are not those of the network.
-    """
-    weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    other = {name: tuple(value.shape) for name, value in weights.items()}
-    if own != other:
-        wrong = sorted(set(own.items()) ^ set(other.items()))[:3]
-        raise RunError(
-            f"{source}: its weights do not fit this network (first differences: {wrong}). "
-            "Use the settings of that run: --config RUN/config.yaml."
-        )
-    model.load_state_dict(weights)

@@ -179,9 +179,9 @@ def fits(estimated: Estimate) -> bool:
 def _memory(traced: Trace, settings: StepSettings, processes: int, device: torch.device) -> Memory:
     weights, trained = traced.weights, traced.trained
     gradients = trained * (2 if processes > 1 else 1)
-    # `peak` is of one batch: its gradients are made while activations are freed, so the gradients
-    # in it are counted above. With accumulation, the second batch begins with all gradients there,
-    # so nothing is subtracted. Adam's work space is at least a copy of the trained weights.
+    # `peak` is of the first batch and includes its gradients, which are counted above. With
+    # accumulation, later batches begin with all gradients in place, so the peak comes on top.
+    # Adam's work space is a copy of the trained weights: the activations are at least as large.
     activations = max(traced.peak - (0 if settings.accumulation > 1 else trained), trained)
     on_cpu = device.type == "cpu"
     if on_cpu:
