@@ -13,20 +13,14 @@ import pytest
 from PIL import Image
 
 from synthbench import registry
-from synthbench.cohorts.conditions import Conditions
 from synthbench.errors import UsageError
 from synthbench.runs.sidecar import sidecar_file
 from synthbench.sampling.sweep import parse_vary, sweep
 from synthbench.sampling.sweep_figures import curve, montage
-from synthbench.sampling.sweep_measure import default_measure, measure_of
 from synthbench.training import training
 from synthbench.volumes.grid import Space
 from tests import ellipsoids
-
-CONDITIONS = Conditions.fit(
-    [{"age": 20.0 + i, "sex": "FM"[i % 2], "volume": 1556576.0 * (1 + i / 7)} for i in range(61)],
-    ["age", "sex", "volume"],
-)
+from tests.sampling.examples import CONDITIONS
 
 
 @pytest.fixture(autouse=True)
@@ -231,37 +225,6 @@ def test_a_volume_that_cannot_be_measured_is_named_and_left_out(run, tmp_path, m
     assert "1 of 3 volumes cannot be measured" in said[-1]
     assert "sweep-000000-001.nii.gz: no voxel is above zero" in said[-1]
     assert table(tmp_path / "w")["measured dark:0"].isna().tolist() == [False, True, False]
-
-
-# ---------------------------------------------------------------- the measure and its unit
-
-
-@pytest.mark.parametrize(
-    ("factor", "unit", "of"),
-    [(1.0, "mL", "ventricle_volume"), (1000.0, "mm³", "ventricle_volume"), (0.001, "mL", None)],
-    ids=["mL", "mm³", "a share of the head"],
-)
-def test_the_unit_of_a_volume_is_told_by_its_training_range(factor, unit, of):
-    """Ventricles of 8 to 60 mL; as a share of a head they are some hundredths, in no such unit."""
-    rows = [{"ventricle_volume": factor * x} for x in (8.0, 14.0, 20.0, 31.0, 60.0)]
-    conditions = Conditions.fit(rows, ["ventricle_volume"])
-    axis = parse_vary("ventricle_volume=0:1:3", conditions)
-    found = default_measure([axis])
-    assert found is not None
-    assert (found.name, found.unit, found.of) == ("anatomy:ventricle_volume", unit, of)
-
-
-def test_another_quantity_than_the_varied_one_is_told_in_millilitres():
-    axis = parse_vary("age=0:1:3", CONDITIONS)
-    assert default_measure([axis]) is None
-    found = measure_of("anatomy:ventricle_volume", [axis])
-    assert (found.unit, found.of) == ("mL", None)
-
-
-def test_features_are_of_the_extractors_own_grid():
-    found = measure_of("dark:0", [])
-    space = Space.of(ellipsoids.SHAPE, np.diag([4.0, 4.0, 4.0, 1.0]))
-    assert found.read(ellipsoids.ball(0, {"ventricle_volume": 3200.0}), space) == 3200
 
 
 # ---------------------------------------------------------------- the pictures

@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "flip": True,
     "affine": 5.0,
 }
-PRELOADED = ["pytest", "tests.generators.test_kill"]
+PRELOADED = ["pytest", "tests.generators.loop.test_kill"]
 
 Progress = Callable[[int, int, str], None]
 fork_server = get_context("forkserver")
