@@ -1,4 +1,4 @@
-"""A finished run, and readers of sampled files."""
+"""A finished run, plugins whose truth is known, and readers of sampled files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from synthbench import registry
 from synthbench.training import training
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch):
+    monkeypatch.setitem(
+        registry.BUILT_IN["generators"], "ellipsoids", "tests.ellipsoids:Ellipsoids"
+    )
+    monkeypatch.setitem(registry.BUILT_IN["extractors"], "dark", "tests.ellipsoids:Dark")
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ from synthbench.training import training
 from tests import command_line, ellipsoids
 
 
-@pytest.fixture(autouse=True)
-def _installed(monkeypatch):
-    monkeypatch.setitem(
-        registry.BUILT_IN["generators"], "ellipsoids", "tests.ellipsoids:Ellipsoids"
-    )
-
-
 @pytest.fixture
 def run(tmp_path):
     return ellipsoids.make_run(tmp_path / "run")

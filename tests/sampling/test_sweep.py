@@ -23,14 +23,6 @@ from tests import ellipsoids
 from tests.sampling.examples import CONDITIONS
 
 
-@pytest.fixture(autouse=True)
-def _installed(monkeypatch):
-    monkeypatch.setitem(
-        registry.BUILT_IN["generators"], "ellipsoids", "tests.ellipsoids:Ellipsoids"
-    )
-    monkeypatch.setitem(registry.BUILT_IN["extractors"], "dark", "tests.ellipsoids:Dark")
-
-
 @pytest.fixture
 def run(tmp_path):
     return ellipsoids.make_run(tmp_path / "run")
