@@ -180,7 +180,7 @@ def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
 def _override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set {text}: write key=value, for example --set steps=100")
+        raise UsageError(f"--set {text}: write it as key=value, for example --set steps=100")
     try:
         nested: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -56,7 +56,7 @@ class Run:
         for name in ("config.yaml", "run.json"):
             if not (run.folder / name).is_file():
                 raise RunError(
-                    f"{folder}: not a run folder ({name} is missing). Train one first: "
+                    f"{folder}: no run folder ({name} is missing). Train one first: "
                     f"synthbench train GENERATOR --out {folder}"
                 )
         return run

@@ -58,7 +58,7 @@ def test_settings_are_named_where_they_differ_from_the_preset(run):
     assert "| variance | 0.99 | 0.7 |" in section
 
 
-def test_a_preset_of_another_version_leaves_all_settings_told(run):
+def test_a_preset_of_another_version_leaves_all_settings_shown(run):
     run.write_config({**run.config, "preset": "of-yesterday"})
     text = model_card.write_model_card(run).read_text()
     assert cells(text.split("## Settings")[1])["intensity"] == "percentile"
@@ -103,7 +103,7 @@ def test_terms_of_a_restricted_cohort_are_carried_over(tmp_path):
     assert front(card)["license"] == "other"
     assert front(card)["license_name"] == "adni-data-use-agreement"
     assert ADNI["terms"] in card.read_text()
-    assert "pass on neither" in card.read_text()
+    assert "Pass on neither" in card.read_text()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_licence_that_nobody_names_is_unknown(tmp_path, unnamed):
 def test_an_open_licence_beside_a_restricted_one_opens_nothing(tmp_path):
     card = model_card.write_model_card(make_run(tmp_path / "run", sources=[OPEN, ADNI]))
     assert front(card)["license"] == "other"
-    assert "pass on neither" in card.read_text()
+    assert "Pass on neither" in card.read_text()
 
 
 def test_the_embedded_cohort_is_nobodys_data(tmp_path):
@@ -140,7 +140,7 @@ def test_what_only_a_person_knows_is_marked(run):
 # ---------------------------------------------------------------- what they never say
 
 
-def test_no_path_is_told(run, sampled):
+def test_no_path_is_shown(run, sampled):
     run.write_config({**run.config, "init": "/data/secret/run", "variance": "/data/secret/x"})
     for card in (
         model_card.write_model_card(run),

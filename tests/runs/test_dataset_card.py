@@ -14,7 +14,7 @@ def test_a_dataset_card_tells_seeds_sampler_and_seconds(run, sampled):
     table = cells(dataset_card.write_dataset_card(sampled[0].parent, run, sampled).read_text())
     assert table["seeds"] == "0 to 2, 7"
     assert (table["sampler"], table["denoising steps"]) == ("ddim", "25")
-    assert table["a volume"] == "median 3.5 s, from 2 to 5 s"
+    assert table["time per volume"] == "median 3.5 s, from 2 to 5 s"
     assert "cleaned" not in table
 
 

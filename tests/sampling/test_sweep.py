@@ -70,7 +70,7 @@ def test_the_ends_of_the_range_are_no_extrapolation():
         ("agee=0:1:3", "did you mean 'age'"),
         ("sex=0:1:2", "sex is one of F, M, without steps"),
         ("sex=F,D", "Its levels: F, M"),
-        ("sex=F", "two finite values or more"),
+        ("sex=F", "at least two finite values"),
     ],
 )
 def test_what_cannot_be_varied_is_refused(text, words):
@@ -86,7 +86,7 @@ def test_what_cannot_be_varied_is_refused(text, words):
         (["sex=F,M"], {"fix": ["sex=F"]}, "--fix sex: it is varied"),
         (["sex=F,M"], {"fix": ["ventricle_volume=1:2"]}, "one value is needed"),
         (["sex=F,M"], {"fix": ["volume=1"]}, "did you mean 'ventricle_volume'"),
-        (["sex=F,M"], {"measure": "dark"}, "write it as EXTRACTOR:FEATURE"),
+        (["sex=F,M"], {"measure": "dark"}, "write EXTRACTOR:FEATURE"),
         (["sex=F,M"], {"measure": "dark:1"}, "numbered from 0 to 0"),
         (["sex=F,M"], {"measure": "anatomy:ventricles"}, "did you mean 'ventricle_volume'"),
         (["sex=F,M"], {"seeds": 0}, "--seeds at least 1"),
@@ -115,7 +115,7 @@ def test_values_that_were_meant_in_natural_units_are_pointed_out(
     """Training spans 1000 to 9000 mm³; 2000 on its scale of 0 to 1 is 16 litres."""
     said: list[str] = []
     sweep(run, [vary], tmp_path / "w", natural=natural, measure="dark:0", log=said.append)
-    assert any("need --natural" in sentence for sentence in said) == hint
+    assert any("--natural" in sentence for sentence in said) == hint
 
 
 def test_a_run_without_conditions_is_refused_by_name(make_cohort, tmp_path):
@@ -140,8 +140,8 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     assert [point.measured for point in found.points] == pytest.approx(requested, abs=33)
     assert {point.seed for point in found.points} == {4}
     assert [bool(point.extrapolated) for point in found.points] == [True] + [False] * 5 + [True] * 3
-    assert said == ["4 of 9 volumes are asked for beyond the training range: extrapolation, and "
-                    "marked so."]  # fmt: skip
+    assert said == ["4 of 9 volumes are requested beyond the training range: they are extrapolated, "
+                    "and marked so."]  # fmt: skip
     # The seed's noise is the same in all: outside every ventricle the volumes agree.
     first, last = (voxels(found.points[i].file) for i in (0, -1))
     agree = np.abs(first - last) < 1e-6
@@ -158,12 +158,12 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     assert json.loads(json.dumps(found.as_json()))["scaled"]["ventricle_volume"][0] == -0.1
 
 
-def test_what_is_not_fixed_stays_at_its_training_median_or_commonest_level(run, tmp_path):
+def test_what_is_not_fixed_stays_at_its_training_median_or_most_common_level(run, tmp_path):
     """40 volumes at equal steps from 1000 to 9000: the median is 5000. F and M are as common."""
     said: list[str] = []
     found = sweep(run, ["sex=M,F"], tmp_path / "w", log=said.append)
     assert found.fixed == {"ventricle_volume": 5000.0}
-    assert said[0] == ("held at the training median or the commonest level: ventricle_volume 5,000")
+    assert said[0] == ("at the training median or the most common level: ventricle_volume 5,000")
     assert "no extractor is known to measure sex" in said[1]
     assert [file.name for file in found.written] == ["sweep.tsv", "montage.png"]
     assert found.table().row_count == 2

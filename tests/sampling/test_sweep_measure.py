@@ -20,7 +20,7 @@ from tests.sampling.examples import CONDITIONS
     [(1.0, "mL", "ventricle_volume"), (1000.0, "mm³", "ventricle_volume"), (0.001, "mL", None)],
     ids=["mL", "mm³", "a share of the head"],
 )
-def test_the_unit_of_a_volume_is_told_by_its_training_range(factor, unit, of):
+def test_the_unit_of_a_volume_follows_from_its_training_range(factor, unit, of):
     """Ventricles of 8 to 60 mL; as a share of a head they are some hundredths, in no such unit."""
     rows = [{"ventricle_volume": factor * x} for x in (8.0, 14.0, 20.0, 31.0, 60.0)]
     conditions = Conditions.fit(rows, ["ventricle_volume"])
@@ -30,7 +30,7 @@ def test_the_unit_of_a_volume_is_told_by_its_training_range(factor, unit, of):
     assert (found.name, found.unit, found.of) == ("anatomy:ventricle_volume", unit, of)
 
 
-def test_another_quantity_than_the_varied_one_is_told_in_millilitres():
+def test_another_quantity_than_the_varied_one_is_in_millilitres():
     axis = parse_vary("age=0:1:3", CONDITIONS)
     assert default_measure([axis]) is None
     found = measure_of("anatomy:ventricle_volume", [axis])

@@ -46,7 +46,7 @@ def test_a_trajectory_is_written_as_picture_volumes_and_sidecar(run, tmp_path, m
     assert (about["synthetic"], about["seed"]) == (True, 3)
     before = picture.read_bytes()
     assert trajectory.trajectory(run, 3, tmp_path / "t").read_bytes() == before
-    with pytest.raises(UsageError, match="two frames"):
+    with pytest.raises(UsageError, match="frames at least 2"):
         trajectory.trajectory(run, 3, tmp_path / "t", frames=1)
 
 
@@ -109,7 +109,7 @@ def test_a_trajectory_is_said_not_to_be_cleaned(run, tmp_path, monkeypatch):
 
 
 def test_a_generator_without_steps_has_no_trajectory(run, tmp_path):
-    with pytest.raises(UsageError, match="noise draws a volume in one step"):
+    with pytest.raises(UsageError, match="noise samples in one step"):
         trajectory.trajectory(run, 0, tmp_path / "t")
     assert not (tmp_path / "t").exists()
 

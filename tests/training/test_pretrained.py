@@ -70,7 +70,7 @@ def test_a_file_with_another_md5_is_not_used(small_bundle, tmp_path):
 def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"'monai-brain-ldn' is unknown.*monai-brain-ldm"):
         pretrained_run("ldm3d", "monai-brain-ldn", tmp_path / "run")
-    with pytest.raises(UsageError, match="is of ldm3d, not of ddpm3d"):
+    with pytest.raises(UsageError, match="belongs to ldm3d, not to ddpm3d"):
         pretrained_run("ddpm3d", "monai-brain-ldm", tmp_path / "run")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")

@@ -12,5 +12,5 @@ from tests.training.estimate.examples import CPU, SHAPE, SquaredError, TwoConvol
 
 def test_a_stage_without_the_settings_of_steps_is_refused():
     stage = Stage(TwoConvolutions, SquaredError(), Settings())
-    with pytest.raises(UsageError, match=r"must be .*StepSettings; found Settings"):
+    with pytest.raises(UsageError, match=r"must be StepSettings .*found Settings"):
         estimate(stage, SHAPE, volumes=1, device=CPU, measure=False)

@@ -22,7 +22,7 @@ def test_a_grid_that_does_not_fit_both_networks_is_refused_with_the_nearest():
 
 
 def test_conditions_without_attention_are_refused():
-    with pytest.raises(UsageError, match=r"levels without.*The nearest: \[False, True\]"):
+    with pytest.raises(UsageError, match=r"attention: .*The nearest: \[False, True\]"):
         configuration.resolve(
             "ldm3d", preset="tiny", overrides=[*SETTINGS, CONDITIONS, "attention=[false,false]"]
         )
@@ -31,7 +31,7 @@ def test_conditions_without_attention_are_refused():
 def test_stage_1_takes_the_seed_and_precision_of_the_run():
     _, own = resolved(*SETTINGS, "seed=5")
     assert own.autoencoder.seed == 5
-    with pytest.raises(ValidationError, match="both stages run in one"):
+    with pytest.raises(ValidationError, match="autoencoder.precision: .*found bf16 and fp32"):
         LDM3DSettings(
             epochs=1, precision="fp32", autoencoder=AutoencoderSettings(epochs=1, precision="bf16")
         )

@@ -418,7 +418,7 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(alone: Reference, tmp_
     message = (folder / "error.txt").read_text()
     assert message.startswith("RunError")
     assert str(folder / "checkpoints" / "step-00000004") in message
-    assert "step-00000002 before it is whole" in message
+    assert "step-00000002 is complete" in message
     assert f"synthbench train --resume --out {folder}" in message
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-00000002"]
     assert launch(alone.cohort, folder).codes() == [0], trace(folder)

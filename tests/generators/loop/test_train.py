@@ -77,7 +77,7 @@ def test_two_processes_draw_what_one_with_twice_the_batch_draws(make_cohort, tmp
     assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "two"), rel=1e-4)
     assert Run.open(tmp_path / "two").record["processes"] == 2
     Run.open(tmp_path / "two").update(finished=False, trained=False)
-    with pytest.raises(UsageError, match="trained with 2 volumes a step"):
+    with pytest.raises(UsageError, match="trained with 2 volumes per step"):
         training.train(out=tmp_path / "two", resume=True)
 
 

@@ -215,7 +215,7 @@ def test_a_volume_is_predicted_alike_in_any_batch():
     [
         ({"channels": (8, 18)}, "18 is not divisible by norm_groups 4; the nearest that is: 16"),
         ({"channels": (8, -8)}, "the nearest that is: 4"),
-        ({"attention": (False,)}, r"attention: one value a level; channels has 2, found 1"),
+        ({"attention": (False,)}, r"attention: one value per level; channels has 2, found 1"),
         ({"head_channels": (8, 8, 4)}, r"head_channels: .* found 3.*; the nearest: \[8, 8\]"),
         ({"head_channels": (8, 5)}, "5 does not divide the level's 16; the nearest that does: 4"),
         ({"channels": (), "attention": (), "head_channels": ()}, "channels"),

@@ -178,7 +178,7 @@ def test_bytes_follow_precision_checkpointing_and_batch():
 
 
 def test_steps_and_operations_follow_epochs_accumulation_and_processes():
-    """3 epochs of 10 volumes, 2 x 2 x 2 volumes a step: 4 steps of 8 volumes each."""
+    """3 epochs of 10 volumes, 2 x 2 x 2 volumes per step: 4 steps of 8 volumes each."""
     one = small(stage=layers, steps=None, epochs=3)
     many = small(stage=layers, steps=None, epochs=3, batch_size=2, accumulation=2, processes=2)
     assert (one.steps, many.steps) == (30, 4)
@@ -218,7 +218,7 @@ def test_a_run_fits_where_its_memory_is_within_what_can_be_used(monkeypatch):
 
 
 def test_a_run_that_fits_is_timed_by_steps_of_the_training_loop(monkeypatch):
-    """One step that warms up and three that count: a clock that ticks once a step says 1 s."""
+    """One step that warms up and three that count: a clock that ticks once per step says 1 s."""
     ticks: list[int] = []
     step = train.Training.step
 
