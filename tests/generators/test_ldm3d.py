@@ -140,7 +140,7 @@ def test_a_volume_is_of_its_seed_and_its_conditions(whole):
     assert np.array_equal(frames[-1].clean, first)
     with pytest.raises(UsageError, match="1 rows of conditions for 2 seeds"):
         list(plugin.sample(run, [1, 2], conditions=rows[:1]))
-    with pytest.raises(UsageError, match="--guidance: at least 0"):
+    with pytest.raises(UsageError, match="--guidance: must be at least 0"):
         plugin.sampling(run, None, None, guidance=-1.0)
 
 
@@ -273,6 +273,6 @@ def test_a_setting_of_an_earlier_version_is_read_by_its_new_name(tmp_path):
     run.write_config({"generator": "ldm3d", **old})
     assert ldm3d._settings(run).null_embedding is False
     _, own = configuration.resolve("ldm3d", preset="tiny", config=run.folder / "config.yaml",
-                              overrides=["steps=null"])  # fmt: skip
+                              overrides=["steps=null", "guidance=1"])  # fmt: skip
     assert isinstance(own, LDM3DSettings)
     assert own.null_embedding is False

@@ -58,7 +58,7 @@ def test_weightings_weigh_the_same_error_alike(prediction, weighting, least):
     [
         ({"beta_start": 0.03}, "Set beta_start=0.0195 and beta_end=0.03"),
         ({"beta_start": 0.0195}, "Set beta_start=0.0005 and beta_end=0.0195"),
-        ({"timesteps": 100}, r"68% of the volume is left .* beta_end=0\.09"),
+        ({"timesteps": 100}, r"68% of the volume is left; .* beta_end=0\.09"),
         ({"timesteps": 2}, "schedule=cosine"),
         ({"sampler": "unipc", "sampler_steps": 2000}, "The nearest: 1000"),
         ({"sampler": "heun", "schedule": "cosine", "sampler_steps": 1000}, "The nearest: 996"),

@@ -41,7 +41,7 @@ def test_a_missing_key_is_an_error(part, ending):
     own = settings(*SMALL)
     states, _ = published_states(own)
     del states[part][next(name for name in states[part] if name.endswith(ending))]
-    with pytest.raises(WeightsError, match=r"pt: (must|does not) hold this network"):
+    with pytest.raises(WeightsError, match=r"pt: .* this network"):
         published.weights(own, *states)
 
 
