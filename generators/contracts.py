@@ -1,6 +1,6 @@
-"""What the training loop and a generator agree on: objectives, sources, and who watches.
+"""The contract between a generator and the training loop: objective, source and monitor.
 
-No torch is imported here, so that contracts can be read where it is not needed.
+torch is not imported here, so that code without it can import these contracts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Volume: TypeAlias = Float32[np.ndarray, "d h w"]
 
 
 class Objective(Protocol):
-    """What a network is trained for.
+    """The loss of a network.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Objective(Protocol):
 
     @property
     def timesteps(self) -> int:
-        """T."""
+        """The number of timesteps, T."""
         ...
 
     def losses(
@@ -47,52 +47,55 @@ class Objective(Protocol):
         noise: Float32[Tensor, "b c d h w"],
         *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
-        """Return each sample's loss.
+        """Return the loss of each sample.
 
-        `conditioning` is what the source gives beside the clean sample.
+        `conditioning` holds the other tensors of a batch of the source, after the clean samples.
         """
         ...
 
 
 class Source(Protocol):
-    """What a network is trained on."""
+    """The training samples of a network."""
 
     def __len__(self) -> int: ...
 
     def opened(
         self, progress: Callable[[int, int, str], None] | None
     ) -> AbstractContextManager[object]:
-        """Prepare what `batch` reads; entered in every process, for as long as training lasts."""
+        """Return a context in which `batch` can be called.
+
+        Every process enters it when training begins, and leaves it when training ends.
+        """
         ...
 
     def batch(self, items: Sequence[int], draws: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        """Return these items as clean samples, and what else the objective is given of them.
+        """Return these items: the clean samples, then the other tensors for the objective.
 
         Parameters
         ----------
         items
-            Their places.
+            Indices, from 0 to len(self) - 1.
         draws
-            One CPU generator per item, for all that is random in it.
+            One CPU generator per item, for everything random about the item.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """What `fit` is given to watch a training: generators import no metrics and no trackers.
+    """The parts of synthbench that watch a training: generators import no metrics or trackers.
 
     Attributes
     ----------
     validation
         Volumes of held-out subjects, in the run's space.
     conditions
-        Their covariates, for a conditional generator.
+        The covariates of the validation volumes, for a conditional generator.
     score
-        Values of some drawn volumes by name; the first decides, and lower is better. Called in
-        every process.
+        Returns values of sampled volumes by name; the first value decides, and lower is better.
+        Called in every process.
     preview
-        Writes a picture of drawn volumes; called in the main process.
+        Writes a picture of sampled volumes; called in the main process.
     log
         Called in the main process with a step and values by name.
     """

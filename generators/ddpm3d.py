@@ -1,7 +1,7 @@
 """`ddpm3d`: a 3-D denoising diffusion probabilistic model of whole volumes.
 
-Ho et al. 2020 (arXiv 2006.11239) on MONAI's `DiffusionModelUNet`, sampled by all steps or by one
-of the fast samplers of `synthbench.generators.diffusion.process`.
+The method is Ho et al. 2020 (arXiv 2006.11239), the network MONAI's `DiffusionModelUNet`. Samples
+take all timesteps, or fewer with a sampler of `synthbench.generators.diffusion.samplers`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from synthbench.cohorts.cohort import Volumes
-from synthbench.errors import RunError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.diffusion.process import Diffusion, Watch
 from synthbench.generators.diffusion.schedule import DiffusionSettings
@@ -24,6 +23,7 @@ from synthbench.generators.generator import Frame, Progress, Stage
 from synthbench.generators.loop import settings as settings_module
 from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet
+from synthbench.generators.networks.weights import load, seeded
 from synthbench.runs.folder import Run
 from synthbench.runtime.processes import is_main, processes
 
@@ -45,7 +45,7 @@ class VolumeDiffusion:
     diffusion
         The process.
     centred
-        Whether it runs on intensities in [-1, 1].
+        True where it runs on intensities in [-1, 1], False for [0, 1].
     """
 
     diffusion: Diffusion
@@ -53,7 +53,7 @@ class VolumeDiffusion:
 
     @property
     def timesteps(self) -> int:
-        """T."""
+        """The number of timesteps, T."""
         return self.diffusion.settings.timesteps
 
     def losses(
@@ -64,11 +64,11 @@ class VolumeDiffusion:
         noise: Float32[Tensor, "b 1 d h w"],
         *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
-        """Return each volume's loss; see `synthbench.generators.contracts.Objective`."""
+        """Return the loss of each volume; `conditioning` is empty."""
         return self.diffusion.losses(network, clean * 2 - 1 if self.centred else clean, t, noise)
 
     def to_unit(self, state: Tensor) -> Float32[np.ndarray, "d h w"]:
-        """Bring a state back to the volumes' intensity scale, without clipping."""
+        """Return a state on the volumes' intensity scale, not clipped."""
         volume = (state + 1) / 2 if self.centred else state
         array: Float32[np.ndarray, "d h w"] = volume.float().cpu().numpy()[0, 0]
         return array
@@ -89,7 +89,7 @@ class VolumeDiffusion:
         # Drawn on the CPU, so that a seed gives the same noise on every device.
         noise = torch.randn((1, 1, *shape), generator=draws).to(device)
         drawn = self.diffusion.denoise(network, noise, sampler, steps, draws, watch)
-        # Intensities are clipped once, here: clipping each step biases the result.
+        # Clipped only here, at the end: clipping at each step biases the result.
         clipped: Float32[np.ndarray, "d h w"] = self.to_unit(drawn).clip(0, 1)
         return clipped
 
@@ -123,7 +123,7 @@ class DDPM3D:
         settings.check_grid(volumes.space.shape)
         model, objective = _initial(settings), _objective(settings)
         if init is not None and not resume:
-            _load(model, init)
+            load(model, init.load_weights(), str(init.folder))
         chosen = objective.diffusion.sampling()
         shape = volumes.space.shape
 
@@ -147,7 +147,7 @@ class DDPM3D:
         Raises
         ------
         UsageError
-            The sampler is unknown, or the steps do not fit it.
+            The sampler is unknown, or it cannot take so many steps.
         """
         return Diffusion(_settings(run)).sampling(sampler, steps)
 
@@ -159,7 +159,7 @@ class DDPM3D:
         sampler: str | None = None,
         steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        """Yield one volume a seed, drawn on its own: no batch, so no dependence on one."""
+        """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch."""
         model, objective, shape = _trained(run)
         chosen = objective.diffusion.sampling(sampler, steps)
         for seed in seeds:
@@ -168,25 +168,25 @@ class DDPM3D:
     def trajectory(
         self, run: Run, seed: int, *, sampler: str | None, steps: int | None, frames: int
     ) -> Iterator[Frame]:
-        """Yield what the sampler held at about `frames` of its steps, the last one included."""
+        """Yield the states at about `frames` calls of the network, the last call included."""
         model, objective, shape = _trained(run)
         chosen = objective.diffusion.sampling(sampler, steps)
         name, count = str(chosen["sampler"]), int(chosen["steps"])
         calls = objective.diffusion.network_calls(name, count)
         kept = set(np.linspace(0, calls - 1, min(frames, calls)).round().astype(int).tolist())
-        held: list[Frame] = []
+        shown: list[Frame] = []
 
         def watch(call: int, timestep: int, state: Tensor, clean: Tensor) -> None:
             if call in kept:
-                shown = objective.to_unit(clean).clip(0, 1)
-                held.append(Frame(call, timestep, objective.to_unit(state), shown))
+                predicted = objective.to_unit(clean).clip(0, 1)
+                shown.append(Frame(call, timestep, objective.to_unit(state), predicted))
 
         objective.draw(model, shape, seed, name, count, watch)
-        yield from held
+        yield from shown
 
 
 def _settings(run: Run) -> DDPM3DSettings:
-    # Runs of earlier versions lack settings that are newer; their defaults are what it then did.
+    # A run of an earlier version lacks newer settings. Their defaults are what that version did.
     config = run.config
     return DDPM3DSettings(**{k: config[k] for k in DDPM3DSettings.model_fields if k in config})
 
@@ -196,30 +196,15 @@ def _objective(settings: DDPM3DSettings) -> VolumeDiffusion:
 
 
 def _initial(settings: DDPM3DSettings) -> PatchedUNet:
-    """Build the network with weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return PatchedUNet(settings)
+    """Return the network with initial weights that depend on the seed alone."""
+    return seeded(settings.seed, lambda: PatchedUNet(settings))
 
 
 def _trained(run: Run) -> tuple[PatchedUNet, VolumeDiffusion, tuple[int, ...]]:
-    """Load the network on this process's device, with its objective and the run's grid."""
+    """Return a run's network on this process's device, its objective, and the run's grid."""
     settings = _settings(run)
     model = _initial(settings)
-    _load(model, run)
+    load(model, run.load_weights(), str(run.folder))
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
     model.to(device).eval()
     return model, _objective(settings), tuple(run.record["space"]["shape"])
-
-
-def _load(model: nn.Module, run: Run) -> None:
-    weights = {name: torch.from_numpy(value) for name, value in run.load_weights().items()}
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    other = {name: tuple(value.shape) for name, value in weights.items()}
-    if own != other:
-        wrong = sorted(set(own.items()) ^ set(other.items()))[:3]
-        raise RunError(
-            f"{run.folder}: its weights do not fit this network (first differences: {wrong}). "
-            "Use the settings of that run: --config RUN/config.yaml."
-        )
-    model.load_state_dict(weights)

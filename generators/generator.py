@@ -3,9 +3,9 @@
 A generator is any object with the attributes and methods of `Generator`; no base class is
 required. It keeps its state in the run folder: `fit` writes there all that `sample` needs.
 
-What a generator can do beyond that is a capability: it has the methods of `TrainedBySteps`,
-`HasTrajectory`, `Conditional`, `Guided` or `TrainedWithPerceptual`, and its settings those of
-`GridRule`. synthbench asks for each with `isinstance`. docs/generators.md has a table of them.
+A generator may also have capabilities: the methods of `TrainedBySteps`, `HasTrajectory`,
+`Conditional`, `Guided` or `TrainedWithPerceptual`; its settings may have those of `GridRule`.
+synthbench checks each with `isinstance`. docs/generators.md has a table of them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-# Called with (steps done, steps in all, a few words such as the loss).
+# Called with (steps done, steps in all, a short text such as the loss).
 Progress = Callable[[int, int, str], None]
 
 Shape: TypeAlias = tuple[int, int, int]
 
-# Grid of the volumes -> shapes of one training sample: the clean one, then all that goes with it.
+# Grid of the volumes -> shapes of one training sample: the clean tensor, then those beside it.
 SampleShapes: TypeAlias = Callable[[Shape], tuple[tuple[int, ...], ...]]
 
 # (volumes, their reconstructions), both [b 1 d h w] -> a distance each [b], differentiable.
@@ -49,8 +49,8 @@ class Settings(BaseModel):
     Attributes
     ----------
     RENAMED
-        Names of settings in earlier versions, and what they are called now. Configurations of
-        runs from then can still be read.
+        New names of settings by their old names: configurations of earlier versions can still be
+        read.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -61,8 +61,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _by_names_of_today(cls, given: Any) -> Any:
-        return by_names_of_today(cls, given) if isinstance(given, Mapping) else given
+    def _by_names_of_today(cls, values: Any) -> Any:
+        return by_names_of_today(cls, values) if isinstance(values, Mapping) else values
 
 
 @runtime_checkable
@@ -72,7 +72,7 @@ class Generator(Protocol):
     Attributes
     ----------
     name
-        As on the command line.
+        The name on the command line.
     summary, needs
         One line each, for `synthbench list generators`.
     settings
@@ -107,9 +107,9 @@ class Generator(Protocol):
         settings
             An instance of `settings`.
         run
-            Where the state goes.
+            The run folder that the state is written to.
         resume
-            Continue from the newest whole checkpoint.
+            Continue from the newest complete checkpoint.
         init
             Start from this run's weights.
         progress
@@ -120,12 +120,14 @@ class Generator(Protocol):
     def sampling(
         self, run: Run, sampler: str | None, steps: int | None
     ) -> Mapping[str, str | int | float]:
-        """Return how `sample` will draw, for the sidecars: the run's own choice where None.
+        """Return how `sample` draws, as fields of the sidecars.
+
+        `sampler` or `steps` None: the run's own choice.
 
         Raises
         ------
         UsageError
-            The generator has no such sampler, or the steps do not fit it.
+            The generator has no such sampler, or the sampler cannot take so many steps.
         """
         ...
 
@@ -145,28 +147,28 @@ class Generator(Protocol):
 
 
 def whole_volumes(shape: Shape) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of a training sample that is a volume and nothing else."""
+    """Return the shapes of a training sample that is one volume of that grid: ((1, d, h, w),)."""
     return ((1, *shape),)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the networks that a generator trains, one after the other.
+    """One network that a generator trains. Several stages are trained one after the other.
 
     Attributes
     ----------
     build
         Builds the network; it may be called on the meta device.
     objective
-        What the network is trained for.
+        The loss of the network.
     settings
         A `synthbench.generators.loop.settings.StepSettings`.
     name
-        For the reader; empty where there is one network alone.
+        The name that users read; empty where there is only one network.
     prefix
-        Of its settings, as `--set` takes them: "autoencoder." or nothing.
+        Prefix of its settings after `--set`: "autoencoder." or nothing.
     samples
-        Shapes of what it is trained on.
+        Maps the grid to the shapes of one training sample.
     """
 
     build: Callable[[], nn.Module]
@@ -182,7 +184,7 @@ class TrainedBySteps(Protocol):
     """A generator that trains networks by optimizer steps, with `synthbench.generators.loop.train`.
 
     Its settings are a `synthbench.generators.loop.settings.LoopSettings`. `fit` is called in every
-    process of `accelerate launch`, where that of any other generator is called in the main process
+    process of `accelerate launch`; the `fit` of any other generator is called in the main process
     only.
     """
 
@@ -201,24 +203,24 @@ class TrainedBySteps(Protocol):
         progress: Progress | None = None,
         monitor: Monitor | None = None,
     ) -> None:
-        """Fit as `Generator.fit`; `monitor` is given what happens on the way."""
+        """Fit like `Generator.fit`, and call `monitor` during training."""
         ...
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a sampler held at one call of the network.
+    """The state of a sampler at one call of the network.
 
     Attributes
     ----------
     step
         Index of the call, from 0.
     timestep
-        Of the diffusion, T - 1 (noise) to 0.
+        Timestep of the diffusion, from T - 1 (noise) to 0.
     state
-        What the network saw, on the volumes' intensity scale, not clipped.
+        Input of the network, on the volumes' intensity scale, not clipped.
     clean
-        The clean volume that it predicted from it, in [0, 1].
+        The clean volume that the network predicted from the state, in [0, 1].
     """
 
     step: int
@@ -229,15 +231,15 @@ class Frame:
 
 @runtime_checkable
 class HasTrajectory(Protocol):
-    """A generator that can return how a volume came out of the noise."""
+    """A generator that can return the steps from the noise to a volume."""
 
     def trajectory(
         self, run: Run, seed: int, *, sampler: str | None, steps: int | None, frames: int
     ) -> Iterator[Frame]:
-        """Yield what the sampler held at about `frames` of its network calls, in order.
+        """Yield the states at about `frames` calls of the network, in order.
 
-        The last frame's clean volume is the one that `sample` yields for the seed. A `Conditional`
-        generator may also take `conditions`, one row, and a `Guided` one `guidance`.
+        The clean volume of the last frame is the one that `sample` yields for the seed. A
+        `Conditional` generator may also take `conditions`, one row; a `Guided` one `guidance`.
         """
         ...
 
@@ -247,33 +249,33 @@ class GridRule(Protocol):
     """Settings of a generator that cannot train on every grid."""
 
     def check_grid(self, shape: Shape) -> None:
-        """Raise a UsageError that names the nearest grid, where this one cannot be."""
+        """Raise a UsageError that names the nearest possible grid, where this one is impossible."""
         ...
 
     def nearest_grid(self, shape: Shape) -> Shape:
-        """Return the grid nearest to that shape that can be."""
+        """Return the possible grid that is nearest to that shape."""
         ...
 
 
 # The capabilities below add a keyword to methods that every generator has. A runtime-checkable
-# Protocol would find the methods and not look at their keywords, so these look themselves, as the
-# classes of collections.abc do.
+# Protocol compares names of methods only, so these classes look at the keywords in a
+# __subclasshook__, as the classes of collections.abc do.
 
 
 def takes(method: Callable[..., object], keyword: str) -> bool:
-    """Whether a method names that keyword; `**options` does not count."""
+    """Return True where a method names that keyword; `**options` does not count."""
     return keyword in signature(method).parameters
 
 
 def _methods_take(plugin: type, keyword: str, *methods: str) -> bool:
-    found = [getattr(plugin, method, None) for method in methods]
-    return all(callable(method) and takes(method, keyword) for method in found)
+    attributes = [getattr(plugin, method, None) for method in methods]
+    return all(callable(one) and takes(one, keyword) for one in attributes)
 
 
 class Conditional(ABC):
     """A generator whose `fit` and `sample` take `conditions`.
 
-    Its settings have a field `conditions`, the names of covariates; see `NamesConditions`.
+    Its settings have a field `conditions`, the names of covariates (`NamesConditions`).
     """
 
     @classmethod
@@ -290,9 +292,9 @@ class Conditional(ABC):
         conditions: Sequence[Row] | None = None,
         **options: Any,
     ) -> None:
-        """Fit as `Generator.fit`, with one row of covariates per volume, in natural units.
+        """Fit like `Generator.fit`, with one row of covariates per volume, in natural units.
 
-        The run's record holds ranges and levels by then: `Conditions.of_run(run.record)`.
+        The run's record already holds ranges and levels: `Conditions.of_run(run.record)`.
         """
 
     @abstractmethod
@@ -306,7 +308,7 @@ class Conditional(ABC):
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume per seed, each under its own row of conditions.
 
-        None: the generator draws a row from the seed, or uses none.
+        None: the generator draws a row from the seed, or uses no conditions.
         """
 
 
@@ -321,7 +323,7 @@ class Guided(ABC):
     def sampling(
         self, run: Run, sampler: str | None, steps: int | None, *, guidance: float | None = None
     ) -> Mapping[str, str | int | float]:
-        """Return how `sample` will draw, with the guidance; None: the run's own."""
+        """Return how `sample` draws, with the guidance; None: the run's own."""
 
     @abstractmethod
     def sample(
@@ -355,7 +357,7 @@ class TrainedWithPerceptual(ABC):
         perceptual: Perceptual | None = None,
         **options: Any,
     ) -> None:
-        """Fit as `Generator.fit`, with the distance that the settings name."""
+        """Fit like `Generator.fit`, with the distance that the settings name."""
 
 
 @runtime_checkable
@@ -383,7 +385,7 @@ def perceptual_named(settings: BaseModel) -> str | None:
 
 
 def check_settings_used(name: str, plugin: object, settings: BaseModel) -> None:
-    """Raise where settings ask for what the generator's methods do not take.
+    """Raise where settings name something that the generator's methods do not take.
 
     Raises
     ------
@@ -391,10 +393,10 @@ def check_settings_used(name: str, plugin: object, settings: BaseModel) -> None:
         The settings name conditions and the generator is not `Conditional`, or an extractor and
         it is not `TrainedWithPerceptual`.
     """
-    wanted = conditions_named(settings)
-    if wanted and not isinstance(plugin, Conditional):
+    names = conditions_named(settings)
+    if names and not isinstance(plugin, Conditional):
         raise UsageError(
-            f"conditions: {name} cannot be trained on {', '.join(wanted)}: its fit and sample do "
+            f"conditions: {name} cannot be trained on {', '.join(names)}: its fit and sample do "
             "not both take `conditions`. Set conditions=[], or choose another generator "
             "(synthbench list generators)."
         )
@@ -410,13 +412,27 @@ def check_settings_used(name: str, plugin: object, settings: BaseModel) -> None:
 
 
 def one_step(name: str, sampler: str | None, steps: int | None) -> dict[str, str | int]:
-    """Return the sampling of a generator that has no sampler to choose; raise if one is named."""
+    """Return the sampling of a generator without samplers: no fields.
+
+    Raises
+    ------
+    UsageError
+        A sampler or a number of steps is named.
+    """
     if sampler is not None or steps is not None:
         raise UsageError(f"{name} samples in one step: leave out --sampler and --steps.")
     return {}
 
 
 def refuse_init(name: str, init: Run | None) -> None:
-    """Raise for a generator that cannot start from another run."""
+    """Raise where a run is named to start from: for generators that cannot do that.
+
+    Raises
+    ------
+    UsageError
+        `init` is not None.
+    """
     if init is not None:
-        raise UsageError(f"{name} has a closed-form fit: --init has nothing to start from.")
+        raise UsageError(
+            f"--init: {name} has a closed-form fit, which starts from no weights. Leave it out."
+        )

@@ -1,8 +1,8 @@
 """`ldm3d`: latent diffusion of volumes, conditioned on covariates.
 
 Pinaya et al. 2022 (arXiv 2209.07162): an autoencoder (stage 1,
-`synthbench.generators.latent.autoencoder`) and a diffusion U-Net on its latents (stage 2), which is
-given the conditions twice: as constant channels beside the latents, and as the context of
+`synthbench.generators.latent.autoencoder`) and a diffusion U-Net on its latents (stage 2). The
+U-Net gets the conditions twice: as constant channels beside the latents, and as the context of
 cross-attention. Classifier-free guidance is Ho and Salimans 2022 (arXiv 2207.12598).
 """
 
@@ -29,18 +29,15 @@ from synthbench.generators.latent.sampler import Sampler
 from synthbench.generators.latent.settings import STAGE_1, LDM3DSettings
 from synthbench.generators.latent.stages import (
     LatentDiffusion,
-    arrays,
     encoded_rows,
     fit_autoencoder,
     held_out_latents,
     latents_of,
-    load,
     named,
-    part,
-    seeded,
 )
 from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.unet import PatchedUNet
+from synthbench.generators.networks.weights import arrays, load, part, seeded
 from synthbench.runs.folder import Run
 from synthbench.runs.validation import by_names_of_today
 from synthbench.runtime.processes import is_main, processes
@@ -55,15 +52,15 @@ class LDM3D:
     settings = LDM3DSettings
 
     def stages(self, settings: BaseModel) -> list[Stage]:
-        """Return the networks to train: the U-Net alone with another run's autoencoder.
+        """Return the networks to train: both, or only the U-Net with another run's autoencoder.
 
-        What the perceptual distance takes is not counted. Conditions count one column each, as
-        numbers and pairs of levels have.
+        The estimate that is made from them leaves out the perceptual distance, and counts one
+        column per condition: enough for numbers and for conditions of two levels.
         """
         assert isinstance(settings, LDM3DSettings)
         channels = settings.autoencoder.latent_channels
         width = len(settings.conditions) * (2 if settings.null_embedding else 1)
-        # With the discriminator from the first step on: that is what the most memory is for.
+        # The discriminator from the first step on: memory is largest once it has joined in.
         whole = settings.autoencoder.model_copy(update={"adversarial_after": 0})
         conditioning = ((width,),) if width else ()
         first = Stage(
@@ -97,7 +94,7 @@ class LDM3D:
         volumes, settings, run, resume, init, progress, monitor
             As for every generator that is trained by steps.
         conditions
-            Covariates of each training volume; the run's record holds what was learnt of them.
+            Covariates of each training volume. The run's record holds their ranges and levels.
         perceptual
             The distance that `settings.perceptual` names.
         """
@@ -151,12 +148,13 @@ class LDM3D:
     def sampling(
         self, run: Run, sampler: str | None, steps: int | None, *, guidance: float | None = None
     ) -> dict[str, str | int | float]:
-        """Return the sampler, its number of steps and, of a conditional run, the guidance.
+        """Return the sampler, its number of steps and, for a conditional run, the guidance.
 
         Raises
         ------
         UsageError
-            The sampler is unknown, the steps do not fit it, or there is nothing to guide.
+            The sampler is unknown or cannot take so many steps, or guidance is named for a run
+            without conditions.
         """
         return self._chosen(_settings(run), sampler, steps, guidance)
 
@@ -170,22 +168,22 @@ class LDM3D:
         conditions: Sequence[Row] | None = None,
         guidance: float | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        """Yield one volume a seed, drawn on its own: no batch, so no dependence on one.
+        """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch.
 
         Parameters
         ----------
         run, seeds, sampler, steps
             As for every generator.
         conditions
-            One row a seed, in natural units; None: drawn from the training marginals, each by
-            the seed alone.
+            One row per seed, in natural units; None: each row is drawn from the training
+            marginals, by the seed alone.
         guidance
             w in u + w (c - u); None: the run's own.
 
         Raises
         ------
         UsageError
-            There are not as many rows as seeds, or the run has no conditions.
+            The number of rows is not the number of seeds, or the run has no conditions.
         """
         chosen = self.sampling(run, sampler, steps, guidance=guidance)
         network, drawer = _trained(run)
@@ -210,25 +208,24 @@ class LDM3D:
         conditions: Row | None = None,
         guidance: float | None = None,
     ) -> Iterator[Frame]:
-        """Yield, decoded, what the sampler held at about `frames` of its steps.
+        """Yield the decoded states at about `frames` calls of the network, the last included.
 
-        Without a row of conditions they are those that `sample` draws by this seed; `guidance` is
-        as there.
+        `conditions` None: the row that `sample` draws from this seed. `guidance` as in `sample`.
         """
         chosen = self.sampling(run, sampler, steps, guidance=guidance)
         network, drawer = _trained(run)
         calls = Diffusion.network_calls(str(chosen["sampler"]), int(chosen["steps"]))
         kept = set(np.linspace(0, calls - 1, min(frames, calls)).round().astype(int).tolist())
         row = drawer.drawn_row(seed) if conditions is None else conditions
-        held: list[Frame] = []
+        shown: list[Frame] = []
 
         def watch(call: int, timestep: int, state: Tensor, clean: Tensor) -> None:
             if call in kept:
-                shown = drawer.decoded(clean, row).clip(0, 1)
-                held.append(Frame(call, timestep, drawer.decoded(state, row), shown))
+                predicted = drawer.decoded(clean, row).clip(0, 1)
+                shown.append(Frame(call, timestep, drawer.decoded(state, row), predicted))
 
         drawer.draw(network, seed, row, chosen, watch)
-        yield from held
+        yield from shown
 
     def _chosen(
         self,
@@ -247,7 +244,7 @@ class LDM3D:
         used = settings.guidance if guidance is None else guidance
         if used < 0 or (used != 1 and not settings.null_embedding):
             raise UsageError(
-                "--guidance: at least 0 is needed, and exactly 1 without a null embedding; "
+                "--guidance: must be at least 0, and exactly 1 without a null embedding; "
                 f"found {used:g}."
             )
         return {**chosen, "guidance": used}
@@ -260,8 +257,7 @@ def _settings(run: Run) -> LDM3DSettings:
 
 def _network(settings: LDM3DSettings, encoding: ConditionEncoding) -> PatchedUNet:
     channels = settings.autoencoder.latent_channels
-    built: PatchedUNet = seeded(settings.seed, lambda: _unet(settings, channels, encoding.width))
-    return built
+    return seeded(settings.seed, lambda: _unet(settings, channels, encoding.width))
 
 
 def _unet(settings: LDM3DSettings, channels: int, condition_width: int) -> PatchedUNet:
@@ -273,10 +269,10 @@ def _unet(settings: LDM3DSettings, channels: int, condition_width: int) -> Patch
 
 
 def _trained(run: Run) -> tuple[PatchedUNet, Sampler]:
-    """Load both networks on this process's device."""
+    """Return a run's U-Net and a sampler with its autoencoder, on this process's device."""
     settings, weights, record = _settings(run), run.load_weights(), run.record
     encoding = encoding_of(settings, run)
-    autoencoder: Autoencoder = seeded(0, lambda: Autoencoder(settings.autoencoder))
+    autoencoder = seeded(0, lambda: Autoencoder(settings.autoencoder))
     network = _network(settings, encoding)
     load(autoencoder, part(weights, "autoencoder."), str(run.folder))
     load(network, part(weights, "unet."), str(run.folder))

@@ -1,7 +1,7 @@
-"""`memorizer`: training volumes with imperceptible noise and warps.
+"""`memorizer`: training volumes with noise and warps that nobody can see.
 
-It looks perfect and has learned nothing. Distances to the training set must catch it; the
-Frechet distance to a reference does not.
+Its volumes look perfect, and it has learnt nothing. Distances to the training set must find that;
+the Frechet distance to a reference set does not.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Memorizer:
         init: Run | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Store the training volumes, 8 bit a voxel."""
+        """Store the training volumes, 8 bits per voxel."""
         assert isinstance(settings, MemorizerSettings)
         refuse_init(self.name, init)
         stored = np.zeros((len(volumes), *volumes.space.shape), np.uint8)
@@ -56,7 +56,7 @@ class Memorizer:
         )
 
     def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
-        """Return nothing: there is one way to sample."""
+        """Return no fields: there is one way to sample."""
         return one_step(self.name, sampler, steps)
 
     def sample(
@@ -67,7 +67,7 @@ class Memorizer:
         sampler: str | None = None,
         steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        """Yield one volume a seed: a training volume drawn at random, disturbed."""
+        """Yield one volume per seed: a random training volume with a warp and noise."""
         self.sampling(run, sampler, steps)
         weights = run.load_weights()
         stored, (warp, noise) = weights["volumes"], weights["warp_noise"]
@@ -80,7 +80,10 @@ class Memorizer:
 def _disturbed(
     volume: Float32[np.ndarray, "d h w"], warp: float, noise: float, rng: np.random.Generator
 ) -> Float32[np.ndarray, "d h w"]:
-    """Move each voxel by a smooth displacement of sd `warp` voxels and add noise in the brain."""
+    """Return the volume, moved by a smooth displacement of sd `warp` voxels, plus noise.
+
+    Noise of sd `noise` is added inside the brain only; the result is clipped to [0, 1].
+    """
     smoothness = 4.0  # voxels: smooth enough that no eye sees it
     where = np.indices(volume.shape, dtype=np.float64)
     for axis in range(3):

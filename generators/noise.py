@@ -50,7 +50,7 @@ class Noise:
         run.save_weights({"mask": mask, "moments": np.array([mean, spread])})
 
     def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
-        """Return nothing: there is one way to sample."""
+        """Return no fields: there is one way to sample."""
         return one_step(self.name, sampler, steps)
 
     def sample(
@@ -61,7 +61,7 @@ class Noise:
         sampler: str | None = None,
         steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        """Yield one volume a seed."""
+        """Yield one volume per seed."""
         self.sampling(run, sampler, steps)
         weights = run.load_weights()
         mask, (mean, spread) = weights["mask"], weights["moments"]

@@ -65,8 +65,8 @@ class PCAGaussian:
             values, vectors = values[::-1], vectors[:, ::-1]
             share = np.cumsum(values) / values.sum()
             kept = min(n - 1, int(np.searchsorted(share, settings.variance)) + 1)
-            # Rows of `components` are scaled so that a standard normal score has the
-            # training set's variance along each: vectors' X / sqrt(n - 1).
+            # Each row of `components` is scaled by 1 / sqrt(n - 1): a standard normal score times
+            # the row then has the variance of the training set in that direction.
             components = np.empty((kept, rows.shape[1]), np.float32)
             for block in blocks:
                 centred = rows[:, block] - mean[block]
@@ -77,7 +77,7 @@ class PCAGaussian:
         )  # fmt: skip
 
     def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
-        """Return nothing: there is one way to sample."""
+        """Return no fields: there is one way to sample."""
         return one_step(self.name, sampler, steps)
 
     def sample(
@@ -88,7 +88,7 @@ class PCAGaussian:
         sampler: str | None = None,
         steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        """Yield one volume a seed."""
+        """Yield one volume per seed."""
         self.sampling(run, sampler, steps)
         weights = run.load_weights()
         mean, components = weights["mean"], weights["components"]

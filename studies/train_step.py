@@ -39,7 +39,8 @@ from synthbench.generators.generator import Shape
 from synthbench.generators.loop import sources, train
 from synthbench.runs import configuration
 from synthbench.runs.folder import Run
-from synthbench.training.estimate.estimate import MadeUp, estimate
+from synthbench.training.estimate.estimate import estimate
+from synthbench.training.estimate.timing import MadeUp
 
 GIB = 2**30
 PLAIN, OURS = "plain", "ours"

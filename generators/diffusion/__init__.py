@@ -1,1 +1,1 @@
-"""Diffusion: schedules, training objective, samplers."""
+"""Diffusion: noise schedules, the training loss, samplers, guidance."""

@@ -28,14 +28,15 @@ def guided(
     network
         Maps a state, its timestep and encoded conditions to the prediction.
     conditioned, unconditional
-        The row that is requested, and that of no condition; without columns, none is given.
+        The requested row, and the row of no condition. Rows without columns are not passed on.
     guidance
-        1: c alone.
+        The factor; 1 is c alone.
     difference
-        How much more is taken from conditioned latents than from unconditional ones, scaled:
-        the two predictions are of clean latents that differ by it.
+        The mean of conditioned latents minus that of unconditional ones, scaled. Each mean is
+        taken off the latents before diffusion, so the clean latents of the two predictions differ
+        by it.
     diffusion
-        The process.
+        The diffusion process.
     """
     if not conditioned.shape[1]:
         return lambda x, t: network(x, t)
@@ -45,7 +46,8 @@ def guided(
     def predict(x: Tensor, t: Tensor) -> Tensor:
         alpha_bar = float(diffusion.alphas_cumprod[int(t[0])])
         signal, sigma = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-        # How a clean latent that is less by the difference changes what is predicted of it.
+        # The unconditional network expects the clean latent plus the difference: the state is moved
+        # there. `change` brings its prediction back to the latent less the difference.
         change = {"sample": -1.0, "epsilon": 0.0, "v": sigma}[diffusion.settings.prediction]
         without = network(x + signal * difference, t, unconditional).float() + change * difference
         return without + guidance * (network(x, t, conditioned).float() - without)

@@ -1,12 +1,12 @@
-"""Gaussian diffusion of volumes: noise schedules, the training loss, and samplers.
+"""Gaussian diffusion of volumes: the noise, the training loss, and the steps of a sampler.
 
 A volume x_0 is noised to x_t = a_t x_0 + s_t e with e ~ N(0, I), a_t^2 = alpha-bar_t and
 s_t^2 = 1 - a_t^2 (Ho et al. 2020, arXiv 2006.11239, eq. 4). Every sampler starts from
 x = e ~ N(0, I) at the largest timestep and ends at the predicted clean volume.
 
-No schedule here reaches zero signal (Lin et al. 2024, arXiv 2305.08891): a_t ends at 0.021 for
-the default scaled-linear betas, at 0.00005 for the cosine schedule. Nothing is rescaled;
-where much would be left, the settings are refused.
+No schedule reaches zero signal (Lin et al. 2024, arXiv 2305.08891): a_t ends at 0.021 for the
+default scaled-linear betas, at 0.00005 for the cosine schedule. Schedules are not rescaled;
+settings that would leave much signal are refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from synthbench.generators.diffusion.schedule import (
     loss_weights,
 )
 
-# The schedulers' words for what the network predicts.
+# The names that diffusers uses for the network's prediction.
 _PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction", "sample": "sample"}
 
 # (noisy volumes [b c d h w], timesteps [b]) -> prediction [b c d h w]
@@ -49,7 +49,7 @@ def _known(sampler: str) -> str:
 
 
 class Diffusion:
-    """The diffusion process of given settings: what training minimises, and how samples are drawn.
+    """The diffusion process of given settings: the training loss, and how samples are drawn.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Diffusion:
         self.settings = settings
         self.alphas_cumprod = alphas_cumprod(settings)
         weights = loss_weights(self.alphas_cumprod, settings.prediction, settings.loss_weighting)
-        # Rows: a_t, s_t, the loss's weight. Rounded once, from float64.
+        # Rows: a_t, s_t, the weight of the loss. Computed in float64, rounded once.
         self._table = torch.stack(
             [self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt(), weights]
         ).float()
@@ -94,12 +94,12 @@ class Diffusion:
         Parameters
         ----------
         network
-            Maps noisy volumes and timesteps to the prediction, in any floating type: the error
-            is taken in float32.
+            Maps noisy volumes and timesteps to the prediction, in any floating type; the error
+            is computed in float32.
         clean
-            Volumes as they are diffused.
+            Volumes on the scale that is diffused.
         t
-            A timestep a volume, 0 to T - 1.
+            One timestep per volume, 0 to T - 1.
         noise
             Standard normal.
         """
@@ -113,7 +113,7 @@ class Diffusion:
         state: Float32[Tensor, "b c d h w"],
         timestep: int,
     ) -> Float32[Tensor, "b c d h w"]:
-        """Return the x_0 that a prediction at x_t stands for (Salimans and Ho 2022, table 1)."""
+        """Return x_0, computed from x_t and the prediction (Salimans and Ho 2022, table 1)."""
         signal = math.sqrt(float(self.alphas_cumprod[timestep]))
         sigma = math.sqrt(1 - float(self.alphas_cumprod[timestep]))
         if self.settings.prediction == "sample":
@@ -125,12 +125,12 @@ class Diffusion:
     def sampling(
         self, sampler: str | None = None, steps: int | None = None
     ) -> dict[str, str | int]:
-        """Return the sampler and its number of steps: the settings' own where None.
+        """Return the sampler and its number of steps: those of the settings where None.
 
         Raises
         ------
         UsageError
-            The sampler is unknown, or the steps do not fit it.
+            The sampler is unknown, or it cannot take so many steps.
         """
         name = _known(sampler or self.settings.sampler)
         spec = SAMPLERS[name]
@@ -155,7 +155,7 @@ class Diffusion:
 
     @staticmethod
     def network_calls(sampler: str, steps: int) -> int:
-        """Return how often a sample calls the network."""
+        """Return how often one sample calls the network."""
         return SAMPLERS[sampler].calls(steps)
 
     def denoise(
@@ -167,28 +167,27 @@ class Diffusion:
         draws: torch.Generator,
         watch: Watch | None = None,
     ) -> Float32[Tensor, "1 c d h w"]:
-        """Draw a clean volume from noise; nothing is clipped on the way.
+        """Return a clean volume drawn from noise; nothing is clipped.
 
         Parameters
         ----------
         network
-            As for `losses`; it is given the state in float32.
+            As for `losses`; the state that it gets is float32.
         noise
             Standard normal.
         sampler, steps
-            As `sampling` returns them; `SAMPLERS` says what each sampler is.
+            As `sampling` returns them. `SAMPLERS` has the source of each sampler.
         draws
-            A CPU generator that an ancestral sampler draws its noise from: the same on every
-            device.
+            A CPU generator for the noise of an ancestral sampler: the same on every device.
         watch
-            Called at each call of the network, with the state that it sees.
+            Called at each call of the network, with the state that the network gets.
 
         Raises
         ------
         UsageError
-            The sampler is unknown, or the steps do not fit it.
+            The sampler is unknown, or it cannot take so many steps.
         """
-        self.sampling(sampler, steps)  # raises where they do not fit
+        self.sampling(sampler, steps)  # raises for impossible steps
         spec, scheduler = SAMPLERS[sampler], self._scheduler(sampler, steps)
         step: Callable[..., Any] = scheduler.step
         x = noise.float()
@@ -209,20 +208,22 @@ class Diffusion:
     def timesteps(self, sampler: str, steps: int) -> Int64[np.ndarray, " steps"]:
         """Return the timesteps of a sampler's steps, the noisiest first.
 
-        All begin at T - 1, where the state that training saw was all but pure noise; with the
-        cosine schedule, samplers whose state is x_t / a_t and networks that predict the noise
-        begin a few timesteps before (see `LEAST_LOG_SNR_HALF`). Evenly spaced timesteps are
-        "trailing" (Lin et al. 2024, table 2). Those evenly spaced in log(a_t / s_t), as
-        DPM-Solver's, end at 0: details finer than the last noise level are lost in the step from
-        it to the clean volume, and with even timesteps that level is high.
+        They begin at T - 1, where a state in training is nearly pure noise. There is one exception:
+        with the cosine schedule, samplers whose state is x_t / a_t and networks that predict the
+        noise begin a few timesteps below T - 1 (`LEAST_LOG_SNR_HALF`).
+
+        Evenly spaced timesteps are "trailing" (Lin et al. 2024, table 2). Timesteps evenly spaced
+        in log(a_t / s_t), as in DPM-Solver, end at 0. That matters because the step from the last
+        noise level to the clean volume loses all finer details, and with even timesteps that level
+        is high.
         """
-        self.sampling(sampler, steps)  # raises where they do not fit
+        self.sampling(sampler, steps)  # raises for impossible steps
         first = first_timestep(self.settings, sampler)
         log_snr_half = torch.logit(self.alphas_cumprod).numpy()[: first + 1] / 2
         return SAMPLERS[sampler].timesteps(log_snr_half, steps)
 
     def _at(self, t: Int64[Tensor, " b"]) -> tuple[Tensor, Tensor, Tensor]:
-        """a_t, s_t and the loss's weight, as Float32[b 1 1 1 1] on the timesteps' device."""
+        """Return a_t, s_t and the weight of the loss, Float32[b 1 1 1 1], on the device of t."""
         if t.device not in self._tables:
             self._tables[t.device] = self._table.to(t.device)
         signal, sigma, weight = self._tables[t.device][:, t].reshape(3, -1, 1, 1, 1, 1)
@@ -245,19 +246,20 @@ class Diffusion:
             **spec.extra,
         }
         with warnings.catch_warnings():
-            # They make arrays of tensors in a way that NumPy 2 deprecates.
+            # diffusers makes arrays of tensors in a way that NumPy 2 deprecates.
             warnings.simplefilter("ignore", DeprecationWarning)
             scheduler = getattr(diffusers, spec.scheduler)(**arguments)
             if spec.ancestral:
                 scheduler.alphas_cumprod = self.alphas_cumprod
                 return scheduler
             scheduler.set_timesteps(steps)
-        # Not all of the schedulers take timesteps, and their noise levels are sums in float32.
+        # Set by hand: not all schedulers take timesteps, and they sum noise levels in float32.
         timesteps = self.timesteps(sampler, steps)
         alpha_bar = self.alphas_cumprod[timesteps]
         sigmas = torch.cat([((1 - alpha_bar) / alpha_bar).sqrt(), torch.zeros(1).double()])
         visits = torch.from_numpy(timesteps)
-        # Predictor and corrector visit each level but the first and the last.
+        # A sampler with two calls per step (predictor and corrector) visits each level twice, but
+        # the first and the last once.
         times = spec.calls_a_step
         scheduler.timesteps = torch.cat([visits[:1], visits[1:].repeat_interleave(times)])
         scheduler.sigmas = torch.cat(

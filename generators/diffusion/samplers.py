@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 LEAST_LOG_SNR_HALF = -5.1
 """log(a_t / s_t) below which an error of the predicted noise is multiplied by more than 160.
 
-Lu et al. 2022 (arXiv 2206.00927) solve no further for the cosine schedule.
+Lu et al. 2022 (arXiv 2206.00927) stop at this value for the cosine schedule.
 """
 
-# (log(a_t / s_t) of the timesteps that can be used, steps) -> distinct timesteps, the last first
+# (log(a_t / s_t) of the usable timesteps, number of steps) -> distinct timesteps, the last first
 Timesteps: TypeAlias = "Callable[[Float64[np.ndarray, ' t'], int], Int64[np.ndarray, ' steps']]"
 
 
 def even(log_snr_half: Float64[np.ndarray, " t"], steps: int) -> Int64[np.ndarray, " steps"]:
-    """Return evenly spaced timesteps that begin at the last, "trailing" (Lin et al. 2024)."""
+    """Return evenly spaced timesteps, the last first: "trailing" of Lin et al. 2024."""
     import numpy as np
 
     spread = len(log_snr_half) * np.arange(steps, 0, -1) / steps
@@ -39,7 +39,8 @@ def even_in_log_snr(
     levels = np.linspace(max(log_snr_half[first], LEAST_LOG_SNR_HALF), log_snr_half[0], steps)
     nearest = np.round(np.interp(-levels, -log_snr_half, np.arange(first + 1)))
     nearest[0] = first
-    # Where the levels lie closer than timesteps do, take all timesteps.
+    # Levels may lie closer together than timesteps: then neighbours get the same timestep. The
+    # running maximum, from the end, moves them apart by one each.
     index = np.arange(steps)
     distinct = np.maximum.accumulate((nearest + index)[::-1])[::-1] - index
     return np.minimum(distinct, first - index).astype(np.int64)
@@ -47,7 +48,7 @@ def even_in_log_snr(
 
 @dataclass(frozen=True)
 class SamplerSpec:
-    """What a sampler is.
+    """The definition of a sampler.
 
     Attributes
     ----------
@@ -56,17 +57,18 @@ class SamplerSpec:
     source
         The paper.
     default_steps
-        Steps where it is chosen by its name alone. None: an ancestral sampler, which takes all
-        timesteps and draws noise at each.
+        Number of steps where a user names the sampler only. None: an ancestral sampler, which
+        takes all timesteps and draws noise at each.
     timesteps
-        Which timesteps it visits.
+        Returns the timesteps that it visits.
     extra
         More arguments of the scheduler.
     calls_a_step
-        How often it calls the network in a step; once in the last.
+        Calls of the network per step; the last step has one.
     divided_by_signal
-        Whether its state is x_t / a_t. It then starts no later than `LEAST_LOG_SNR_HALF`,
-        whatever the network predicts: beyond, one step is as large as all others together.
+        True where the state is x_t / a_t. The sampler then never starts beyond
+        `LEAST_LOG_SNR_HALF`, for any prediction: one step beyond is as large as all others
+        together.
     """
 
     scheduler: str
@@ -79,11 +81,11 @@ class SamplerSpec:
 
     @property
     def ancestral(self) -> bool:
-        """Whether it takes all timesteps and draws noise at each."""
+        """True where it takes all timesteps and draws noise at each."""
         return self.default_steps is None
 
     def calls(self, steps: int) -> int:
-        """Return how often a sample of that many steps calls the network."""
+        """Return how often one sample of that many steps calls the network."""
         return self.calls_a_step * (steps - 1) + 1
 
 

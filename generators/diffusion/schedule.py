@@ -28,30 +28,36 @@ MOST_FINAL_SIGNAL = 0.2
 
 
 class DiffusionSettings(Settings):
-    """Settings of the diffusion: the schedule, the loss, and the sampler that is the default."""
+    """Settings of the diffusion: the schedule, the loss, and the default sampler."""
 
-    timesteps: int = Field(default=1000, ge=2, description="T")
+    timesteps: int = Field(default=1000, ge=2, description="number of timesteps, T")
     schedule: Literal["scaled_linear", "linear", "cosine"] = Field(
         default="scaled_linear",
-        description="betas, linear in their root or as they are, or the cosine schedule (Nichol "
-        "and Dhariwal 2021), which has no use for beta_start and beta_end",
+        description="scaled_linear: the square roots of the betas are linear; linear: the betas "
+        "are; cosine (Nichol and Dhariwal 2021) does not use beta_start and beta_end",
     )
-    beta_start: float = Field(default=0.0005, gt=0, lt=1, description="of the linear schedules")
-    beta_end: float = Field(default=0.0195, gt=0, lt=1, description="of the linear schedules")
+    beta_start: float = Field(
+        default=0.0005, gt=0, lt=1, description="first beta of the linear schedules"
+    )
+    beta_end: float = Field(
+        default=0.0195, gt=0, lt=1, description="last beta of the linear schedules"
+    )
     prediction: Literal["epsilon", "v", "sample"] = Field(
         default="epsilon",
-        description="what the network predicts: the noise, the velocity (Salimans and Ho 2022), "
-        "or the clean volume",
+        description="the network's target: epsilon, the noise; v, the velocity (Salimans and Ho "
+        "2022); sample, the clean volume",
     )
     loss_weighting: LossWeighting = Field(
         default="uniform",
-        description="over timesteps; by the clean volume's error, min_snr (Hang et al. 2023) "
-        "weighs them by min(SNR, 5), truncated_snr (Salimans and Ho 2022, with that ceiling) by "
-        "at least 1",
+        description="weights of the timesteps. uniform: 1 for the error of the prediction; the "
+        "others weigh the error of the clean volume: min_snr (Hang et al. 2023) by min(SNR, 5), "
+        "truncated_snr (Salimans and Ho 2022) by the same, but at least 1",
     )
-    sampler: Sampler = Field(default="ddpm", description="default of sample")
+    sampler: Sampler = Field(default="ddpm", description="default sampler of `synthbench sample`")
     sampler_steps: int | None = Field(
-        default=None, ge=1, description="of that sampler; an ancestral one takes all timesteps"
+        default=None,
+        ge=1,
+        description="steps of that sampler; an ancestral sampler takes all timesteps",
     )
 
     @model_validator(mode="after")
@@ -70,8 +76,8 @@ class DiffusionSettings(Settings):
         left = _final_signal(self)
         if left > MOST_FINAL_SIGNAL:
             raise ValueError(
-                f"timesteps: after {self.timesteps} of them {left:.0%} of the volume is left "
-                f"(at most {MOST_FINAL_SIGNAL:.0%}), and samples start from pure noise. "
+                f"timesteps: after {self.timesteps} of them {left:.0%} of the volume is left; at "
+                f"most {MOST_FINAL_SIGNAL:.0%} may be, because samples start from pure noise. "
                 f"{_way_to_noise(self)}"
             )
         return self
@@ -111,14 +117,15 @@ def alphas_cumprod(settings: DiffusionSettings) -> Float64[Tensor, " t"]:
 def loss_weights(
     alpha_bar: Float64[Tensor, " n"], prediction: str, weighting: LossWeighting
 ) -> Float64[Tensor, " n"]:
-    """Return the weights of the squared error of what is predicted, at each alpha-bar.
+    """Return the weight of the squared error of the prediction at each alpha-bar.
 
-    uniform: 1. The others weigh the clean volume's error: min_snr by min(SNR, 5), SNR = alpha-bar
-    / (1 - alpha-bar) (Hang et al. 2023, section 3.4); truncated_snr by the same, but at least 1
-    (Salimans and Ho 2022, section 4, whose weight has no ceiling), so that what little signal
-    noisy timesteps have counts: shape is learnt there. An error of the predicted noise is SNR
-    times one of the clean volume, squared, and one of the velocity SNR + 1 times: their weights
-    are divided by these.
+    uniform: 1. The other two weigh the error of the clean volume, with SNR = alpha-bar /
+    (1 - alpha-bar). min_snr: min(SNR, 5) (Hang et al. 2023, section 3.4). truncated_snr: the same,
+    but at least 1, so that noisy timesteps count, where shape is learnt (Salimans and Ho 2022,
+    section 4, whose weight has no upper limit).
+
+    The squared error of the predicted noise is SNR times that of the clean volume, and that of the
+    velocity SNR + 1 times. So the weights for these predictions are divided by SNR and SNR + 1.
     """
     if weighting == "uniform":
         return torch.ones_like(alpha_bar)
@@ -133,7 +140,7 @@ def _final_signal(settings: DiffusionSettings) -> float:
 
 
 def _way_to_noise(settings: DiffusionSettings) -> str:
-    """Name the smallest beta_end, to two digits, with which the schedule ends in noise."""
+    """Return a hint with the smallest beta_end, to two digits, that ends the schedule in noise."""
     for beta_end in [round(0.01 * i, 2) for i in range(1, 100)]:
         if beta_end > settings.beta_end:
             longer = settings.model_construct(**{**dict(settings), "beta_end": beta_end})
@@ -143,9 +150,9 @@ def _way_to_noise(settings: DiffusionSettings) -> str:
 
 
 def first_timestep(settings: DiffusionSettings, sampler: str) -> int:
-    """Return the timestep that a sampler begins at: the last one, unless that is ill-conditioned.
+    """Return the timestep that a sampler begins at: the last, or the last one that is usable.
 
-    Where next to no signal is left, a clean volume cannot be computed from predicted noise.
+    Where almost no signal is left, the clean volume cannot be computed from predicted noise.
     """
     spec = SAMPLERS[sampler]
     if spec.ancestral or (settings.prediction != "epsilon" and not spec.divided_by_signal):

@@ -1,8 +1,8 @@
-"""The autoencoder of latent diffusion: MONAI's `AutoencoderKL`, and what it is trained for.
+"""The autoencoder of latent diffusion: MONAI's `AutoencoderKL`, and its loss.
 
 Rombach et al. 2022 (arXiv 2112.10752) in 3-D as Pinaya et al. 2022 (arXiv 2209.07162): absolute
 error, Kullback-Leibler divergence, a patch discriminator (Isola et al. 2017, arXiv 1611.07004)
-and, where an extractor is named, a distance of its features.
+and, where the settings name an extractor, a distance of its features.
 """
 
 from __future__ import annotations
@@ -31,41 +31,47 @@ from synthbench.generators.networks.convolution import convolve, upsample_and_co
 from synthbench.generators.networks.unet import norm_silu
 
 FIRST_LOG_VARIANCE = -6.0
-"""log(sigma^2) of the latents before training: a sigma of 0.05."""
+"""log(sigma^2) of the latents before training: sigma is 0.05."""
 
 
 class AutoencoderSettings(StepSettings):
     """Settings of stage 1: the autoencoder, and its training."""
 
     patch: int = Field(
-        default=1, ge=1, description="blocks of patch^3 voxels become channels (1: none)"
+        default=1, ge=1, description="side of the blocks of voxels that become channels; 1: none"
     )
     channels: tuple[int, ...] = Field(
-        default=(64, 128, 128, 128), min_length=1, description="one a level"
+        default=(64, 128, 128, 128), min_length=1, description="one number per level"
     )
-    res_blocks: int = Field(default=2, ge=1, description="residual blocks a level")
-    latent_channels: int = Field(default=3, ge=1, description="of the latents")
+    res_blocks: int = Field(default=2, ge=1, description="residual blocks per level")
+    latent_channels: int = Field(default=3, ge=1, description="channels of the latents")
     norm_groups: int = Field(default=32, ge=1, description="groups of the group norm")
     gradient_checkpointing: bool = Field(
         default=False,
         description="compute blocks again in the backward pass: less memory, a third more time",
     )
     kl_weight: float = Field(
-        default=1e-6, ge=0, description="of the divergence, in nats summed over a volume's latents"
+        default=1e-6,
+        ge=0,
+        description="weight of the divergence, in nats summed over a volume's latents",
     )
     perceptual_weight: float = Field(
-        default=1e-3, ge=0, description="of the perceptual distance, where an extractor is named"
+        default=1e-3,
+        ge=0,
+        description="weight of the perceptual distance, where `perceptual` names an extractor",
     )
     adversarial_weight: float = Field(
-        default=0.01, ge=0, description="of the adversarial loss; 0: no discriminator"
+        default=0.01, ge=0, description="weight of the adversarial loss; 0: no discriminator"
     )
     adversarial_after: int = Field(
-        default=0, ge=0, description="steps after which the discriminator joins in"
+        default=0, ge=0, description="steps before the discriminator joins in"
     )
     discriminator_channels: int = Field(
-        default=64, ge=1, description="of its first layer, doubled at each of the others"
+        default=64, ge=1, description="channels of its first layer; each further layer has twice"
     )
-    discriminator_layers: int = Field(default=3, ge=1, description="between the first and the last")
+    discriminator_layers: int = Field(
+        default=3, ge=1, description="its layers between the first and the last"
+    )
 
     @model_validator(mode="after")
     def _network_exists(self) -> AutoencoderSettings:
@@ -80,30 +86,30 @@ class AutoencoderSettings(StepSettings):
 
     @property
     def factor(self) -> int:
-        """How many voxels a latent voxel spans along an axis."""
+        """The number of voxels that a latent voxel spans along an axis."""
         return self.patch << (len(self.channels) - 1)
 
     @property
     def smallest_side(self) -> int:
-        """What every side must have at least: what the discriminator's convolutions shrink."""
+        """The smallest side that the convolutions of the discriminator can take; 1 without it."""
         return 3 << self.discriminator_layers if self.adversarial_weight else 1
 
 
 def nearest_side(side: int, factor: int, smallest: int) -> int:
-    """Return the multiple of a factor nearest to a side, and at least the smallest."""
+    """Return the multiple of a factor that is nearest to a side, but at least the smallest."""
     return max(round(side / factor), math.ceil(smallest / factor), 1) * factor
 
 
 class Autoencoder(nn.Module):
     """MONAI's `AutoencoderKL` without attention, on blocks of patch^3 voxels as channels.
 
-    Weights and results are MONAI's, to rounding; group norm and SiLU are one step, and on a CPU
+    Weights and results are MONAI's, to rounding. Group norm and SiLU are one step, and on a CPU
     convolutions are those of `synthbench.generators.networks.convolution`.
 
     Parameters
     ----------
     settings
-        Of stage 1.
+        Settings of stage 1.
     """
 
     def __init__(self, settings: AutoencoderSettings) -> None:
@@ -122,8 +128,8 @@ class Autoencoder(nn.Module):
             with_encoder_nonlocal_attn=False,
             with_decoder_nonlocal_attn=False,
         )
-        # From MONAI's start of 0, with latents smaller than their noise, little is learnt for
-        # hundreds of steps.
+        # MONAI starts at 0. The noise is then larger than the latents, and hundreds of steps learn
+        # little.
         nn.init.constant_(self.net.quant_conv_log_sigma.conv.bias, FIRST_LOG_VARIANCE)
 
     def encode(
@@ -137,7 +143,7 @@ class Autoencoder(nn.Module):
         return mean, torch.exp(log_variance.clamp(-30.0, 20.0) / 2)  # the bounds are MONAI's
 
     def decode(self, latents: Float[Tensor, "b c d2 h2 w2"]) -> Float32[Tensor, "b 1 d h w"]:
-        """Return the volumes of latents, not clipped."""
+        """Return the volumes that belong to latents, not clipped."""
         h = convolve(self.net.post_quant_conv.conv, latents)
         h = self._cascade(self.net.decoder.blocks, h).float()
         unfolded: Tensor = pixelshuffle(h, 3, self.patch) if self.patch > 1 else h
@@ -163,7 +169,7 @@ class Autoencoder(nn.Module):
 
 
 def _residual(block: Any, x: Float[Tensor, "b i d h w"]) -> Float[Tensor, "b o d h w"]:
-    """MONAI's `AEKLResBlock`."""
+    """Return the output of MONAI's `AEKLResBlock`."""
     h = convolve(block.conv1.conv, norm_silu(block.norm1, x))
     h = convolve(block.conv2.conv, norm_silu(block.norm2, h))
     shortcut = block.nin_shortcut
@@ -181,22 +187,22 @@ def divergence(
 class Stage1(nn.Module):
     """The autoencoder with its discriminator: maps volumes to their losses.
 
-    Both are trained by one step on the sum of their losses. The autoencoder's sees a
-    discriminator that is constant, the discriminator's a reconstruction that is: the gradients
-    are those of two optimizers that step in turn on one forward pass.
+    One step trains both, on the sum of their losses. In the loss of the autoencoder the
+    discriminator is constant; in the loss of the discriminator the reconstruction is constant. So
+    the gradients are those of two optimizers that take turns on one forward pass.
 
     Parameters
     ----------
     settings
-        Of stage 1.
+        Settings of stage 1.
     perceptual
-        A distance of volumes (target, reconstruction) that counts, if any.
+        A distance of volumes (target, reconstruction) for the loss, or None.
 
     Attributes
     ----------
     batches
-        Seen in training so far. A buffer, so that checkpoints keep it: it decides when the
-        discriminator joins in.
+        Batches of training so far. It decides when the discriminator joins in, and is a buffer so
+        that checkpoints keep it.
     """
 
     batches: Int64[Tensor, ""]
@@ -212,7 +218,7 @@ class Stage1(nn.Module):
                 in_channels=1,
                 channels=settings.discriminator_channels,
                 num_layers_d=settings.discriminator_layers,
-                # Batches are of a volume or two, too few for their moments.
+                # A batch has one or two volumes: too few for a batch norm.
                 norm="INSTANCE",
             )
         self.adversarial = PatchAdversarialLoss(criterion="least_squares")
@@ -221,30 +227,31 @@ class Stage1(nn.Module):
     def forward(
         self, volumes: Float32[Tensor, "b 1 d h w"], noise: Float32[Tensor, "b c d2 h2 w2"]
     ) -> Float32[Tensor, " b"]:
-        """Return each volume's loss; latents are drawn with the given standard normal noise."""
+        """Return the loss of each volume; latents are mean + sigma x noise, noise ~ N(0, I)."""
         settings = self.settings
         mean, sigma = self.autoencoder.encode(volumes)
-        made = self.autoencoder.decode(mean + sigma * noise)
-        loss = (made - volumes).abs().flatten(1).mean(dim=1)
+        decoded = self.autoencoder.decode(mean + sigma * noise)
+        loss = (decoded - volumes).abs().flatten(1).mean(dim=1)
         loss = loss + settings.kl_weight * divergence(mean, sigma)
         if self.perceptual is not None:
-            loss = loss + settings.perceptual_weight * self.perceptual(volumes, made)
+            loss = loss + settings.perceptual_weight * self.perceptual(volumes, decoded)
         if self.discriminator is not None:
-            loss = loss + self._adversarial(volumes, made)
+            loss = loss + self._adversarial(volumes, decoded)
         if self.training:
             self.batches += 1
         return loss
 
-    def _adversarial(self, volumes: Tensor, made: Tensor) -> Tensor:
+    def _adversarial(self, volumes: Tensor, decoded: Tensor) -> Tensor:
         assert self.discriminator is not None
         after = self.settings.adversarial_after * self.settings.accumulation
         if after and self.batches < after:
-            # Several processes exchange the gradients of all parameters, or wait for ever.
+            # A zero that depends on all parameters: with several processes each parameter needs a
+            # gradient, or the processes wait for it for ever.
             return torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0
         constant = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        judged = functional_call(self.discriminator, constant, (made,))[-1].float()
+        judged = functional_call(self.discriminator, constant, (decoded,))[-1].float()
         deceiving = self.adversarial(judged, target_is_real=True, for_discriminator=False)
-        fake = self.discriminator(made.detach())[-1].float()
+        fake = self.discriminator(decoded.detach())[-1].float()
         real = self.discriminator(volumes)[-1].float()
         judging = (
             self.adversarial(fake, target_is_real=False, for_discriminator=True)
@@ -255,7 +262,7 @@ class Stage1(nn.Module):
 
 
 class Reconstruction:
-    """What stage 1 is trained for; see `synthbench.generators.contracts.Objective`."""
+    """The objective of stage 1: `Stage1` computes the loss itself."""
 
     timesteps = 1
 
@@ -267,23 +274,23 @@ class Reconstruction:
         noise: Float32[Tensor, "b 1 d h w"],
         *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
-        """Return each volume's loss; its latents' noise is what the source gives."""
+        """Return the loss of each volume; `conditioning` is the noise of its latents."""
         losses: Tensor = network(clean, *conditioning)
         return losses
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """How well an autoencoder reconstructs volumes: no sample of it can be sharper.
+    """The quality of an autoencoder's reconstructions: no sample can be sharper.
 
     Attributes
     ----------
     of
-        Whose volumes: "validation" or "training".
+        The set of volumes: "validation" or "training".
     volumes
-        How many of them.
+        Number of volumes.
     mae
-        Mean absolute error of a voxel, intensities in [0, 1], whole grid.
+        Mean absolute error per voxel, intensities in [0, 1], over the whole grid.
     psnr
         Peak signal-to-noise ratio in dB, of the mean squared error over all volumes and voxels.
     """
@@ -295,19 +302,22 @@ class Ceiling:
 
 
 MOST_RECONSTRUCTED = 64
-"""Volumes, evenly spaced, that the ceiling is measured on."""
+"""The ceiling is measured on at most this many volumes, evenly spaced in the set."""
 
 
 @torch.inference_mode()
 def ceiling(autoencoder: Autoencoder, volumes: Volumes, of: str) -> Ceiling:
-    """Reconstruct volumes from their latents' means, clipped to [0, 1] as samples are."""
+    """Return how well volumes are reconstructed from the means of their latents.
+
+    Reconstructions are clipped to [0, 1], as samples are.
+    """
     device = next(autoencoder.parameters()).device
     n = min(len(volumes), MOST_RECONSTRUCTED)
     absolute = squared = 0.0
     for place in range(n):
         volume = torch.from_numpy(volumes[place * len(volumes) // n])[None, None].to(device)
-        made = autoencoder.decode(autoencoder.encode(volume)[0]).clamp(0, 1)
-        error = (made - volume).double()
+        decoded = autoencoder.decode(autoencoder.encode(volume)[0]).clamp(0, 1)
+        error = (decoded - volume).double()
         absolute += float(error.abs().mean()) / n
         squared += float(error.square().mean()) / n
     psnr = -10 * math.log10(squared) if squared else math.inf

@@ -1,4 +1,4 @@
-"""Conditions as a network takes them."""
+"""The encoding of conditions: the numbers that the network gets."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from synthbench.runs.folder import Run
 
 @dataclass(frozen=True)
 class ConditionEncoding:
-    """How rows of conditions become what the network is given.
+    """The encoding of rows of conditions as numbers for the network.
 
-    Without a null these are the encoded values themselves, as the published network takes them.
-    With one, k values from -gain to gain, 0 where missing, are followed by k flags of what is
-    missing: the weights on a flag are the null that is learned, and no value is taken for it,
-    however far outside the training range. Values between 0 and 1 would be drowned by the noise
-    beside them for hundreds of steps.
+    Without a null embedding, a row is its values between 0 and 1, as in the published network.
+    With one, a row is k values from -gain to gain, 0 where missing, then k flags, `gain` where
+    missing. The network learns the weights of the flags: they are the null embedding. So no value,
+    however far outside the training range, can be mistaken for a missing one. The gain is needed
+    because the noise beside values between 0 and 1 would hide them for hundreds of steps.
 
     Attributes
     ----------
     conditions
-        Of the run.
+        Conditions of the run.
     null_embedding
-        Whether there are flags.
+        True where there are flags.
     gain
-        See `LDM3DSettings.condition_gain`.
+        Half the width of the range of the values (`LDM3DSettings.condition_gain`).
     """
 
     conditions: Conditions
@@ -40,7 +40,7 @@ class ConditionEncoding:
 
     @property
     def width(self) -> int:
-        """Columns of the encoded conditions."""
+        """The number of columns of the encoded conditions."""
         return self.conditions.width * (2 if self.null_embedding else 1)
 
     @property
@@ -52,7 +52,7 @@ class ConditionEncoding:
 
     @property
     def hidden(self) -> Float32[np.ndarray, " k"] | None:
-        """What takes the place of a row whose conditions are hidden; None without a null."""
+        """The row that replaces hidden conditions in training; None without a null embedding."""
         return self.unconditional if self.null_embedding and self.width else None
 
     def rows(self, rows: Sequence[Row]) -> Float32[np.ndarray, "n k"]:
@@ -61,7 +61,7 @@ class ConditionEncoding:
         Raises
         ------
         UsageError
-            A row is not of these conditions, or a value is missing without a null embedding.
+            A row has other conditions, or a value is missing without a null embedding.
         """
         values, present = self.conditions.encode(rows)
         if self.null_embedding:
@@ -78,6 +78,13 @@ class ConditionEncoding:
 
 
 def encoding_of(settings: LDM3DSettings, run: Run) -> ConditionEncoding:
+    """Return the encoding of a run's conditions.
+
+    Raises
+    ------
+    RunError
+        The conditions of the run's record are not those of the settings.
+    """
     conditions = Conditions.of_run(run.record)
     if conditions.names != settings.conditions:
         raise RunError(

@@ -1,7 +1,7 @@
-"""Latents of training volumes, kept as mean and standard deviation, and what draws from them.
+"""Latents of training volumes, stored as mean and standard deviation, and a source of their draws.
 
-A latent that is stored as one draw is seen again and again; stored as mean and sigma, each
-training sample is another draw of the autoencoder's posterior.
+With mean and sigma, each training sample is another draw of the autoencoder's posterior. A stored
+draw would be the same sample again and again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Latents:
     Attributes
     ----------
     mean, sigma
-        Of each volume, as the autoencoder gives them; memory-mapped files.
+        Mean and standard deviation for each volume, from the autoencoder; memory-mapped files.
     """
 
     mean: Float32[np.ndarray, "n c d h w"]
@@ -46,7 +46,7 @@ class Latents:
 
 @dataclass(frozen=True)
 class LatentMean:
-    """What latents are expected to be, voxel by voxel: linear in the encoded conditions.
+    """The expected latents, voxel by voxel: a linear function of the encoded conditions.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class LatentMean:
 
     @classmethod
     def zero(cls, shape: tuple[int, ...], width: int) -> LatentMean:
-        """Return the mean of latents that are diffused as they are."""
+        """Return a mean of zero, for latents that are diffused unchanged."""
         return cls(np.zeros((1 + width, *shape), np.float32))
 
     @classmethod
@@ -69,11 +69,12 @@ class LatentMean:
         unconditional: Float32[np.ndarray, " k"] | None = None,
         dropout: float = 0.0,
     ) -> LatentMean:
-        """Fit by least squares, over all the rows that the network is given in training.
+        """Return the least-squares fit over all rows that the network gets in training.
 
-        Each volume counts once with its own row, and with a weight of `dropout` (0.01 at least)
-        with the row of no condition, if there is one: there the fit is the mean of all volumes.
-        Of columns that cannot be separated, the smallest coefficients are taken.
+        Each volume counts with its own row, with the weight 1 - w, and with the row of no
+        condition, with the weight w = `dropout`, at least 0.01. At the row of no condition the fit
+        is then the mean of all volumes. Without such a row, w is 0. Where columns cannot be
+        separated, the fit has the smallest coefficients.
         """
         n, k = encoded.shape
         weight = 0.0 if unconditional is None else max(dropout, _LEAST_WEIGHT)
@@ -94,10 +95,10 @@ class LatentMean:
 
 
 def scale_factor(latents: Latents, mean: LatentMean, encoded: Float32[np.ndarray, "n k"]) -> float:
-    """Return 1 / standard deviation of latents less their mean, over volumes, channels and voxels.
+    """Return 1 / standard deviation of latents minus their mean, over all volumes and elements.
 
-    The variance of a draw is that of the means plus the mean square of the sigmas: no draw is
-    needed (Rombach et al. 2022, section 4.3.2, take one batch).
+    The variance of draws is the variance of the means plus the mean square of the sigmas, so no
+    draw is needed (Rombach et al. 2022, section 4.3.2, use one batch).
     """
     n = len(latents)
     first = second = spread = 0.0
@@ -110,17 +111,17 @@ def scale_factor(latents: Latents, mean: LatentMean, encoded: Float32[np.ndarray
 
 
 class LatentCache:
-    """The files of the latents of one cohort, in a run's folder.
+    """The files of the latents of one cohort, in a run folder.
 
-    What a killed process left is used again if it was completed for the same volumes and the
-    same autoencoder.
+    Complete files that a killed process left are used again for the same volumes and the same
+    autoencoder.
 
     Parameters
     ----------
     folder
-        Where they lie.
+        Folder of the files.
     role
-        Whose they are, as part of the files' names: "training" or "validation".
+        Part of the files' names: "training" or "validation".
     """
 
     def __init__(self, folder: Path, role: str) -> None:
@@ -135,7 +136,7 @@ class LatentCache:
         volumes: Volumes,
         progress: Progress | None = None,
     ) -> None:
-        """Encode the volumes, unless that was done."""
+        """Encode the volumes into the files, where that is not done yet."""
         key = {
             "cohort": volumes.cohort.fingerprint,
             "space": volumes.space.digest,
@@ -165,7 +166,7 @@ class LatentCache:
         write_atomic(self.ready, json.dumps(key).encode())
 
     def read(self) -> Latents:
-        """Return the latents of files that are filled."""
+        """Return the latents from the filled files."""
         mean, sigma = (
             np.load(file, mmap_mode="r", allow_pickle=False) for file in (self.mean, self.sigma)
         )
@@ -183,16 +184,16 @@ class LatentSource:
     Parameters
     ----------
     latents
-        Of the volumes.
+        Latents of the volumes.
     mean
-        What is taken from them first.
+        Their mean, which is subtracted first.
     scale
-        Factor that then gives them unit variance.
+        Factor that then gives unit variance.
     encoded
-        Rows that the network is given; without columns, it is given none.
+        One row of encoded conditions per volume. Rows without columns are not passed on.
     unconditional, dropout
-        The row of no condition, which takes the place of a volume's own with this probability
-        (Ho and Salimans 2022, arXiv 2207.12598, algorithm 1); None: never.
+        The row of no condition, and the probability that it replaces a volume's own row (Ho and
+        Salimans 2022, arXiv 2207.12598, algorithm 1); None: never.
     """
 
     def __init__(
@@ -211,11 +212,11 @@ class LatentSource:
         return len(self.latents)
 
     def opened(self, progress: Progress | None) -> AbstractContextManager[None]:
-        """Prepare nothing: the latents are there."""
+        """Prepare nothing: the latents are on disk."""
         return nullcontext()
 
     def batch(self, items: Sequence[int], draws: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        """Return a draw of each item's latents, and its row of encoded conditions."""
+        """Return one draw of the latents of each item, and its row of encoded conditions."""
         drawn, rows = zip(
             *(self._item(item, g) for item, g in zip(items, draws, strict=True)), strict=True
         )
@@ -226,8 +227,8 @@ class LatentSource:
         noise = torch.randn(self.latents.mean.shape[1:], generator=draws).numpy()
         encoded = self._encoded_of(self.encoded[item], draws)
         drawn = self.latents.mean[item] + self.latents.sigma[item] * noise
-        # NumPy, not torch: this runs beside a training step, and two teams of torch's threads on
-        # the same cores wait for one another.
+        # NumPy, not torch: this runs while a training step computes, and two groups of torch
+        # threads on the same cores wait for each other.
         rest = np.float32(self.scale) * (drawn - self.mean.of(encoded))
         return torch.from_numpy(rest), torch.from_numpy(encoded)
 

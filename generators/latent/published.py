@@ -1,8 +1,8 @@
-"""The published latent diffusion model of UK Biobank brains, as `ldm3d` reads it.
+"""The published latent diffusion model of UK Biobank brains, as weights of `ldm3d`.
 
 MONAI's model-zoo bundle `brain_image_synthesis_latent_diffusion_model` (Pinaya et al. 2022, arXiv
-2209.07162), version 1.0.0: two state dicts of MONAI Generative's networks, whose parameters MONAI's
-own have under other names. Nothing here downloads or opens a file.
+2209.07162), version 1.0.0, has two state dicts of networks of MONAI Generative. MONAI's own
+networks have the same parameters under other names. Nothing here downloads or opens a file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONDITIONS = ("sex", "age", "ventricle_volume", "brain_volume")
 """In the bundle's order: gender, age, ventricular volume, brain volume normalised for head size."""
 
 OVERRIDES = ("null_embedding=false", "condition_dropout=0", "sampler=ddim", "sampler_steps=50")
-"""How the bundle differs from the preset `pinaya`: every volume had all of its conditions."""
+"""Settings of the bundle that differ from the preset `pinaya`: no condition was ever missing."""
 
 ABOUT = {
     "bundle": "brain_image_synthesis_latent_diffusion_model",
@@ -41,13 +41,13 @@ ABOUT = {
     "orientation": "unknown: samples are written as RAS+, centred on the MNI152 box",
     "timesteps": "50 of DDIM, spaced to end at T - 1; the bundle's begin at 0",
 }
-"""What a run's record says of it, unknowns included."""
+"""Facts about the bundle for a run's record, also those that are unknown."""
 
 
 def conditions() -> Conditions:
-    """Return the four conditions on the scale of the bundle, whose natural units are unknown.
+    """Return the four conditions on the bundle's own scale, from 0 to 1.
 
-    Marginals are unknown too: what is not asked for is drawn uniformly.
+    Natural units and marginals are unknown: a condition that is not requested is drawn uniformly.
     """
     return Conditions(tuple(
         Condition(name, "numeric", 0.0, 1.0, (), 0, quantiles=(0.0, 1.0)) for name in CONDITIONS
@@ -60,12 +60,12 @@ def weights(
     unet: Mapping[str, Tensor],
     shape: tuple[int, int, int] = SHAPE,
 ) -> dict[str, Float32[np.ndarray, "*_"]]:
-    """Return the weights of an `ldm3d` run that are those of the bundle.
+    """Return the weights of the bundle under the names of an `ldm3d` run.
 
     Parameters
     ----------
     settings
-        Of the run: preset `pinaya` with `OVERRIDES`.
+        Settings of the run: preset `pinaya` with `OVERRIDES`.
     autoencoder, unet
         The state dicts of `autoencoder.pt` and `model.pt`.
     shape
@@ -74,7 +74,7 @@ def weights(
     Raises
     ------
     WeightsError
-        A parameter is missing, left over or of another shape.
+        A parameter is missing, left over, or has another shape.
     """
     stage_1 = Autoencoder(settings.autoencoder)
     _load_old(stage_1.net, autoencoder, "autoencoder.pt")
@@ -98,10 +98,10 @@ def weights(
 def _load_old(
     network: AutoencoderKL | DiffusionModelUNet, state: Mapping[str, Tensor], file: str
 ) -> None:
-    """Load a state dict of MONAI Generative, all of it, into all of the network.
+    """Load a state dict of MONAI Generative into a network; each must match the other completely.
 
-    MONAI's own loader leaves parameters that it finds nothing for as they were, and says nothing
-    of keys that it has no use for.
+    MONAI's own loader does not report parameters without a value, or keys that it does not use. So
+    all parameters are set to NaN first: one that is still NaN afterwards got no value.
     """
     for parameter in network.parameters():
         parameter.fill_(torch.nan)
@@ -113,13 +113,13 @@ def _load_old(
             network.load_old_state_dict(left)
     except (KeyError, RuntimeError) as error:
         raise WeightsError(
-            f"{file}: does not hold this network: {str(error)[:300]}. Fetch the file again."
+            f"{file}: is not a file of this network: {str(error)[:300]}. Fetch the file again."
         ) from error
     unset = [name for name, p in network.named_parameters() if bool(torch.isnan(p).any())]
     unused = [] if whole else sorted(left)
     if unset or unused:
         raise WeightsError(
-            f"{file}: must hold this network's parameters, and only these; without a value: "
+            f"{file}: must hold the parameters of this network, and no others; without a value: "
             f"{', '.join(unset[:3]) or 'none'}; left over: {', '.join(unused[:3]) or 'none'}. "
             "Fetch the file again."
         )

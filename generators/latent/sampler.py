@@ -1,4 +1,4 @@
-"""Sampling of latents, decoded into volumes."""
+"""Sampling of latents, and their decoding into volumes."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from synthbench.generators.latent.settings import LDM3DSettings
 
 @dataclass(frozen=True)
 class Sampler:
-    """What turns a seed and a row of conditions into a volume.
+    """Draws the volume of a seed and a row of conditions.
 
     Attributes
     ----------
     settings
-        Of the run.
+        Settings of the run.
     autoencoder
-        Decodes.
+        Decodes latents.
     mean, scale
-        What was taken from the latents, and what they were then multiplied by.
+        The mean that was subtracted from the latents, and the factor that they then got.
     encoding
-        How rows of conditions are encoded.
+        The encoding of rows of conditions.
     shape
-        The volumes' grid.
+        Grid of the volumes.
     """
 
     settings: LDM3DSettings
@@ -61,11 +61,11 @@ class Sampler:
         network
             The U-Net.
         seed
-            Of the noise.
+            Seed of the noise.
         row
             Conditions in natural units.
         chosen
-            As `LDM3D.sampling` returns it.
+            Sampler, steps and guidance, as `LDM3D.sampling` returns them.
         watch
             Called at each call of the network.
         """
@@ -78,8 +78,8 @@ class Sampler:
         conditioned, unconditional = (
             torch.from_numpy(one[None]).to(device) for one in (own, absent)
         )
-        apart: Float32[np.ndarray, "c d h w"] = self.mean.of(own) - self.mean.of(absent)
-        difference = self.scale * torch.from_numpy(apart)[None].to(device)
+        shift: Float32[np.ndarray, "c d h w"] = self.mean.of(own) - self.mean.of(absent)
+        difference = self.scale * torch.from_numpy(shift)[None].to(device)
         diffusion, guidance = Diffusion(self.settings), float(chosen.get("guidance", 1.0))
         predict = guided(network, conditioned, unconditional, guidance, difference, diffusion)
         drawn = diffusion.denoise(
@@ -88,14 +88,14 @@ class Sampler:
         return self.decoded(drawn, row).clip(0, 1)
 
     def drawn_row(self, seed: int) -> Row:
-        """Return conditions that are drawn from their training marginals by the seed alone."""
+        """Return conditions, drawn from their training marginals by the seed alone."""
         return rows_for(self.encoding.conditions, [seed])[0]
 
     @torch.inference_mode()
     def decoded(
         self, latents: Float32[Tensor, "1 c d h w"], row: Row
     ) -> Float32[np.ndarray, "d h w"]:
-        """Return the volume of scaled latents under these conditions, not clipped."""
+        """Return the volume of scaled latents with these conditions, not clipped."""
         mean = torch.from_numpy(self.mean.of(self.encoding.rows([row])[0])).to(latents)
         decoded = self.autoencoder.decode(latents / self.scale + mean)
         volume: Float32[np.ndarray, "d h w"] = decoded.float().cpu().numpy()[0, 0]

@@ -15,11 +15,11 @@ from synthbench.generators.loop import settings as settings_module
 from synthbench.generators.networks.unet import NetworkSettings
 
 STAGE_1 = "autoencoder"
-"""Folder of stage 1 in a run's folder."""
+"""Folder of stage 1 inside a run folder."""
 
 
 class LDM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSettings):
-    """Settings of `ldm3d`: those of stage 2, and in `autoencoder` those of stage 1."""
+    """Settings of `ldm3d`: settings of stage 2, and in `autoencoder` the settings of stage 1."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"learned_null": "null_embedding"}
 
@@ -27,16 +27,18 @@ class LDM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSett
         default=AutoencoderSettings(epochs=50), description="stage 1"
     )
     autoencoder_run: str | None = Field(
-        default=None, description="finished ldm3d run whose autoencoder to take: no stage 1"
+        default=None,
+        description="finished ldm3d run whose autoencoder is used; stage 1 is then not trained",
     )
     perceptual: str | None = Field(
-        default=None, description="extractor of stage 1's perceptual distance; null: no such term"
+        default=None,
+        description="extractor of the perceptual distance in stage 1; null: no such term",
     )
     residual: bool = Field(
         default=False,
-        description="diffuse what a least-squares fit on the conditions leaves of the latents, "
-        "voxel by voxel, for volumes that are aligned: the network need not learn what all have "
-        "in common, nor what a condition moves on average",
+        description="diffuse the residual of a least-squares fit of the latents on the conditions, "
+        "voxel by voxel; for aligned volumes. The network then need not learn what all volumes "
+        "have in common, nor the mean effect of a condition",
     )
     conditions: tuple[str, ...] = Field(
         default=(),
@@ -44,19 +46,21 @@ class LDM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSett
         examples=[["age", "sex"]],
     )
     null_embedding: bool = Field(
-        default=True, description="whether a condition may be missing, which guidance needs"
+        default=True, description="allow missing conditions; guidance needs that"
     )
     condition_gain: float = Field(
         default=4.0,
         gt=0,
-        description="half the width of the range that values are encoded in, with a null "
-        "embedding; the larger, the sooner the network uses them",
+        description="half the width of the range of encoded values, with a null embedding; the "
+        "larger, the sooner the network uses the conditions",
     )
     condition_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="share of samples that all conditions are kept from"
+        default=0.1, ge=0, lt=1, description="share of training samples without any condition"
     )
     guidance: float = Field(
-        default=1.0, ge=0, description="default of sample: 1 as asked, above 1 exaggerates"
+        default=1.0,
+        ge=0,
+        description="default of `synthbench sample`; 1: as requested, above 1: exaggerated",
     )
     resblock_updown: bool = Field(
         default=False, description="change the grid inside residual blocks, not by convolutions"
@@ -64,18 +68,18 @@ class LDM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSett
     upcast_attention: bool = Field(default=False, description="attention in float32 under bf16")
     coordinates: bool = Field(
         default=False,
-        description="give the network the place of each voxel, for volumes that are aligned: "
-        "shape, and what a condition changes where, are learned sooner",
+        description="give the network the place of each voxel; for aligned volumes. It then "
+        "learns sooner the shape, and what a condition changes where",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _stages_share(cls, given: Any) -> Any:
-        """Give stage 1 the run's seed and precision, where it names none of its own."""
-        if not isinstance(given, Mapping) or not isinstance(given.get("autoencoder"), Mapping):
-            return given
-        shared = {name: given[name] for name in ("seed", "precision") if name in given}
-        return {**given, "autoencoder": {**shared, **given["autoencoder"]}}
+    def _stages_share(cls, values: Any) -> Any:
+        """Give stage 1 the run's seed and precision, where it has none of its own."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("autoencoder"), Mapping):
+            return values
+        shared = {name: values[name] for name in ("seed", "precision") if name in values}
+        return {**values, "autoencoder": {**shared, **values["autoencoder"]}}
 
     @field_validator("autoencoder_run")
     @classmethod
@@ -87,29 +91,29 @@ class LDM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSett
     def _can_be_conditioned(self) -> LDM3DSettings:
         if self.autoencoder.precision != self.precision:
             raise ValueError(
-                f"autoencoder.precision: both stages run in one; found "
+                f"autoencoder.precision: both stages need the same precision; found "
                 f"{self.autoencoder.precision} and {self.precision}. Leave it out"
             )
         if self.conditions and not any(self.attention):
             nearest = [*self.attention[:-1], True]
             raise ValueError(
-                "attention: conditions are the context of cross-attention, and levels without "
-                f"attention do not see it; found {list(self.attention)}. The nearest: {nearest}"
+                "attention: conditions reach the network through attention, so one level at least "
+                f"needs it; found {list(self.attention)}. The nearest: {nearest}"
             )
         if not self.null_embedding and (self.guidance != 1 or self.condition_dropout):
             raise ValueError(
-                "null_embedding: guidance and condition_dropout need it; set guidance=1 and "
+                "null_embedding: guidance and condition_dropout need it. Set guidance=1 and "
                 "condition_dropout=0, or null_embedding=true"
             )
         return self
 
     @property
     def factor(self) -> int:
-        """What every side of the grid must be divisible by, both stages together."""
+        """The number that every side of the grid must be divisible by, for both stages together."""
         return self.autoencoder.factor * super().factor
 
     def latent_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return channels and sides of the latents of volumes of that shape."""
+        """Return channels and sides (c, d, h, w) of the latents of volumes of that shape."""
         sides = (side // self.autoencoder.factor for side in shape)
         return self.autoencoder.latent_channels, *sides
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from synthbench.cohorts.cohort import Volumes
 from synthbench.cohorts.conditions import Row
-from synthbench.errors import RunError, UsageError
+from synthbench.errors import UsageError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.diffusion.process import Diffusion
 from synthbench.generators.generator import Perceptual, Progress
@@ -25,6 +25,7 @@ from synthbench.generators.latent.latents import LatentCache, LatentSource
 from synthbench.generators.latent.sampler import Sampler
 from synthbench.generators.latent.settings import STAGE_1, LDM3DSettings
 from synthbench.generators.loop import sources, train
+from synthbench.generators.networks.weights import arrays, load, part, seeded
 from synthbench.runs.folder import Run
 from synthbench.runtime.processes import is_main, processes
 
@@ -43,7 +44,7 @@ class LatentDiffusion:
 
     @property
     def timesteps(self) -> int:
-        """T."""
+        """The number of timesteps, T."""
         return self.diffusion.settings.timesteps
 
     def losses(
@@ -54,12 +55,12 @@ class LatentDiffusion:
         noise: Float32[Tensor, "b c d h w"],
         *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
-        """Return each sample's loss; see `synthbench.generators.contracts.Objective`."""
+        """Return the loss of each sample; `conditioning` is its row of encoded conditions."""
         return self.diffusion.losses(lambda x, at: network(x, at, *conditioning), clean, t, noise)
 
 
 class _Stage1Volumes(sources.TrainingVolumes):
-    """Training volumes, and the noise that their latents are drawn with."""
+    """A source of training volumes, each with the noise for its latents."""
 
     def __init__(self, volumes: Volumes, settings: LDM3DSettings, run: Run) -> None:
         super().__init__(volumes, settings.autoencoder, run)
@@ -68,7 +69,7 @@ class _Stage1Volumes(sources.TrainingVolumes):
     def batch(  # type: ignore[override]
         self, items: Sequence[int], draws: Sequence[torch.Generator]
     ) -> tuple[Tensor, Tensor]:
-        """Return volumes, augmented, and standard normal noise of their latents' shape."""
+        """Return these volumes, augmented, and standard normal noise of the latents' shape."""
         (volumes,) = super().batch(items, draws)
         noise = torch.stack([torch.randn(self.latent_shape, generator=g) for g in draws])
         return volumes, noise
@@ -84,13 +85,15 @@ def fit_autoencoder(
     resume: bool,
     progress: Progress | None,
 ) -> Autoencoder:
-    """Return the trained autoencoder on this process's device: stage 1, where it is not done."""
+    """Return the trained autoencoder on this process's device.
+
+    Stage 1 is trained, unless it is done, or `settings.autoencoder_run` names another run's
+    autoencoder. `started` holds the weights of `--init`.
+    """
     stage = run.part(STAGE_1)
     done = (stage.folder / "run.json").is_file() and bool(stage.record.get("finished"))
-    model: Stage1 = seeded(
-        settings.autoencoder.seed, lambda: Stage1(settings.autoencoder, perceptual)
-    )
-    autoencoder: Autoencoder = model.autoencoder
+    model = seeded(settings.autoencoder.seed, lambda: Stage1(settings.autoencoder, perceptual))
+    autoencoder = model.autoencoder
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
     if done:
         load(autoencoder, stage.load_weights(), str(stage.folder))
@@ -130,7 +133,7 @@ def fit_autoencoder(
 def latents_of(
     autoencoder: Autoencoder, volumes: Volumes, run: Run, role: str, progress: Progress | None
 ) -> Iterator[LatentCache]:
-    """Lend the latents of a cohort; their files are removed on a clean exit."""
+    """Yield the latents of a cohort; their files are removed on a clean exit."""
     cache = LatentCache(run.folder, role)
     stage = run.part(STAGE_1)
     if is_main():
@@ -144,6 +147,7 @@ def latents_of(
 
 @contextmanager
 def held_out_latents(sampler: Sampler, run: Run, monitor: Monitor) -> Iterator[LatentSource | None]:
+    """Yield the latents of the validation volumes as a source, or None without such volumes."""
     if monitor.validation is None:
         yield None
         return
@@ -155,21 +159,28 @@ def held_out_latents(sampler: Sampler, run: Run, monitor: Monitor) -> Iterator[L
 def encoded_rows(
     encoding: ConditionEncoding, conditions: Sequence[Row] | None, n: int
 ) -> Float32[np.ndarray, "n k"]:
-    """Return the encoded conditions of each of n volumes."""
+    """Return one row of encoded conditions per volume, for n volumes.
+
+    Raises
+    ------
+    UsageError
+        The number of rows is not n.
+    """
     if not encoding.width:
         return np.zeros((n, 0), np.float32)
     if conditions is None or len(conditions) != n:
         raise UsageError(
-            f"ldm3d: conditions: one row a volume is needed; found "
-            f"{0 if conditions is None else len(conditions)} for {n}."
+            f"ldm3d: conditions: one row per volume is needed; found "
+            f"{0 if conditions is None else len(conditions)} rows for {n} volumes."
         )
     return encoding.rows(conditions)
 
 
 def named(progress: Progress | None, stage: int) -> Progress | None:
+    """Return the callback with the number of the stage before its text."""
     if progress is None:
         return None
-    return lambda done, total, words: progress(done, total, f"stage {stage} of 2, {words}")
+    return lambda done, total, text: progress(done, total, f"stage {stage} of 2, {text}")
 
 
 def _logged_apart(monitor: Monitor) -> Callable[[int, Mapping[str, float]], None] | None:
@@ -177,31 +188,3 @@ def _logged_apart(monitor: Monitor) -> Callable[[int, Mapping[str, float]], None
     if log is None:
         return None
     return lambda step, values: log(step, {f"{STAGE_1}/{k}": v for k, v in values.items()})
-
-
-def seeded(seed: int, build: Callable[[], Any]) -> Any:
-    """Build a network with weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
-
-
-def arrays(model: nn.Module) -> dict[str, np.ndarray]:
-    return {name: value.cpu().numpy() for name, value in model.state_dict().items()}
-
-
-def part(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-
-
-def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> None:
-    weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    other = {name: tuple(value.shape) for name, value in weights.items()}
-    if own != other:
-        wrong = sorted(set(own.items()) ^ set(other.items()))[:3]
-        raise RunError(
-            f"{source}: its weights do not fit this network (first differences: {wrong}). "
-            "Use the settings of that run: --config RUN/config.yaml."
-        )
-    model.load_state_dict(weights)

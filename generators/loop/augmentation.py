@@ -1,7 +1,7 @@
 """Random left-right mirrors and light affines of training volumes.
 
-Each volume's randomness comes from its own generator, so that a volume is changed alike
-whatever the batch, the number of processes, or the step at which a run was resumed.
+Each volume has its own random generator. So its change does not depend on the batch, the number of
+processes, or the step at which a run was resumed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEFT_RIGHT = 0  # of a volume's axes: spaces are RAS+
 
 
 class AugmentationSettings(Settings):
-    """Settings of the augmentation: both parts are off unless they are asked for."""
+    """Settings of the augmentation; by default both parts are off."""
 
     flip: bool = Field(
         default=False, description="mirror left and right, with a probability of one half"
@@ -29,8 +29,8 @@ class AugmentationSettings(Settings):
         default=0.0,
         ge=0,
         le=45,
-        description="A: turn by up to A degrees about a random axis, scale by up to A percent, "
-        "shift by up to A/2 percent of each side",
+        description="the limit A: turn by up to A degrees about a random axis, scale by up to A "
+        "percent, shift by up to A/2 percent of each side",
     )
 
 
@@ -40,33 +40,33 @@ def augment(
     draws: Sequence[torch.Generator],
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Float32[Tensor, "b 1 d h w"]:
-    """Mirror and move volumes at random.
+    """Return volumes, mirrored and moved at random.
 
     Parameters
     ----------
     volumes
         Intensities in [0, 1], background exactly 0, on a RAS+ grid.
     settings
-        What is switched on. What is off draws nothing; with both off the volumes are returned
-        as they are.
+        The parts that are on. A part that is off draws no random numbers; with both off, the
+        volumes are returned unchanged.
     draws
-        One CPU generator a volume.
+        One CPU generator per volume.
     spacing
-        Voxel sizes along d, h and w: only their ratios matter, for turns to be rigid.
+        Voxel sizes along d, h and w. Only their ratios matter: they keep turns rigid.
 
     Returns
     -------
     Float32[Tensor, "b 1 d h w"]
-        In [0, 1]; 0 where there was background, or nothing at all, to interpolate from.
+        In [0, 1]; 0 where all voxels to interpolate from are background or outside the grid.
 
     Raises
     ------
     ValueError
-        There are more or fewer generators than volumes.
+        The number of generators is not the number of volumes.
     """
     if not settings.flip and settings.affine == 0:
         return volumes
-    # One at a time: batched matrix products may round otherwise in a batch of another size.
+    # One volume at a time: a matrix product may round differently in a batch of another size.
     changed = [
         _augmented(volume[None], settings, generator, spacing)
         for volume, generator in zip(volumes, draws, strict=True)
@@ -89,20 +89,20 @@ def _augmented(
 
 
 def mirror(volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b 1 d h w"]:
-    """Swap left and right about the middle of the grid."""
+    """Return the volumes with left and right swapped about the middle of the grid."""
     return volumes.flip(2 + LEFT_RIGHT)
 
 
 def random_affine(
     limit: float, sides: Sequence[float], draws: torch.Generator
 ) -> Float64[Tensor, "3 4"]:
-    """Draw a turn, an isotropic scaling and a shift, each uniform between its bounds.
+    """Return a random turn, isotropic scaling and shift, each uniform between its bounds.
 
     Parameters
     ----------
     limit
-        A: the turn is at most A degrees, about an axis of uniform direction; the logarithm of
-        the scale at most A/100; the shift along a side at most A/200 of that side.
+        The limit A. The turn is at most A degrees, about an axis of uniform direction; the
+        logarithm of the scale is at most A/100; the shift along a side at most A/200 of that side.
     sides
         Lengths of the field of view, in the unit of the result.
     draws
@@ -122,7 +122,7 @@ def random_affine(
 
 
 def rotation(vector: Float64[Tensor, " 3"]) -> Float64[Tensor, "3 3"]:
-    """Rotation about `vector` by its length in radians (Rodrigues' formula)."""
+    """Return the rotation about `vector` by its length in radians (Rodrigues' formula)."""
     x, y, z = vector.tolist()
     skew = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
     turned: Tensor = torch.linalg.matrix_exp(skew)
@@ -134,14 +134,16 @@ def resample(
     affine: Float64[Tensor, "3 4"],
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Float32[Tensor, "b 1 d h w"]:
-    """Read volumes at the places that an affine sends their voxels to, linearly, 0 outside.
+    """Return volumes, read at the places that an affine maps their voxels to.
+
+    Interpolation is linear; outside the grid there are zeros.
 
     Parameters
     ----------
     volumes
-        In [0, 1].
+        Intensities in [0, 1].
     affine
-        In the unit of `spacing`, from the middle of the field of view.
+        In the unit of `spacing`, measured from the middle of the field of view.
     spacing
         Voxel sizes along d, h and w.
     """
@@ -156,5 +158,5 @@ def resample(
     moved = nn.functional.grid_sample(
         volumes, grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
-    # Weights of an interpolation add up to one only up to rounding.
+    # The weights of an interpolation may add up to a little more than one, by rounding.
     return moved.clamp(0, 1)

@@ -1,4 +1,6 @@
-"""Checkpoints of a training run: whole under their final name, or not there; no pickle.
+"""Checkpoints of a training run. A checkpoint has its final name only when it is complete.
+
+Nothing is a pickle:
 
 RUN/checkpoints/step-00001000/model.safetensors      the weights
                               ema.safetensors        their running average
@@ -29,11 +31,12 @@ from synthbench.runtime.files import sha256_file, write_atomic
 log = logging.getLogger("synthbench")
 
 KEPT = 2
+"""Checkpoints that stay on disk, the newest."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What a run has reached.
+    """How far a training has come.
 
     Attributes
     ----------
@@ -42,9 +45,9 @@ class State:
     seconds
         Time spent in training, all sessions together.
     volumes_a_step
-        Batch size x accumulation x processes.
+        Volumes per optimizer step: batch size x accumulation x processes.
     best_step, best_score
-        Where scores during training were best so far; None before the first.
+        The step of the best score so far, and that score; None before the first score.
     """
 
     step: int
@@ -61,12 +64,12 @@ def save(
     ema: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Write a checkpoint and remove all but the newest two.
+    """Write a checkpoint, and remove all but the newest two.
 
     Raises
     ------
     RunError
-        It could not be written (a full disk, a quota); those before it are whole.
+        It could not be written (a full disk, a quota). Earlier checkpoints stay complete.
     """
     final = run.checkpoints / f"step-{state.step:08d}"
     partial = run.checkpoints / f".{final.name}.tmp"
@@ -93,7 +96,7 @@ def save(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         kept = [folder.name for folder in sorted(run.checkpoints.glob("step-*"))]
-        before = f"{kept[-1]} before it is whole" if kept else "there is none before it"
+        before = f"{kept[-1]} is complete" if kept else "there is no earlier one"
         raise RunError(
             f"{final}: the checkpoint could not be written ({error}); {before}. Make room on that "
             f"disk, then continue: synthbench train --resume --out {run.root}"
@@ -109,28 +112,29 @@ def restore(
     optimizer: torch.optim.Optimizer,
     volumes_a_step: int,
 ) -> State:
-    """Load the newest whole checkpoint in place, and return what it had reached.
+    """Load the newest complete checkpoint into the network, and return its state.
 
-    Checkpoints that are damaged are passed over, with a warning; a run without any starts anew.
+    A damaged checkpoint is left out, with a warning. Without any checkpoint, training starts at
+    step 0.
 
     Raises
     ------
     UsageError
-        The run was trained with another number of volumes a step.
+        The run was trained with another number of volumes per step.
     """
     for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
         try:
             written: dict[str, Any] = json.loads((folder / "state.json").read_text())
             for part, expected in written.pop("sha256").items():
                 if sha256_file(folder / f"{part}.safetensors") != expected:
-                    raise ValueError(f"{part}.safetensors is not what was written")
+                    raise ValueError(f"{part}.safetensors has changed since it was written")
             state = State(**written)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is damaged (%s): falling back to the one before", folder, error)
+            log.warning("%s is damaged (%s): using the checkpoint before it", folder, error)
             continue
         if state.volumes_a_step != volumes_a_step:
             raise UsageError(
-                f"{run.folder}: trained with {state.volumes_a_step} volumes a step (batch size "
+                f"{run.folder}: trained with {state.volumes_a_step} volumes per step (batch size "
                 f"x accumulation x processes), resumed with {volumes_a_step}. Launch as many "
                 "processes as before."
             )

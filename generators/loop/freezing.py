@@ -13,21 +13,21 @@ from synthbench.errors import UsageError
 def freeze(
     model: nn.Module, starts: Sequence[str], *, setting: str = "freeze"
 ) -> list[nn.Parameter]:
-    """Freeze the parameters whose names start so, and return the others.
+    """Freeze parameters by the beginnings of their names, and return the others.
 
     Parameters
     ----------
     model
-        It may be without data, on the meta device.
+        The network; it may be on the meta device, without data.
     starts
-        Beginnings of names.
+        Beginnings of parameter names.
     setting
-        What the user calls them, for errors.
+        Name of the setting, for errors.
 
     Raises
     ------
     UsageError
-        No name starts so, or nothing is left to train.
+        No parameter's name begins like one of these, or nothing is left to train.
     """
     names = [name for name, _ in model.named_parameters()]
     for start in starts:
@@ -47,9 +47,9 @@ def freeze(
 
 
 def _similar(start: str, names: Sequence[str]) -> str:
-    """Name the parts of a network that are called much like it, or else its largest parts."""
+    """Return a hint: parts of the network with similar names, or else its largest parts."""
     split = [name.split(".") for name in names]
-    # A part is also known by the end of its name: people leave out what it lies in.
+    # Ends of names count too: users leave out the outer parts of a name.
     ends: dict[str, str] = {}
     for name in split:
         for depth in range(1, len(name)):

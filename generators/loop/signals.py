@@ -15,9 +15,10 @@ from torch import Tensor
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM (a scheduler's) and SIGINT (Ctrl-C); a second Ctrl-C acts at once.
+    """Yield a list that collects SIGTERM (from a scheduler) and SIGINT (Ctrl-C).
 
-    A second SIGTERM does not: a scheduler and a launcher may send one each for one stop.
+    A second Ctrl-C acts at once. A second SIGTERM does not: for one stop, a scheduler and a
+    launcher may send one each.
     """
     requested: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -41,4 +42,5 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def flag(signals: Sequence[int], like: Tensor) -> Tensor:
+    """Return 1 where a signal has come, else 0, on the device and of the type of `like`."""
     return torch.as_tensor(float(bool(signals))).to(like)

@@ -1,4 +1,4 @@
-"""Training volumes and held-out volumes, as batches drawn from a seed."""
+"""The data of a training: sources of samples, the task, and batches drawn from a seed."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ Draw = Callable[[nn.Module, int], Volume]
 
 
 class TrainingVolumes:
-    """A source of whole volumes, each prepared once and augmented anew.
+    """A source of whole volumes. Each is prepared once, and augmented each time it is used.
 
     Parameters
     ----------
     volumes
         The training volumes.
     settings
-        The augmentation.
+        Settings of the augmentation.
     run
-        The prepared volumes lie in its folder.
+        The run folder; the prepared volumes are stored there while training lasts.
     """
 
     def __init__(self, volumes: Volumes, settings: AugmentationSettings, run: Run) -> None:
@@ -52,7 +52,7 @@ class TrainingVolumes:
 
     @contextmanager
     def opened(self, progress: Progress | None) -> Iterator[None]:
-        """Prepare the volumes as rows of one file, which the main process fills."""
+        """Prepare the volumes as rows of one file; the main process fills it."""
         state = processes()
         main = state.is_main_process
         cache = VolumeCache(self.volumes, self.run.folder, progress, fill=True) if main else None
@@ -64,7 +64,7 @@ class TrainingVolumes:
     def batch(
         self, items: Sequence[int], draws: Sequence[torch.Generator]
     ) -> tuple[Float32[Tensor, "b 1 d h w"]]:
-        """Return volumes, augmented."""
+        """Return these volumes, augmented."""
         space = self.volumes.space
         picked = torch.from_numpy(np.stack([self.rows[item] for item in items]))
         shaped = picked.reshape(len(items), 1, *space.shape)
@@ -72,12 +72,12 @@ class TrainingVolumes:
 
 
 class HeldOutVolumes:
-    """A source of whole volumes as they are.
+    """A source of whole volumes without augmentation.
 
     Parameters
     ----------
     volumes
-        Of subjects that are not trained on.
+        Volumes of subjects that are not trained on.
     """
 
     def __init__(self, volumes: Volumes) -> None:
@@ -87,35 +87,34 @@ class HeldOutVolumes:
         return len(self.volumes)
 
     def opened(self, progress: Progress | None) -> AbstractContextManager[None]:
-        """Prepare nothing: validation reads a volume when its turn comes."""
+        """Prepare nothing: `batch` reads the volumes."""
         return nullcontext()
 
     def batch(
         self, items: Sequence[int], draws: Sequence[torch.Generator]
     ) -> tuple[Float32[Tensor, "b 1 d h w"]]:
-        """Return volumes."""
+        """Return these volumes."""
         return (torch.from_numpy(np.stack([self.volumes[item] for item in items]))[:, None],)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained.
+    """A network to train, with its loss and its data.
 
     Attributes
     ----------
     model
         The network, in its initial state.
     objective
-        What it is trained for.
+        The loss.
     source
-        What to train on.
+        The training samples.
     settings
-        The loop's settings. Training is watched where they are `LoopSettings`.
+        Settings of the loop. Only with `LoopSettings` there are validation, previews and scores.
     draw
-        Samples a volume with a network of averaged weights, for previews and scores; None where
-        there are none.
+        Samples a volume with the averaged weights, for previews and scores; None: neither.
     held_out
-        What validation losses are of.
+        The samples of the validation losses; None: no validation.
     """
 
     model: nn.Module
@@ -131,13 +130,14 @@ def _seed(*key: int) -> int:
 
 
 def draws_of(*key: int) -> torch.Generator:
+    """Return a CPU generator whose seed is a hash of these numbers."""
     return torch.Generator().manual_seed(_seed(*key))
 
 
 def batches(task: Task, accelerator: Accelerator, start: int, total: int) -> Generator[Batch]:
-    """Yield this process's batches, prepared while the network computes.
+    """Yield this process's batches; each is prepared while the network computes the one before.
 
-    One is (clean, timesteps, noise, *conditioning).
+    A batch is (clean, timesteps, noise, *conditioning).
     """
     source, objective, settings = task.source, task.objective, task.settings
     size, accumulation = settings.batch_size, settings.accumulation
@@ -150,18 +150,18 @@ def batches(task: Task, accelerator: Accelerator, start: int, total: int) -> Gen
         draws = [draws_of(settings.seed, _DRAWS, sample) for sample in samples]
         clean, *conditioning = source.batch(_items_at(len(source), settings.seed, samples), draws)
         t = torch.cat([torch.randint(objective.timesteps, (1,), generator=g) for g in draws])
-        # Into place, where torch.stack of whole volumes would start threads beside the step's own.
+        # Filled in place: torch.stack of whole volumes would start threads beside the step's own.
         noise = torch.empty(clean.shape)
         for row, g in zip(noise, draws, strict=True):
             torch.randn(row.shape, generator=g, out=row)
-        prepared = (clean, t, noise, *conditioning)
-        return tuple(x.pin_memory() for x in prepared) if on_gpu else prepared
+        tensors = (clean, t, noise, *conditioning)
+        return tuple(x.pin_memory() for x in tensors) if on_gpu else tensors
 
     yield from read_ahead(batch, range(start * accumulation, total * accumulation), workers=1)
 
 
 def _items_at(n: int, seed: int, samples: range) -> list[int]:
-    """Return the items at these places of the endless, per-epoch shuffled sequence."""
+    """Return the items of these training samples: all items, shuffled anew in each epoch."""
     items = []
     for sample in samples:
         epoch, place = divmod(sample, n)

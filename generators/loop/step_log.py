@@ -1,4 +1,4 @@
-"""Tables that grow while a run trains: one CSV row a step, or an event."""
+"""CSV tables that grow while a run trains: one row per step, or per event."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class StepLog:
     Parameters
     ----------
     file
-        Where it is.
+        Path of the file.
     columns
-        Their names, after `step`.
+        Names of the columns after `step`.
     root
-        The folder of the run that `--resume` continues; None: that of the file.
+        The run folder that `--resume` continues; None: the folder of the file.
     """
 
     def __init__(self, file: Path, columns: Sequence[str], root: Path | None = None) -> None:
@@ -30,9 +30,10 @@ class StepLog:
         self.columns = ("step", *columns)
 
     def keep(self, steps: int) -> None:
-        """Keep the rows of the first `steps` steps: what a killed run wrote beyond is done again.
+        """Keep only the rows of the first `steps` steps: a resumed run does later steps again.
 
-        A row that was cut short lies beyond them: rows are flushed before a checkpoint counts them.
+        Rows are on disk before the checkpoint of their steps is. So a row that was cut short
+        belongs to a later step.
         """
         rows = []
         if steps and self.file.is_file():
@@ -42,12 +43,12 @@ class StepLog:
         write_atomic(self.file, ("\n".join([",".join(self.columns), *rows]) + "\n").encode())
 
     def append(self, rows: Iterable[Sequence[float]]) -> None:
-        """Append rows (step first), down to the disk.
+        """Append rows, each with its step first, and wait until they are on disk.
 
         Raises
         ------
         RunError
-            They could not be written (a full disk).
+            The rows could not be written (a full disk).
         """
         lines = [f"{int(row[0])}," + ",".join(f"{value:.8g}" for value in row[1:]) for row in rows]
         try:

@@ -1,8 +1,8 @@
-"""One training loop for every diffusion generator, under Accelerate, with exact resume.
+"""The training loop of all generators that train by steps, under Accelerate, with exact resume.
 
-Everything random at a step is a function of (seed, index of the training sample), never of a
-generator's running state: a run that was killed and resumed draws what the undisturbed run
-would have drawn, and two processes draw what one with twice the batch would.
+Every random number of a step depends on the seed and the index of the training sample only, never
+on numbers drawn before. So a run that was killed and resumed draws the same numbers as a run
+without a break, and two processes draw the same numbers as one process with twice the batch.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ def train(
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """Train a model on a source and return averaged (EMA) weights, on the CPU.
+    """Train a network and return its averaged (EMA) weights by name, on the CPU.
 
-    Those of the best score where scores are taken, otherwise the last ones; the run's record says
-    of which step (`weights_step`).
+    With scores during training they are the weights of the best score, otherwise the last ones.
+    The run's record has their step (`weights_step`).
 
     Parameters
     ----------
     task
-        What is trained.
+        The network, its loss and its data.
     run
-        Checkpoints and logs go here.
+        The folder of checkpoints and logs.
     resume
-        Continue from the newest checkpoint that is whole; from the start if there is none.
+        Continue from the newest complete checkpoint; from step 0 if there is none.
     monitor
-        Scores, previews and trackers, where wanted.
+        Scores, previews and trackers; None: none of them.
     progress
         Called after each step on the main process.
 
     Raises
     ------
     RunError
-        The loss or the gradient is not finite, or a checkpoint cannot be written; the last good
+        The loss or the gradient is not finite, or a checkpoint cannot be written. The last good
         state is kept.
     Stopped
-        A signal (SIGTERM, SIGINT) asked to stop; the step was finished and a checkpoint written.
+        SIGTERM or SIGINT came; the step was finished and a checkpoint written.
     """
     training = Training(task, run, monitor or Monitor(), resume=resume)
     total = training.total
@@ -88,17 +88,17 @@ def train(
 
 
 class Training:
-    """A training: its state, and what is done with it in each step.
+    """The state of a training, and the work of each step.
 
     Parameters
     ----------
     task, run, monitor, resume
-        See `train`.
+        As for `train`.
 
     Attributes
     ----------
     start, total
-        Steps done before this process, and in all.
+        Steps done before this session, and steps in all.
     state
         Steps done, seconds, and the best score so far.
     """
@@ -133,11 +133,11 @@ class Training:
         self.began = time.monotonic()
 
     def batches(self) -> Generator[Batch]:
-        """Yield what this process's steps are taken on, one batch after the other."""
+        """Yield this process's batches, in order."""
         return batches(self.task, self.accelerator, self.start, self.total)
 
     def step(self, ahead: Iterator[Batch], signals: Sequence[int] = ()) -> tuple[float, bool]:
-        """Take the next optimizer step; return its mean loss, and whether to stop after it.
+        """Take the next optimizer step; return its mean loss, and True to stop after it.
 
         Raises
         ------
@@ -173,8 +173,8 @@ class Training:
     def _agree(
         self, mean_loss: Tensor, norm: Tensor, signals: Sequence[int]
     ) -> tuple[float, float, bool]:
-        """Return the loss, the gradient's norm and whether to stop, alike in all processes."""
-        # One message between the processes: all go on, or all stop at the same step.
+        """Return the loss, the gradient's norm, and True to stop: the same in all processes."""
+        # The processes exchange one message, so that all go on or all stop at the same step.
         own = torch.stack([mean_loss, norm.detach().to(mean_loss), flag(signals, mean_loss)])
         loss, largest, stop = self.accelerator.reduce(own, reduction="mean").tolist()
         return loss, largest, bool(stop)
@@ -202,7 +202,7 @@ class Training:
             self.monitor.log(done, {"loss": loss, "gradient_norm": norm})
 
     def look(self) -> None:
-        """Take validation losses, previews and scores where they are due."""
+        """Compute validation losses, previews and scores where they are due."""
         last = self.state.step == self.total
         self.state = self.watch.after(self.state, self.bare, self.ema, last=last)
 
@@ -223,7 +223,7 @@ class Training:
         )
 
     def record(self) -> None:
-        """Write into the run's record what the training was."""
+        """Write steps, processes, seconds and the best score into the run's record."""
         if not self.main:
             return
         state = self.state
@@ -237,7 +237,7 @@ class Training:
         )
 
     def averaged(self) -> dict[str, Tensor]:
-        """Return the averaged weights, on the CPU: of the best score, or else the last ones."""
+        """Return the averaged weights by name, on the CPU: of the best score, else the last."""
         if self.state.best_step is None:
             return {name: value.cpu() for name, value in self.ema.items()}
         best: dict[str, Tensor] = load_file(self.watch.best_file)
@@ -255,7 +255,7 @@ class Training:
 
 @torch.no_grad()
 def _update_ema(ema: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
-    """Move the average towards the weights; young runs average over fewer steps."""
+    """Move the average towards the weights; the first steps average over fewer steps."""
     effective = min(decay, (1 + step) / (10 + step))
     values = [p.detach() for _, p in model.named_parameters()]
     torch._foreach_lerp_(list(ema.values()), values, 1 - effective)

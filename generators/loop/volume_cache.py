@@ -1,4 +1,4 @@
-"""Training volumes as rows of one memory-mapped file, so that each is prepared once."""
+"""Training volumes as rows of one memory-mapped file: each is prepared once."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from synthbench.runtime.files import write_atomic
 class VolumeCache:
     """Context manager: the volumes of a cohort as `Float32[n voxels]`, on disk.
 
-    The file lies in the run folder and is removed on a clean exit. One that a killed process
-    left behind is used again if it was completed for the same cohort and space. Memory does not
-    grow with the number of volumes, and processes of one machine share the pages.
+    The file is in the run folder, and is removed on a clean exit. A complete file that a killed
+    process left is used again for the same cohort and space. Memory does not grow with the number
+    of volumes, and all processes of a machine share it.
 
     Parameters
     ----------
     volumes
-        What to store.
+        The volumes to store.
     folder
-        Where the file goes.
+        Folder of the file.
     progress
         Called after each volume while the file is filled.
     fill
-        Whether this process fills the file (with several processes, one does).
+        True: this process fills the file. With several processes, one of them does.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is logged, scored and saved while a network is trained."""
+"""Validation losses, previews and scores while a network is trained."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from synthbench.generators.loop.step_log import StepLog
 from synthbench.runs.folder import Run
 
 BANDS = 5
-"""Equal parts of the timesteps, from little noise to nothing but noise, validated apart."""
+"""Equal parts of the timesteps, from little noise to pure noise, with one validation loss each."""
 
 
 class Watch:
-    """Validation losses, previews and scores, each due after so many epochs.
+    """Validation losses, previews and scores, each every few epochs.
 
-    None of it changes the training. All of it uses averaged weights and fixed seeds, and is
-    shared out among the processes with results that do not depend on their number.
+    They do not change the training. All use averaged weights and fixed seeds. The processes share
+    the work, and the results do not depend on the number of processes.
     """
 
     def __init__(self, accelerator: Accelerator, task: Task, run: Run, monitor: Monitor) -> None:
@@ -40,7 +40,7 @@ class Watch:
         self.best_file = run.folder / "best.safetensors"
 
     def keep(self, steps: int) -> None:
-        """Keep what was logged of the first `steps` steps."""
+        """Keep only the logged rows of the first `steps` steps."""
         if self.settings is None:
             return
         if self.held_out is not None and self.settings.validate_every:
@@ -51,7 +51,7 @@ class Watch:
     def after(
         self, state: checkpoints.State, model: nn.Module, ema: Mapping[str, Tensor], last: bool
     ) -> checkpoints.State:
-        """Do what is due after this step, and return the state with the best score so far."""
+        """Do what is due after this step; return the state with the best score so far."""
         settings, monitor = self.settings, self.monitor
         if settings is None:
             return state
@@ -84,15 +84,15 @@ class Watch:
         edges = [round(self.objective.timesteps * i / bands) for i in range(bands + 1)]
 
         def losses(index: int) -> Tensor:
-            found = []
+            by_band = []
             for band in range(bands):
                 draws = draws_of(seed, VALIDATION, index, band)
                 clean, *conditioning = (x.to(device) for x in held_out.batch([index], [draws]))
                 low, high = edges[band], max(edges[band] + 1, edges[band + 1])
                 t = torch.randint(low, high, (1,), generator=draws).to(device)
                 noise = torch.randn(clean.shape, generator=draws).to(device)
-                found.append(self.objective.losses(model, clean, t, noise, *conditioning))
-            return torch.cat(found)
+                by_band.append(self.objective.losses(model, clean, t, noise, *conditioning))
+            return torch.cat(by_band)
 
         means = self._shared(len(held_out), (bands,), losses).double().mean(0).tolist()
         if self.accelerator.is_main_process:
@@ -146,7 +146,7 @@ class Watch:
         temporary.replace(self.best_file)
 
     def _shared(self, n: int, shape: tuple[int, ...], item: Callable[[int], Tensor]) -> Tensor:
-        """Compute items 0 to n - 1, each in one process; every process returns all of them."""
+        """Return items 0 to n - 1 in every process; each is computed in one process."""
         table = torch.zeros((n, *shape), device=self.accelerator.device)
         for i in range(self.accelerator.process_index, n, self.accelerator.num_processes):
             table[i] = item(i).to(table)
@@ -157,7 +157,7 @@ class Watch:
 
 @contextmanager
 def _averaged(model: nn.Module, ema: Mapping[str, Tensor]) -> Iterator[None]:
-    """Lend the averaged weights to the network, without gradients; then put its own back."""
+    """Give the network the averaged weights, without gradients; then restore its own."""
     own = {name: p.detach().clone() for name, p in model.named_parameters()}
     model.eval()
     with torch.no_grad():

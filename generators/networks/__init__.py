@@ -1,1 +1,1 @@
-"""Networks in three dimensions."""
+"""The diffusion U-Net, and convolutions that are fast on a CPU."""

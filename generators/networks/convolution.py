@@ -1,9 +1,9 @@
-"""Stride-1 convolutions of volumes on a CPU, forward and backward, at the speed of its products.
+"""Stride-1 convolutions of volumes on a CPU, forward and backward, near the processor's top speed.
 
-PyTorch hands a small volume to an unblocked convolution, and takes gradients at a third to a half
-of what the processor can do. Here all but the weights' gradient is oneDNN's forward convolution
-(the gradient of the input is a convolution with the taps reversed), and the weights' gradient is
-a few matrix products. Results are those of PyTorch's own convolution, to rounding.
+For small volumes PyTorch uses a slow (unblocked) convolution, and its gradients reach a third to a
+half of what the processor can do. Here everything but the gradient of the weights is oneDNN's
+forward convolution: the gradient of the input is a convolution with the taps reversed. The gradient
+of the weights is a few matrix products. Results equal PyTorch's own convolution, to rounding.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Rows: the two voxels that a coarse voxel becomes. Columns: its two coarse neighbours on that
-# side. Entries: which of the three taps meet that neighbour, and so add up.
+# Rows: the two fine voxels that a coarse voxel becomes along one axis. Columns: the two coarse
+# voxels that such a fine voxel reads. Entries: 1 for each of the three taps that reads that coarse
+# voxel; taps that read the same one are added up.
 _MERGED_TAPS = (((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)))
 
 
 def is_direct(x: Tensor) -> bool:
-    """Whether these convolutions are for that tensor: float32, on a CPU, and oneDNN is there."""
+    """Return True where these convolutions take that tensor: float32, on a CPU, with oneDNN."""
     return (
-        # Not a subclass without data, which only stands in for a tensor while costs are counted.
+        # A subclass has no data: a dry run counts costs with such tensors.
         type(x) is Tensor
         and x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -35,7 +36,7 @@ def is_direct(x: Tensor) -> bool:
 
 
 def convolve(conv: nn.Conv3d, x: Float[Tensor, "b i d h w"]) -> Float[Tensor, "b o d h w"]:
-    """Apply a convolution of stride 1, neither dilated nor grouped, of one size and padding."""
+    """Return the convolution of x: stride 1, no dilation, no groups, the same size on all axes."""
     if not is_direct(x):
         return conv(x)  # type: ignore[no-any-return]
     assert isinstance(conv.padding[0], int)
@@ -46,11 +47,11 @@ def convolve(conv: nn.Conv3d, x: Float[Tensor, "b i d h w"]) -> Float[Tensor, "b
 def upsample_and_convolve(
     conv: nn.Conv3d, x: Float[Tensor, "b i d h w"]
 ) -> Float[Tensor, "b o d2 h2 w2"]:
-    """Double the grid by repeating voxels, then apply a 3x3x3 convolution of padding 1.
+    """Return x on a grid of twice the size (voxels repeated), after a 3x3x3 convolution.
 
-    Along an axis, three taps of the fine grid meet two coarse voxels only. So each of the eight
-    voxels that a coarse one becomes is a 2x2x2 convolution of the coarse grid with taps added up:
-    8 products in place of 27.
+    The padding is 1. Along an axis, three taps on the fine grid read only two coarse voxels. So
+    each of the eight fine voxels of a coarse one is a 2x2x2 convolution of the coarse grid, with
+    taps added up: 8 products in place of 27.
     """
     if not is_direct(x):
         return conv(functional.interpolate(x, scale_factor=2.0))  # type: ignore[no-any-return]
@@ -114,7 +115,11 @@ _Slices = tuple[slice, ...]
 def _places(
     padded: torch.Size | list[int],
 ) -> Iterator[tuple[tuple[int, ...], _Slices, _Slices]]:
-    """For each of the eight fine voxels of a coarse one: its place, all such, what they read."""
+    """Yield, for each of the eight fine voxels of a coarse one, its place and two slices.
+
+    The first slice takes all fine voxels at that place, the second what they read of the padded
+    coarse grid.
+    """
     every = (slice(None), slice(None))
     for place in product((0, 1), repeat=3):
         fine = tuple(slice(at, None, 2) for at in place)
@@ -145,10 +150,11 @@ def _weight_gradient(
     size: int,
     padding: int,
 ) -> Float32[Tensor, "o i k k k"]:
-    """Sum over voxels the products of what a tap read and the gradient of what it wrote.
+    """Return the gradient of the weights: per tap, a sum over voxels of input times gradient.
 
-    Both are matrices of one column a voxel. Taps along h and d are shifts by whole rows of voxels;
-    those along w are stacked, as shifted copies of the gradient, in one larger product.
+    The input that a tap reads and the gradient of the output are matrices with one column per
+    voxel. Taps along d and h are shifts by whole rows of voxels. Taps along w are shifted copies of
+    the gradient, stacked into one larger product.
     """
     inputs, outputs, margin = x.shape[1], gradient.shape[1], size - 1 - padding
     total = x.new_zeros(size, size, inputs, size * outputs)

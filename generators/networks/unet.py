@@ -1,7 +1,7 @@
-"""The network of the 3-D DDPM: MONAI's U-Net, computed in less time and memory.
+"""The diffusion U-Net: MONAI's network, computed in less time and memory.
 
 Weights, their names and their initial values are those of MONAI's `DiffusionModelUNet`, and so are
-the results, to rounding. What is different is the order of the work: see `PatchedUNet`.
+the results, to rounding. `PatchedUNet` lists how the computation differs.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ class NetworkSettings(Settings):
     """Settings of the U-Net."""
 
     patch: int = Field(
-        default=1, ge=1, description="blocks of patch^3 voxels become channels (1: none)"
+        default=1, ge=1, description="side of the blocks of voxels that become channels; 1: none"
     )
     channels: tuple[int, ...] = Field(
-        default=(128, 128, 256), min_length=1, description="one a level"
+        default=(128, 128, 256), min_length=1, description="one number per level"
     )
-    attention: tuple[bool, ...] = Field(default=(False, False, True), description="one a level")
-    head_channels: tuple[int, ...] = Field(default=(128, 128, 256), description="one a level")
-    res_blocks: int = Field(default=2, ge=1, description="residual blocks a level")
+    attention: tuple[bool, ...] = Field(
+        default=(False, False, True), description="one value per level"
+    )
+    head_channels: tuple[int, ...] = Field(
+        default=(128, 128, 256), description="one number per level"
+    )
+    res_blocks: int = Field(default=2, ge=1, description="residual blocks per level")
     norm_groups: int = Field(default=32, ge=1, description="groups of the group norm")
     gradient_checkpointing: bool = Field(
         default=False,
@@ -54,7 +58,7 @@ class NetworkSettings(Settings):
             if len(values) != levels:
                 fitting = (*values, *values[-1:] * levels)[:levels]
                 raise ValueError(
-                    f"{name}: one value a level; channels has {levels}, found {len(values)}: "
+                    f"{name}: one value per level; channels has {levels}, found {len(values)}: "
                     f"{list(values)}" + (f"; the nearest: {list(fitting)}" if fitting else "")
                 )
         for width in self.channels:
@@ -64,7 +68,7 @@ class NetworkSettings(Settings):
                     f"channels: {width} is not divisible by norm_groups {self.norm_groups}; "
                     f"the nearest that is: {nearest}"
                 )
-        # The middle of the U-Net attends whatever its last level does.
+        # The middle of the U-Net has attention even where its last level has none.
         attending = (*self.attention[:-1], True)
         for width, head, used in zip(self.channels, self.head_channels, attending, strict=True):
             if used and (head < 1 or width % head):
@@ -78,7 +82,7 @@ class NetworkSettings(Settings):
 
     @property
     def factor(self) -> int:
-        """What every side of the grid must be divisible by."""
+        """The number that every side of the grid must be divisible by."""
         return self.patch << (len(self.channels) - 1)
 
     def nearest_grid(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -106,34 +110,34 @@ class NetworkSettings(Settings):
 class PatchedUNet(nn.Module):
     """MONAI's 3-D diffusion U-Net, on blocks of patch^3 voxels as channels.
 
-    Space to depth makes a voxel grid eight times smaller at patch 2: what lets two cores train.
-    Against MONAI's own forward pass, with the same weights:
+    At patch 2 the grid has eight times fewer voxels, so that two cores can train the network. It
+    differs from MONAI's own forward pass, with the same weights, in this:
 
-    - group norm and SiLU are one step that keeps its input only (`_NormSiLU`), in the precision of
+    - group norm and SiLU are one step that stores only its input (`_NormSiLU`), in the precision of
       the convolution after it;
-    - attention never holds its matrix of weights (`scaled_dot_product_attention`);
+    - attention never stores its matrix of weights (`scaled_dot_product_attention`);
     - channels are last in memory on CUDA under 16-bit autocast;
     - on a CPU, convolutions are those of `synthbench.generators.networks.convolution`;
-    - with `gradient_checkpointing`, what a residual block computes is computed again in the
-      backward pass (Chen et al. 2016, arXiv 1604.06174).
+    - with `gradient_checkpointing`, each residual block is computed again in the backward pass
+      (Chen et al. 2016, arXiv 1604.06174).
 
     Parameters
     ----------
     settings
-        The network's.
+        Settings of the network.
     in_channels, out_channels
-        Of the volumes that go in and come out.
+        Channels of the input and of the output.
     condition_width
-        Columns of a volume's encoded conditions; 0: none. They are given twice, as
-        Pinaya et al. 2022 (arXiv 2209.07162) do: as constant channels beside the volume, and as
-        the context of cross-attention.
+        Columns of a volume's encoded conditions; 0: none. The network gets them twice, as in
+        Pinaya et al. 2022 (arXiv 2209.07162): as constant channels beside the volume, and as the
+        context of cross-attention.
     resblock_updown
-        Whether the grid is changed inside residual blocks, not by convolutions.
+        True: the grid is changed inside residual blocks, not by convolutions.
     upcast_attention
-        Whether attention is in float32 under 16-bit autocast.
+        True: attention is in float32 under 16-bit autocast.
     coordinates
-        Whether each voxel's place, from -1 to 1 along each side, stands in three channels beside
-        the volume: convolutions do not know where in the head they are.
+        True: three more channels hold the place of each voxel, from -1 to 1 along each side.
+        Convolutions alone do not know where in the head they are.
     """
 
     def __init__(
@@ -174,7 +178,7 @@ class PatchedUNet(nn.Module):
         timesteps: Int[Tensor, " b"],
         conditioning: Float[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b o d h w"]:
-        """Map noisy volumes, their timesteps and their encoded conditions to the prediction."""
+        """Return the prediction for noisy volumes, their timesteps and encoded conditions."""
         if self.patch == 1:
             return self._predict(x, timesteps, conditioning)
         folded = pixelunshuffle(x, 3, self.patch)
@@ -192,7 +196,7 @@ class PatchedUNet(nn.Module):
         if self.coordinates:
             x = torch.cat([x, places_like(x)], dim=1)
         embedded = get_timestep_embedding(timesteps, unet.block_out_channels[0])
-        # Every residual block begins with the SiLU of the embedding: it is taken once.
+        # Every residual block begins with the SiLU of the embedding, so it is computed once here.
         embedding = functional.silu(unet.time_embed(embedded.to(x.dtype)))
         h = convolve(unet.conv_in.conv, x.contiguous(memory_format=_memory_format(x)))
         skips = [h]
@@ -222,27 +226,27 @@ class PatchedUNet(nn.Module):
     def _run(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
             return block(*inputs)
-        # Nothing in a block is random.
+        # Nothing in a block is random, so no random state has to be kept.
         again: Tensor = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
         return again
 
 
 def places_like(x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b 3 d h w"]:
-    """Return the place of each voxel along each side of a grid, its centre in [-1, 1]."""
+    """Return the position of each voxel's centre along each side of a grid, in [-1, 1]."""
     sides = [(2 * torch.arange(n, device=x.device) + 1) / n - 1 for n in x.shape[2:]]
     places = torch.stack(torch.meshgrid(*sides, indexing="ij")).to(x.dtype)
     return places.expand(len(x), -1, -1, -1, -1)
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:
-    """Channels last where convolutions are on tensor cores, which want them so."""
+    """Return channels last where tensor cores compute the convolutions: they are faster so."""
     if x.device.type != "cpu" and torch.is_autocast_enabled(x.device.type):
         return torch.channels_last_3d
     return torch.contiguous_format
 
 
 def _blocks(level: Any) -> Iterator[tuple[nn.Module, nn.Module | None]]:
-    """The residual blocks of a level, each with the attention that follows it."""
+    """Return the residual blocks of a level, each with the attention after it, or None."""
     return zip_longest(level.resnets, getattr(level, "attentions", ()))
 
 
@@ -254,7 +258,7 @@ def _block(
     embedding: Float[Tensor, "b e"],
     context: Float[Tensor, "b 1 k"] | None,
 ) -> Float[Tensor, "b o d2 h2 w2"]:
-    """A residual block (MONAI's `DiffusionUNetResnetBlock`), then its attention."""
+    """Return the output of a residual block (MONAI's `DiffusionUNetResnetBlock`) and attention."""
     if skipped is not None:
         x = torch.cat([x, skipped], dim=1)
     h = norm_silu(residual.norm1, x)
@@ -268,21 +272,21 @@ def _block(
     out = h + (x if isinstance(shortcut, nn.Identity) else convolve(shortcut.conv, x))
     if attention is None:
         return out
-    # Attention leaves its channels last, whatever the layout of its input.
+    # Attention returns channels last in memory, for any layout of its input.
     attended: Tensor = attention(out) if context is None else attention(out, context=context)
     return attended.contiguous(memory_format=_memory_format(out))
 
 
 def norm_silu(norm: nn.GroupNorm, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-    """Group norm, then SiLU, in one step that keeps its input only; see `PatchedUNet`."""
+    """Return SiLU of the group norm of x, in one step that stores only x for the backward pass."""
     apply: Callable[..., Tensor] = _NormSiLU.apply
     return apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
 
 
 class _NormSiLU(torch.autograd.Function):
-    """Group norm and SiLU in float32; of all maps between, none outlives the forward pass.
+    """Group norm and SiLU in float32; no map in between is kept after the forward pass.
 
-    The result has the precision that autocast gives the convolution after it, or the input's.
+    The result has the precision that autocast gives the convolution after it, else the input's.
     """
 
     @staticmethod
@@ -301,7 +305,7 @@ class _NormSiLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, deviation = ctx.saved_tensors
         normed = _normed(x, weight, bias, ctx.groups, ctx.eps)[0]
-        # Into the memory of `normed`: the backward pass peaks here.
+        # Written into the memory of `normed`: the backward pass needs the most memory here.
         gradient = torch.ops.aten.silu_backward.grad_input(
             _widened(gradient), normed, grad_input=normed
         )
@@ -329,7 +333,7 @@ def _normed(
 
 
 def _widened(x: Tensor) -> Tensor:
-    # PyTorch's group norm computes with channels first.
+    # PyTorch's group norm needs channels first.
     return x.to(torch.promote_types(x.dtype, torch.float32), memory_format=torch.contiguous_format)
 
 

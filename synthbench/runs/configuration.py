@@ -1,4 +1,4 @@
-"""A run's configuration: preset, file and overrides, merged into typed settings."""
+"""The configuration of a run: preset, file and overrides, merged into typed settings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ ATLAS_SHAPE = (48, 56, 48)
 class SpaceSettings(BaseModel):
     """The grid to train on.
 
-    `shape` alone divides the cohort's field of view (the voxels change size); `spacing` alone
-    covers it; both crop or pad around the brains' common centre; neither keeps the grid.
+    With `shape` alone, the cohort's field of view gets that many voxels: their size changes. With
+    `spacing` alone, voxels of that size cover the field of view. With both, volumes are cropped or
+    padded around the common centre of the brains. With neither, the grid stays.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -35,7 +36,7 @@ class SpaceSettings(BaseModel):
 
 
 class RunSettings(BaseModel):
-    """What a run's configuration holds beside the generator's own settings."""
+    """The settings of a run that are not the generator's own."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,7 +49,8 @@ class RunSettings(BaseModel):
     track: tuple[str, ...] = ()
     energy: bool = False
     score_extractor: str = Field(
-        default="random-resnet10", description="of scores during training (score_every)"
+        default="random-resnet10",
+        description="extractor of the scores during training (score_every)",
     )
     space: SpaceSettings = SpaceSettings()
     intensity: Intensity = "percentile"
@@ -56,7 +58,7 @@ class RunSettings(BaseModel):
     @field_validator("intensity")
     @classmethod
     def _known(cls, rule: Intensity) -> Intensity:
-        quantity(rule)  # raises where there is no such rule
+        quantity(rule)  # raises for an unknown rule
         return rule
 
 
@@ -77,28 +79,30 @@ def resolve(
     preset: str | None = None,
     config: Path | None = None,
     overrides: Sequence[str] = (),
-    **given: Any,
+    **fields: Any,
 ) -> tuple[RunSettings, BaseModel]:
-    """Merge a preset, a YAML file and `key=value` overrides into typed settings.
+    """Return the settings of the run and of the generator.
+
+    A YAML file changes settings of the preset, and `key=value` overrides change both.
 
     Parameters
     ----------
     generator
-        Its name in the registry.
+        Name of the generator.
     preset
-        A YAML file that ships with the generator; None: `tiny` without CUDA, with it `paper`, or
-        `small` where there is none, if the generator has presets.
+        Name of a preset of the generator. None, if it has presets: `tiny` without CUDA; with CUDA
+        `paper`, or `small` where there is no `paper`.
     config
-        A YAML file of the same keys, over the preset; a run's `config.yaml` will do.
+        A YAML file of settings, such as a run's `config.yaml`.
     overrides
-        `key=value`, over both; a dot goes one level down, values are read as YAML.
-    given
-        Fields of `RunSettings`.
+        `key=value`. A dot in a key goes one level down; values are read as YAML.
+    fields
+        Other fields of `RunSettings`.
 
     Raises
     ------
     UsageError
-        A preset or key is unknown, or a value is not what its key takes.
+        A preset or a key is unknown, or a value has the wrong kind.
     """
     known = presets(generator)
     if preset is not None and preset not in known and generator in registry.names("generators"):
@@ -126,14 +130,14 @@ def resolve(
     shared = {k: v for k, v in merged.items() if k in common}
     return (
         validated(
-            RunSettings, {**shared, "generator": generator, "preset": preset, **given}, generator
+            RunSettings, {**shared, "generator": generator, "preset": preset, **fields}, generator
         ),
         validated(plugin.settings, {k: v for k, v in merged.items() if k in own}, generator),
     )
 
 
 def _preset(generator: str, name: str) -> dict[str, Any]:
-    """Read a preset; one that extends another names its differences alone."""
+    """Return the settings of a preset; with `extends` it changes those of another preset."""
     file = files("synthbench.generators") / "presets" / f"{generator}-{name}.yaml"
     own = dict(yaml.safe_load(file.read_text()))
     below = own.pop("extends", None)
@@ -166,7 +170,7 @@ def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
         raise UsageError(f"--config {file}: a YAML mapping of settings is needed.")
     if loaded.get("generator", generator) != generator:
         raise UsageError(f"--config {file} is for {loaded['generator']}, not for {generator}.")
-    # A run's config.yaml also says where its data lay; that is not a setting to take over.
+    # A run's config.yaml also has the paths of its data. They are not taken over.
     about_the_run = (
         "generator", "preset", "real", "assume_grid", "init", "validation", "track", "energy",
     )  # fmt: skip
@@ -187,7 +191,13 @@ def _override(text: str) -> dict[str, Any]:
 
 
 def configured(run: Run, generator: str | None) -> tuple[RunSettings, BaseModel]:
-    """Return the settings that a run was begun with."""
+    """Return the settings with which a run began.
+
+    Raises
+    ------
+    UsageError
+        It is a run of another generator, or its configuration does not fit this version.
+    """
     saved = run.config
     name = saved["generator"]
     if generator not in (None, name):

@@ -40,7 +40,7 @@ _HUB_SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K
 def write_dataset_card(
     out: Path, run: Run, volumes: Sequence[Path], *, log: Log = lambda message: None
 ) -> Path:
-    """Write the card of sampled volumes, `OUT/README.md`.
+    """Write the card of sampled volumes, `OUT/README.md`, and return its file.
 
     Parameters
     ----------
@@ -50,12 +50,13 @@ def write_dataset_card(
         The run that they were sampled from.
     volumes
         All volumes of the folder, each with the sidecar that `synthbench sample` writes.
-    say
-        See `write_model_card`.
+    log
+        Called with a message where a card is kept because somebody edited it.
 
     Returns
     -------
-    The card: the same bytes from the same run and sidecars.
+    Path
+        The card. The same run and sidecars give the same bytes.
 
     Raises
     ------
@@ -77,37 +78,38 @@ def write_dataset_card(
         f"# Synthetic brain MRI: {counted(n, 'volume')} of {generator}",
         "No volume here is a scan of a person. Each has a sidecar (JSON) that says so, with its "
         "seed and its origin.",
-        section("What it holds", table(_drawn(run, sidecars))),
+        section("What it holds", table(_contents(run, sidecars))),
         _requested_section(record, sidecars),
         section("The generator", generator_table(run)),
         changes_section(run),
         *about_the_cohort(record),
         *responsibility(record, "these volumes"),
         section("Known limits", limits(run, len(sidecars))),
-        section("Cost", table({**cost(record), "a volume": _seconds_a_volume(sidecars)})),
+        section("Cost", table({**cost(record), "time per volume": _time_per_volume(sidecars)})),
     ]
     return write_unless_edited(Path(out) / CARD, card(front, sections), log)
 
 
 def _hub_size(n: int) -> str:
-    return next((words for below, words in _HUB_SIZES if n < below), "n>1M")
+    return next((label for below, label in _HUB_SIZES if n < below), "n>1M")
 
 
 def _sidecars(volumes: Sequence[Path], weights: str | None) -> list[Sidecar]:
     if not volumes:
         raise UsageError("a dataset card needs at least one volume; sample some first.")
-    found = []
+    sidecars = []
     for volume in volumes:
-        found.append(read_sidecar(volume))
-        if found[-1].get("weights_sha256") != weights:
+        sidecar = read_sidecar(volume)
+        if sidecar.get("weights_sha256") != weights:
             raise UsageError(
-                f"{volume}: was sampled from weights {str(found[-1].get('weights_sha256'))[:12]}, "
-                f"the run has {str(weights)[:12]}. Keep the volumes of each run in a folder."
+                f"{volume}: was sampled from weights {str(sidecar.get('weights_sha256'))[:12]}, "
+                f"the run has {str(weights)[:12]}. Use one folder per run."
             )
-    return found
+        sidecars.append(sidecar)
+    return sidecars
 
 
-def _drawn(run: Run, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str | int | None]:
+def _contents(run: Run, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str | int | None]:
     return {
         "volumes": len(sidecars),
         "seeds": _ranges([int(s["seed"]) for s in sidecars]),
@@ -121,7 +123,7 @@ def _drawn(run: Run, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str | i
 
 
 def _requested_section(record: Mapping[str, Any], sidecars: Sequence[Mapping[str, Any]]) -> str:
-    """Return what was asked of the volumes, condition by condition; nothing where none can be."""
+    """Return the section on the requests, one row per condition; empty without conditions."""
     names = Conditions.of_run(record).names
     if not names:
         return ""
@@ -133,50 +135,50 @@ def _requested_section(record: Mapping[str, Any], sidecars: Sequence[Mapping[str
         for name in names
     ]
     remarks = [
-        "Extrapolated: volumes that were asked for beyond the training range. What a volume was "
-        "asked for is no measurement of it."
+        "Extrapolated: volumes that were requested beyond the training range. A request is not a "
+        "measurement of the volume."
     ]
     if any(sidecar["drawn"] for sidecar in sidecars):
         remarks.insert(
             0,
-            "What was not asked for was drawn from the training split's distribution, each "
-            "condition by itself: together they occur as nowhere among people.",
+            "A condition that was not requested was drawn from the training split's distribution, "
+            "each by itself: such combinations may not occur among people.",
         )
     table = head + "\n".join(lines)
-    return section("What was asked of the volumes", f"{table}\n\n{' '.join(remarks)}")
+    return section("What was requested", f"{table}\n\n{' '.join(remarks)}")
 
 
 def _who_chose(name: str, sidecars: Sequence[Mapping[str, Any]]) -> str:
     drawn = sum(name in sidecar["drawn"] for sidecar in sidecars)
     if drawn in (0, len(sidecars)):
-        return "drawn" if drawn else "asked for"
-    return f"asked for: {len(sidecars) - drawn:,}, drawn: {drawn:,}"
+        return "drawn" if drawn else "requested"
+    return f"requested: {len(sidecars) - drawn:,}, drawn: {drawn:,}"
 
 
 def _distribution(values: Sequence[float | str | None]) -> str:
-    """Return the range and median of numbers, or how often each word occurs."""
+    """Return the range and median of numbers, or the count of each level."""
     numbers = [value for value in values if isinstance(value, (int, float))]
     missing = values.count(None)
     absent = f"; {MISSING}: {missing:,}" if missing else ""
     if not numbers:
-        words = Counter(MISSING if value is None else str(value) for value in values)
-        return ", ".join(f"{word}: {words[word]:,}" for word in sorted(words))
+        levels = Counter(MISSING if value is None else str(value) for value in values)
+        return ", ".join(f"{level}: {levels[level]:,}" for level in sorted(levels))
     low, high, median = (_digits(x) for x in (min(numbers), max(numbers), np.median(numbers)))
     return (low if low == high else f"{low} to {high}, median {median}") + absent
 
 
 def _digits(number: float) -> str:
-    """Return a number to four digits, thousands apart."""
+    """Return a number to four digits, with commas at thousands."""
     rounded = float(f"{number:.4g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
 
 
 def _common(sidecars: Sequence[Mapping[str, Any]], key: str) -> str | None:
-    """Return what sidecars say under a key: one value, or all that there are."""
+    """Return the different values of a field of the sidecars, or None without any."""
     return ", ".join(sorted({str(s[key]) for s in sidecars if s.get(key) is not None})) or None
 
 
-def _seconds_a_volume(sidecars: Sequence[Mapping[str, Any]]) -> str | None:
+def _time_per_volume(sidecars: Sequence[Mapping[str, Any]]) -> str | None:
     seconds = [float(s["seconds"]) for s in sidecars if "seconds" in s]
     if not seconds:
         return None
@@ -184,10 +186,10 @@ def _seconds_a_volume(sidecars: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _ranges(seeds: Sequence[int]) -> str:
-    """Return whole numbers as ranges: 0 to 3, 7."""
-    words, ordered = [], sorted(set(seeds))
+    """Return whole numbers as ranges, such as "0 to 3, 7"."""
+    ranges, ordered = [], sorted(set(seeds))
     breaks = [0, *(i for i in range(1, len(ordered)) if ordered[i] != ordered[i - 1] + 1)]
     for start, stop in zip(breaks, [*breaks[1:], len(ordered)], strict=True):
         low, high = ordered[start], ordered[stop - 1]
-        words.append(str(low) if low == high else f"{low} to {high}")
-    return ", ".join(words)
+        ranges.append(str(low) if low == high else f"{low} to {high}")
+    return ", ".join(ranges)

@@ -1,10 +1,10 @@
-"""The run folder: what a training run writes, and how it is read back.
+"""The run folder: the files of a training run.
 
 RUN/config.yaml          the resolved configuration
-RUN/run.json             what happened: cohort, environment, cost, state
+RUN/run.json             the record: cohort, environment, cost, state
 RUN/loss.csv             one row per step (generators that train by steps)
-RUN/weights.safetensors  what sampling needs
-RUN/checkpoints/         what resuming needs
+RUN/weights.safetensors  the weights, for sampling
+RUN/checkpoints/         checkpoints, for --resume
 RUN/preview.png          a montage of samples from fixed seeds
 """
 
@@ -36,9 +36,9 @@ class Run:
     Attributes
     ----------
     folder
-        Where it is.
+        Path of the folder.
     part_of
-        Folder of the run that this is a stage of; None for a whole run.
+        For a stage of a run, the folder of that run; None for a whole run.
     """
 
     folder: Path
@@ -46,12 +46,12 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """Open an existing run folder.
+        """Return an existing run folder.
 
         Raises
         ------
         RunError
-            The folder has no readable `config.yaml` and `run.json`.
+            The folder has no `config.yaml` or no `run.json`.
         """
         run = cls(Path(folder))
         for name in ("config.yaml", "run.json"):
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What happened so far."""
+        """The fields of `run.json`."""
         try:
             return dict(json.loads((self.folder / "run.json").read_text()))
         except ValueError as error:
@@ -96,12 +96,12 @@ class Run:
 
     @property
     def weights_file(self) -> Path:
-        """What sampling needs."""
+        """Path of the weights."""
         return self.folder / "weights.safetensors"
 
     @property
     def checkpoints(self) -> Path:
-        """What resuming needs."""
+        """Folder of the checkpoints."""
         return self.folder / "checkpoints"
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -116,19 +116,19 @@ class Run:
         write_atomic(self.folder / "run.json", text.encode())
 
     def save_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write `weights.safetensors`, atomically, and its sha256 into the record."""
+        """Write `weights.safetensors`, complete or not at all, and its sha256 into the record."""
         temporary = self.weights_file.with_suffix(".tmp")
         save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary)
         os.replace(temporary, self.weights_file)
         self.update(weights_sha256=sha256_file(self.weights_file))
 
     def load_weights(self) -> dict[str, np.ndarray]:
-        """Read `weights.safetensors`.
+        """Return the arrays of `weights.safetensors` by name.
 
         Raises
         ------
         RunError
-            The run has not finished, or the file is not the one that the record names.
+            There are no weights yet, or their sha256 is not that of the record.
         """
         if not self.weights_file.is_file():
             raise RunError(
@@ -136,11 +136,11 @@ class Run:
                 f"Continue it: synthbench train --resume --out {self.folder}"
             )
         expected = self.record.get("weights_sha256")
-        found = sha256_file(self.weights_file)
-        if found != expected:
+        actual = sha256_file(self.weights_file)
+        if actual != expected:
             raise RunError(
-                f"{self.weights_file}: its sha256 is {found[:12]}..., run.json says "
-                f"{str(expected)[:12]}.... The file was changed or is truncated."
+                f"{self.weights_file}: its sha256 is {actual[:12]}..., run.json says "
+                f"{str(expected)[:12]}.... The file was changed or is incomplete."
             )
         try:
             return dict(load_file(self.weights_file))
@@ -149,7 +149,7 @@ class Run:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the machine and the libraries are, for the run record."""
+    """Return the machine and the versions of the libraries, for the run's record."""
     import torch
 
     packages = ("torch", "monai", "diffusers", "accelerate", "numpy", "scipy", "nibabel")

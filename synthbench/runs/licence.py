@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# Hubs' words for licences under whose conditions data, and what derives from them, may be shared.
+# Licences that let people share data and what derives from them, by the names that hubs use.
 _SHARING_LICENCES = {
     "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0",
     "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-2.0",
@@ -15,34 +15,34 @@ _SHARING_LICENCES = {
 
 
 def sharing_licence(record: Mapping[str, Any]) -> str | None:
-    """Return the hub's word for the licence that all sources name, if it lets data be passed on."""
-    named = {_hub_word(source["licence"]) for source in record.get("sources", [])}
-    return named.pop() if len(named) == 1 and named <= _SHARING_LICENCES else None
+    """Return the hub's name of a licence that lets data be passed on, if all sources name it."""
+    names = {_hub_name(source["licence"]) for source in record.get("sources", [])}
+    return names.pop() if len(names) == 1 and names <= _SHARING_LICENCES else None
 
 
-def _hub_word(licence: str) -> str:
-    word = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")
-    return {"cc0": "cc0-1.0", "cc-0": "cc0-1.0"}.get(word, word)
+def _hub_name(licence: str) -> str:
+    name = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")
+    return {"cc0": "cc0-1.0", "cc-0": "cc0-1.0"}.get(name, name)
 
 
 def hub_licence(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the licence fields of the front matter."""
     if record["cohort"].get("embedded"):
         return {"license": "other", "license_name": "icbm-152-template"}
-    if word := sharing_licence(record):
-        return {"license": word}
-    names = {_hub_word(s["licence"]) for s in record.get("sources", [])} - {""}
+    if name := sharing_licence(record):
+        return {"license": name}
+    names = {_hub_name(s["licence"]) for s in record.get("sources", [])} - {""}
     if not names:
         return {"license": "unknown"}
     return {"license": "other", "license_name": "-and-".join(sorted(names))[:100]}
 
 
 def licence(record: Mapping[str, Any]) -> str | None:
-    """Return the hub's word for the terms that bind a run's samples; None where none is known.
+    """Return the hub's name of the terms for a run's samples; None where none is known.
 
-    They are those of what the run was trained on: a sample may be nearer to a scan than anyone
-    has looked.
+    They are the terms of the training data: a sample may be close to a scan, and nobody can rule
+    that out.
     """
     fields = hub_licence(record)
-    word = fields.get("license_name", fields["license"])
-    return None if word == "unknown" else word
+    name = fields.get("license_name", fields["license"])
+    return None if name == "unknown" else name

@@ -28,20 +28,21 @@ from synthbench.runs.licence import hub_licence
 
 
 def write_model_card(run: Run, *, log: Log = lambda message: None) -> Path:
-    """Write the card of a trained generator, `RUN/README.md`.
+    """Write the card of a trained generator, `RUN/README.md`, and return its file.
 
     Parameters
     ----------
     run
-        A finished run. Its record needs `generator`, `cohort` and `space`; whatever else it has of
-        what `synthbench.training.training.train` writes is told, `sources` and `subgroups` among
-        it.
-    say
-        Called with a sentence where a card is kept because a person has edited it.
+        A finished run. Its record needs `generator`, `cohort` and `space`. The card shows the other
+        fields that `synthbench.training.train` writes where they are there, such as `sources` and
+        `subgroups`.
+    log
+        Called with a message where a card is kept because somebody edited it.
 
     Returns
     -------
-    The card: the same bytes from the same run folder.
+    Path
+        The card. The same run folder gives the same bytes.
     """
     record = run.record
     n = record["cohort"]["n"]
@@ -59,14 +60,14 @@ def write_model_card(run: Run, *, log: Log = lambda message: None) -> Path:
         section("How it was made", generator_table(run)),
         changes_section(run),
         *about_the_cohort(record),
-        *responsibility(record, "these weights and whatever is sampled from them"),
+        *responsibility(record, "these weights and everything sampled from them"),
         section("Known limits", limits(run)),
         section("Cost", table(cost(record))),
         section(
             "Files",
-            "Sampling needs weights.safetensors, config.yaml and run.json. config.yaml also says "
-            "where the scans lay on the machine that trained (`real`, `validation`, `init`): set "
-            "these to null before it leaves your hands.",
+            "Sampling needs weights.safetensors, config.yaml and run.json. config.yaml also has "
+            "paths of the machine that trained (`real`, `validation`, `init`): set these to null "
+            "before you pass it on.",
         ),
     ]
     return write_unless_edited(run.folder / CARD, card(front, sections), log)

@@ -11,11 +11,11 @@ from synthbench.cohorts.volume_file import SUFFIXES
 from synthbench.errors import UsageError
 
 Sidecar = dict[str, Any]
-"""The fields of a sidecar; empty where a volume has none."""
+"""The fields of a sidecar; empty for a volume without one."""
 
 
 def sidecar_file(volume: Path) -> Path:
-    """Return where the sidecar of a volume is: its name, with `.json` for the volume's suffix.
+    """Return the path of a volume's sidecar: its name with the suffix `.json`.
 
     >>> sidecar_file(Path("out/synth-000001.nii.gz")).as_posix()
     'out/synth-000001.json'
@@ -31,37 +31,39 @@ def read_sidecar(volume: Path) -> Sidecar:
     Raises
     ------
     UsageError
-        The volume has no sidecar, or it holds no JSON object.
+        The volume has no sidecar, or the sidecar is not a JSON object.
     """
     file = sidecar_file(volume)
     try:
-        found = json.loads(file.read_text())
+        fields = json.loads(file.read_text())
     except FileNotFoundError as error:
         raise UsageError(
-            f"{volume}: has no sidecar {file.name}, so nothing is known of it. Leave out what "
-            "synthbench sample did not write."
+            f"{volume}: has no sidecar {file.name}, so its origin is unknown. Use only volumes "
+            "that synthbench sample wrote."
         ) from error
     except ValueError as error:
         raise UsageError(_unreadable(file, str(error))) from error
-    if not isinstance(found, dict):
-        raise UsageError(_unreadable(file, f"a JSON object is needed; found {found!r:.40}"))
-    return found
+    if not isinstance(fields, dict):
+        raise UsageError(_unreadable(file, f"a JSON object is needed; found {fields!r:.40}"))
+    return fields
 
 
-def _unreadable(file: Path, why: str) -> str:
-    return f"{file}: not readable: {why}. Delete it: synthbench sample then draws its volume again."
+def _unreadable(file: Path, reason: str) -> str:
+    return (
+        f"{file}: not readable: {reason}. Delete it: synthbench sample then draws its volume again."
+    )
 
 
 def found_sidecars(volumes: Iterable[Path]) -> list[Sidecar]:
-    """Return the sidecar of each volume, empty for a volume that has none to read.
+    """Return the sidecar of each volume, empty for a volume without a readable one.
 
-    For volumes that may be of any program: nothing is raised.
+    Any program may have written the volumes, so nothing is raised.
     """
-    found = []
+    sidecars = []
     for volume in volumes:
         try:
-            held = json.loads(sidecar_file(volume).read_text())
+            fields = json.loads(sidecar_file(volume).read_text())
         except (OSError, ValueError):
-            held = {}
-        found.append(held if isinstance(held, dict) else {})
-    return found
+            fields = {}
+        sidecars.append(fields if isinstance(fields, dict) else {})
+    return sidecars

@@ -1,4 +1,4 @@
-"""What users write as settings, held against typed models; what is wrong is said in words."""
+"""Checks of what users write as settings; an error says what is wrong in plain words."""
 
 from __future__ import annotations
 
@@ -33,51 +33,51 @@ Record = TypeVar("Record", bound="DataclassInstance")
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-def validated(model: type[Model], given: Mapping[str, Any], generator: str) -> Model:
-    """Return settings of that model.
+def validated(model: type[Model], values: Mapping[str, Any], generator: str) -> Model:
+    """Return the settings as a model.
 
     Parameters
     ----------
     model
-        What they must be of.
-    given
-        As read from YAML.
+        The model of the settings.
+    values
+        Values by name, as read from YAML.
     generator
-        Whose they are, for errors.
+        Name of the generator, for errors.
 
     Raises
     ------
     UsageError
-        A setting is unknown or not what its model takes; booleans are no numbers.
+        A setting is unknown, or its value has the wrong kind; a boolean is not a number.
     """
-    for setting in _settings(model, given):
+    for setting in _settings(model, values):
         if _only_numbers(setting.field.annotation) and _holds_boolean(setting.value):
             raise UsageError(f"{generator}: {_wrong_kind(setting)}")
     try:
-        return model(**given)
+        return model(**values)
     except ValidationError as error:
-        raise UsageError(_first_problem(error, model, given, generator)) from error
+        raise UsageError(_first_problem(error, model, values, generator)) from error
 
 
-def by_names_of_today(settings: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of a run or a preset by the names that they have now.
+def by_names_of_today(settings: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a run or a preset by their present names.
 
-    A model of settings may list the names of earlier versions as `RENAMED`.
+    A model of settings may have `RENAMED`: present names by the names of earlier versions.
     """
     renamed: Mapping[str, str] = getattr(settings, "RENAMED", {})
-    return {renamed.get(name, name): value for name, value in given.items()}
+    return {renamed.get(name, name): value for name, value in values.items()}
 
 
-def from_options(record: type[Record], caller: str, given: Mapping[str, Any]) -> Record:
-    """Return a request made of the keywords that a function was called with.
+def from_options(record: type[Record], caller: str, options: Mapping[str, Any]) -> Record:
+    """Return a dataclass made from the keywords of a function.
 
     Parameters
     ----------
     record
-        A dataclass.
+        The dataclass.
     caller
-        The function's name, for the error.
-    given
+        Name of the function, for the error.
+    options
         Fields of the dataclass.
 
     Raises
@@ -86,14 +86,14 @@ def from_options(record: type[Record], caller: str, given: Mapping[str, Any]) ->
         There is no such field; the nearest is named.
     """
     known = [field.name for field in fields(record)]
-    for name in given:
+    for name in options:
         if name not in known:
             raise TypeError(f"{caller}() has no option '{name}': {near_miss(name, known)}")
-    return record(**given)
+    return record(**options)
 
 
 class _Setting(NamedTuple):
-    """A setting that was given: its name with dots, its field, and its value."""
+    """A setting with a value: its name with dots, its field, and the value."""
 
     name: str
     field: FieldInfo
@@ -101,35 +101,37 @@ class _Setting(NamedTuple):
 
 
 def _settings(
-    model: type[BaseModel], given: Mapping[str, Any], above: str = ""
+    model: type[BaseModel], values: Mapping[str, Any], above: str = ""
 ) -> Iterator[_Setting]:
-    """Yield what is given of a model's fields, those of models below it too."""
+    """Yield the fields of a model, and of models inside it, that have a value."""
     for key, field in model.model_fields.items():
-        if key not in given:
+        if key not in values:
             continue
-        yield _Setting(above + key, field, given[key])
+        yield _Setting(above + key, field, values[key])
         below = _model_in(field.annotation)
-        if below is not None and isinstance(given[key], Mapping):
-            yield from _settings(below, given[key], f"{above}{key}.")
+        if below is not None and isinstance(values[key], Mapping):
+            yield from _settings(below, values[key], f"{above}{key}.")
 
 
 def _first_problem(
-    error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], generator: str
+    error: ValidationError, model: type[BaseModel], values: Mapping[str, Any], generator: str
 ) -> str:
+    """Return a message on the first error that pydantic found."""
     problem = error.errors()[0]
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"{generator} has no setting '{where}': {near_miss(where, _names(model))}"
-    words = problem["msg"].removeprefix("Value error, ")
+    text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        # Those of a whole model name the setting and say what was found.
+        # An error of a whole model already has the name of the setting and its value.
         value = problem["input"]
         found = "" if isinstance(value, Mapping) else f"; found {_yaml(value)}"
-        return f"{generator}: {where + ': ' if where else ''}{words}{found}"
-    holding = [s for s in _settings(model, given) if f"{where}.".startswith(f"{s.name}.")]
-    if not holding:
-        return f"{generator}: {where}: {words}"
-    setting = holding[-1]
+        return f"{generator}: {where + ': ' if where else ''}{text}{found}"
+    # pydantic also names a place inside a value, such as one of a list: take its setting.
+    settings = [s for s in _settings(model, values) if f"{where}.".startswith(f"{s.name}.")]
+    if not settings:
+        return f"{generator}: {where}: {text}"
+    setting = settings[-1]
     bounds = [
         f"{_BOUNDS[key]} {value:g}"
         for key, value in problem.get("ctx", {}).items()
@@ -143,7 +145,9 @@ def _wrong_kind(setting: _Setting, *bounds: str) -> str:
     below = _model_in(field.annotation)
     if below is not None:
         inside = next(iter(below.model_fields))
-        return f"{name}: a group of settings, such as {name}.{inside}; found {_yaml(value)}."
+        return (
+            f"{name}: a group of settings is needed, such as {name}.{inside}; found {_yaml(value)}."
+        )
     needed = _kind(field.annotation) + (f" ({', '.join(bounds)})" if bounds else "")
     usual = field.examples[0] if field.examples else field.get_default(call_default_factory=False)
     example = "" if usual in (None, ()) else f" For example: --set {name}={_yaml(usual)}"
@@ -151,7 +155,7 @@ def _wrong_kind(setting: _Setting, *bounds: str) -> str:
 
 
 def _kind(annotation: Any) -> str:
-    """Say what values a setting takes."""
+    """Return a text on the values that a setting takes."""
     return " or ".join(dict.fromkeys(map(_kind_of_one, _options(annotation))))
 
 
@@ -164,12 +168,12 @@ def _kind_of_one(option: Any) -> str:
         kind = _kind(first)
         items = f"{kind.removeprefix('a ')}s" if kind.startswith("a ") else kind
         return f"a list of {count}{items}"
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    return words.get(option, f"a value of {option}")
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    return kinds.get(option, f"a value of {option}")
 
 
 def _options(annotation: Any) -> list[Any]:
-    """The types that a value may have, without the null that most settings take."""
+    """Return the types that a value may have, without null, which many settings take."""
     if get_origin(annotation) is Annotated:
         return _options(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -202,7 +206,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _names(model: type[BaseModel], above: str = "") -> list[str]:
-    """All settings of a model, those of models below it with dots."""
+    """Return the names of all settings of a model; those of a model inside it have dots."""
     names = []
     for key, field in model.model_fields.items():
         below = _model_in(field.annotation)
@@ -211,7 +215,7 @@ def _names(model: type[BaseModel], above: str = "") -> list[str]:
 
 
 def _yaml(value: object) -> str:
-    """Write a value as it is typed after `--set key=`."""
+    """Return a value as it is typed after `--set key=`."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(_yaml, value))}]"
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""The folder that samples are written into."""
+"""The folder of samples: its volumes, and its table of conditions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from synthbench.runtime.files import write_atomic
 
 
 def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
-    """Write a TSV of what was asked of each volume, from the sidecars.
+    """Write a TSV file with the conditions of each volume, from the sidecars.
 
     The columns are `file`, `seed`, the conditions in natural units, and `extrapolated`: the names
-    of those outside the training range. What there is none of is `n/a`.
+    of the conditions outside the training range. An empty cell is `n/a`.
     """
     sidecars = [(volume.name, read_sidecar(volume)) for volume in volumes]
     names = list(sidecars[0][1]["conditions"]) if sidecars else []
@@ -27,13 +27,20 @@ def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
 
 
 def volumes_in(out: Path) -> list[Path]:
-    """The volumes of a folder that were written to the end, with their sidecars."""
+    """Return the volumes of a folder that have a sidecar: those that were written completely."""
     return sorted(f for f in out.glob("synth-*.nii.gz") if sidecar_file(f).is_file())
 
 
 def count(n: int | None, table: Sequence[Row] | None) -> int:
+    """Return the number of volumes: `n`, or one per row of the table.
+
+    Raises
+    ------
+    UsageError
+        There is neither.
+    """
     if n is not None:
         return n
     if not table:
-        raise UsageError("--n: say how many volumes, or name a table with --conditions.")
+        raise UsageError("--n: give the number of volumes, or a table with --conditions.")
     return len(table)

@@ -1,4 +1,4 @@
-"""Sampling: from a finished run to NIfTI files, each with a sidecar that says it is synthetic."""
+"""Sampling: NIfTI files from a finished run, each with a sidecar that says it is synthetic."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from synthbench.sampling.trajectory import FRAMES, Following
 
 @dataclass(frozen=True)
 class SamplingRequest:
-    """What volumes are asked for.
+    """The options of a sampling.
 
     Attributes
     ----------
     run
         A finished run.
     n
-        How many volumes: seeds `seed` to `seed + n - 1`. None: one per row of `conditions`.
+        Number of volumes: seeds `seed` to `seed + n - 1`. None: one per row of `conditions`.
     out
-        A folder; files that this run, sampler and seed already wrote there are kept, so an
-        interrupted call can be repeated. A dataset card (README.md) is written beside them.
+        The folder of the volumes. Volumes of the same run, sampler and seed that are there are
+        kept, so an interrupted call can be repeated. A dataset card (README.md) is written too.
     seed
-        The first.
+        The first seed.
     sampler, steps
-        Of the generator; None: the run's own.
+        Sampler of the generator and its steps; None: the run's own.
     clean
-        Set what lies outside the brain to zero (`brain_only`); the sidecars record it.
+        True: voxels outside the brain are set to zero (`brain_only`); the sidecars record it.
     conditions
         A CSV or TSV file (`synthbench.cohorts.requests.read_conditions`), or rows: one per volume,
         in natural units.
     choices
-        `age=20:80`, `sex=F`, `sex=F,M`: see `synthbench.cohorts.requests.parse_condition`.
+        Texts such as `age=20:80`, `sex=F` or `sex=F,M` (`synthbench.cohorts.requests`).
     guidance
-        How strongly a conditional generator that has classifier-free guidance follows what is
-        requested; 1 is none, None the run's own.
+        Strength of classifier-free guidance, where the generator has it; 1: none, None: the
+        run's own.
     follow
-        Seed of a volume whose way out of the noise is kept too, in the folder OUT-trajectory: see
-        `trajectory`.
+        Seed of a volume whose steps out of the noise are written to the folder OUT-trajectory
+        (`synthbench.sampling.trajectory`); None: none.
     """
 
     run: Run | Path | str
@@ -75,24 +75,24 @@ def sample(
     log: Log = no_log,
     **options: Any,
 ) -> list[Path]:
-    """Sample volumes from a finished run; one seed, one NIfTI file and one sidecar per volume.
+    """Sample volumes from a finished run: one seed, one NIfTI file and one sidecar per volume.
 
-    Under `accelerate launch` the seeds are dealt to the processes; a volume depends on its seed
-    and its conditions alone, so the files are the same but for the seconds in their sidecars.
+    Under `accelerate launch` the processes share the seeds. A volume depends on its seed and its
+    conditions alone, so only the seconds in the sidecars depend on the number of processes.
 
-    A conditional run is given a row of conditions for each volume. What is not requested is drawn
-    from the training split's marginals, each condition by itself, as a function of the seed. The
-    sidecars keep the row (`conditions`), which of it lies outside the training range
-    (`extrapolated`) and which of it was drawn (`drawn`); `conditions.tsv` holds all rows.
+    A conditional run gets one row of conditions per volume. A condition that is not requested is
+    drawn from its training marginal, by the seed. The sidecar has the row (`conditions`), the names
+    of the conditions outside the training range (`extrapolated`), and of those that were drawn
+    (`drawn`); `conditions.tsv` has all rows.
 
     Parameters
     ----------
     run, n, out
-        A finished run, how many volumes, and their folder: see `SamplingRequest`.
+        A finished run, the number of volumes, and their folder, as in `SamplingRequest`.
     progress
-        Called with (done, total, words) after each volume; the total is this process's share.
+        Called with (done, total, text) after each volume; the total is this process's share.
     log
-        Called with sentences for the user.
+        Called with messages for the user.
     options
         The other fields of `SamplingRequest`: seed, sampler, steps, clean, conditions, choices,
         guidance, follow.
@@ -100,20 +100,20 @@ def sample(
     Returns
     -------
     list of Path
-        The volumes, in order of seed: 16 bit, the training space's affine, in [0, 1] or, where
-        the run was trained on a quantitative map, in its unit.
+        The volumes, in order of seed: 16 bit, with the affine of the training space, in [0, 1] or,
+        for a run that was trained on a quantitative map, in its unit.
 
     Raises
     ------
     SynthbenchError
-        The run has not finished or is not conditional, what is requested is not to be had, or
-        `out` or OUT-trajectory holds volumes of another origin or of other conditions. Nothing has
-        been drawn or written then.
+        The run has not finished or is not conditional, the request is impossible, or `out` or
+        OUT-trajectory holds volumes of another origin or of other conditions. It is raised before
+        anything is drawn or written.
     TypeError
         There is no such option; the nearest is named.
     """
-    given = {"run": run, "n": n, "out": out, **options}
-    return run_sampling(from_options(SamplingRequest, "sample", given), progress, log)
+    options = {"run": run, "n": n, "out": out, **options}
+    return run_sampling(from_options(SamplingRequest, "sample", options), progress, log)
 
 
 def run_sampling(
@@ -121,14 +121,14 @@ def run_sampling(
     progress: Callable[[int, int, str], None] | None = None,
     log: Log = no_log,
 ) -> list[Path]:
-    """Sample as requested and return the volumes; see `sample`."""
-    # torch, which some generators do without.
+    """Sample as requested and return the volumes; raises as `sample` does."""
+    # Imported here because it needs torch: importing this module must not.
     from synthbench.runtime.processes import processes
 
     plan = _Plan.of(request)
     state = processes()
     plan.out.mkdir(parents=True, exist_ok=True)
-    # All processes have looked before one writes: they deal the same list.
+    # No process writes before all have listed what is missing: their lists must be the same.
     state.wait_for_everyone()
     if state.is_main_process:
         _begin(plan, request, log)
@@ -143,20 +143,20 @@ def run_sampling(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a request comes to.
+    """The volumes that a request needs.
 
     Attributes
     ----------
     source, out
-        The volumes' origin, and their folder.
+        The source of the volumes, and their folder.
     files, rows
-        Of each seed; rows are empty where the run is not conditional.
+        File and conditions of each seed; rows are empty where the run is not conditional.
     missing
-        The seeds whose volumes are not there.
+        The seeds whose volumes are not in the folder.
     unrequested
-        The conditions that nobody asked for.
+        The conditions that were not requested.
     following
-        The trajectory to draw, if any.
+        The trajectory to draw, or None.
     """
 
     source: Source
@@ -169,7 +169,7 @@ class _Plan:
 
     @classmethod
     def of(cls, request: SamplingRequest) -> _Plan:
-        """Settle what to draw; raise, before anything is drawn, where it cannot be."""
+        """Return the plan of a request; raise, before anything is drawn, where it is impossible."""
         n, seed, out = request.n, request.seed, Path(request.out)
         if (n is not None and n < 1) or seed < 0:
             raise UsageError(f"--n must be at least 1 and --seed at least 0; found {n} and {seed}.")
@@ -193,18 +193,21 @@ class _Plan:
 
 
 def _following(request: SamplingRequest, *, tabled: bool) -> Following | None:
-    """Return the trajectory that a request asks for, never of a cleaned volume."""
+    """Return the trajectory that is requested, or None; its volume is never cleaned."""
     if request.follow is None:
         return None
     if tabled:
-        raise UsageError("--trajectory is of one volume: ask for it with --condition.")
+        raise UsageError(
+            "--trajectory: it shows one volume, so a table cannot be used. Leave out --conditions, "
+            "and request with --condition."
+        )
     source = Source.of(request.run, request.sampler, request.steps, False, request.guidance)
     folder = _beside(Path(request.out))
     return Following.of(source, request.follow, folder, request.choices, FRAMES)
 
 
 def _begin(plan: _Plan, request: SamplingRequest, log: Log) -> None:
-    """Describe the folder, draw the trajectory, and tell the user what to know."""
+    """Describe the folder, draw the trajectory, and log what the user should know."""
     plan.source.describe(plan.out)
     if plan.following is not None:
         log(f"{plan.following.write()}, and the predicted volumes in it as a 4-D file")
@@ -230,23 +233,27 @@ def _draw(
 
 
 def _remarks(conditions: Conditions, unrequested: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    """Sentences on what nobody asked for, and on what is asked for beyond the training range."""
+    """Return messages on conditions that are drawn, and on requests beyond the training range."""
     sentences = []
     if unrequested:
         sentences.append(
-            f"{', '.join(unrequested)}: not asked for, so drawn from the training split's "
+            f"{', '.join(unrequested)}: not requested, so drawn from the training split's "
             "distribution" + (", each by itself." if len(conditions.names) > 1 else ".")
         )
     beyond = Counter(name for row in rows for name in conditions.extrapolated(row))
     sentences += [
-        f"{name}: {count} of {len(rows)} volumes are asked for beyond the training range "
-        f"({conditions[name].low:g} to {conditions[name].high:g}): extrapolation, and marked so."
+        f"{name}: {count} of {len(rows)} volumes are requested beyond the training range "
+        f"({conditions[name].low:g} to {conditions[name].high:g}): they are extrapolated, and "
+        "marked so."
         for name, count in beyond.items()
     ]
     return sentences
 
 
 def _beside(out: Path) -> Path:
-    """Not among the volumes: `score` reads every NIfTI file below a folder."""
+    """Return the folder of the trajectory.
+
+    It is not inside `out`: `score` reads every NIfTI file below a folder.
+    """
     named = out if out.name not in ("", "..") else out.resolve()
     return named.with_name(f"{named.name}-trajectory")

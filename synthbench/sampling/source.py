@@ -27,14 +27,14 @@ from synthbench.volumes.intensity import quantity
 from synthbench.volumes.nifti import nifti_bytes
 
 CLEAN_ABOVE = 0.05
-"""What `brain_only` takes for tissue, on the intensity scale of [0, 1]."""
+"""Intensity in [0, 1] above which `brain_only` takes a voxel for tissue."""
 
 
 def brain_only(volume: Float32[np.ndarray, "d h w"]) -> Float32[np.ndarray, "d h w"]:
-    """Set everything outside the brain to exactly zero.
+    """Return the volume with exactly zero outside the brain; inside it is unchanged.
 
-    The brain is the largest face-connected component above `CLEAN_ABOVE`, with its holes filled;
-    a volume without a voxel above that is all zero. Intensities inside are not touched.
+    The brain is the largest face-connected component above `CLEAN_ABOVE`, with its holes filled. A
+    volume without a voxel above that becomes all zero.
     """
     labels, count = ndimage.label(volume > CLEAN_ABOVE)
     if count == 0:
@@ -46,24 +46,24 @@ def brain_only(volume: Float32[np.ndarray, "d h w"]) -> Float32[np.ndarray, "d h
 
 @dataclass(frozen=True)
 class Source:
-    """What the volumes of a call have in common.
+    """All that the volumes of one call have in common.
 
     Attributes
     ----------
     run, plugin
         The run, and its generator.
     options
-        Sampler and steps as asked for, None being the run's own; guidance where it was asked for.
+        Requested sampler and steps, None for the run's own; guidance where it is requested.
     space
         The grid of the volumes.
     scale
-        What a reader sees for an intensity of 1.
+        The value that an intensity of 1 has in the file.
     clean
-        Whether `brain_only` is applied.
+        True where `brain_only` is applied.
     conditions
-        Of the run; none of an unconditional one.
+        Conditions of the run; empty for an unconditional run.
     origin
-        What all sidecars agree on: everything but the seed, the conditions and the cost.
+        The fields that all sidecars share: all but the seed, the conditions and the time.
     """
 
     run: Run
@@ -84,7 +84,7 @@ class Source:
         clean: bool,
         guidance: float | None = None,
     ) -> Source:
-        """Open a finished run and settle how it samples.
+        """Return the source of a finished run with these options.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class Source:
         """
         run = run if isinstance(run, Run) else Run.open(run)
         if not run.weights_file.is_file():
-            run.load_weights()  # raises, and says what to do
+            run.load_weights()  # raises with the next step
         record = run.record
         plugin = registry.load("generators", record["generator"])()
         guided = {} if guidance is None else {"guidance": guidance}
@@ -131,34 +131,33 @@ class Source:
         )  # fmt: skip
 
     def unfinished(self) -> list[str]:
-        """Return a sentence to say where the run has weights, but was stopped before its end."""
+        """Return a message where the run has weights, but was stopped before its end; else none."""
         if self.run.record.get("finished"):
             return []
         return [
-            f"{self.run.folder} did not finish: it has weights, and these are used, but its "
-            "preview or its model card may be missing. Finish it: synthbench train --resume "
-            f"--out {self.run.folder}"
+            f"{self.run.folder} did not finish. Its weights are used, but its preview or its model "
+            f"card may be missing. Finish it: synthbench train --resume --out {self.run.folder}"
         ]
 
     def refuse_unconditional(self, options: str) -> None:
-        """Raise where the run has no conditions, naming the options that ask for some."""
+        """Raise where the run has no conditions; the message says to leave out these options."""
         if not self.conditions.names:
             raise UsageError(
                 f"{self.run.folder}: {self.origin['generator']} was trained without conditions, so "
-                f"it can be asked for none: leave out {options}. What a generator is to be asked "
-                "for, it is trained on: --set conditions=[age,sex], where it has that setting "
+                f"none can be requested: leave out {options}. To request conditions, train a "
+                "generator that has the setting `conditions` with --set conditions=[age,sex] "
                 "(synthbench list generators)."
             )
 
     def wanted(
         self, table: Path | str | Sequence[Row] | None, choices: Sequence[str]
     ) -> tuple[list[Row] | None, dict[str, Choice]]:
-        """Read what a user asks for: the rows of a table, and choices by condition.
+        """Return what a user requests: the rows of a table or None, and choices by condition.
 
         Raises
         ------
         UsageError
-            The run is not conditional, or what is asked for is not to be had.
+            The run is not conditional, or it has no such condition or level.
         """
         if table is None and not choices:
             return None, {}
@@ -166,20 +165,20 @@ class Source:
         if isinstance(table, (str, Path)):
             table = read_conditions(table, self.conditions)
         rows = None if table is None else list(table)
-        self.conditions.encode(rows or [])  # raises where a value is not to be had
+        self.conditions.encode(rows or [])  # raises for an unknown condition or level
         return rows, parse_choices(choices, self.conditions)
 
     def rows(
         self, seeds: Sequence[int], table: Sequence[Row] | None, choices: Mapping[str, Choice]
     ) -> dict[int, Row]:
-        """Return the conditions of each seed; see `synthbench.cohorts.requests.rows_for`."""
-        made = rows_for(self.conditions, seeds, choices=choices, table=table)
-        return dict(zip(seeds, made, strict=True))
+        """Return the conditions of each seed: from the table, the choices, or drawn by the seed."""
+        rows = rows_for(self.conditions, seeds, choices=choices, table=table)
+        return dict(zip(seeds, rows, strict=True))
 
     def draw(
         self, seeds: Sequence[int], rows: Sequence[Row]
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        """Yield one volume a seed, under its row of conditions where the run is conditional."""
+        """Yield one volume per seed, with its row of conditions where the run is conditional."""
         requested = {"conditions": list(rows)} if self.conditions.names else {}
         volumes: Iterator[Float32[np.ndarray, "d h w"]] = self.plugin.sample(
             self.run, seeds, **self.options, **requested
@@ -187,7 +186,7 @@ class Source:
         return volumes
 
     def describe(self, out: Path) -> None:
-        """Write what makes the folder a BIDS derivative."""
+        """Write `dataset_description.json`, which makes the folder a BIDS derivative."""
         description = {
             "Name": f"Synthetic volumes from {self.origin['generator']}",
             "BIDSVersion": "1.9.0",
@@ -206,18 +205,18 @@ class Source:
         *,
         drawn: Sequence[str] = (),
     ) -> None:
-        """Write a volume, then its sidecar: a volume without one is drawn again.
+        """Write a volume, then its sidecar. A volume without a sidecar counts as not written.
 
         Parameters
         ----------
         volume
-            In [0, 1], as the generator drew it.
+            The generator's volume, in [0, 1].
         seed, row
-            What it was drawn from; the row is empty where the run is not conditional.
+            Its seed and its conditions; the row is empty where the run is not conditional.
         file, seconds
-            Where it goes, and what it took.
+            File of the volume, and the time that it took.
         drawn
-            The conditions that nobody asked for.
+            Names of the conditions that were not requested.
         """
         shown = brain_only(volume) if self.clean else volume
         requested = {
@@ -235,22 +234,20 @@ class Source:
         write_atomic(sidecar_file(file), json.dumps(about, indent=1).encode())
 
     def drew(self, file: Path, row: Row | None) -> bool:
-        """Whether a volume and its sidecar are of this source, and of this row if one is given.
+        """Return True where a volume of this source, and of this row, is there with its sidecar.
 
-        Returns
-        -------
-        True where they are, False where one of both is not there.
+        An empty row or None is not compared. False: the volume or its sidecar is missing.
 
         Raises
         ------
         UsageError
-            They are there, and of another origin or of other conditions.
+            Both are there, but have another origin or other conditions.
         """
         if not (file.is_file() and sidecar_file(file).is_file()):
             return False
-        found = read_sidecar(file)
-        differs = _differences(found, self.origin)
-        if row and found.get("conditions") != row:
+        sidecar = read_sidecar(file)
+        differs = _differences(sidecar, self.origin)
+        if row and sidecar.get("conditions") != row:
             differs.append("other conditions")
         if differs:
             raise UsageError(f"{file}: already there with {', '.join(differs)}. Use another --out.")
@@ -270,20 +267,20 @@ _SHOWN = {
 }
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Say in words how the sidecar of a volume differs from the origin of those to be drawn."""
-    keys = [key for key, value in wanted.items() if found.get(key) != value]
-    words = [
-        f"another {_SHOWN[key]} ({found.get(key)}, not {wanted[key]})"
+def _differences(sidecar: Mapping[str, Any], origin: Mapping[str, Any]) -> list[str]:
+    """Return, for a message, how the sidecar of a volume differs from the origin of new ones."""
+    keys = [key for key, value in origin.items() if sidecar.get(key) != value]
+    differences = [
+        f"another {_SHOWN[key]} ({sidecar.get(key)}, not {origin[key]})"
         for key in keys
         if key in _SHOWN
     ]
     if "weights_sha256" in keys:
-        words.append("the weights of another run")
+        differences.append("the weights of another run")
     elif of_run := [key.replace("_", " ") for key in keys if key in _OF_THE_RUN]:
-        words.append(f"another record of the run ({', '.join(of_run)})")
+        differences.append(f"another record of the run ({', '.join(of_run)})")
     if "cleaned" in keys:
-        words.append("another cleaning" if found.get("cleaned") and wanted["cleaned"]
-                     else "--clean" if found.get("cleaned") else "no --clean")  # fmt: skip
+        differences.append("another cleaning" if sidecar.get("cleaned") and origin["cleaned"]
+                           else "--clean" if sidecar.get("cleaned") else "no --clean")  # fmt: skip
     known = (*_SHOWN, *_OF_THE_RUN, "cleaned")
-    return words + [f"another {key.replace('_', ' ')}" for key in keys if key not in known]
+    return differences + [f"another {key.replace('_', ' ')}" for key in keys if key not in known]

@@ -1,9 +1,9 @@
-"""Sweeps: one condition, or two, varied from one noise seed, and what is measured of the volumes.
+"""Sweeps: one or two conditions varied with the same noise, and a measurement of the volumes.
 
-With the noise held fixed, all that changes along a row is what was asked for: the row shows what
-a generator makes of a condition, and the curve whether it follows it, inside the training range
-and beyond (Pinaya et al. 2022, "Brain imaging generation with latent diffusion models",
-Figures 2 and 4).
+The noise is fixed, so along a row of volumes only the request changes. The row shows what a
+condition does, and the curve shows whether the volumes follow it, inside the training range and
+beyond (Pinaya et al. 2022, "Brain imaging generation with latent diffusion models", Figures 2 and
+4).
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from synthbench.sampling.sweep_record import Axis, Point, Sweep, short, varied
 from synthbench.volumes.intensity import to_unit
 
 MOST_STEPS = 100
-"""Values of a condition that one sweep may have."""
+"""Largest number of values of a condition in one sweep."""
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What a sweep is asked for.
+    """The options of a sweep.
 
     Attributes
     ----------
     run
         A finished run of a conditional generator.
     vary
-        One or two of what `parse_vary` reads.
+        One or two texts for `parse_vary`, such as `age=0:1:5`.
     out
-        A folder.
+        The folder of the volumes.
     fix
         `NAME=VALUE` in natural units. Conditions that are neither varied nor fixed stay at the
-        training median or the commonest level.
+        training median or the most common level.
     natural
-        Whether `vary` is in natural units.
+        True where the numbers of `vary` are in natural units.
     seed, seeds
-        Noise seeds `seed` to `seed + seeds - 1`: each repeats the whole sweep.
+        Noise seeds `seed` to `seed + seeds - 1`; each repeats the whole sweep.
     measure
-        See `measure_of`; None: what `default_measure` finds.
+        `EXTRACTOR:FEATURE`, as for `measure_of`; None: the choice of `default_measure`.
     sampler, steps, guidance
         As in `synthbench.sampling.sampling.SamplingRequest`.
     """
@@ -84,20 +84,21 @@ def sweep(
     log: Log = no_log,
     **options: Any,
 ) -> Sweep:
-    """Vary one condition, or two, from one noise seed; draw, measure and picture the volumes.
+    """Vary one or two conditions with fixed noise, measure the volumes, and return the sweep.
 
-    Written into `out`: a NIfTI file and a sidecar per volume, `sweep.tsv`, `montage.png` and,
-    where something is measured, `curve.png`. Volumes that are there already are kept, so an
-    interrupted sweep can be repeated.
+    `out` gets a NIfTI file and a sidecar per volume, `sweep.tsv`, `montage.png` and, with a
+    measurement, `curve.png`. Volumes that are there already are kept, so an interrupted sweep can
+    be repeated.
 
     Parameters
     ----------
     run, vary, out
-        A run of a conditional generator, what to vary, and a folder: see `SweepRequest`.
+        A run of a conditional generator, the conditions to vary, and a folder, as in
+        `SweepRequest`.
     progress
-        Called with (done, total, words) after each volume that is drawn or measured.
+        Called with (done, total, text) after each volume that is drawn or measured.
     log
-        Called with sentences for the user.
+        Called with messages for the user.
     options
         The other fields of `SweepRequest`: fix, natural, seed, seeds, measure, sampler, steps,
         guidance.
@@ -105,13 +106,13 @@ def sweep(
     Raises
     ------
     SynthbenchError
-        The run has not finished or is not conditional, what is requested is not to be had, or
-        `out` holds volumes of another origin or of other conditions.
+        The run has not finished or is not conditional, the request is impossible, or `out` holds
+        volumes of another origin or of other conditions.
     TypeError
         There is no such option; the nearest is named.
     """
-    given = {"run": run, "vary": vary, "out": out, **options}
-    return run_sweep(from_options(SweepRequest, "sweep", given), progress, log)
+    options = {"run": run, "vary": vary, "out": out, **options}
+    return run_sweep(from_options(SweepRequest, "sweep", options), progress, log)
 
 
 def run_sweep(
@@ -119,40 +120,40 @@ def run_sweep(
     progress: Callable[[int, int, str], None] | None = None,
     log: Log = no_log,
 ) -> Sweep:
-    """Sweep as requested; see `sweep`."""
-    # torch, which some generators do without.
+    """Sweep as requested and return the sweep; raises as `sweep` does."""
+    # Imported here because it needs torch: importing this module must not.
     from synthbench.runtime.processes import processes
 
     out = Path(request.out)
-    source, found = _planned(request, out)
+    source, swept = _planned(request, out)
     state = processes()
     out.mkdir(parents=True, exist_ok=True)
-    missing = [point for point in found.points if not source.drew(point.file, point.row)]
-    # All processes have looked before one writes: they deal the same list.
+    missing = [point for point in swept.points if not source.drew(point.file, point.row)]
+    # No process writes before all have listed what is missing: their lists must be the same.
     state.wait_for_everyone()
     mine = missing[state.process_index :: state.num_processes]
-    total = len(mine) + (len(found.points) if found.measure else 0)
-    advance = progress or (lambda done, total, words: None)
+    total = len(mine) + (len(swept.points) if swept.measure else 0)
+    advance = progress or (lambda done, total, text: None)
     if state.is_main_process:
         source.describe(out)
-        remarks = _remarks(found, request.fix, request.natural)
+        remarks = _remarks(swept, request.fix, request.natural)
         for sentence in [*source.unfinished(), *remarks]:
             log(sentence)
-    _draw(source, mine, lambda done, words: advance(done, total, words))
+    _draw(source, mine, lambda done, text: advance(done, total, text))
     state.wait_for_everyone()
     if not state.is_main_process:
-        return found
-    if found.measure:
-        found = _measured(
-            found, source, lambda done, words: advance(len(mine) + done, total, words), log
+        return swept
+    if swept.measure:
+        swept = _measured(
+            swept, source, lambda done, text: advance(len(mine) + done, total, text), log
         )
-    found = replace(found, written=_write(found, source, out))
+    swept = replace(swept, written=_write(swept, source, out))
     write_dataset_card(out, source.run, _volumes_in(out), log=log)
-    return found
+    return swept
 
 
 def _planned(request: SweepRequest, out: Path) -> tuple[Source, Sweep]:
-    """Settle what to draw; raise, before anything is drawn, where it cannot be."""
+    """Return the source and the sweep to draw; raise, before anything is drawn, where it cannot."""
     if request.seed < 0 or request.seeds < 1:
         raise UsageError(
             "--seed must be at least 0 and --seeds at least 1; found "
@@ -170,50 +171,50 @@ def _planned(request: SweepRequest, out: Path) -> tuple[Source, Sweep]:
     return source, Sweep(source.origin["generator"], axes, fixed, tuple(seeds), measure, points)
 
 
-def _write(found: Sweep, source: Source, out: Path) -> tuple[Path, ...]:
-    """Write the table and the pictures, and return them."""
+def _write(swept: Sweep, source: Source, out: Path) -> tuple[Path, ...]:
+    """Write the table and the pictures, and return their files."""
     from synthbench.sampling.sweep_figures import curve, montage
 
     files = [out / "sweep.tsv", out / "montage.png"]
-    write_atomic(files[0], _tsv(found).encode())
-    write_atomic(files[1], montage(found, source.space, lambda point: _voxels(point, source)))
-    if found.measure and any(point.measured is not None for point in found.points):
+    write_atomic(files[0], _tsv(swept).encode())
+    write_atomic(files[1], montage(swept, source.space, lambda point: _voxels(point, source)))
+    if swept.measure and any(point.measured is not None for point in swept.points):
         files.append(out / "curve.png")
-        write_atomic(files[2], curve(found))
+        write_atomic(files[2], curve(swept))
     return tuple(files)
 
 
 def parse_vary(text: str, conditions: Conditions, *, natural: bool = False) -> Axis:
-    """Read `NAME=FROM:TO:N`, N values at equal steps, or `NAME=a,b,c`.
+    """Return the axis of `NAME=FROM:TO:N`, N values at equal steps, or of `NAME=a,b,c`.
 
     Parameters
     ----------
     text
-        FROM and TO are on the scale whose 0 and 1 are the ends of the training range; values in a
-        list are words, or numbers on the same scale.
+        The option. FROM and TO are on the scale whose 0 and 1 are the ends of the training range.
+        Values in a list are levels, or numbers on the same scale.
     conditions
-        Of the run.
+        Conditions of the run.
     natural
-        Whether numbers are in natural units instead.
+        True where numbers are in natural units instead.
 
     Raises
     ------
     UsageError
-        It is not written so, there is no such condition, or no such level.
+        The text has another form, or there is no such condition or level.
     """
-    name, _, wanted = (part.strip() for part in text.partition("="))
-    if not wanted:
+    name, _, values = (part.strip() for part in text.partition("="))
+    if not values:
         raise UsageError(f"--vary {text}: {_HOW_TO_VARY}")
     condition = conditions[name]
     if condition.kind == "categorical":
-        if ":" in wanted and wanted not in condition.levels:
+        if ":" in values and values not in condition.levels:
             raise UsageError(
                 f"--vary {text}: {name} is one of {', '.join(condition.levels)}, without steps "
                 f"between them. Write {name}={','.join(condition.levels)}."
             )
-        levels = [condition.value(part.strip()) for part in wanted.split(",")]
+        levels = [condition.value(part.strip()) for part in values.split(",")]
         return _axis(text, condition, [str(level) for level in levels if level is not None])
-    numbers = [_in_natural_units(condition, x, natural) for x in _numbers(text, wanted)]
+    numbers = [_in_natural_units(condition, x, natural) for x in _numbers(text, values)]
     return _axis(text, condition, numbers)
 
 
@@ -222,12 +223,12 @@ _HOW_TO_VARY = (
 )
 
 
-def _numbers(text: str, wanted: str) -> list[float]:
-    """Read FROM:TO:N or a,b,c as numbers."""
+def _numbers(text: str, values: str) -> list[float]:
+    """Return the numbers of FROM:TO:N or of a,b,c."""
     try:
-        if ":" not in wanted:
-            return [float(part) for part in wanted.split(",")]
-        parts = wanted.split(":")
+        if ":" not in values:
+            return [float(part) for part in values.split(",")]
+        parts = values.split(":")
         if len(parts) != 3:
             raise UsageError(f"--vary {text}: {_HOW_TO_VARY}.")
         first, last, n = float(parts[0]), float(parts[1]), int(parts[2])
@@ -235,12 +236,12 @@ def _numbers(text: str, wanted: str) -> list[float]:
         raise UsageError(f"--vary {text}: {_HOW_TO_VARY}; {error}.") from error
     if not 2 <= n <= MOST_STEPS:
         raise UsageError(f"--vary {text}: N must be 2 to {MOST_STEPS}; found {n}.")
-    # Rounded, so that a step meant for 0 or 1 is not a little beyond the training range.
+    # Rounded, so that the steps 0 and 1 are not slightly beyond the training range.
     return [float(x) for x in np.round(np.linspace(first, last, n), 9)]
 
 
 def _in_natural_units(condition: Condition, number: float, natural: bool) -> float:
-    """Return a number in natural units, to nine digits, no end of the range moved beyond it."""
+    """Return a number in natural units, to nine digits; no value of the range is rounded beyond."""
     exact = number if natural else condition.natural(number)
     rounded = float(f"{exact:.9g}")
     inside = 0 <= condition.scaled(exact) <= 1
@@ -252,7 +253,7 @@ def _axis(text: str, condition: Condition, values: Sequence[float | str]) -> Axi
         isinstance(value, str) or np.isfinite(value) for value in values
     ):
         raise UsageError(
-            f"--vary {text}: two finite values or more are needed, all different; found "
+            f"--vary {text}: at least two finite values are needed, all different; found "
             f"{', '.join(short(value) for value in values)}."
         )
     return Axis(condition, tuple(values))
@@ -262,8 +263,8 @@ def _axes(vary: Sequence[str], conditions: Conditions, natural: bool) -> tuple[A
     axes = tuple(parse_vary(text, conditions, natural=natural) for text in vary)
     if not 1 <= len(axes) <= 2:
         raise UsageError(
-            f"--vary: one condition, or two for a grid; found {len(axes)}. Hold the others still "
-            "with --fix, and sweep them on their own."
+            f"--vary: one condition, or two for a grid; found {len(axes)}. Fix the others with "
+            "--fix, or vary them in another sweep."
         )
     if len({axis.name for axis in axes}) < len(axes):
         raise UsageError(f"--vary: {axes[0].name} is varied twice. Name another condition.")
@@ -271,10 +272,10 @@ def _axes(vary: Sequence[str], conditions: Conditions, natural: bool) -> tuple[A
 
 
 def _fixed(conditions: Conditions, axes: Sequence[Axis], fix: Sequence[str]) -> Row:
-    given = parse_choices(fix, conditions, option="--fix")
+    choices = parse_choices(fix, conditions, option="--fix")
     varied = [axis.name for axis in axes]
     row: dict[str, float | str | None] = {}
-    for name, choice in given.items():
+    for name, choice in choices.items():
         if name in varied:
             raise UsageError(f"--fix {name}: it is varied. Leave out one of --fix and --vary.")
         if not (isinstance(choice, Among) and len(choice.values) == 1):
@@ -300,31 +301,31 @@ def _points(
     return tuple(points)
 
 
-def _remarks(found: Sweep, fix: Sequence[str], natural: bool) -> list[str]:
-    """Sentences on what nobody fixed, on extrapolation, and on what is not measured."""
+def _remarks(swept: Sweep, fix: Sequence[str], natural: bool) -> list[str]:
+    """Return messages on conditions at their default, on extrapolation, and on a missing curve."""
     fixed = {text.partition("=")[0].strip() for text in fix}
-    held = [f"{name} {short(value)}" for name, value in found.fixed.items() if name not in fixed]
-    beyond = sum(bool(point.extrapolated) for point in found.points)
+    others = [f"{name} {short(value)}" for name, value in swept.fixed.items() if name not in fixed]
+    beyond = sum(bool(point.extrapolated) for point in swept.points)
     sentences = []
-    if held:
-        sentences.append(f"held at the training median or the commonest level: {', '.join(held)}")
+    if others:
+        sentences.append(f"at the training median or the most common level: {', '.join(others)}")
     if beyond:
         sentences.append(
-            f"{beyond} of {len(found.points)} volumes are asked for beyond the training range: "
-            "extrapolation, and marked so."
+            f"{beyond} of {len(swept.points)} volumes are requested beyond the training range: "
+            "they are extrapolated, and marked so."
         )
     if not natural:
-        sentences += [_perhaps_natural(axis) for axis in found.axes if _reads_as_natural(axis)]
-    if found.measure is None:
+        sentences += [_perhaps_natural(axis) for axis in swept.axes if _reads_as_natural(axis)]
+    if swept.measure is None:
         sentences.append(
-            f"no extractor is known to measure {' or '.join(axis.name for axis in found.axes)}, so "
-            "no curve is drawn; --measure EXTRACTOR:FEATURE names one."
+            f"no extractor is known to measure {' or '.join(axis.name for axis in swept.axes)}, so "
+            "no curve is drawn; name one with --measure EXTRACTOR:FEATURE."
         )
     return sentences
 
 
 def _reads_as_natural(axis: Axis) -> bool:
-    """Whether all values are extrapolations, and would not be as numbers in natural units."""
+    """Return True where all values are extrapolated, but one would not be in natural units."""
     if not all(axis.beyond(value) for value in axis.values):
         return False
     typed = [axis.scaled(value) for value in axis.values]
@@ -332,34 +333,35 @@ def _reads_as_natural(axis: Axis) -> bool:
 
 
 def _perhaps_natural(axis: Axis) -> str:
+    """Return the message that the values were perhaps meant in natural units."""
     low, high = (short(axis.condition.natural(end)) for end in (0, 1))
     return (
-        f"{axis.name}: {short(axis.values[0])} to {short(axis.values[-1])} is asked for, in "
-        f"training it was {low} to {high}: --vary counts from 0 to 1 over that range. Values as "
-        "in participants.tsv need --natural."
+        f"{axis.name}: the values are {short(axis.values[0])} to {short(axis.values[-1])}, the "
+        f"training range is {low} to {high}. In --vary, 0 and 1 are the ends of that range. For "
+        "values as in participants.tsv add --natural."
     )
 
 
-def _measured(found: Sweep, source: Source, advance: Callable[[int, str], None], log: Log) -> Sweep:
-    """Measure every volume as its file holds it; name those of which it cannot be done."""
-    assert found.measure is not None
+def _measured(swept: Sweep, source: Source, advance: Callable[[int, str], None], log: Log) -> Sweep:
+    """Return the sweep with the measurement of each file; log the files without one."""
+    assert swept.measure is not None
     rule = source.run.config.get("intensity", "percentile")
     points, refused = [], []
-    for done, point in enumerate(found.points, 1):
+    for done, point in enumerate(swept.points, 1):
         try:
             # Scaled as `score` scales them.
             volume = to_unit(_voxels(point, source) * source.scale, rule, point.file.name)
-            points.append(replace(point, measured=found.measure.read(volume, source.space)))
+            points.append(replace(point, measured=swept.measure.read(volume, source.space)))
         except SynthbenchError as error:
             points.append(point)
             refused.append(f"{point.file.name}: {error}")
         advance(done, "measuring")
     if refused:
         log(
-            f"{len(refused)} of {len(points)} volumes cannot be measured, so the curve lacks them; "
+            f"{len(refused)} of {len(points)} volumes cannot be measured and are not in the curve; "
             f"the first: {refused[0]}"
         )
-    return replace(found, points=tuple(points))
+    return replace(swept, points=tuple(points))
 
 
 def _draw(source: Source, points: Sequence[Point], advance: Callable[[int, str], None]) -> None:
@@ -372,7 +374,7 @@ def _draw(source: Source, points: Sequence[Point], advance: Callable[[int, str],
 
 
 def _voxels(point: Point, source: Source) -> Float32[np.ndarray, "d h w"]:
-    """Read a volume back, in [0, 1]."""
+    """Return a volume from its file, in [0, 1]."""
     stored = np.asarray(nib.load(point.file).get_fdata(dtype=np.float32))
     return stored / np.float32(source.scale)
 
@@ -381,16 +383,16 @@ def _volumes_in(out: Path) -> list[Path]:
     return sorted(file for file in out.glob("sweep-*.nii.gz") if sidecar_file(file).is_file())
 
 
-def _tsv(found: Sweep) -> str:
-    """Return the points as a table: natural and scaled values, and what was measured."""
-    scaled = [axis for axis in found.axes if axis.condition.kind == "numeric"]
-    measured = [] if found.measure is None else [f"measured {found.measure.label}"]
+def _tsv(swept: Sweep) -> str:
+    """Return the points as a table: natural and scaled values, and the measurement."""
+    scaled = [axis for axis in swept.axes if axis.condition.kind == "numeric"]
+    measured = [] if swept.measure is None else [f"measured {swept.measure.label}"]
     header = [
-        "file", "seed", *found.points[0].row, *(f"{axis.name}_scaled" for axis in scaled),
+        "file", "seed", *swept.points[0].row, *(f"{axis.name}_scaled" for axis in scaled),
         *measured, "extrapolated",
     ]  # fmt: skip
     lines = [header]
-    for point in found.points:
+    for point in swept.points:
         places = (axis.scaled(varied(point, axis)) for axis in scaled)
         lines.append(
             [

@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 
 _BEYOND = "extrapolated"
-_FRAME = "#ffb000"  # seen by all kinds of colour vision on black; dashed besides
+_FRAME = "#ffb000"  # visible on black with every kind of colour vision; the frame is dashed too
 _WIDE = 1.25  # inches of a column
 _LINES = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 Voxels = Callable[[Point], Float32[np.ndarray, "d h w"]]
 
 
-def montage(found: Sweep, space: Space, voxels: Voxels) -> bytes:
+def montage(swept: Sweep, space: Space, voxels: Voxels) -> bytes:
     """Return a PNG of the volumes.
 
-    Of one axis: a column a value, and an axial and a coronal slice of each seed. Of two axes: a
-    column a value of the first, a row a value of the second, axial slices of the first seed.
-    Values outside the training range have a dashed frame and say so.
+    With one axis there is one column per value, and an axial and a coronal row per seed. With two
+    axes there is one column per value of the first and one row per value of the second, with axial
+    slices of the first seed. Slices outside the training range have a dashed frame and a label.
 
     Parameters
     ----------
-    found
+    swept
         The sweep.
     space
-        Gives the pixels their true proportions.
+        Grid of the volumes, for the proportions of the pixels.
     voxels
         Returns the volume of a point, in [0, 1].
     """
-    across = found.axes[0]
-    rows = _rows(found)
+    across = swept.axes[0]
+    rows = _rows(swept)
     images = [
         [planes(voxels(point), space)[plane] for point in points] for _, plane, points in rows
     ]
@@ -74,29 +74,29 @@ def montage(found: Sweep, space: Space, voxels: Voxels) -> bytes:
         line[0].set_ylabel(label, color="white", fontsize=8)
     for axes, value in zip(grid[0], across.values, strict=True):
         axes.set_title(_column_title(across, value), color="white", fontsize=8, pad=3)
-    figure.suptitle(_title(found), color="white", fontsize=9, y=1 - 0.08 / height, va="top")
+    figure.suptitle(_title(swept), color="white", fontsize=9, y=1 - 0.08 / height, va="top")
     figure.text(
-        0.5, 0.1 / height, _legend(found), color="white", fontsize=7, ha="center", va="bottom"
+        0.5, 0.1 / height, _legend(swept), color="white", fontsize=7, ha="center", va="bottom"
     )
     return _png(figure)
 
 
-def curve(found: Sweep) -> bytes:
-    """Return a PNG of what was measured against what was asked for.
+def curve(swept: Sweep) -> bytes:
+    """Return a PNG of the measured values against the requested ones.
 
-    Each seed is a thin line and their mean a thick one; of two axes there is a line a value of
-    the other axis, the mean over seeds. The identity is drawn where both are one quantity in one
-    unit. Extrapolation is hatched, and its marks are hollow.
+    With one axis, each seed is a thin line and their mean a thick one. With two axes there is one
+    line per value of the other axis, the mean over seeds. The line of equality is drawn where both
+    are the same quantity in the same unit. Extrapolation is hatched, and its marks are hollow.
     """
-    along, other = _along(found)
+    along, other = _along(swept)
     figure = _figure((6.4, 4.4), "white", layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(along.values), dtype=float)
     numeric = along.condition.kind == "numeric"
     x = np.array([float(v) for v in along.values]) if numeric else places
-    series = _series(found, along, other)
+    series = _series(swept, along, other)
     for (label, values), mark in zip(series.items(), _marks(len(series)), strict=True):
-        # With one series and several seeds the seeds are shown, and their mean over them.
+        # Lines of single seeds are drawn only where there is one series of several seeds.
         shown = values if other is None and len(values) > 1 else values[:0]
         for i, of_a_seed in enumerate(shown):
             axes.plot(x, of_a_seed, color="0.6", lw=0.8, zorder=1, label=None if i else "each seed")
@@ -106,31 +106,31 @@ def curve(found: Sweep) -> bytes:
         colour = line.get_color()
         axes.plot(x[inside], mean[inside], mark, color=colour, ms=5, zorder=4, label=label)
         axes.plot(x[~inside], mean[~inside], mark, color=colour, mfc="white", ms=5, zorder=4)
-    assert found.measure is not None
-    if found.measure.of == along.name:
+    assert swept.measure is not None
+    if swept.measure.of == along.name:
         ends = [x.min(), x.max()]
-        axes.plot(ends, ends, "--", color="black", lw=1, label="measured = asked", zorder=2)
+        axes.plot(ends, ends, "--", color="black", lw=1, label="measured = requested", zorder=2)
     if numeric:
         axes.xaxis.set_major_formatter("{x:,g}")
         _shade(axes, along, x)
     else:
         axes.set_xticks(places, [short(value) for value in along.values])
-    unit = f" ({found.measure.unit})" if found.measure.of == along.name else ""
-    axes.set_xlabel(f"asked: {along.name}{unit}", fontsize=9)
-    axes.set_ylabel(f"measured: {found.measure.label}", fontsize=9)
+    unit = f" ({swept.measure.unit})" if swept.measure.of == along.name else ""
+    axes.set_xlabel(f"requested: {along.name}{unit}", fontsize=9)
+    axes.set_ylabel(f"measured: {swept.measure.label}", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.spines[["right"] if numeric else ["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False)
-    figure.suptitle(_title(found), fontsize=9)
+    figure.suptitle(_title(swept), fontsize=9)
     return _png(figure)
 
 
-# ---------------------------------------------------------------- what goes where
+# ---------------------------------------------------------------- rows, columns, series
 
 
 def _cropped(rows: list[list[np.ndarray]], of_planes: list[int]) -> list[list[np.ndarray]]:
-    """Cut what is background in all images of a plane, but for a margin: one box a plane."""
+    """Return the images without the background around them: the same box for all of a plane."""
     boxes = {}
     for plane in set(of_planes):
         images = [image for line, p in zip(rows, of_planes, strict=True) for image in line
@@ -147,48 +147,51 @@ def _span(seen: np.ndarray, margin: int = 2) -> slice:
     return slice(max(0, int(places[0]) - margin), int(places[-1]) + margin + 1)
 
 
-def _rows(found: Sweep) -> list[tuple[str, int, list[Point]]]:
+def _rows(swept: Sweep) -> list[tuple[str, int, list[Point]]]:
     """Return, for each row of the montage, its label, its plane and its points."""
-    n = len(found.axes[0].values)
-    lines = [list(found.points[i : i + n]) for i in range(0, len(found.points), n)]
-    if len(found.axes) == 2:
-        down = found.axes[1]
+    n = len(swept.axes[0].values)
+    lines = [list(swept.points[i : i + n]) for i in range(0, len(swept.points), n)]
+    if len(swept.axes) == 2:
+        down = swept.axes[1]
         return [
             (_row_title(down, value), 0, line)
-            # A grid shows the first seed, and further seeds have lines too.
+            # strict=False: a grid shows the first seed only, and `lines` has those of all seeds.
             for value, line in zip(down.values, lines, strict=False)
         ]
-    several = len(found.seeds) > 1
+    several = len(swept.seeds) > 1
     return [
         (f"seed {seed}\n{name}" if several else name, plane, line)
-        for seed, line in zip(found.seeds, lines, strict=True)
+        for seed, line in zip(swept.seeds, lines, strict=True)
         for plane, name in enumerate(("axial", "coronal"))
     ]
 
 
-def _along(found: Sweep) -> tuple[Axis, Axis | None]:
-    """Return the axis that the curve runs along, that of the measured quantity if there is one."""
-    if len(found.axes) == 1:
-        return found.axes[0], None
-    first, second = found.axes
-    assert found.measure is not None
-    return (second, first) if found.measure.of == second.name else (first, second)
+def _along(swept: Sweep) -> tuple[Axis, Axis | None]:
+    """Return the x axis of the curve, and the other axis or None.
+
+    The x axis is the measured quantity, where it is one of the axes.
+    """
+    if len(swept.axes) == 1:
+        return swept.axes[0], None
+    first, second = swept.axes
+    assert swept.measure is not None
+    return (second, first) if swept.measure.of == second.name else (first, second)
 
 
-def _series(found: Sweep, along: Axis, other: Axis | None) -> dict[str, np.ndarray]:
-    """Return each line's label and its measured values, a row a seed, NaN where there is none."""
-    held = {
+def _series(swept: Sweep, along: Axis, other: Axis | None) -> dict[str, np.ndarray]:
+    """Return the values of each line by its label: one row per seed, NaN without a measurement."""
+    measured = {
         (p.seed, *(p.row[axis.name] for axis in (along, other) if axis)): p.measured
-        for p in found.points
+        for p in swept.points
     }
 
     def values(*rest: float | str) -> np.ndarray:
-        table = [[held[(seed, v, *rest)] for v in along.values] for seed in found.seeds]
+        table = [[measured[(seed, v, *rest)] for v in along.values] for seed in swept.seeds]
         return np.array(table, dtype=np.float64)  # None becomes NaN
 
     if other is None:
-        n = len(found.seeds)
-        return {f"mean of {n} seeds" if n > 1 else f"seed {found.seeds[0]}": values()}
+        n = len(swept.seeds)
+        return {f"mean of {n} seeds" if n > 1 else f"seed {swept.seeds[0]}": values()}
     return {
         f"{other.name} {short(value)}{f', {_BEYOND}' if other.beyond(value) else ''}": values(value)
         for value in other.values
@@ -196,7 +199,7 @@ def _series(found: Sweep, along: Axis, other: Axis | None) -> dict[str, np.ndarr
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean over seeds of each step, over those that could be measured."""
+    """Return the mean over seeds at each step, over those with a measurement; NaN without any."""
     counts = np.isfinite(values).sum(axis=0)
     total = np.nansum(values, axis=0)
     return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
@@ -206,39 +209,39 @@ def _marks(n: int) -> list[str]:
     return [_LINES[i % len(_LINES)] for i in range(n)]
 
 
-# ---------------------------------------------------------------- words and marks
+# ---------------------------------------------------------------- titles and marks
 
 
-def _title(found: Sweep) -> str:
-    seeds = found.seeds
-    told = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
-    held = ", ".join(f"{name} {short(value)}" for name, value in found.fixed.items())
-    varied = " and ".join(axis.name for axis in found.axes)
-    return f"{found.generator}, synthetic, {told}: {varied} varied" + (
-        f"\nheld: {held}" if held else ""
+def _title(swept: Sweep) -> str:
+    seeds = swept.seeds
+    seed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    fixed = ", ".join(f"{name} {short(value)}" for name, value in swept.fixed.items())
+    varied = " and ".join(axis.name for axis in swept.axes)
+    return f"{swept.generator}, synthetic, {seed}: {varied} varied" + (
+        f"\nfixed: {fixed}" if fixed else ""
     )
 
 
-def _legend(found: Sweep) -> str:
-    numeric = any(axis.condition.kind == "numeric" for axis in found.axes)
-    beyond = any(point.extrapolated for point in found.points)
-    words = ["in brackets: 0 and 1 are the ends of the training range"] if numeric else []
-    words += [f"dashed frame: {_BEYOND}, beyond that range"] if beyond else []
-    if len(found.axes) == 2 and len(found.seeds) > 1:
-        words.append(f"shown: seed {found.seeds[0]}")
-    return "; ".join(words)
+def _legend(swept: Sweep) -> str:
+    numeric = any(axis.condition.kind == "numeric" for axis in swept.axes)
+    beyond = any(point.extrapolated for point in swept.points)
+    parts = ["in brackets: 0 and 1 are the ends of the training range"] if numeric else []
+    parts += [f"dashed frame: {_BEYOND}, beyond that range"] if beyond else []
+    if len(swept.axes) == 2 and len(swept.seeds) > 1:
+        parts.append(f"shown: seed {swept.seeds[0]}")
+    return "; ".join(parts)
 
 
 def _column_title(axis: Axis, value: float | str) -> str:
     scaled = axis.scaled(value)
-    told = short(value) if scaled is None else f"{short(value)}\n[{scaled:.3g}]"
-    return f"{told}\n{_BEYOND if axis.beyond(value) else ' '}"
+    label = short(value) if scaled is None else f"{short(value)}\n[{scaled:.3g}]"
+    return f"{label}\n{_BEYOND if axis.beyond(value) else ' '}"
 
 
 def _row_title(axis: Axis, value: float | str) -> str:
     scaled = axis.scaled(value)
-    told = f"{axis.name}\n{short(value)}" + ("" if scaled is None else f" [{scaled:.3g}]")
-    return f"{told}\n{_BEYOND}" if axis.beyond(value) else told
+    label = f"{axis.name}\n{short(value)}" + ("" if scaled is None else f" [{scaled:.3g}]")
+    return f"{label}\n{_BEYOND}" if axis.beyond(value) else label
 
 
 def _frame(axes: Axes, beyond: bool) -> None:
@@ -253,7 +256,7 @@ def _frame(axes: Axes, beyond: bool) -> None:
 
 
 def _shade(axes: Axes, axis: Axis, x: np.ndarray) -> None:
-    """Hatch what lies beyond the training range, and show the scale from 0 to 1 above."""
+    """Hatch the values beyond the training range, and draw its scale from 0 to 1 above."""
     low, high = axis.condition.natural(0.0), axis.condition.natural(1.0)
     room = 0.03 * np.ptp(x)
     left, right = float(x.min() - room), float(x.max() + room)

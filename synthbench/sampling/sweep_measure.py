@@ -1,4 +1,4 @@
-"""What a sweep measures of each volume."""
+"""The measurement of each volume of a sweep."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from synthbench.errors import UsageError, near_miss
 from synthbench.sampling.sweep_record import Axis, Measure, Read
 from synthbench.volumes.grid import Space, resample
 
-# Wider than where the same volumes are measured: here a training median stands beside what is
-# typical of people at large.
+# Wider than the factor for measurements of the same volumes: here the training median is compared
+# with a value that is typical of people in general.
 _SAME_UNIT_WITHIN = 8.0
 
 
 def default_measure(axes: Sequence[Axis]) -> Measure | None:
-    """Return anatomy's measure of the first varied condition that it has one of, or None."""
+    """Return the measure of `anatomy` for the first varied condition that has one, or None."""
     from synthbench.metrics.extractors.anatomy import MEASURES
 
     names = [axis.name for axis in axes if axis.name in MEASURES]
@@ -27,10 +27,10 @@ def default_measure(axes: Sequence[Axis]) -> Measure | None:
 
 
 def measure_of(text: str, axes: Sequence[Axis]) -> Measure:
-    """Read `EXTRACTOR:FEATURE`: a measure of `anatomy` by name, another feature by its index.
+    """Return the measure of `EXTRACTOR:FEATURE`: of `anatomy` by name, of others by index.
 
-    A volume that a condition of the same name asks for is given in the unit of that condition,
-    millilitres or cubic millimetres, which its training range gives away; otherwise in mL.
+    A volume of `anatomy` is in mL. If a varied condition has the same name, it is in the unit of
+    that condition, mL or mm3: the size of the training median tells which.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def measure_of(text: str, axes: Sequence[Axis]) -> Measure:
     extractor, _, feature = text.rpartition(":")
     if not extractor:
         raise UsageError(
-            f"--measure {text}: write it as EXTRACTOR:FEATURE, for example "
+            f"--measure {text}: write EXTRACTOR:FEATURE, for example "
             "anatomy:ventricle_volume or random-resnet10:3."
         )
     if extractor != "anatomy":
@@ -64,7 +64,10 @@ def measure_of(text: str, axes: Sequence[Axis]) -> Measure:
 
 
 def _unit_factor(condition: Condition, typical_ml: float) -> float | None:
-    """Return the unit in which a condition's training median is a brain's volume, if any."""
+    """Return the factor from mL to the unit of a condition's training median, or None.
+
+    None: the median is not the size of such a volume in any known unit.
+    """
     from synthbench.scoring.condition_measures import VOLUME_UNITS, unit_factor
 
     median = condition.typical()

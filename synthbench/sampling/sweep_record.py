@@ -27,9 +27,9 @@ class Axis:
     Attributes
     ----------
     condition
-        What is varied.
+        The varied condition.
     values
-        In natural units.
+        Its values, in natural units.
     """
 
     condition: Condition
@@ -41,11 +41,11 @@ class Axis:
         return self.condition.name
 
     def scaled(self, value: float | str) -> float | None:
-        """Return a value on the training range's scale of 0 to 1; None for a word."""
+        """Return a value on the scale from 0 to 1 over the training range; None for a level."""
         return self.condition.scaled(value) if isinstance(value, float) else None
 
     def beyond(self, value: float | str) -> bool:
-        """Whether a value lies outside the training range."""
+        """Return True where a value lies outside the training range."""
         scaled = self.scaled(value)
         return scaled is not None and not 0 <= scaled <= 1
 
@@ -59,12 +59,12 @@ class Measure:
     name
         `EXTRACTOR:FEATURE`.
     unit
-        Of the number; empty for a feature without one.
+        Unit of the number; empty for a feature without a unit.
     of
-        The condition that the number should equal, as they are of one quantity in one unit; None
-        where there is none.
+        The condition that the number should equal, because both are the same quantity in the same
+        unit; None: no condition.
     read
-        Measures a volume in [0, 1].
+        Returns the number for a volume in [0, 1].
     """
 
     name: str
@@ -85,11 +85,11 @@ class Point:
     Attributes
     ----------
     file, seed, row
-        Where it is, and what it was drawn from.
+        Its file, its seed and its conditions.
     extrapolated
-        The conditions whose value lies outside the training range.
+        Names of the conditions whose value lies outside the training range.
     measured
-        None where nothing was measured, or could be.
+        The measurement; None where there is none.
     """
 
     file: Path
@@ -101,24 +101,24 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep drew and measured.
+    """The volumes of a sweep, and their measurements.
 
     Attributes
     ----------
     generator
-        Its name.
+        Name of the generator.
     axes
-        What was varied: one axis, or two.
+        The varied conditions: one axis, or two.
     fixed
-        The other conditions.
+        Values of the other conditions.
     seeds
         The noise seeds.
     measure
-        What was measured; None where nothing was.
+        The measure, or None.
     points
-        By seed, then by the second axis, then by the first.
+        The volumes, ordered by seed, then by the second axis, then by the first.
     written
-        The pictures and the table.
+        Files of the pictures and the table.
     """
 
     generator: str
@@ -153,7 +153,7 @@ class Sweep:
         }
 
     def table(self) -> Table:
-        """Return the points as a table for a terminal; those beyond the training range marked."""
+        """Return the points as a table for a terminal; extrapolated points are marked."""
         from rich.table import Table
 
         titles = ["seed"]
@@ -174,13 +174,14 @@ class Sweep:
 
 
 def varied(point: Point, axis: Axis) -> float | str:
+    """Return the value of a point along an axis."""
     value = point.row[axis.name]
     assert value is not None
     return value
 
 
 def short(value: float | str | None) -> str:
-    """Return a value as a label: four digits, thousands apart, or the word.
+    """Return a value as a label: four digits with commas at thousands, or the level.
 
     >>> short(17784.3), short(61.0), short("F"), short(None)
     ('17,780', '61', 'F', 'n/a')

@@ -1,4 +1,4 @@
-"""The way of one sample out of the noise."""
+"""Trajectories: the steps of one sample from the noise to the volume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from synthbench.sampling.source import Source
 from synthbench.volumes.nifti import nifti_bytes
 
 FRAMES = 8
-"""Columns of a trajectory's picture."""
+"""Number of columns of the picture."""
 
 
 def trajectory(
@@ -37,26 +37,27 @@ def trajectory(
     guidance: float | None = None,
     frames: int = FRAMES,
 ) -> Path:
-    """Draw one volume and keep how it came out of the noise.
+    """Draw one volume, and write its steps from the noise; return the picture.
 
-    Three files are written: `trajectory-SEED.png`, middle slices of the noisy states above the
-    clean volumes that the network predicted from them; `trajectory-SEED.nii.gz`, those clean
-    volumes in 4-D, the last of them the sample; and a sidecar with their timesteps.
+    Three files are written. `trajectory-SEED.png` has middle slices of the noisy states and, below
+    them, of the clean volumes that the network predicted. `trajectory-SEED.nii.gz` has these clean
+    volumes in 4-D; the last one is the sample. A sidecar has their timesteps.
 
     Parameters
     ----------
     run
         A finished run of a generator with a method `trajectory`.
     seed
-        The volume that `sample` would write for this seed, before any cleaning.
+        Seed of the volume: the one that `sample` writes for this seed, before any cleaning.
     folder
-        Not among volumes that are to be scored: a cohort is all NIfTI files below its folder.
+        Folder of the files. It must not lie in a folder of volumes that are scored: a cohort is all
+        NIfTI files below its folder.
     sampler, steps
-        Of the generator; None: the run's own.
+        Sampler of the generator and its steps; None: the run's own.
     choices, guidance
         As in `sample`.
     frames
-        About how many steps to keep.
+        Number of states to keep, about.
 
     Returns
     -------
@@ -66,8 +67,8 @@ def trajectory(
     Raises
     ------
     UsageError
-        The generator draws volumes without steps, the seed or the frames are out of range, or the
-        folder holds this seed's trajectory of another origin or of other conditions.
+        The generator samples without steps, the seed or the number of frames is out of range, or
+        the folder holds a trajectory of this seed with another origin or other conditions.
     """
     source = Source.of(run, sampler, steps, False, guidance)
     return Following.of(source, seed, Path(folder), choices, frames).write()
@@ -75,9 +76,9 @@ def trajectory(
 
 @dataclass(frozen=True)
 class Following:
-    """A trajectory that can be drawn and written: nothing is in its way.
+    """A trajectory that can be drawn and written.
 
-    `requested` are the conditions that the sidecar names, `options` what the generator is given.
+    `requested` has the conditions for the sidecar, `options` the keywords for the generator.
     """
 
     source: Source
@@ -90,27 +91,25 @@ class Following:
     def of(
         cls, source: Source, seed: int, folder: Path, choices: Sequence[str], frames: int
     ) -> Following:
-        """Settle what to draw; raise, before anything is drawn, where it cannot be kept."""
+        """Return a trajectory to draw; raise, before anything is drawn, where it is impossible."""
         if seed < 0 or frames < 2:
             raise UsageError(
-                "--trajectory needs a seed of at least 0, and two frames; found "
+                "--trajectory: the seed must be at least 0 and the frames at least 2; found "
                 f"{seed} and {frames}."
             )
         name = source.origin["generator"]
         if not isinstance(source.plugin, HasTrajectory):
             raise UsageError(
-                f"--trajectory: {name} draws a volume in one step, so there is nothing to follow. "
-                "Leave it out."
+                f"--trajectory: {name} samples in one step, so it has no trajectory. Leave it out."
             )
         row = source.rows([seed], None, source.wanted(None, choices)[1])[seed]
         requested = {"conditions": row} if source.conditions.names else {}
-        # Without choices a generator draws the same row from the seed itself.
+        # Without choices the generator itself draws the same row from the seed.
         options = {**source.options, "frames": frames, **(requested if choices else {})}
         for option, what in (("conditions", "--condition"), ("guidance", "--guidance")):
             if option in options and not takes(source.plugin.trajectory, option):
                 raise UsageError(
-                    f"--trajectory: {name} can follow a volume only as its run and seed have it. "
-                    f"Leave out {what}."
+                    f"--trajectory: the trajectory of {name} takes no {option}. Leave out {what}."
                 )
         file = folder / f"trajectory-{seed:06d}.nii.gz"
         source.drew(file, row)
@@ -119,36 +118,37 @@ class Following:
     def write(self) -> Path:
         """Draw the volume, write the three files, and return the picture."""
         source, seed, file = self.source, self.seed, self.file
-        held = list(source.plugin.trajectory(source.run, seed, **self.options))
+        frames = list(source.plugin.trajectory(source.run, seed, **self.options))
         file.parent.mkdir(parents=True, exist_ok=True)
-        series = np.stack([frame.clean for frame in held], axis=-1)
+        series = np.stack([frame.clean for frame in frames], axis=-1)
         write_atomic(file, nifti_bytes(series, source.space, "SYNTHETIC: synthbench", source.scale))
         about = {
             **source.origin,
             "seed": seed,
             **self.requested,
             "content": "along the fourth axis, the clean volumes predicted at these calls",
-            "network_calls": [frame.step for frame in held],
-            "timesteps": [frame.timestep for frame in held],
+            "network_calls": [frame.step for frame in frames],
+            "timesteps": [frame.timestep for frame in frames],
         }
         write_atomic(sidecar_file(file), json.dumps(about, indent=1).encode())
         picture = sidecar_file(file).with_suffix(".png")
-        write_atomic(picture, _trajectory_figure(held, source, seed))
+        write_atomic(picture, _trajectory_figure(frames, source, seed))
         return picture
 
 
-def _trajectory_figure(held: Sequence[Frame], source: Source, seed: int) -> bytes:
+def _trajectory_figure(frames: Sequence[Frame], source: Source, seed: int) -> bytes:
+    """Return a PNG with one column per frame: the noisy state, and the predicted clean volume."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     (nx, ny, _), (dx, dy, _) = source.space.shape, source.space.spacing
     wide = 1.35
     tall = wide * ny * dy / (nx * dx)
-    across = wide * len(held) + 0.5
-    drawn = source.origin
+    across = wide * len(frames) + 0.5
+    origin = source.origin
     title = _wrapped(
-        f"{drawn['generator']}: synthetic, seed {seed}, {drawn.get('sampler', 'sampled')}"
-        + (f", {drawn['steps']} steps" if "steps" in drawn else ""),
+        f"{origin['generator']}: synthetic, seed {seed}, {origin.get('sampler', 'sampled')}"
+        + (f", {origin['steps']} steps" if "steps" in origin else ""),
         across, points=9,
     )  # fmt: skip
     caption = _wrapped(
@@ -161,8 +161,8 @@ def _trajectory_figure(held: Sequence[Frame], source: Source, seed: int) -> byte
         figsize=(across, 2 * tall + 1.1 + lines), facecolor="white", layout="constrained", dpi=110
     )
     FigureCanvasAgg(figure)
-    grid = figure.subplots(2, len(held), squeeze=False)
-    for column, frame in zip(grid.T, held, strict=True):
+    grid = figure.subplots(2, len(frames), squeeze=False)
+    for column, frame in zip(grid.T, frames, strict=True):
         noisy = planes(frame.state, source.space)[0]
         low, high = np.percentile(noisy, (1, 99))
         column[0].imshow(noisy, cmap="gray", vmin=low, vmax=high, aspect=dy / dx)
@@ -182,5 +182,5 @@ def _trajectory_figure(held: Sequence[Frame], source: Source, seed: int) -> byte
 
 
 def _wrapped(text: str, inches: float, *, points: float) -> str:
-    """Break a text into lines of that width: a letter is 0.6 of its size wide on average."""
+    """Return a text in lines of that width; a letter is about 0.6 times its size wide."""
     return textwrap.fill(text, width=int(72 * inches / (0.6 * points)))

@@ -1,4 +1,4 @@
-"""What a generator is trained on: cohorts, conditions, the distance between volumes."""
+"""The data of a training: cohorts, conditions, the perceptual distance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ATLAS_SUBJECTS = 64
 
 @dataclass(frozen=True)
 class Job:
-    """A training: its folder, its settings, and the generator."""
+    """A training: its folder, the common settings, the generator's own settings, the generator."""
 
     run: Run
     settings: RunSettings
@@ -36,10 +36,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Data:
-    """What a training is given.
+    """The data of a training.
 
-    `rows` are covariates by role, without roles where the generator is given none; `accepted` are
-    the preflight rules whose errors the user accepted.
+    `rows` holds the covariates by role ("train", "validation"); it is empty where the settings name
+    no conditions. `accepted` lists the preflight rules whose errors the user accepted.
     """
 
     cohorts: Mapping[str, Cohort]
@@ -51,9 +51,9 @@ class Data:
 
 
 def read_data(job: Job, accept: Sequence[str], log: Log) -> Data:
-    """Read the cohorts and all that goes with them; raise before anything is written."""
+    """Return the cohorts and all that belongs to them; raise before anything is written."""
     cohorts = _cohorts(job, log)
-    # A resumed run has passed; what was accepted stands in its record.
+    # A resumed run passed these checks before; its record names the accepted rules.
     findings = [] if job.resume else check.check(cohorts, accept, log)
     volumes = training_volumes(cohorts["train"], job.settings)
     if isinstance(job.own, GridRule):
@@ -96,7 +96,7 @@ def _training_cohort(job: Job, log: Log) -> Cohort:
 
 
 def training_volumes(cohort: Cohort, settings: RunSettings) -> Volumes:
-    """Return a cohort's volumes on the grid and the scale that the settings name."""
+    """Return a cohort's volumes on the grid and the intensity scale that the settings name."""
     shape, spacing = settings.space.shape, settings.space.spacing
     centre = cohort.brain_centre() if shape and spacing else None
     return cohort.volumes(cohort.grid.regrid(shape, spacing, centre), settings.intensity)
@@ -112,7 +112,7 @@ def _conditions(
     rows = {role: rows_of(cohort, names) for role, cohort in cohorts.items()}
     conditions = Conditions.fit(rows["train"], names)
     for of_role in rows.values():
-        conditions.encode(of_role)  # raises where a value is not to be had
+        conditions.encode(of_role)  # raises for a value that training did not see
     return rows, conditions
 
 
@@ -127,6 +127,7 @@ def _perceptual(own: BaseModel, space: Space) -> Any:
 
 
 def cohort_record(cohort: Cohort, **more: Any) -> dict[str, Any]:
+    """Return a cohort's fingerprint and sizes, for the run's record."""
     return {
         "fingerprint": cohort.fingerprint,
         "n": len(cohort),

@@ -1,4 +1,4 @@
-"""What a training would take, found without training and without writing anything."""
+"""The dry run: memory and time of a training, without training and without writing anything."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from synthbench.training.data import ATLAS_SUBJECTS, training_volumes
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training would take, and what to change where it does not fit.
+    """The memory and time of a training, and what to change where it does not fit.
 
     Attributes
     ----------
     generator, preset
-        Of the run.
+        Names of the generator and its preset.
     volumes, shape
-        How many volumes it would train on, and their grid.
+        Number of training volumes, and their grid.
     estimate
         A `synthbench.training.estimate.estimate.Estimate`.
     fits
-        Whether its memory is there.
+        True where the device has enough memory.
     changes
         Where it does not fit: `--set` options that take less memory. None of them was tried.
     stage
-        Which of its networks this is of; empty where there is one alone.
+        Name of the network; empty where there is only one.
     before
-        The plan of the network that is trained first, if there are two.
+        The plan of the network that is trained before this one, or None.
     """
 
     generator: str
@@ -58,33 +58,33 @@ class Plan:
     before: Plan | None = None
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what to print: a name and a value a row."""
+        """Return the printed table: one name and one value per row."""
         e = self.estimate
         parts = ", ".join(f"{name} {_bytes(size)}" for name, size in asdict(e.memory).items())
         if e.seconds_a_step is None:
-            why = f"a step of {e.flops_a_step / 1e12:.3g} TFLOP takes minutes on a CPU"
-            pace, total = f"not timed: {'it does not fit' if self.changes else why}", "not timed"
+            slow = f"a step of {e.flops_a_step / 1e12:.3g} TFLOP takes minutes on a CPU"
+            pace, total = f"not timed: {'it does not fit' if self.changes else slow}", "not timed"
         else:
             pace = f"{e.seconds_a_step:.3g} (three steps measured)"
             total = f"{duration(e.total_seconds)} for {e.steps} steps"
-        a_step = e.batch_size * e.accumulation * e.processes
+        per_step = e.batch_size * e.accumulation * e.processes
         first = [] if self.before is None else self.before.rows()
-        named = [("trained", self.stage)] if self.stage else []
+        stage = [("network", self.stage)] if self.stage else []
         return [
             *first,
-            *named,
-            ("volumes", f"{self.volumes} of {_grid(self.shape)}; {a_step} a step"),
+            *stage,
+            ("volumes", f"{self.volumes} of {_grid(self.shape)}; {per_step} per step"),
             ("parameters", f"{e.parameters / 1e6:.1f} M"),
-            ("operations a step", f"{e.flops_a_step / 1e12:.3g} TFLOP"),
-            ("memory", f"{_bytes(e.memory_bytes)} in {e.precision} ({parts})"),
-            ("there is", f"{_bytes(e.device_memory_bytes)} ({e.device_name})"),
-            ("seconds a step", pace),
-            ("in all", total),
-            ("a checkpoint", f"{_bytes(e.checkpoint_bytes)} on disk, two are kept"),
+            ("operations per step", f"{e.flops_a_step / 1e12:.3g} TFLOP"),
+            ("memory needed", f"{_bytes(e.memory_bytes)} in {e.precision} ({parts})"),
+            ("memory available", f"{_bytes(e.device_memory_bytes)} ({e.device_name})"),
+            ("seconds per step", pace),
+            ("total time", total),
+            ("checkpoint", f"{_bytes(e.checkpoint_bytes)} on disk, two are kept"),
         ]
 
     def record(self) -> dict[str, Any]:
-        """Return all of it for `--json`."""
+        """Return the plan as JSON values, for `--json`."""
         e = self.estimate
         derived = {"memory_bytes": e.memory_bytes, "total_seconds": e.total_seconds}
         before = None if self.before is None else self.before.record()
@@ -101,7 +101,7 @@ def dry_run(
     assume_grid: float | None = None,
     accept: Sequence[str] = (),
 ) -> Plan:
-    """Estimate what a training would take.
+    """Return the memory and time that a training would take.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def dry_run(
     Raises
     ------
     UsageError
-        The settings cannot be, the grid does not fit the network, or the generator is not trained
+        The settings are wrong, the network cannot take the grid, or the generator is not trained
         by steps.
     CohortError
         The cohort cannot be trained on.
@@ -120,7 +120,7 @@ def dry_run(
         generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid
     )
     plugin = registry.load("generators", generator)()
-    from synthbench.training.estimate.estimate import check_freeze
+    from synthbench.training.stages import check_freeze
 
     if not isinstance(plugin, TrainedBySteps):
         raise UsageError(
@@ -155,25 +155,28 @@ def _stage_plan(
     from synthbench.training.estimate.estimate import estimate, fits
 
     (n, shape), state = cohort, processes()
-    found = estimate(stage, shape, volumes=n, processes=state.num_processes, device=state.device)
-    fitting = fits(found)
+    estimated = estimate(
+        stage, shape, volumes=n, processes=state.num_processes, device=state.device
+    )
+    fitting = fits(estimated)
     changes = [] if fitting else _changes(stage, own, shape)
     fitting = fitting and (before is None or before.fits)
     return Plan(
-        settings.generator, settings.preset, n, shape, found, fitting, changes, stage.name, before
-    )
+        settings.generator, settings.preset, n, shape, estimated, fitting, changes, stage.name,
+        before,
+    )  # fmt: skip
 
 
 def _changes(stage: Stage, own: BaseModel, shape: Shape) -> list[str]:
-    """Return the options that take less memory, those that change the result least first."""
-    given, prefix = stage.settings.model_dump(), stage.prefix
+    """Return options that take less memory; first those that change the result least."""
+    values, prefix = stage.settings.model_dump(), stage.prefix
     changes = []
-    if given.get("batch_size", 1) > 1:
-        volumes = given["batch_size"] * given.get("accumulation", 1)
+    if values.get("batch_size", 1) > 1:
+        volumes = values["batch_size"] * values.get("accumulation", 1)
         changes.append(f"--set {prefix}batch_size=1 --set {prefix}accumulation={volumes}")
-    if given.get("gradient_checkpointing") is False:
+    if values.get("gradient_checkpointing") is False:
         changes.append(f"--set {prefix}gradient_checkpointing=true")
-    if given.get("precision") == "fp32":
+    if values.get("precision") == "fp32":
         changes.append("--set precision=bf16")
     d, h, w = (max(1, 3 * side // 4) for side in shape)
     smaller = own.nearest_grid((d, h, w)) if isinstance(own, GridRule) else (d, h, w)
@@ -181,19 +184,19 @@ def _changes(stage: Stage, own: BaseModel, shape: Shape) -> list[str]:
 
 
 def refusal(plan: Plan) -> str:
-    """Return a sentence that a training does not fit, and what to change."""
+    """Return the message that a training does not fit, with options that take less memory."""
     if plan.before is not None and not plan.before.fits:
         return refusal(plan.before)
     e = plan.estimate
     name = f"{plan.stage}: " if plan.stage else ""
-    words = (
-        f"{name}it does not fit: training takes {_bytes(e.memory.training)}, and of the "
-        f"{_bytes(e.device_memory_bytes)} there nine tenths can be used."
+    reason = (
+        f"{name}it does not fit: training takes {_bytes(e.memory.training)}, and nine tenths of "
+        f"the {_bytes(e.device_memory_bytes)} can be used."
     )
     listed = "\n".join(f"  {change}" for change in plan.changes)
     return (
-        f"{words} These take less; add one or more of them, or choose a smaller preset, and ask "
-        f"--dry-run again:\n{listed}"
+        f"{reason} These options take less memory. Add one or more, or choose a smaller preset, "
+        f"and try --dry-run again:\n{listed}"
     )
 
 

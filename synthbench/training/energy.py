@@ -1,7 +1,7 @@
-"""What a run costs in electricity and GPU time, summed over the sessions it took.
+"""The electricity and GPU time of a run, summed over its sessions.
 
-Energy is measured by codecarbon, without its network calls. Where a machine lets nobody read
-its counters codecarbon estimates instead: the record says in words which it was.
+codecarbon measures the energy, without its network calls. On a machine whose energy counters cannot
+be read, codecarbon estimates instead. The record says which of both it was.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def add(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]
 
 
 def gpu_hours(seconds: float, gpus: int) -> float:
-    """Hours that GPUs were held: of all of them, busy or not.
+    """Return the hours that a run held its GPUs, summed over them, busy or not.
 
     >>> gpu_hours(1800, gpus=4)
     2.0
@@ -53,23 +53,23 @@ def check_meter() -> None:
     Raises
     ------
     UsageError
-        It names what to install.
+        codecarbon is missing; the message has the command that installs it.
     """
     if find_spec("codecarbon") is None:
         raise UsageError(f"--energy: the package codecarbon is not installed: {INSTALL}")
 
 
 class Meter:
-    """Context manager: the energy that this machine takes, and the GPU time of all processes.
+    """Context manager: measures the energy of this machine, and the GPU time of all processes.
 
-    Measured on the main process only; on the others `reading` is empty.
+    Only the main process measures; in the others `reading` is empty.
 
     Parameters
     ----------
     gpus
-        GPUs that the run holds, on all machines.
+        Number of GPUs of the run, on all machines.
     machines
-        Machines that the run is spread over: the energy is that of the first.
+        Number of machines of the run; only the energy of the first is measured.
 
     Raises
     ------
@@ -92,8 +92,8 @@ class Meter:
             self._tracker.start()
             if not self._refreshed():
                 raise UsageError(
-                    "--energy: codecarbon gave no reading (what it printed above says why). "
-                    f"Leave --energy out, or bring it up to date: {INSTALL}"
+                    "--energy: codecarbon gave no reading; it printed the reason above. Leave "
+                    f"--energy out, or update codecarbon: {INSTALL}"
                 )
         return self
 
@@ -107,19 +107,19 @@ class Meter:
             self._tracker.stop()
 
     def reading(self) -> dict[str, Any]:
-        """Return what has been used since the meter was entered.
+        """Return the energy and time since the meter was entered.
 
         Returns
         -------
         dict
-            `kwh` and its parts `kwh_cpu`, `kwh_gpu` and `kwh_memory`; `seconds` that were
-            metered; `gpu_hours`; `sessions`, 1; and `methods`, how it was measured, in words.
-            Empty on all but the main process. `add` sums it with earlier sessions.
+            `kwh` and its parts `kwh_cpu`, `kwh_gpu` and `kwh_memory`; `seconds` of measurement;
+            `gpu_hours`; `sessions`, 1; and `methods`, a text on how it was measured. Empty on all
+            processes but the main one. `add` sums it with earlier sessions.
         """
         if self._tracker is None:
             return {}
         if not self._refreshed():
-            log.warning("codecarbon gave no new reading: the energy is that of the last one")
+            log.warning("codecarbon gave no new reading: the energy is that of its last reading")
         total = self._totals.latest
         seconds = float(total.duration)
         return {
@@ -134,23 +134,23 @@ class Meter:
         }
 
     def _refreshed(self) -> bool:
-        """Ask for a reading; codecarbon swallows its own errors, so only its coming tells."""
+        """Ask for a reading; return True where one came. codecarbon hides its own errors."""
         before = self._totals.count
         self._tracker.flush()
         return self._totals.count > before
 
 
 def method(total: Any, machines: int = 1, powercap: Path = Path("/sys/class/powercap")) -> str:
-    """Say in words how energy was measured.
+    """Return a text on how the energy was measured.
 
     Parameters
     ----------
     total
         codecarbon's `EmissionsData`.
     machines
-        As for `Meter`.
+        Number of machines of the run.
     powercap
-        Where Linux shows the processor's energy counters.
+        Folder in which Linux shows the processor's energy counters.
     """
     counters = powercap.glob("intel-rapl*/energy_uj")
     cpu = (
@@ -167,7 +167,7 @@ def method(total: Any, machines: int = 1, powercap: Path = Path("/sys/class/powe
 
 
 class _Totals:
-    """What codecarbon hands its readings to."""
+    """An output of codecarbon: it keeps the newest reading."""
 
     def __init__(self) -> None:
         self.latest: Any = None
@@ -187,7 +187,7 @@ class _Totals:
 def _codecarbon(totals: _Totals) -> Any:
     from codecarbon import OfflineEmissionsTracker
 
-    # It reports its start before it reads the level that it is given.
+    # codecarbon logs its start before it reads `log_level`.
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
     return OfflineEmissionsTracker(
         output_methods=[],  # no emissions.csv in the working folder

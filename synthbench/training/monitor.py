@@ -1,6 +1,6 @@
-"""What watches a training: validation losses, scores and previews, handed to the generator.
+"""Scores and previews during training, as functions that a generator gets.
 
-Generators import no metrics; the callables that they get are made here.
+Generators import no metrics, so these functions are made here.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from synthbench.volumes.sets import Drawn, Readable, Volume
 
 
 class Scorer:
-    """Kernel distance of drawn volumes to the validation volumes, on a cheap extractor.
+    """Scores sampled volumes by their kernel distance to the validation volumes.
 
     Parameters
     ----------
     validation
         Volumes that are not trained on.
     extractor
-        Its name; one that needs no weights is quickest.
+        Name of the extractor; one without weights is the fastest.
     log
-        Called with why volumes could not be scored; their distance is then infinite.
+        Called with the reason where volumes cannot be scored; their distance is then infinite.
 
     Raises
     ------
     WeightsError
-        The extractor's weights are not there.
+        The extractor's weights are missing.
     UsageError
         There is no such extractor.
     """
 
     def __init__(self, validation: Volumes, extractor: str, log: Log) -> None:
-        found = load_extractors([extractor], log)
-        for why in found.missing.values():
-            raise WeightsError(f"score_extractor: {extractor}: {why}")
-        self.name, self.extractor = next(iter(found.loaded.items()))
+        extractors = load_extractors([extractor], log)
+        for reason in extractors.missing.values():
+            raise WeightsError(f"score_extractor: {extractor}: {reason}")
+        self.name, self.extractor = next(iter(extractors.loaded.items()))
         self.space, self.log = validation.space, log
         self.real = self._features(validation)
 
@@ -55,8 +55,8 @@ class Scorer:
         try:
             value = kid(self.real, self._features(Drawn(self.space, volumes)))
         except MetricError as error:
-            # What an untrained network draws may be no image at all: that is its score.
-            self.log(f"volumes drawn during training could not be scored: {error}")
+            # Volumes of an untrained network may have no features: the worst score, not an error.
+            self.log(f"volumes sampled during training could not be scored: {error}")
             value = math.inf
         return {f"kid {self.name}": value}
 
@@ -65,7 +65,7 @@ class Scorer:
 
 
 def previewer(generator: str, space: Space) -> Callable[[Sequence[Volume], Path], None]:
-    """Return what writes a montage of a few drawn volumes."""
+    """Return a function that writes a montage of sampled volumes into a file."""
 
     def write(volumes: Sequence[Volume], file: Path) -> None:
         label = f"{generator}: synthetic, seeds 0 to {len(volumes) - 1}, {file.stem}"

@@ -1,4 +1,4 @@
-"""Published generators: weights that somebody else trained, as a run folder that `sample` takes."""
+"""Published generators: weights that other people trained, as a run folder that `sample` takes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Published:
     Attributes
     ----------
     generator, preset
-        What samples from it.
+        The generator that samples from it, and its preset.
     files
-        Its weights by role.
+        Files of its weights by role.
     terms
-        What binds whoever uses it, in a sentence.
+        The terms of use, in one sentence.
     trained_on
         The dataset, as a model card names it.
     subjects
-        How many it was trained on.
+        Number of training subjects.
     """
 
     generator: str
@@ -83,7 +83,7 @@ def published(name: str) -> Published:
     Raises
     ------
     UsageError
-        There is none; the nearest known name is suggested.
+        There is no such name; the nearest is suggested.
     """
     if name not in PUBLISHED:
         raise UsageError(f"--pretrained: '{name}' is unknown: {near_miss(name, list(PUBLISHED))}")
@@ -91,12 +91,14 @@ def published(name: str) -> Published:
 
 
 def fetch_published(name: str, *, log: Log = no_log) -> dict[str, Path]:
-    """Fetch the weights of a published generator, verified; those that are there stay.
+    """Fetch and verify the weights of a published generator; return their files by role.
+
+    Files that are there already are not fetched again.
 
     Raises
     ------
     SynthbenchError
-        The name is unknown, or a download failed or brought something else.
+        The name is unknown, a download failed, or a file has another hash.
     """
     one = published(name)
     log(f"{name}: {one.terms}.")
@@ -109,24 +111,24 @@ def pretrained_run(generator: str, name: str, out: Path, *, log: Log = no_log) -
     Parameters
     ----------
     generator
-        Its generator, as the command line names it.
+        The generator that samples from it.
     name
         One of `PUBLISHED`.
     out
         A new folder.
     log
-        Called with sentences for the user: the licence before anything is fetched.
+        Called with messages for the user; with the licence before anything is fetched.
 
     Raises
     ------
     SynthbenchError
-        The name is unknown or of another generator, the folder is not empty, or the weights
-        cannot be had or are not what they should be.
+        The name is unknown or belongs to another generator, the folder is not empty, or the weights
+        cannot be fetched or are not the published ones.
     """
     one = published(name)
     if generator != one.generator:
         raise UsageError(
-            f"--pretrained {name} is of {one.generator}, not of {generator}: "
+            f"--pretrained: {name} belongs to {one.generator}, not to {generator}: "
             f"synthbench train {one.generator} --pretrained {name} --out {out}"
         )
     run = Run(Path(out))
@@ -137,7 +139,7 @@ def pretrained_run(generator: str, name: str, out: Path, *, log: Log = no_log) -
     _write(run, name, one, states)
     log(
         f"{out} holds {name}: synthbench sample {out} --n 1 --out synth/ --condition age=0.5 "
-        "(conditions are from 0 to 1, on a scale that the bundle does not name)"
+        "(conditions go from 0 to 1; the bundle does not say what these mean in natural units)"
     )
     return run
 
@@ -154,7 +156,7 @@ def _write(run: Run, name: str, one: Published, states: Mapping[str, Mapping[str
     assert isinstance(own, LDM3DSettings)
     arrays = published.weights(own, states["autoencoder"], states["unet"], published.SHAPE)
     affine = np.eye(4)
-    # Centred on the box that MNI152 volumes cover: the bundle says nothing of where they lie.
+    # The bundle does not say where its volumes lie: they are centred on the box of MNI152.
     affine[:3, 3] = np.array([0.0, -18.0, 18.0]) - (np.array(published.SHAPE) - 1) / 2
     run.folder.mkdir(parents=True, exist_ok=True)
     run.save_weights(arrays)
@@ -189,12 +191,12 @@ def _state_dict(file: Path) -> dict[str, Any]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(
-            f"{file}: must be a PyTorch file of tensors; reading it failed with "
-            f"{type(error).__name__}: {error}. Move it away and fetch it again."
+            f"{file}: must be a PyTorch file of tensors; reading failed with "
+            f"{type(error).__name__}: {error}. Delete it and fetch it again."
         ) from error
     if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
         raise WeightsError(
             f"{file}: must be a state dict, tensors by parameter name; found a "
-            f"{type(state).__name__}. Move it away and fetch it again."
+            f"{type(state).__name__}. Delete it and fetch it again."
         )
     return state

@@ -1,12 +1,12 @@
 """Experiment trackers: a run's numbers, sent to TensorBoard, Weights & Biases or MLflow.
 
-The trackers are Accelerate's. `RUN/loss.csv` and its like are written with or without them; a
-tracker that fails in the middle of a run is left out from there on, with a warning.
+The trackers are Accelerate's. `RUN/loss.csv` and the other logs are written with or without them. A
+tracker that fails during a run gets no more values, with a warning.
 
 RUN/trackers/tensorboard/   event files
-RUN/trackers/wandb/         what wandb keeps; with WANDB_MODE=offline all there is
+RUN/trackers/wandb/         wandb's files; with WANDB_MODE=offline all data
 RUN/trackers/mlflow.db      MLflow's store, unless MLFLOW_TRACKING_URI names another
-RUN/trackers/ids.json       which experiment of the service this run is, for its resumption
+RUN/trackers/ids.json       names of this run at the services, so that a resumed run continues them
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        It names the closest tracker, or what to install.
+        The message names the nearest tracker, or the command that installs it.
     """
     for name in names:
         if name not in _STARTED_BY:
@@ -51,7 +51,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Return nested settings as one level of names; what is no scalar becomes JSON text.
+    """Return nested settings as one level of names; a value that is no scalar becomes JSON text.
 
     >>> flattened({"space": {"shape": [48, 56, 48]}, "steps": 400, "epochs": None})
     {'space.shape': '[48, 56, 48]', 'steps': 400, 'epochs': 'null'}
@@ -69,25 +69,25 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
 
 @dataclass
 class Tracker:
-    """Where a run's numbers go: any number of services, none on all but the main process.
+    """Sends a run's values to any number of services; to none in processes but the main one.
 
     Attributes
     ----------
     services
-        Accelerate's trackers by name, started.
+        Accelerate's trackers by name; all are started.
     """
 
     services: dict[str, Any] = field(default_factory=dict)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Send numbers of a step; those that are not finite are left out.
+        """Send the values of a step; values that are not finite are left out.
 
         Parameters
         ----------
         step
-            Optimizer steps done. Services expect it never to fall.
+            Optimizer steps done. Services expect that it never decreases.
         values
-            Numbers by name, such as `{"loss": 0.02, "validation/early": 0.01}`.
+            Values by name, such as `{"loss": 0.02, "validation/early": 0.01}`.
         """
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         if finite:
@@ -102,12 +102,12 @@ class Tracker:
         for name, service in list(self.services.items()):
             try:
                 call(service)
-            # Whatever a service raises, hours of training must not be lost to it.
+            # Any error: hours of training must not be lost because a service fails.
             except Exception as error:
                 del self.services[name]
                 log.warning(
-                    "tracker %s failed at %s (%s): nothing more goes there; the run's own files "
-                    "are complete",
+                    "tracker %s failed at %s (%s): it gets no more values; the run's own files are "
+                    "complete",
                     name, when, error,
                 )  # fmt: skip
 
@@ -116,21 +116,21 @@ class Tracker:
 def trackers(
     names: Sequence[str], run_folder: Path, config: Mapping[str, Any], *, first_step: int = 0
 ) -> Iterator[Tracker]:
-    """Start trackers, yield what numbers are sent to, and finish them.
+    """Start trackers, yield a `Tracker` that sends values to them, and finish them.
 
-    A run that is resumed goes on where it stopped: in the same folder, and under the same
-    identity with services that give one.
+    A resumed run continues its record: in the same folder, and with the same name at services that
+    give one.
 
     Parameters
     ----------
     names
-        Of "tensorboard", "wandb" and "mlflow"; one that is named twice is started once.
+        Names from "tensorboard", "wandb" and "mlflow"; a repeated name counts once.
     run_folder
         Files go to its subfolder `trackers`; its name is the run's name.
     config
-        Sent as hyperparameters.
+        Settings, sent as hyperparameters.
     first_step
-        Steps that the run had done before.
+        Steps of the run before this session.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def trackers(
     """
     check_trackers(names)
     tracker = Tracker()
-    # Trackers and torch, which tells the main process, are imported for those who ask for one.
+    # Without trackers neither their packages nor torch, which knows the main process, is imported.
     if names and _is_main():
         folder = run_folder / "trackers"
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def _started(name: str, run_folder: Path, config: Mapping[str, Any], first_step:
         if name not in known:
             service.store_init_configuration(flattened(config))
             ids.write({**known, name: identity})
-    # Each service raises errors of its own, for want of an account, a server or a file.
+    # Each service has its own errors, for example without an account, a server or a file.
     except Exception as error:
         raise UsageError(
             f"--track {name}: it does not start: {error}\n{_REMEDY[name]}, or leave --track out."
@@ -175,7 +175,7 @@ def _started(name: str, run_folder: Path, config: Mapping[str, Any], first_step:
 
 @dataclass(frozen=True)
 class _Identities:
-    """What services call a run, so that a resumed one is not another."""
+    """The names of a run at the services; with them a resumed run is no new run there."""
 
     file: Path
 
@@ -186,13 +186,13 @@ class _Identities:
         write_atomic(self.file, json.dumps(dict(identities), indent=1).encode())
 
 
-# ---------------------------------------------------------------- one function a service
+# ---------------------------------------------------------------- one function per service
 
 
 def _tensorboard(run_folder: Path, known: str | None, first_step: int) -> tuple[Any, str]:
     from accelerate.tracking import TensorBoardTracker
 
-    # Steps that a killed run did beyond its checkpoint are done again: the old ones are purged.
+    # A killed run did steps after its last checkpoint. They are done again, so they are removed.
     purge = {"purge_step": first_step + 1} if known else {}
     service = TensorBoardTracker("tensorboard", run_folder / "trackers", **purge)
     service.start()
@@ -223,9 +223,9 @@ def _mlflow(run_folder: Path, known: str | None, first_step: int) -> tuple[Any, 
 
 
 _REMEDY = {
-    "tensorboard": f"Bring it up to date: {INSTALL}",
-    "wandb": "Log in (wandb login), or keep it on this machine: WANDB_MODE=offline",
-    "mlflow": "Check MLFLOW_TRACKING_URI; unset, it stays on this machine",
+    "tensorboard": f"Update it: {INSTALL}",
+    "wandb": "Log in (wandb login), or keep the data on this machine: WANDB_MODE=offline",
+    "mlflow": "Check MLFLOW_TRACKING_URI; without it, the data stays on this machine",
 }
 _STARTED_BY: dict[str, Callable[[Path, str | None, int], tuple[Any, str]]] = {
     "tensorboard": _tensorboard,

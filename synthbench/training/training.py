@@ -35,33 +35,33 @@ PREVIEWS = 4
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What a training is asked for.
+    """The options of a training.
 
     Attributes
     ----------
     out
         The run folder: new, or one to resume.
     generator
-        Its name; may be left out with `resume`.
+        Name of the generator; may be left out with `resume`.
     real
         The training cohort; None: the embedded atlas cohort, written into the run folder.
     validation
-        Volumes of other subjects: validation losses and scores during training are of these.
+        Volumes of other subjects, for validation losses and for scores during training.
     preset, config, overrides
-        See `resolve`.
+        As in `synthbench.runs.configuration.resolve`.
     init
-        A run of the same generator whose weights to start from.
+        A run of the same generator; training starts from its weights.
     track
         Trackers by name: tensorboard, wandb, mlflow.
     energy
-        Measure what the training draws from the mains.
+        True: measure the electricity of the training.
     resume
-        Continue the run in `out` with its own configuration.
+        True: continue the run in `out` with its own configuration.
     assume_grid
         Voxel size in mm for arrays without geometry.
     accept
-        Rules of `synthbench.cohorts.preflight.check.RULES` whose errors stop nothing; the run's
-        record names them.
+        Rules of `synthbench.cohorts.preflight.check.RULES` whose errors do not stop the training;
+        the run's record names them.
     """
 
     out: Path
@@ -92,11 +92,11 @@ def train(
     Parameters
     ----------
     generator, out
-        Its name, and the run folder.
+        Name of the generator, and the run folder.
     progress
-        Called with (done, total, words) while training.
+        Called with (done, total, text) while training.
     log
-        Called with sentences for the user.
+        Called with messages for the user.
     options
         The other fields of `TrainingRequest`: real, validation, preset, config, overrides, init,
         track, energy, resume, assume_grid, accept.
@@ -104,12 +104,12 @@ def train(
     Raises
     ------
     SynthbenchError
-        What cannot be run, before anything is overwritten.
+        The training is impossible. It is raised before anything is overwritten.
     TypeError
         There is no such option; the nearest is named.
     """
-    given = {"generator": generator, "out": out, **options}
-    return run_training(from_options(TrainingRequest, "train", given), progress, log)
+    options = {"generator": generator, "out": out, **options}
+    return run_training(from_options(TrainingRequest, "train", options), progress, log)
 
 
 def run_training(
@@ -117,7 +117,7 @@ def run_training(
     progress: Callable[[int, int, str], None] | None = None,
     log: Log = no_log,
 ) -> Run:
-    """Train as requested and return the run folder; see `train`."""
+    """Train as requested and return the run folder; raises as `train` does."""
     job = _continued(request) if request.resume else _new(request)
     run = job.run
     if request.resume:
@@ -125,15 +125,15 @@ def run_training(
             log(f"{run.folder} has finished; nothing to resume.")
             return run
         if run.record.get("trained") and run.weights_file.is_file():
-            log(f"{run.folder} is trained; what was left are its preview and its card.")
+            log(f"{run.folder} is trained; its preview and its card are written now.")
             return _finished(run, log)
     _check_job(job)
     from synthbench.runtime.processes import processes
 
     state = processes()
-    # A resumed run has its first steps behind it, and needs the other run no more.
+    # A resumed run has done its first steps, and no longer needs the run that it started from.
     starting = None if request.resume else _starting(job.settings)
-    # All processes have looked into the folder before one of them writes there.
+    # No process writes into the folder before all have checked that it is empty.
     state.wait_for_everyone()
     data = read_data(job, request.accept, log)
     if request.resume:
@@ -151,7 +151,7 @@ def run_training(
 
 
 def _continued(request: TrainingRequest) -> Job:
-    """Return a run's job with its own configuration."""
+    """Return the job of a run that is continued, with its own configuration."""
     requested = (
         request.preset, request.config, request.overrides, request.real, request.init,
         request.validation, request.track, request.energy,
@@ -167,7 +167,7 @@ def _continued(request: TrainingRequest) -> Job:
 
 
 def _new(request: TrainingRequest) -> Job:
-    """Return the job of a run that is to begin."""
+    """Return the job of a new run."""
     if request.generator is None:
         raise UsageError("name a generator; `synthbench list generators` shows them.")
     settings, own = resolve(
@@ -192,23 +192,23 @@ def _check_unchanged(run: Run, cohort: Cohort) -> None:
     if before != cohort.fingerprint:
         raise RunError(
             f"{run.folder}: the training cohort has changed since the run began (its fingerprint "
-            f"is {cohort.fingerprint[:12]}..., the run's {before[:12]}...). Restore the files, or "
-            "train anew."
+            f"is {cohort.fingerprint[:12]}..., in run.json it is {before[:12]}...). Restore the "
+            "files, or train a new run."
         )
 
 
 def _write_beginning(job: Job, data: Data, starting: Run | None) -> None:
-    """Write the record of a run that begins, and then its configuration."""
+    """Write the record of a new run, then its configuration."""
     run, cohort, space = job.run, data.cohorts["train"], data.volumes.space
     validation = data.cohorts.get("validation")
-    # The configuration comes last: a folder that has one can be resumed.
+    # The configuration comes last: a folder with a configuration can be resumed.
     run.folder.mkdir(parents=True, exist_ok=True)
     run.update(
         generator=job.settings.generator,
         finished=False,
         cohort=cohort_record(cohort, embedded=job.settings.real is None),
         validation=None if validation is None else cohort_record(validation),
-        # The terms of what the other run was trained on bind these weights too.
+        # The terms of the cohort of the other run also hold for these weights.
         sources=[*sources(cohort), *(starting.record.get("sources", []) if starting else [])],
         subgroups=subgroups(cohort),
         space={"shape": space.shape, "affine": space.affine},
@@ -232,33 +232,33 @@ def _fit(
 
     state, run = processes(), job.run
     # Keywords that only a generator with that capability takes.
-    given: dict[str, Any] = {}
+    keywords: dict[str, Any] = {}
     if data.conditions is not None:
-        given["conditions"] = data.rows["train"]
+        keywords["conditions"] = data.rows["train"]
     if data.perceptual is not None:
-        given["perceptual"] = data.perceptual
+        keywords["perceptual"] = data.perceptual
     began = time.monotonic()
     gpus = state.num_processes if state.device.type == "cuda" else 0
-    with _measured(job.settings, run, gpus, _machines()) as numbers:
+    with _measured(job.settings, run, gpus, _machines()) as log_values:
         by_steps = isinstance(job.plugin, TrainedBySteps)
         if by_steps:
-            given["monitor"] = _monitor(job, data, numbers, log)
+            keywords["monitor"] = _monitor(job, data, log_values, log)
         if by_steps or state.is_main_process:
             job.plugin.fit(
                 data.volumes, job.own, run,
-                resume=job.resume, init=starting, progress=progress, **given,
+                resume=job.resume, init=starting, progress=progress, **keywords,
             )  # fmt: skip
     state.wait_for_everyone()
     if state.is_main_process:
         if "training_seconds" not in run.record:
             run.update(training_seconds=round(time.monotonic() - began, 1))
-        # From here on the weights are final: a run that is stopped need not be fitted again.
+        # The weights are final now: a run that is stopped later is not fitted again.
         hours = round(gpu_hours(run.record["training_seconds"], gpus), 3)
         run.update(gpu_hours=hours, trained=True)
 
 
 def _finished(run: Run, log: Log) -> Run:
-    """Draw the preview of a trained run and write its card."""
+    """Write the preview and the card of a trained run, and return the run."""
     from synthbench.runtime.processes import processes
 
     state = processes()
@@ -278,7 +278,7 @@ def _absolute(path: Path | None) -> str | None:
 
 
 def _refuse_full(folder: Path) -> None:
-    """Raise where something is in the way; what a run killed at its start left is not."""
+    """Raise where the folder is not empty; files of a run killed at its start do not count."""
     early = set() if (folder / "config.yaml").is_file() else {"atlas", "run.json"}
     there = {p.name for p in folder.iterdir()} - early if folder.is_dir() else set()
     if there or (folder.exists() and not folder.is_dir()):
@@ -301,15 +301,15 @@ def _starting(settings: RunSettings) -> Run | None:
 
 
 def _machines() -> int:
-    """How many machines the processes are spread over; launchers say how many each has."""
+    """Return the number of machines; the launcher sets how many processes each has."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, int(os.environ.get("WORLD_SIZE", "1")) // max(1, here))
 
 
 def _check_job(job: Job) -> None:
-    """Raise where the settings ask for what the generator, or this machine, cannot do.
+    """Raise where the generator or this machine cannot do what the settings ask for.
 
-    Nothing that a user sets is dropped in silence.
+    No setting of a user is ignored silently.
     """
     from synthbench.generators.loop.settings import LoopSettings, StepSettings
 
@@ -321,15 +321,15 @@ def _check_job(job: Job) -> None:
     if not isinstance(job.plugin, TrainedBySteps):
         if isinstance(own, StepSettings):
             raise UsageError(
-                f"{name} has the settings of a training by steps, but no method stages(), so it "
-                "would not be trained by steps (docs/generators.md)."
+                f"{name} has the settings of a training by steps, but no method stages(). Add that "
+                "method, or take other settings (docs/generators.md)."
             )
         if settings.validation or settings.track:
             raise UsageError(f"{name} is not trained by steps: leave out --validation and --track.")
         if settings.score_extractor != RunSettings.model_fields["score_extractor"].default:
             raise UsageError(
-                f"score_extractor: {name} is not trained by steps, so nothing is scored meanwhile. "
-                "Leave it out."
+                f"score_extractor: {name} is not trained by steps, so there are no scores during "
+                "training. Leave it out."
             )
         return
     if not isinstance(own, LoopSettings):
@@ -339,10 +339,10 @@ def _check_job(job: Job) -> None:
         )
     if own.score_every and not settings.validation:
         raise UsageError(
-            "score_every: scores during training are against volumes that are not trained on; "
-            "name them with --validation (synthbench data split draws them)."
+            "score_every: scores during training need volumes that are not trained on. Name them "
+            "with --validation (synthbench data split makes such a set)."
         )
-    from synthbench.training.estimate.estimate import check_freeze
+    from synthbench.training.stages import check_freeze
 
     check_freeze(job.plugin.stages(own))
 
@@ -351,11 +351,12 @@ def _check_job(job: Job) -> None:
 def _measured(
     settings: RunSettings, run: Run, gpus: int, machines: int
 ) -> Iterator[Callable[[int, Mapping[str, float]], None] | None]:
-    """Start trackers and the energy meter; yield where numbers go, if anywhere.
+    """Start trackers and the energy meter; yield the function that trackers get values with.
 
-    What was used is added to the run's record however the training ends, but for a kill.
+    It is None without trackers. The energy is added to the run's record however the training ends,
+    except when the process is killed.
     """
-    # Where data lay stays on this machine.
+    # Paths of data are not sent to trackers.
     config = {k: v for k, v in run.config.items() if k not in ("real", "validation", "init")}
     newest = max(run.checkpoints.glob("step-*"), default=None)
     first_step = 0 if newest is None else int(newest.name.removeprefix("step-"))
@@ -377,10 +378,10 @@ def _add_energy(run: Run, meter: Meter) -> None:
 def _monitor(
     job: Job,
     data: Data,
-    numbers: Callable[[int, Mapping[str, float]], None] | None,
+    log_values: Callable[[int, Mapping[str, float]], None] | None,
     log: Log,
 ) -> Monitor:
-    """Return what watches a training by steps; `numbers` is where trackers take theirs."""
+    """Return the monitor of a training by steps; `log_values` sends values to trackers."""
     from synthbench.generators.loop.settings import LoopSettings
     from synthbench.training.monitor import Scorer
 
@@ -396,5 +397,5 @@ def _monitor(
         conditions=data.rows.get("validation"),
         score=score,
         preview=previewer(settings.generator, space) if own.preview_every else None,
-        log=numbers,
+        log=log_values,
     )

@@ -43,7 +43,7 @@ def test_initial_weights_depend_on_the_seed_alone():
     ("changes", "words"),
     [
         ({"channels": (8, 18)}, "18 is not divisible by norm_groups 4; the nearest that is: 16"),
-        ({"attention": (False,)}, "one value a level"),
+        ({"attention": (False,)}, "one value per level"),
         ({"head_channels": (8, 5)}, "5 does not divide the level's 16"),
         ({"steps": None}, "exactly one of steps and epochs"),
         ({"epochs": 3}, "exactly one of steps and epochs"),

@@ -1,4 +1,4 @@
-"""Latent diffusion: what the network is given, guidance, the grid, and both stages end to end."""
+"""`ldm3d` end to end: both stages, resuming, conditions, guidance."""
 
 from __future__ import annotations
 
@@ -9,45 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.resources import files
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from monai.networks.nets import DiffusionModelUNet
-from pydantic import ValidationError
 
 from synthbench.cohorts.conditions import Conditions, Row
 from synthbench.errors import RunError, UsageError
 from synthbench.generators import ldm3d
-from synthbench.generators.diffusion.guidance import guided
-from synthbench.generators.diffusion.process import Diffusion
-from synthbench.generators.diffusion.schedule import DiffusionSettings
-from synthbench.generators.latent.autoencoder import AutoencoderSettings
 from synthbench.generators.latent.encoding import ConditionEncoding
 from synthbench.generators.latent.settings import LDM3DSettings
 from synthbench.generators.ldm3d import LDM3D
-from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet, places_like
 from synthbench.runs import configuration
 from synthbench.runs.folder import Run
 from synthbench.training import training
 from synthbench.training.dry_run import dry_run
 from synthbench.training.estimate import estimate
 from tests.conftest import AFFINE, blob
-
-SETTINGS = [
-    "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]",
-    "norm_groups=4", "steps=6", "batch_size=2", "checkpoint_every=2", "sampler_steps=2",
-    "autoencoder.patch=2", "autoencoder.channels=[8,8]", "autoencoder.norm_groups=4",
-    "autoencoder.latent_channels=2", "autoencoder.discriminator_channels=4",
-    "autoencoder.steps=4", "autoencoder.adversarial_after=2", "autoencoder.checkpoint_every=1",
-]  # fmt: skip
-CONDITIONS = "conditions=[age,sex]"
-AGES = [20.0, 30.0, 40.0, 50.0, None, 70.0]
-ROWS: list[Row] = [{"age": a, "sex": s} for a, s in zip(AGES, "FMFMFM", strict=True)]
+from tests.generators.latent.examples import AGES, CONDITIONS, ROWS, SETTINGS, resolved
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +46,6 @@ def cohort(tmp_path_factory):
     return folder
 
 
-def resolved(*overrides, preset="tiny") -> tuple[configuration.RunSettings, LDM3DSettings]:
-    common, own = configuration.resolve("ldm3d", preset=preset, overrides=overrides)
-    assert isinstance(own, LDM3DSettings)
-    return common, own
-
-
 def train(real, out, *extra, **options):
     return training.train(
         "ldm3d", out=out, real=real, preset="tiny", overrides=[*SETTINGS, *extra], **options
@@ -86,168 +61,6 @@ def whole(cohort, tmp_path_factory):
         progress=lambda done, total, w: words.append(w),
     )  # fmt: skip
     return run, words
-
-
-# ---------------------------------------------------------------- what the network is given
-
-
-def test_values_are_followed_by_flags_of_what_is_missing():
-    """From -4 to 4: age 57.5 is three quarters of the way from 20 to 70, so 2; M is 4, F is -4."""
-    encoding = ConditionEncoding(
-        Conditions.fit(ROWS, ["age", "sex"]), null_embedding=True, gain=4.0
-    )
-    rows = encoding.rows([{"age": 57.5, "sex": "M"}, {"age": None, "sex": "F"}, {}])
-    expected: list[list[float]] = [[2, 4, 0, 0], [0, -4, 4, 0], [0, 0, 4, 4]]
-    assert np.allclose(rows, expected)
-    assert np.array_equal(rows[2], encoding.unconditional)
-    assert encoding.width == 4
-
-
-def test_without_a_null_every_condition_needs_a_value():
-    encoding = ConditionEncoding(Conditions.fit(ROWS, ["age", "sex"]), null_embedding=False)
-    assert np.allclose(encoding.rows([{"age": 70.0, "sex": "F"}]), [[1, 0]])
-    with pytest.raises(UsageError, match="sex: this network has no null embedding"):
-        encoding.rows([{"age": 70.0}])
-
-
-@pytest.mark.parametrize("updown", [False, True])
-def test_the_conditioned_network_is_monais_with_context_and_channels(updown):
-    """Hybrid conditioning by hand: constant channels after the volume, and a context of one."""
-    settings = NetworkSettings(
-        channels=(8, 16), attention=(False, True), head_channels=(8, 8), norm_groups=4, res_blocks=1
-    )
-    torch.manual_seed(0)
-    ours = PatchedUNet(settings, 3, 3, condition_width=4, resblock_updown=updown)
-    theirs = DiffusionModelUNet(
-        spatial_dims=3, in_channels=7, out_channels=3, channels=(8, 16), num_res_blocks=1,
-        attention_levels=(False, True), num_head_channels=(8, 8), norm_num_groups=4,
-        with_conditioning=True, cross_attention_dim=4, resblock_updown=updown,
-    )  # fmt: skip
-    state = {k: torch.randn_like(v) * 0.1 for k, v in theirs.state_dict().items()}
-    theirs.load_state_dict(state)
-    ours.unet.load_state_dict(state)
-    x, t, conditioned = torch.randn(2, 3, 4, 6, 4), torch.tensor([3, 900]), torch.rand(2, 4)
-    constant = conditioned[:, :, None, None, None].expand(-1, -1, 4, 6, 4)
-    expected = theirs(torch.cat([x, constant], dim=1), t, context=conditioned[:, None])
-    found = ours(x, t, conditioned)
-    assert torch.allclose(found, expected, atol=1e-4)
-    assert not torch.allclose(found, ours(x, t, conditioned.flip(0)), atol=1e-3)
-
-
-def test_places_are_the_centres_of_voxels():
-    """Four voxels of a side from -1 to 1 are half a unit wide: centres at -0.75 to 0.75."""
-    places = places_like(torch.zeros(2, 5, 4, 2, 1))
-    assert places.shape == (2, 3, 4, 2, 1)
-    assert places[1, 0, :, 0, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
-    assert places[0, 1, 3, :, 0].tolist() == [-0.5, 0.5]
-    assert not places[:, 2].any()
-
-
-def test_guidance_is_its_formula():
-    """A network that returns its condition: u + 3 (c - u) of u = 1 and c = 5 is 13."""
-    conditioned, unconditional = torch.tensor([[5.0]]), torch.tensor([[1.0]])
-    diffusion, none = Diffusion(DiffusionSettings()), torch.zeros(1, 1, 2, 2, 2)
-
-    def network(x, t, row):
-        return row.reshape(1, 1, 1, 1, 1).expand_as(x)
-
-    x, t = torch.zeros(1, 1, 2, 2, 2), torch.zeros(1)
-    for guidance, expected in ((3.0, 13.0), (1.0, 5.0), (0.0, 1.0)):
-        predict = guided(network, conditioned, unconditional, guidance, none, diffusion)
-        assert float(predict(x, t).mean()) == expected
-
-
-@pytest.mark.parametrize("prediction", ["sample", "epsilon", "v"])
-def test_guidance_without_any_follows_the_unconditional_prediction_of_a_residual(prediction):
-    """A perfect network of two constant clean latents, less their own means, guided by 0.
-
-    A conditioned latent expects m + d, an unconditional one m. At guidance 0 the state, which is of
-    latents less m + d, must be taken to the clean latent that the unconditional prediction stands
-    for: its own residual, brought to the same place by taking d from it.
-    """
-    diffusion = Diffusion(DiffusionSettings(prediction=prediction))
-    difference, residual = torch.full((1, 1, 2, 2, 2), 0.7), torch.full((1, 1, 2, 2, 2), 0.2)
-    t = torch.tensor([400])
-    signal = float(diffusion.alphas_cumprod[400].sqrt())
-    sigma = float((1 - diffusion.alphas_cumprod[400]).sqrt())
-
-    def network(x, at, conditioned):
-        """The prediction whose clean latent is the same residual, whatever the condition."""
-        noise = (x - signal * residual) / sigma
-        velocity = signal * noise - sigma * residual
-        return {"sample": residual, "epsilon": noise, "v": velocity}[prediction]
-
-    state = torch.randn((1, 1, 2, 2, 2), generator=torch.Generator().manual_seed(0))
-    conditioned, unconditional = torch.ones(1, 1), torch.zeros(1, 1)
-    predicted = guided(network, conditioned, unconditional, 0.0, difference, diffusion)(state, t)
-    clean = diffusion.predicted_clean(predicted, state, 400)
-    assert torch.allclose(clean, residual - difference, atol=1e-4)
-
-
-# ---------------------------------------------------------------- settings
-
-
-def test_a_grid_that_does_not_fit_both_networks_is_refused_with_the_nearest():
-    """Patch 2 and two levels are 4, times 2 of the U-Net's two levels: 8."""
-    with pytest.raises(UsageError, match=r"divisible by 8 .4 of .* x 2 .*=\[48, 56, 48\]"):
-        dry_run("ldm3d", preset="tiny", overrides=[*SETTINGS, "space.shape=[47,57,50]"])
-
-
-def test_conditions_without_attention_are_refused():
-    with pytest.raises(UsageError, match=r"levels without.*The nearest: \[False, True\]"):
-        configuration.resolve(
-            "ldm3d", preset="tiny", overrides=[*SETTINGS, CONDITIONS, "attention=[false,false]"]
-        )
-
-
-def test_stage_1_takes_the_seed_and_precision_of_the_run():
-    _, own = resolved(*SETTINGS, "seed=5")
-    assert own.autoencoder.seed == 5
-    with pytest.raises(ValidationError, match="both stages run in one"):
-        LDM3DSettings(
-            epochs=1, precision="fp32", autoencoder=AutoencoderSettings(epochs=1, precision="bf16")
-        )
-
-
-def test_guidance_needs_a_null():
-    with pytest.raises(ValidationError, match="guidance and condition_dropout need it"):
-        LDM3DSettings(epochs=1, null_embedding=False)
-
-
-@pytest.mark.parametrize("name", ["tiny", "small", "pinaya"])
-def test_presets_resolve_and_take_their_grid(name):
-    common, own = resolved(preset=name)
-    assert common.space.shape is not None
-    assert own.nearest_grid(common.space.shape) == common.space.shape
-
-
-@pytest.mark.parametrize("name", ["tiny", "small", "pinaya"])
-def test_every_field_of_a_preset_says_where_it_comes_from(name):
-    """A line is a comment, the head of stage 1, or a field with a comment."""
-    text = (files("synthbench.generators") / "presets" / f"ldm3d-{name}.yaml").read_text()
-    fields = [line for line in text.splitlines() if not line.startswith(("#", "autoencoder:"))]
-    assert [line for line in fields if "  # " not in line] == []
-    assert max(len(line) for line in text.splitlines()) <= 100
-
-
-def test_the_published_networks_are_those_of_the_preset():
-    """Latents of 20 x 28 x 20 and 3 channels; MONAI's own network has as many parameters."""
-    common, own = resolved("null_embedding=false", "condition_dropout=0", preset="pinaya")
-    assert common.space.shape is not None
-    assert own.latent_shape(common.space.shape) == (3, 20, 28, 20)
-    with torch.device("meta"):
-        ours = PatchedUNet(
-            own, 3, 3, condition_width=4, resblock_updown=True, upcast_attention=True
-        )
-        theirs = DiffusionModelUNet(
-            spatial_dims=3, in_channels=7, out_channels=3, channels=(256, 512, 768),
-            num_res_blocks=2, attention_levels=(False, True, True), norm_num_groups=32,
-            resblock_updown=True, num_head_channels=(0, 512, 768), with_conditioning=True,
-            cross_attention_dim=4, upcast_attention=True,
-        )  # fmt: skip
-    assert {k: v.shape for k, v in ours.unet.state_dict().items()} == {
-        k: v.shape for k, v in theirs.state_dict().items()
-    }
 
 
 def test_a_dry_run_plans_both_stages(cohort, monkeypatch):
@@ -327,7 +140,7 @@ def test_a_volume_is_of_its_seed_and_its_conditions(whole):
     assert np.array_equal(frames[-1].clean, first)
     with pytest.raises(UsageError, match="1 rows of conditions for 2 seeds"):
         list(plugin.sample(run, [1, 2], conditions=rows[:1]))
-    with pytest.raises(UsageError, match="--guidance: at least 0"):
+    with pytest.raises(UsageError, match="--guidance: must be at least 0"):
         plugin.sampling(run, None, None, guidance=-1.0)
 
 
@@ -460,6 +273,6 @@ def test_a_setting_of_an_earlier_version_is_read_by_its_new_name(tmp_path):
     run.write_config({"generator": "ldm3d", **old})
     assert ldm3d._settings(run).null_embedding is False
     _, own = configuration.resolve("ldm3d", preset="tiny", config=run.folder / "config.yaml",
-                              overrides=["steps=null"])  # fmt: skip
+                              overrides=["steps=null", "guidance=1"])  # fmt: skip
     assert isinstance(own, LDM3DSettings)
     assert own.null_embedding is False

@@ -20,7 +20,7 @@ SHAPE = r"space.shape: a list of 3 whole numbers.* is needed; found {}. .*space.
         ("space.shape=[a,b,c]", SHAPE.format(r"\[a,b,c\]")),
         ("space.shape=[16,16,0]", r"\(above 0\)"),
         ("space.spacing=two", r"a number is needed; found two. For example: --set space.spacing=2"),
-        ("space=3", "space: a group of settings, such as space.shape; found 3"),
+        ("space=3", "space: a group of settings is needed, such as space.shape; found 3"),
         ("space.shap=[16,16,16]", "ldm3d has no setting 'space.shap': did you mean 'space.shape'"),
         ("autoencoder.chanels=[8]", "did you mean 'autoencoder.channels'"),
         ("batch_size=true", r"batch_size: a whole number is needed; found true.*batch_size=1"),

@@ -21,13 +21,6 @@ from synthbench.training import training
 from tests import command_line, ellipsoids
 
 
-@pytest.fixture(autouse=True)
-def _installed(monkeypatch):
-    monkeypatch.setitem(
-        registry.BUILT_IN["generators"], "ellipsoids", "tests.ellipsoids:Ellipsoids"
-    )
-
-
 @pytest.fixture
 def run(tmp_path):
     return ellipsoids.make_run(tmp_path / "run")
@@ -85,7 +78,7 @@ def test_a_volume_depends_on_its_seed_and_its_conditions_alone(run, tmp_path):
 def test_what_nobody_asks_for_is_drawn_and_said(run, tmp_path):
     said: list[str] = []
     files = sampling.sample(run, 6, tmp_path / "s", choices=["sex=F"], log=said.append)
-    assert [s for s in said if s.startswith("ventricle_volume: not asked for, so drawn")]
+    assert [s for s in said if s.startswith("ventricle_volume: not requested, so drawn")]
     assert {sidecar(file)["conditions"]["sex"] for file in files} == {"F"}
     requested = [sidecar(file)["conditions"]["ventricle_volume"] for file in files]
     assert len(set(requested)) == 6
@@ -104,8 +97,8 @@ def test_extrapolation_is_allowed_marked_and_said_once(run, tmp_path):
     assert table(tmp_path / "s")["extrapolated"].tolist()[1:] == ["ventricle_volume"] * 2
     beyond = [sentence for sentence in said if "beyond the training range" in sentence]
     assert beyond == [
-        "ventricle_volume: 2 of 3 volumes are asked for beyond the training range (1000 to 9000): "
-        "extrapolation, and marked so."
+        "ventricle_volume: 2 of 3 volumes are requested beyond the training range (1000 to 9000): "
+        "they are extrapolated, and marked so."
     ]
     assert dark(files[2]) == pytest.approx(12000, abs=32)
 
@@ -127,7 +120,7 @@ def test_an_interrupted_call_is_repeated_and_other_conditions_are_refused(run, t
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"n": None}, "--n: say how many volumes, or name a table"),
+        ({"n": None}, "--n: give the number of volumes, or a table"),
         ({"n": 3, "conditions": [{"sex": "F"}]}, "1 rows, .* 3 volumes"),
         ({"n": 1, "choices": ["sxe=F"]}, "did you mean 'sex'"),
         ({"n": 1, "choices": ["sex=D"]}, "Its levels: F, M"),
@@ -209,17 +202,17 @@ def test_a_trajectory_is_of_what_was_asked_for(run, tmp_path, monkeypatch):
 
 
 def test_the_card_tells_what_was_asked_and_what_was_drawn(run, tmp_path):
-    """Asked for in turn: F twice, M twice; the others are drawn."""
+    """Requested in turn: F twice, M twice; the others are drawn."""
     sampling.sample(run, 4, tmp_path / "s", choices=["sex=F,M", "ventricle_volume=4000,12000"])
     card = (tmp_path / "s" / "README.md").read_text()
-    section = card.split("## What was asked of the volumes")[1].split("\n## ")[0]
-    assert "| sex | asked for | F: 2, M: 2 | 0 |" in section
-    assert "| ventricle\\_volume | asked for | 4,000 to 12,000, median 8,000 | 2 |" in section
+    section = card.split("## What was requested")[1].split("\n## ")[0]
+    assert "| sex | requested | F: 2, M: 2 | 0 |" in section
+    assert "| ventricle\\_volume | requested | 4,000 to 12,000, median 8,000 | 2 |" in section
     assert "unconditional" not in card
     sampling.sample(run, 2, tmp_path / "d", choices=["sex=n/a"])
-    section = (tmp_path / "d" / "README.md").read_text().split("## What was asked")[1]
+    section = (tmp_path / "d" / "README.md").read_text().split("## What was requested")[1]
     assert "| ventricle\\_volume | drawn |" in section
-    assert "| sex | asked for | n/a: 2 | 0 |" in section
+    assert "| sex | requested | n/a: 2 | 0 |" in section
 
 
 # ---------------------------------------------------------------- the command
@@ -236,6 +229,9 @@ def package(tmp_path, monkeypatch):
         "[synthbench.generators]\nellipsoids = tests.ellipsoids:Ellipsoids\n"
         "[synthbench.extractors]\ndark = tests.ellipsoids:Dark\n"
     )
+    # The command runs in this process, where the same plugins are built in.
+    monkeypatch.delitem(registry.BUILT_IN["generators"], "ellipsoids")
+    monkeypatch.delitem(registry.BUILT_IN["extractors"], "dark")
     monkeypatch.syspath_prepend(folder.parent)
 
 

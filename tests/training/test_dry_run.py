@@ -34,14 +34,14 @@ def test_a_small_training_is_measured_and_nothing_is_written(make_cohort, tmp_pa
     assert plan.estimate.parameters == sum(p.numel() for p in stage.build().parameters())
     assert [p.name for p in tmp_path.iterdir()] == ["real"]
     names = [name for name, _ in plan.rows()]
-    assert names[:3] == ["volumes", "parameters", "operations a step"]
+    assert names[:3] == ["volumes", "parameters", "operations per step"]
     assert json.loads(json.dumps(plan.record()))["estimate"]["steps"] == 7
 
 
 def test_what_does_not_fit_is_refused_with_what_to_change(monkeypatch):
     """On a device of 400 MiB the tiny preset cannot train at batch 8; at batch 1 it can.
 
-    Batch 1 with accumulation 8 sees as many volumes a step. Three quarters of
+    Batch 1 with accumulation 8 sees as many volumes per step. Three quarters of
     48 x 56 x 48 are 36 x 42 x 36, and the nearest multiples of 8 are 32 x 40 x 32 (36 is as near
     to 40).
     """
@@ -58,13 +58,13 @@ def test_what_does_not_fit_is_refused_with_what_to_change(monkeypatch):
     assert "it does not fit" in words
     assert all(change in words for change in plan.changes)
     rows = dict(plan.rows())
-    assert rows["seconds a step"] == "not timed: it does not fit"
+    assert rows["seconds per step"] == "not timed: it does not fit"
     for change in ("batch_size=1", "accumulation=8"):
         assert change in words
     monkeypatch.setattr(estimate, "MOST_ON_A_CPU", 0)
     smaller = dry_run("ddpm3d", preset="tiny", overrides=["batch_size=1", "accumulation=8"])
     assert smaller.fits
-    assert "takes minutes on a CPU" in dict(smaller.rows())["seconds a step"]
+    assert "takes minutes on a CPU" in dict(smaller.rows())["seconds per step"]
 
 
 def test_what_cannot_be_trained_is_refused_before_it_is_looked_at(make_cohort):

@@ -1,1 +1,1 @@
-"""What a training would take: memory and time."""
+"""The estimate of a training: memory and time."""

@@ -1,3 +1,5 @@
+"""The U-Net against MONAI's, its memory, and settings that are refused."""
+
 from __future__ import annotations
 
 import copy
@@ -14,7 +16,8 @@ from torch.nn import functional
 from synthbench.errors import UsageError
 from synthbench.generators.networks import unet
 from synthbench.generators.networks.convolution import convolve, is_direct, upsample_and_convolve
-from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet
+from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet, places_like
+from tests.generators.networks.examples import distance, volumes
 
 SMALL = {
     "channels": (8, 16),
@@ -40,21 +43,11 @@ def network(seed=0, **changes):
     return model
 
 
-def volumes(*shape, seed=1):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def gradients(model, prediction):
     """Gradients of a sum with weights that differ from voxel to voxel."""
     weights = torch.linspace(-1, 1, prediction.numel(), dtype=prediction.dtype)
     values = list(model.parameters())
     return torch.autograd.grad((prediction.flatten() * weights).sum(), values)
-
-
-def distance(found, wanted):
-    """The norm of the difference over the norm."""
-    difference = found.detach().double() - wanted.detach()
-    return float(difference.norm() / wanted.detach().norm())
 
 
 # ---------------------------------------------------------------- against MONAI
@@ -115,52 +108,6 @@ def test_more_channels_go_in_than_come_out():
     model = PatchedUNet(settings(patch=2), in_channels=3, out_channels=1)
     assert model.unet.conv_in.conv.in_channels == 24
     assert model(volumes(1, 3, 8, 8, 8), torch.tensor([0])).shape == (1, 1, 8, 8, 8)
-
-
-# ---------------------------------------------------------------- its parts
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "padding", "bias"),
-    [
-        ((2, 3, 5, 6, 7), 3, 1, True),
-        ((1, 4, 4, 4, 4), 3, 0, False),
-        ((1, 1, 3, 9, 5), 3, 2, True),
-        ((2, 6, 3, 4, 5), 1, 0, True),
-    ],
-)
-def test_a_direct_convolution_is_pytorchs(shape, size, padding, bias):
-    """PyTorch's own convolution in float64 is the independent implementation."""
-    torch.manual_seed(0)
-    conv = nn.Conv3d(shape[1], 5, size, padding=padding, bias=bias)
-    x = volumes(*shape).requires_grad_()
-    exact, y = copy.deepcopy(conv).double(), x.detach().double().requires_grad_()
-    found, wanted = convolve(conv, x), exact(y)
-    assert distance(found, wanted) < 1e-6
-    pairs = zip(
-        torch.autograd.grad(found.square().sum(), [x, *conv.parameters()]),
-        torch.autograd.grad(wanted.square().sum(), [y, *exact.parameters()]),
-        strict=True,
-    )
-    assert all(distance(a, b) < 2e-6 for a, b in pairs)
-
-
-def test_merged_taps_are_a_convolution_of_the_doubled_grid():
-    """Interpolating, then convolving, in float64 is the independent implementation."""
-    torch.manual_seed(0)
-    conv = nn.Conv3d(3, 4, 3, padding=1)
-    x = volumes(2, 3, 3, 4, 5).requires_grad_()
-    exact, y = copy.deepcopy(conv).double(), x.detach().double().requires_grad_()
-    found = upsample_and_convolve(conv, x)
-    wanted = exact(functional.interpolate(y, scale_factor=2.0))
-    assert found.shape == (2, 4, 6, 8, 10)
-    assert distance(found, wanted) < 1e-6
-    pairs = zip(
-        torch.autograd.grad(found.square().sum(), [x, *conv.parameters()]),
-        torch.autograd.grad(wanted.square().sum(), [y, *exact.parameters()]),
-        strict=True,
-    )
-    assert all(distance(a, b) < 2e-6 for a, b in pairs)
 
 
 def test_frozen_weights_get_no_gradient():
@@ -268,7 +215,7 @@ def test_a_volume_is_predicted_alike_in_any_batch():
     [
         ({"channels": (8, 18)}, "18 is not divisible by norm_groups 4; the nearest that is: 16"),
         ({"channels": (8, -8)}, "the nearest that is: 4"),
-        ({"attention": (False,)}, r"attention: one value a level; channels has 2, found 1"),
+        ({"attention": (False,)}, r"attention: one value per level; channels has 2, found 1"),
         ({"head_channels": (8, 8, 4)}, r"head_channels: .* found 3.*; the nearest: \[8, 8\]"),
         ({"head_channels": (8, 5)}, "5 does not divide the level's 16; the nearest that does: 4"),
         ({"channels": (), "attention": (), "head_channels": ()}, "channels"),
@@ -297,3 +244,36 @@ def test_the_papers_network_has_its_number_of_parameters():
     with torch.device("meta"):
         model = PatchedUNet(NetworkSettings())
     assert math.isclose(sum(p.numel() for p in model.parameters()), 47.5e6, rel_tol=0.01)
+
+
+@pytest.mark.parametrize("updown", [False, True])
+def test_the_conditioned_network_is_monais_with_context_and_channels(updown):
+    """Hybrid conditioning by hand: constant channels after the volume, and a context of one."""
+    settings = NetworkSettings(
+        channels=(8, 16), attention=(False, True), head_channels=(8, 8), norm_groups=4, res_blocks=1
+    )
+    torch.manual_seed(0)
+    ours = PatchedUNet(settings, 3, 3, condition_width=4, resblock_updown=updown)
+    theirs = DiffusionModelUNet(
+        spatial_dims=3, in_channels=7, out_channels=3, channels=(8, 16), num_res_blocks=1,
+        attention_levels=(False, True), num_head_channels=(8, 8), norm_num_groups=4,
+        with_conditioning=True, cross_attention_dim=4, resblock_updown=updown,
+    )  # fmt: skip
+    state = {k: torch.randn_like(v) * 0.1 for k, v in theirs.state_dict().items()}
+    theirs.load_state_dict(state)
+    ours.unet.load_state_dict(state)
+    x, t, conditioned = torch.randn(2, 3, 4, 6, 4), torch.tensor([3, 900]), torch.rand(2, 4)
+    constant = conditioned[:, :, None, None, None].expand(-1, -1, 4, 6, 4)
+    expected = theirs(torch.cat([x, constant], dim=1), t, context=conditioned[:, None])
+    found = ours(x, t, conditioned)
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert not torch.allclose(found, ours(x, t, conditioned.flip(0)), atol=1e-3)
+
+
+def test_places_are_the_centres_of_voxels():
+    """Four voxels of a side from -1 to 1 are half a unit wide: centres at -0.75 to 0.75."""
+    places = places_like(torch.zeros(2, 5, 4, 2, 1))
+    assert places.shape == (2, 3, 4, 2, 1)
+    assert places[1, 0, :, 0, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]
+    assert places[0, 1, 3, :, 0].tolist() == [-0.5, 0.5]
+    assert not places[:, 2].any()

@@ -1,3 +1,5 @@
+"""The estimate of a training: operations, bytes and steps, counted by hand."""
+
 from __future__ import annotations
 
 import math
@@ -7,30 +9,13 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from synthbench.errors import UsageError
-from synthbench.generators.contracts import Monitor
 from synthbench.generators.ddpm3d import DDPM3D, DDPM3DSettings
-from synthbench.generators.generator import Settings, Stage
-from synthbench.generators.loop import sources, train
+from synthbench.generators.generator import Stage
+from synthbench.generators.loop import train
 from synthbench.runs import configuration
-from synthbench.runs.folder import Run
 from synthbench.training.estimate import estimate as estimate_module
-from synthbench.training.estimate.estimate import USABLE, available_memory, estimate, fits
-
-CPU = torch.device("cpu")
-SHAPE = (16, 16, 24)
-SMALL = {
-    "channels": (16, 32),
-    "attention": (False, True),
-    "head_channels": (16, 16),
-    "res_blocks": 1,
-    "norm_groups": 4,
-    "steps": 7,
-}
-
-
-def settings(**changes):
-    return DDPM3DSettings(**{**SMALL, **changes})
+from synthbench.training.estimate.estimate import USABLE, estimate, fits
+from tests.training.estimate.examples import CPU, SHAPE, SquaredError, TwoConvolutions, settings
 
 
 def ddpm(own):
@@ -47,25 +32,6 @@ def small(shape=SHAPE, *, stage=ddpm, volumes=10, measure=False, processes=1, **
         device=CPU,
         measure=measure,
     )
-
-
-class SquaredError:
-    """An objective that hands the network the noise and wants the volume."""
-
-    timesteps = 10
-
-    def losses(self, network, clean, t, noise, *conditioning):
-        return (network(noise, t) - clean).square().flatten(1).mean(dim=1)
-
-
-class TwoConvolutions(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv3d(1, 8, 3, padding=1, bias=False)
-        self.second = nn.Conv3d(8, 1, 1, bias=False)
-
-    def forward(self, x, timesteps):
-        return self.second(self.first(x).sigmoid())
 
 
 def two_convolutions(own):
@@ -212,7 +178,7 @@ def test_bytes_follow_precision_checkpointing_and_batch():
 
 
 def test_steps_and_operations_follow_epochs_accumulation_and_processes():
-    """3 epochs of 10 volumes, 2 x 2 x 2 volumes a step: 4 steps of 8 volumes each."""
+    """3 epochs of 10 volumes, 2 x 2 x 2 volumes per step: 4 steps of 8 volumes each."""
     one = small(stage=layers, steps=None, epochs=3)
     many = small(stage=layers, steps=None, epochs=3, batch_size=2, accumulation=2, processes=2)
     assert (one.steps, many.steps) == (30, 4)
@@ -252,7 +218,7 @@ def test_a_run_fits_where_its_memory_is_within_what_can_be_used(monkeypatch):
 
 
 def test_a_run_that_fits_is_timed_by_steps_of_the_training_loop(monkeypatch):
-    """One step that warms up and three that count: a clock that ticks once a step says 1 s."""
+    """One step that warms up and three that count: a clock that ticks once per step says 1 s."""
     ticks: list[int] = []
     step = train.Training.step
 
@@ -266,23 +232,6 @@ def test_a_run_that_fits_is_timed_by_steps_of_the_training_loop(monkeypatch):
     assert ticks == [1, 2, 3, 4]
     assert found.seconds_a_step == 1
     assert found.total_seconds == 7
-
-
-def test_the_timed_steps_are_those_of_a_training(tmp_path):
-    """Frozen weights stay, the others move, and the averaged weights follow them."""
-    own = settings(freeze=("first",), steps=4)
-    source = estimate_module.MadeUp(3, ((1, 8, 8, 8),))
-    model = TwoConvolutions()
-    before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    task = sources.Task(model, SquaredError(), source, own)
-    training = train.Training(task, Run(tmp_path), Monitor(), resume=False)
-    ahead = training.batches()
-    training.step(ahead)
-    after = dict(training.bare.named_parameters())
-    assert torch.equal(after["first.weight"], before["first.weight"])
-    assert not torch.equal(after["second.weight"], before["second.weight"])
-    assert not torch.equal(training.ema["second.weight"], before["second.weight"])
-    ahead.close()
 
 
 def test_what_does_not_fit_is_not_timed(monkeypatch):
@@ -300,55 +249,3 @@ def test_a_step_that_takes_long_on_a_cpu_is_not_timed(monkeypatch):
     assert found.seconds_a_step is None
     monkeypatch.setattr(estimate_module, "MOST_ON_A_CPU", operations)
     assert small(stage=layers, measure=True).seconds_a_step is not None
-
-
-def test_a_stage_without_the_settings_of_steps_is_refused():
-    stage = Stage(TwoConvolutions, SquaredError(), Settings())
-    with pytest.raises(UsageError, match=r"must be StepSettings .*found Settings"):
-        estimate(stage, SHAPE, volumes=1, device=CPU, measure=False)
-
-
-# ---------------------------------------------------------------- the machine
-
-
-@pytest.fixture
-def kernel(tmp_path):
-    """Write the kernel's reports: 8 GiB available, and what a test says of cgroups."""
-
-    def write(membership="", **limits):
-        proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
-        (proc / "self").mkdir(parents=True)
-        (proc / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n")
-        (proc / "self" / "cgroup").write_text(membership)
-        for name, value in limits.items():
-            file = cgroups / name.replace("__", "/").replace("DOT", ".")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"{value}\n")
-        return available_memory(proc, cgroups)
-
-    return write
-
-
-def test_memory_is_what_the_kernel_says_is_available(kernel):
-    assert kernel() == 8 * 2**30
-
-
-def test_a_limit_of_a_group_above_counts(kernel):
-    """A job's own group is unlimited, the one above leaves 5 - 2 GiB (version 2)."""
-    room = kernel(
-        "0::/jobs/17\n",
-        jobs__17__memoryDOTmax="max",
-        jobs__17__memoryDOTcurrent=2**30,
-        jobs__memoryDOTmax=5 * 2**30,
-        jobs__memoryDOTcurrent=2 * 2**30,
-    )
-    assert room == 3 * 2**30
-
-
-def test_limits_of_the_older_cgroups_count(kernel):
-    room = kernel(
-        "5:cpu,cpuacct:/job\n4:memory:/job\n",
-        memory__job__memoryDOTlimit_in_bytes=4 * 2**30,
-        memory__job__memoryDOTusage_in_bytes=3 * 2**30,
-    )
-    assert room == 2**30

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from synthbench import registry
-from synthbench.cohorts.cohort import majority_mask
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import RunError, SynthbenchError, UsageError
 from synthbench.generators.noise import Noise
@@ -21,8 +20,11 @@ from synthbench.sampling import sampling
 from synthbench.scoring.scoring import score
 from synthbench.testing import check_generator
 from synthbench.training import training
+from tests.generators.fitting import fitted
 
 NAMES = sorted(registry.BUILT_IN["generators"])
+
+
 SMALL = [
     "space.shape=[16,16,16]",
     "channels=[8,16]",
@@ -142,64 +144,6 @@ def test_one_step_generators_refuse_samplers_and_init(name, make_cohort, tmp_pat
         sampling.sample(run, 1, tmp_path / "s", sampler="ddim")
     with pytest.raises(UsageError, match="--init"):
         training.train(name, out=tmp_path / "run2", real=real, init=run.folder)
-
-
-def fitted(name, cohort, tmp_path, *settings):
-    return training.train(name, out=tmp_path / name, real=cohort, overrides=settings)
-
-
-def drawn(run, n):
-    plugin = registry.load("generators", run.record["generator"])()
-    return np.stack(list(plugin.sample(run, range(n))))
-
-
-def test_noise_has_the_moments_of_the_brain(make_cohort, tmp_path):
-    """Away from the clip at 0 and 1, the mean and spread in the mask are the training set's."""
-    folder = make_cohort("real", n=6)
-    volumes = read_cohort(folder).volumes()
-    mask = majority_mask(volumes)
-    inside = np.stack(list(volumes))[:, mask]
-    samples = drawn(fitted("noise", folder, tmp_path), 20)
-    assert samples[:, ~mask].max() == 0
-    assert samples[:, mask].mean() == pytest.approx(inside.mean(), abs=0.01)
-    assert samples[:, mask].std() == pytest.approx(inside.std(), abs=0.02)
-
-
-def test_pca_gaussian_reproduces_mean_and_covariance(make_cohort, tmp_path):
-    """With all components kept, scores are N(0, 1) along vectors whose outer products sum to S.
-
-    The components are compared with numpy's covariance; samples before clipping would have it.
-    """
-    folder = make_cohort("real", n=6, shape=(10, 10, 10))
-    data = np.stack(list(read_cohort(folder).volumes())).reshape(6, -1).astype(np.float64)
-    weights = fitted("pca-gaussian", folder, tmp_path, "variance=1.0").load_weights()
-    components = weights["components"].astype(np.float64)
-    assert np.allclose(components.T @ components, np.cov(data.T), atol=1e-6)
-    assert np.allclose(weights["mean"], data.mean(axis=0), atol=1e-6)
-
-
-def test_pca_gaussian_keeps_the_share_of_variance(make_cohort, tmp_path):
-    folder = make_cohort("real", n=8, shape=(10, 10, 10))
-    data = np.stack(list(read_cohort(folder).volumes())).reshape(8, -1).astype(np.float64)
-    values = np.linalg.svd(data - data.mean(axis=0), compute_uv=False) ** 2
-    expected = int(np.searchsorted(np.cumsum(values) / values.sum(), 0.7)) + 1
-    weights = fitted("pca-gaussian", folder, tmp_path, "variance=0.7").load_weights()
-    assert len(weights["components"]) == expected
-
-
-def test_memorizer_stays_close_to_one_training_volume(make_cohort, tmp_path):
-    """Each sample is nearer to its source than any two training volumes are to one another."""
-    folder = make_cohort("real", n=5)
-    data = np.stack(list(read_cohort(folder).volumes()))
-    apart = min(np.square(data[i] - data[j]).mean() for i in range(5) for j in range(5) if i != j)
-    run = fitted("memorizer", folder, tmp_path, "warp=0.05")
-    for sample in drawn(run, 6):
-        assert min(np.square(sample - volume).mean() for volume in data) < apart / 4
-
-
-def test_pca_gaussian_needs_two_volumes(make_cohort, tmp_path):
-    with pytest.raises(UsageError, match="at least 2"):
-        fitted("pca-gaussian", make_cohort("real", n=1), tmp_path)
 
 
 def test_an_unfinished_run_cannot_be_sampled(tmp_path):

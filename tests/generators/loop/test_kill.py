@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "flip": True,
     "affine": 5.0,
 }
-PRELOADED = ["pytest", "tests.generators.test_kill"]
+PRELOADED = ["pytest", "tests.generators.loop.test_kill"]
 
 Progress = Callable[[int, int, str], None]
 fork_server = get_context("forkserver")
@@ -294,16 +294,16 @@ def wait_for_checkpoint(folder: Path, session: Launch) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize(("processes", "told"), [(1, 0), (2, 0), (2, 1)])
+@pytest.mark.parametrize(("processes", "receiver"), [(1, 0), (2, 0), (2, 1)])
 def test_sigterm_finishes_the_step_writes_a_checkpoint_and_stops(
-    processes: int, given: int, request: pytest.FixtureRequest, tmp_path: Path
+    processes: int, receiver: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Exit code 128 + 15; the log ends at the checkpoint's step; both processes stop there."""
     reference = request.getfixturevalue("alone" if processes == 1 else "pair")
     folder = tmp_path / "run"
     session = launch(reference.cohort, folder, processes, fault="slow")
     wait_for_checkpoint(folder, session)
-    pid = session.processes[given].pid
+    pid = session.processes[receiver].pid
     assert pid is not None
     os.kill(pid, signal.SIGTERM)
     assert session.codes() == [143] * processes, trace(folder)
@@ -418,7 +418,7 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(alone: Reference, tmp_
     message = (folder / "error.txt").read_text()
     assert message.startswith("RunError")
     assert str(folder / "checkpoints" / "step-00000004") in message
-    assert "step-00000002 before it is whole" in message
+    assert "step-00000002 is complete" in message
     assert f"synthbench train --resume --out {folder}" in message
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-00000002"]
     assert launch(alone.cohort, folder).codes() == [0], trace(folder)

@@ -1,0 +1,51 @@
+"""Weights of networks: initial values from a seed, and arrays to save and to load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from synthbench.errors import RunError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def seeded(seed: int, build: Callable[[], Network]) -> Network:
+    """Return a network with initial weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def arrays(model: nn.Module) -> dict[str, np.ndarray]:
+    """Return the weights of a network by name, as arrays."""
+    return {name: value.cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def part(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the weights whose names begin with the prefix, by their names without it."""
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Load weights into a network; `source` says in errors where they come from.
+
+    Raises
+    ------
+    RunError
+        Names or shapes are not those of the network.
+    """
+    weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    other = {name: tuple(value.shape) for name, value in weights.items()}
+    if own != other:
+        wrong = sorted(set(own.items()) ^ set(other.items()))[:3]
+        raise RunError(
+            f"{source}: its weights do not fit this network (first differences: {wrong}). "
+            "Use the settings of that run: --config RUN/config.yaml."
+        )
+    model.load_state_dict(weights)

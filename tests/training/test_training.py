@@ -1,0 +1,55 @@
+"""Trainings that are refused, resumed or begun again."""
+
+from __future__ import annotations
+
+import pytest
+
+from synthbench.errors import CohortError, RunError, UsageError
+from synthbench.runs.folder import Run
+from synthbench.training import training
+from tests.generators.loop.short_runs import interrupted, train
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_launch_that_silently_starts_one_process_is_refused(make_cohort, tmp_path, monkeypatch):
+    """`accelerate launch --cpu --num_processes 2` without MPI sets an address and no rank."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="--multi_gpu in place of --cpu"):
+        train(make_cohort("real", n=3), tmp_path / "run")
+
+
+def test_resume_refuses_a_changed_cohort_and_other_settings(make_cohort, tmp_path):
+    real = make_cohort("real", n=5)
+    interrupted(real, tmp_path / "run", 4)
+    with pytest.raises(UsageError, match="leave out --real"):
+        training.train(out=tmp_path / "run", resume=True, overrides=["steps=3"])
+    next(real.iterdir()).unlink()
+    with pytest.raises(RunError, match="training cohort has changed"):
+        training.train(out=tmp_path / "run", resume=True)
+
+
+def test_a_folder_in_use_is_not_overwritten(make_cohort, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    with pytest.raises(RunError, match="not empty"):
+        train(make_cohort("real", n=3), tmp_path / "run")
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "precious"
+
+
+def test_scores_need_volumes_that_are_not_trained_on(make_cohort, tmp_path):
+    real = make_cohort("real", n=5)
+    with pytest.raises(UsageError, match="name them with --validation"):
+        train(real, tmp_path / "run", "score_every=1")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(CohortError, match="5 of 5 validation volumes are of persons in train"):
+        train(real, tmp_path / "run", validation=real)
+
+
+def test_a_run_killed_before_its_first_step_is_begun_anew(make_cohort, tmp_path):
+    """A folder without a configuration holds nothing that was trained."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    train(make_cohort("real", n=3), tmp_path / "run", "steps=1")
+    assert Run.open(tmp_path / "run").record["finished"]
