@@ -1,6 +1,4 @@
-"""Presets: each field says where it comes from, and each preset resolves.
-
-A variant changes only what it names.
+"""Presets: each field says where it comes from, each resolves, variants change what they name.
 
 What the paper states (tests hold the presets to it): three levels of 128, 128 and 256 channels,
 two residual blocks, attention at the last level with 256 head channels, 47.5 M parameters, T =

@@ -140,10 +140,8 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     assert [point.measured for point in found.points] == pytest.approx(requested, abs=33)
     assert {point.seed for point in found.points} == {4}
     assert [bool(point.extrapolated) for point in found.points] == [True] + [False] * 5 + [True] * 3
-    assert said == [
-        "4 of 9 volumes are requested beyond the training range: they are extrapolated, and "
-        "marked so."
-    ]
+    assert said == ["4 of 9 volumes are requested beyond the training range: "
+                    "they are extrapolated, and marked so."]  # fmt: skip
     # The seed's noise is the same in all: outside every ventricle the volumes agree.
     first, last = (voxels(found.points[i].file) for i in (0, -1))
     agree = np.abs(first - last) < 1e-6

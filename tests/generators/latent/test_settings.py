@@ -31,7 +31,7 @@ def test_conditions_without_attention_are_refused():
 def test_stage_1_takes_the_seed_and_precision_of_the_run():
     _, own = resolved(*SETTINGS, "seed=5")
     assert own.autoencoder.seed == 5
-    with pytest.raises(ValidationError, match=r"autoencoder.precision: .*found bf16 and fp32"):
+    with pytest.raises(ValidationError, match=r"autoencoder\.precision: .*found bf16 and fp32"):
         LDM3DSettings(
             epochs=1, precision="fp32", autoencoder=AutoencoderSettings(epochs=1, precision="bf16")
         )
