@@ -9,7 +9,7 @@ def test_sample_says_what_to_type_instead(make_cohort, tmp_path):
     sample = ("sample", "run", "--n", 1, "--out", "synth")
     for extra, words in (
         (("--sampler", "dpm++"), "leave out --sampler and --steps"),
-        (("--trajectory", 3), "--trajectory: noise draws a volume in one step"),
+        (("--trajectory", 3), "--trajectory: noise samples in one step"),
     ):
         result = run(*sample, *extra, cwd=tmp_path)
         assert (result.returncode, words in result.stderr) == (2, True), result.stderr
