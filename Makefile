@@ -21,10 +21,10 @@ WORKERS ?= 2
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
-	@echo 'make test      ruff, mypy, the tests and the doctests'
+	@echo 'make test      ruff, the import rules, mypy, the tests and the doctests'
 	@echo 'make test-quick  ruff and the tests that are not marked slow: while you write code'
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
-	@echo 'make lint      ruff and mypy only'
+	@echo 'make lint      ruff, the import rules and mypy only'
 	@echo 'make format    let ruff rewrite the code'
 	@echo 'make install   make or refresh .venv (the others do so by themselves)'
 	@echo 'make clean     remove .venv, build folders and caches; demo/ and runs/ stay'
@@ -97,5 +97,5 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist synthbench.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist synthbench.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
