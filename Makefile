@@ -34,6 +34,10 @@ help:
 
 install: $(INSTALLED)
 
+# Containers often set this. Without bytecode on disk each process of the tests and of the demo
+# compiles torch again, which takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Bytecode is left to the first import (--no-compile): most modules are never imported, and
 # compiling all of them took as long as unpacking them.
 PIP_INSTALL := $(BIN)/python -m pip install --no-compile --constraint constraints.txt

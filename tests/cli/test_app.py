@@ -72,6 +72,7 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     assert "is stale: render with synthbench leaderboard" in stale.stderr
 
 
+@pytest.mark.slow
 def test_the_installed_command_exits_2_without_a_traceback():
     result = installed("train", "ddmp3d")
     assert (result.returncode, result.stdout) == (2, "")

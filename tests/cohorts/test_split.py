@@ -82,6 +82,7 @@ def test_parts_are_alike_in_site_sex_and_age():
         assert abs(ages["a"] - ages["b"]) < 3.5 / 3
 
 
+@pytest.mark.slow
 def test_every_subject_lands_on_every_side_about_as_often_as_its_share():
     """500 draws of 40%: a binomial share of 0.4 has a standard error of 0.022; 5 of them."""
     table = people(30)

@@ -37,6 +37,8 @@ from tests.drift.cards import (
 )
 from tests.drift.conftest import scored
 
+pytestmark = pytest.mark.slow
+
 
 def widths(found) -> list[float]:
     return [row.high - row.low for row in found.metrics]

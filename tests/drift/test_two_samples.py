@@ -16,6 +16,7 @@ from tests.drift.cards import (
 )
 
 
+@pytest.mark.slow
 def test_the_generators_p_is_that_of_an_independent_permutation_test(card):
     """One bandwidth is what the maximum over five comes to where all five order alike.
 

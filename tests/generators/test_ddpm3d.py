@@ -13,6 +13,8 @@ from synthbench.runs import configuration
 from synthbench.training import training
 from synthbench.training.dry_run import dry_run
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "channels": (8, 16),
     "attention": (False, True),

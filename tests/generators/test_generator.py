@@ -22,6 +22,8 @@ from synthbench.testing import check_generator
 from synthbench.training import training
 from tests.generators.fitting import fitted
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(registry.BUILT_IN["generators"])
 
 
@@ -52,7 +54,6 @@ def overrides(name):
     return {"ddpm3d": SMALL, "ldm3d": LATENT}.get(name, ["space.shape=[16,16,16]"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_holds(name, make_cohort, tmp_path):
     volumes = read_cohort(make_cohort("real", n=4, shape=(16, 16, 16))).volumes()

@@ -30,6 +30,8 @@ from synthbench.training.estimate import estimate
 from tests.conftest import AFFINE, blob
 from tests.generators.latent.examples import AGES, CONDITIONS, ROWS, SETTINGS, resolved
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
@@ -212,7 +214,6 @@ def same_weights(a, b):
     return left.keys() == right.keys() and all(np.array_equal(left[k], right[k]) for k in left)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "at"), [("autoencoder", 3), ("autoencoder", 4), ("", 4)], ids=["1", "1 end", "2"]
 )
@@ -241,7 +242,6 @@ def test_a_stage_resumes_to_the_same_weights_bit_for_bit(stage, at, whole, tmp_p
         assert np.array_equal(a[:, 1], b[:, 1])
 
 
-@pytest.mark.slow
 def test_sigterm_in_stage_1_writes_a_checkpoint_and_names_the_run(cohort, tmp_path):
     out = tmp_path / "stopped"
     settings = [part for s in (*SETTINGS, "autoencoder.steps=5000") for part in ("--set", s)]

@@ -18,6 +18,8 @@ from synthbench.records.values import Missing
 from synthbench.scoring.benchmark import Benchmark, FrozenFloor
 from tests.boards import make_board, make_verdict
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parents[1] / "data" / "ixi-hh-4mm"
 SHIFTS = {"near": 0.0, "twin": 0.05, "far": 3.0}
 

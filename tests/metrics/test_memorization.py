@@ -91,6 +91,7 @@ def test_p_is_the_share_of_all_labellings():
     assert found.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 20_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_train", [12, 20])
 def test_the_level_is_held_where_synth_differs_from_real(without_power, n_train):
     """No image is copied, and synth is shifted and shrunk: p is uniform on 0.01, ..., 1.

@@ -30,6 +30,8 @@ from synthbench.sensitivity.curve import Curve, Floor, Row
 from synthbench.sensitivity.read_back import Sensitivity
 from tests.boards import make_board, make_verdict
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egpj.exe\u2028&amp;"
 HOSTILE_FILE = "<img src=x onerror='alert(3)'>\u202e\"&.nii.gz"
 VOID = {"meta", "link", "img", "input", "br"}
@@ -480,7 +482,6 @@ def voxels(found):
     return np.stack([s[::-1].T for s in slices], axis=-1)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
 @pytest.mark.parametrize(
     ("width", "dark"), [(1280, False), (400, True)], ids=["wide light", "narrow dark"]

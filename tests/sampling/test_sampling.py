@@ -18,6 +18,8 @@ from synthbench.sampling.source import brain_only
 from synthbench.training import training
 from tests.sampling.conftest import sidecar, voxels
 
+pytestmark = pytest.mark.slow
+
 # ---------------------------------------------------------------- volumes and sidecars
 
 
@@ -98,7 +100,6 @@ def test_an_unfinished_run_is_refused_with_the_next_step(run, tmp_path):
         sampling.sample(run, 1, tmp_path / "s")
 
 
-@pytest.mark.slow
 def test_two_processes_write_what_one_does(run, tmp_path):
     """Files of seeds 0 to 4, byte for byte; of a sidecar, all but the seconds."""
     program = (

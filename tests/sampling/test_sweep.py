@@ -22,6 +22,8 @@ from synthbench.volumes.grid import Space
 from tests import ellipsoids
 from tests.sampling.examples import CONDITIONS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(tmp_path):

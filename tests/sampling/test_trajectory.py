@@ -18,6 +18,8 @@ from synthbench.sampling import sampling, trajectory
 from synthbench.training import training
 from tests.sampling.conftest import sidecar, voxels
 
+pytestmark = pytest.mark.slow
+
 # ---------------------------------------------------------------- trajectories
 
 

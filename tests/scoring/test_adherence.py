@@ -30,6 +30,8 @@ from synthbench.scoring.statistics import Sample
 from tests.boards import features, make_board, make_card, make_materials, make_protocol
 from tests.named_cohorts import named_cohort
 
+pytestmark = pytest.mark.slow
+
 N, M = 60, 50
 PROTOCOL = make_protocol(features(0), resamples=200)
 

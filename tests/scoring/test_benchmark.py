@@ -20,6 +20,8 @@ from synthbench.scoring.benchmark import (
 from synthbench.scoring.settings import ScoringSettings
 from tests.conftest import AFFINE, blob
 
+pytestmark = pytest.mark.slow
+
 EXTRACTORS = ("voxels",)
 METRICS = ("mmd2", "intensity", "ms_ssim_wang5")
 

@@ -86,6 +86,7 @@ def test_age_is_predicted_from_what_real_volumes_show():
     assert np.corrcoef(found.synth, AGE[N:])[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_levels_are_classified():
     old = np.where(AGE > 50, "old", "young").tolist()
     found = measures().read("life", old[N:], old[:N], ("old", "young"))

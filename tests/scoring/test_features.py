@@ -24,6 +24,8 @@ from synthbench.volumes.sets import Flipped, Joined
 from tests.conftest import blob
 from tests.generators.loop.test_train import launch
 
+pytestmark = pytest.mark.slow
+
 COARSE = Space.of((8, 8, 8), np.array([[12, 0, 0, -42], [0, 12, 0, -42], [0, 0, 12, -42],
                                        [0, 0, 0, 1]]))  # fmt: skip
 
@@ -310,7 +312,6 @@ def test_a_second_score_runs_no_network_and_gives_the_same_scorecard(
 # --- several processes ---
 
 
-@pytest.mark.slow
 def test_two_processes_score_as_one_and_only_the_main_one_writes(
     make_cohort, tmp_path, monkeypatch
 ):

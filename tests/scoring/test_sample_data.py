@@ -19,6 +19,8 @@ from synthbench.scoring.settings import Context, ScoringSettings
 from tests.conftest import blob
 from tests.scoring.test_scoring import save
 
+pytestmark = pytest.mark.slow
+
 EXTRACTOR = "random-resnet10"
 METRICS = ("mmd2", "fid", "intensity", "g4r_ssim", "mmd_linear")
 

@@ -23,6 +23,8 @@ from synthbench.scoring.protocol import default_metrics
 from synthbench.scoring.settings import DEFAULT_EXTRACTOR, Context, ScoringSettings
 from tests.conftest import AFFINE, blob
 
+pytestmark = pytest.mark.slow
+
 GRID = (44, 44, 44)  # the smallest that three scales of MS-SSIM run on
 EXTRACTORS = ("random-resnet10",)
 METRICS = ("mmd2", "fid", "ms_ssim")
@@ -88,7 +90,6 @@ def full_card(families):
     return found.card, found.neighbours
 
 
-@pytest.mark.slow
 def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
     card, _ = full_card
     families: dict[str, list[str]] = {}
@@ -122,7 +123,6 @@ def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
     assert card.protocol.settings["mmd2 | random-resnet10"]["bandwidth"] > 0
 
 
-@pytest.mark.slow
 def test_a_hold_out_raises_the_floors_n_and_leaves_the_values(families, full_card):
     """Twelve reals and twelve of the hold-out make sides of 12; halves of the reals make 6."""
     card, _ = full_card
@@ -139,7 +139,6 @@ def test_a_hold_out_raises_the_floors_n_and_leaves_the_values(families, full_car
     assert alone.holdout is None
 
 
-@pytest.mark.slow
 def test_copies_are_found_in_features_and_voxels(full_card):
     card, neighbours = full_card
     assert [record.space for record in card.memorization] == ["random-resnet10", VOXELS]

@@ -25,6 +25,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_files_load_as_the_drawn_subjects(cohort: Path) -> None:
     table = pd.read_csv(cohort / "participants.tsv", sep="\t")
     assert list(table) == ["participant_id", "age", "sex", "ventricle_volume", "brain_volume"]
@@ -118,6 +119,7 @@ def test_an_unusable_shape_is_named(shape: tuple[int, ...], tmp_path: Path) -> N
         cohort_module.atlas_cohort(1, tmp_path, 0, shape)
 
 
+@pytest.mark.slow
 def test_written_maps_lie_beside_the_volumes_and_are_no_volumes_of_the_cohort(tmp_path):
     plain = atlas_cohort(2, tmp_path / "plain", shape=TINY)
     labelled = atlas_cohort(2, tmp_path / "labelled", shape=TINY, labels=True)

@@ -20,6 +20,7 @@ from tests.simulation.small import FINER_SHAPE, SHAPE, TINY, rendered
 # --- subjects ---
 
 
+@pytest.mark.slow
 def test_a_subject_depends_on_seed_and_index_alone(subject: subject_module.Subject) -> None:
     before = subject_module.draw(3, 0, SHAPE)
     again = subject_module.draw(3, 1, SHAPE)
@@ -29,6 +30,7 @@ def test_a_subject_depends_on_seed_and_index_alone(subject: subject_module.Subje
     assert not np.array_equal(subject_module.draw(4, 1, SHAPE).volume, subject.volume)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_nothing(subject: subject_module.Subject) -> None:
     torch.set_num_threads(2)
     try:
@@ -62,6 +64,7 @@ def test_a_volume_is_ras_within_unit_range_on_a_zero_background(
         assert not face.any()
 
 
+@pytest.mark.slow
 def test_the_anatomy_is_the_same_at_another_shape(subject: subject_module.Subject) -> None:
     finer = subject_module.draw(3, 1, FINER_SHAPE)
     assert (finer.age, finer.sex) == (subject.age, subject.sex)
@@ -97,6 +100,7 @@ def test_male_brains_are_a_tenth_larger() -> None:
     assert ratio == pytest.approx(1.10, abs=0.02)
 
 
+@pytest.mark.slow
 def test_true_ventricle_volume_is_what_turns_dark_in_the_image() -> None:
     """Only the ventricles differ between the two images, so dark voxels count their growth."""
     small, large = (rendered(FINER_SHAPE, ventricle_z=z, noise_sd=0.0) for z in (-2.0, 2.0))
@@ -154,6 +158,7 @@ def test_seed_and_index_count_from_zero(seed: int, index: int, name: str) -> Non
         subject_module.draw(seed, index, SHAPE)
 
 
+@pytest.mark.slow
 def test_labels_are_the_brain_and_ordered_by_brightness():
     """White matter is brightest and fluid darkest; outside the brain there is no label."""
     subject = draw(0, 0, TINY)

@@ -101,6 +101,7 @@ def test_volumes_of_ones_own(make_volumes: Callable[..., np.ndarray]):
         check_extractor(small_blocks, volumes=make_volumes(1))
 
 
+@pytest.mark.slow
 def test_listing_extractors_imports_no_torch():
     script = (
         "import sys\n"

@@ -14,6 +14,8 @@ from synthbench.runs import configuration
 from synthbench.training.dry_run import dry_run, refusal
 from synthbench.training.estimate import estimate
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]",
     "norm_groups=4",

@@ -42,6 +42,7 @@ def small_bundle(tmp_path, monkeypatch):
     return files
 
 
+@pytest.mark.slow
 def test_a_run_of_published_weights_can_be_sampled(small_bundle, tmp_path):
     said: list[str] = []
     run = pretrained_run("ldm3d", "small", tmp_path / "run", log=said.append)

@@ -19,6 +19,8 @@ from synthbench.errors import CohortError, UsageError
 from tests.cohorts.preflight.sets import N, moved, save
 from tests.command_line import run
 
+pytestmark = pytest.mark.slow
+
 
 def test_check_lists_all_errors_and_what_to_type(changed):
     cohort = changed(lambda v, i: v[:, ::-1] if i == 3 else np.roll(v, 7, 1) if i == 4 else v)

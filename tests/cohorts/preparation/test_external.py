@@ -14,6 +14,8 @@ from synthbench.cohorts.preparation.pipeline import prepare_scan
 from synthbench.errors import CohortError, UsageError
 from tests.cohorts.preparation.heads import COARSE, dice
 
+pytestmark = pytest.mark.slow
+
 # Each writes the mask that MASK names to where the real tool would.
 HD_BET = """
 import os, shutil, sys

@@ -11,6 +11,8 @@ from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
 from tests.cohorts.preparation.heads import COARSE, CUBE, ball
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_neck_does_not_move_the_brains_centre():
     """A ball of radius 80 mm with a long thin neck: the guess stays within 15 mm of its middle."""

@@ -53,6 +53,7 @@ def gradients(model, prediction):
 # ---------------------------------------------------------------- against MONAI
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -24,6 +24,8 @@ from synthbench.sensitivity.corruptions.of_volumes import enlarge_ventricles, sh
 from synthbench.simulation.subject import draw
 from tests.metrics.extractors.simulated_heads import SHAPE, SPACE, on_mni152, subject
 
+pytestmark = pytest.mark.slow
+
 ML_PER_VOXEL = 8e-3
 
 SUBJECTS = 16

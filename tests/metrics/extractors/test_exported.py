@@ -106,6 +106,7 @@ def expected_features(volume: np.ndarray, mean: np.ndarray, std: np.ndarray) -> 
     return features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 @pytest.mark.parametrize("normalised", [False, True])
 def test_features_of_slices(write: Write, mixer_pt2: bytes, suffix: str, normalised: bool):

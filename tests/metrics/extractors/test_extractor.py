@@ -67,6 +67,7 @@ def test_extractors_fit_the_contract(make: type[RandomResNet10]):
     assert isinstance(make(), Extractor)
 
 
+@pytest.mark.slow
 def test_constructing_extractors_imports_no_torch():
     script = (
         "import sys\n"

@@ -34,6 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_hash_the_user_gave(folder: Path):
     """ResNet-18 has no published hash; with the same parameters, features are the same."""
     state = random_state(18, seed=0)

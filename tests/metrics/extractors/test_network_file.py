@@ -19,6 +19,7 @@ from synthbench.metrics.extractors.exported import ExportedSlices
 from tests.metrics.extractors.mixers import Mixer, Write, channel_mixer, heads, saved
 
 
+@pytest.mark.slow
 def test_an_output_of_a_torch_program_that_is_not_there(write: Write, mixer_pt2: bytes):
     extractor = ExportedSlices(write(mixer_pt2, ".pt2", output="map"))
     with pytest.raises(UsageError, match=r"net\.pt2 has no output 'map'.*did you mean 'maps'\?"):

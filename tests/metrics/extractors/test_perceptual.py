@@ -57,6 +57,7 @@ def test_a_blank_target_gives_a_finite_distance():
     assert bool(torch.isfinite(distance(blank, volume()[:1])).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extractor", [Anatomy(), Voxels()], ids=["anatomy", "voxels"])
 def test_an_extractor_that_is_no_network_is_refused(extractor):
     with pytest.raises(UsageError, match=f"found '{extractor.name}'. Use random-resnet10"):

@@ -87,6 +87,7 @@ def test_the_published_input_gives_maps_of_3_by_4_by_3():
     assert maps.shape == (1, 160, 3, 4, 3)
 
 
+@pytest.mark.slow
 def test_the_published_weights_give_the_published_features():
     """Features of an image of products of sines, computed with the code of the publication."""
     folder = shared_folder()

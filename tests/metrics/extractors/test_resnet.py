@@ -122,6 +122,7 @@ def monai_reference(depth: int, state: dict[str, Tensor]) -> nn.Module:
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [10, 18, 50])
 def test_features_against_monai_with_the_same_strides_and_dilations(depth: Depth):
     state = random_state(depth, seed=depth)

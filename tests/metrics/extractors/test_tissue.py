@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy import integrate, stats
 
 from synthbench.metrics.extractors import tissue
@@ -44,6 +45,7 @@ def test_the_bias_polynomial_is_numpys_legendre_series():
     np.testing.assert_allclose(tissue._polynomials_at(at) @ weights, expected[at], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_fractions_sum_to_one_in_the_head_and_to_zero_outside(head: np.ndarray):
     found = tissues_of(head)
     assert found.fractions.min() >= 0

@@ -232,6 +232,7 @@ def entries(shifts: dict[str, float], rng: np.random.Generator, n: int = 30):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["studentized", "jackknife"])
 def test_ties_are_rarely_split(method):
     """Four entries of one distribution: any split is false. If at most 5% of rankings hold one,

@@ -88,6 +88,7 @@ def test_dose_zero_changes_no_bit(name):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intensity", ["unit", "percentile"])
 @pytest.mark.parametrize("name", VOLUME_CORRUPTIONS)
 def test_damaged_volumes_are_volumes(name, intensity):
@@ -104,6 +105,7 @@ def test_damaged_volumes_are_volumes(name, intensity):
             assert not damaged[~head(volumes[0])].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_the_same_seed_is_the_same_damage(name):
     """Whatever was read before, and in whatever order; another seed is other damage."""
@@ -249,6 +251,7 @@ def test_no_displacement_is_the_identity():
     np.testing.assert_allclose(resample_displaced(volume, np.zeros((3, *SHAPE))), volume, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ventricles_grow_by_the_stated_share():
     """The template's ventricle map, read at the displaced places, holds that much more."""
     from synthbench.sensitivity.corruptions.of_volumes import _ventricle_displacement

@@ -17,6 +17,8 @@ from synthbench.training.estimate import estimate as estimate_module
 from synthbench.training.estimate.estimate import USABLE, estimate, fits
 from tests.training.estimate.examples import CPU, SHAPE, SquaredError, TwoConvolutions, settings
 
+pytestmark = pytest.mark.slow
+
 
 def ddpm(own):
     (stage,) = DDPM3D().stages(own)
