@@ -1,10 +1,19 @@
-"""Memorization: are synthetic images nearer the training images than unseen ones?
+"""Memorization: does a generator hand out its training images?
 
-For each synthetic image, d_T and d_H are the distances to its nearest training image and to its
-nearest image of a hold-out that the generator never saw. Where a generator copies, d_T is the
-smaller of the two. The statistic is the mean of log(d_H / d_T). If nothing was copied, training
-and hold-out images are exchangeable, whatever the synthetic images look like. So a permutation of
-their labels gives the test.
+There are three findings, with a test for each:
+
+- *exact or near copies*: images that lie far closer to one training image than to the next one
+  (`synthbench.metrics.nearest.near_copies`), and more of them than to one hold-out image;
+- *nearer to training than to unseen images*: for each synthetic image, d_T and d_H are the
+  distances to its nearest training image and to its nearest image of a hold-out that the generator
+  never saw. The gap is the mean of log(d_H / d_T). Every model that fits its training set better
+  than the population has one: it is an estimate, not a charge;
+- *cannot be told: training and hold-out differ*: real images of the two sides do not come from one
+  population (`synthbench.metrics.nearest.sides`). Then a gap says nothing about the generator. A
+  copy is still a copy.
+
+Each test permutes the labels "training" and "hold-out" of real subjects. If nothing was copied and
+both sides come from one population, they are exchangeable, whatever the synthetic images look like.
 
 Tests on distances are no privacy guarantee. They detect images that lie close to a training image
 in the chosen space. They do not detect copied parts, nor what an attack on the model can find.
@@ -20,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,13 +56,16 @@ from synthbench.metrics.nearest.distances import (
     feature_distances,
     typical_distance,
 )
-from synthbench.metrics.nearest.labellings import ROUNDING, Sides, p_values
+from synthbench.metrics.nearest.labellings import ROUNDING, Sides, p_values, some_scans
+from synthbench.metrics.nearest.near_copies import COPY_SIZE, excess_spacings
 from synthbench.metrics.nearest.power import detectable_share, power_text
+from synthbench.metrics.nearest.sides import sides_p
+from synthbench.metrics.nearest.verdict import WORDS, CopyVerdict
 from synthbench.metrics.subjects import n_subjects, subject_index
 
 LEVEL = 0.05
-"""Largest probability of "copying detected" where nothing was copied. It is shared between two
-tests where images are also compared under a flip."""
+"""Level of each test: the largest probability of "exact or near copies" where nothing was copied.
+It is shared between two tests where images are also compared under a flip."""
 
 PLANTING_LABELLINGS = 400
 """Largest number of labellings that test a simulated set: enough for a p-value near 0.05."""
@@ -126,36 +138,70 @@ class AuthenticShare:
         return 100 * _weighted_mean(self.authentic.astype(np.float64), weights["synth"])
 
 
+class Gap(NamedTuple):
+    """An interval of the mean of log(d_H / d_T), for the draw of all images.
+
+    Attributes
+    ----------
+    low, high
+        Its limits.
+    level
+        Its nominal coverage.
+    """
+
+    low: float
+    high: float
+    level: float
+
+
 @dataclass(frozen=True)
 class CopyingTest:
-    """The one-sided test that synthetic images are nearer to training than to unseen images.
+    """What is found in one space, of the images as they are or of the nearer of two flips.
 
     Attributes
     ----------
     statistic
-        Mean log(d_H / d_T) as a function of weights on the synthetic images.
+        Mean log(d_H / d_T), the gap, as a function of weights on the synthetic images.
     value
         Its value with every image counted once; above zero: nearer to the training images.
+    gap
+        Its interval, from the permuted labellings. It covers the draw of all images.
     p
-        Permutation p-value, in [1/(permutations + 1), 1].
+        One-sided permutation p-value of the gap, in [1/(permutations + 1), 1].
+    near_p
+        One-sided permutation p-value of the test for near copies, in the same range; None where
+        the protocol has no such test.
+    sides_p
+        Permutation p-value that training and hold-out images come from one population.
     level
-        The p-value at or below which copying is detected.
+        The p-value at or below which a test rejects.
+    sides_level
+        The same for `sides_p`.
     copies, holdout_copies
         Numbers of synthetic images that equal a training image, or a hold-out image, up to
         rounding. One exact copy of a training image is enough for a detection.
+    close, holdout_close
+        Numbers of synthetic images whose log distance to the next subject of that side exceeds
+        that to the nearest one by more than the copy size.
     detectable
-        The smallest share of near copies among the synthetic images that this test detects with
-        a probability of `POWER`; None where even a share of one half is not enough.
+        The smallest share of near copies among the synthetic images that the test for near copies
+        detects with a probability of `POWER`; None where even a share of one half is not enough.
     neighbours
         The nearest real images of each synthetic image, in the order of the synthetic images.
     """
 
     statistic: LogRatio
     value: float
+    gap: Gap
     p: float
+    near_p: float | None
+    sides_p: float
     level: float
+    sides_level: float
     copies: int
     holdout_copies: int
+    close: int
+    holdout_close: int
     detectable: float | None
     neighbours: list[Neighbour] = field(repr=False)
 
@@ -166,15 +212,24 @@ class CopyingTest:
 
     @property
     def detected(self) -> bool:
-        """True where there is an exact copy, or p is at most the level."""
-        return self.copies > 0 or self.p <= self.level
+        """True where there is an exact copy, or the test for near copies rejects."""
+        return self.copies > 0 or (self.near_p is not None and self.near_p <= self.level)
+
+    @property
+    def verdict(self) -> CopyVerdict:
+        """The finding as a key of `synthbench.metrics.nearest.verdict.WORDS`."""
+        if self.detected:
+            return "copies"
+        if self.sides_p <= self.sides_level:
+            return "sides_differ"
+        return "nearer" if self.p <= self.level else "none"
 
     @property
     def text(self) -> str:
         """The finding as a table prints it; it is no statement on privacy."""
-        if self.detected:
-            return "copying detected"
-        finding = f"no copying detected ({power_text(self.detectable)})"
+        finding = WORDS[self.verdict]
+        if not self.detected:
+            finding += f" ({power_text(self.detectable)})"
         if self.holdout_copies:
             finding += f"; {self.holdout_copies} synthetic images equal hold-out images"
         return finding
@@ -182,22 +237,44 @@ class CopyingTest:
 
 @dataclass(frozen=True)
 class Assessment(CopyingTest):
-    """Memorization in one space: the test on the images as they are, with further findings.
+    """Memorization in one space: the finding on the images as they are, and more.
 
     Attributes
     ----------
     auth_pct
         Percentage of authentic synthetic images (Alaa et al. 2022); it gives no verdict.
     n
-        The smaller of the numbers of training and of hold-out subjects, which the test uses.
+        The smaller of the numbers of training and of hold-out subjects, which the gap uses.
     flipped
-        The test on the smaller of two distances, of each image as it is and flipped left to
+        The finding on the smaller of two distances, of each image as it is and flipped left to
         right; None where flips are not compared.
     """
 
     auth_pct: float
     n: int
     flipped: CopyingTest | None
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The settings of the tests, as a protocol freezes them.
+
+    Attributes
+    ----------
+    floor, copy_tolerance, near_copy
+        `LOG_FLOOR`, `COPY_TOLERANCE` and `NEAR_COPY`.
+    alpha
+        `LEVEL`.
+    copy_size
+        `COPY_SIZE`. None is the rule of protocols that were frozen without it: no test for near
+        copies, and the gap compares all scans of each subject.
+    """
+
+    floor: float = LOG_FLOOR
+    copy_tolerance: float = COPY_TOLERANCE
+    near_copy: float = NEAR_COPY
+    alpha: float = LEVEL
+    copy_size: float | None = COPY_SIZE
 
 
 class Memorization(BaseMetric):
@@ -228,12 +305,7 @@ class Memorization(BaseMetric):
         spacing: tuple[float, float, float] | None = None,
     ) -> dict[str, Any]:
         """The constants of the test, whatever the real set."""
-        return {
-            "floor": LOG_FLOOR,
-            "copy_tolerance": COPY_TOLERANCE,
-            "near_copy": NEAR_COPY,
-            "alpha": LEVEL,
-        }
+        return asdict(Constants())
 
     def prepare(
         self,
@@ -257,20 +329,21 @@ class Memorization(BaseMetric):
         permutations: int,
         seed: int,
         subjects: Mapping[str, np.ndarray] | None = None,
-        floor: float = LOG_FLOOR,
-        copy_tolerance: float = COPY_TOLERANCE,
-        near_copy: float = NEAR_COPY,
-        alpha: float = LEVEL,
+        sites: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> Assessment:
-        """Test for copying in one space.
+        """Look for copies in one space.
 
-        Where the two sides differ in their numbers of subjects, log d to the larger side is a
-        mean over all its subsets of the size of the smaller side. This has a closed form, so
-        nothing is drawn at random. Power is best with equal sides: with 1000 training and 86
-        hold-out images, 92% of labellings label a copied image as training. All images of a
-        subject keep one label. A subject is either in training or in the hold-out, not in both:
-        labels are counted within each side.
+        All images of a subject keep one label. A subject is either in training or in the hold-out,
+        not in both: labels are counted within each side.
+
+        Near copies are looked for among all images of both sides: the distance to a subject is
+        that to its nearest scan. The gap compares equal numbers. Where subjects have different
+        numbers of scans, it is a mean over random draws of equally many scans of each. Where the
+        sides differ in their numbers of subjects, log d to the larger side is a mean over all its
+        subsets of the size of the smaller side, in closed form. Power is best with equal sides:
+        with 1000 training and 86 hold-out images, 92% of labellings label a copied image as
+        training.
 
         Parameters
         ----------
@@ -279,12 +352,17 @@ class Memorization(BaseMetric):
         permutations
             Number of permuted labellings.
         seed
-            Seed of the labellings, and of the simulated copies from which power is computed.
+            Seed of the labellings and draws, and of the simulated copies that give the power.
         subjects
             For "synth", "train" and "holdout", the subject of each image; None is one image per
             subject.
-        floor, copy_tolerance, near_copy, alpha
-            The values of `freeze`: `LOG_FLOOR`, `COPY_TOLERANCE`, `NEAR_COPY` and `LEVEL`.
+        sites
+            For "train" and "holdout", the site of each image's subject. For the gap and for the
+            test that the sides are one population, labels are then permuted within each site: so
+            a different mix of sites is not taken for either. None, or no site that has subjects
+            of both sides: labels are permuted over all subjects.
+        settings
+            The values of `freeze`.
 
         Returns
         -------
@@ -294,44 +372,67 @@ class Memorization(BaseMetric):
         Raises
         ------
         MetricError
-            There are too few subjects or permutations, the hold-out contains training images, or
-            half of the training images or more have an identical twin.
+            There are too few subjects or permutations, the hold-out contains training images,
+            half of the training images or more have an identical twin, or a subject has two sites.
         """
+        constants = Constants(**settings)
         index = subject_index(subjects, **distances.sizes)
         _check_subjects(index)
-        tests = 1 if distances.flipped_to_real is None else 2
-        _check_permutations(permutations, alpha / tests)
+        level = constants.alpha / (1 if distances.flipped_to_real is None else 2)
+        _check_permutations(permutations, level)
         unit = typical_distance(distances.within_train, index["train"])
-        _check_disjoint(distances.train_holdout, copy_tolerance * unit)
+        tolerance, floor = constants.copy_tolerance * unit, constants.floor * unit
+        _check_disjoint(distances.train_holdout, tolerance)
 
-        for_labels, for_plantings = np.random.default_rng(seed).spawn(2)
-        sides = Sides.permuted(index["train"], index["holdout"], permutations, for_labels)
+        for_labels, for_plantings, for_sides = np.random.default_rng(seed).spawn(3)
+        copy_size = constants.copy_size
+        sides = matched = Sides.permuted(index["train"], index["holdout"], permutations, for_labels)
+        if sites is not None:
+            matched = sides.within(_site_of_subjects(sites, index), for_sides)
+        if copy_size is None:
+            matched = matched.of_all_scans()
         some = sides.first(PLANTING_LABELLINGS)
-        near_copies = distances_from_near_copies(distances.real, sides.subjects, near_copy)
-        planted = some.contrasts(near_copies, floor * unit)
+
+        def excesses(to_real: Float64[np.ndarray, "m n"], of: Sides) -> Float64[np.ndarray, "m b"]:
+            # A spacing never exceeds infinity.
+            size = math.inf if copy_size is None else copy_size
+            return excess_spacings(of.logs(to_real, floor), of.labels, size)
+
+        near_copies = distances_from_near_copies(
+            distances.real, sides.subjects, constants.near_copy
+        )
+        planted = excesses(near_copies, some)
         original = authentic(distances.train, distances.within_train)
+        one_scan = some_scans(sides.subjects, 1, for_sides)
+        one_scan = one_scan[np.argsort(sides.subjects[one_scan])]
+        differ = sides_p(distances.real[np.ix_(one_scan, one_scan)], matched.labels, floor)
         n_train = distances.sizes["train"]
 
         def test(to_real: Float64[np.ndarray, "m n"]) -> CopyingTest:
-            contrasts = sides.contrasts(to_real, floor * unit)
+            contrasts = matched.contrasts(to_real, floor)
+            excess = excesses(to_real, sides)
             statistic = LogRatio(contrasts[:, 0], original, {"synth": index["synth"]})
             nearest = nearest_real(to_real[:, :n_train], to_real[:, n_train:])
+            gaps = contrasts.mean(axis=0)
             return CopyingTest(
                 statistic=statistic,
-                value=float(contrasts[:, 0].mean()),
-                p=float(p_values(contrasts.mean(axis=0)[None, :], np.array([0]))[0]),
-                level=alpha / tests,
-                copies=sum(n.train_distance <= copy_tolerance * unit for n in nearest),
-                holdout_copies=sum(n.holdout_distance <= copy_tolerance * unit for n in nearest),
+                value=float(gaps[0]),
+                gap=_gap(gaps, 1 - constants.alpha),
+                p=_p(gaps),
+                near_p=None if copy_size is None else _p(excess.mean(axis=0)),
+                sides_p=differ,
+                level=level,
+                sides_level=constants.alpha,
+                copies=sum(n.train_distance <= tolerance for n in nearest),
+                holdout_copies=sum(n.holdout_distance <= tolerance for n in nearest),
+                close=int((excess[:, 0] > 0).sum()),
+                holdout_close=int((excess[:, 0] < 0).sum()),
                 detectable=detectable_share(
-                    contrasts[:, : len(some.labels)],
-                    planted,
-                    some.images,
-                    alpha / tests,
+                    excess[:, : len(some.labels)], planted, some.images, level,
                     for_plantings.spawn(1)[0],
                 ),
                 neighbours=nearest,
-            )
+            )  # fmt: skip
 
         flipped = distances.flipped_to_real
         return Assessment(
@@ -362,7 +463,7 @@ def memorization(
     seed: int = 0,
     subjects: Mapping[str, np.ndarray] | None = None,
 ) -> Assessment:
-    """Test whether synthetic images lie nearer to training images than to unseen ones.
+    """Test whether synthetic images are copies of training images.
 
     Parameters
     ----------
@@ -379,8 +480,8 @@ def memorization(
 
     Returns
     -------
-    The finding. "No copying detected" is no privacy guarantee: its text names the share of copies
-    that the test would have detected.
+    The finding. "No copies found" is no privacy guarantee: its text names the share of near
+    copies that the test would have detected.
 
     Raises
     ------
@@ -392,7 +493,7 @@ def memorization(
     >>> train, holdout = np.array([[0.0], [4.0]]), np.array([[2.0], [6.0]])
     >>> found = memorization(np.array([[0.5], [4.0]]), train, holdout)
     >>> found.copies, found.text
-    (1, 'copying detected')
+    (1, 'exact or near copies')
     >>> round(float(found.statistic.contrasts[0]), 6)  # log(1.5 / 0.5)
     1.098612
     """
@@ -408,6 +509,35 @@ def _weighted_mean(
     values: Float64[np.ndarray, " m"], w: Float64[np.ndarray, "b m"]
 ) -> Float64[np.ndarray, " b"]:
     return ratio(w @ values, w.sum(axis=1))
+
+
+def _p(values: Float64[np.ndarray, " b"]) -> float:
+    return float(p_values(values[None, :], np.array([0]))[0])
+
+
+def _gap(values: Float64[np.ndarray, " b"], level: float) -> Gap:
+    """Invert the test: the gaps that the observed value does not reject."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [1 - tail, tail])
+    return Gap(float(values[0] - low), float(values[0] - high), level)
+
+
+def _site_of_subjects(
+    sites: Mapping[str, np.ndarray], index: Mapping[str, Int64[np.ndarray, " n"]]
+) -> Int64[np.ndarray, " s"]:
+    """Return the number of each subject's site, training subjects first."""
+    names: list[str] = []
+    for role in ("train", "holdout"):
+        given = np.asarray(sites[role]).astype(str)
+        for subject in range(n_subjects(index[role])):
+            found = np.unique(given[index[role] == subject])
+            if len(found) > 1:
+                raise MetricError(
+                    f"memorization: a subject must have one site; found {', '.join(found)} for one "
+                    f"subject of {role}. Correct the participants table."
+                )
+            names.append(str(found[0]))
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _check_subjects(index: Mapping[str, Int64[np.ndarray, " n"]]) -> None:

@@ -19,6 +19,10 @@ ROWS_PER_CHUNK = 64
 """Number of images that are handled at once, under all labellings."""
 
 
+DRAWS = 16
+"""Number of random draws of equally many scans of each subject, where subjects differ in them."""
+
+
 @dataclass(frozen=True)
 class Sides:
     """Labellings of the real subjects as training or hold-out; the first is the observed one.
@@ -29,10 +33,15 @@ class Sides:
         True for training; one row per labelling, all with the same number of training subjects.
     subjects
         The subject of each real image, training images first.
+    draws
+        Indices of the images that are compared. Every draw has equally many scans of each
+        subject: as many as the subject with the fewest scans has. There is one draw, of all
+        images, where all subjects have that many.
     """
 
     labels: Bool[np.ndarray, "b s"]
     subjects: Int64[np.ndarray, " n"]
+    draws: tuple[Int64[np.ndarray, " k"], ...]
 
     @classmethod
     def permuted(
@@ -46,11 +55,31 @@ class Sides:
         n_train = n_subjects(train)
         observed = np.arange(n_train + n_subjects(holdout)) < n_train
         random = rng.permuted(np.tile(observed, (permutations, 1)), axis=1)
-        return cls(np.vstack([observed, random]), np.concatenate([train, n_train + holdout]))
+        subjects = np.concatenate([train, n_train + holdout])
+        return cls(np.vstack([observed, random]), subjects, _draws(subjects, rng))
 
     def first(self, b: int) -> Sides:
         """The first b labellings."""
-        return Sides(self.labels[:b], self.subjects)
+        return Sides(self.labels[:b], self.subjects, self.draws)
+
+    def within(self, strata: Int64[np.ndarray, " s"], rng: np.random.Generator) -> Sides:
+        """The observed labelling, and as many as before that are permuted within each stratum.
+
+        The same labellings where no stratum has subjects of both sides: then nothing could be
+        permuted.
+        """
+        observed = self.labels[0]
+        if not set(strata[observed]) & set(strata[~observed]):
+            return self
+        random = np.tile(observed, (len(self.labels) - 1, 1))
+        for stratum in np.unique(strata):
+            own = strata == stratum
+            random[:, own] = rng.permuted(random[:, own], axis=1)
+        return Sides(np.vstack([observed, random]), self.subjects, self.draws)
+
+    def of_all_scans(self) -> Sides:
+        """The same labellings, with all scans of each subject."""
+        return Sides(self.labels, self.subjects, (np.arange(len(self.subjects)),))
 
     @property
     def images(self) -> Bool[np.ndarray, "b n"]:
@@ -60,16 +89,63 @@ class Sides:
     def contrasts(
         self, distances: Float64[np.ndarray, "m n"], floor: float
     ) -> Float64[np.ndarray, "m b"]:
-        """Return log(d_H / d_T) of each row of distances to real images, under each labelling."""
+        """Return log(d_H / d_T) of each row of distances to real images, under each labelling.
+
+        It is the mean over `draws`. The nearest of five scans is nearer than one scan, copied or
+        not: with all scans, subjects would not be exchangeable.
+        """
+        found = [in_chunks(self.logs(distances, floor, draw), self.labels) for draw in self.draws]
+        mean: Float64[np.ndarray, "m b"] = np.mean(found, axis=0)
+        return mean
+
+    def logs(
+        self,
+        distances: Float64[np.ndarray, "m n"],
+        floor: float,
+        draw: Int64[np.ndarray, " k"] | None = None,
+    ) -> Float64[np.ndarray, "m s"]:
+        """Return the log of the floored distance to the nearest image of each subject.
+
+        With a `draw`, only its images count.
+        """
+        chosen = np.arange(len(self.subjects)) if draw is None else draw
         to_subject = np.full((len(distances), self.labels.shape[1]), np.inf)
-        np.minimum.at(to_subject.T, self.subjects, distances.T)
-        logs = np.log(to_subject.clip(min=floor))
-        return np.concatenate(
-            [
-                nearest_contrasts(logs[start : start + ROWS_PER_CHUNK], self.labels)
-                for start in range(0, len(logs), ROWS_PER_CHUNK)
-            ]
-        )
+        np.minimum.at(to_subject.T, self.subjects[chosen], distances[:, chosen].T)
+        logs: Float64[np.ndarray, "m s"] = np.log(to_subject.clip(min=floor))
+        return logs
+
+
+def _draws(
+    subjects: Int64[np.ndarray, " n"], rng: np.random.Generator
+) -> tuple[Int64[np.ndarray, " k"], ...]:
+    scans = np.bincount(subjects)
+    if scans.min() == scans.max():
+        return (np.arange(len(subjects)),)
+    return tuple(some_scans(subjects, int(scans.min()), rng) for _ in range(DRAWS))
+
+
+def some_scans(
+    subjects: Int64[np.ndarray, " n"], scans: int, rng: np.random.Generator
+) -> Int64[np.ndarray, " k"]:
+    """Return the indices of this many random images of each subject."""
+    order = rng.permutation(len(subjects))
+    order = order[np.argsort(subjects[order], kind="stable")]
+    sizes = np.bincount(subjects)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen: Int64[np.ndarray, " k"] = np.sort(order[place < scans])
+    return chosen
+
+
+def in_chunks(
+    logs: Float64[np.ndarray, "m s"], labels: Bool[np.ndarray, "b s"]
+) -> Float64[np.ndarray, "m b"]:
+    """Return `nearest_contrasts`, computed for `ROWS_PER_CHUNK` images at once."""
+    return np.concatenate(
+        [
+            nearest_contrasts(logs[start : start + ROWS_PER_CHUNK], labels)
+            for start in range(0, len(logs), ROWS_PER_CHUNK)
+        ]
+    )
 
 
 def nearest_contrasts(

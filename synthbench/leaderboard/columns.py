@@ -237,7 +237,7 @@ def _seeds(entry: Entry) -> Cell:
 
 def _copies(entry: Entry) -> Cell:
     found = copies_found(entry.card)
-    strong = found.verdict if found.verdict == "detected" else ""
+    strong = found.words if found.verdict == "copies" else ""
     standing = copies(entry.card).standing
     return Cell(found.text, quoted=True, strong=strong, standing=standing)
 

@@ -1,15 +1,16 @@
-"""The results of a scorecard's tests for copies of training images, worded once for all pages."""
+"""A scorecard's findings on copies of training images, worded once for all pages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from synthbench.records.memorization import MemorizationRecord
+from synthbench.metrics.nearest.power import power_text
+from synthbench.metrics.nearest.verdict import WORDS, CopyVerdict, gravest
+from synthbench.records.memorization import CopiesTest, MemorizationRecord
 from synthbench.records.scorecard import Scorecard
-from synthbench.render.numbers import p_text
+from synthbench.render.numbers import number, p_text
 
-CopiesVerdict = Literal["detected", "none detected", "not assessed"]
+NOT_ASSESSED = "not assessed"
 
 
 @dataclass(frozen=True)
@@ -19,36 +20,53 @@ class CopiesFound:
     Attributes
     ----------
     verdict
-        "detected" where any test detected copies.
+        The gravest verdict of any space; None where there was no test.
     details
-        The spaces with their p, or the power of the tests; empty where there was no test.
+        The spaces with that verdict, or the power of the tests; empty where there was no test.
     """
 
-    verdict: CopiesVerdict
+    verdict: CopyVerdict | None
     details: str
+
+    @property
+    def words(self) -> str:
+        """The verdict in words, without the details."""
+        return NOT_ASSESSED if self.verdict is None else WORDS[self.verdict]
 
     @property
     def text(self) -> str:
         """The verdict with its details."""
-        return f"{self.verdict} {self.details}".strip()
+        return f"{self.words} {self.details}".strip()
 
 
 def copies_found(card: Scorecard) -> CopiesFound:
     """Return the verdict on copies of training images over all spaces, plain and mirrored."""
-    if not card.memorization:
-        return CopiesFound("not assessed", "")
-    tests = [(r.space, t) for r in card.memorization for t in (r.plain, r.flipped) if t]
-    p_of: dict[str, float] = {}
-    for space, test in tests:
-        if test.detected:
-            p_of[space] = min(test.p, p_of.get(space, 1.0))
-    if p_of:
-        exact = max(record.exact_copies for record in card.memorization)
-        spaces = ", ".join(f"{space} (p {p_text(p)})" for space, p in p_of.items())
-        return CopiesFound("detected", f"in {spaces}" + (f"; {exact} exact" if exact else ""))
-    shares = [t.detectable_share for _, t in tests if t.detectable_share is not None]
-    power = f"80% power at {min(shares):.0%}" if shares else "power below 80% at 50%"
-    return CopiesFound("none detected", f"({power})")
+    records = card.memorization
+    if not records:
+        return CopiesFound(None, "")
+    verdict = gravest(record.verdict for record in records)
+    if verdict == "none":
+        tests = [t for record in records for t in (record.plain, record.flipped) if t]
+        shares = [t.detectable_share for t in tests if t.detectable_share is not None]
+        return CopiesFound(verdict, f"({power_text(min(shares, default=None))})")
+    spaces = [_where(record) for record in records if record.verdict == verdict]
+    details = f"in {', '.join(spaces)}"
+    exact = max(record.exact_copies for record in records)
+    if verdict == "copies" and exact:
+        details += f"; {exact} exact"
+    return CopiesFound(verdict, details)
+
+
+def _where(record: MemorizationRecord) -> str:
+    """Return a space with the figure behind its verdict."""
+    tests = [t for t in (record.plain, record.flipped) if t]
+    if record.verdict == "nearer":
+        return f"{record.space} (gap {_gap(record.plain)})"
+    if record.verdict == "sides_differ" and record.sides_p is not None:
+        return f"{record.space} (p {p_text(record.sides_p)})"
+    near = [t.near_p for t in tests if t.near_p is not None]
+    p = min(near) if near else min(t.p for t in tests)
+    return f"{record.space} (p {p_text(p)})"
 
 
 def copies_lines(card: Scorecard) -> list[str]:
@@ -59,10 +77,28 @@ def copies_lines(card: Scorecard) -> list[str]:
 
 
 def _line(record: MemorizationRecord) -> str:
-    plain = record.plain
-    line = f"copies ({record.space}): {plain.text}; p {p_text(plain.p)}"
+    line = f"copies ({record.space}): {_finding(record, record.plain)}"
     if record.flipped is not None:
-        line += f"; mirrored: {record.flipped.text}; p {p_text(record.flipped.p)}"
+        line += f"; mirrored: {_finding(record, record.flipped)}"
+    if record.sides_p is not None:
+        line += f"; training against hold-out p {p_text(record.sides_p)}"
     if record.exact_copies:
         line += f"; {record.exact_copies} exact copies"
     return f"{line}; AuthPct {record.auth_pct:.0f}%; n = {record.n} per side"
+
+
+def _finding(record: MemorizationRecord, test: CopiesTest) -> str:
+    verdict = record.verdict_of(test)
+    words = WORDS[verdict]
+    if verdict != "copies":
+        words += f" ({power_text(test.detectable_share)})"
+    if test.near_p is not None:
+        words += f", near copies p {p_text(test.near_p)}"
+    return f"{words}, gap {_gap(test)} p {p_text(test.p)}"
+
+
+def _gap(test: CopiesTest) -> str:
+    interval = test.interval
+    if interval is None:
+        return number(test.value)
+    return f"{number(test.value)} [{number(interval.low)}, {number(interval.high)}]"

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from synthbench.metrics.nearest.verdict import CopyVerdict
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
-from synthbench.report.memorization import CopiesVerdict, copies_found, copies_lines
+from synthbench.report.memorization import copies_found, copies_lines
 from synthbench.report.text import SATURATED, preflight_lines
 
 FEW_SEEDS = 3
@@ -80,15 +81,20 @@ def verdict(value: Value) -> Verdict:
     return Verdict("worse" if worse else "other side", f"{side} real against real")
 
 
+COPIES_STANDING: dict[CopyVerdict | None, Standing] = {
+    "copies": "worse",
+    "sides_differ": "no floor",
+    "nearer": "other side",
+    "none": "within",
+    None: "missing",
+}
+"""The sign of each verdict on copies; None is no test."""
+
+
 def copies(card: Scorecard) -> Verdict:
-    """Return whether copies of training images were detected, as a verdict of a table."""
+    """Return the verdict on copies of training images, as a verdict of a table."""
     found = copies_found(card)
-    standing: dict[CopiesVerdict, Standing] = {
-        "detected": "worse",
-        "none detected": "within",
-        "not assessed": "missing",
-    }
-    return Verdict(standing[found.verdict], found.text)
+    return Verdict(COPIES_STANDING[found.verdict], found.text)
 
 
 def ranked_rows(card: Scorecard) -> list[Value]:

@@ -19,6 +19,7 @@ from synthbench.metrics.memorization import Memorization, memorization
 from synthbench.metrics.metric import Composite, Metric, Studentized
 from synthbench.metrics.nearest import power
 from synthbench.metrics.nearest.distances import feature_distances, voxel_distances
+from synthbench.metrics.nearest.verdict import WORDS
 from tests.metrics.nearest.copies import near_copies, sets
 
 TRAIN, HOLDOUT = np.array([[0.0], [10.0]]), np.array([[4.0], [14.0]])
@@ -189,16 +190,38 @@ def test_exact_copies_are_counted_apart_from_the_test():
     assert (found.copies, found.holdout_copies) == (1, 1)
     assert found.copy_share == pytest.approx(1 / 86)
     assert found.p > 0.05
+    assert found.near_p > 0.05
     assert found.detected
-    assert found.text == "copying detected"
+    assert found.verdict == "copies"
     assert found.neighbours[3].train == 5
 
 
+CLEAN = {"near_p": 0.5, "sides_p": 0.5, "p": 0.5, "detectable": 7 / 86}
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "none"),
+        ({"p": 0.05}, "nearer"),
+        ({"p": 0.05, "sides_p": 0.05}, "sides_differ"),
+        ({"sides_p": 0.05}, "sides_differ"),
+        ({"near_p": 0.05, "sides_p": 0.05, "p": 0.05}, "copies"),
+        ({"copies": 1, "sides_p": 0.05}, "copies"),
+        ({"near_p": None, "p": 0.05}, "nearer"),
+    ],
+)
+def test_the_gravest_finding_is_the_verdict(changes, verdict):
+    """A copy is a copy whatever the sides; a gap between sides that differ says nothing."""
+    found = dataclasses.replace(memorization(*sets(), permutations=99), **CLEAN | changes)
+    assert found.verdict == verdict
+    assert found.detected == (verdict == "copies")
+    assert found.text.startswith(WORDS[verdict])
+
+
 def test_words():
-    found = memorization(*sets(), permutations=99)
-    clean = dataclasses.replace(found, p=0.5, detectable=7 / 86)
-    assert clean.text == "no copying detected (80% power at 8% copies)"
-    assert dataclasses.replace(clean, p=0.05).text == "copying detected"
+    clean = dataclasses.replace(memorization(*sets(), permutations=99), **CLEAN)
+    assert clean.text == "no copies found (80% power at 8% copies)"
     leaked = dataclasses.replace(clean, holdout_copies=2)
     assert leaked.text == f"{clean.text}; 2 synthetic images equal hold-out images"
 

@@ -30,4 +30,4 @@ def test_few_images_have_little_power():
     """Of 3 and 3 images 20 labellings: the smallest share is 0.05, which takes every copy."""
     found = memorization(*sets(4, 3, 3), permutations=99)
     assert found.detectable is None
-    assert found.text == "no copying detected (power below 80% even at 50% copies)"
+    assert found.text == "no copies found (power below 80% even at 50% copies)"
