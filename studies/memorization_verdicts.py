@@ -3,8 +3,8 @@
 Usage: python studies/memorization_verdicts.py --reps 200 [--kind NAME ...] [--rank R ...]
 
 Prints one row of a markdown table per kind of generator and effective rank: how often each verdict
-is given, with exact 95% intervals. Features are Gaussian in 512 dimensions, with the eigenvalues of
-the coverage study; training, hold-out and synthetic set have 86 images unless the kind says so.
+is given, with exact 95% intervals. Features are Gaussian, with the eigenvalues of the coverage
+study; training, hold-out and synthetic set have 86 images unless the kind says so.
 Timings are for one core: set OMP_NUM_THREADS=1.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from coverage_cells import DIMENSION, Features, spectrum
+from coverage_cells import Features, spectrum
 from jaxtyping import Int64
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
@@ -26,7 +26,9 @@ from synthbench.metrics.memorization import memorization
 from synthbench.metrics.nearest.verdict import WORDS
 
 N = 86
-PERMUTATIONS = 199
+PERMUTATIONS = 99
+DIMENSION = 128
+"""Number of features, where the effective rank is below it."""
 KEPT_VARIANCE = 0.99
 """The share of variance that the fitted Gaussian keeps, as `pca-gaussian` does."""
 
@@ -189,7 +191,7 @@ KINDS: Mapping[str, Kind] = {
 
 def verdicts(kind: Kind, rank: int, reps: int, seed: int) -> Counter[str]:
     """Return how often each verdict is given."""
-    sd = np.sqrt(spectrum(rank, DIMENSION))
+    sd = np.sqrt(spectrum(rank, max(rank, DIMENSION)))
     found: Counter[str] = Counter()
     for rep in range(reps):
         sets = kind(Population(sd, np.random.default_rng([seed, rank, rep])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,33 +87,37 @@ class Sides:
         """The labels of the images."""
         return self.labels[:, self.subjects]
 
-    def contrasts(
-        self, distances: Float64[np.ndarray, "m n"], floor: float
-    ) -> Float64[np.ndarray, "m b"]:
-        """Return log(d_H / d_T) of each row of distances to real images, under each labelling.
-
-        It is the mean over `draws`. The nearest of five scans is nearer than one scan, copied or
-        not: with all scans, subjects would not be exchangeable.
-        """
-        found = [in_chunks(self.logs(distances, floor, draw), self.labels) for draw in self.draws]
-        mean: Float64[np.ndarray, "m b"] = np.mean(found, axis=0)
-        return mean
-
-    def logs(
+    def averaged(
         self,
         distances: Float64[np.ndarray, "m n"],
         floor: float,
-        draw: Int64[np.ndarray, " k"] | None = None,
-    ) -> Float64[np.ndarray, "m s"]:
-        """Return the log of the floored distance to the nearest image of each subject.
+        values: Callable[
+            [Float64[np.ndarray, "m s"], Bool[np.ndarray, "b s"]], Float64[np.ndarray, "m b"]
+        ],
+    ) -> Float64[np.ndarray, "m b"]:
+        """Return the mean over `draws` of values of each image, under each labelling.
 
-        With a `draw`, only its images count.
+        The nearest of five scans is nearer than one scan, copied or not: with all scans, subjects
+        would not be exchangeable.
+
+        Parameters
+        ----------
+        distances
+            From each image to all real images.
+        floor
+            Smaller distances are set to this before the logarithm.
+        values
+            From log distances to the subjects (each to the nearest of its drawn scans) and the
+            labels to the values, such as `nearest_contrasts`.
         """
-        chosen = np.arange(len(self.subjects)) if draw is None else draw
-        to_subject = np.full((len(distances), self.labels.shape[1]), np.inf)
-        np.minimum.at(to_subject.T, self.subjects[chosen], distances[:, chosen].T)
-        logs: Float64[np.ndarray, "m s"] = np.log(to_subject.clip(min=floor))
-        return logs
+        logs = np.log(distances.clip(min=floor))
+        found = []
+        for draw in self.draws:
+            to_subject = np.full((len(logs), self.labels.shape[1]), np.inf)
+            np.minimum.at(to_subject.T, self.subjects[draw], logs[:, draw].T)
+            found.append(values(to_subject, self.labels))
+        mean: Float64[np.ndarray, "m b"] = np.mean(found, axis=0)
+        return mean
 
 
 def _draws(
@@ -134,18 +139,6 @@ def some_scans(
     place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen: Int64[np.ndarray, " k"] = np.sort(order[place < scans])
     return chosen
-
-
-def in_chunks(
-    logs: Float64[np.ndarray, "m s"], labels: Bool[np.ndarray, "b s"]
-) -> Float64[np.ndarray, "m b"]:
-    """Return `nearest_contrasts`, computed for `ROWS_PER_CHUNK` images at once."""
-    return np.concatenate(
-        [
-            nearest_contrasts(logs[start : start + ROWS_PER_CHUNK], labels)
-            for start in range(0, len(logs), ROWS_PER_CHUNK)
-        ]
-    )
 
 
 def nearest_contrasts(
@@ -171,6 +164,13 @@ def nearest_contrasts(
     labels
         True for subjects labelled training; the same number in every labelling.
     """
+    starts = range(0, len(logs), ROWS_PER_CHUNK)
+    return np.concatenate([_contrasts(logs[i : i + ROWS_PER_CHUNK], labels) for i in starts])
+
+
+def _contrasts(
+    logs: Float64[np.ndarray, "m s"], labels: Bool[np.ndarray, "b s"]
+) -> Float64[np.ndarray, "m b"]:
     n_train = int(labels[0].sum())
     n_holdout = labels.shape[1] - n_train
     n = min(n_train, n_holdout)

@@ -54,7 +54,9 @@ def spacings(
 
 
 def excess_spacings(
-    logs: Float64[np.ndarray, "m s"], labels: Bool[np.ndarray, "b s"], copy_size: float
+    logs: Float64[np.ndarray, "m s"],
+    labels: Bool[np.ndarray, "b s"],
+    copy_size: float = COPY_SIZE,
 ) -> Float64[np.ndarray, "m b"]:
     """Return how far the spacing on the training side exceeds `copy_size`, less the hold-out's.
 

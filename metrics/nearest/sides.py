@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from synthbench.metrics.mmd_permutation import BANDWIDTH_FACTORS
-from synthbench.metrics.nearest.labellings import ROUNDING, in_chunks, p_values
+from synthbench.metrics.nearest.labellings import ROUNDING, nearest_contrasts, p_values
 
 
 def sides_p(
@@ -46,7 +46,7 @@ def _own_contrasts(
     logs = np.log(distances.clip(min=floor))
     # An image is no neighbour of itself: it comes last.
     np.fill_diagonal(logs, logs.max())
-    means: Float64[np.ndarray, " b"] = in_chunks(logs, labels).mean(axis=0)
+    means: Float64[np.ndarray, " b"] = nearest_contrasts(logs, labels).mean(axis=0)
     return means
 
 
