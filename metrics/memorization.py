@@ -344,11 +344,14 @@ class Memorization(BaseMetric):
         All images of a subject keep one label. A subject is either in training or in the hold-out,
         not in both: labels are counted within each side.
 
-        Where subjects have different numbers of scans, each test takes a mean over random draws of
-        equally many scans of each subject. Where the sides differ in their numbers of subjects,
-        the gap's log d to the larger side is a mean over all its subsets of the size of the
-        smaller side, in closed form. Power is best with equal sides: with 1000 training and 86
-        hold-out images, 92% of labellings label a copied image as training.
+        Where subjects have different numbers of scans, the gap compares a random draw of equally
+        many scans of each subject: then they are exchangeable. Near copies are looked for in the
+        mean over several draws, because a copy of one scan is in few of them.
+
+        Where the sides differ in their numbers of subjects, the gap's log d to the larger side is
+        a mean over all its subsets of the size of the smaller side, in closed form. Power is best
+        with equal sides: with 1000 training and 86 hold-out images, 92% of labellings label a
+        copied image as training.
 
         Parameters
         ----------
@@ -394,8 +397,8 @@ class Memorization(BaseMetric):
         sides = matched = Sides.permuted(index["train"], index["holdout"], permutations, for_labels)
         if sites is not None:
             matched = sides.within(_site_of_subjects(sites, index), for_sides)
-        if copy_size is None:
-            matched = matched.of_all_scans()
+        all_scans = (np.arange(len(sides.subjects)),)
+        matched = matched.of(all_scans if copy_size is None else sides.draws[:1])
         some = sides.first(PLANTING_LABELLINGS)
 
         # A spacing never exceeds infinity.

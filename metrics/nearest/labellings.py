@@ -37,7 +37,8 @@ class Sides:
     draws
         Indices of the images that are compared. Every draw has equally many scans of each
         subject: as many as the subject with the fewest scans has. There is one draw, of all
-        images, where all subjects have that many.
+        images, where all subjects have that many. In one draw, subjects are exchangeable. In the
+        mean over draws they are not quite: a subject with many scans has a steadier value.
     """
 
     labels: Bool[np.ndarray, "b s"]
@@ -78,9 +79,9 @@ class Sides:
             random[:, own] = rng.permuted(random[:, own], axis=1)
         return Sides(np.vstack([observed, random]), self.subjects, self.draws)
 
-    def of_all_scans(self) -> Sides:
-        """The same labellings, with all scans of each subject."""
-        return Sides(self.labels, self.subjects, (np.arange(len(self.subjects)),))
+    def of(self, draws: tuple[Int64[np.ndarray, " k"], ...]) -> Sides:
+        """The same labellings, of other draws of images."""
+        return Sides(self.labels, self.subjects, draws)
 
     @property
     def images(self) -> Bool[np.ndarray, "b n"]:

@@ -125,6 +125,25 @@ def test_findings_of_schema_1_become_data():
 
 
 @pytest.mark.parametrize(
+    ("entry", "features", "voxels"),
+    [
+        ("noise", "none", "none"),
+        ("pca-gaussian", "none", "nearer"),
+        ("ldm3d-tiny", "none", "nearer"),
+        ("training", "copies", "copies"),
+        ("memorizer", "nearer", "copies"),
+    ],
+)
+def test_an_old_card_says_what_its_test_has_shown(entry, features, voxels):
+    """It tested the gap: a rejection is no copy, but exact copies are, and so is a gap that is
+    at least 0.3 at the lower end of its interval (memorizer in voxels: 0.65).
+    """
+    records = Scorecard.load(BOARD / "entries" / f"{entry}.json").memorization
+    assert [record.verdict for record in records] == [features, voxels]
+    assert all(record.plain.verdict is None for record in records)
+
+
+@pytest.mark.parametrize(
     ("words", "missing"),
     [
         ("missing: synthbench fetch net", Missing(reason="weights", text="synthbench fetch net")),

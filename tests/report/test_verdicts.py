@@ -50,14 +50,16 @@ def test_every_standing_has_a_sign_of_its_own():
     assert len(set(SIGNS.values())) == len(SIGNS)
 
 
-def memorization(space, share=None, *, detected=False, copies=0):
+def memorization(space, verdict=None, share=None, *, copies=0, p=0.5, level=0.05):
     test = CopiesTest(
-        value=0.0, interval=None, p=0.5, level=0.05, detectable_share=share, detected=detected,
-        text="in words that decide nothing",
+        value=0.1, interval=None, p=p, level=level, detectable_share=share,
+        detected=verdict == "copies", text="in words that decide nothing", verdict=verdict,
+        near_p=None if verdict is None else 0.25,
     )  # fmt: skip
     return MemorizationRecord(
-        space=space, n=9, exact_copies=copies, auth_pct=50.0, plain=test, flipped=None
-    )
+        space=space, n=9, exact_copies=copies, auth_pct=50.0, plain=test, flipped=None,
+        sides_p=None if verdict is None else 0.02,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -65,20 +67,35 @@ def memorization(space, share=None, *, detected=False, copies=0):
     [
         ([], "missing", "not assessed"),
         (
-            [memorization("net", 0.3), memorization("voxels", 0.1)],
-            "within", "none detected (80% power at 10%)",
+            [memorization("net", "none", 0.3), memorization("voxels", "none", 0.1)],
+            "within", "no copies found (80% power at 10% copies)",
         ),
-        ([memorization("net")], "within",
-         "none detected (power below 80% at 50%)"),
+        ([memorization("net", "none")], "within",
+         "no copies found (power below 80% even at 50% copies)"),
         (
-            [memorization("net", 0.3), memorization("voxels", detected=True, copies=2)],
-            "worse", "detected in voxels (p 0.500); 2 exact",
+            [memorization("net", "none", 0.3), memorization("voxels", "copies", copies=2)],
+            "worse", "exact or near copies in voxels (p 0.250); 2 exact",
         ),
+        (
+            [memorization("net", "nearer"), memorization("voxels", "none")],
+            "other side", "nearer to training than to unseen images in net (gap 0.1)",
+        ),
+        (
+            [memorization("net", "nearer"), memorization("voxels", "sides_differ")],
+            "no floor", "cannot be told: training and hold-out differ in voxels (p 0.020)",
+        ),
+        ([memorization("net", p=0.01)], "other side",
+         "nearer to training than to unseen images in net (gap 0.1)"),
+        ([memorization("net", p=0.5, copies=1)], "worse",
+         "exact or near copies in net (p 0.500); 1 exact"),
     ],
-    ids=["not assessed", "none", "no power", "in one space"],
+    ids=[
+        "not assessed", "none", "no power", "copies", "nearer", "sides differ", "old, a gap",
+        "old, exact",
+    ],
 )  # fmt: skip
-def test_copies_are_stated_with_the_power_to_find_them(records, standing, words):
-    """The best power of any space is stated; copying in any space is copying."""
+def test_copies_are_stated_by_the_gravest_verdict_of_any_space(records, standing, words):
+    """Without a finding, the best power of any space is stated."""
     card: Any = SimpleNamespace(memorization=tuple(records))
     assert copies(card).standing == standing
     assert copies(card).words == words

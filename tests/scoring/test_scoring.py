@@ -146,7 +146,9 @@ def test_copies_are_found_in_features_and_voxels(full_card):
         assert record.n == 12
         assert record.exact_copies == 2
         assert record.plain.detected
-        assert record.plain.text == "copying detected"
+        assert record.plain.verdict == "copies"
+        assert record.plain.near_p is not None
+        assert record.sides_p is not None
     assert card.not_assessed is None
     table = pd.read_csv(io.StringIO(neighbours_table(neighbours)), sep="\t")
     copies = table[(table.space == VOXELS) & (table.mirrored == "no")].set_index("synth")
