@@ -196,7 +196,7 @@ def test_exact_copies_are_counted_apart_from_the_test():
     assert found.neighbours[3].train == 5
 
 
-CLEAN = {"near_p": 0.5, "sides_p": 0.5, "p": 0.5, "detectable": 7 / 86}
+CLEAN: dict[str, Any] = {"near_p": 0.5, "sides_p": 0.5, "p": 0.5, "detectable": 7 / 86}
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,8 @@ CLEAN = {"near_p": 0.5, "sides_p": 0.5, "p": 0.5, "detectable": 7 / 86}
 )
 def test_the_gravest_finding_is_the_verdict(changes, verdict):
     """A copy is a copy whatever the sides; a gap between sides that differ says nothing."""
-    found = dataclasses.replace(memorization(*sets(), permutations=99), **CLEAN | changes)
+    changed: dict[str, Any] = {**CLEAN, **changes}
+    found = dataclasses.replace(memorization(*sets(), permutations=99), **changed)
     assert found.verdict == verdict
     assert found.detected == (verdict == "copies")
     assert found.text.startswith(WORDS[verdict])
@@ -253,6 +254,136 @@ def test_scans_of_a_subject_are_permuted_whole():
     found = memorization(synth, real[:20], real[20:], permutations=4000, subjects=labels)
     assert found.p == pytest.approx(1 / 6, abs=4 * np.sqrt(5 / 36 / 4000))
     assert memorization(synth, real[:20], real[20:], permutations=4000).p < 0.001
+
+
+def fitted(train, n, rng):
+    """Samples of the Gaussian with the mean and the covariance of the training images."""
+    return rng.multivariate_normal(train.mean(axis=0), np.cov(train.T), size=n, method="svd")
+
+
+def share_of(verdict, kind, reps=20):
+    """How often a verdict is given; `kind` returns synth, train, hold-out, and subjects or None."""
+    found = []
+    for seed in range(reps):
+        synth, train, holdout, subjects = kind(np.random.default_rng(seed))
+        assessment = memorization(
+            synth, train, holdout, permutations=99, seed=seed, subjects=subjects
+        )
+        found.append(assessment.verdict)
+    return np.mean(np.array(found) == verdict)
+
+
+def test_a_gaussian_fitted_to_the_training_images_is_nearer_and_no_copy(without_power):
+    """86 images in 256 dimensions: all samples lie in the span of the training images."""
+
+    def kind(rng):
+        train, holdout = rng.normal(size=(2, 86, 256))
+        return fitted(train, 86, rng), train, holdout, None
+
+    assert share_of("nearer", kind, reps=5) == 1
+
+
+def test_a_hold_out_of_another_site_is_no_copying(without_power):
+    """A perfect generator of the training site; hold-out features are 0.4 sd off on each axis."""
+
+    def kind(rng):
+        synth, train, holdout = rng.normal(size=(3, 86, 16))
+        return synth, train, holdout + 0.4, None
+
+    assert share_of("sides_differ", kind, reps=8) == 1
+
+
+def test_a_memorizer_is_found_although_the_hold_out_is_of_another_site(without_power):
+    """Every image is a training image with noise at half of the distance to its neighbour."""
+
+    def kind(rng):
+        _, train, holdout = rng.normal(size=(3, 60, 16))
+        return near_copies(rng, train, 60, 0.5), train, holdout + 1.0, None
+
+    assert share_of("copies", kind, reps=5) == 1
+
+
+def scans(rng, counts, icc, d=16):
+    """Several scans of each subject; `icc` is the subjects' share of the variance."""
+    of = np.repeat(np.arange(len(counts)), counts)
+    between, within = rng.normal(size=(len(counts), d))[of], rng.normal(size=(len(of), d))
+    return np.sqrt(icc) * between + np.sqrt(1 - icc) * within, of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("icc", [0.0, 0.9])
+@pytest.mark.parametrize(
+    ("train", "holdout"), [([4] * 20, [1] * 20), ([1] * 20, [4] * 20), ([1, 5] * 10, [1, 1, 3] * 7)]
+)
+def test_numbers_of_scans_are_no_finding(without_power, train, holdout, icc):
+    """A perfect generator: "nearer" and "copies" each in 5%, so at most 7 of 30 together.
+
+    More have a probability of 0.006 or less for two tests at 5% each.
+    """
+
+    def kind(rng):
+        (t, t_of), (h, h_of) = scans(rng, train, icc), scans(rng, holdout, icc)
+        return rng.normal(size=(30, 16)), t, h, {"train": t_of, "holdout": h_of}
+
+    assert sum(30 * share_of(v, kind, reps=30) for v in ("nearer", "copies")) <= 7
+
+
+def test_copies_of_one_of_five_scans_are_found(without_power):
+    """A fifth of the images, each a near copy of a single scan of another subject."""
+
+    def kind(rng):
+        (t, t_of), (h, h_of) = scans(rng, [5] * 40, 0.8), scans(rng, [1] * 40, 0.8)
+        synth = rng.normal(size=(50, 16))
+        synth[:10] = t[::20] + 0.1 * rng.normal(size=(10, 16))
+        return synth, t, h, {"train": t_of, "holdout": h_of}
+
+    assert share_of("copies", kind, reps=5) == 1
+
+
+def test_an_exact_copy_of_one_of_five_scans_is_found(without_power):
+    rng = np.random.default_rng(0)
+    (t, t_of), (h, h_of) = scans(rng, [5] * 20, 0.0), scans(rng, [1] * 20, 0.0)
+    for scan in range(5):
+        synth = rng.normal(size=(30, 16))
+        synth[3] = t[scan]
+        labels = {"train": t_of, "holdout": h_of}
+        found = memorization(synth, t, h, permutations=99, subjects=labels)
+        assert (found.copies, found.verdict) == (1, "copies")
+
+
+def test_a_known_site_is_no_difference_between_the_sides(without_power):
+    """Sites far apart: nine tenths of training from one, nine tenths of the hold-out from the
+    other.
+    """
+    rng = np.random.default_rng(0)
+    of = {"train": np.array([0] * 36 + [1] * 4), "holdout": np.array([0] * 4 + [1] * 36)}
+    real = {role: rng.normal(size=(40, 8)) + 3 * site[:, None] for role, site in of.items()}
+    distances = feature_distances(rng.normal(size=(40, 8)), real["train"], real["holdout"])
+    known = Memorization().assess(distances, permutations=199, seed=0, sites=of)
+    unknown = Memorization().assess(distances, permutations=199, seed=0)
+    assert unknown.sides_p <= 0.05 < known.sides_p
+    assert unknown.p <= 0.05 < known.p
+    assert known.gap.low < 0 < unknown.gap.low
+
+
+def test_the_interval_of_the_gap_inverts_its_test():
+    """One-sided p at most 0.025 where the 95% interval lies above zero."""
+    for seed in range(12):
+        synth, train, holdout = sets(30, 20, 20, 4, seed)
+        found = memorization(synth, train, holdout, permutations=999, seed=seed)
+        assert found.gap.low < found.value < found.gap.high
+        if abs(found.p - 0.025) > 0.005:
+            assert (found.gap.low > 0) == (found.p < 0.025)
+
+
+def test_protocols_without_a_copy_size_keep_their_rule():
+    """No test for near copies, and all scans of a subject."""
+    synth, train, holdout = sets(20, 20, 20)
+    synth[:] = train + 1e-2
+    old = Memorization().assess(
+        feature_distances(synth, train, holdout), permutations=99, seed=0, copy_size=None
+    )
+    assert (old.near_p, old.verdict) == (None, "nearer")
 
 
 def test_flipped_copies_are_found_under_flips_alone():
