@@ -94,6 +94,11 @@ def _finding(record: MemorizationRecord, test: CopiesTest) -> str:
         words += f" ({power_text(test.detectable_share)})"
     if test.near_p is not None:
         words += f", near copies p {p_text(test.near_p)}"
+    if test.close or test.holdout_close:
+        words += (
+            f", as close as a copy to one training subject: {test.close} volumes, to one hold-out "
+            f"subject: {test.holdout_close}"
+        )
     return f"{words}, gap {_gap(test)} p {p_text(test.p)}"
 
 
