@@ -30,7 +30,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ from synthbench.metrics.nearest.labellings import (
     p_values,
     some_scans,
 )
-from synthbench.metrics.nearest.near_copies import COPY_SIZE, excess_spacings
+from synthbench.metrics.nearest.near_copies import COPY_SIZE, excess_spacings, near_copies_p
 from synthbench.metrics.nearest.power import detectable_share, power_text
 from synthbench.metrics.nearest.sides import sides_p
 from synthbench.metrics.nearest.verdict import WORDS, CopyVerdict
@@ -402,11 +401,20 @@ class Memorization(BaseMetric):
         some = sides.first(PLANTING_LABELLINGS)
 
         # A spacing never exceeds infinity.
-        excess_of = partial(excess_spacings, copy_size=math.inf if copy_size is None else copy_size)
+        size = math.inf if copy_size is None else copy_size
+
+        def excesses(
+            of: Sides, to_real: Float64[np.ndarray, "m n"]
+        ) -> tuple[Float64[np.ndarray, "m b"], Float64[np.ndarray, "m b"]]:
+            return (
+                of.averaged(to_real, floor, lambda logs, own: excess_spacings(logs, own, size)),
+                of.averaged(to_real, floor, lambda logs, own: excess_spacings(logs, ~own, size)),
+            )
+
         near_copies = distances_from_near_copies(
             distances.real, sides.subjects, constants.near_copy
         )
-        planted = some.averaged(near_copies, floor, excess_of)
+        planted = np.subtract(*excesses(some, near_copies))
         original = authentic(distances.train, distances.within_train)
         one_scan = some_scans(sides.subjects, 1, for_sides)
         one_scan = one_scan[np.argsort(sides.subjects[one_scan])]
@@ -415,7 +423,7 @@ class Memorization(BaseMetric):
 
         def test(to_real: Float64[np.ndarray, "m n"]) -> CopyingTest:
             contrasts = matched.averaged(to_real, floor, nearest_contrasts)
-            excess = sides.averaged(to_real, floor, excess_of)
+            in_train, in_holdout = excesses(sides, to_real)
             statistic = LogRatio(contrasts[:, 0], original, {"synth": index["synth"]})
             nearest = nearest_real(to_real[:, :n_train], to_real[:, n_train:])
             gaps = contrasts.mean(axis=0)
@@ -424,16 +432,18 @@ class Memorization(BaseMetric):
                 value=float(gaps[0]),
                 gap=_gap(gaps, 1 - constants.alpha),
                 p=_p(gaps),
-                near_p=None if copy_size is None else _p(excess.mean(axis=0)),
+                near_p=None if copy_size is None else near_copies_p(
+                    in_train, in_holdout, len(sides.draws)
+                ),
                 sides_p=differ,
                 level=level,
                 sides_level=constants.alpha,
                 copies=sum(n.train_distance <= tolerance for n in nearest),
                 holdout_copies=sum(n.holdout_distance <= tolerance for n in nearest),
-                close=int((excess[:, 0] > 0).sum()),
-                holdout_close=int((excess[:, 0] < 0).sum()),
+                close=int((in_train[:, 0] > 0).sum()),
+                holdout_close=int((in_holdout[:, 0] > 0).sum()),
                 detectable=detectable_share(
-                    excess[:, : len(some.labels)], planted, some.images, level,
+                    (in_train - in_holdout)[:, : len(some.labels)], planted, some.images, level,
                     for_plantings.spawn(1)[0],
                 ),
                 neighbours=nearest,

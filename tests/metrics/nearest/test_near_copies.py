@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from synthbench.metrics.nearest.near_copies import excess_spacings, spacings
+from synthbench.metrics.nearest.near_copies import (
+    excess_spacings,
+    near_copies_p,
+    spacings,
+)
 
 
 def test_spacings_are_those_of_each_labelling():
@@ -20,10 +24,17 @@ def test_spacings_are_those_of_each_labelling():
 
 def test_only_what_exceeds_the_copy_size_counts():
     """Training: 0.1 to 1.0 exceeds 0.3 by 0.6. Hold-out: 0.5 to 0.7 does not exceed it."""
-    logs, labels = np.array([[0.1, 0.5, 1.0, 0.7]]), np.array([[True, False, True, False]])
-    assert excess_spacings(logs, labels, 0.3)[0, 0] == pytest.approx(0.6)
-    assert excess_spacings(logs, ~labels, 0.3)[0, 0] == pytest.approx(-0.6)
-    assert excess_spacings(logs, labels, np.inf)[0, 0] == 0
+    logs, train = np.array([[0.1, 0.5, 1.0, 0.7]]), np.array([[True, False, True, False]])
+    assert excess_spacings(logs, train, 0.3)[0, 0] == pytest.approx(0.6)
+    assert excess_spacings(logs, ~train, 0.3)[0, 0] == 0
+    assert excess_spacings(logs, train, np.inf)[0, 0] == 0
+
+
+def test_p_is_the_share_of_labellings_and_over_draws_the_larger_of_two():
+    """Differences 3, 1, 4, 2: two are at least 3. Training side 3, 3, 4, 4: all are."""
+    train, holdout = np.array([[3.0, 3.0, 4.0, 4.0]]), np.array([[0.0, 2.0, 0.0, 2.0]])
+    assert near_copies_p(train, holdout, 1) == 0.5
+    assert near_copies_p(train, holdout, 16) == 1.0
 
 
 @pytest.mark.parametrize("n", [50, 1000])
