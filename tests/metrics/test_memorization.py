@@ -190,6 +190,7 @@ def test_exact_copies_are_counted_apart_from_the_test():
     assert (found.copies, found.holdout_copies) == (1, 1)
     assert found.copy_share == pytest.approx(1 / 86)
     assert found.p > 0.05
+    assert found.near_p is not None
     assert found.near_p > 0.05
     assert found.detected
     assert found.verdict == "copies"
