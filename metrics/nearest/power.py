@@ -64,7 +64,7 @@ def detectable_share(
 
 
 def power_text(detectable: float | None) -> str:
-    """Return the power as it follows "no copying detected" in a table."""
+    """Return the power as it follows "no copies found" in a table."""
     power = f"{POWER:.0%}"
     if detectable is None:
         return f"power below {power} even at {max(PLANTED_SHARES):.0%} copies"
