@@ -414,7 +414,11 @@ class Memorization(BaseMetric):
         near_copies = distances_from_near_copies(
             distances.real, sides.subjects, constants.near_copy
         )
-        planted = np.subtract(*excesses(some, near_copies))
+        if copy_size is None:
+            few = matched.first(PLANTING_LABELLINGS)
+            planted = few.averaged(near_copies, floor, nearest_contrasts)
+        else:
+            planted = np.subtract(*excesses(some, near_copies))
         original = authentic(distances.train, distances.within_train)
         one_scan = some_scans(sides.subjects, 1, for_sides)
         one_scan = one_scan[np.argsort(sides.subjects[one_scan])]
@@ -424,6 +428,7 @@ class Memorization(BaseMetric):
         def test(to_real: Float64[np.ndarray, "m n"]) -> CopyingTest:
             contrasts = matched.averaged(to_real, floor, nearest_contrasts)
             in_train, in_holdout = excesses(sides, to_real)
+            evidence = contrasts if copy_size is None else in_train - in_holdout
             statistic = LogRatio(contrasts[:, 0], original, {"synth": index["synth"]})
             nearest = nearest_real(to_real[:, :n_train], to_real[:, n_train:])
             gaps = contrasts.mean(axis=0)
@@ -443,7 +448,7 @@ class Memorization(BaseMetric):
                 close=int((in_train[:, 0] > 0).sum()),
                 holdout_close=int((in_holdout[:, 0] > 0).sum()),
                 detectable=detectable_share(
-                    (in_train - in_holdout)[:, : len(some.labels)], planted, some.images, level,
+                    evidence[:, : len(some.labels)], planted, some.images, level,
                     for_plantings.spawn(1)[0],
                 ),
                 neighbours=nearest,

@@ -378,13 +378,24 @@ def test_the_interval_of_the_gap_inverts_its_test():
 
 
 def test_protocols_without_a_copy_size_keep_their_rule():
-    """No test for near copies, and all scans of a subject."""
+    """No test for near copies, all scans of a subject, and the power of the test of the gap."""
     synth, train, holdout = sets(20, 20, 20)
     synth[:] = train + 1e-2
+    scans = np.concatenate([train, train[:7] + 0.1])
+    labels = {"train": np.concatenate([np.arange(20), np.arange(7)])}
     old = Memorization().assess(
-        feature_distances(synth, train, holdout), permutations=99, seed=0, copy_size=None
-    )
-    assert (old.near_p, old.verdict) == (None, "nearer")
+        feature_distances(synth, scans, holdout), permutations=99, seed=0, subjects=labels,
+        copy_size=None,
+    )  # fmt: skip
+    assert (old.near_p, old.verdict, old.close) == (None, "nearer", 0)
+    nearest = [cdist(synth, real).min(axis=1) for real in (holdout, scans)]
+    np.testing.assert_allclose(old.statistic.contrasts, np.log(nearest[0] / nearest[1]), rtol=1e-6)
+    few = memorization(*sets(40, 40, 40, 16), permutations=99)
+    distances = feature_distances(*sets(40, 40, 40, 16))
+    gap_only = Memorization().assess(distances, permutations=99, seed=0, copy_size=None)
+    assert few.detectable is not None
+    assert gap_only.detectable is not None
+    assert gap_only.detectable >= few.detectable
 
 
 def test_flipped_copies_are_found_under_flips_alone():
