@@ -266,6 +266,21 @@ class CrossMetric(VolumeMetric, Protocol):
         ...
 
 
+@runtime_checkable
+class MultiScale(Metric, Protocol):
+    """A metric with a number of scales. Users choose it, except for metrics for papers."""
+
+    def with_scales(self, frozen: Mapping[str, Any], scales: int) -> dict[str, Any]:
+        """Return what `freeze` returned, with another number of scales.
+
+        Raises
+        ------
+        MetricError
+            There cannot be so many.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class RowStatistic:
     """The statistic of a function of weights.

@@ -42,7 +42,7 @@ def test_places_are_those_of_scipys_minimum_ranks():
 
 
 def test_an_entry_without_a_value_does_not_take_the_metric_from_the_others():
-    """c has no value under the second metric: it gets no place, and a and b keep both metrics."""
+    """Entry c has no value under the second metric: it gets no place, a and b keep both."""
     same = [[0, 1, 2]] * 4
     one = ranking_of({"a": 0.0, "b": 1.0, "c": 2.0}, same)
     two = ranking_of({"b": 0.0, "a": 1.0}, [row[:2] for row in same])

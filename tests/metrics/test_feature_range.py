@@ -25,8 +25,8 @@ OF_FEATURES = [
 @pytest.mark.parametrize(("factor", "what"), [(1e200, "overflow"), (1e-300, "vanish")])
 def test_features_out_of_range_are_refused_by_set(name, factor, what):
     metric = registry.load("metrics", name)()
+    settings = metric.freeze(X, np.arange(len(X)))
     with pytest.raises(MetricError, match=rf"{name}: synth features reach .* {what} in float64"):
-        settings = metric.freeze(X, np.arange(len(X)))
         metric.prepare(X, Y * factor, **settings)
 
 
