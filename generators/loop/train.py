@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from synthbench.errors import RunError, Stopped
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.generator import Progress
-from synthbench.generators.loop import checkpoints
+from synthbench.generators.loop import checkpoints, precision
 from synthbench.generators.loop.freezing import freeze
 from synthbench.generators.loop.signals import flag, stop_signals
 from synthbench.generators.loop.sources import Batch, Task, batches
@@ -76,6 +76,8 @@ def train(
     RunError
         The loss or the gradient is not finite, or a checkpoint cannot be written. The last good
         state is kept.
+    UsageError
+        bf16 gives wrong gradients on this processor.
     Stopped
         SIGTERM or SIGINT came; the step was finished and a checkpoint written.
     """
@@ -119,6 +121,8 @@ class Training:
         self.bare = self.accelerator.unwrap_model(self.model)
         self.ema = {name: p.detach().clone() for name, p in self.bare.named_parameters()}
         self.total = settings.total_steps(len(task.source), count)
+        device = self.accelerator.device.type
+        self.unchecked = settings.precision == "bf16" and device == "cpu"
         self.watch = Watch(self.accelerator, task, run, monitor)
         self.losses = StepLog(run.folder / "loss.csv", ("loss", "seconds"), run.root)
         self.pending: list[tuple[int, float, float]] = []
@@ -200,7 +204,14 @@ class Training:
         self, ahead: Iterator[Batch], signals: Sequence[int]
     ) -> tuple[float, float, bool]:
         """Compute the next step's gradients; return its loss, their norm, and True to stop."""
-        return self._agree(*self._accumulate(ahead), signals)
+        if self.unchecked:
+            with precision.convolutions(self.bare) as seen:
+                found = self._accumulate(ahead)
+            precision.check_bf16(seen)
+            self.unchecked = False
+        else:
+            found = self._accumulate(ahead)
+        return self._agree(*found, signals)
 
     def _accumulate(self, ahead: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """Add up the gradients of a step; return the mean loss and the norm of the gradient."""

@@ -137,8 +137,11 @@ class CohortSet:
             )
         synth = self.synth.drawn(draw(self.synth.available, n, seed))
         _check_enough("synth", synth)
-        kept = {entry.path: sidecar for entry, sidecar in zip(self.synth.entries, self.sidecars)}
-        sidecars = tuple(kept[entry.path] for entry in synth.entries) if self.sidecars else ()
+        sidecars: tuple[Sidecar, ...] = ()
+        if self.sidecars:
+            paths = [entry.path for entry in self.synth.entries]
+            by_path = dict(zip(paths, self.sidecars, strict=True))
+            sidecars = tuple(by_path[entry.path] for entry in synth.entries)
         return replace(self, synth=synth, sidecars=sidecars)
 
 
