@@ -96,7 +96,8 @@ def _check(path: tuple[str, ...], own: BaseModel, run: Run) -> None:
     allowed = model.CHANGED_ON_RESUME if isinstance(model, StepSettings) else frozenset()
     if path[-1] not in allowed:
         raise UsageError(_refusal(".".join(path), allowed, own))
-    stage = run.part(".".join(path[:-1])) if path[:-1] else None
+    # All stages have one precision: it can still change for those that are not trained yet.
+    stage = run.part(".".join(path[:-1])) if path[:-1] and path[-1] != "precision" else None
     if stage and (stage.folder / "run.json").is_file() and stage.record.get("finished"):
         raise UsageError(
             f"--resume --set {'.'.join(path)}: this network is trained, and the next one learns "
