@@ -18,12 +18,13 @@ from synthbench.cohorts.volume_file import read
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
 
-Reason = Literal["not-a-volume", "not-finite", "constant", "other-grid"]
+Reason = Literal["not-a-volume", "not-finite", "constant", "not-positive", "other-grid"]
 
 REASONS: dict[Reason, str] = {
     "not-a-volume": "cannot be read as one 3-D volume",
     "not-finite": "has voxels that are NaN or infinite",
     "constant": "every voxel has the same value",
+    "not-positive": "has no voxel above zero",
     "other-grid": "has another grid than most volumes of its set",
 }
 """The meaning of each reason."""
@@ -91,4 +92,6 @@ def _reason(file: Path, assume_grid: Space | float | None) -> Reason:
         return "not-a-volume"
     if not np.isfinite(volume).all():
         return "not-finite"
-    return "constant" if volume.min() == volume.max() else "other-grid"
+    if volume.min() == volume.max():
+        return "constant"
+    return "not-positive" if volume.max() <= 0 else "other-grid"

@@ -74,8 +74,10 @@ def read_cohort(
     path = Path(path)
     found = examine(path, role=role, assume_grid=assume_grid, progress=progress)
     if count_failures and found.cohort is not None:
-        failed = failures(path, found.problems, assume_grid)
-        return replace(found.cohort, failed=failed)
+        good = [e for e in found.cohort.entries if e.inspection is None or e.inspection.high > 0]
+        names = {*found.problems, *(e.name for e in found.cohort.entries)} - {e.name for e in good}
+        failed = failures(path, names, assume_grid)
+        return replace(found.cohort, entries=tuple(good), failed=failed)
     if found.problems:
         problems = [f"{name}: {problem}" for name, problem in found.problems.items()]
         shown = "\n  ".join(problems[:20])

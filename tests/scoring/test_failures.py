@@ -36,6 +36,7 @@ def save(data: np.ndarray, file: Path, affine: np.ndarray = AFFINE) -> None:
 
 BROKEN: dict[str, Any] = {
     "constant": lambda file: save(np.zeros((24, 24, 24), np.float32), file),
+    "not-positive": lambda file: save(blob(9) - np.float32(2), file),
     "not-finite": lambda file: save(np.full((24, 24, 24), np.nan, np.float32), file),
     "other-grid": lambda file: save(blob(9, (20, 24, 24)), file),
     "not-a-volume": lambda file: file.write_bytes(b"truncated"),
@@ -49,8 +50,8 @@ def real(make_cohort):
 
 @pytest.fixture
 def synth(make_cohort):
-    """Eight volumes; four of them failed, each in another way."""
-    folder = make_cohort("synth", n=8, seed=2)
+    """Ten volumes; five of them failed, each in another way."""
+    folder = make_cohort("synth", n=10, seed=2)
     for number, spoil in enumerate(BROKEN.values()):
         spoil(folder / f"sub-{number:03d}.nii.gz")
     return folder
@@ -76,11 +77,11 @@ def test_the_others_are_scored_and_the_failures_have_reasons(real, synth, tmp_pa
     assert [(f.file, f.reason) for f in card.synth.failed] == [
         (f"sub-{number:03d}.nii.gz", reason) for number, reason in enumerate(BROKEN)
     ]
-    assert (card.synth.n, card.synth.drawn, card.synth.available) == (4, 8, 8)
+    assert (card.synth.n, card.synth.drawn, card.synth.available) == (5, 10, 10)
     assert card.synth.failed_share == 0.5
     rest = tmp_path / "rest"
     rest.mkdir()
-    for number in range(4, 8):
+    for number in range(5, 10):
         shutil.copy(synth / f"sub-{number:03d}.nii.gz", rest)
     without = scoring.score(real, rest, accept=["few"], context=CONTEXT, **dict(SETTINGS))
     assert without.values == card.values
@@ -90,14 +91,14 @@ def test_the_others_are_scored_and_the_failures_have_reasons(real, synth, tmp_pa
 def test_the_share_stands_beside_every_value(real, synth, tmp_path):
     """In table, header and page; its interval is Clopper and Pearson's."""
     card = counted(real, synth)
-    low, high = beta.ppf(0.025, 4, 5), beta.ppf(0.975, 5, 4)
+    low, high = beta.ppf(0.025, 5, 6), beta.ppf(0.975, 6, 5)
     assert f"50.0%, 95% interval {low:.1%} to {high:.1%}" in failures_line(card)
-    table = [line for line in console(card).splitlines() if "50.0% (4 of 8)" in line]
+    table = [line for line in console(card).splitlines() if "50.0% (5 of 10)" in line]
     assert len(table) == 1 + sum(value.value is not None for value in card.values)
-    assert "failed 50.0% (4 of 8)" in header(card)
+    assert "failed 50.0% (5 of 10)" in header(card)
     card.save(tmp_path / "card.json")
     assert Scorecard.load(tmp_path / "card.json") == card
-    assert report([tmp_path / "card.json"]).count("50.0% (4 of 8)") > len(card.values)
+    assert report([tmp_path / "card.json"]).count("50.0% (5 of 10)") > len(card.values)
     old = card.model_copy(update={"synth": card.synth.model_copy(update={"failed": None})})
     assert share_words(old.synth) == failures_line(old) == ""
     assert "failed" not in console(old)
@@ -117,13 +118,14 @@ def test_without_the_option_the_message_names_it(real, synth):
 
 
 def test_too_few_that_did_not_fail_are_refused(real, synth):
-    (synth / "sub-007.nii.gz").write_bytes(b"")
-    with pytest.raises(CohortError, match="found 3, and 5 volumes failed"):
+    for number in (8, 9):
+        (synth / f"sub-{number:03d}.nii.gz").write_bytes(b"")
+    with pytest.raises(CohortError, match="found 3, and 7 volumes failed"):
         CohortSet.read(real, synth, count_failures=True)
 
 
 def test_a_file_that_is_not_there_is_no_failure_of_the_generator(real, synth):
-    (synth / "sub-008.nii.gz").symlink_to("nowhere.nii.gz")
+    (synth / "sub-010.nii.gz").symlink_to("nowhere.nii.gz")
     with pytest.raises(CohortError, match="cannot be counted as a failure"):
         CohortSet.read(real, synth, count_failures=True)
 
