@@ -35,10 +35,11 @@ from synthbench.generators.latent.stages import (
     latents_of,
     named,
 )
+from synthbench.generators.latent.unfinished import mean_file, unfinished_weights
 from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.unet import PatchedUNet
 from synthbench.generators.networks.weights import arrays, load, part, seeded
-from synthbench.runs.folder import Run
+from synthbench.runs.folder import CheckpointWeights, Run
 from synthbench.runs.validation import by_names_of_today
 from synthbench.runtime.processes import is_main, processes
 
@@ -108,7 +109,8 @@ class LDM3D:
             volumes, settings, run, monitor, perceptual, started, resume, named(progress, 1)
         )
         network = _network(settings, encoding)
-        if started is not None:
+        # A run that stopped in stage 1 gives its autoencoder only.
+        if started is not None and part(started, "unet."):
             load(network, part(started, "unet."), str(init.folder) if init else "")
         watched = named(progress, 2)
         with latents_of(autoencoder, volumes, run, "training", watched) as training:
@@ -120,6 +122,8 @@ class LDM3D:
             scale = scale_factor(latents, mean, rows)
             if is_main():
                 run.update(scale_factor=scale, latent_shape=shape)
+                if settings.residual:
+                    np.save(mean_file(run), mean.coefficients, allow_pickle=False)
             sampler = Sampler(settings, autoencoder, mean, scale, encoding, volumes.space.shape)
             chosen = self._chosen(settings, None, None, None)
 
@@ -144,6 +148,12 @@ class LDM3D:
                 **{f"unet.{name}": value.numpy() for name, value in averaged.items()},
                 "latent_mean": mean.coefficients,
             })  # fmt: skip
+            mean_file(run).unlink(missing_ok=True)
+
+    def unfinished_weights(self, run: Run) -> CheckpointWeights | None:
+        """Return the weights that the checkpoints of both stages hold; None without one."""
+        settings = _settings(run)
+        return unfinished_weights(run, settings, encoding_of(settings, run).width)
 
     def sampling(
         self, run: Run, sampler: str | None, steps: int | None, *, guidance: float | None = None

@@ -266,6 +266,21 @@ class CrossMetric(VolumeMetric, Protocol):
         ...
 
 
+@runtime_checkable
+class MultiScale(Metric, Protocol):
+    """A metric with a number of scales. Users choose it, except for metrics for papers."""
+
+    def with_scales(self, frozen: Mapping[str, Any], scales: int) -> dict[str, Any]:
+        """Return what `freeze` returned, with another number of scales.
+
+        Raises
+        ------
+        MetricError
+            There cannot be so many.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class RowStatistic:
     """The statistic of a function of weights.
@@ -400,15 +415,25 @@ def as_float64(array: Any) -> Float64[np.ndarray, "*shape"]:
 
 
 def check_features(
-    metric: str, **sets: Float64[np.ndarray, "n d"]
+    metric: str, /, power: int = 4, **sets: Float64[np.ndarray, "n d"]
 ) -> dict[str, Float64[np.ndarray, "n d"]]:
     """Return the feature matrices as float64, by role.
+
+    Parameters
+    ----------
+    metric
+        Its name, for messages.
+    power
+        The highest power of a feature that the metric, its variance or a test of it computes. It
+        decides which features are too large or too small for float64.
+    sets
+        The matrices, by role.
 
     Raises
     ------
     MetricError
-        A matrix is not 2-D, has fewer than two rows, holds NaN or infinity, or the number of
-        columns differs between sets.
+        A matrix is not 2-D, has fewer than two rows, holds NaN or infinity, has features whose
+        powers float64 cannot hold, or the number of columns differs between sets.
     """
     checked: dict[str, Float64[np.ndarray, "n d"]] = {}
     for role, matrix in sets.items():
@@ -426,6 +451,7 @@ def check_features(
                 f"{metric}: {role} features hold NaN or infinity in {len(rows)} of {len(x)} rows "
                 f"(first: row {rows[0]}). Score those volumes alone to find the cause."
             )
+        _check_range(metric, role, x, power)
         checked[role] = x
     widths = {role: x.shape[1] for role, x in checked.items()}
     if len(set(widths.values())) > 1:
@@ -435,3 +461,20 @@ def check_features(
             "Use one extractor for every set."
         )
     return checked
+
+
+def _check_range(metric: str, role: str, x: Float64[np.ndarray, "n d"], power: int) -> None:
+    """Raise where powers of these features overflow float64 to infinity, or vanish to zero."""
+    sizes = np.abs(x).max(axis=1, initial=0.0)
+    largest = float(sizes.max())
+    # 28 of the 308 decades are left for sums over images and features.
+    most = 10.0 ** (280 / power)
+    if 1 / most <= largest <= most or largest == 0:
+        return
+    what = "overflow" if largest > most else "vanish"
+    raise MetricError(
+        f"{metric}: {role} features reach {largest:.3g} (row {int(sizes.argmax())}): their powers "
+        f"up to {power} {what} in float64. The largest feature must lie between {1 / most:.0e} and "
+        f"{most:.0e}. Look for a network that diverged, or scale the features of all sets by one "
+        "factor."
+    )

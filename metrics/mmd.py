@@ -304,7 +304,8 @@ class KID(BaseMetric):
         MetricError
             The features are unusable, or a role has fewer than two subjects.
         """
-        sets = check_features(self.name, real=real, synth=synth)
+        # The kernel is cubic in products of two features, and the variance squares it.
+        sets = check_features(self.name, power=12, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
         check_subjects(index)

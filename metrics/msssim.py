@@ -43,8 +43,13 @@ from synthbench.metrics.similarity.diversity import (
     computed_pairs,
     mean_similarity,
 )
-from synthbench.metrics.similarity.msssim_pairs import pair_matrix
-from synthbench.metrics.similarity.settings import PRESETS, Settings
+from synthbench.metrics.similarity.msssim_pairs import grid_refusal, pair_matrix
+from synthbench.metrics.similarity.settings import (
+    PRESETS,
+    Settings,
+    first_weights,
+    scales_that_fit,
+)
 from synthbench.metrics.similarity.volumes import Tensors, device_of
 from synthbench.metrics.subjects import subject_index
 
@@ -85,6 +90,16 @@ class MSSSIM(BaseMetric):
         settings = PRESETS[self.preset]
         return {**asdict(settings), "weights": list(settings.weights)}
 
+    def with_scales(self, frozen: Mapping[str, Any], scales: int) -> dict[str, Any]:
+        """Return frozen settings with another number of scales, and their weights over their sum.
+
+        Raises
+        ------
+        MetricError
+            There are no weights for so many scales.
+        """
+        return {**frozen, "weights": list(first_weights(scales))}
+
     def measure(
         self,
         volumes: VolumeSource,
@@ -123,7 +138,7 @@ class MSSSIM(BaseMetric):
         total = n * (n - 1) // 2 if design is None else int(design.sum()) // 2
         return pair_matrix(
             Tensors(volumes, device_of()),
-            **_averaged_over(mask, settings),
+            **self._averaged_over(mask, settings),
             design=design,
             progress=_counted(total, progress),
         )
@@ -151,7 +166,7 @@ class MSSSIM(BaseMetric):
         return pair_matrix(
             Tensors(real, device),
             Tensors(synth, device),
-            **_averaged_over(mask, settings),
+            **self._averaged_over(mask, settings),
             design=design,
             progress=_counted(n * m if design is None else int(design.sum()), progress),
         )
@@ -193,6 +208,30 @@ class MSSSIM(BaseMetric):
         }
         across = None if cross is None else self._across(cross, index)
         return SimilarityGap(real=within["real"], synth=within["synth"], cross=across)
+
+    def _averaged_over(
+        self, mask: Bool[np.ndarray, "d h w"], settings: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The arguments `settings` and `mask` of `pair_matrix`; full-frame settings have no mask.
+
+        Raises
+        ------
+        MetricError
+            The settings do not fit the grid; the message names the option that does.
+        """
+        chosen = Settings(**{**settings, "weights": tuple(settings["weights"])})
+        if refusal := grid_refusal(mask.shape, chosen):
+            raise MetricError(f"{refusal} {self._remedy(scales_that_fit(mask.shape, chosen))}")
+        inside = None if chosen.full_frame else torch.from_numpy(np.array(mask, dtype=bool))
+        return {"settings": chosen, "mask": inside}
+
+    def _remedy(self, fit: int) -> str:
+        if fit and self.preset == "default":
+            return (
+                f"Use at most {fit} scales: --scales {fit}, of synthbench score or of synthbench "
+                "benchmark init (a benchmark has frozen its own)."
+            )
+        return "It has no setting for smaller grids: leave it out, or use volumes on a finer grid."
 
     def _across(
         self, pairs: Float64[np.ndarray, "n m"], index: Mapping[str, Int64[np.ndarray, " _"]]
@@ -237,13 +276,6 @@ class MSSSIMMonaiK4(MSSSIM):
     drawn = False
     formula = "mean MS-SSIM over synthetic pairs less that over real pairs, over the full frame"
     misses = "diversity inside the brain: the background that all volumes share counts as alike"
-
-
-def _averaged_over(mask: Bool[np.ndarray, "d h w"], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments `settings` and `mask` of `pair_matrix`; full-frame settings have no mask."""
-    chosen = Settings(**{**settings, "weights": tuple(settings["weights"])})
-    inside = None if chosen.full_frame else torch.from_numpy(np.array(mask, dtype=bool))
-    return {"settings": chosen, "mask": inside}
 
 
 def _counted(

@@ -92,7 +92,7 @@ class LDM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSett
         if self.autoencoder.precision != self.precision:
             raise ValueError(
                 f"autoencoder.precision: both stages need the same precision; found "
-                f"{self.autoencoder.precision} and {self.precision}. Leave it out"
+                f"{self.autoencoder.precision} and {self.precision}. Leave it out, or set both"
             )
         if self.conditions and not any(self.attention):
             nearest = [*self.attention[:-1], True]

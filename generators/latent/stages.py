@@ -103,7 +103,7 @@ def fit_autoencoder(
     if settings.autoencoder_run is not None:
         other = Run.open(Path(settings.autoencoder_run))
         load(autoencoder, part(other.load_weights(), "autoencoder."), str(other.folder))
-        trained: dict[str, Any] = {"taken_from": other.record["weights_sha256"]}
+        trained: dict[str, Any] = {"taken_from": other.weights_sha256}
     else:
         if started is not None:
             load(autoencoder, part(started, "autoencoder."), "--init")

@@ -11,7 +11,6 @@ RUN/checkpoints/step-00001000/model.safetensors      the weights
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -25,10 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from synthbench.errors import RunError, UsageError
+from synthbench.runs import checkpoint
 from synthbench.runs.folder import Run
 from synthbench.runtime.files import sha256_file, write_atomic
-
-log = logging.getLogger("synthbench")
 
 KEPT = 2
 """Checkpoints that stay on disk, the newest."""
@@ -46,8 +44,13 @@ class State:
         Time spent in training, all sessions together.
     volumes_a_step
         Volumes per optimizer step: batch size x accumulation x processes.
-    best_step, best_score
-        The step of the best score so far, and that score; None before the first score.
+    best_step, best_score, best_of
+        The step of the lowest value so far, that value, and what it is a value of: "score",
+        "training" or "validation"; None before the first value.
+    looked
+        The step of the newest value that was compared with the best.
+    smoothed
+        The smoothed training loss; None in checkpoints of versions without it.
     """
 
     step: int
@@ -55,6 +58,9 @@ class State:
     volumes_a_step: int
     best_step: int | None = None
     best_score: float | None = None
+    best_of: str | None = None
+    looked: int | None = None
+    smoothed: float | None = None
 
 
 def save(
@@ -122,29 +128,36 @@ def restore(
     UsageError
         The run was trained with another number of volumes per step.
     """
-    for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
-        try:
-            written: dict[str, Any] = json.loads((folder / "state.json").read_text())
-            for part, expected in written.pop("sha256").items():
-                if sha256_file(folder / f"{part}.safetensors") != expected:
-                    raise ValueError(f"{part}.safetensors has changed since it was written")
-            state = State(**written)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is damaged (%s): using the checkpoint before it", folder, error)
-            continue
-        if state.volumes_a_step != volumes_a_step:
-            raise UsageError(
-                f"{run.folder}: trained with {state.volumes_a_step} volumes per step (batch size "
-                f"x accumulation x processes), resumed with {volumes_a_step}. Launch as many "
-                "processes as before."
-            )
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        averaged = load_file(folder / "ema.safetensors")
-        for name, value in ema.items():
-            value.copy_(averaged[name])
-        _load_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-        return state
-    return State(step=0, seconds=0.0, volumes_a_step=volumes_a_step)
+    found = checkpoint.newest(run)
+    if found is None:
+        return State(step=0, seconds=0.0, volumes_a_step=volumes_a_step)
+    # A checkpoint of a newer version may hold more.
+    state = State(**{k: v for k, v in found.fields.items() if k in State.__dataclass_fields__})
+    if state.volumes_a_step != volumes_a_step:
+        raise UsageError(
+            f"{run.folder}: trained with {state.volumes_a_step} volumes per step (batch size "
+            f"x accumulation x processes), resumed with {volumes_a_step}. Launch as many "
+            "processes as before."
+        )
+    model.load_state_dict(load_file(found.folder / "model.safetensors"))
+    averaged = load_file(found.folder / "ema.safetensors")
+    for name, value in ema.items():
+        value.copy_(averaged[name])
+    _load_optimizer(optimizer, load_file(found.folder / "optimizer.safetensors"))
+    return state
+
+
+def is_older(run: Run, step: int) -> bool:
+    """Return True where there is a complete checkpoint of an earlier step."""
+    return any(found.step < step for found in checkpoint.complete(run))
+
+
+def set_aside(run: Run, step: int) -> None:
+    """Rename the checkpoint of a step, so that the one before it is the newest."""
+    for old in run.checkpoints.glob("diverged-*"):
+        shutil.rmtree(old)
+    folder = run.checkpoints / f"step-{step:08d}"
+    folder.rename(folder.with_name(f"diverged-{step:08d}"))
 
 
 def _flush(path: Path) -> None:

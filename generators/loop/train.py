@@ -7,6 +7,7 @@ without a break, and two processes draw the same numbers as one process with twi
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from synthbench.errors import RunError, Stopped
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.generator import Progress
-from synthbench.generators.loop import checkpoints
+from synthbench.generators.loop import checkpoints, precision
 from synthbench.generators.loop.freezing import freeze
 from synthbench.generators.loop.signals import flag, stop_signals
 from synthbench.generators.loop.sources import Batch, Task, batches
@@ -31,6 +32,14 @@ from synthbench.generators.loop.step_log import StepLog
 from synthbench.generators.loop.watch import Watch
 from synthbench.runs.folder import Run
 from synthbench.runtime.processes import on_cpu
+
+log = logging.getLogger("synthbench")
+
+SMOOTHING = 200
+"""Steps over which the training loss is smoothed."""
+
+LOOKS = 10
+"""How often per `patience` the smoothed training loss is compared with the lowest so far."""
 
 
 def train(
@@ -43,8 +52,11 @@ def train(
 ) -> dict[str, Tensor]:
     """Train a network and return its averaged (EMA) weights by name, on the CPU.
 
-    With scores during training they are the weights of the best score, otherwise the last ones.
-    The run's record has their step (`weights_step`).
+    With scores during training they are the weights of the best score, with early stopping those
+    of the lowest loss, otherwise the last ones. The run's record has their step (`weights_step`).
+
+    A resumed run whose first step is not finite, although settings may have changed, began from a
+    state that has diverged. It goes on from the checkpoint before that one, where there is one.
 
     Parameters
     ----------
@@ -64,24 +76,15 @@ def train(
     RunError
         The loss or the gradient is not finite, or a checkpoint cannot be written. The last good
         state is kept.
+    UsageError
+        bf16 gives wrong gradients on this processor.
     Stopped
         SIGTERM or SIGINT came; the step was finished and a checkpoint written.
     """
     training = Training(task, run, monitor or Monitor(), resume=resume)
-    total = training.total
-    with (
-        task.source.opened(progress),
-        stop_signals() as signals,
-        closing(training.batches()) as ahead,
-    ):
-        for done in range(training.start + 1, total + 1):
-            loss, stop = training.step(ahead, signals)
-            training.look()
-            training.keep(stop)
-            if training.main and progress:
-                progress(done, total, f"loss {loss:.4f}")
-            if stop and done < total:
-                raise training.stopped(signals)
+    with task.source.opened(progress), stop_signals() as signals:
+        while not training.session(signals, progress):
+            training.go_back()
         training.accelerator.wait_for_everyone()
     training.record()
     return training.averaged()
@@ -118,19 +121,66 @@ class Training:
         self.bare = self.accelerator.unwrap_model(self.model)
         self.ema = {name: p.detach().clone() for name, p in self.bare.named_parameters()}
         self.total = settings.total_steps(len(task.source), count)
-        self.state = checkpoints.State(0, 0.0, settings.volumes_a_step(count))
-        if resume:
-            self.state = checkpoints.restore(
-                run, self.bare, self.ema, self.optimizer.optimizer, self.state.volumes_a_step
-            )
-        self.start, self.seconds_before = self.state.step, self.state.seconds
+        device = self.accelerator.device.type
+        self.unchecked = settings.precision == "bf16" and device == "cpu"
         self.watch = Watch(self.accelerator, task, run, monitor)
         self.losses = StepLog(run.folder / "loss.csv", ("loss", "seconds"), run.root)
         self.pending: list[tuple[int, float, float]] = []
+        state = checkpoints.State(0, 0.0, settings.volumes_a_step(count))
+        self._begin_at(self._restored(state.volumes_a_step) if resume else state)
+
+    def _restored(self, volumes_a_step: int) -> checkpoints.State:
+        return checkpoints.restore(
+            self.run, self.bare, self.ema, self.optimizer.optimizer, volumes_a_step
+        )
+
+    def _begin_at(self, state: checkpoints.State) -> None:
+        """Begin a session at this state: later rows of the logs will be written again."""
+        self.state = state
+        self.start, self.seconds_before = state.step, state.seconds
         if self.main:
             self.losses.keep(self.start)
             self.watch.keep(self.start)
         self.began = time.monotonic()
+
+    def session(self, signals: Sequence[int], progress: Progress | None) -> bool:
+        """Train until the end; return False where the state of the first step has diverged.
+
+        Raises
+        ------
+        RunError, Stopped
+            As `train`.
+        """
+        with closing(self.batches()) as ahead:
+            while self.state.step < self.total and not self.watch.is_patience_over(self.state):
+                loss, norm, stop = self._gradients(ahead, signals)
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    if self.state.step == self.start and checkpoints.is_older(self.run, self.start):
+                        return False
+                    self._give_up(loss, norm)
+                self._move(loss, norm)
+                self.look()
+                self.keep(stop)
+                done = self.state.step
+                if self.main and progress:
+                    progress(done, self.total, f"loss {loss:.4f}")
+                if stop and done < self.total:
+                    raise self.stopped(signals)
+        return True
+
+    def go_back(self) -> None:
+        """Begin again at the checkpoint before the one that has diverged, which is set aside."""
+        diverged, volumes_a_step = self.start, self.state.volumes_a_step
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            checkpoints.set_aside(self.run, diverged)
+        self.accelerator.wait_for_everyone()
+        self.optimizer.zero_grad()
+        self._begin_at(self._restored(volumes_a_step))
+        log.warning(
+            "%s: the loss or the gradient is not finite from the checkpoint of step %d: going on "
+            "from step %d", self.run.root, diverged, self.start,
+        )  # fmt: skip
 
     def batches(self) -> Generator[Batch]:
         """Yield this process's batches, in order."""
@@ -144,18 +194,29 @@ class Training:
         RunError
             The loss or the gradient is not finite; the state before the step is kept.
         """
-        mean_loss, norm = self._accumulate(ahead)
-        loss, largest, stop = self._agree(mean_loss, norm, signals)
-        if not (math.isfinite(loss) and math.isfinite(largest)):
-            self._give_up(loss, largest)
-        self._move(loss, largest)
+        loss, norm, stop = self._gradients(ahead, signals)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._give_up(loss, norm)
+        self._move(loss, norm)
         return loss, stop
+
+    def _gradients(
+        self, ahead: Iterator[Batch], signals: Sequence[int]
+    ) -> tuple[float, float, bool]:
+        """Compute the next step's gradients; return its loss, their norm, and True to stop."""
+        if self.unchecked:
+            with precision.convolutions(self.bare) as seen:
+                found = self._accumulate(ahead)
+            precision.check_bf16(seen)
+            self.unchecked = False
+        else:
+            found = self._accumulate(ahead)
+        return self._agree(*found, signals)
 
     def _accumulate(self, ahead: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """Add up the gradients of a step; return the mean loss and the norm of the gradient."""
-        rate = min(1.0, (self.state.step + 1) / (self.settings.warmup_steps + 1))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * rate
+            group["lr"] = self.settings.learning_rate_at(self.state.step, self.total)
         accelerator = self.accelerator
         mean_loss = torch.zeros((), device=accelerator.device)
         norm: Tensor | None = None
@@ -183,10 +244,18 @@ class Training:
         """Keep the state before this step, and raise."""
         self._log_losses()
         self._save()
+        settings, stage = (
+            self.settings,
+            "" if self.run.part_of is None else f"{self.run.folder.name}.",
+        )
+        fp32 = f", or --set {stage}precision=fp32" if settings.precision != "fp32" else ""
         raise RunError(
-            f"step {self.state.step + 1}: the loss is {loss}, the gradient's norm {norm}. The "
-            f"state before that step is kept in {self.run.checkpoints}. Lower learning_rate "
-            f"(now {self.settings.learning_rate:g}), or use precision=fp32, and train again."
+            f"step {self.state.step + 1}: the loss is {loss}, the gradient's norm {norm}"
+            + (" (with precision=bf16)" if fp32 else "")
+            + f". The state before that step is kept in {self.run.checkpoints}, and can be sampled "
+            "from. Continue with a lower learning_rate"
+            f"{fp32}: synthbench train --resume --out {self.run.root} --set "
+            f"{stage}learning_rate={settings.learning_rate / 10:.2g}"
         )
 
     def _move(self, loss: float, norm: float) -> None:
@@ -196,7 +265,8 @@ class Training:
         done = self.state.step + 1
         _update_ema(self.ema, self.bare, self.settings.ema_decay, done)
         seconds = self.seconds_before + time.monotonic() - self.began
-        self.state = replace(self.state, step=done, seconds=seconds)
+        smoothed = smooth(self.state.smoothed, loss, done)
+        self.state = replace(self.state, step=done, seconds=seconds, smoothed=smoothed)
         self.pending.append((done, loss, seconds))
         if self.main and self.monitor.log:
             self.monitor.log(done, {"loss": loss, "gradient_norm": norm})
@@ -205,11 +275,16 @@ class Training:
         """Compute validation losses, previews and scores where they are due."""
         last = self.state.step == self.total
         self.state = self.watch.after(self.state, self.bare, self.ema, last=last)
+        period = max(1, self.settings.patience // LOOKS)
+        if self.settings.early_stopping == "training" and (last or self.state.step % period == 0):
+            assert self.state.smoothed is not None
+            self.state = self.watch.compared(self.state, self.state.smoothed, self.ema, "training")
 
     def keep(self, stop: bool) -> None:
         """Write a checkpoint where one is due."""
         done = self.state.step
-        if done % self.settings.checkpoint_every == 0 or done == self.total or stop:
+        ends = done == self.total or self.watch.is_patience_over(self.state)
+        if done % self.settings.checkpoint_every == 0 or ends or stop:
             self._log_losses()
             self._save()
 
@@ -223,24 +298,29 @@ class Training:
         )
 
     def record(self) -> None:
-        """Write steps, processes, seconds and the best score into the run's record."""
+        """Write steps, processes, seconds and the best value into the run's record."""
         if not self.main:
             return
-        state = self.state
+        state, stopping = self.state, self.settings.early_stopping
+        best = {} if stopping is None else {
+            "best_loss": state.best_score, "stopped_early": state.step < self.total,
+        }  # fmt: skip
         self.run.update(
-            steps=self.total,
+            steps=state.step,
             processes=self.accelerator.num_processes,
             device=str(self.accelerator.device.type),
             training_seconds=round(state.seconds, 1),
-            weights_step=self.total if state.best_step is None else state.best_step,
-            best_score=state.best_score,
+            weights_step=state.step if self.watch.best_of(state) is None else state.best_step,
+            best_score=state.best_score if stopping is None else None,
+            **best,
         )
 
     def averaged(self) -> dict[str, Tensor]:
-        """Return the averaged weights by name, on the CPU: of the best score, else the last."""
-        if self.state.best_step is None:
+        """Return the averaged weights by name, on the CPU: of the best value, else the last."""
+        file = self.watch.best_of(self.state)
+        if file is None:
             return {name: value.cpu() for name, value in self.ema.items()}
-        best: dict[str, Tensor] = load_file(self.watch.best_file)
+        best: dict[str, Tensor] = load_file(file)
         return best
 
     def _log_losses(self) -> None:
@@ -251,6 +331,18 @@ class Training:
     def _save(self) -> None:
         if self.main and self.state.step > self.start:
             checkpoints.save(self.run, self.state, self.bare, self.ema, self.optimizer.optimizer)
+
+
+def smooth(before: float | None, loss: float, step: int) -> float:
+    """Return the smoothed loss after a step, counted from 1, from that before it.
+
+    It is the mean of the losses of the first `SMOOTHING` steps, then an exponential mean: single
+    steps say little, because their timesteps are random.
+
+    >>> smooth(smooth(None, 1.0, 1), 3.0, 2)
+    2.0
+    """
+    return loss if before is None else before + (loss - before) / min(step, SMOOTHING)
 
 
 @torch.no_grad()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -17,6 +21,8 @@ from synthbench.generators.loop.settings import LoopSettings
 from synthbench.generators.loop.sources import VALIDATION, Task, draws_of
 from synthbench.generators.loop.step_log import StepLog
 from synthbench.runs.folder import Run
+
+log = logging.getLogger("synthbench")
 
 BANDS = 5
 """Equal parts of the timesteps, from little noise to pure noise, with one validation loss each."""
@@ -31,6 +37,7 @@ class Watch:
 
     def __init__(self, accelerator: Accelerator, task: Task, run: Run, monitor: Monitor) -> None:
         self.accelerator, self.objective, self.draw = accelerator, task.objective, task.draw
+        self.steps = task.settings
         self.settings = task.settings if isinstance(task.settings, LoopSettings) else None
         self.run, self.monitor, self.held_out = run, monitor, task.held_out
         self.volumes = len(task.source)
@@ -63,7 +70,9 @@ class Watch:
         epoch = state.step * state.volumes_a_step / self.volumes
         with _averaged(model, ema):
             if validate:
-                self._validate(state.step, epoch, model, settings.seed)
+                loss = self._validate(state.step, epoch, model, settings.seed)
+                if settings.early_stopping == "validation":
+                    state = self.compared(state, loss, ema, "validation")
             if preview:
                 self._preview(state.step, model, settings.previews)
             if score:
@@ -77,7 +86,8 @@ class Watch:
         seen = state.step * state.volumes_a_step
         return last or seen // period > (seen - state.volumes_a_step) // period
 
-    def _validate(self, step: int, epoch: float, model: nn.Module, seed: int) -> None:
+    def _validate(self, step: int, epoch: float, model: nn.Module, seed: int) -> float:
+        """Compute the losses of the validation volumes by band, and return their mean."""
         held_out = self.held_out
         assert held_out is not None
         device, bands = self.accelerator.device, BANDS
@@ -102,6 +112,7 @@ class Watch:
                 self.monitor.log(
                     step, {f"validation/{n}": v for n, v in zip(names, means, strict=True)}
                 )
+        return float(sum(means) / len(means))
 
     def _drawn(self, model: nn.Module, n: int) -> list[Volume]:
         draw = self.draw
@@ -134,15 +145,55 @@ class Watch:
             self.scores.append([(state.step, epoch, value)])
             if self.monitor.log:
                 self.monitor.log(state.step, {f"score/{n}": v for n, v in values.items()})
-        if state.best_score is not None and value >= state.best_score:
+        return self.compared(state, value, ema, "score")
+
+    def compared(
+        self, state: checkpoints.State, value: float, ema: Mapping[str, Tensor], of: str
+    ) -> checkpoints.State:
+        """Return the state after a value is compared with the lowest of its kind so far.
+
+        The averaged weights of the lowest value are kept. A value that is not finite is never the
+        lowest. Values of another kind, before a setting was changed, do not count.
+        """
+        state = replace(state, looked=state.step)
+        same = (state.best_of or "score") == of
+        beaten = same and state.best_score is not None and value >= state.best_score
+        if beaten or not math.isfinite(value):
             return state
         if self.accelerator.is_main_process:
-            self._keep_best(ema)
-        return replace(state, best_step=state.step, best_score=value)
+            self._keep_best(ema, state.step)
+        return replace(state, best_step=state.step, best_score=value, best_of=of)
 
-    def _keep_best(self, ema: Mapping[str, Tensor]) -> None:
+    def is_patience_over(self, state: checkpoints.State) -> bool:
+        """Return True where early stopping is on, and the loss has not fallen for too long."""
+        of, patience = self.steps.early_stopping, self.steps.patience
+        if of is None or state.best_of != of or state.best_step is None or state.looked is None:
+            return False
+        return state.looked - state.best_step >= patience
+
+    def best_of(self, state: checkpoints.State) -> Path | None:
+        """Return the file of the best weights; None where the last weights are the run's.
+
+        A run that went on from an earlier checkpoint with other settings may have lost them.
+        """
+        scored = self.settings is not None and self.settings.score_every > 0
+        of = self.steps.early_stopping or ("score" if scored else None)
+        if state.best_step is None or (state.best_of or "score") != of:
+            return None
+        with safe_open(self.best_file, "pt") as file:
+            step = (file.metadata() or {}).get("step", str(state.best_step))
+        if step != str(state.best_step):
+            log.warning(
+                "%s: holds the weights of step %s, not those of step %d, which were the best: the "
+                "last weights are taken", self.best_file, step, state.best_step,
+            )  # fmt: skip
+            return None
+        return self.best_file
+
+    def _keep_best(self, ema: Mapping[str, Tensor], step: int) -> None:
         temporary = self.best_file.with_suffix(".tmp")
-        save_file({k: v.detach().cpu().contiguous() for k, v in ema.items()}, temporary)
+        tensors = {k: v.detach().cpu().contiguous() for k, v in ema.items()}
+        save_file(tensors, temporary, {"step": str(step)})
         temporary.replace(self.best_file)
 
     def _shared(self, n: int, shape: tuple[int, ...], item: Callable[[int], Tensor]) -> Tensor:

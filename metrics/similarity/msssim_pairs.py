@@ -376,14 +376,20 @@ def _grid_mask(
     return mask.to(device=volume.device, dtype=torch.bool)
 
 
-def _check_grid(shape: tuple[int, ...], settings: Settings) -> None:
-    fit = scales_that_fit(shape, settings)
-    if fit >= settings.scales:
-        return
+def grid_refusal(shape: tuple[int, ...], settings: Settings) -> str | None:
+    """Return why these settings do not fit a grid, without a remedy; None where they fit."""
+    if scales_that_fit(shape, settings) >= settings.scales:
+        return None
     needed = smallest_side(settings.scales, settings.window)
-    remedy = f"Use at most {fit} scales" if fit else f"Use a window of at most {min(shape)} voxels"
-    raise MetricError(
+    return (
         f"MS-SSIM: {settings.scales} scales and windows of {settings.window} voxels need at least "
         f"{needed} voxels per side; the smallest side of {'x'.join(map(str, shape))} has "
-        f"{min(shape)}. {remedy}, or volumes on a finer grid."
+        f"{min(shape)}."
     )
+
+
+def _check_grid(shape: tuple[int, ...], settings: Settings) -> None:
+    if refusal := grid_refusal(shape, settings):
+        fit = scales_that_fit(shape, settings)
+        remedy = f"at most {fit} scales" if fit else f"a window of at most {min(shape)} voxels"
+        raise MetricError(f"{refusal} Use {remedy}, or volumes on a finer grid.")

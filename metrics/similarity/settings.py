@@ -12,6 +12,22 @@ WANG_2003 = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales, finest first. They sum to 1.0001, as they do in MONAI."""
 
 
+def first_weights(scales: int) -> tuple[float, ...]:
+    """Return the weights of the finest scales of Wang et al. over their sum; five at most.
+
+    Raises
+    ------
+    MetricError
+        There are no weights for so many scales.
+    """
+    if not 1 <= scales <= len(WANG_2003):
+        raise MetricError(
+            f"MS-SSIM: there are weights for 1 to {len(WANG_2003)} scales; found {scales}."
+        )
+    total = sum(WANG_2003[:scales])
+    return tuple(weight / total for weight in WANG_2003[:scales])
+
+
 @dataclass(frozen=True)
 class Settings:
     """Every setting that can change an MS-SSIM value.
@@ -39,7 +55,7 @@ class Settings:
 
     window: int = 11
     sigma: float = 1.5
-    weights: tuple[float, ...] = tuple(w / sum(WANG_2003[:3]) for w in WANG_2003[:3])
+    weights: tuple[float, ...] = first_weights(3)
     k1: float = 0.01
     k2: float = 0.03
     data_range: float = 1.0

@@ -95,8 +95,9 @@ def benchmark_init(
 
 def _refuse_chosen(context: typer.Context, chosen: set[str], file: Path | None) -> None:
     """Raise where an option is given that the file of --protocol has chosen."""
-    settings = {"m": "m", "extractor": "extractors", "metric": "metrics", "primary": "primary",
-                "like": "space", "intensity": "intensity", "seed": "seed"}  # fmt: skip
+    settings = {"m": "m", "extractor": "extractors", "metric": "metrics", "scales": "scales",
+                "primary": "primary", "like": "space", "intensity": "intensity",
+                "seed": "seed"}  # fmt: skip
     given = [
         f"--{option}"
         for option, setting in settings.items()

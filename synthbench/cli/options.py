@@ -149,10 +149,16 @@ class MetricOptions:
         typer.Option("--metric", help="May be repeated. Default: see `synthbench list metrics`."),
     ] = None
 
-    def settings(self) -> dict[str, tuple[str, ...]]:
+    scales: Annotated[
+        int | None,
+        typer.Option(min=1, max=5, help="Scales of ms_ssim, fewer for small grids. Default: 3."),
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
         """Return the fields of `ScoringSettings` that were chosen; others keep their default."""
         chosen = {"extractors": self.extractor, "metrics": self.metric}
-        return {name: tuple(names) for name, names in chosen.items() if names}
+        scales = {} if self.scales is None else {"scales": self.scales}
+        return {name: tuple(names) for name, names in chosen.items() if names} | scales
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +205,17 @@ def frozen_benchmark(context: typer.Context, benchmark: Path) -> Benchmark:
     """
     from synthbench.scoring.benchmark import Benchmark
 
-    frozen = ("extractor", "metric", "space", "intensity", "ci", "resamples", "seed", "like")
+    frozen = (
+        "extractor",
+        "metric",
+        "scales",
+        "space",
+        "intensity",
+        "ci",
+        "resamples",
+        "seed",
+        "like",
+    )
     given = [f"--{option}" for option in frozen if was_typed(context, option)]
     if given:
         raise UsageError(f"--benchmark has frozen this: leave out {', '.join(given)}.")

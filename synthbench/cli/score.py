@@ -66,6 +66,13 @@ class ScoreCohorts:
         Path | None,
         typer.Option("--holdout", help="Other real cohort, which the generator never saw."),
     ] = None
+    count_failures: Annotated[
+        bool,
+        typer.Option(
+            "--count-failures",
+            help="Score the synthetic volumes that can be used, and print the share that failed.",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

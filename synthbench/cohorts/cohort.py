@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
+from synthbench.cohorts.failures import Failure
 from synthbench.cohorts.inspection import Inspection
 from synthbench.cohorts.volume_file import read
 from synthbench.errors import CohortError
@@ -69,6 +70,9 @@ class Cohort:
         Notes for the reader of a scorecard: skipped files, an assumed grid.
     assumed
         The grid that was given to files without geometry; None where there was none.
+    failed
+        Volumes that failed, in the order of their hashes; None: not counted, any would be an
+        error.
     """
 
     entries: tuple[Entry, ...]
@@ -77,6 +81,7 @@ class Cohort:
     participants: pd.DataFrame
     notes: tuple[str, ...] = ()
     assumed: Space | None = field(default=None, repr=False)
+    failed: tuple[Failure, ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -96,6 +101,24 @@ class Cohort:
     def load(self, index: int) -> Float32[np.ndarray, "d h w"]:
         """Return one volume in RAS+, with the intensities of its file."""
         return read(self.entries[index].path, self.assumed).data
+
+    @property
+    def available(self) -> int:
+        """The number of volumes, failed ones included."""
+        return len(self) + len(self.failed or ())
+
+    def drawn(self, numbers: Sequence[int]) -> Cohort:
+        """Return the cohort of some of its volumes, numbered by their hashes, failed ones too."""
+        if not self.failed:
+            return self.subset(numbers)
+        everything = sorted(
+            [(e.digest, e.name, i, None) for i, e in enumerate(self.entries)]
+            + [(f.digest, f.name, -1, f) for f in self.failed],
+            key=lambda one: one[:2],
+        )
+        chosen = [everything[number] for number in numbers]
+        scored = self.subset(i for _, _, i, failure in chosen if failure is None)
+        return replace(scored, failed=tuple(f for *_, f in chosen if f is not None))
 
     def subset(self, indices: Iterable[int]) -> Cohort:
         """Return the cohort of these volumes, in this order."""

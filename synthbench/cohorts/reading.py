@@ -10,13 +10,14 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from synthbench.cohorts.cohort import Cohort, Entry
+from synthbench.cohorts.failures import failures
 from synthbench.cohorts.inspection import Inspection, inspect
 from synthbench.cohorts.split_record import verify
 from synthbench.cohorts.volume_file import SUFFIXES, is_volume, name, read
@@ -24,6 +25,16 @@ from synthbench.errors import CohortError, near_miss
 from synthbench.runtime.parallel import read_ahead
 from synthbench.runtime.walk import dicom_advice, files_below
 from synthbench.volumes.grid import Space
+
+_OF_SCANS = (
+    "Nothing is left out silently: fix or remove them, or list the volumes to use in a manifest (a "
+    "CSV with a column 'path')."
+)
+_OF_A_GENERATOR = (
+    "A sample that failed is a result too: synthbench score --count-failures scores the others, "
+    "and prints the share that failed beside every value. If it was the copying that failed, write "
+    "the files again."
+)
 
 PREPARE = "synthbench data prepare DIR --out PREPARED"
 """The command that messages about unprepared scans name."""
@@ -35,6 +46,7 @@ def read_cohort(
     role: str = "cohort",
     assume_grid: Space | float | None = None,
     progress: Callable[[int], None] | None = None,
+    count_failures: bool = False,
 ) -> Cohort:
     """Return a cohort, after reading and checking every file.
 
@@ -50,6 +62,8 @@ def read_cohort(
         (centred, axes to the right, front and top). Files that have a geometry keep it.
     progress
         Called with the number of files checked so far.
+    count_failures
+        True: volumes that cannot be used are listed in `Cohort.failed`, and raise no error.
 
     Raises
     ------
@@ -59,14 +73,19 @@ def read_cohort(
     """
     path = Path(path)
     found = examine(path, role=role, assume_grid=assume_grid, progress=progress)
+    if count_failures and found.cohort is not None:
+        good = [e for e in found.cohort.entries if e.inspection is None or e.inspection.high > 0]
+        names = {*found.problems, *(e.name for e in found.cohort.entries)} - {e.name for e in good}
+        failed = failures(path, names, assume_grid)
+        return replace(found.cohort, entries=tuple(good), failed=failed)
     if found.problems:
         problems = [f"{name}: {problem}" for name, problem in found.problems.items()]
         shown = "\n  ".join(problems[:20])
         more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
         raise CohortError(
             f"{role}: {len(problems)} of {found.listed} volumes cannot be used:\n  {shown}{more}\n"
-            "Nothing is left out silently: fix or remove them, or list the volumes to use in a "
-            "manifest (a CSV with a column 'path')." + _advice_on_grids(found)
+            + (_OF_A_GENERATOR if role == "synth" else _OF_SCANS)
+            + _advice_on_grids(found)
         )
     assert found.cohort is not None
     if path.is_file():
@@ -141,7 +160,7 @@ def examine(
         problems[entry.name] = (
             f"its grid is {check.grid}, but {grids[common]} of {len(listed)} volumes are {common}"
             + (" (another origin or rotation)" if str(check.grid) == str(common) else "")
-            + ". Resample it to the others' grid, or leave it out of the manifest."
+            + ". Resample it to the others' grid."
         )
     without = sum(check.assumed is not None for check in usable)
     if without:
@@ -257,9 +276,9 @@ def _check(file: Path, assume: Space | float | None) -> _Checked | str:
         return str(error)
     bad = int((~np.isfinite(volume.data)).sum())
     if bad:
-        return f"{bad} voxels are NaN or infinite. Find the step that made them, or leave it out."
+        return f"{bad} voxels are NaN or infinite. Find the step that made them."
     if volume.data.min() == volume.data.max():
-        return f"every voxel is {volume.data.flat[0]:g}. The volume is empty: leave it out."
+        return f"every voxel is {volume.data.flat[0]:g}. The volume is empty."
     content = hashlib.sha256(repr(volume.grid).encode())
     content.update(np.ascontiguousarray(volume.data).tobytes())
     inspection = inspect(

@@ -24,7 +24,9 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.markdown import escaped
 from synthbench.render.numbers import duration, number
+from synthbench.report.failures import share_words
 from synthbench.report.memorization import copies_found
+from synthbench.report.text import FAILED
 from synthbench.report.verdicts import FEW_SEEDS, Standing, copies, read_back_words
 from synthbench.utility.table import verdict_words
 
@@ -212,6 +214,11 @@ def _best(entry: Entry) -> Cell:
     return Cell(f"{shares[0]:.0%}", sort=shares[0]) if shares else EMPTY
 
 
+def _failed(entry: Entry) -> Cell:
+    record = entry.card.synth
+    return Cell(share_words(record), sort=record.failed_share)
+
+
 def _size(entry: Entry) -> Cell:
     return Cell(str(entry.card.synth.n), sort=entry.card.synth.n)
 
@@ -255,6 +262,7 @@ RANKING: tuple[Column, ...] = (
     Column("as real, blurred by", _blur, prose=True),
     Column("best", _best),
     Column("n", _size),
+    Column(FAILED, _failed),
     Column("training seeds", _seeds, always=True),
     Column("copies of training images", _copies, prose=True),
     Column("utility", _utility, section="utility", prose=True),
@@ -292,7 +300,7 @@ def _pace(entry: Entry) -> Cell:
 
 def _scored(entry: Entry) -> Cell:
     card = entry.card
-    return Cell(f"{card.created[:10]}, {card.synth.n} of {card.synth.available}")
+    return Cell(f"{card.created[:10]}, {card.synth.drawn} of {card.synth.available}")
 
 
 COST: tuple[Column, ...] = (

@@ -32,27 +32,46 @@ class Overall(Record):
     metrics: tuple[str, ...]
     kept: float = Field(description="share of resamples that give the same order")
     places: tuple[OverallPlace, ...]
+    incomplete: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="entries without a place, and the metrics that they have no value of",
+    )
+    not_counted: tuple[str, ...] = Field(
+        default=(), description="metrics that most entries have no value of"
+    )
 
 
-def overall_order(by_metric: Mapping[str, Ranking]) -> Overall | None:
+def overall_order(
+    by_metric: Mapping[str, Ranking], entries: Sequence[str] | None = None
+) -> Overall | None:
     """Return entries ordered by their mean rank over metrics, with the order's stability.
 
     Every metric has the same weight. In each resample (the same for every metric) the entries are
     ranked under each metric by their recentred values, and the mean ranks are ordered again.
 
+    An entry without a value of a metric gets no place: a metric that was left out for its sake
+    would change the places of all others. Only a metric that half of the entries or more have no
+    value of is not counted.
+
     Parameters
     ----------
     by_metric
-        Rankings of the same entries, with one seed and number of resamples.
+        Rankings with one seed and number of resamples.
+    entries
+        All entries; None: those of the rankings.
 
     Returns
     -------
-    None where fewer than two metrics rank.
+    None where fewer than two metrics count, or fewer than two entries have values of all of them.
     """
-    if len(by_metric) < 2:
+    ranked = {key: {s.name for s in r.standings} for key, r in by_metric.items()}
+    everyone = sorted(set(entries or ()).union(*ranked.values()))
+    counted = [key for key, names in ranked.items() if 2 * len(names) > len(everyone)]
+    lacking = {name: tuple(key for key in counted if name not in ranked[key]) for name in everyone}
+    names = [name for name in everyone if not lacking[name]]
+    if len(counted) < 2 or len(names) < 2:
         return None
-    rankings = list(by_metric.values())
-    names = sorted(standing.name for standing in rankings[0].standings)
+    rankings = [by_metric[key] for key in counted]
     observed = np.stack([_ranks_of_estimates(r, names) for r in rankings])
     resampled = np.stack([_ranks_of_resamples(r, names) for r in rankings])
     usable = np.isfinite(resampled).all(axis=(0, 2))
@@ -72,9 +91,11 @@ def overall_order(by_metric: Mapping[str, Ranking]) -> Overall | None:
         for k, name in enumerate(names)
     ]  # fmt: skip
     return Overall(
-        metrics=tuple(by_metric),
+        metrics=tuple(counted),
         kept=float((drawn == places).all(axis=1).mean()),
         places=tuple(sorted(listed, key=lambda found: (found.place, found.entry))),
+        incomplete={name: keys for name, keys in lacking.items() if keys},
+        not_counted=tuple(key for key in by_metric if key not in counted),
     )
 
 

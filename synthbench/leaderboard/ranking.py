@@ -235,9 +235,7 @@ def compare(
             for (job, ranking), p_all in zip(rankings, over_all, strict=True)
         ),
         unranked=tuple(unranked),
-        overall=overall_order(
-            {job.key: r for job, r in rankings if len(r.standings) == len(names)}
-        ),
+        overall=overall_order({job.key: r for job, r in rankings}, names),
     )
 
 

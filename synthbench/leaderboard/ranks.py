@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 from synthbench.leaderboard.board import (
     Board,
+    Key,
     entry_title,
     floor_of,
     is_saturated,
@@ -20,8 +22,10 @@ from synthbench.leaderboard.board import (
     usual_folder,
 )
 from synthbench.leaderboard.columns import ONE_SEED, RANKING, entries_of, few_seeds, filled, heads
+from synthbench.leaderboard.overall import Overall
 from synthbench.leaderboard.pictures import forest_file
 from synthbench.leaderboard.ranking import Comparisons, MetricRanking
+from synthbench.records.keys import JobKey
 from synthbench.render import html
 from synthbench.render.markdown import escaped, table
 from synthbench.render.numbers import number, p_text
@@ -223,5 +227,27 @@ def overall(board: Board) -> str:
         f"## Over all metrics\n\n{table(head, rows)}\n\nThe mean rank over "
         f"{len(overall.metrics)} metrics with equal weights: a summary and a choice, not a test. "
         f"{overall.kept:.0%} of the resamples give this order. The last column is the range of "
-        "places when any one metric is left out."
+        "places when any one metric is left out." + _incomplete(overall, board)
     )
+
+
+def _incomplete(found: Overall, board: Board) -> str:
+    """Return the sentences on entries without a place, and on metrics that do not count."""
+    titles = {_job_key(key): key_title(key, board) for key in ranked_keys(board)}
+
+    def named(keys: Sequence[str]) -> str:
+        return ", ".join(escaped(titles.get(key, key)) for key in keys)
+
+    words = [
+        f" {entry_title(entry, board)} has no place here, because it has no value of {named(keys)}."
+        for entry, keys in found.incomplete.items()
+    ]
+    if found.not_counted:
+        words.append(
+            f" Not counted, because most entries have no value: {named(found.not_counted)}."
+        )
+    return "".join(words)
+
+
+def _job_key(key: Key) -> str:
+    return str(JobKey(key.metric, extractor=key.extractor))

@@ -21,8 +21,15 @@ from synthbench.records.values import Value
 from synthbench.render.markdown import escaped, table
 from synthbench.render.numbers import number, p_text
 from synthbench.report.adherence import condition_charts, headline, leakage_lines
-from synthbench.report.text import BIASED, SATURATED, SATURATION
+from synthbench.report.failures import share_words
+from synthbench.report.text import BIASED, FAILED, SATURATED, SATURATION
 from synthbench.utility.table import subject_words, trained_words, verdict_words
+
+FAILURES = (
+    f"{FAILED}: the share of the drawn volumes that could not be scored, such as empty ones. The "
+    "values are of the others: read them together. An empty cell: not counted, any failure would "
+    "have stopped the scoring."
+)
 
 
 def values(board: Board) -> str:
@@ -47,6 +54,8 @@ def values(board: Board) -> str:
     ]
     if saturated:
         legend.append(f"{SATURATED} {SATURATION}.")
+    if any(card.synth.failed for card in cards):
+        legend.append(FAILURES)
     parts = [f"## Values, with {protocol.level:.0%} intervals", *tables, " ".join(legend)]
     if tests:
         parts.append(
@@ -137,6 +146,14 @@ def _by_entry(board: Board, keys: Sequence[Key], cell: Callable[[Value | None], 
         [entry_title(name, board), *(cell(key.of(card)) for key in keys)]
         for name, card in board.ordered.items()
     ]
+    return _with_failed(head, rows, board)
+
+
+def _with_failed(head: list[str], rows: list[list[str]], board: Board) -> str:
+    """Return a table of entries, with the share of volumes that failed where it was counted."""
+    shares = {entry_title(name, board): share_words(c.synth) for name, c in board.ordered.items()}
+    if any(shares.values()):
+        head, rows = [*head, FAILED], [[*row, shares.get(row[0], "")] for row in rows]
     return table(head, rows)
 
 
@@ -162,7 +179,7 @@ def floors(board: Board) -> str:
                 [entry_title(name, board)]
                 + [number(row.floor.synth_mean) if row and row.floor else "" for row in matched]
             )
-        tables.append(f"{title}\n\n{table(head, rows)}")
+        tables.append(f"{title}\n\n{_with_failed(head, rows, board)}")
     n = "/".join(map(str, sorted({f.n for key in keys if (f := floor_of(key, board))})))
     return "\n\n".join(
         [

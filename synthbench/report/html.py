@@ -131,8 +131,13 @@ def _matched(
     )
     stored = of_real.stored_grid if assume_grid == "real" else spacing
 
+    counted = any(card.synth.failed is not None for card in cards)
+
     def read(path: Path, role: str) -> Any:
-        return read_cohort(path, role=role, assume_grid=stored, progress=checking(role, progress))
+        return read_cohort(
+            path, role=role, assume_grid=stored, progress=checking(role, progress),
+            count_failures=counted and role == "synth",
+        )  # fmt: skip
 
     of_synth = {path: read(path, "synth") for path in synths}
     of_train = None if train is None else read(train, "train")

@@ -13,6 +13,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
 from synthbench.report.adherence import adherence_tables
+from synthbench.report.failures import failures_line, share_words
 from synthbench.report.memorization import copies_lines
 
 DAGGER = "†"
@@ -23,6 +24,8 @@ _READ_BACK = ("at", "at least", "beyond")
 """Relations of an equivalent dose that tables show."""
 BIASED = f"{DAGGER} sampling variability at this n; it excludes bias: read it beside the floor"
 SATURATION = "the kernel is near its ceiling: the value says 'far', and does not order rows like it"
+FAILED = "failed"
+"""The title of the share of synthetic volumes that failed and were not scored."""
 EFFECT = "min. detectable effect"
 """The title of the column with the minimum detectable effect."""
 EFFECT_WORDS = f"{EFFECT}: the smallest excess over the floor that can be shown at that n"
@@ -43,8 +46,9 @@ def header(card: Scorecard) -> str:
         e.label + (f" | r = {ranks[e.name]:.0f}" if e.name in ranks else "")
         for e in card.protocol.extractors
     ]
+    failed = [f"{FAILED} {share_words(card.synth)}"] if card.synth.failed is not None else []
     return " | ".join(
-        [card.name, f"real {card.real.n}", f"synth {card.synth.n}", *extractors,
+        [card.name, f"real {card.real.n}", f"synth {card.synth.n}", *failed, *extractors,
          f"protocol {card.protocol_hash}"]
     )  # fmt: skip
 
@@ -60,6 +64,8 @@ def scorecard_table(card: Scorecard) -> Group:
     equivalents = any(v.equivalents for v in scored)
     if equivalents:
         titles.append("as real, blurred by")
+    if card.synth.failed is not None:
+        titles.append(FAILED)
     for title in titles:
         table.add_column(title, justify="right")
     several = len(card.protocol.extractors) > 1
@@ -72,6 +78,8 @@ def scorecard_table(card: Scorecard) -> Group:
     for value in compared:
         table.add_row(*_cells(value, card, several, equivalents))
     lines: list[Table | Text] = [Text(header(card), style="bold"), table]
+    if failed := failures_line(card):
+        lines.append(Text(failed, style="yellow"))
     lines += [Text(f"{_label(v, card, several)}  {v.missing}", style="yellow")
               for v in card.values if v.missing]  # fmt: skip
     lines += [Text(line) for line in equivalent_lines(own)]
@@ -138,4 +146,6 @@ def _cells(value: Value, card: Scorecard, several: bool, equivalents: bool) -> l
     if equivalents:
         cells.append(next((e.text for e in value.equivalents
                            if e.corruption == "blur"), ""))  # fmt: skip
+    if card.synth.failed is not None:
+        cells.append(share_words(card.synth))
     return cells

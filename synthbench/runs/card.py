@@ -83,9 +83,12 @@ def generator_table(run: Run) -> str:
         "started from": _started_from(record),
         "preflight rules accepted": ", ".join(record.get("accepted", [])) or None,
         "validation volumes": (record.get("validation") or {}).get("n"),
-        "weights of step": record.get("weights_step"),
+        "settings changed on resume": _changes(record),
+        "weights of step": record.get("weights_step")
+        if run.unfinished is None
+        else f"{run.unfinished.step}; training has not finished",
         "default sampler": _sampling(run),
-        "weights, sha256": record.get("weights_sha256"),
+        "weights, sha256": run.weights_sha256,
         "software": _software(record),
         "hardware": _hardware(record),
     }
@@ -152,6 +155,15 @@ def _passes(record: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
         return None
     a_step = config["batch_size"] * config.get("accumulation", 1) * record.get("processes", 1)
     return f"{record['steps'] * a_step / record['cohort']['n']:.4g}"
+
+
+def _changes(record: Mapping[str, Any]) -> str | None:
+    found = [
+        f"{change['setting']} from {_value(change['before'])} to {_value(change['after'])} at step "
+        f"{change['step']}"
+        for change in record.get("changes", [])
+    ]
+    return "; ".join(found) or None
 
 
 def _started_from(record: Mapping[str, Any]) -> str | None:

@@ -114,25 +114,25 @@ def resolve(
     plugin = registry.load("generators", generator)()
     if preset is None and "tiny" in known:
         preset = _preset_for_this_machine(known)
-    merged: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
     if preset is not None:
-        merged = _preset(generator, preset)
+        wanted = _preset(generator, preset)
     if config is not None:
-        merged = _merged(merged, _yaml_file(config, generator))
-    for override in overrides:
-        merged = _merged(merged, _override(override))
-    merged = by_names_of_today(plugin.settings, merged)
+        wanted = merged(wanted, _yaml_file(config, generator))
+    for text in overrides:
+        wanted = merged(wanted, override(text))
+    wanted = by_names_of_today(plugin.settings, wanted)
     common = {"space", "intensity", "score_extractor"}
     own = set(plugin.settings.model_fields)
-    for key in merged:
+    for key in wanted:
         if key not in common | own:
             raise UsageError(f"{generator} has no setting '{key}': {near_miss(key, common | own)}")
-    shared = {k: v for k, v in merged.items() if k in common}
+    shared = {k: v for k, v in wanted.items() if k in common}
     return (
         validated(
             RunSettings, {**shared, "generator": generator, "preset": preset, **fields}, generator
         ),
-        validated(plugin.settings, {k: v for k, v in merged.items() if k in own}, generator),
+        validated(plugin.settings, {k: v for k, v in wanted.items() if k in own}, generator),
     )
 
 
@@ -141,7 +141,7 @@ def _preset(generator: str, name: str) -> dict[str, Any]:
     file = files("synthbench.generators") / "presets" / f"{generator}-{name}.yaml"
     own = dict(yaml.safe_load(file.read_text()))
     below = own.pop("extends", None)
-    return own if below is None else _merged(_preset(generator, below), own)
+    return own if below is None else merged(_preset(generator, below), own)
 
 
 def _preset_for_this_machine(known: Sequence[str]) -> str:
@@ -152,13 +152,14 @@ def _preset_for_this_machine(known: Sequence[str]) -> str:
     return "paper" if "paper" in known else "small"
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of `above` in place of their own, at every level."""
+    both = dict(below)
     for key, value in above.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
-    return merged
+        old = both.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        both[key] = merged(old, value) if nested else value  # type: ignore[arg-type]
+    return both
 
 
 def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
@@ -177,7 +178,14 @@ def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
     return {k: v for k, v in loaded.items() if k not in about_the_run}
 
 
-def _override(text: str) -> dict[str, Any]:
+def override(text: str) -> dict[str, Any]:
+    """Return the settings of a text `key=value`; a dot in the key goes one level down.
+
+    Raises
+    ------
+    UsageError
+        It is not `key=value`, or the value is not YAML.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"--set {text}: write it as key=value, for example --set steps=100")

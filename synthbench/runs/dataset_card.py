@@ -64,7 +64,7 @@ def write_dataset_card(
         There is no volume, a volume has no sidecar, or it was sampled from other weights.
     """
     record = run.record
-    sidecars = _sidecars(volumes, record.get("weights_sha256"))
+    sidecars = _sidecars(volumes, run.weights_sha256)
     n = len(sidecars)
     generator = line(record["generator"])
     front = {
@@ -117,7 +117,7 @@ def _contents(run: Run, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str 
         "denoising steps": _common(sidecars, "steps"),
         "guidance": _common(sidecars, "guidance"),
         "cleaned": _common(sidecars, "cleaned"),
-        "weights, sha256": run.record.get("weights_sha256"),
+        "weights, sha256": run.weights_sha256,
         "format": "NIfTI, 16 bits, on the grid below",
     }
 

@@ -10,11 +10,13 @@ RUN/preview.png          a montage of samples from fixed seeds
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,39 @@ from typing import Any
 import numpy as np
 import yaml
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from synthbench.errors import RunError
 from synthbench.runtime.files import sha256_file, write_atomic
 from synthbench.volumes.grid import Space
+
+
+@dataclass(frozen=True)
+class CheckpointWeights:
+    """The weights of a run that has not finished, from its newest checkpoint.
+
+    Attributes
+    ----------
+    arrays
+        The weights by name, as the generator's `fit` would write them.
+    step, seconds
+        Optimizer steps of the last network, and the time that all of them took.
+    stage
+        The network that these steps trained; empty where there is only one.
+    lacking
+        The network that is not trained yet; empty where the run can be sampled from.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    step: int
+    seconds: float
+    stage: str = ""
+    lacking: str = ""
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 that `weights.safetensors` with these weights would have."""
+        return hashlib.sha256(save(_contiguous(self.arrays))).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -39,10 +69,14 @@ class Run:
         Path of the folder.
     part_of
         For a stage of a run, the folder of that run; None for a whole run.
+    unfinished
+        The weights to use in place of `weights.safetensors`, for a run that has not finished
+        (`synthbench.generators.unfinished`); None: the file's.
     """
 
     folder: Path
     part_of: Path | None = None
+    unfinished: CheckpointWeights | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -100,6 +134,14 @@ class Run:
         return self.folder / "weights.safetensors"
 
     @property
+    def weights_sha256(self) -> str | None:
+        """The sha256 of the weights that `load_weights` returns; None where there are none."""
+        if self.unfinished is not None:
+            return self.unfinished.sha256
+        known: str | None = self.record.get("weights_sha256")
+        return known
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.folder / "checkpoints"
@@ -118,18 +160,20 @@ class Run:
     def save_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write `weights.safetensors`, complete or not at all, and its sha256 into the record."""
         temporary = self.weights_file.with_suffix(".tmp")
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary)
+        save_file(_contiguous(arrays), temporary)
         os.replace(temporary, self.weights_file)
         self.update(weights_sha256=sha256_file(self.weights_file))
 
     def load_weights(self) -> dict[str, np.ndarray]:
-        """Return the arrays of `weights.safetensors` by name.
+        """Return the arrays of `weights.safetensors`, or those of `unfinished`, by name.
 
         Raises
         ------
         RunError
             There are no weights yet, or their sha256 is not that of the record.
         """
+        if self.unfinished is not None:
+            return dict(self.unfinished.arrays)
         if not self.weights_file.is_file():
             raise RunError(
                 f"{self.folder}: no weights.safetensors: training has not finished. "
@@ -146,6 +190,10 @@ class Run:
             return dict(load_file(self.weights_file))
         except SafetensorError as error:
             raise RunError(f"{self.weights_file}: not readable: {error}") from error
+
+
+def _contiguous(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(values) for name, values in arrays.items()}
 
 
 def environment() -> dict[str, Any]:

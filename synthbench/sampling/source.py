@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from synthbench.cohorts.conditions import Conditions, Row
 from synthbench.cohorts.requests import Choice, parse_choices, read_conditions, rows_for
 from synthbench.errors import UsageError
 from synthbench.generators.generator import Conditional, Guided
+from synthbench.generators.unfinished import check_sampled, warning, with_weights
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import licence
 from synthbench.runs.sidecar import read_sidecar, sidecar_file
@@ -25,6 +27,8 @@ from synthbench.runtime.files import write_atomic
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import quantity
 from synthbench.volumes.nifti import nifti_bytes
+
+log = logging.getLogger("synthbench")
 
 CLEAN_ABOVE = 0.05
 """Intensity in [0, 1] above which `brain_only` takes a voxel for tissue."""
@@ -84,18 +88,21 @@ class Source:
         clean: bool,
         guidance: float | None = None,
     ) -> Source:
-        """Return the source of a finished run with these options.
+        """Return the source of a run with these options.
+
+        A run that has not finished gives the weights of its newest good checkpoint.
 
         Raises
         ------
         SynthbenchError
-            The run has not finished, or its generator has no such sampler or no guidance.
+            The run has no weights and no checkpoint, or its generator has no such sampler or no
+            guidance.
         """
         run = run if isinstance(run, Run) else Run.open(run)
-        if not run.weights_file.is_file():
-            run.load_weights()  # raises with the next step
         record = run.record
         plugin = registry.load("generators", record["generator"])()
+        run = with_weights(run, plugin)
+        check_sampled(run)
         guided = {} if guidance is None else {"guidance": guidance}
         if guided and not isinstance(plugin, Guided):
             raise UsageError(f"--guidance: {record['generator']} has none. Leave it out.")
@@ -114,9 +121,12 @@ class Source:
             "synthetic": True,
             "generator": record["generator"],
             **plugin.sampling(run, sampler, steps, **guided),
-            "weights_sha256": record["weights_sha256"],
+            "weights_sha256": run.weights_sha256,
+            **_stopped_at(run),
             "training_cohort": record["cohort"]["fingerprint"],
-            "training_seconds": record.get("training_seconds"),
+            "training_seconds": record.get("training_seconds")
+            if run.unfinished is None
+            else round(run.unfinished.seconds, 1),
             "training_energy_kwh": (record.get("energy") or {}).get("kwh"),
             "licence": licence(record),
             "parameters": record.get("parameters"),
@@ -131,7 +141,9 @@ class Source:
         )  # fmt: skip
 
     def unfinished(self) -> list[str]:
-        """Return a message where the run has weights, but was stopped before its end; else none."""
+        """Return a message where the run was stopped before its end; else none."""
+        if self.run.unfinished is not None:
+            return [warning(self.run)]
         if self.run.record.get("finished"):
             return []
         return [
@@ -218,6 +230,10 @@ class Source:
         drawn
             Names of the conditions that were not requested.
         """
+        # A NIfTI file of integers cannot hold NaN. Zeros are written, and the sidecar says so.
+        finite = np.isfinite(volume)
+        broken = int(finite.size - finite.sum())
+        volume = np.where(finite, volume, np.float32(0)) if broken else volume
         shown = brain_only(volume) if self.clean else volume
         requested = {
             "conditions": dict(row),
@@ -228,8 +244,14 @@ class Source:
             **self.origin,
             "seed": seed,
             **(requested if self.conditions.names else {}),
+            **({"not_finite": broken} if broken else {}),
             "seconds": round(seconds, 3),
         }
+        if broken:
+            log.warning(
+                "%s: %d of %d voxels of the network's volume are NaN or infinite, and are written "
+                "as 0: its training may have diverged", file, broken, volume.size,
+            )  # fmt: skip
         write_atomic(file, nifti_bytes(shown, self.space, "SYNTHETIC: synthbench", self.scale))
         write_atomic(sidecar_file(file), json.dumps(about, indent=1).encode())
 
@@ -254,9 +276,14 @@ class Source:
         return True
 
 
+def _stopped_at(run: Run) -> dict[str, int]:
+    """Return the field of sidecars that says at which step an unfinished run was sampled."""
+    return {} if run.unfinished is None else {"unfinished_at_step": run.unfinished.step}
+
+
 _OF_THE_RUN = (
     "weights_sha256", "training_cohort", "training_seconds", "training_energy_kwh", "licence",
-    "parameters", "intensity", "unit",
+    "parameters", "intensity", "unit", "unfinished_at_step",
 )  # fmt: skip
 _SHOWN = {
     "generator": "generator",
@@ -276,7 +303,7 @@ def _differences(sidecar: Mapping[str, Any], origin: Mapping[str, Any]) -> list[
         if key in _SHOWN
     ]
     if "weights_sha256" in keys:
-        differences.append("the weights of another run")
+        differences.append("the weights of another run, or of another step of this one")
     elif of_run := [key.replace("_", " ") for key in keys if key in _OF_THE_RUN]:
         differences.append(f"another record of the run ({', '.join(of_run)})")
     if "cleaned" in keys:

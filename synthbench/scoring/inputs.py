@@ -69,6 +69,7 @@ class CohortSet:
         assume_grid: Literal["real"] | float | None = None,
         conditions: Path | None = None,
         measures: Sequence[Path] = (),
+        count_failures: bool = False,
         progress: Progress = no_progress,
     ) -> CohortSet:
         """Read the tables of measures first, then the volumes and their sidecars.
@@ -85,6 +86,8 @@ class CohortSet:
         measures
             Tables of measures by volume. A column with the name of a condition replaces
             synthbench's own measure of it.
+        count_failures
+            True: synthetic volumes that cannot be used are counted, and the others are scored.
         progress
             Called with (what, done, total) while files are checked.
 
@@ -95,7 +98,7 @@ class CohortSet:
         """
         tables = read_tables(measures)
         sources = {"real": real, "synth": synth, "train": train, "holdout": holdout}
-        cohorts = _read(sources, assume_grid, progress)
+        cohorts = _read(sources, assume_grid, progress, count_failures)
         return cls(
             cohorts["real"], cohorts["synth"], cohorts.get("train"), cohorts.get("holdout"),
             sidecars=tuple(found_sidecars(entry.path for entry in cohorts["synth"].entries)),
@@ -119,19 +122,27 @@ class CohortSet:
     def drawn(self, n: int, seed: int) -> CohortSet:
         """Return the set with the n synthetic volumes that a benchmark scores.
 
+        Where failures are counted, the n are drawn among all volumes. Those among them that
+        failed are counted, and the others are scored.
+
         Raises
         ------
         CohortError
-            There are fewer than n.
+            There are fewer than n, or too few of the n did not fail.
         """
-        if len(self.synth) < n:
+        if self.synth.available < n:
             raise CohortError(
-                f"synth: the benchmark scores {n} volumes; found {len(self.synth)}. "
-                f"Sample {n - len(self.synth)} more."
+                f"synth: the benchmark scores {n} volumes; found {self.synth.available}. "
+                f"Sample {n - self.synth.available} more."
             )
-        chosen = draw(len(self.synth), n, seed)
-        sidecars = tuple(self.sidecars[i] for i in chosen) if self.sidecars else ()
-        return replace(self, synth=self.synth.subset(chosen), sidecars=sidecars)
+        synth = self.synth.drawn(draw(self.synth.available, n, seed))
+        _check_enough("synth", synth)
+        sidecars: tuple[Sidecar, ...] = ()
+        if self.sidecars:
+            paths = [entry.path for entry in self.synth.entries]
+            by_path = dict(zip(paths, self.sidecars, strict=True))
+            sidecars = tuple(by_path[entry.path] for entry in synth.entries)
+        return replace(self, synth=synth, sidecars=sidecars)
 
 
 def draw(available: int, n: int, seed: int) -> list[int]:
@@ -156,8 +167,8 @@ def scored_cohort(cohort: Cohort, record: CohortRecord, role: str, seed: int) ->
     """
     if cohort.fingerprint == record.fingerprint:
         return cohort
-    if role == "synth" and len(cohort) == record.available > record.n:
-        chosen = cohort.subset(draw(len(cohort), record.n, seed))
+    if role == "synth" and cohort.available == record.available > record.drawn:
+        chosen = cohort.drawn(draw(cohort.available, record.drawn, seed))
         return chosen if chosen.fingerprint == record.fingerprint else None
     return None
 
@@ -166,6 +177,7 @@ def _read(
     sources: Mapping[str, Source | None],
     assume_grid: Literal["real"] | float | None,
     progress: Progress,
+    count_failures: bool,
 ) -> dict[str, Cohort]:
     """Return the cohorts that were named, the real one first: others may need its grid."""
     cohorts: dict[str, Cohort] = {}
@@ -181,16 +193,23 @@ def _read(
         elif assume_grid == "real" and role != "real":
             grid = cohorts["real"].stored_grid
         cohorts[role] = read_cohort(
-            Path(source), role=role, assume_grid=grid, progress=checking(role, progress)
-        )
+            Path(source), role=role, assume_grid=grid, progress=checking(role, progress),
+            count_failures=count_failures and role == "synth",
+        )  # fmt: skip
     for role, cohort in cohorts.items():
-        found = len(set(cohort.subjects))
-        if found < FEWEST_SUBJECTS:
-            purpose = {
-                "train": "to compare them with a hold-out",
-                "holdout": "to represent volumes that the generator never saw",
-            }.get(role, "for a value with an interval and a floor")
-            raise CohortError(
-                f"{role}: at least {FEWEST_SUBJECTS} subjects are needed {purpose}; found {found}."
-            )
+        _check_enough(role, cohort)
     return cohorts
+
+
+def _check_enough(role: str, cohort: Cohort) -> None:
+    found = len(set(cohort.subjects))
+    if found >= FEWEST_SUBJECTS:
+        return
+    purpose = {
+        "train": "to compare them with a hold-out",
+        "holdout": "to represent volumes that the generator never saw",
+    }.get(role, "for a value with an interval and a floor")
+    failed = f", and {len(cohort.failed)} volumes failed" if cohort.failed else ""
+    raise CohortError(
+        f"{role}: at least {FEWEST_SUBJECTS} subjects are needed {purpose}; found {found}{failed}."
+    )

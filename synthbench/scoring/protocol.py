@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from jaxtyping import Bool
@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from synthbench import registry
 from synthbench.cohorts.cohort import MASK_RULE
 from synthbench.errors import ScorecardError, UsageError
-from synthbench.metrics.metric import IntervalMethod, Metric
+from synthbench.metrics.metric import IntervalMethod, Metric, MultiScale
 from synthbench.records.protocol import MaskRecord, Protocol, SpaceRecord
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.features import Extractors, named_extractors
@@ -51,6 +51,19 @@ def check_names(settings: ScoringSettings) -> None:
         check_metric_name(name, "--metric")
     named_extractors(settings.extractors)
     quantity(settings.intensity)
+    metrics = metrics_of(settings)
+    if settings.scales is not None and not any(
+        has_scales(registry.load("metrics", name)()) for name in metrics
+    ):
+        raise UsageError(
+            f"--scales {settings.scales}: none of the metrics has scales to choose "
+            f"({', '.join(metrics)}). Leave it out, or add --metric ms_ssim."
+        )
+
+
+def has_scales(metric: Metric) -> TypeGuard[MultiScale]:
+    """Return True where a user may choose a metric's number of scales."""
+    return isinstance(metric, MultiScale) and metric.role != "for_papers"
 
 
 def check_metric_name(name: str, option: str) -> None:
@@ -99,6 +112,8 @@ def freeze_protocol(
     for job in todo:
         if job.extractor is None:
             chosen = job.metric.freeze(None, None, spacing=space.spacing)
+            if settings.scales is not None and has_scales(job.metric):
+                chosen = job.metric.with_scales(chosen, settings.scales)
         elif job.extractor in extractors.loaded:
             chosen = job.metric.freeze(real.features[job.extractor], real.subjects)
         else:

@@ -215,7 +215,7 @@ def score_cohorts(
         context.cache.keep_sample_data(sample_data.key, sample_data.packed())
         context.cache.trim()
     records = {
-        role: CohortRecord.of(cohort, available=len(cohorts.by_role[role]))
+        role: CohortRecord.of(cohort, available=cohorts.by_role[role].available)
         for role, cohort in scored.by_role.items()
     }
     card = Scorecard(

@@ -66,6 +66,8 @@ class ScoringSettings(Record):
     intervals
         One interval method for all metrics, or a method by metric; a metric that is not named
         has its default.
+    scales
+        Number of scales of `ms_ssim`, 1 to 5; None: its own, three.
     resamples, level, seed
         Of the bootstrap: number of resamples, nominal coverage in (0, 1), and seed.
     """
@@ -75,6 +77,7 @@ class ScoringSettings(Record):
     space: Literal["same", "real", "synth"] | Space = "same"
     intensity: Intensity = "percentile"
     intervals: IntervalMethod | dict[str, IntervalMethod] = Field(default_factory=dict)
+    scales: int | None = Field(default=None, ge=1, le=5)
     resamples: int = 1000
     level: float = 0.95
     seed: int = 0
@@ -108,6 +111,7 @@ class ScoringSettings(Record):
             space=protocol.space.grid,
             intensity=protocol.space.intensity,
             intervals=protocol.intervals,
+            scales=_scales(protocol),
             resamples=protocol.resamples,
             level=protocol.level,
             seed=protocol.seed,
@@ -145,3 +149,9 @@ class ScoringSettings(Record):
         if self.space == "synth":
             raise UsageError("space='synth': there are no synthetic volumes here; name a grid.")
         return self.space if isinstance(self.space, Space) else real
+
+
+def _scales(protocol: Protocol) -> int | None:
+    """Return the number of scales that a protocol froze; None without MS-SSIM."""
+    weights = protocol.settings.get("ms_ssim", {}).get("weights")
+    return None if weights is None else len(weights)

@@ -18,6 +18,7 @@ from synthbench.generators.generator import GridRule, Settings, conditions_named
 from synthbench.runs.configuration import ATLAS_SHAPE, RunSettings
 from synthbench.runs.folder import Run
 from synthbench.runtime.callbacks import Log
+from synthbench.training.changes import Change
 from synthbench.volumes.grid import Space
 
 ATLAS_SUBJECTS = 64
@@ -25,13 +26,28 @@ ATLAS_SUBJECTS = 64
 
 @dataclass(frozen=True)
 class Job:
-    """A training: its folder, the common settings, the generator's own settings, the generator."""
+    """A training.
+
+    Attributes
+    ----------
+    run
+        Its folder.
+    settings, own
+        The common settings, and the generator's own.
+    plugin
+        The generator.
+    resume
+        True where a run is continued.
+    changes
+        The settings that are changed when it is continued.
+    """
 
     run: Run
     settings: RunSettings
     own: BaseModel
     plugin: Any
     resume: bool
+    changes: Sequence[Change] = ()
 
 
 @dataclass(frozen=True)

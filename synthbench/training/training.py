@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from synthbench import registry
 from synthbench.cohorts.cohort import Cohort
@@ -19,11 +20,14 @@ from synthbench.cohorts.provenance import sources
 from synthbench.errors import RunError, UsageError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.generator import TrainedBySteps, check_settings_used
+from synthbench.runs import checkpoint
 from synthbench.runs.configuration import RunSettings, configured, resolve
 from synthbench.runs.folder import Run, environment
 from synthbench.runs.model_card import write_model_card
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
+from synthbench.training.changes import changed
+from synthbench.training.changes import record as record_changes
 from synthbench.training.data import Data, Job, cohort_record, read_data
 from synthbench.training.energy import Meter, add, check_meter, gpu_hours
 from synthbench.training.monitor import previewer
@@ -56,7 +60,9 @@ class TrainingRequest:
     energy
         True: measure the electricity of the training.
     resume
-        True: continue the run in `out` with its own configuration.
+        True: continue the run in `out` with its own configuration. `overrides` may then change
+        some settings (`synthbench.generators.loop.settings`, CHANGED_ON_RESUME); more steps
+        prolong a run that has finished.
     assume_grid
         Voxel size in mm for arrays without geometry.
     accept
@@ -120,9 +126,9 @@ def run_training(
     """Train as requested and return the run folder; raises as `train` does."""
     job = _continued(request) if request.resume else _new(request)
     run = job.run
-    if request.resume:
+    if request.resume and not job.changes:
         if run.record.get("finished"):
-            log(f"{run.folder} has finished; nothing to resume.")
+            log(f"{run.folder} has finished; nothing to resume. --set steps=N prolongs it.")
             return run
         if run.record.get("trained") and run.weights_file.is_file():
             log(f"{run.folder} is trained; its preview and its card are written now.")
@@ -132,12 +138,14 @@ def run_training(
 
     state = processes()
     # A resumed run has done its first steps, and no longer needs the run that it started from.
-    starting = None if request.resume else _starting(job.settings)
+    starting = None if request.resume else _starting(job, log)
     # No process writes into the folder before all have checked that it is empty.
     state.wait_for_everyone()
     data = read_data(job, request.accept, log)
     if request.resume:
         _check_unchanged(run, data.cohorts["train"])
+        if job.changes and state.is_main_process:
+            _write_changes(job, log)
     elif state.is_main_process:
         _write_beginning(job, data, starting)
     state.wait_for_everyone()
@@ -153,17 +161,58 @@ def run_training(
 def _continued(request: TrainingRequest) -> Job:
     """Return the job of a run that is continued, with its own configuration."""
     requested = (
-        request.preset, request.config, request.overrides, request.real, request.init,
-        request.validation, request.track, request.energy,
+        request.preset, request.config, request.real, request.init, request.validation,
+        request.track, request.energy,
     )  # fmt: skip
     if any(requested):
         raise UsageError(
             "--resume continues with the run's own configuration: leave out --real, "
-            "--validation, --preset, --config, --set, --init, --track and --energy."
+            "--validation, --preset, --config, --init, --track and --energy."
         )
     run = Run.open(request.out)
     settings, own = configured(run, request.generator)
-    return Job(run, settings, own, registry.load("generators", settings.generator)(), True)
+    plugin = registry.load("generators", settings.generator)()
+    new, found = changed(run, own, request.overrides, settings.generator)
+    if found:
+        _check_goes_on(run, own, new)
+    return Job(run, settings, new, plugin, True, found)
+
+
+def _check_goes_on(run: Run, own: BaseModel, new: BaseModel) -> None:
+    """Raise where a run with these settings, in place of its own, has no step left to do.
+
+    A run that has not finished may have no step left: its weights are then written.
+    """
+    from synthbench.generators.loop.settings import StepSettings
+    from synthbench.runtime.processes import processes
+
+    assert isinstance(own, StepSettings)
+    assert isinstance(new, StepSettings)
+    newest = checkpoint.newest(run)
+    done = 0 if newest is None else newest.step
+    total = new.total_steps(run.record["cohort"]["n"], processes().num_processes)
+    ended = bool(run.record.get("trained"))
+    if total < done or (ended and total == done):
+        raise UsageError(
+            f"--resume: {run.folder} has done {done} steps, and these settings end at {total}. Set "
+            "more steps (or epochs)."
+        )
+    stops = ("early_stopping", "patience", "steps", "epochs")
+    if ended and all(getattr(own, name) == getattr(new, name) for name in stops):
+        raise UsageError(
+            f"--resume: {run.folder} stopped early at step {done}. To go on, set a larger "
+            "patience, or early_stopping=null."
+        )
+
+
+def _write_changes(job: Job, log: Log) -> None:
+    """Write the changed settings into the record and the configuration of a continued run."""
+    run = job.run
+    record_changes(run, job.changes)
+    run.update(finished=False, trained=False)
+    run.write_config({**run.config, **job.own.model_dump(mode="json")})
+    for change in job.changes:
+        log(f"from step {change.step} on: {change.setting}={change.after} (was {change.before})")
 
 
 def _new(request: TrainingRequest) -> Job:
@@ -214,7 +263,7 @@ def _write_beginning(job: Job, data: Data, starting: Run | None) -> None:
         space={"shape": space.shape, "affine": space.affine},
         conditions=None if data.conditions is None else data.conditions.as_json(),
         accepted=data.accepted,
-        initialised_from=None if starting is None else starting.record["weights_sha256"],
+        initialised_from=None if starting is None else starting.weights_sha256,
         environment=environment(),
     )
     run.write_config({**job.settings.model_dump(mode="json"), **job.own.model_dump(mode="json")})
@@ -288,7 +337,11 @@ def _refuse_full(folder: Path) -> None:
         )
 
 
-def _starting(settings: RunSettings) -> Run | None:
+def _starting(job: Job, log: Log) -> Run | None:
+    """Return the run to start from, with its weights; None where none is named."""
+    from synthbench.generators.unfinished import warning, with_weights
+
+    settings = job.settings
     if settings.init is None:
         return None
     run = Run.open(Path(settings.init))
@@ -297,6 +350,9 @@ def _starting(settings: RunSettings) -> Run | None:
             f"--init: {settings.init} is a run of {run.record['generator']}, "
             f"not of {settings.generator}."
         )
+    run = with_weights(run, job.plugin)
+    if run.unfinished is not None:
+        log(f"--init: {warning(run)}")
     return run
 
 
@@ -341,6 +397,12 @@ def _check_job(job: Job) -> None:
         raise UsageError(
             "score_every: scores during training need volumes that are not trained on. Name them "
             "with --validation (synthbench data split makes such a set)."
+        )
+    if own.early_stopping == "validation" and not settings.validation:
+        raise UsageError(
+            "early_stopping: the validation loss needs volumes that are not trained on. Name them "
+            "with --validation (synthbench data split makes such a set), or set "
+            "early_stopping=training."
         )
     from synthbench.training.stages import check_freeze
 

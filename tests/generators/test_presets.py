@@ -84,7 +84,8 @@ def test_the_paper_preset_is_the_papers_model():
 
 def test_no_default_can_change_the_papers_model():
     """The preset leaves to defaults only what is off by default, or plays no part in a volume."""
-    off = {"steps", "flip", "affine", "freeze", "sampler_steps"}  # the sampler takes all steps
+    off = {"steps", "flip", "affine", "freeze", "sampler_steps",  # the sampler takes all steps
+           "final_learning_rate", "early_stopping", "patience"}  # fmt: skip
     watching = {"validate_every", "preview_every", "previews", "score_every", "score_volumes"}
     unsaid = set(type(own_settings("paper")).model_fields) - set(yaml.safe_load(text("paper")))
     assert unsaid == off | watching | {"seed"}

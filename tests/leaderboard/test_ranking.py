@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from synthbench.errors import ScorecardError
+from synthbench.leaderboard.page import render_leaderboard
 from synthbench.leaderboard.ranking import Comparisons, MetricRanking, compare
 from synthbench.metrics.inference.comparison import rank
 from synthbench.metrics.inference.resampling import bootstrap_weights
@@ -253,7 +254,16 @@ def test_an_entry_without_a_value_is_left_out_of_that_metric(tmp_path):
     assert found.overall is not None
     assert ranking.left_out == ("far",)
     assert {place.entry for place in ranking.places} == {"near", "twin"}
-    assert all("fid" not in key for key in found.overall.metrics)
+    # The others keep the metric in their mean rank; the entry without it has no place there.
+    keys = tuple(key for key in found.overall.metrics if "fid" in key)
+    assert len(keys) == 2  # by two extractors
+    assert found.overall.incomplete == {"far": keys}
+    assert {place.entry for place in found.overall.places} == {"near", "twin"}
+    found.save(folder)
+    (said,) = (
+        line for line in render_leaderboard(folder).splitlines() if "has no place here" in line
+    )
+    assert "far has no place here, because it has no value of FID" in said
 
 
 def test_a_metric_that_one_entry_alone_has_is_not_ranked_and_says_so(tmp_path):

@@ -24,7 +24,9 @@ def test_resume_refuses_a_changed_cohort_and_other_settings(make_cohort, tmp_pat
     real = make_cohort("real", n=5)
     interrupted(real, tmp_path / "run", 4)
     with pytest.raises(UsageError, match="leave out --real"):
-        training.train(out=tmp_path / "run", resume=True, overrides=["steps=3"])
+        training.train(out=tmp_path / "run", resume=True, real=real)
+    with pytest.raises(UsageError, match="--set batch_size: the samples"):
+        training.train(out=tmp_path / "run", resume=True, overrides=["batch_size=3"])
     next(real.iterdir()).unlink()
     with pytest.raises(RunError, match="training cohort has changed"):
         training.train(out=tmp_path / "run", resume=True)

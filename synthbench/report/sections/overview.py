@@ -8,6 +8,7 @@ from typing import Any
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.report.adherence import adherence_sentences
+from synthbench.report.failures import failures_line
 from synthbench.report.sections.rows import Group, groups, row_of
 from synthbench.report.sections.section import Page, Section
 from synthbench.report.text import header
@@ -33,9 +34,14 @@ def _build(page: Page) -> Mapping[str, Any]:
 
 
 def _summary(card: Scorecard) -> list[str]:
-    lines = [*summary(card), *adherence_sentences(card)]
+    failed = failures_line(card)
+    lines = [*([_sentence(failed)] if failed else []), *summary(card), *adherence_sentences(card)]
     found = card.utility
     return lines if found is None else [*lines, f"Utility ({found.label}): {found.sentence}."]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _side_by_side(group: Group) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from synthbench.errors import SynthbenchError
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
+from synthbench.report.failures import share_words
 from synthbench.report.sections.rows import Group, groups
 from synthbench.report.sections.section import Page, Section
 from synthbench.report.text import (
@@ -38,7 +39,14 @@ def _build(page: Page) -> Mapping[str, Any]:
 
 
 def _table(group: Group) -> Mapping[str, Any]:
-    rows = [_table_row(label, name, row) for label, found in group.rows() for name, row in found]
+    failed = {
+        name: share_words(card.synth) for name, card in zip(group.names, group.cards, strict=True)
+    }
+    rows = [
+        _table_row(label, name, row, failed[name])
+        for label, found in group.rows()
+        for name, row in found
+    ]
     n = sorted({v.floor.n for card in group.cards for v in card.values if v.floor})
     return {
         "words": group.words,
@@ -47,6 +55,7 @@ def _table(group: Group) -> Mapping[str, Any]:
         "n": "/".join(map(str, n)),
         "level": f"{group.cards[0].protocol.level:.0%}",
         "blurred": any(row.blur for row in rows),
+        "failed": any(row.failed for row in rows),
     }
 
 
@@ -65,10 +74,11 @@ class _TableRow:
     effect: str
     p: str
     blur: str
+    failed: str
     sort: Mapping[str, float | None]
 
 
-def _table_row(label: str, name: str, value: Value) -> _TableRow:
+def _table_row(label: str, name: str, value: Value, failed: str) -> _TableRow:
     floor = value.floor
     return _TableRow(
         label=label,
@@ -86,6 +96,7 @@ def _table_row(label: str, name: str, value: Value) -> _TableRow:
         else f"+{number(floor.minimum_detectable_effect)}",
         p=p_text(value.p),
         blur=read_back_words(value),
+        failed=failed,
         sort={
             "value": value.value,
             "matched": None if floor is None else floor.synth_mean,
