@@ -301,7 +301,7 @@ class LocalCopying(BaseMetric):
         )  # fmt: skip
         for_pool, for_labels, for_sides, for_parts = np.random.default_rng(seed).spawn(4)
         compared = search(sources, index, mask, rule, for_pool, progress)
-        labels = _labellings(n_train, n_holdout, permutations, for_labels)
+        labels = labellings(n_train, n_holdout, permutations, for_labels)
         found = judged(compared, labels, float(chosen["least"]), level)
         sides_p = sides_p_value(compared.between_real, permutations, for_sides)
         detectable = detectable_images(
@@ -358,10 +358,18 @@ def local_copying(
     )
 
 
-def _labellings(
+def labellings(
     n_train: int, n_holdout: int, permutations: int, rng: np.random.Generator
 ) -> Float64[np.ndarray, "b s"]:
-    """Return the observed labelling of the subjects (1: training), and random ones below it."""
+    """Return the observed labelling of the subjects, and random ones below it.
+
+    Parameters
+    ----------
+    n_train, n_holdout
+        Numbers of subjects. Training subjects come first, and are 1 in the observed labelling.
+    permutations, rng
+        Number of random labellings, and their random generator.
+    """
     observed = np.arange(n_train + n_holdout) < n_train
     random = rng.permuted(np.tile(observed, (permutations, 1)), axis=1)
     return np.vstack([observed, random]).astype(np.float64)
@@ -432,7 +440,7 @@ def sides_p_value(
         Number of random labellings, and their random generator.
     """
     n = len(distances) // 2
-    labels = _labellings(n, n, permutations, rng)
+    labels = labellings(n, n, permutations, rng)
     other = 1 - labels
     to_first = labels @ distances
     across = (to_first * other).sum(axis=1)

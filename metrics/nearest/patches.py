@@ -7,7 +7,7 @@ mask, and only voxels inside the mask count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,40 +157,58 @@ def search(
         for side in rule.sides
     }
     between = np.zeros((len(pool), len(pool)))
-    compared = done = 0
-    for slab, inside in _slabs(sources, mask, places, max(rule.sides) // 2):
-        for place in inside:
-            for side in rule.sides:
-                synth, of_real, mirrored = slab.patches(places[place], side)
-                own = distances_between(of_real[rounds[0][pool]], of_real[rounds[0][pool]])
-                np.fill_diagonal(own, np.inf)
-                unit = float(np.median(own.min(axis=1)))
-                if unit == 0:  # equal patches, as in an even background: nothing to compare
-                    continue
-                _, alike = nearest_subject(np.log(own.clip(min=rule.floor * unit)), rule.ratio)
-                found[side].by_chance[place] = alike.mean()
-                np.fill_diagonal(own, 0)
-                between += own / unit
-                compared += 1
-                to_real = np.minimum(
-                    distances_between(synth, of_real), distances_between(synth, mirrored)
-                )
-                for k, scans in enumerate(rounds):
-                    logs = np.log(to_real[:, scans].clip(min=rule.floor * unit))
-                    nearest, copied = nearest_subject(logs, rule.ratio)
-                    found[side].nearest[k, :, place] = nearest
-                    found[side].copied[k, :, place] = copied
-                    share = 1 / (len(rounds) * len(places))
-                    found[side].gaps[:] += share * contrast(logs, n_train)
-            done += 1
-            if progress is not None:
-                progress(done, len(places))
+    compared = 0
+    for done, (place, side, (synth, of_real, mirrored)) in enumerate(
+        patches(sources, mask, places, rule.sides)
+    ):
+        if progress is not None and done % len(rule.sides) == 0:
+            progress(done // len(rule.sides) + 1, len(places))
+        own = distances_between(of_real[rounds[0][pool]], of_real[rounds[0][pool]])
+        np.fill_diagonal(own, np.inf)
+        unit = float(np.median(own.min(axis=1)))
+        if unit == 0:  # equal patches, as in an even background: nothing to compare
+            continue
+        _, alike = nearest_subject(np.log(own.clip(min=rule.floor * unit)), rule.ratio)
+        found[side].by_chance[place] = alike.mean()
+        np.fill_diagonal(own, 0)
+        between += own / unit
+        compared += 1
+        to_real = np.minimum(distances_between(synth, of_real), distances_between(synth, mirrored))
+        for k, scans in enumerate(rounds):
+            logs = np.log(to_real[:, scans].clip(min=rule.floor * unit))
+            nearest, copied = nearest_subject(logs, rule.ratio)
+            found[side].nearest[k, :, place] = nearest
+            found[side].copied[k, :, place] = copied
+            found[side].gaps[:] += contrast(logs, n_train) / (len(rounds) * len(places))
     if compared == 0:
         raise MetricError(
             "local_copying: real patches of different subjects are equal at every place inside "
             "the mask. Remove duplicates from the training set and the hold-out."
         )
     return Search(places, stride, found, between / compared)
+
+
+def patches(
+    sources: Mapping[str, VolumeSource],
+    mask: Bool[np.ndarray, "d h w"],
+    places: Int64[np.ndarray, "p 3"],
+    sides: Sequence[int],
+) -> Iterator[tuple[int, int, Patches]]:
+    """Yield the index of a place, the side of its cubes, and the patches, side after side.
+
+    Parameters
+    ----------
+    sources, mask
+        As in `search`.
+    places
+        The voxels at which cubes are centred.
+    sides
+        Sides of the cubes, in voxels.
+    """
+    for slab, inside in _slabs(sources, mask, places, max(sides) // 2):
+        for place in inside:
+            for side in sides:
+                yield int(place), side, slab.patches(places[place], side)
 
 
 def nearest_subject(
