@@ -67,14 +67,15 @@ Volumes = Float32[np.ndarray, "n d h w"]
 
 @dataclass(frozen=True)
 class Material:
-    """Volumes of distinct subjects on one grid, and their mask."""
+    """Volumes of distinct subjects on one grid, their mask, and the largest number of places."""
 
     volumes: Volumes
     mask: Bool[np.ndarray, "d h w"]
     space: Space
+    places: int = PLACES
 
 
-def material(real: Path | None, millimetres: float = MILLIMETRES) -> Material:
+def material(real: Path | None, millimetres: float, places: int) -> Material:
     """Return a cohort at a voxel size, or the embedded cohort where none is named."""
     if real is None:
         subjects = [draw(0, index, (48, 56, 48)) for index in range(150)]
@@ -85,7 +86,7 @@ def material(real: Path | None, millimetres: float = MILLIMETRES) -> Material:
         space = cohort.grid.regrid(spacing=millimetres)
         moved = cohort.volumes(space, "percentile")
         volumes = np.stack([moved[i] for i in range(len(moved))]).astype(np.float32)
-    return Material(volumes, majority_mask(Drawn(space, volumes)), space)
+    return Material(volumes, majority_mask(Drawn(space, volumes)), space, places)
 
 
 def interval(hits: int, n: int) -> str:
@@ -130,7 +131,7 @@ class Distances:
 
 def all_distances(of: Material) -> Distances:
     """Return the distances between all volumes, the second of a pair as it is or mirrored."""
-    places, _ = grid_places(of.mask, PLACES)
+    places, _ = grid_places(of.mask, of.places)
     n = len(of.volumes)
     logs = {side: np.zeros((len(places), n, n), np.float32) for side in SIDES}
     sources = {"synth": of.volumes, "train": of.volumes, "holdout": of.volumes[:0]}
@@ -172,7 +173,7 @@ def level(of: Material, repetitions: int) -> None:
             f"real volumes, {n} / {third} / {n}",
             *verdict_of(distances.divided(*unequal), third, n, seed),
         )
-    rows.show()
+    print(f"{Rows.head()}\n{rows.text()}")
 
 
 class Rows:
@@ -188,13 +189,19 @@ class Rows:
         row["rejected"] += rejected
         row["all"] += 1
 
-    def show(self) -> None:
-        """Print the table."""
-        print("| scored (synth / training / hold-out) | p <= 0.05 | " + " | ".join(WORDS) + " |")
-        print("|---|" + "---:|" * (1 + len(WORDS)))
+    @staticmethod
+    def head() -> str:
+        """Return the head of the table."""
+        head = "| scored (synth / training / hold-out) | p <= 0.05 | " + " | ".join(WORDS) + " |"
+        return f"{head}\n|---|" + "---:|" * (1 + len(WORDS))
+
+    def text(self) -> str:
+        """Return the rows of the table."""
+        lines = []
         for name, row in self.counts.items():
             cells = [interval(row[key], row["all"]) for key in ("rejected", *WORDS)]
-            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        return "\n".join(lines)
 
 
 # Several scans per subject
@@ -206,10 +213,11 @@ def scans(repetitions: int) -> None:
         "24 x 3 / 24 x 1": (24, 3, 24, 1), "24 x 1 / 24 x 3": (24, 1, 24, 3),
         "15 x 1 / 40 x 4": (15, 1, 40, 4), "15 x 4 / 40 x 1": (15, 4, 40, 1),
     }  # fmt: skip
-    rows = Rows()
     mask = np.ones((14, 14, 14), np.bool_)
-    for icc in (0.0, 0.5, 0.95):
+    print(Rows.head())
+    for icc in (0.5, 0.0, 0.95):
         for name, (n_train, of_train, n_holdout, of_holdout) in designs.items():
+            rows = Rows()
             for seed in range(repetitions):
                 rng = np.random.default_rng([seed, int(100 * icc)])
                 sets = {
@@ -224,7 +232,7 @@ def scans(repetitions: int) -> None:
                 }
                 compared = search(sets, index, mask, Rule(SIDES, 64, RATIO, FLOOR), rng)
                 rows.add(f"20 / {name}, icc {icc}", *verdict_of(compared, n_train, n_holdout, seed))
-    rows.show()
+            print(rows.text(), flush=True)
 
 
 def smooth(rng: np.random.Generator, subjects: int, visits: int, icc: float) -> Volumes:
@@ -296,7 +304,9 @@ def planted(
 def assessed(of: Material, synth: Volumes, train: Volumes, holdout: Volumes) -> LocalAssessment:
     """Return the whole finding."""
     sources = {"synth": synth, "train": train, "holdout": holdout}
-    return LocalCopying().assess(sources, of.mask, permutations=PERMUTATIONS, seed=0)
+    return LocalCopying().assess(
+        sources, of.mask, permutations=PERMUTATIONS, seed=0, places=of.places
+    )
 
 
 def divided(of: Material, seed: int, parts: int) -> list[Volumes]:
@@ -308,16 +318,17 @@ def divided(of: Material, seed: int, parts: int) -> list[Volumes]:
 
 def power(of: Material, repetitions: int) -> None:
     """Print how often cubes are found that were planted into unseen real volumes."""
-    rows = Rows()
-    for seed in range(repetitions):
-        synth, train, holdout = divided(of, seed, 3)
-        for side, share in ((5, 1.0), (9, 1.0), (9, 0.3), (11, 0.15)):
+    print(Rows.head())
+    for side, share in ((9, 0.3), (5, 1.0), (11, 0.15), (9, 1.0)):
+        rows = Rows()
+        for seed in range(repetitions):
+            synth, train, holdout = divided(of, seed, 3)
             rng = np.random.default_rng([seed, side])
             copies = planted(synth, train, of.mask, side, share, rng)
             found = assessed(of, copies, train, holdout)
             name = f"cubes of {side} over 5%, in {share:.0%} of {len(synth)} volumes"
             rows.add(name, found.verdict, min(s.p for s in found.scales) <= LEVEL)
-    rows.show()
+        print(rows.text(), flush=True)
 
 
 def generators(of: Material) -> None:
@@ -335,10 +346,10 @@ def generators(of: Material) -> None:
         ),
         "unseen, hold-out 5% brighter": lambda: (third[0], third[1], 1.05 * third[2]),
         "memorizer": lambda: (fitted(Memorizer(), train, of.space, n), train, holdout),
-        "local score, 6 volumes": lambda: (local_score(train, of.mask, 6, 10), train, holdout),
         "cubes of 9 over 5%, in all": lambda: (
             planted(third[0], third[1], of.mask, 9, 1.0, np.random.default_rng(0)), *third[1:]
         ),
+        "local score, 6 volumes": lambda: (local_score(train, of.mask, 6, 10), train, holdout),
     }  # fmt: skip
     for name, make in kinds.items():
         found = assessed(of, *make())
@@ -352,7 +363,7 @@ def timed(of: Material) -> None:
     train, holdout = divided(of, 0, 2)
     wall, own = time.perf_counter(), time.process_time()
     sources = {"synth": train[::-1] * np.float32(0.9), "train": train, "holdout": holdout}
-    found = LocalCopying().assess(sources, of.mask, permutations=1000, seed=0)
+    found = LocalCopying().assess(sources, of.mask, permutations=1000, seed=0, places=of.places)
     print(
         f"{len(train)} / {len(train)} / {len(holdout)} volumes of {of.space}, {len(found.places)} "
         f"places: {time.perf_counter() - wall:.0f} s, {time.process_time() - own:.0f} s of one "
@@ -367,11 +378,12 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="a cohort; without it, the embedded one")
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--spacing", type=float, default=MILLIMETRES, help="in mm")
+    parser.add_argument("--places", type=int, default=PLACES, help="at most")
     asked = parser.parse_args()
     if asked.table == "scans":
         scans(asked.repetitions)
         return
-    of = material(asked.real, asked.spacing)
+    of = material(asked.real, asked.spacing, asked.places)
     if asked.table == "level":
         level(of, asked.repetitions)
     elif asked.table == "planted":
