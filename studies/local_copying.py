@@ -86,7 +86,7 @@ def material(real: Path | None, millimetres: float, places: int) -> Material:
         space = cohort.grid.regrid(spacing=millimetres)
         moved = cohort.volumes(space, "percentile")
         volumes = np.stack([moved[i] for i in range(len(moved))]).astype(np.float32)
-    return Material(volumes, majority_mask(Drawn(space, volumes)), space, places)
+    return Material(volumes, majority_mask(Drawn(space, list(volumes))), space, places)  # type: ignore[arg-type]
 
 
 def interval(hits: int, n: int) -> str:
@@ -242,7 +242,8 @@ def smooth(rng: np.random.Generator, subjects: int, visits: int, icc: float) -> 
         for count in (subjects, subjects * visits)
     ]
     both = np.sqrt(icc) * np.repeat(fields[0], visits, axis=0) + np.sqrt(1 - icc) * fields[1]
-    return both.astype(np.float32)
+    fields32: Volumes = both.astype(np.float32)
+    return fields32
 
 
 # Planted copies, and generators of known kinds
@@ -253,7 +254,7 @@ def fitted(generator: PCAGaussian | Memorizer, train: Volumes, space: Space, n: 
     settings = PCASettings() if isinstance(generator, PCAGaussian) else MemorizerSettings()
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder))
-        generator.fit(Drawn(space, train), settings, run)  # type: ignore[arg-type]
+        generator.fit(Drawn(space, list(train)), settings, run)  # type: ignore[arg-type]
         return np.stack(list(generator.sample(run, range(n))))
 
 

@@ -72,7 +72,7 @@ def detectable_images(
             large = excess(planted, labels[true][None])[:, 0] >= needed
             hits += bool((large & (p <= level)).any())
         if hits >= POWER * PLANTINGS:
-            return count / images
+            return float(count / images)
     return None
 
 
