@@ -19,7 +19,7 @@ def card():
 def test_sections_are_ordered_and_have_a_template_each():
     anchors = [section.anchor for section in SECTIONS]
     assert anchors == [
-        "overview", "values", "charts", "conditions", "utility", "pictures", "spectra",
+        "overview", "values", "charts", "conditions", "utility", "pictures", "copied-parts", "spectra",
         "subgroups", "sensitivity", "limits", "protocol",
     ]  # fmt: skip
     folder = files("synthbench.report") / "templates" / "sections"
