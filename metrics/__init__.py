@@ -5,7 +5,7 @@ Each is also a plain function of arrays or tensors, for people with their own pi
 - functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
   `precision`, `recall`, `density`, `coverage`, and `memorization(synth, train, holdout)`;
 - functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
-  `intensity_distance`;
+  `intensity_distance`, and `local_copying(synth, train, holdout)`;
 - functions of two volumes: `ms_ssim`, `g4r_ssim`.
 """
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # without these imports, a type checker takes the file for the function
     from synthbench.metrics.fid import fid as fid
     from synthbench.metrics.g4r_ssim import g4r_ssim as g4r_ssim
+    from synthbench.metrics.local_copying import local_copying as local_copying
     from synthbench.metrics.memorization import memorization as memorization
 
 if __name__ != "synthbench.metrics":
@@ -30,6 +31,7 @@ _FUNCTIONS = {
     "g4r_ssim": "g4r_ssim",
     "intensity_distance": "intensity",
     "kid": "mmd",
+    "local_copying": "local_copying",
     "median_bandwidth": "kernels",
     "memorization": "memorization",
     "mmd2": "mmd",

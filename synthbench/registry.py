@@ -41,6 +41,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "spectrum": "synthbench.metrics.spectrum:Spectrum",
         "intensity": "synthbench.metrics.intensity:Intensity",
         "memorization": "synthbench.metrics.memorization:Memorization",
+        "local_copying": "synthbench.metrics.local_copying:LocalCopying",
         "mmd_linear": "synthbench.metrics.linear_mmd:MMDLinear",
         "g4r_ssim": "synthbench.metrics.g4r_ssim:G4RSSIM",
         "ms_ssim_wang5": "synthbench.metrics.msssim:MSSSIMWang5",

@@ -27,7 +27,13 @@ from synthbench.render.numbers import duration, number
 from synthbench.report.failures import share_words
 from synthbench.report.memorization import copies_found
 from synthbench.report.text import FAILED
-from synthbench.report.verdicts import FEW_SEEDS, Standing, copies, read_back_words
+from synthbench.report.verdicts import (
+    FEW_SEEDS,
+    Standing,
+    copied_parts,
+    copies,
+    read_back_words,
+)
 from synthbench.utility.table import verdict_words
 
 ONE_SEED = "¹"
@@ -249,6 +255,14 @@ def _copies(entry: Entry) -> Cell:
     return Cell(found.text, quoted=True, strong=strong, standing=standing)
 
 
+def _parts(entry: Entry) -> Cell:
+    if entry.card.local_copying is None:
+        return EMPTY
+    found = copied_parts(entry.card)
+    strong = found.words if found.standing == "worse" else ""
+    return Cell(found.words, strong=strong, standing=found.standing)
+
+
 def _utility(entry: Entry) -> Cell:
     found = entry.card.utility
     return Cell(verdict_words(found), quoted=True) if found else EMPTY
@@ -265,6 +279,7 @@ RANKING: tuple[Column, ...] = (
     Column(FAILED, _failed),
     Column("training seeds", _seeds, always=True),
     Column("copies of training images", _copies, prose=True),
+    Column("copied parts", _parts, prose=True),
     Column("utility", _utility, section="utility", prose=True),
 )
 """The ranking's columns, after the entry's number and name."""

@@ -19,6 +19,7 @@ from synthbench.errors import ScorecardError
 from synthbench.records.base import Record, RecordFile, Upgrade
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.conditional import AdherenceRecord, ReplicationRecord
+from synthbench.records.local_copying import LocalCopyingRecord
 from synthbench.records.memorization import MemorizationRecord
 from synthbench.records.protocol import Protocol
 from synthbench.records.schema import SCHEMA, UPGRADES
@@ -74,6 +75,9 @@ class Scorecard(RecordFile):
     values: tuple[Value, ...]
     memorization: tuple[MemorizationRecord, ...] = ()
     not_assessed: str | None = Field(default=None, description="why memorization was not assessed")
+    local_copying: LocalCopyingRecord | None = Field(
+        default=None, description="where copied parts were looked for; no old scorecard has it"
+    )
     preflight: tuple[PreflightRecord, ...] = ()
     adherence: AdherenceRecord | None = Field(
         default=None, description="where it is known what was requested of each synthetic volume"

@@ -166,6 +166,8 @@ def checklist(card: Scorecard) -> str:
         _item(not missing, "every declared metric has a value", "; ".join(missing) or "yes"),
         _item(bool(card.memorization), "copies of training images",
               card.not_assessed or copies_found(card).text),
+        *(() if card.local_copying is None
+          else (_item(True, "copied parts of training images", card.local_copying.text),)),
         _item(seeds is not None and seeds >= 3, "training seeds, 3 or more to speak of a method",
               "not stated" if seeds is None else str(seeds)),
         _item(not accepted, "no preflight error was accepted", ", ".join(accepted) or "none"),

@@ -14,6 +14,7 @@ from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
 from synthbench.report.adherence import adherence_tables
 from synthbench.report.failures import failures_line, share_words
+from synthbench.report.local_copying import parts_lines
 from synthbench.report.memorization import copies_lines
 
 DAGGER = "†"
@@ -83,7 +84,7 @@ def scorecard_table(card: Scorecard) -> Group:
     lines += [Text(f"{_label(v, card, several)}  {v.missing}", style="yellow")
               for v in card.values if v.missing]  # fmt: skip
     lines += [Text(line) for line in equivalent_lines(own)]
-    lines += [Text(line) for line in copies_lines(card)]
+    lines += [Text(line) for line in (*copies_lines(card), *parts_lines(card))]
     if any(v.interval.conditional_on_n for v in scored if v.interval):
         lines.append(Text(BIASED, style="dim"))
     if any(v.floor and v.floor.minimum_detectable_effect is not None for v in scored):

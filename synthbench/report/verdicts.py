@@ -14,6 +14,7 @@ from synthbench.metrics.nearest.verdict import CopyVerdict
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
+from synthbench.report.local_copying import parts_lines
 from synthbench.report.memorization import copies_found, copies_lines
 from synthbench.report.text import SATURATED, preflight_lines
 
@@ -97,6 +98,14 @@ def copies(card: Scorecard) -> Verdict:
     return Verdict(COPIES_STANDING[found.verdict], found.text)
 
 
+def copied_parts(card: Scorecard) -> Verdict:
+    """Return whether copied parts were found, as a verdict of a table."""
+    record = card.local_copying
+    if record is None:
+        return Verdict("missing", "not assessed")
+    return Verdict(COPIES_STANDING[record.verdict], record.text)
+
+
 def ranked_rows(card: Scorecard) -> list[Value]:
     """Return the metrics' own rows, without their parts and without metrics for papers."""
     return [v for v in card.values if v.key.part is None and v.role != "for_papers"]
@@ -116,7 +125,9 @@ def summary(card: Scorecard) -> list[str]:
         )
     sentences += [sentence for row in rows if (sentence := _test_words(row))]
     sentences += [sentence for row in rows if (sentence := _variety_words(row))]
-    sentences += [f"{line[0].upper()}{line[1:]}." for line in copies_lines(card)]
+    sentences += [
+        f"{line[0].upper()}{line[1:]}." for line in (*copies_lines(card), *parts_lines(card))
+    ]
     missing = [row.label for row, v in zip(rows, found, strict=True) if v.standing == "missing"]
     if missing:
         sentences.append(f"Not computed: {', '.join(missing)}.")

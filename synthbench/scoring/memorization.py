@@ -89,7 +89,7 @@ def assess(
     metric = Memorization()
     if metric.name not in protocol.intervals:
         return Assessed()
-    why = _not_assessed(cohorts)
+    why = not_assessed(cohorts)
     if why is not None:
         return Assessed(why_not=why)
     holdout = "holdout" if "holdout" in cohorts else "real"
@@ -115,7 +115,8 @@ def assess(
     return Assessed(tuple(records), neighbours=tuple(neighbours))
 
 
-def _not_assessed(cohorts: Mapping[str, Cohort]) -> str | None:
+def not_assessed(cohorts: Mapping[str, Cohort]) -> str | None:
+    """Return why synthetic volumes cannot be compared with training volumes; None: they can."""
     if "train" not in cohorts:
         return "not assessed: name the generator's training volumes with --train"
     if "holdout" in cohorts:

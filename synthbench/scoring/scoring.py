@@ -19,7 +19,7 @@ from synthbench.records.scorecard import PreflightRecord, Scorecard, software
 from synthbench.records.values import Value
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.processes import is_main
-from synthbench.scoring import adherence, memorization
+from synthbench.scoring import adherence, local_copying, memorization
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.condition_measures import Measures
 from synthbench.scoring.inputs import CohortSet, Source
@@ -204,6 +204,9 @@ def score_cohorts(
     assessed = memorization.assess(
         scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
     )
+    copied_parts = local_copying.assess(
+        scored.by_role, setup.samples, setup.mask, setup.protocol, context
+    )
     adherence_record = replication_record = None
     if requested is not None:
         measures = Measures(setup.samples, scored.by_role, scored.measures, context)
@@ -230,7 +233,8 @@ def score_cohorts(
         protocol_hash=setup.protocol.hash,
         values=tuple(values),
         memorization=assessed.records,
-        not_assessed=assessed.why_not,
+        not_assessed=assessed.why_not or copied_parts.why_not,
+        local_copying=copied_parts.record,
         preflight=tuple(_preflight_record(finding) for finding in findings),
         adherence=adherence_record,
         replication=replication_record,

@@ -96,7 +96,8 @@ def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
     for value in card.values:
         families.setdefault(value.key.metric, []).append(value.metric)
     # Every metric that is not on request, in the registry's order; copies are assessed apart.
-    assert list(families) == [name for name in default_metrics() if name != "memorization"]
+    apart = ("memorization", "local_copying")
+    assert list(families) == [name for name in default_metrics() if name not in apart]
     assert {name: rows for name, rows in families.items() if len(rows) > 1} == {
         "ms_ssim": ["ms_ssim", "ms_ssim.synth", "ms_ssim.real", "ms_ssim.cross"],
         "spectrum": ["spectrum", "spectrum.seam_x", "spectrum.seam_y", "spectrum.seam_z"],
@@ -155,6 +156,29 @@ def test_copies_are_found_in_features_and_voxels(full_card):
     assert copies.loc["copy1.nii.gz", "train"] == "train-01.nii.gz"
     assert copies.loc["copy1.nii.gz", "train_distance"] == pytest.approx(0, abs=1e-3)
     assert len(table) == 2 * 2 * 14
+
+
+def test_copied_parts_are_found_and_located(full_card):
+    """Two of the 14 synthetic volumes are copies of training volumes: 1/7 of all cubes."""
+    card, _ = full_card
+    record = card.local_copying
+    assert (record.n_train, record.n_holdout) == (12, 12)
+    assert [scale.side for scale in record.scales] == [3, 5, 9]
+    assert record.scales[2].share == pytest.approx(1 / 7, abs=0.03)
+    assert len(record.map.places) == len(record.map.share)
+    settings = card.protocol.settings["local_copying"]
+    assert settings["sides"] == [3, 5, 9]
+    again = Scorecard.model_validate_json(card.model_dump_json())
+    assert again.local_copying == record
+
+
+def test_a_protocol_without_copied_parts_does_not_look_for_them(small_families):
+    options = {role: small_families[role] for role in ("train", "holdout")}
+    card = score(
+        small_families["real"], small_families["synth"], metrics=("memorization",), **options
+    )
+    assert card.local_copying is None
+    assert "local_copying" not in card.protocol.settings
 
 
 def test_memorization_is_not_assessed_without_unseen_volumes(small_families):

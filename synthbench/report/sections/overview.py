@@ -12,7 +12,15 @@ from synthbench.report.failures import failures_line
 from synthbench.report.sections.rows import Group, groups, row_of
 from synthbench.report.sections.section import Page, Section
 from synthbench.report.text import header
-from synthbench.report.verdicts import Verdict, copies, ranked_rows, summary, value_words, verdict
+from synthbench.report.verdicts import (
+    Verdict,
+    copied_parts,
+    copies,
+    ranked_rows,
+    summary,
+    value_words,
+    verdict,
+)
 from synthbench.scoring.benchmark import protocol_differences
 
 DIFFERING = 6
@@ -56,7 +64,14 @@ def _side_by_side(group: Group) -> Mapping[str, Any]:
             )
             for key in keys
         ],
-        "copies": [copies(card) for card in group.cards],
+        "copies": {
+            "copies of training images": [copies(card) for card in group.cards],
+            **(
+                {"copied parts": [copied_parts(card) for card in group.cards]}
+                if any(card.local_copying for card in group.cards)
+                else {}
+            ),
+        },
     }
 
 

@@ -19,8 +19,8 @@ def card():
 def test_sections_are_ordered_and_have_a_template_each():
     anchors = [section.anchor for section in SECTIONS]
     assert anchors == [
-        "overview", "values", "charts", "conditions", "utility", "pictures", "spectra",
-        "subgroups", "sensitivity", "limits", "protocol",
+        "overview", "values", "charts", "conditions", "utility", "pictures", "copied-parts",
+        "spectra", "subgroups", "sensitivity", "limits", "protocol",
     ]  # fmt: skip
     folder = files("synthbench.report") / "templates" / "sections"
     assert {file.name for file in folder.iterdir()} == {f"{anchor}.jinja" for anchor in anchors}

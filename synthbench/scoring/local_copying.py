@@ -1,0 +1,105 @@
+"""Local copying in a scorecard: are parts of synthetic volumes copies of training volumes?
+
+The metric is `synthbench.metrics.local_copying`. This module applies it to cohorts, with the same
+hold-out as `synthbench.scoring.memorization`, and writes the record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from synthbench.cohorts.cohort import Cohort
+from synthbench.errors import MetricError
+from synthbench.metrics.local_copying import LocalAssessment, LocalCopying, Scale
+from synthbench.records.local_copying import (
+    LocalCopyingRecord,
+    LocalScaleRecord,
+    PlaceMapRecord,
+)
+from synthbench.records.protocol import Protocol
+from synthbench.runtime.callbacks import shown
+from synthbench.scoring.memorization import not_assessed
+from synthbench.scoring.protocol import frozen_settings
+from synthbench.scoring.settings import Context
+from synthbench.scoring.statistics import Sample
+
+
+@dataclass(frozen=True)
+class CopiedParts:
+    """The result on copied parts.
+
+    Attributes
+    ----------
+    record
+        None where it was not assessed.
+    why_not
+        Why it was not assessed; None where it was, or where it is not among the metrics.
+    """
+
+    record: LocalCopyingRecord | None = None
+    why_not: str | None = None
+
+
+def assess(
+    cohorts: Mapping[str, Cohort],
+    samples: Mapping[str, Sample],
+    mask: Bool[np.ndarray, "d h w"],
+    protocol: Protocol,
+    context: Context,
+) -> CopiedParts:
+    """Return the result on copied parts inside the mask."""
+    metric = LocalCopying()
+    if metric.name not in protocol.intervals:
+        return CopiedParts()
+    why = not_assessed(cohorts)
+    if why is not None:
+        return CopiedParts(why_not=why)
+    holdout = "holdout" if "holdout" in cohorts else "real"
+    sides = {"synth": samples["synth"], "train": samples["train"], "holdout": samples[holdout]}
+    try:
+        found = metric.assess(
+            {name: sample.volumes for name, sample in sides.items()},
+            mask,
+            permutations=protocol.permutations,
+            seed=protocol.seed,
+            subjects={name: sample.subjects for name, sample in sides.items()},
+            progress=shown("copied parts", context.progress),
+            **frozen_settings(metric, metric.name, protocol),
+        )
+    except MetricError as error:
+        return CopiedParts(why_not=f"not assessed: {error}")
+    return CopiedParts(_record(found))
+
+
+def _record(found: LocalAssessment) -> LocalCopyingRecord:
+    return LocalCopyingRecord(
+        verdict=found.verdict,
+        text=found.text,
+        level=found.level,
+        n_train=found.n_train,
+        n_holdout=found.n_holdout,
+        sides_p=found.sides_p,
+        part=found.part,
+        detectable_share=found.detectable,
+        scales=tuple(_scale(scale) for scale in found.scales),
+        map=PlaceMapRecord(
+            side=found.map.side,
+            stride=found.stride,
+            places=tuple((int(x), int(y), int(z)) for x, y, z in found.places),
+            share=tuple(round(float(share), 6) for share in found.map.share),
+            threshold=found.map.threshold,
+            p=found.map.p,
+        ),
+    )
+
+
+def _scale(scale: Scale) -> LocalScaleRecord:
+    fields = asdict(scale)
+    if math.isnan(scale.gap_low):
+        fields |= {"gap_low": None, "gap_high": None}
+    return LocalScaleRecord(**fields)
