@@ -88,14 +88,21 @@ class Protocol(Record):
     seed: int
     n_real: int
     n_synth: int
+    background_margin_mm: float | None = Field(
+        default=None,
+        description="extractors get volumes that are zero farther than this from the mask; None: "
+        "volumes as they are, the rule of older protocols",
+    )
     version: Literal[1] = 1
 
     @property
     def hash(self) -> str:
         """The first 12 hexadecimal digits of the sha256 of this protocol as sorted JSON."""
         fields = self.model_dump(mode="json")
+        # Older protocols, which had neither of these, must keep their hash.
+        if fields["background_margin_mm"] is None:
+            del fields["background_margin_mm"]
         for extractor in fields["extractors"]:
-            # Older protocols, whose extractors had no grid, must keep their hash.
             if extractor["grid"] is None:
                 del extractor["grid"]
         return settings_hash(fields)

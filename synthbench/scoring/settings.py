@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
+from synthbench.cohorts.cohort import BACKGROUND_MARGIN_MM
 from synthbench.errors import UsageError, near_miss
 from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.base import Record
@@ -68,6 +69,10 @@ class ScoringSettings(Record):
         has its default.
     resamples, level, seed
         Of the bootstrap: number of resamples, nominal coverage in (0, 1), and seed.
+    background_margin_mm
+        Extractors get volumes that are zero farther than this from the mask of the real cohort:
+        faint noise in an empty background otherwise decides features (docs/numbers.md). None:
+        volumes as they are, the rule of older protocols.
     """
 
     extractors: tuple[str, ...] = (DEFAULT_EXTRACTOR,)
@@ -78,6 +83,7 @@ class ScoringSettings(Record):
     resamples: int = 1000
     level: float = 0.95
     seed: int = 0
+    background_margin_mm: float | None = Field(default=BACKGROUND_MARGIN_MM, ge=0)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
@@ -111,6 +117,7 @@ class ScoringSettings(Record):
             resamples=protocol.resamples,
             level=protocol.level,
             seed=protocol.seed,
+            background_margin_mm=protocol.background_margin_mm,
         )
 
     @field_validator("extractors", "metrics", mode="before")

@@ -18,7 +18,12 @@ from synthbench.runtime.callbacks import Progress
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.features import Extractors, add_features, load_extractors
 from synthbench.scoring.inputs import CohortSet
-from synthbench.scoring.protocol import check_frozen, freeze_protocol, metrics_of
+from synthbench.scoring.protocol import (
+    check_frozen,
+    extractor_region,
+    freeze_protocol,
+    metrics_of,
+)
 from synthbench.scoring.requested import Requested, requested_of
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample, jobs
@@ -166,13 +171,14 @@ def set_up(
         role: cohort.volumes(target, own.intensity, context.workers, role=role)
         for role, cohort in cohorts.by_role.items()
     }
-    samples = {
-        role: Sample(role, volumes[role], cohort.subjects)
-        for role, cohort in cohorts.by_role.items()
-    }
     mask = None if frozen is None else frozen.mask
     if mask is None:
         mask = majority_mask(volumes["real"])
+    region = extractor_region(mask, target, own.background_margin_mm)
+    samples = {
+        role: Sample(role, volumes[role], cohort.subjects, region)
+        for role, cohort in cohorts.by_role.items()
+    }
     extractors = load_extractors(own.extractors, context.log)
     add_features(samples.values(), extractors, context)
     todo = jobs(metrics_of(own), extractors.names)

@@ -44,6 +44,7 @@ from synthbench.scoring.features import Extractors, add_features, load_extractor
 from synthbench.scoring.protocol import (
     check_frozen,
     check_names,
+    extractor_region,
     freeze_protocol,
     frozen_settings,
     metrics_of,
@@ -159,7 +160,8 @@ def _prepared(
     if mask is None:
         mask = majority_mask(real.volumes(grid, intensity, context.workers))
     loaded = load_extractors(settings.extractors, context.log)
-    clean = Sample("undamaged", volumes, real.subjects)
+    region = extractor_region(mask, grid, settings.background_margin_mm)
+    clean = Sample("undamaged", volumes, real.subjects, region)
     add_features([clean], loaded, context)
     if context.cache is not None and is_main():
         context.cache.trim()
@@ -300,7 +302,7 @@ class _Study:
     def _damaged(self, kind: Corruption, dose: float, todo: Sequence[Job]) -> Sample:
         intensity = self.protocol.space.intensity
         damaged = Corrupted(self.volumes, kind, dose, self.protocol.seed, intensity=intensity)
-        sample = Sample(kind.sentence(dose), damaged, self.clean.subjects)
+        sample = Sample(kind.sentence(dose), damaged, self.clean.subjects, self.clean.region)
         add_features([sample], self.extractors, self.context)
         for job in todo:
             measure(job, sample, self.mask, self.settings(job), self.progress)

@@ -1,4 +1,4 @@
-"""Damage to single volumes: noise, blur, shading, shifts, warps, larger ventricles."""
+"""Damage to single volumes: noise in the head or around it, blur, shading, shifts, warps, larger ventricles."""
 
 from __future__ import annotations
 
@@ -48,6 +48,24 @@ def add_noise(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
 
     noisy = rician(torch.from_numpy(np.ascontiguousarray(volume)), sd, rng).numpy()
     return np.where(head(volume), noisy, np.float32(0))
+
+
+def add_background_noise(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
+    """Return a volume with Gaussian noise around the head, its negative half cut off.
+
+    Generators whose samples are clipped at zero leave such noise in an empty background.
+
+    Parameters
+    ----------
+    volume
+        Intensities in [0, 1].
+    sd
+        Standard deviation of the noise before the cut, on the same scale.
+    rng
+        Source of the noise.
+    """
+    noise = np.maximum(sd * rng.standard_normal(volume.shape), 0).astype(np.float32)
+    return np.where(head(volume), volume, noise)
 
 
 def blur(volume: Volume, fwhm: float, spacing: Spacing) -> Volume:
