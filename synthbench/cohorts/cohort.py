@@ -34,8 +34,11 @@ from synthbench.volumes.intensity import (
 MASK_RULE = "above 0.05 in at least half of the real volumes, holes filled"
 
 
+MASK_LEVEL = 0.05
+"""The share of the scale above which a voxel is tissue, in `MASK_RULE`."""
+
 BACKGROUND_MARGIN_MM = 12.0
-"""The margin around the mask of the real volumes in mm that still counts as their brains.
+"""The margin around the mask of the real volumes in mm within which brains may still lie.
 
 Brains of other persons reach beyond the mask of the majority (docs/numbers.md has by how much).
 """
@@ -242,7 +245,7 @@ def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
     """
     hits = np.zeros(volumes.space.shape)
     for volume in volumes:
-        hits += volume > 0.05
+        hits += volume > MASK_LEVEL
     mask = ndimage.binary_fill_holes(hits >= len(volumes) / 2)
     if not mask.any():
         raise CohortError(

@@ -145,7 +145,7 @@ def _scope(path: tuple[str, ...]) -> tuple[Scope, str | None]:
     scopes: dict[str, Scope] = {
         "space": "all", "n_real": "all", "version": "all", "mask": "volumes",
         "extractors": "extractor", "settings": "job", "n_synth": "size",
-        "background_margin_mm": "features",
+        "background": "features",
     }  # fmt: skip
     scope = scopes.get(path[0], "none")
     return scope, path[1] if scope in ("extractor", "job") else None

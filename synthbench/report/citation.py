@@ -119,7 +119,7 @@ def methods_paragraph(card: Scorecard) -> str:
         f"({', '.join(f'{x:g}' for x in p.space.affine[:12])}), resampled where needed "
         f"({p.space.resampling}); intensities ({p.space.intensity}): {p.space.scaling}",
         f"The mask ({p.mask.rule}) held {p.mask.voxels} voxels (sha256 {p.mask.sha256[:12]})"
-        + _background_words(p),
+        + ("" if p.background is None else f"; {p.background.words}"),
         *map(_extractor_words, p.extractors),
         *_metric_words(p),
         f"Intervals are at {p.level:.0%} with {p.resamples} resamples of subjects and seed "
@@ -220,12 +220,6 @@ def _extractor_words(e: ExtractorRecord) -> str:
         f"Features were those of {e.name} ({e.layer}; {e.dim} numbers; preprocessing "
         f"{e.preprocessing}; {weights}) on {grid}{affine}"
     )
-
-
-def _background_words(p: Protocol) -> str:
-    if p.background_margin_mm is None:
-        return ""
-    return f"; for extractors, voxels farther than {p.background_margin_mm:g} mm from it were zero"
 
 
 def _metric_words(p: Protocol) -> Iterable[str]:

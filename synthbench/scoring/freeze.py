@@ -16,7 +16,6 @@ from synthbench.scoring.features import add_features, load_extractors
 from synthbench.scoring.protocol import (
     check_metric_name,
     check_names,
-    extractor_region,
     freeze_protocol,
     metrics_of,
 )
@@ -70,8 +69,8 @@ def freeze(
     grid = settings.grid(real.grid)
     volumes = real.volumes(grid, settings.intensity, context.workers, role="real")
     mask = majority_mask(volumes)
-    region = extractor_region(mask, grid, settings.background_margin_mm)
-    sample = Sample("real", volumes, real.subjects, region)
+    threshold = settings.background and settings.background.threshold(mask, grid)
+    sample = Sample("real", volumes, real.subjects, threshold)
     loaded = load_extractors(settings.extractors, context.log)
     if loaded.missing:
         raise WeightsError("; ".join(map(str, loaded.missing.values())))

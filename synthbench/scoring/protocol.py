@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from synthbench import registry
-from synthbench.cohorts.cohort import MASK_RULE, within_margin
+from synthbench.cohorts.cohort import MASK_RULE
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.metrics.metric import IntervalMethod, Metric
 from synthbench.records.protocol import MaskRecord, Protocol, SpaceRecord
@@ -37,23 +37,6 @@ def metrics_of(settings: ScoringSettings) -> tuple[str, ...]:
     """Return the names of the metrics that these settings score, each once."""
     chosen = default_metrics() if settings.metrics is None else settings.metrics
     return tuple(dict.fromkeys(chosen))
-
-
-def extractor_region(
-    mask: Bool[np.ndarray, "d h w"], space: Space, margin_mm: float | None
-) -> Bool[np.ndarray, "d h w"] | None:
-    """Return the voxels that extractors see; None where they get the volumes as they are.
-
-    Parameters
-    ----------
-    mask
-        Frozen from the real volumes.
-    space
-        The common grid.
-    margin_mm
-        `background_margin_mm` of a protocol or of settings.
-    """
-    return None if margin_mm is None else within_margin(mask, space, margin_mm)
 
 
 def check_names(settings: ScoringSettings) -> None:
@@ -134,7 +117,7 @@ def freeze_protocol(
         seed=settings.seed,
         n_real=len(real),
         n_synth=n_synth,
-        background_margin_mm=settings.background_margin_mm,
+        background=settings.background,
     )  # fmt: skip
 
 

@@ -8,11 +8,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
-from synthbench.cohorts.cohort import BACKGROUND_MARGIN_MM
 from synthbench.errors import UsageError, near_miss
 from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.base import Record
-from synthbench.records.protocol import GridRecord, Protocol, SpaceRecord
+from synthbench.records.protocol import BackgroundRecord, GridRecord, Protocol, SpaceRecord
 from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
 from synthbench.scoring.feature_cache import FeatureCache
 from synthbench.volumes.grid import Space
@@ -69,10 +68,10 @@ class ScoringSettings(Record):
         has its default.
     resamples, level, seed
         Of the bootstrap: number of resamples, nominal coverage in (0, 1), and seed.
-    background_margin_mm
-        Extractors get volumes that are zero farther than this from the mask of the real cohort:
-        faint noise in an empty background otherwise decides features (docs/numbers.md). None:
-        volumes as they are, the rule of older protocols.
+    background
+        The voxels outside the mask that extractors do not see: faint noise there would decide
+        the distance of features (docs/numbers.md). None: they see all, the rule of older
+        protocols.
     """
 
     extractors: tuple[str, ...] = (DEFAULT_EXTRACTOR,)
@@ -83,7 +82,7 @@ class ScoringSettings(Record):
     resamples: int = 1000
     level: float = 0.95
     seed: int = 0
-    background_margin_mm: float | None = Field(default=BACKGROUND_MARGIN_MM, ge=0)
+    background: BackgroundRecord | None = BackgroundRecord()
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
@@ -117,7 +116,7 @@ class ScoringSettings(Record):
             resamples=protocol.resamples,
             level=protocol.level,
             seed=protocol.seed,
-            background_margin_mm=protocol.background_margin_mm,
+            background=protocol.background,
         )
 
     @field_validator("extractors", "metrics", mode="before")

@@ -20,7 +20,6 @@ from synthbench.scoring.features import Extractors, add_features, load_extractor
 from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.protocol import (
     check_frozen,
-    extractor_region,
     freeze_protocol,
     metrics_of,
 )
@@ -174,9 +173,9 @@ def set_up(
     mask = None if frozen is None else frozen.mask
     if mask is None:
         mask = majority_mask(volumes["real"])
-    region = extractor_region(mask, target, own.background_margin_mm)
+    threshold = own.background and own.background.threshold(mask, target)
     samples = {
-        role: Sample(role, volumes[role], cohort.subjects, region)
+        role: Sample(role, volumes[role], cohort.subjects, threshold)
         for role, cohort in cohorts.by_role.items()
     }
     extractors = load_extractors(own.extractors, context.log)

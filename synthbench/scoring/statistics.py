@@ -33,8 +33,9 @@ class Sample:
         The volumes, in the common space.
     subjects
         The number of each volume's subject, from 0.
-    region
-        The voxels that extractors see; all others are zero to them. None: volumes as they are.
+    threshold
+        What a voxel must exceed for extractors to see it (`BackgroundRecord`). None: they get the
+        volumes as they are.
     features
         By extractor, one row per volume.
     measures
@@ -44,7 +45,7 @@ class Sample:
     role: str
     volumes: Readable
     subjects: np.ndarray
-    region: Bool[np.ndarray, "d h w"] | None = None
+    threshold: Float32[np.ndarray, "d h w"] | None = None
     features: dict[str, Float32[np.ndarray, "n d"]] = field(default_factory=dict)
     measures: dict[str, Float64[np.ndarray, "n _"]] = field(default_factory=dict)
 
@@ -54,7 +55,7 @@ class Sample:
     @property
     def inputs(self) -> Readable:
         """The volumes as extractors get them."""
-        return self.volumes if self.region is None else Cleaned(self.volumes, self.region)
+        return self.volumes if self.threshold is None else Cleaned(self.volumes, self.threshold)
 
     def joined(self, other: Sample) -> Sample:
         """Return this sample followed by one of other subjects, with the features of both."""
@@ -62,7 +63,7 @@ class Sample:
             role=f"{self.role} and {other.role}",
             volumes=Joined(self.volumes, other.volumes),
             subjects=np.concatenate([self.subjects, self.subjects.max() + 1 + other.subjects]),
-            region=self.region,
+            threshold=self.threshold,
             features={
                 name: np.concatenate([rows, other.features[name]])
                 for name, rows in self.features.items()

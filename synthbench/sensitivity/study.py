@@ -44,7 +44,6 @@ from synthbench.scoring.features import Extractors, add_features, load_extractor
 from synthbench.scoring.protocol import (
     check_frozen,
     check_names,
-    extractor_region,
     freeze_protocol,
     frozen_settings,
     metrics_of,
@@ -160,8 +159,8 @@ def _prepared(
     if mask is None:
         mask = majority_mask(real.volumes(grid, intensity, context.workers))
     loaded = load_extractors(settings.extractors, context.log)
-    region = extractor_region(mask, grid, settings.background_margin_mm)
-    clean = Sample("undamaged", volumes, real.subjects, region)
+    threshold = settings.background and settings.background.threshold(mask, grid)
+    clean = Sample("undamaged", volumes, real.subjects, threshold)
     add_features([clean], loaded, context)
     if context.cache is not None and is_main():
         context.cache.trim()
@@ -302,7 +301,7 @@ class _Study:
     def _damaged(self, kind: Corruption, dose: float, todo: Sequence[Job]) -> Sample:
         intensity = self.protocol.space.intensity
         damaged = Corrupted(self.volumes, kind, dose, self.protocol.seed, intensity=intensity)
-        sample = Sample(kind.sentence(dose), damaged, self.clean.subjects, self.clean.region)
+        sample = Sample(kind.sentence(dose), damaged, self.clean.subjects, self.clean.threshold)
         add_features([sample], self.extractors, self.context)
         for job in todo:
             measure(job, sample, self.mask, self.settings(job), self.progress)

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from synthbench.cohorts.cohort import BACKGROUND_MARGIN_MM, Volumes, majority_mask
+from synthbench.cohorts.cohort import Volumes, majority_mask
 from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics import kid
+from synthbench.records.protocol import BackgroundRecord
 from synthbench.render.montage import montage
 from synthbench.runtime.callbacks import Log
 from synthbench.scoring.features import extract, load_extractors
-from synthbench.scoring.protocol import extractor_region
 from synthbench.volumes.grid import Space
 from synthbench.volumes.sets import Cleaned, Drawn, Readable, Volume
 
@@ -26,7 +26,7 @@ from synthbench.volumes.sets import Cleaned, Drawn, Readable, Volume
 class Scorer:
     """Scores sampled volumes by their kernel distance to the validation volumes.
 
-    As in a scoring, the extractor gets volumes that are zero away from the mask.
+    As in a scoring, the extractor does not see faint noise in the background.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Scorer:
         self.name, self.extractor = next(iter(extractors.loaded.items()))
         self.space, self.log = validation.space, log
         mask = majority_mask(validation)
-        self.region = extractor_region(mask, validation.space, BACKGROUND_MARGIN_MM)
+        self.threshold = BackgroundRecord().threshold(mask, validation.space)
         self.real = self._features(validation)
 
     def __call__(self, volumes: Sequence[Volume]) -> Mapping[str, float]:
@@ -66,7 +66,7 @@ class Scorer:
         return {f"kid {self.name}": value}
 
     def _features(self, volumes: Readable) -> Any:
-        return extract(self.extractor, Cleaned(volumes, self.region)).astype(np.float64)
+        return extract(self.extractor, Cleaned(volumes, self.threshold)).astype(np.float64)
 
 
 def previewer(generator: str, space: Space) -> Callable[[Sequence[Volume], Path], None]:

@@ -1,4 +1,4 @@
-"""Sets of volumes on one grid: joined, mirrored, zero outside a region, or in memory."""
+"""Sets of volumes on one grid: joined, mirrored, with a clean background, or in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 
 from synthbench.volumes.grid import Space
 
@@ -109,18 +109,18 @@ class Flipped:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Volumes whose voxels outside a region are zero.
+    """Volumes whose voxels up to a threshold are zero; each voxel has its own threshold.
 
     Attributes
     ----------
     volumes
         The volumes as they were read.
-    region
-        True where voxels are kept.
+    threshold
+        0 where all voxels above zero are kept, infinite where none is.
     """
 
     volumes: Readable
-    region: Bool[np.ndarray, "d h w"]
+    threshold: Float32[np.ndarray, "d h w"]
 
     @property
     def space(self) -> Space:
@@ -129,7 +129,7 @@ class Cleaned:
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(np.packbits(self.region).tobytes()).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.threshold).tobytes()).hexdigest()
 
     def name(self, index: int) -> str:
         """Return the volume's name for messages."""
@@ -138,7 +138,7 @@ class Cleaned:
     def identity(self, index: int) -> str | None:
         """Return what the cleaned voxels depend on; None where it is not known."""
         original = identity_of(self.volumes, index)
-        return None if original is None else f"zero outside {self._digest}: {original}"
+        return None if original is None else f"zero up to {self._digest}: {original}"
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -151,7 +151,7 @@ class Cleaned:
             yield self._cleaned(volume)
 
     def _cleaned(self, volume: Float32[np.ndarray, "d h w"]) -> Float32[np.ndarray, "d h w"]:
-        return np.where(self.region, volume, np.float32(0))
+        return np.where(volume > self.threshold, volume, np.float32(0))
 
 
 Volume: TypeAlias = Float32[np.ndarray, "d h w"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 import yaml
 
-from synthbench.records.protocol import Protocol
+from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.scoring import freeze, scoring
 from synthbench.scoring.benchmark import Benchmark, BenchmarkSettings
 from synthbench.scoring.settings import Context, ScoringSettings
+from synthbench.sensitivity.corruptions.corrupted import corruption
 from synthbench.sensitivity.study import sensitivity
 from tests.conftest import AFFINE, blob
 
@@ -44,8 +47,8 @@ def folders(tmp_path_factory):
 def values(folders):
     """Values of clean and noisy synthetic volumes under a benchmark of each rule."""
 
-    def scored(margin):
-        settings = ScoringSettings(**SETTINGS, background_margin_mm=margin)
+    def scored(rule):
+        settings = ScoringSettings(**SETTINGS, background=rule)
         benchmark = freeze.freeze(folders / "real", "b", settings, n_synth=5)
         return benchmark, {
             name: {
@@ -56,38 +59,39 @@ def values(folders):
             for name in ("clean", "faint", "strong")
         }  # fmt: skip
 
-    return {margin: scored(margin) for margin in (None, 12.0)}
+    return {name: scored(rule) for name, rule in (("old", None), ("new", BackgroundRecord()))}
 
 
 @pytest.mark.slow
 def test_noise_decides_the_distance_of_features_only_under_the_old_rule(values):
-    """Under the new one what is left is the noise within 12 mm of the mask."""
+    """What the intensity rule does to the scale of the volume may be left."""
     for metric in ("fid", "mmd2", "kid"):
-        clean, moved = (values[12.0][1][name][metric] for name in ("clean", "faint"))
-        before, after = (values[None][1][name][metric] for name in ("clean", "faint"))
-        assert abs(moved - clean) < 0.5 * abs(after - before), metric
+        clean, moved = (values["new"][1][name][metric] for name in ("clean", "faint"))
+        before, after = (values["old"][1][name][metric] for name in ("clean", "faint"))
+        assert abs(moved - clean) < 0.05 * abs(after - before), metric
 
 
 @pytest.mark.slow
 def test_clean_volumes_do_not_move(values):
-    """Nothing of them lies beyond the margin, so not one bit differs."""
-    assert values[12.0][1]["clean"] == values[None][1]["clean"]
+    """Nothing of them is faint or lies beyond the margin, so not one bit differs."""
+    assert values["new"][1]["clean"] == values["old"][1]["clean"]
 
 
 @pytest.mark.slow
 def test_the_rule_is_a_field_of_the_protocol_and_enters_the_hash(values):
-    old, new = values[None][0].protocol, values[12.0][0].protocol
-    assert (old.background_margin_mm, new.background_margin_mm) == (None, 12.0)
+    old, new = values["old"][0].protocol, values["new"][0].protocol
+    assert old.background is None
+    assert new.background == BackgroundRecord(margin_mm=12, level=0.05)
     assert old.hash != new.hash
-    assert old.hash == new.model_copy(update={"background_margin_mm": None}).hash
+    assert old.hash == new.model_copy(update={"background": None}).hash
 
 
 @pytest.mark.slow
 def test_benchmarks_without_the_field_keep_their_rule_and_hash(values, folders, tmp_path):
-    benchmark, found = values[None]
+    benchmark, found = values["old"]
     file = benchmark.save(tmp_path / "b")
     fields = yaml.safe_load(file.read_text())
-    del fields["protocol"]["background_margin_mm"]
+    del fields["protocol"]["background"]
     file.write_text(yaml.safe_dump(fields, sort_keys=False))
     before = Benchmark.load(file)
     assert before.protocol.hash == benchmark.protocol.hash
@@ -96,28 +100,27 @@ def test_benchmarks_without_the_field_keep_their_rule_and_hash(values, folders, 
     )
     assert {row.metric: row.value for row in card.values} == found["faint"]
     # Another benchmark with its settings has its rule, too.
-    assert BenchmarkSettings.load(file).background_margin_mm is None
+    assert BenchmarkSettings.load(file).background is None
 
 
 def test_new_protocols_have_the_rule():
-    assert ScoringSettings().background_margin_mm == 12.0
-    assert Protocol.model_fields["background_margin_mm"].default is None
+    assert ScoringSettings().background == BackgroundRecord()
+    assert Protocol.model_fields["background"].default is None
 
 
 @pytest.mark.slow
 def test_the_sensitivity_study_sees_noise_under_the_old_rule_only(tmp_path):
     """Its curve is flat, at the floor, where extractors do not see the damage."""
+    faint = replace(corruption("background"), doses=(0.5, 1))
     folder = tmp_path / "real"
     folder.mkdir()
     for i in range(12):
         nib.save(nib.Nifti1Image(blob(i, width=0.3), AFFINE), folder / f"sub-{i}.nii.gz")
     curves = {}
-    for margin in (None, 12.0):
-        settings = ScoringSettings(
-            extractors=(EXTRACTOR,), metrics=("mmd2",), background_margin_mm=margin
-        )
-        study = sensitivity(folder, settings, Context(cache=None), corruptions=["background"])
-        curves[margin] = study.rows[0].curve
-    assert curves[None].values[1] > curves[None].floor.high
-    excess = [c.values[-1] - c.floor.mean for c in (curves[12.0], curves[None])]
-    assert abs(excess[0]) < 0.2 * excess[1]
+    for name, rule in (("old", None), ("new", BackgroundRecord())):
+        settings = ScoringSettings(extractors=(EXTRACTOR,), metrics=("mmd2",), background=rule)
+        study = sensitivity(folder, settings, Context(cache=None), corruptions=[faint])
+        curves[name] = study.rows[0].curve
+    assert curves["old"].values[1] > curves["old"].floor.high
+    excess = [curves[name].values[1] - curves[name].floor.mean for name in ("new", "old")]
+    assert abs(excess[0]) < 0.05 * excess[1]

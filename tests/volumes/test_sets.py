@@ -1,4 +1,4 @@
-"""Sets of volumes that are zero outside a region."""
+"""Sets of volumes with a clean background."""
 
 from __future__ import annotations
 
@@ -26,31 +26,35 @@ class Known(Drawn):
 def example() -> tuple[Known, np.ndarray]:
     rng = np.random.default_rng(0)
     volumes = [rng.random(SPACE.shape).astype(np.float32) for _ in range(3)]
-    return Known(SPACE, volumes), rng.random(SPACE.shape) > 0.5
+    return Known(SPACE, volumes), rng.choice([0.0, 0.5, np.inf], SPACE.shape).astype(np.float32)
 
 
-def test_voxels_outside_are_zero_and_the_others_keep_every_bit():
-    volumes, region = example()
-    cleaned = Cleaned(volumes, region)
+def test_voxels_up_to_the_threshold_are_zero_and_the_others_keep_every_bit():
+    volumes, threshold = example()
+    cleaned = Cleaned(volumes, threshold)
     assert len(cleaned) == 3
     assert cleaned.space == SPACE
     for index, found in enumerate(cleaned):
+        before = volumes[index]
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, cleaned[index])
-        np.testing.assert_array_equal(found[region], volumes[index][region])
-        assert not found[~region].any()
+        np.testing.assert_array_equal(found[threshold == 0], before[threshold == 0])
+        assert not found[np.isinf(threshold)].any()
+        near = threshold == 0.5
+        np.testing.assert_array_equal(found[near], before[near] * (before[near] > 0.5))
 
 
-def test_the_identity_depends_on_the_region_and_on_the_volume():
-    volumes, region = example()
-    assert Cleaned(volumes, region).name(1) == "file 1"
+def test_the_identity_depends_on_the_threshold_and_on_the_volume():
+    volumes, threshold = example()
+    cleaned = Cleaned(volumes, threshold)
+    assert cleaned.name(1) == "file 1"
     identities = {
-        Cleaned(volumes, region).identity(0),
-        Cleaned(volumes, region).identity(1),
-        Cleaned(volumes, ~region).identity(0),
-        Flipped(Cleaned(volumes, region)).identity(0),
+        cleaned.identity(0),
+        cleaned.identity(1),
+        Cleaned(volumes, threshold[::-1]).identity(0),
+        Flipped(cleaned).identity(0),
         volumes.identity(0),
     }
     assert len(identities) == 5
-    assert Cleaned(volumes, region.copy()).identity(0) == Cleaned(volumes, region).identity(0)
-    assert Cleaned(Drawn(SPACE, volumes.volumes), region).identity(0) is None
+    assert Cleaned(volumes, threshold.copy()).identity(0) == cleaned.identity(0)
+    assert Cleaned(Drawn(SPACE, volumes.volumes), threshold).identity(0) is None

@@ -256,8 +256,8 @@ def _background_mismatch(pair: Pair) -> list[Finding]:
     message = (
         f"voxels above {BACKGROUND:g} of the scale more than {BACKGROUND_MARGIN_MM:g} mm outside "
         f"the real brains: {stray[1]:.2%} of the voxels there in {role}, {stray[0]:.2%} in real. "
-        "Faint noise there decides distances of features, unless the protocol sets it to zero "
-        "(background_margin_mm); nothing there is scored then. If it is not a result of the "
+        "Distances of features see nothing that lies there under a protocol with the field "
+        "background, and are decided by it under an older one. If it is not a result of the "
         "generator, mask both sides in the same way."
     )
     return [of_set("background-mismatch", "warning", role, message)]

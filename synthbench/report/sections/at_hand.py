@@ -19,7 +19,6 @@ from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
 from synthbench.scoring.feature_cache import FeatureCache
 from synthbench.scoring.features import Extractors, add_features, load_extractors
 from synthbench.scoring.inputs import scored_cohort
-from synthbench.scoring.protocol import extractor_region
 from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
 
@@ -158,13 +157,11 @@ class AtHand:
     @cached_property
     def samples(self) -> Mapping[str, Sample]:
         """The volumes of each role on the grid of the protocol."""
-        space, margin_mm = self.card.protocol.space, self.card.protocol.background_margin_mm
-        region = None
-        if margin_mm is not None:  # without the rule, no mask is needed for features
-            region = extractor_region(self.mask, space.grid, margin_mm)
+        space, rule = self.card.protocol.space, self.card.protocol.background
+        threshold = rule and rule.threshold(self.mask, space.grid)
         return {
             role: Sample(role, cohort.volumes(space.grid, space.intensity, role=role),
-                         cohort.subjects, region)
+                         cohort.subjects, threshold)
             for role, cohort in self.sides.items()
         }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Damage to single volumes: noise in the head or around it, blur, shading, shifts, warps, larger ventricles."""
+"""Damage to single volumes: noise, blur, shading, shifts, warps, larger ventricles."""
 
 from __future__ import annotations
 

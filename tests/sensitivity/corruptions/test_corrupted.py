@@ -60,8 +60,8 @@ def flat_head(side=41, value=0.5):
 
 def test_the_list_is_complete_and_in_order():
     assert set(CORRUPTIONS) == {
-        "blur", "noise", "background", "gamma", "bias", "shift", "flip", "warp", "slices", "ventricles",
-        "modes", "duplicates", "copies",
+        "blur", "noise", "background", "gamma", "bias", "shift", "flip", "warp", "slices",
+        "ventricles", "modes", "duplicates", "copies",
     }  # fmt: skip
     for name, entry in CORRUPTIONS.items():
         assert entry.name == name
