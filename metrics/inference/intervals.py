@@ -228,9 +228,9 @@ def score_interval(statistic: Bounded, *, level: float = 0.95) -> Interval:
     p (1 - p) / V in place of n, as in surveys (Korn and Graubard 1998, Survey Methodology 24). V
     is `central_jackknife_variance`, and at least the variance of a share of N independent
     images, with N the subjects of the smaller set. So a share of 1 has an interval too: the
-    images at hand cannot show that no other image is missed. Where there is no upper bound the
-    variance is proportional to the mean, and Student's t replaces the normal quantile. The
-    interval is for the expected value at this n.
+    images at hand cannot show that no other image is missed. Student's t with N - 1 degrees of
+    freedom replaces the normal quantile. Where there is no upper bound the variance is in
+    proportion to the mean. The interval is for the expected value at this n.
 
     Raises
     ------
@@ -246,13 +246,12 @@ def score_interval(statistic: Bounded, *, level: float = 0.95) -> Interval:
         )
     value, variance = estimate(statistic), central_jackknife_variance(statistic)
     n = min(n_subjects(index) for index in statistic.subjects.values())
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    t = float(stdtrit(n - 1, (1 + level) / 2))
     if math.isfinite(high):
         span = high - low
-        ends = _share_ends((value - low) / span, variance / span**2, n, z)
+        ends = _share_ends((value - low) / span, variance / span**2, n, t)
         ends = (low + span * ends[0], low + span * ends[1])
     else:
-        t = float(stdtrit(n - 1, (1 + level) / 2))
         ends = _mean_ends(value - low, variance, n, t)
         ends = (low + ends[0], low + ends[1])
     return Interval(
@@ -265,15 +264,15 @@ def score_interval(statistic: Bounded, *, level: float = 0.95) -> Interval:
     )
 
 
-def _share_ends(p: float, variance: float, n: int, z: float) -> tuple[float, float]:
+def _share_ends(p: float, variance: float, n: int, t: float) -> tuple[float, float]:
     """Return Wilson's interval of a share p with this variance, among n independent images."""
     # One image more on either side: shares of 0 and 1 have a variance.
     inner = (n * p + 1) / (n + 2)
     within = p if 0 < p < 1 else inner
     effective = within * (1 - within) / max(variance, inner * (1 - inner) / n)
-    shrunk = 1 + z**2 / effective
-    centre = (p + z**2 / (2 * effective)) / shrunk
-    half = z / shrunk * math.sqrt(p * (1 - p) / effective + z**2 / (4 * effective**2))
+    shrunk = 1 + t**2 / effective
+    centre = (p + t**2 / (2 * effective)) / shrunk
+    half = t / shrunk * math.sqrt(p * (1 - p) / effective + t**2 / (4 * effective**2))
     # Both ends are exact at the bounds, where rounding would leave them inside.
     return 0.0 if p <= 0 else centre - half, 1.0 if p >= 1 else centre + half
 

@@ -28,15 +28,20 @@ def gaussian_sets(n, m, spread=0.6, seed=0, d=6):
     return scale * (1 + rng.normal(size=(n, d))), scale * (1 + spread * rng.normal(size=(m, d)))
 
 
+def wilson(k, n):
+    level = 2 * stats.norm.cdf(stats.t.ppf(0.975, n - 1)) - 1
+    return stats.binomtest(k, n).proportion_ci(level, method="wilson")
+
+
 # ---------------------------------------------------------------- shares
 
 
 @pytest.mark.parametrize("hit", [0.0, 1.0])
 @pytest.mark.parametrize("n", [8, 30])
 def test_a_share_at_its_bound_has_wilsons_interval(hit, n):
-    """Among n independent images; scipy has the formula."""
+    """Among n independent images, at the level at which t is the normal quantile; scipy has it."""
     found = intervals.score_interval(share_of(np.full(n, hit)))
-    low, high = stats.binomtest(int(hit * n), n).proportion_ci(0.95, method="wilson")
+    low, high = wilson(int(hit * n), n)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
     assert hit in (found.low, found.high)
     assert found.low < found.high
@@ -44,7 +49,7 @@ def test_a_share_at_its_bound_has_wilsons_interval(hit, n):
 
 @pytest.mark.parametrize("k", [1, 7, 19])
 def test_a_share_within_has_wilsons_interval_at_its_effective_n(k):
-    """|p - e| = z sqrt(e (1 - e) / n) at both ends e (Wilson 1927). For a mean of independent
+    """|p - e| = t sqrt(e (1 - e) / n) at both ends e (Wilson 1927). For a mean of independent
     images V is the sample variance over n, p (1 - p) / (n - 1), so the effective n is n - 1, and
     it is less where that exceeds what n independent images allow.
     """
@@ -53,9 +58,9 @@ def test_a_share_within_has_wilsons_interval_at_its_effective_n(k):
     effective = p * (1 - p) / max(p * (1 - p) / (n - 1), inner * (1 - inner) / n)
     assert effective <= n - 1 + 1e-9
     found = intervals.score_interval(share_of((np.arange(n) < k).astype(float)))
-    z = stats.norm.ppf(0.975)
+    t = stats.t.ppf(0.975, n - 1)
     for end in (found.low, found.high):
-        assert abs(p - end) == pytest.approx(z * math.sqrt(end * (1 - end) / effective))
+        assert abs(p - end) == pytest.approx(t * math.sqrt(end * (1 - end) / effective))
 
 
 def test_a_mean_without_an_upper_bound_has_a_variance_in_proportion_to_it():
@@ -95,7 +100,7 @@ def test_the_smaller_set_bounds_what_is_known():
     statistic = Recall().prepare(0.1 * rng.normal(size=(200, 3)), 3 * rng.normal(size=(8, 3)))
     found = intervals.score_interval(statistic)
     assert intervals.estimate(statistic) == 1
-    assert found.low == pytest.approx(stats.binomtest(8, 8).proportion_ci(method="wilson").low)
+    assert found.low == pytest.approx(wilson(8, 8)[0])
 
 
 @pytest.mark.slow
