@@ -228,6 +228,12 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     return {record["name"]: record for record in records}
 
 
+def designs_of_page(page: Path) -> str:
+    """Return the section of this study, with an empty line before it; "" where there is none."""
+    _, heading, rest = (page.read_text() if page.exists() else "").partition(HEADING)
+    return f"\n{heading}{rest}" if heading else ""
+
+
 def section(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the section of the page: one table for KID, one for the shares."""
     texts = [HEADING, INTRODUCTION]
@@ -260,7 +266,22 @@ def _row(record: Mapping[str, Any], metric: str) -> list[str]:
     return [*row, shares[0], f"{low:.0%} to {high:.0%}", *shares[1:], width]
 
 
-INTRODUCTION = ""
+INTRODUCTION = f"""\
+The gate has n = m, one image per subject and no boundary. This study has the rest: the default
+intervals of KID (`asinh`) and of precision, recall, density and coverage (`score`) at n = 8 to 300,
+r = 2 to {DIMENSION}, unequal sets, several scans per subject, repeated images and rounded features.
+
+```
+OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 200 --only "kid r" --out designs.jsonl
+OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 100 --out designs.jsonl
+python studies/coverage_designs.py --out designs.jsonl --report docs/coverage.md
+```
+
+d = {DIMENSION}; clusters have 2 to 5 scans per subject with an intraclass correlation of 0.8. The target
+of the shares is their expected value at these n and m, the mean of the estimates. The target of KID
+is that of the populations, in closed form, or for clusters the same: the estimate is unbiased.
+*printed* is the share of samples with an interval, and *covers* is among these. `--method
+kid=studentized` gives the interval of before. Not gated."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
