@@ -278,11 +278,15 @@ class RowStatistic:
         For each role, the subject index of each image.
     bounds
         The lowest and the highest value that the function can have.
+    independent
+        The number of independent images of the smaller set, where it is below its number of
+        subjects: copies of an image are not independent.
     """
 
     function: Callable[[Weights], Float64[np.ndarray, " b"]]
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    independent: int | None = None
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The function's value."""

@@ -198,7 +198,9 @@ class _BallMetric(BaseMetric):
             undefined = (np.isnan(radius) & (w > 0)).any(axis=1)
             return np.where(undefined, np.nan, shares)
 
-        return RowStatistic(value, index, self.bounds)
+        # All copies of an image lie in the same balls: they are one image to a share.
+        distinct = min(len(np.unique(x, axis=0)) for x in sets.values())
+        return RowStatistic(value, index, self.bounds, distinct)
 
 
 class Precision(_BallMetric):

@@ -277,9 +277,9 @@ OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 100 --out designs.js
 python studies/coverage_designs.py --out designs.jsonl --report docs/coverage.md
 ```
 
-d = {DIMENSION}; clusters have 2 to 5 scans per subject with an intraclass correlation of 0.8. The target
-of the shares is their expected value at these n and m, the mean of the estimates. The target of KID
-is that of the populations, in closed form, or for clusters the same: the estimate is unbiased.
+Features have d = {DIMENSION}; clusters have 2 to 5 scans per subject with an intraclass
+correlation of 0.8. The target of the shares is the mean of the estimates, their expected value at
+these n and m. The target of KID is the populations' value, in closed form.
 *printed* is the share of samples with an interval, and *covers* is among these. `--method
 kid=studentized` gives the interval of before. Not gated."""
 

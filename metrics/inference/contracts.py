@@ -65,6 +65,11 @@ class Bounded(Statistic, Protocol):
         """The lowest and the highest value, infinite where there is none."""
         ...
 
+    @property
+    def independent(self) -> int | None:
+        """The number of independent images of the smaller set; None: that of its subjects."""
+        ...
+
 
 @runtime_checkable
 class SquaredDistance(LinearStudentized, Protocol):

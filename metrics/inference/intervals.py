@@ -226,11 +226,11 @@ def score_interval(statistic: Bounded, *, level: float = 0.95) -> Interval:
 
     For a share p it is Wilson's (1927, JASA 22), with the effective number of images
     p (1 - p) / V in place of n, as in surveys (Korn and Graubard 1998, Survey Methodology 24). V
-    is `central_jackknife_variance`, and at least the variance of a share of N independent
-    images, with N the subjects of the smaller set. So a share of 1 has an interval too: the
-    images at hand cannot show that no other image is missed. Student's t with N - 1 degrees of
-    freedom replaces the normal quantile. Where there is no upper bound the variance is in
-    proportion to the mean. The interval is for the expected value at this n.
+    is `central_jackknife_variance`, and at least the variance of a share of N independent images,
+    with N the subjects or the distinct images of the smaller set. So a share of 1 has an interval
+    too: the images at hand cannot show that no other image is missed. Student's t with N - 1
+    degrees of freedom replaces the normal quantile. Where there is no upper bound, the variance
+    is in proportion to the mean. The interval is for the expected value at this n.
 
     Raises
     ------
@@ -246,6 +246,7 @@ def score_interval(statistic: Bounded, *, level: float = 0.95) -> Interval:
         )
     value, variance = estimate(statistic), central_jackknife_variance(statistic)
     n = min(n_subjects(index) for index in statistic.subjects.values())
+    n = max(min(n, statistic.independent or n), 2)
     t = float(stdtrit(n - 1, (1 + level) / 2))
     if math.isfinite(high):
         span = high - low

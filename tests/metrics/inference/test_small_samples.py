@@ -103,6 +103,15 @@ def test_the_smaller_set_bounds_what_is_known():
     assert found.low == pytest.approx(wilson(8, 8)[0])
 
 
+def test_copies_of_an_image_are_one_image():
+    """60 images of a generator that knows 10: a recall or precision of 1 says as much as 10 do."""
+    rng = np.random.default_rng(0)
+    known = 0.1 * rng.normal(size=(10, 3))
+    statistic = Precision().prepare(rng.normal(size=(60, 3)), np.repeat(known, 6, axis=0))
+    assert intervals.estimate(statistic) == 1
+    assert intervals.score_interval(statistic).low == pytest.approx(wilson(10, 10)[0])
+
+
 @pytest.mark.slow
 def test_the_central_jackknife_is_nearer_to_the_spread_of_shares_than_deletion():
     """Over repeated draws: deletion alone is far too wide where neighbourhoods jump."""
