@@ -93,6 +93,13 @@ class BackgroundRecord(Record):
         near = within_margin(mask, space, self.margin_mm)
         return np.where(mask, 0, np.where(near, self.level, np.inf)).astype(np.float32)
 
+    @staticmethod
+    def threshold_of(
+        rule: BackgroundRecord | None, mask: Bool[np.ndarray, "d h w"], space: Space
+    ) -> Float32[np.ndarray, "d h w"] | None:
+        """Return the threshold of a rule; None without one."""
+        return None if rule is None else rule.threshold(mask, space)
+
     @property
     def words(self) -> str:
         """The rule in words."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from synthbench.cohorts.cohort import Cohort, majority_mask
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError, WeightsError
+from synthbench.records.protocol import BackgroundRecord
 from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import checking
 from synthbench.runtime.processes import is_main
@@ -69,7 +70,7 @@ def freeze(
     grid = settings.grid(real.grid)
     volumes = real.volumes(grid, settings.intensity, context.workers, role="real")
     mask = majority_mask(volumes)
-    threshold = settings.background and settings.background.threshold(mask, grid)
+    threshold = BackgroundRecord.threshold_of(settings.background, mask, grid)
     sample = Sample("real", volumes, real.subjects, threshold)
     loaded = load_extractors(settings.extractors, context.log)
     if loaded.missing:

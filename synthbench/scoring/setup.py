@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from synthbench.cohorts.cohort import Cohort, check_intensities, majority_mask, overlap
 from synthbench.errors import CohortError, UsageError
-from synthbench.records.protocol import Protocol
+from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.records.scorecard import Origin
 from synthbench.runs.sidecar import Sidecar
 from synthbench.runtime.callbacks import Progress
@@ -173,7 +173,7 @@ def set_up(
     mask = None if frozen is None else frozen.mask
     if mask is None:
         mask = majority_mask(volumes["real"])
-    threshold = own.background and own.background.threshold(mask, target)
+    threshold = BackgroundRecord.threshold_of(own.background, mask, target)
     samples = {
         role: Sample(role, volumes[role], cohort.subjects, threshold)
         for role, cohort in cohorts.by_role.items()

@@ -138,9 +138,8 @@ class Survey:
     @cached_property
     def occupied(self) -> Float32[np.ndarray, "a b c"]:
         """The mean over volumes of the share of each cell's voxels that are foreground."""
-        mean: Float32[np.ndarray, "a b c"] = np.mean(
-            [i.occupied for i in self.inspections], axis=0, dtype=np.float32
-        )
+        stack = np.stack([i.occupied for i in self.inspections]).astype(np.float32)
+        mean: Float32[np.ndarray, "a b c"] = stack.mean(axis=0)
         return mean
 
     def most(self, property_of: Callable[[Placement], bool | None]) -> bool | None:

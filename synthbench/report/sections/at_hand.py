@@ -158,7 +158,8 @@ class AtHand:
     def samples(self) -> Mapping[str, Sample]:
         """The volumes of each role on the grid of the protocol."""
         space, rule = self.card.protocol.space, self.card.protocol.background
-        threshold = rule and rule.threshold(self.mask, space.grid)
+        # The mask needs all real volumes: it is not read where there is no rule.
+        threshold = None if rule is None else rule.threshold(self.mask, space.grid)
         return {
             role: Sample(role, cohort.volumes(space.grid, space.intensity, role=role),
                          cohort.subjects, threshold)
