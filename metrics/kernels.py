@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from synthbench.errors import MetricError
+from synthbench.metrics.inference.pairs import subject_sums
 from synthbench.metrics.metric import check_features
 from synthbench.metrics.subjects import n_subjects, subject_index
 
@@ -46,7 +47,7 @@ def polynomial_kernel(
     kernel: Float64[np.ndarray, "n m"] = x @ y.T
     kernel /= x.shape[1]
     kernel += 1
-    for rows in _row_blocks(kernel):
+    for rows in row_blocks(kernel):
         kernel[rows] *= kernel[rows] ** 2
     return kernel
 
@@ -55,9 +56,20 @@ def zero_within_subjects(
     pairs: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, "n n"]:
     """Set the pairs within a subject to zero, in place, and return the matrix."""
-    for rows in _row_blocks(pairs):
+    for rows in row_blocks(pairs):
         pairs[rows][index[rows, None] == index[None, :]] = 0.0
     return pairs
+
+
+def subject_means(
+    pairs: Float64[np.ndarray, "n m"],
+    rows: Int64[np.ndarray, " n"],
+    columns: Int64[np.ndarray, " m"],
+) -> Float64[np.ndarray, "s t"]:
+    """Return the mean over the pairs of images of each pair of subjects."""
+    sums = subject_sums(subject_sums(pairs, columns).T, rows).T
+    sizes = np.bincount(rows)[:, None] * np.bincount(columns)
+    return sums if (sizes == 1).all() else sums / sizes
 
 
 def distance_kernels(
@@ -151,7 +163,8 @@ def _rows_per_block(columns: int) -> int:
     return max(1, BLOCK_NUMBERS // columns)
 
 
-def _row_blocks(matrix: Float64[np.ndarray, "n m"]) -> Iterator[slice]:
+def row_blocks(matrix: Float64[np.ndarray, "n m"]) -> Iterator[slice]:
+    """Yield slices of rows with at most `BLOCK_NUMBERS` elements each."""
     step = _rows_per_block(matrix.shape[1])
     for start in range(0, len(matrix), step):
         yield slice(start, start + step)

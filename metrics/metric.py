@@ -25,7 +25,7 @@ Weights = Mapping[str, Float64[np.ndarray, "b n"]]
 Needs = Literal["features", "volumes", "training"]
 Direction = Literal["lower", "zero", "higher"]
 Target = Literal["zero", "floor"]
-IntervalMethod = Literal["studentized", "jackknife", "percentile"]
+IntervalMethod = Literal["studentized", "jackknife", "percentile", "score", "asinh"]
 Role = Literal["ranked", "descriptive", "for_papers"]
 """The use of a metric. "ranked": it ranks entries, and a change of it is drift. "descriptive": it
 ranks entries, but a change of it fails no comparison of samples. "for_papers": it is printed
@@ -291,10 +291,17 @@ class RowStatistic:
         The value under each row of weights.
     subjects
         For each role, the subject index of each image.
+    bounds
+        The lowest and the highest value that the function can have.
+    independent
+        The number of independent images of the smaller set, where it is below its number of
+        subjects: copies of an image are not independent.
     """
 
     function: Callable[[Weights], Float64[np.ndarray, " b"]]
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    independent: int | None = None
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The function's value."""
@@ -377,7 +384,7 @@ class BaseMetric:
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
         function = partial(self.value, sets["real"], sets["synth"], **settings)
-        return RowStatistic(function, index)
+        return RowStatistic(function, index, self.bounds)
 
     def p_value(
         self,

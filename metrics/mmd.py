@@ -35,6 +35,8 @@ from synthbench.metrics.kernels import (
     gaussian_kernel,
     median_bandwidth,
     polynomial_kernel,
+    row_blocks,
+    subject_means,
     zero_within_subjects,
 )
 from synthbench.metrics.metric import (
@@ -46,7 +48,7 @@ from synthbench.metrics.metric import (
     ones,
 )
 from synthbench.metrics.mmd_permutation import permutation_p, weight_of_others
-from synthbench.metrics.subjects import subject_index
+from synthbench.metrics.subjects import n_subjects, subject_index
 
 SATURATED = 0.95
 """From this share of its ceiling on, a Gaussian-kernel MMD^2 means "far" and orders nothing.
@@ -122,6 +124,32 @@ class KernelDiscrepancy:
             w = weights[role]
             value += _mean(within, w * weight_of_others(w, self.subjects[role]))
         return value, self._variance(means, weights)
+
+    def null_variance(self) -> float:
+        """2 (1/n + 1/m)^2 times the mean square of the pooled kernel, centred; n and m subjects.
+
+        It is the variance of U under relabelling of the subjects (Gretton et al. 2012, appendix
+        B.3, for n = m), and so holds where the first-order terms of `variance` vanish.
+        """
+        n, m = (n_subjects(self.subjects[role]) for role in ("real", "synth"))
+        real = subject_means(self.real, self.subjects["real"], self.subjects["real"])
+        synth = subject_means(self.synth, self.subjects["synth"], self.subjects["synth"])
+        cross = subject_means(self.cross, self.subjects["real"], self.subjects["synth"])
+        others = n + m - 1
+        of_real = (real.sum(axis=1) + cross.sum(axis=1)) / others
+        of_synth = (synth.sum(axis=1) + cross.sum(axis=0)) / others
+        rows = np.concatenate([of_real, of_synth])
+        mean = float(rows.mean())
+        # Pairs of a subject with itself are zero in the kernel and do not count.
+        square = -float(((mean - 2 * rows) ** 2).sum())
+        for block, left, right, times in (
+            (real, of_real, of_real, 1), (synth, of_synth, of_synth, 1),
+            (cross, of_real, of_synth, 2),
+        ):  # fmt: skip
+            for chunk in row_blocks(block):
+                centred = block[chunk] - left[chunk, None] - right + mean
+                square += times * float((centred**2).sum())
+        return 2 * (1 / n + 1 / m) ** 2 * square / ((n + m) * others)
 
     def _row_means(self, weights: Weights) -> _RowMeans:
         """For each role, each image's mean kernel with its own set, and with the other set."""
@@ -277,7 +305,7 @@ class KID(BaseMetric):
     label = "KID"
     formula = "U-statistic; (a.b / d + 1)^3, d features; whole sets, no subsets"
     target: Target = "zero"
-    interval: IntervalMethod = "studentized"
+    interval: IntervalMethod = "asinh"
     sees = "differences in the first three moments of the features; unbiased at any n"
     misses = "higher moments; its unit is the features' own, so extractors are not comparable"
     responds_to: tuple[str, ...] = ("blur", "bias")

@@ -33,6 +33,7 @@ from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import (
     BaseMetric,
     Direction,
+    IntervalMethod,
     Role,
     RowStatistic,
     Weights,
@@ -139,6 +140,7 @@ class _BallMetric(BaseMetric):
     direction: Direction = "higher"
     # A synthetic spread that is too small is rewarded: a change must fail no comparison.
     role: Role = "descriptive"
+    interval: IntervalMethod = "score"
     around: Literal["real", "synth"] = "real"
     share: Share
 
@@ -196,7 +198,9 @@ class _BallMetric(BaseMetric):
             undefined = (np.isnan(radius) & (w > 0)).any(axis=1)
             return np.where(undefined, np.nan, shares)
 
-        return RowStatistic(value, index)
+        # All copies of an image lie in the same balls: they are one image to a share.
+        distinct = min(len(np.unique(x, axis=0)) for x in sets.values())
+        return RowStatistic(value, index, self.bounds, distinct)
 
 
 class Precision(_BallMetric):

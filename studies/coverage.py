@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from coverage_cells import SIZES, Cell, cells, run_cell
+from coverage_designs import designs_of_page
 from coverage_gate import failures
 from coverage_report import report
 
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not records:
         parser.error(f"{options.out} has no cell of this study; run it without --report first")
     if options.report is not None:
-        options.report.write_text(report(records, len(study)))
+        others = designs_of_page(options.report)
+        options.report.write_text(report(records, len(study)) + others)
     failed = failures(records)
     print("\n".join(failed) or f"the gate holds in {len(records)} of {len(study)} cells")
     return 1 if failed else 0

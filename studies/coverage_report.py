@@ -54,7 +54,8 @@ def report(records: Sequence[Mapping[str, Any]], planned: int) -> str:
             "KID (cubic kernel), studentized bootstrap",
             "Target: 0 at the null, elsewhere the mean of the unbiased estimates. Gaussian "
             "regimes at n = 30 and 86 only; under t with 3 degrees of freedom the cubic kernel "
-            "has no expectation. Printed, not gated.",
+            "has no expectation. Printed, not gated. This is not KID's default any more: the last "
+            "section has the interval that replaced it.",
             records,
             "kid",
         ),

@@ -56,6 +56,30 @@ class JointlyStudentized(Studentized, Protocol):
         ...
 
 
+@runtime_checkable
+class Bounded(Statistic, Protocol):
+    """A statistic that says between which values it lies, for the score interval."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value, infinite where there is none."""
+        ...
+
+    @property
+    def independent(self) -> int | None:
+        """The number of independent images of the smaller set; None: that of its subjects."""
+        ...
+
+
+@runtime_checkable
+class SquaredDistance(LinearStudentized, Protocol):
+    """An unbiased estimate of a squared distance, whose first-order term vanishes at zero."""
+
+    def null_variance(self) -> float:
+        """Variance of the estimate where both sets have one distribution."""
+        ...
+
+
 @dataclass(frozen=True)
 class Interval:
     """A confidence interval, with a label of what it covers.

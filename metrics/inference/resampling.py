@@ -61,9 +61,17 @@ def leave_one_out_weights(
     subjects: Mapping[str, Int64[np.ndarray, " n"]], role: str
 ) -> dict[str, Float64[np.ndarray, "s n"]]:
     """Return indicator weights that leave out each subject of `role` in turn, one per row."""
+    return count_one_weights(subjects, role, 0)
+
+
+def count_one_weights(
+    subjects: Mapping[str, Int64[np.ndarray, " n"]], role: str, count: int
+) -> dict[str, Float64[np.ndarray, "s n"]]:
+    """Return weights that count each subject of `role` in turn `count` times, all others once."""
     rows = n_subjects(subjects[role])
     weights = {other: np.ones((rows, len(index))) for other, index in subjects.items()}
-    weights[role] = (subjects[role][None, :] != np.arange(rows)[:, None]).astype(np.float64)
+    chosen = subjects[role][None, :] == np.arange(rows)[:, None]
+    weights[role] = np.where(chosen, float(count), 1.0)
     return weights
 
 

@@ -48,6 +48,8 @@ class Method(StrEnum):
     studentized = "studentized"
     jackknife = "jackknife"
     percentile = "percentile"
+    score = "score"
+    asinh = "asinh"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class ScoreProtocol:
         Method | None,
         typer.Option(
             metavar="METHOD",
-            help="studentized, jackknife or percentile. Default: each metric's own.",
+            help="studentized, jackknife, percentile, score or asinh. Default: each metric's own.",
         ),
     ] = None
     resamples: Annotated[

@@ -35,6 +35,16 @@ from synthbench.volumes.intensity import (
 MASK_RULE = "above 0.05 in at least half of the real volumes, holes filled"
 
 
+MASK_LEVEL = 0.05
+"""The share of the scale above which a voxel is tissue, in `MASK_RULE`."""
+
+BACKGROUND_MARGIN_MM = 12.0
+"""The margin around the mask of the real volumes in mm within which brains may still lie.
+
+Brains of other persons reach beyond the mask of the majority (docs/numbers.md has by how much).
+"""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One volume of a cohort: its file, its name, its subject and the hash of its content.
@@ -258,7 +268,7 @@ def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
     """
     hits = np.zeros(volumes.space.shape)
     for volume in volumes:
-        hits += volume > 0.05
+        hits += volume > MASK_LEVEL
     mask = ndimage.binary_fill_holes(hits >= len(volumes) / 2)
     if not mask.any():
         raise CohortError(
@@ -266,6 +276,20 @@ def majority_mask(volumes: Volumes) -> Bool[np.ndarray, "d h w"]:
             "Are they registered to one grid?"
         )
     return np.asarray(mask, dtype=bool)
+
+
+def within_margin(
+    mask: Bool[np.ndarray, "d h w"], space: Space, millimetres: float
+) -> Bool[np.ndarray, "d h w"]:
+    """Return the voxels in a mask, and those whose centre is at most this far from one in it.
+
+    >>> line = Space((5, 1, 1), (2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1))
+    >>> mask = np.array([True, False, False, False, False]).reshape(5, 1, 1)
+    >>> within_margin(mask, line, 4.0).ravel().tolist()
+    [True, True, True, False, False]
+    """
+    far = ndimage.distance_transform_edt(~mask, sampling=space.spacing)
+    return np.asarray(far <= millimetres, dtype=bool)
 
 
 def overlap(one: Cohort, other: Cohort) -> list[str]:

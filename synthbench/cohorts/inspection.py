@@ -82,6 +82,8 @@ class Inspection:
         values count in the last bin.
     coarse
         Means over cells of 6 mm, 0 at the median background and 1 at the scale.
+    occupied
+        Share of each cell's voxels that belong to the foreground.
     """
 
     grid: Space
@@ -99,6 +101,7 @@ class Inspection:
     clipped: float
     histogram: tuple[float, ...]
     coarse: Float16[np.ndarray, "a b c"]
+    occupied: Float16[np.ndarray, "a b c"]
 
     @property
     def orientation(self) -> str:
@@ -164,6 +167,8 @@ def inspect(
         bins = ((foreground - floor) * (_BINS / (scale - floor))).astype(np.intp)
         histogram = np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS) / bins.size
     span = scale - floor
+    # Without a foreground, no voxel lies above the scale.
+    foreground_voxels = (volume > floor + max(BACKGROUND * span, 0.0)).astype(np.float32)
     coarse = (cell_means(volume, grid.spacing, COARSE_MM) - floor) / (span if span > 0 else 1.0)
     return Inspection(
         grid=grid,
@@ -181,6 +186,7 @@ def inspect(
         clipped=clipped,
         histogram=tuple(float(share) for share in histogram),
         coarse=np.clip(coarse, -4, 4).astype(np.float16),
+        occupied=cell_means(foreground_voxels, grid.spacing, COARSE_MM).astype(np.float16),
     )
 
 

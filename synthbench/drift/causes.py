@@ -30,7 +30,7 @@ SMALL = 1e-3
 1e-4 change the Fréchet distance by 1e-4 of its terms."""
 
 CauseKind = Literal["images", "protocol", "software", "origin", "preflight"]
-Scope = Literal["all", "volumes", "extractor", "job", "size", "none"]
+Scope = Literal["all", "volumes", "features", "extractor", "job", "size", "none"]
 
 
 class Cause(Record):
@@ -56,6 +56,7 @@ class Cause(Record):
         return {
             "all": True,
             "volumes": row.extractor is None,
+            "features": row.extractor is not None,
             "extractor": row.extractor is not None and row.extractor == self.of,
             "job": str(row.key.job) == self.of,
             "size": row.target == "floor",
@@ -144,6 +145,7 @@ def _scope(path: tuple[str, ...]) -> tuple[Scope, str | None]:
     scopes: dict[str, Scope] = {
         "space": "all", "n_real": "all", "version": "all", "mask": "volumes",
         "extractors": "extractor", "settings": "job", "n_synth": "size",
+        "background": "features",
     }  # fmt: skip
     scope = scopes.get(path[0], "none")
     return scope, path[1] if scope in ("extractor", "job") else None

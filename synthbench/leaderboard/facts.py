@@ -70,6 +70,7 @@ def protocol(benchmark: Benchmark) -> str:
         ["grid", str(p.space.grid)],
         ["intensities", p.space.scaling],
         ["mask", f"{p.mask.rule}; {p.mask.voxels} voxels, sha256 {p.mask.sha256[:12]}{stored}"],
+        *([] if p.background is None else [["background", p.background.words]]),
         ["resamples, level, seed", f"{p.resamples}, {p.level:g}, {p.seed}"],
         ["floor", f"{p.floor_splits} random splits"],
     ]

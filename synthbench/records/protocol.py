@@ -7,8 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
+import numpy as np
+from jaxtyping import Bool, Float32
 from pydantic import Field
 
+from synthbench.cohorts.cohort import BACKGROUND_MARGIN_MM, MASK_LEVEL, within_margin
 from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.base import Record
 from synthbench.volumes.grid import Space
@@ -69,6 +72,43 @@ class MaskRecord(Record):
     sha256: str
 
 
+class BackgroundRecord(Record):
+    """The voxels outside the mask that are set to zero before any extractor.
+
+    Networks that standardise over "voxels above zero" take faint noise in an empty background for
+    tissue: a few specks of it decide the distance of features.
+    """
+
+    margin_mm: float = Field(
+        default=BACKGROUND_MARGIN_MM, ge=0, description="farther from the mask, all are zero"
+    )
+    level: float = Field(
+        default=MASK_LEVEL, ge=0, description="nearer, those up to this share of the scale are zero"
+    )
+
+    def threshold(
+        self, mask: Bool[np.ndarray, "d h w"], space: Space
+    ) -> Float32[np.ndarray, "d h w"]:
+        """Return what a voxel must exceed to be seen: 0 in the mask, infinity beyond the margin."""
+        near = within_margin(mask, space, self.margin_mm)
+        return np.where(mask, 0, np.where(near, self.level, np.inf)).astype(np.float32)
+
+    @staticmethod
+    def threshold_of(
+        rule: BackgroundRecord | None, mask: Bool[np.ndarray, "d h w"], space: Space
+    ) -> Float32[np.ndarray, "d h w"] | None:
+        """Return the threshold of a rule; None without one."""
+        return None if rule is None else rule.threshold(mask, space)
+
+    @property
+    def words(self) -> str:
+        """The rule in words."""
+        return (
+            f"for extractors, voxels outside the mask are zero up to {self.level:g}, and all that "
+            f"are farther than {self.margin_mm:g} mm from it"
+        )
+
+
 class Protocol(Record):
     """Every setting that can change a number.
 
@@ -88,14 +128,20 @@ class Protocol(Record):
     seed: int
     n_real: int
     n_synth: int
+    background: BackgroundRecord | None = Field(
+        default=None,
+        description="what extractors do not see; None: nothing, the rule of older protocols",
+    )
     version: Literal[1] = 1
 
     @property
     def hash(self) -> str:
         """The first 12 hexadecimal digits of the sha256 of this protocol as sorted JSON."""
         fields = self.model_dump(mode="json")
+        # Older protocols, which had neither of these, must keep their hash.
+        if fields["background"] is None:
+            del fields["background"]
         for extractor in fields["extractors"]:
-            # Older protocols, whose extractors had no grid, must keep their hash.
             if extractor["grid"] is None:
                 del extractor["grid"]
         return settings_hash(fields)

@@ -118,7 +118,8 @@ def methods_paragraph(card: Scorecard) -> str:
         f"Volumes were compared on a grid of {p.space.grid} with the affine "
         f"({', '.join(f'{x:g}' for x in p.space.affine[:12])}), resampled where needed "
         f"({p.space.resampling}); intensities ({p.space.intensity}): {p.space.scaling}",
-        f"The mask ({p.mask.rule}) held {p.mask.voxels} voxels (sha256 {p.mask.sha256[:12]})",
+        f"The mask ({p.mask.rule}) held {p.mask.voxels} voxels (sha256 {p.mask.sha256[:12]})"
+        + ("" if p.background is None else f"; {p.background.words}"),
         *map(_extractor_words, p.extractors),
         *_metric_words(p),
         f"Intervals are at {p.level:.0%} with {p.resamples} resamples of subjects and seed "

@@ -269,10 +269,11 @@ class BenchmarkSettings(ScoringSettings):
             found = yaml.safe_load(path.read_text())
             if isinstance(found, dict) and "protocol" in found:
                 protocol = Protocol.model_validate(found["protocol"])
-                found = {
+                chosen = {"primary": found["primary"]} if found.get("primary") else {}
+                return cls.model_validate({
                     **dict(ScoringSettings.of(protocol)), "m": protocol.n_synth,
-                    "primary": found.get("primary"), "protocol": protocol,
-                }  # fmt: skip
+                    "protocol": protocol, **chosen,
+                })  # fmt: skip
             if isinstance(found, dict):
                 # A setting that a file leaves empty is not chosen.
                 return cls.model_validate({k: v for k, v in found.items() if v is not None})

@@ -246,7 +246,7 @@ class Measures:
             known = sample.features.get(name)
             try:
                 rows = known if known is not None else extract(
-                    registry.load("extractors", name)(), sample.volumes, self.context.batch_size,
+                    registry.load("extractors", name)(), sample.inputs, self.context.batch_size,
                     shown(f"{name}, {role}", self.context.progress), cache=self.context.cache,
                     workers=self.context.workers,
                 )  # fmt: skip

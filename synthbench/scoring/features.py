@@ -161,7 +161,7 @@ def add_features(samples: Iterable[Sample], extractors: Extractors, context: Con
             bar = shown(f"{name}, {sample.role}", context.progress)
             try:
                 sample.features[name] = extract(
-                    extractor, sample.volumes, context.batch_size, bar, cache=context.cache,
+                    extractor, sample.inputs, context.batch_size, bar, cache=context.cache,
                     workers=context.workers,
                 )  # fmt: skip
             except MetricError as error:

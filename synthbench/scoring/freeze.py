@@ -8,12 +8,18 @@ from pathlib import Path
 from synthbench.cohorts.cohort import Cohort, majority_mask
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError, WeightsError
+from synthbench.records.protocol import BackgroundRecord
 from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import checking
 from synthbench.runtime.processes import is_main
 from synthbench.scoring.benchmark import Benchmark, packed_mask, real_floors
 from synthbench.scoring.features import add_features, load_extractors
-from synthbench.scoring.protocol import check_metric_name, check_names, freeze_protocol, metrics_of
+from synthbench.scoring.protocol import (
+    check_metric_name,
+    check_names,
+    freeze_protocol,
+    metrics_of,
+)
 from synthbench.scoring.scoring import PACKAGES
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Sample, jobs
@@ -63,8 +69,9 @@ def freeze(
                            progress=checking("real", context.progress))  # fmt: skip
     grid = settings.grid(real.grid)
     volumes = real.volumes(grid, settings.intensity, context.workers, role="real")
-    sample = Sample("real", volumes, real.subjects)
     mask = majority_mask(volumes)
+    threshold = BackgroundRecord.threshold_of(settings.background, mask, grid)
+    sample = Sample("real", volumes, real.subjects, threshold)
     loaded = load_extractors(settings.extractors, context.log)
     if loaded.missing:
         raise WeightsError("; ".join(map(str, loaded.missing.values())))

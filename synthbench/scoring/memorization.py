@@ -162,7 +162,7 @@ def _distances(
             of_synth, of_train, of_holdout, mask, shown("memorization, voxels", context.progress)
         )
     mirrored = extract(
-        extractors.loaded[space], Flipped(sides["synth"].volumes), context.batch_size,
+        extractors.loaded[space], Flipped(sides["synth"].inputs), context.batch_size,
         shown(f"{space}, synth mirrored", context.progress), cache=context.cache,
         workers=context.workers,
     )  # fmt: skip

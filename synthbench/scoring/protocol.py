@@ -132,6 +132,7 @@ def freeze_protocol(
         seed=settings.seed,
         n_real=len(real),
         n_synth=n_synth,
+        background=settings.background,
     )  # fmt: skip
 
 

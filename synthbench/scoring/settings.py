@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from synthbench.errors import UsageError, near_miss
 from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.base import Record
-from synthbench.records.protocol import GridRecord, Protocol, SpaceRecord
+from synthbench.records.protocol import BackgroundRecord, GridRecord, Protocol, SpaceRecord
 from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
 from synthbench.scoring.feature_cache import FeatureCache
 from synthbench.volumes.grid import Space
@@ -70,6 +70,10 @@ class ScoringSettings(Record):
         Number of scales of `ms_ssim`, 1 to 5; None: its own, three.
     resamples, level, seed
         Of the bootstrap: number of resamples, nominal coverage in (0, 1), and seed.
+    background
+        The voxels outside the mask that extractors do not see: faint noise there would decide
+        the distance of features (docs/numbers.md). None: they see all, the rule of older
+        protocols.
     """
 
     extractors: tuple[str, ...] = (DEFAULT_EXTRACTOR,)
@@ -81,6 +85,7 @@ class ScoringSettings(Record):
     resamples: int = 1000
     level: float = 0.95
     seed: int = 0
+    background: BackgroundRecord | None = BackgroundRecord()
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
@@ -115,6 +120,7 @@ class ScoringSettings(Record):
             resamples=protocol.resamples,
             level=protocol.level,
             seed=protocol.seed,
+            background=protocol.background,
         )
 
     @field_validator("extractors", "metrics", mode="before")

@@ -11,14 +11,18 @@ from pydantic import ValidationError
 
 from synthbench.cohorts.cohort import Cohort, check_intensities, majority_mask, overlap
 from synthbench.errors import CohortError, UsageError
-from synthbench.records.protocol import Protocol
+from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.records.scorecard import Origin
 from synthbench.runs.sidecar import Sidecar
 from synthbench.runtime.callbacks import Progress
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.features import Extractors, add_features, load_extractors
 from synthbench.scoring.inputs import CohortSet
-from synthbench.scoring.protocol import check_frozen, freeze_protocol, metrics_of
+from synthbench.scoring.protocol import (
+    check_frozen,
+    freeze_protocol,
+    metrics_of,
+)
 from synthbench.scoring.requested import Requested, requested_of
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample, jobs
@@ -166,13 +170,14 @@ def set_up(
         role: cohort.volumes(target, own.intensity, context.workers, role=role)
         for role, cohort in cohorts.by_role.items()
     }
-    samples = {
-        role: Sample(role, volumes[role], cohort.subjects)
-        for role, cohort in cohorts.by_role.items()
-    }
     mask = None if frozen is None else frozen.mask
     if mask is None:
         mask = majority_mask(volumes["real"])
+    threshold = BackgroundRecord.threshold_of(own.background, mask, target)
+    samples = {
+        role: Sample(role, volumes[role], cohort.subjects, threshold)
+        for role, cohort in cohorts.by_role.items()
+    }
     extractors = load_extractors(own.extractors, context.log)
     add_features(samples.values(), extractors, context)
     todo = jobs(metrics_of(own), extractors.names)

@@ -18,7 +18,7 @@ from synthbench import registry
 from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetric
 from synthbench.records.keys import JobKey
 from synthbench.runtime.callbacks import Progress, shown
-from synthbench.volumes.sets import Joined, Readable
+from synthbench.volumes.sets import Cleaned, Joined, Readable
 
 
 @dataclass
@@ -33,6 +33,9 @@ class Sample:
         The volumes, in the common space.
     subjects
         The number of each volume's subject, from 0.
+    threshold
+        What a voxel must exceed for extractors to see it (`BackgroundRecord`). None: they get the
+        volumes as they are.
     features
         By extractor, one row per volume.
     measures
@@ -42,11 +45,17 @@ class Sample:
     role: str
     volumes: Readable
     subjects: np.ndarray
+    threshold: Float32[np.ndarray, "d h w"] | None = None
     features: dict[str, Float32[np.ndarray, "n d"]] = field(default_factory=dict)
     measures: dict[str, Float64[np.ndarray, "n _"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.volumes)
+
+    @property
+    def inputs(self) -> Readable:
+        """The volumes as extractors get them."""
+        return self.volumes if self.threshold is None else Cleaned(self.volumes, self.threshold)
 
     def joined(self, other: Sample) -> Sample:
         """Return this sample followed by one of other subjects, with the features of both."""
@@ -54,6 +63,7 @@ class Sample:
             role=f"{self.role} and {other.role}",
             volumes=Joined(self.volumes, other.volumes),
             subjects=np.concatenate([self.subjects, self.subjects.max() + 1 + other.subjects]),
+            threshold=self.threshold,
             features={
                 name: np.concatenate([rows, other.features[name]])
                 for name, rows in self.features.items()

@@ -148,6 +148,7 @@ def _alike(one: Protocol, other: Protocol, value: Value) -> bool:
     return (
         one.space == other.space
         and one.mask == other.mask
+        and (value.extractor is None or one.background == other.background)
         and extractors[0] == extractors[1]
         and key in one.settings
         and one.settings[key] == other.settings.get(key)

@@ -35,7 +35,7 @@ from synthbench.metrics.metric import (
 from synthbench.metrics.nearest.distances import feature_distances
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.keys import JobKey
-from synthbench.records.protocol import Protocol
+from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import Progress, checking, shown
 from synthbench.runtime.processes import is_main
@@ -159,7 +159,8 @@ def _prepared(
     if mask is None:
         mask = majority_mask(real.volumes(grid, intensity, context.workers))
     loaded = load_extractors(settings.extractors, context.log)
-    clean = Sample("undamaged", volumes, real.subjects)
+    threshold = BackgroundRecord.threshold_of(settings.background, mask, grid)
+    clean = Sample("undamaged", volumes, real.subjects, threshold)
     add_features([clean], loaded, context)
     if context.cache is not None and is_main():
         context.cache.trim()
@@ -300,7 +301,7 @@ class _Study:
     def _damaged(self, kind: Corruption, dose: float, todo: Sequence[Job]) -> Sample:
         intensity = self.protocol.space.intensity
         damaged = Corrupted(self.volumes, kind, dose, self.protocol.seed, intensity=intensity)
-        sample = Sample(kind.sentence(dose), damaged, self.clean.subjects)
+        sample = Sample(kind.sentence(dose), damaged, self.clean.subjects, self.clean.threshold)
         add_features([sample], self.extractors, self.context)
         for job in todo:
             measure(job, sample, self.mask, self.settings(job), self.progress)

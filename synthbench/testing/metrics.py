@@ -153,10 +153,15 @@ def _check_statistic(trial: Trial) -> None:
     assert isinstance(statistic, Statistic), (
         f"{name}: the result of prepare() has no value() or no subjects"
     )
-    if trial.metric.interval == "studentized":
-        assert isinstance(statistic, Studentized), (
-            f"{name}: interval is 'studentized', but the statistic has no variance()"
-        )
+    needed = {
+        "studentized": (Studentized, "variance()"),
+        "score": (contracts.Bounded, "bounds"),
+        "asinh": (contracts.SquaredDistance, "null_variance()"),
+    }
+    contract, method = needed.get(trial.metric.interval, (Statistic, "value()"))
+    assert isinstance(statistic, contract), (
+        f"{name}: interval is '{trial.metric.interval}', but the statistic has no {method}"
+    )
     roles = set(statistic.subjects)
     assert roles == {"real", "synth"}, (
         f"{name}: subjects must have the roles real and synth; found {sorted(roles)}"
@@ -254,6 +259,10 @@ def _check_intervals(trial: Trial, seed: int) -> None:
     methods: list[IntervalMethod] = ["jackknife", "percentile"]
     if isinstance(statistic, Studentized):
         methods.append("studentized")
+    if isinstance(statistic, contracts.SquaredDistance):
+        methods.append("asinh")
+    if isinstance(statistic, contracts.Bounded) and np.isfinite(statistic.bounds[0]):
+        methods.append("score")
     for method in methods:
         with nothing_raised(name, f"the {method} interval"):
             found = intervals.interval(statistic, method, resamples=99, seed=seed)

@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from synthbench.cohorts.cohort import Volumes
+from synthbench.cohorts.cohort import Volumes, majority_mask
 from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics import kid
+from synthbench.records.protocol import BackgroundRecord
 from synthbench.render.montage import montage
 from synthbench.runtime.callbacks import Log
 from synthbench.scoring.features import extract, load_extractors
 from synthbench.volumes.grid import Space
-from synthbench.volumes.sets import Drawn, Readable, Volume
+from synthbench.volumes.sets import Cleaned, Drawn, Readable, Volume
 
 
 class Scorer:
     """Scores sampled volumes by their kernel distance to the validation volumes.
+
+    As in a scoring, the extractor does not see faint noise in the background.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ class Scorer:
             raise WeightsError(f"score_extractor: {extractor}: {reason}")
         self.name, self.extractor = next(iter(extractors.loaded.items()))
         self.space, self.log = validation.space, log
+        mask = majority_mask(validation)
+        self.threshold = BackgroundRecord().threshold(mask, validation.space)
         self.real = self._features(validation)
 
     def __call__(self, volumes: Sequence[Volume]) -> Mapping[str, float]:
@@ -61,7 +66,7 @@ class Scorer:
         return {f"kid {self.name}": value}
 
     def _features(self, volumes: Readable) -> Any:
-        return extract(self.extractor, volumes).astype(np.float64)
+        return extract(self.extractor, Cleaned(volumes, self.threshold)).astype(np.float64)
 
 
 def previewer(generator: str, space: Space) -> Callable[[Sequence[Volume], Path], None]:

@@ -1,9 +1,11 @@
-"""Sets of volumes on one grid: joined, mirrored, or in memory."""
+"""Sets of volumes on one grid: joined, mirrored, with a clean background, or in memory."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -103,6 +105,53 @@ class Flipped:
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
         for volume in self.volumes:
             yield volume[::-1].copy()
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Volumes whose voxels up to a threshold are zero; each voxel has its own threshold.
+
+    Attributes
+    ----------
+    volumes
+        The volumes as they were read.
+    threshold
+        0 where all voxels above zero are kept, infinite where none is.
+    """
+
+    volumes: Readable
+    threshold: Float32[np.ndarray, "d h w"]
+
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        return self.volumes.space
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.threshold).tobytes()).hexdigest()
+
+    def name(self, index: int) -> str:
+        """Return the volume's name for messages."""
+        return name_of(self.volumes, index)
+
+    def identity(self, index: int) -> str | None:
+        """Return what the cleaned voxels depend on; None where it is not known."""
+        original = identity_of(self.volumes, index)
+        return None if original is None else f"zero up to {self._digest}: {original}"
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        return self._cleaned(self.volumes[index])
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        for volume in self.volumes:
+            yield self._cleaned(volume)
+
+    def _cleaned(self, volume: Float32[np.ndarray, "d h w"]) -> Float32[np.ndarray, "d h w"]:
+        return np.where(volume > self.threshold, volume, np.float32(0))
 
 
 Volume: TypeAlias = Float32[np.ndarray, "d h w"]

@@ -9,9 +9,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from synthbench.cohorts.cohort import Cohort, check_intensities, majority_mask, overlap, read_volume
+from synthbench.cohorts.cohort import (
+    Cohort,
+    check_intensities,
+    majority_mask,
+    overlap,
+    read_volume,
+    within_margin,
+)
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError
+from synthbench.volumes.grid import Space
 from tests.cohorts.files import save
 from tests.conftest import blob
 
@@ -73,6 +81,20 @@ def test_the_majority_mask_by_hand(tmp_path):
     expected[4, 4, 4] = True
     expected[0, 0, 0] = True
     assert np.array_equal(majority_mask(read_cohort(tmp_path).volumes()), expected)
+
+
+def test_a_margin_is_in_millimetres_whatever_the_voxels():
+    """Against the distances of all pairs of voxel centres."""
+    rng = np.random.default_rng(0)
+    spacing = np.array([2.0, 3.0, 5.0])
+    mask = rng.random((6, 5, 4)) > 0.95
+    space = Space.of(mask.shape, np.diag([*spacing, 1.0]))
+    centres = np.argwhere(np.ones_like(mask)) * spacing
+    inside = np.argwhere(mask) * spacing
+    nearest = np.linalg.norm(centres[:, None] - inside[None], axis=2).min(axis=1)
+    for margin in (0.0, 4.0, 6.0):
+        expected = (nearest <= margin).reshape(mask.shape)
+        assert np.array_equal(within_margin(mask, space, margin), expected)
 
 
 def test_the_brain_centre_is_the_middle_of_the_common_box(tmp_path):

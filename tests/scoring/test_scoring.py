@@ -219,13 +219,14 @@ def test_datasets_may_number_their_subjects_alike(make_cohort, tmp_path):
     assert score(real, synth, **options).memorization[0].n == 6
 
 
-def test_a_share_of_zero_has_no_interval_of_no_width(make_cohort):
+def test_a_share_of_zero_has_an_interval_with_a_width(make_cohort):
     """Spheres of half the width are in no real ball, whichever image is left out."""
     real = make_cohort("real", n=12, seed=1)
     synth = make_cohort("synth", n=12, seed=2, width=0.5)
     row = score(real, synth, metrics=("precision",)).row("precision")
     assert row.value == 0
-    assert row.interval is None
+    assert row.interval.method == "score"
+    assert row.interval.low == 0 < row.interval.high < 1
     assert row.floor.synth_mean == 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "studies"
-MODULES = ("coverage_gate", "coverage_cells", "coverage_report")
+MODULES = ("coverage_gate", "coverage_cells", "coverage_designs", "coverage_report")
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,12 @@ class Survey:
     @property
     def comparable(self) -> bool:
         """True where there are enough volumes, on one grid with enough cells, to compare them."""
-        if len(self.names) < MIN_COMPARED or min(self.coarse_grid.shape) < 4:
+        return len(self.names) >= MIN_COMPARED and self.on_one_grid
+
+    @cached_property
+    def on_one_grid(self) -> bool:
+        """True where all volumes share one grid with enough cells."""
+        if min(self.coarse_grid.shape) < 4:
             return False
         grid = self.inspections[0].grid
         return all(inspection.grid.same_grid(grid) for inspection in self.inspections)
@@ -128,6 +133,13 @@ class Survey:
     def mean(self) -> Float32[np.ndarray, "a b c"]:
         """The mean of the coarse copies."""
         mean: Float32[np.ndarray, "a b c"] = self.stack.mean(axis=0)
+        return mean
+
+    @cached_property
+    def occupied(self) -> Float32[np.ndarray, "a b c"]:
+        """The mean over volumes of the share of each cell's voxels that are foreground."""
+        stack = np.stack([i.occupied for i in self.inspections]).astype(np.float32)
+        mean: Float32[np.ndarray, "a b c"] = stack.mean(axis=0)
         return mean
 
     def most(self, property_of: Callable[[Placement], bool | None]) -> bool | None:

@@ -157,10 +157,12 @@ class AtHand:
     @cached_property
     def samples(self) -> Mapping[str, Sample]:
         """The volumes of each role on the grid of the protocol."""
-        space = self.card.protocol.space
+        space, rule = self.card.protocol.space, self.card.protocol.background
+        # The mask needs all real volumes: it is not read where there is no rule.
+        threshold = None if rule is None else rule.threshold(self.mask, space.grid)
         return {
             role: Sample(role, cohort.volumes(space.grid, space.intensity, role=role),
-                         cohort.subjects)
+                         cohort.subjects, threshold)
             for role, cohort in self.sides.items()
         }  # fmt: skip
 

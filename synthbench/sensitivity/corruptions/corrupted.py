@@ -36,6 +36,7 @@ from synthbench.sensitivity.corruptions.of_sets import (
     mirror_some,
 )
 from synthbench.sensitivity.corruptions.of_volumes import (
+    add_background_noise,
     add_noise,
     blur,
     direction,
@@ -54,8 +55,8 @@ class Corrupted:
     """A set of volumes under a dose of a corruption, computed as it is read.
 
     Indexing gives `Float32[d h w]` in [0, 1]; iterating reads ahead with `workers` threads.
-    Background (zero, outside the head) stays exactly zero, except where the anatomy moves. Dose 0
-    gives the volumes themselves, bit for bit.
+    Background (zero, outside the head) stays exactly zero, except where the anatomy moves or the
+    background is what is damaged. Dose 0 gives the volumes themselves, bit for bit.
 
     Attributes
     ----------
@@ -177,6 +178,13 @@ _ALL: tuple[Corruption, ...] = (
         (1, 2, 4, 8, 16),
         "Rician noise within the head; the intensity scale is the 99.9th percentile.",
         lambda volume, dose, space, rng: add_noise(volume, dose / 100, rng),
+    ),
+    VolumeCorruption(
+        "background", "background noise", "% of the intensity scale",
+        "with background noise of {dose}% of the intensity scale",
+        (0.5, 1, 2, 4, 8),
+        "Gaussian noise around the head, clipped at zero, as generators leave it.",
+        lambda volume, dose, space, rng: add_background_noise(volume, dose / 100, rng),
     ),
     VolumeCorruption(
         "gamma", "gamma", "% above 1", "with a gamma {dose}% above 1",

@@ -50,6 +50,24 @@ def add_noise(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
     return np.where(head(volume), noisy, np.float32(0))
 
 
+def add_background_noise(volume: Volume, sd: float, rng: np.random.Generator) -> Volume:
+    """Return a volume with Gaussian noise around the head, its negative half cut off.
+
+    Generators whose samples are clipped at zero leave such noise in an empty background.
+
+    Parameters
+    ----------
+    volume
+        Intensities in [0, 1].
+    sd
+        Standard deviation of the noise before the cut, on the same scale.
+    rng
+        Source of the noise.
+    """
+    noise = np.maximum(sd * rng.standard_normal(volume.shape), 0).astype(np.float32)
+    return np.where(head(volume), volume, noise)
+
+
 def blur(volume: Volume, fwhm: float, spacing: Spacing) -> Volume:
     """Return a volume blurred within the head by a Gaussian with this full width (FWHM) in mm.
 

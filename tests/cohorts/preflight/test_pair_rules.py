@@ -75,6 +75,28 @@ def test_a_poor_generator_is_scored_and_not_refused(real, changed, generate):
     assert [f for f in found if f.severity == "error"] == []
 
 
+def noisy(volume, seed, sd):
+    noise = np.random.default_rng(seed).normal(0, sd, volume.shape)
+    return np.where(volume > 0, volume, np.clip(noise, 0, None))
+
+
+@pytest.mark.parametrize(
+    ("sd", "noisy_volumes", "found"),
+    [(0.005, 9, True), (0.02, 9, True), (0.005, 4, True), (0.001, 9, False)],
+)
+def test_faint_noise_in_the_background_is_a_warning(real, changed, sd, noisy_volumes, found):
+    """Noise below 0.01 of the scale is set to zero by the intensity rule: 10 deviations here."""
+    synth = changed(lambda v, i: noisy(v, i, sd) if i < noisy_volumes else v, seed=1)
+    rules = [(f.rule, f.severity) for f in findings_between({"real": real, "synth": synth})]
+    assert rules == ([("background-mismatch", "warning")] if found else [])
+
+
+def test_noise_that_both_sets_have_is_no_mismatch(changed):
+    cohorts = {r: changed(lambda v, i: noisy(v, i, 0.01), seed=s) for s, r in enumerate(
+        ("real", "synth"))}  # fmt: skip
+    assert "background-mismatch" not in {f.rule for f in findings_between(cohorts)}
+
+
 def test_a_factor_between_the_sets_is_a_note(real, changed):
     (found,) = findings_between({"real": real, "synth": changed(lambda v, i: 255 * v, seed=1)})
     assert (found.rule, found.severity) == ("range-mismatch", "note")

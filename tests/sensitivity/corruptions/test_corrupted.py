@@ -60,8 +60,8 @@ def flat_head(side=41, value=0.5):
 
 def test_the_list_is_complete_and_in_order():
     assert set(CORRUPTIONS) == {
-        "blur", "noise", "gamma", "bias", "shift", "flip", "warp", "slices", "ventricles",
-        "modes", "duplicates", "copies",
+        "blur", "noise", "background", "gamma", "bias", "shift", "flip", "warp", "slices",
+        "ventricles", "modes", "duplicates", "copies",
     }  # fmt: skip
     for name, entry in CORRUPTIONS.items():
         assert entry.name == name
@@ -134,6 +134,19 @@ def test_percentile_scales_anew_as_reading_a_file_does():
 
 
 # --- intensities --------------------------------------------------------------------------------
+
+
+def test_background_noise_is_half_a_normal_law_around_an_untouched_head():
+    """Half of the voxels are cut off; the others have the root mean square of the law, its sd."""
+    volumes = blobs(1)
+    inside = head(volumes[0])
+    damaged = Corrupted(volumes, CORRUPTIONS["background"], 2, seed=4)[0]
+    np.testing.assert_array_equal(damaged[inside], volumes[0][inside])
+    around = damaged[~inside].astype(np.float64)
+    kept = around[around > 0]
+    n = around.size
+    assert len(kept) / n == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(n))
+    assert np.sqrt((kept**2).mean()) == pytest.approx(0.02, rel=4 / np.sqrt(n))
 
 
 def test_blur_has_the_stated_width():
