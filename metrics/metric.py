@@ -276,10 +276,13 @@ class RowStatistic:
         The value under each row of weights.
     subjects
         For each role, the subject index of each image.
+    target
+        That of the metric: "floor" where the expected value depends on the number of images.
     """
 
     function: Callable[[Weights], Float64[np.ndarray, " b"]]
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
+    target: Target = "floor"
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The function's value."""
@@ -362,7 +365,7 @@ class BaseMetric:
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
         function = partial(self.value, sets["real"], sets["synth"], **settings)
-        return RowStatistic(function, index)
+        return RowStatistic(function, index, self.target)
 
     def p_value(
         self,

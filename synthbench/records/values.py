@@ -110,6 +110,13 @@ class Value(Record):
         """The metric, the part and the extractor."""
         return JobKey.parse(self.metric, self.extractor)
 
-    def label_at(self, n: int) -> str:
-        """Return the label, with the number of volumes where the metric asks for it."""
-        return f"{self.label} (n={n})" if self.label_with_n else self.label
+    def label_at(self, n_real: int, n_synth: int) -> str:
+        """Return the label, with the numbers of volumes behind the value where the metric asks.
+
+        Two numbers that differ are both named: such a value is at no single n.
+        """
+        if not self.label_with_n:
+            return self.label
+        if n_real == n_synth:
+            return f"{self.label} (n={n_real})"
+        return f"{self.label} ({n_real} real, {n_synth} synth)"

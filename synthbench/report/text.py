@@ -114,7 +114,7 @@ def preflight_lines(card: Scorecard) -> list[str]:
 
 
 def _label(value: Value, card: Scorecard, several: bool) -> str:
-    label = value.label_at(min(card.real.n, card.synth.n))
+    label = value.label_at(card.real.n, card.synth.n)
     if value.key.part is not None:
         label = f"  {label}"
     return f"{label} {value.extractor}" if several and value.extractor else label

@@ -15,7 +15,7 @@ from synthbench.metrics.inference import comparison, intervals, resampling, subg
 from synthbench.metrics.inference.comparison import Comparison, paired_difference, rank
 from synthbench.metrics.inference.pairs import ratio, variance_of_mean
 from synthbench.metrics.kernels import gaussian_kernel
-from synthbench.metrics.metric import Weights
+from synthbench.metrics.metric import Target, Weights
 from synthbench.metrics.mmd import MMD2, KernelDiscrepancy
 from synthbench.metrics.subjects import subject_index
 
@@ -27,6 +27,7 @@ class Means:
     x: np.ndarray
     y: np.ndarray
     subjects: Mapping[str, np.ndarray]
+    target: Target = "zero"
 
     def value(self, weights: Weights) -> np.ndarray:
         w, v = weights["real"], weights["synth"]
