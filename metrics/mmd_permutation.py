@@ -49,7 +49,8 @@ def permutation_p(
     A subject with more images is known more precisely. So where subjects have different numbers
     of images, they are not exchangeable, even if the sets have one distribution. Then as many
     images of each subject as the smallest subject has are drawn at random: for such a draw the
-    test is exact. `combined_p` combines the p of `DRAWS` draws.
+    test is exact. `combined_p` combines the p of `DRAWS` draws, each with `DRAWS` times as many
+    labellings.
 
     Where subject i of both sets comes from one source, as two volumes of one seed do, the sets
     are not exchangeable, but the two images of each pair are. `paired` then exchanges the labels
@@ -91,13 +92,14 @@ def permutation_p(
     pooled = np.concatenate([index["real"], n_real + index["synth"]])
     sizes, rng = (n_real, n_subjects(index["synth"])), np.random.default_rng(seed)
     deal = _swapped_labels if paired else _permuted_labels
-    labels = deal(*sizes, permutations, rng)[:, pooled]
+    draws = equal_draws(pooled, _equal_counts(index, paired), rng.spawn(1)[0]) > 0
+    labels = deal(*sizes, len(draws) * permutations, rng)[:, pooled]
     rows = np.concatenate([sets["real"], sets["synth"]])
     kernel = zero_within_subjects(
         gaussian_kernel(rows, rows, BANDWIDTH_FACTORS[0] * bandwidth), pooled
     )
     p = []
-    for drawn in equal_draws(pooled, _equal_counts(index, paired), rng) > 0:
+    for drawn in draws:
         chosen = kernel if drawn.all() else kernel[np.ix_(drawn, drawn)]
         p.append(_p(chosen, labels[:, drawn], pooled[drawn]))
     return combined_p(p)

@@ -91,7 +91,7 @@ def combined_p(p_values: Sequence[float]) -> float:
     p = 1/2 - arctan(mean tan((1/2 - p_i) pi)) / pi (Liu and Xie, "Cauchy combination test", JASA
     115 (2020), equation 2). For equal p it is that p. For small p it holds its level under any
     dependence of normal statistics; docs/coverage.md has its level here. p above `LARGEST_P`
-    count as that, because a single p of 1 would hide all others.
+    count as that, unless all are, because a single p of 1 would hide all others.
 
     Raises
     ------
@@ -110,5 +110,5 @@ def combined_p(p_values: Sequence[float]) -> float:
     p = np.asarray(p_values, dtype=np.float64)
     if not len(p) or not ((p > 0) & (p <= 1)).all():
         raise MetricError(f"combined p: each must lie above 0 and not above 1; found {p.tolist()}.")
-    heights = np.tan((0.5 - np.minimum(p, LARGEST_P)) * np.pi)
+    heights = np.tan((0.5 - np.minimum(p, max(LARGEST_P, p.min()))) * np.pi)
     return float(0.5 - np.arctan(heights.mean()) / np.pi)

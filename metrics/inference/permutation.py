@@ -34,7 +34,8 @@ def permutation_test(
     exchangeable. For "zero", p is twice the smaller of the two one-sided p, at most 1.
 
     Subjects with different numbers of images are not exchangeable. So equally many images of each
-    subject are drawn, again and again, and `combined_p` combines the p of the draws.
+    subject are drawn, `DRAWS` times, and `combined_p` combines the p of the draws. Each draw has
+    `DRAWS` times as many labellings.
 
     Settings of the statistic must come from the pooled set, or be frozen before the labels were
     known. Settings that depend on the labels make the test inexact.
@@ -76,10 +77,11 @@ def permutation_test(
     if permutations < 1:
         raise MetricError(f"permutations must be at least 1; found {permutations}. Use 1000.")
     n_real, rng = len(np.unique(index[real])), np.random.default_rng(seed)
-    ranks = random_ranks(n_subjects(index), permutations, rng)
+    draws = equal_draws(index, int(np.bincount(index).min()), rng.spawn(1)[0])
+    ranks = random_ranks(n_subjects(index), len(draws) * permutations, rng)
     labels = np.vstack([real, (ranks < n_real)[:, index]]).astype(np.float64)
     p = []
-    for drawn in equal_draws(index, int(np.bincount(index).min()), rng):
+    for drawn in draws:
         weights = {"real": labels * drawn, "synth": (1 - labels) * drawn}
         values = evaluate(statistic.value, weights)
         if not np.isfinite(values).all():

@@ -24,8 +24,12 @@ NUMBERS_PER_IMAGE = 16
 """Numbers that `JointlyStudentized.value_and_variance` may hold per image and row of weights."""
 
 
-DRAWS = 10
-"""Draws of equally many images of each subject over which a test's p is combined."""
+DRAWS = 4
+"""Draws of equally many images of each subject over which a test's p is combined.
+
+Each of them has this many times as many labellings as the test was asked for: one small p among
+k others counts as k p.
+"""
 
 
 def bootstrap_weights(
