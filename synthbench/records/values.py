@@ -25,7 +25,10 @@ class IntervalRecord(Record):
 
 
 class FloorRecord(Record):
-    """The real-vs-real floor at n real volumes per side, and synth at the same n."""
+    """The real-vs-real floor at n real subjects per side, and synth at the same n.
+
+    One volume of each subject counts in a split.
+    """
 
     n: int
     mean: float
@@ -36,7 +39,9 @@ class FloorRecord(Record):
         default="halves", description="disjoint sides of the real set, or of it and the hold-out"
     )
     minimum_detectable_effect: float | None = Field(
-        default=None, description="smallest excess over the mean that n volumes can show"
+        default=None,
+        description="smallest excess over the mean that is shown with 80% power, if all synthetic "
+        "volumes are shifted",
     )
 
 

@@ -25,7 +25,7 @@ BIASED = f"{DAGGER} sampling variability at this n; it excludes bias: read it be
 SATURATION = "the kernel is near its ceiling: the value says 'far', and does not order rows like it"
 EFFECT = "min. detectable effect"
 """The title of the column with the minimum detectable effect."""
-EFFECT_WORDS = f"{EFFECT}: the smallest excess over the floor that can be shown at that n"
+EFFECT_WORDS = f"{EFFECT}: the smallest excess over the floor that a shift shows with 80% power"
 
 
 def interval_words(value: Value) -> str:
