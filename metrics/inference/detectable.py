@@ -33,19 +33,18 @@ Values = Float64[np.ndarray, " b"]
 def minimum_detectable_effect(
     null: Values,
     shifted: Callable[[float], Values],
-    sides: Float64[np.ndarray, "b s"],
-    sizes: tuple[int, int],
+    share: float,
     direction: Direction,
 ) -> float | None:
     """Return the smallest expected excess over the floor's mean that is detected with 80% power.
 
     The excess x solves x = |c - mean| + z_0.8 sd(x). Here c is the edge of the floor on the side to
     which the shift moves the values, and sd is that of the mean over matched subsamples, for the
-    dose whose excess is x. The variance over splits has a part F that is linear in the subjects
-    (`linear_variance`) and a rest S. With q = (n/N + n/M)/2 for sets of N and M subjects and
-    subsamples of n, the mean over many subsamples has the variance q F + q^2 S, as an average of
-    a U-statistic's first and second order terms has (Hoeffding 1948; Lee, "U-statistics" 1990,
-    section 1.3).
+    dose whose excess is x. It comes from the variance V over the splits at that dose: for sets of
+    N and M subjects and subsamples of n, sd^2 = V (n/N + n/M) / 2. This is the variance of a sum
+    of one term per subject, which dominates away from the null. Terms of pairs of subjects fall
+    faster (Hoeffding 1948), so sd is a little too large where they matter. That about makes up
+    for the sampling error of c, which is left out.
 
     Parameters
     ----------
@@ -53,10 +52,8 @@ def minimum_detectable_effect(
         The statistic between the two sides of each split.
     shifted
         From a dose above zero to the statistic of the same splits with the second side shifted.
-    sides
-        For each split and subject 1 (first side), -1 (second side) or 0.
-    sizes
-        The numbers of real and of synthetic subjects that matched subsamples are drawn from.
+    share
+        (n/N + n/M) / 2.
     direction
         The better side of the metric.
 
@@ -65,8 +62,6 @@ def minimum_detectable_effect(
     The excess, in the metric's unit; None where no dose up to `LARGEST_DOSE` reaches it.
     """
     z = NormalDist().inv_cdf(POWER)
-    n = float((sides[0] > 0).sum())
-    share = (n / sizes[0] + n / sizes[1]) / 2
     low, high = np.quantile(null, [0.025, 0.975])
 
     def excess_and_detectable(dose: float) -> tuple[float, float]:
@@ -74,10 +69,7 @@ def minimum_detectable_effect(
         excess = float(values.mean() - null.mean())
         worse_below = direction == "higher" or (direction == "zero" and excess < 0)
         edge = null.mean() - low if worse_below else high - null.mean()
-        linear = linear_variance(values, sides)
-        rest = float(values.var()) - linear
-        sd = np.sqrt(share * linear + share**2 * rest)
-        return -excess if worse_below else excess, float(edge + z * sd)
+        return -excess if worse_below else excess, float(edge + z * np.sqrt(share) * values.std())
 
     return _crossing(excess_and_detectable)
 
@@ -102,21 +94,3 @@ def _crossing(both: Callable[[float], tuple[float, float]]) -> float | None:
         if not below < dose < above:
             dose = (below + above) / 2
     return found
-
-
-def linear_variance(values: Values, sides: Float64[np.ndarray, "b s"]) -> float:
-    """Return the part of the variance over splits that is a sum of one term per subject.
-
-    A subject's term is the regression of the values on its side. The variance of a sum of such
-    terms is the sum of their squares, less what chance adds to it over b splits.
-
-    Returns
-    -------
-    A number from 0 to the variance of the values.
-    """
-    b, subjects = sides.shape
-    deviations = values - values.mean()
-    total = float(deviations @ deviations) / b
-    terms = sides.T @ deviations / np.maximum((sides**2).sum(axis=0), 1)
-    found = float((terms**2 * (sides**2).mean(axis=0)).sum())
-    return float(np.clip(found - total * subjects / b, 0, total))

@@ -11,7 +11,6 @@ from jaxtyping import Float64
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.contracts import Spread
 from synthbench.metrics.inference.detectable import minimum_detectable_effect
-from synthbench.metrics.inference.pairs import subject_sums
 from synthbench.metrics.inference.resampling import (
     drawn_images,
     evaluate,
@@ -88,8 +87,7 @@ def floor(
     effect = minimum_detectable_effect(
         values,
         lambda dose: evaluate(shifted(dose).value, weights),
-        subject_sums(first - second, index),
-        (available, available if n_synth is None else n_synth),
+        side * (1 / available + 1 / (available if n_synth is None else n_synth)) / 2,
         direction,
     )
     return replace(spread, minimum_detectable_effect=effect)

@@ -16,7 +16,6 @@ from synthbench.metrics.inference import (
     resampling,
 )
 from synthbench.metrics.inference import pairs as pairs_module
-from synthbench.metrics.inference.detectable import linear_variance
 from synthbench.metrics.inference.resampling import random_ranks
 from synthbench.metrics.linear_mmd import MMDLinear
 from synthbench.metrics.metric import RowStatistic
@@ -179,17 +178,3 @@ def linear_shifted(x: np.ndarray, dose: float) -> KernelDiscrepancy:
 def linear(x: np.ndarray, y: np.ndarray) -> KernelDiscrepancy:
     """The linear kernel's MMD^2, by the metric for voxels."""
     return MMDLinear().prepare(x @ x.T, y @ y.T, cross=x @ y.T)
-
-
-def test_the_linear_part_of_a_variance_is_that_of_its_terms():
-    """V = sum of +-c_s has the variance sum c_s^2; a product of two signs has no linear part."""
-    rng = np.random.default_rng(0)
-    sides = np.where(random_ranks(30, 4000, rng) < 15, 1.0, -1.0)
-    terms = rng.normal(size=30)
-    linear_part, rest = sides @ terms, 6 * sides[:, 0] * sides[:, 1]
-    found = linear_variance(linear_part + rest, sides)
-    assert found == pytest.approx(linear_part.var(), rel=0.1)
-    assert linear_variance(rest, sides) < 0.1 * rest.var()
-    # More subjects than splits: chance alone would give a sum of squares above the variance.
-    few = np.where(random_ranks(400, 100, rng) < 200, 1.0, -1.0)
-    assert linear_variance(rng.normal(size=100), few) < 0.6
