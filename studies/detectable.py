@@ -57,13 +57,14 @@ def material(metric: BaseMetric, features: np.ndarray) -> np.ndarray:
 
 def statistic(metric: BaseMetric, real: np.ndarray, synth: np.ndarray) -> Statistic:
     """Return the metric's statistic; the bandwidth is the population's."""
-    settings = {"bandwidth": float(np.sqrt(2 * DIMENSION))} if metric.name == "mmd2" else {}
-    return metric.prepare(real, synth, **settings)
+    if isinstance(metric, MMD2):
+        return metric.prepare(real, synth, bandwidth=float(np.sqrt(2 * DIMENSION)))
+    return metric.prepare(real, synth)
 
 
 def against_shifted(metric: BaseMetric, real: np.ndarray, dose: float) -> Statistic:
     """Return the statistic of a set and of the same set shifted, as `score` does."""
-    return statistic(metric, real, shifted(metric, real, dose))  # type: ignore[arg-type]
+    return statistic(metric, real, shifted(metric, real, dose))
 
 
 def matched(metric: BaseMetric, real: np.ndarray, synth: np.ndarray, n: int) -> float:

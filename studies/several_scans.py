@@ -31,6 +31,7 @@ from synthbench.metrics.fid import FID
 from synthbench.metrics.inference import floors
 from synthbench.metrics.inference.permutation import permutation_test
 from synthbench.metrics.kernels import median_bandwidth
+from synthbench.metrics.metric import BaseMetric, Statistic
 from synthbench.metrics.mmd import KID, MMD2
 from synthbench.metrics.mmd_permutation import permutation_p
 from synthbench.metrics.prdc import Coverage, Density
@@ -48,7 +49,7 @@ POWERED = (DESIGNS[1], DESIGNS[3], DESIGNS[6])
 """Designs whose power is measured, at the first and the third correlation."""
 FLOORS = ((0.8, 1), (0.5, 3), (0.8, 3), (0.95, 3))
 """Intraclass correlation, and scans of each of 60 real subjects."""
-METRICS = (MMD2, KID, FID, Coverage, Density)
+METRICS: tuple[type[BaseMetric], ...] = (MMD2, KID, FID, Coverage, Density)
 LEVEL = 0.05
 
 
@@ -95,13 +96,23 @@ def general(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 x, of_x = scans(rng, 15, 3, icc)
                 y, of_y = scans(rng, 40, 1, icc)
                 pooled, index = np.concatenate([x, y]), np.concatenate([of_x, 15 + of_y])
-                statistic = metric.prepare(pooled, pooled, subjects={"real": index, "synth": index})
+                both = statistic(metric, pooled, pooled, index, index)
                 p = permutation_test(
-                    statistic, np.arange(len(pooled)) < len(x), permutations=39, seed=r,
+                    both, np.arange(len(pooled)) < len(x), permutations=39, seed=r,
                     direction=direction,  # type: ignore[arg-type]
                 )  # fmt: skip
                 rejected += p <= LEVEL
             yield {"metric": metric.name, "icc": icc, "rejected": rejected}
+
+
+def statistic(
+    metric: BaseMetric, x: np.ndarray, y: np.ndarray, of_x: np.ndarray, of_y: np.ndarray
+) -> Statistic:
+    """Return the metric's statistic; the bandwidth is that of the real set."""
+    subjects = {"real": of_x, "synth": of_y}
+    if isinstance(metric, MMD2):
+        return metric.prepare(x, y, subjects=subjects, bandwidth=median_bandwidth(x, of_x))
+    return metric.prepare(x, y, subjects=subjects)
 
 
 def stood(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -113,9 +124,8 @@ def stood(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 rng = np.random.default_rng([3, r, each, round(100 * icc)])
                 x, of_x = scans(rng, 60, each, icc)
                 y, of_y = scans(rng, 60, 1, icc)
-                frozen = {"bandwidth": median_bandwidth(x, of_x)} if metric.name == "mmd2" else {}
-                itself = metric.prepare(x, x, subjects={"real": of_x, "synth": of_x}, **frozen)
-                both = metric.prepare(x, y, subjects={"real": of_x, "synth": of_y}, **frozen)
+                itself = statistic(metric, x, x, of_x, of_x)
+                both = statistic(metric, x, y, of_x, of_y)
                 floor = floors.floor(itself, n=30, splits=100, seed=0)
                 value = floors.matched(both, 30, repeats=100, seed=0).mean
                 worse = value < floor.low if metric.direction == "higher" else value > floor.high

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def drift_power() -> ModuleType:
     return script("drift_power")
 
 
-def records(failed: Sequence[int], each: int) -> list[dict]:
+def records(failed: Sequence[int], each: int) -> list[dict[str, Any]]:
     """Repetitions of pools of one size, of which so many failed in each pool."""
     return [
         {"pool": pool, "failed": ["mmd2"] if i < hits else []}
