@@ -296,12 +296,15 @@ class RowStatistic:
     independent
         The number of independent images of the smaller set, where it is below its number of
         subjects: copies of an image are not independent.
+    target
+        That of the metric: "floor" where the expected value depends on the number of images.
     """
 
     function: Callable[[Weights], Float64[np.ndarray, " b"]]
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
     bounds: tuple[float, float] = (-math.inf, math.inf)
     independent: int | None = None
+    target: Target = "floor"
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The function's value."""
@@ -384,7 +387,7 @@ class BaseMetric:
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
         function = partial(self.value, sets["real"], sets["synth"], **settings)
-        return RowStatistic(function, index, self.bounds)
+        return RowStatistic(function, index, self.bounds, target=self.target)
 
     def p_value(
         self,

@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from synthbench.errors import MetricError
+from synthbench.metrics.inference.multiplicity import combined_p
 from synthbench.metrics.inference.pairs import ratio, subject_sums
+from synthbench.metrics.inference.resampling import equal_draws
 from synthbench.metrics.kernels import (
     ROUNDING,
     check_bandwidth,
@@ -43,6 +45,12 @@ def permutation_p(
 
     All images of a subject keep one label. Each subject belongs to one set: integer labels are
     counted within each set (0 in both sets means two subjects), other labels are names.
+
+    A subject with more images is known more precisely. So where subjects have different numbers
+    of images, they are not exchangeable, even if the sets have one distribution. Then as many
+    images of each subject as the smallest subject has are drawn at random: for such a draw the
+    test is exact. `combined_p` combines the p of `DRAWS` draws, each with `DRAWS` times as many
+    labellings.
 
     Where subject i of both sets comes from one source, as two volumes of one seed do, the sets
     are not exchangeable, but the two images of each pair are. `paired` then exchanges the labels
@@ -84,19 +92,42 @@ def permutation_p(
     pooled = np.concatenate([index["real"], n_real + index["synth"]])
     sizes, rng = (n_real, n_subjects(index["synth"])), np.random.default_rng(seed)
     deal = _swapped_labels if paired else _permuted_labels
-    labels = deal(*sizes, permutations, rng)[:, pooled]
+    draws = equal_draws(pooled, _equal_counts(index, paired), rng.spawn(1)[0]) > 0
+    labels = deal(*sizes, len(draws) * permutations, rng)[:, pooled]
     rows = np.concatenate([sets["real"], sets["synth"]])
     kernel = zero_within_subjects(
         gaussian_kernel(rows, rows, BANDWIDTH_FACTORS[0] * bandwidth), pooled
     )
-    scores = _standardised(_split_discrepancy(kernel, labels, pooled))
+    p = []
+    for drawn in draws:
+        chosen = kernel if drawn.all() else kernel[np.ix_(drawn, drawn)]
+        p.append(_p(chosen, labels[:, drawn], pooled[drawn]))
+    return combined_p(p)
+
+
+def _equal_counts(
+    index: Mapping[str, Int64[np.ndarray, " _"]], paired: bool
+) -> int | Int64[np.ndarray, " s"]:
+    """Return the number of images to take of each subject, so that labels are exchangeable."""
+    real, synth = np.bincount(index["real"]), np.bincount(index["synth"])
+    # Labels are exchanged within a pair only: other pairs may have more images.
+    return np.tile(np.minimum(real, synth), 2) if paired else int(min(real.min(), synth.min()))
+
+
+def _p(
+    kernel: Float64[np.ndarray, "k k"],
+    labels: Float64[np.ndarray, "b k"],
+    index: Int64[np.ndarray, " k"],
+) -> float:
+    """Return p of the observed labelling, the first one; `kernel`, the widest one, is replaced."""
+    scores = _standardised(_split_discrepancy(kernel, labels, index))
     for wider, narrower in pairwise(BANDWIDTH_FACTORS):
         # exp(-s / (2 (l/r)^2)) = exp(-s / (2 l^2))^(r^2): distances need not be stored as well.
         np.power(kernel, (wider / narrower) ** 2, out=kernel)
-        scores = np.maximum(scores, _standardised(_split_discrepancy(kernel, labels, pooled)))
+        scores = np.maximum(scores, _standardised(_split_discrepancy(kernel, labels, index)))
     # Labellings with the observed value count, also where rounding makes them a little smaller.
     at_least = int((scores[1:] >= scores[0] - ROUNDING * max(1.0, abs(scores[0]))).sum())
-    return (1 + at_least) / (permutations + 1)
+    return (1 + at_least) / len(scores)
 
 
 def _permuted_labels(

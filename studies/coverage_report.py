@@ -183,6 +183,12 @@ def _false_alarm_section(records: Sequence[Mapping[str, Any]]) -> str:
         "is that of the real sample. So the test is not exact by construction, and this table "
         "checks it."
     )
+    above = [row for row in rows if float(row[-1].partition("%")[0]) > 5]
+    if above:
+        explanation += " Above 5% beyond chance: " + "; ".join(
+            f"{row[4]} (n = {row[0]}, r = {row[1]}, {row[2]})" for row in above
+        )
+        explanation += "."
     return f"## False alarms of the p-value\n\n{explanation}\n\n{_table(header, rows)}"
 
 

@@ -7,8 +7,10 @@ Simulated subjects of three scanners, which differ in contrast (`MODES`), are th
 `pca-gaussian`, fitted to others of each scanner, is a generator with three modes. A large pool is
 sampled and scored once, unchanged and blurred. Each repetition draws n volumes for the baseline
 and n for the current sample from the pools, so volumes recur between repetitions, but not within
-one. Repetitions are appended to OUT/repetitions.jsonl. If it is started again, the study goes on
-where it stopped. Prints the tables of docs/drift.md. Timings are for one core: set
+one. With `--pools K`, repetitions take turns between K pools, each of other simulated subjects, a
+generator fitted to others, and other volumes of it. The intervals then contain the variation
+between pools. Repetitions are appended to OUT/repetitions.jsonl. If it is started again, the study
+goes on where it stopped. Prints the tables of docs/drift.md. Timings are for one core: set
 OMP_NUM_THREADS=1.
 """
 
@@ -27,7 +29,7 @@ from statistics import NormalDist
 from typing import Any, cast
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from synthbench import registry
 from synthbench.cohorts.reading import read_cohort
@@ -131,12 +133,18 @@ def print_progress(message: str) -> None:
 
 
 def pools(given: argparse.Namespace) -> dict[str, SampleData]:
-    """Return the sample data of the pools, which are sampled and scored where they are missing."""
+    """Return the sample data of the pools, which are sampled and scored where they are missing.
+
+    Only the blurred pools that an arm needs are made.
+    """
+    needed = {RESAMPLE[arm].pool for arm in given.arm or RESAMPLE if arm in RESAMPLE} | {"plain"}
     real = scanned(given, "real", given.n, REAL_SEED)
     plain = sampled(given)
     frozen = protocol(given, real)
     found = {}
     for name, sigma in {"plain": 0.0, **BLURS}.items():
+        if name not in needed:
+            continue
         file = given.out / f"{name}.npz"
         if not file.is_file():
             folder = plain
@@ -180,8 +188,8 @@ def scanned(given: argparse.Namespace, name: str, n: int, seed: int) -> Path:
     for mode, members in shares(n).items():
         if (folder / mode).is_dir():
             continue
-        # One seed per mode: subjects of the same seed are the same people.
-        apart = seed + 10 * list(MODES).index(mode)
+        # One seed per mode and pool: subjects of the same seed are the same people.
+        apart = seed + 10 * list(MODES).index(mode) + 1000 * given.number
         simulated = given.out / f"simulated-{name}-{mode}"
         subjects = atlas_cohort(len(members), simulated, seed=apart, shape=given.shape)
         rewrite(subjects, folder / mode, contrast(MODES[mode].gamma))
@@ -337,15 +345,20 @@ def repetitions(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def study(given: argparse.Namespace) -> None:
     """Do the repetitions that are missing."""
-    found = pools(given)
-    card = Scorecard.load(given.out / "plain.json")
-    questions = requested(card)
-    plain = found["plain"]
-    assert plain.seeds is not None
+    every = []
+    for number in range(given.pools):
+        folder = given.out if number == 0 else given.out / f"pool-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        of_pool = argparse.Namespace(**{**vars(given), "out": folder, "number": number})
+        every.append((pools(of_pool), requested(Scorecard.load(folder / "plain.json"))))
     done = {(r["arm"], r["repetition"]) for r in repetitions(given)}
     names = [*RESAMPLE, *RESCORE]
     with (given.out / "repetitions.jsonl").open("a") as file:
         for repetition in range(given.repetitions):
+            pool = repetition % given.pools
+            found, questions = every[pool]
+            plain = found["plain"]
+            assert plain.seeds is not None
             for name in given.arm or names:
                 if (name, repetition) in done:
                     continue
@@ -360,7 +373,7 @@ def study(given: argparse.Namespace) -> None:
                     _, noise, scale = RESCORE[name]
                     record = rescored(noise, scale, plain, questions, given, rng)
                 seconds = round(time.perf_counter() - began, 2)
-                record |= {"arm": name, "repetition": repetition, "seconds": seconds}
+                record |= {"arm": name, "repetition": repetition, "pool": pool, "seconds": seconds}
                 file.write(json.dumps(record) + "\n")
                 file.flush()
 
@@ -373,10 +386,24 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def share(hits: int, n: int) -> str:
-    """Return a share with its interval as text."""
+def share(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the share of repetitions that failed, with its 95% interval, as text.
+
+    With several pools, they are the units: the interval is that of t for the mean over pools, and
+    at least that of Wilson for all repetitions. A single pool has the interval of Wilson, which is
+    for that pool only.
+    """
+    n, hits = len(records), sum(bool(record["failed"]) for record in records)
+    by_pool: dict[int, list[bool]] = defaultdict(list)
+    for record in records:
+        by_pool[record.get("pool", 0)].append(bool(record["failed"]))
+    k, p = len(by_pool), hits / n
     low, high = wilson(hits, n)
-    return f"{hits / n:.0%} [{low:.0%}, {high:.0%}]"
+    if k > 1:
+        shares = [np.mean(failed) for failed in by_pool.values()]
+        half = float(stats.t.ppf(0.975, k - 1) * np.std(shares, ddof=1)) / math.sqrt(k)
+        low, high = max(0.0, min(low, p - half)), min(1.0, max(high, p + half))
+    return f"{p:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def tables(given: argparse.Namespace) -> Iterator[str]:
@@ -395,9 +422,8 @@ def tables(given: argparse.Namespace) -> Iterator[str]:
         for arm in done:
             records = by_arm[arm]
             counts = Counter(name for r in records for name in r["failed"])
-            drifts = sum(bool(r["failed"]) for r in records)
             each = " | ".join(f"{counts[name] / len(records):.0%}" for name in requested_for)
-            yield (f"| {RESAMPLE[arm].label} | {len(records)} | {share(drifts, len(records))} | "
+            yield (f"| {RESAMPLE[arm].label} | {len(records)} | {share(records)} | "
                    f"{each} |")  # fmt: skip
         yield ""
     done = [arm for arm in RESCORE if arm in by_arm]
@@ -425,6 +451,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=86, help="volumes per side")
     parser.add_argument("--pool", type=int, default=600, help="volumes that are sampled once")
+    parser.add_argument("--pools", type=int, default=1, help="pools, by turns")
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--shape", type=int, nargs=3, default=(48, 56, 48))
     parser.add_argument("--extractor", default="random-resnet10")

@@ -122,8 +122,9 @@ class Spread:
     repeats
         The number of subsamples.
     minimum_detectable_effect
-        For a floor, the smallest expected excess over its mean that n subjects detect with 80%
-        probability (`synthbench.metrics.inference.floors.floor`); else None.
+        For a floor, the smallest expected excess over its mean that matched subsamples detect
+        with 80% probability under a stated shift (`synthbench.metrics.inference.floors.floor`).
+        None where no shift was stated, or none is detected.
     """
 
     mean: float

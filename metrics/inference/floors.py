@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.contracts import Spread
-from synthbench.metrics.inference.resampling import evaluate, one_set, random_ranks
+from synthbench.metrics.inference.detectable import minimum_detectable_effect
+from synthbench.metrics.inference.resampling import (
+    drawn_images,
+    evaluate,
+    one_set,
+    random_ranks,
+)
 from synthbench.metrics.metric import Direction, Statistic
 from synthbench.metrics.subjects import n_subjects
-
-POWER = 0.8
-"""The probability with which an effect of `Spread.minimum_detectable_effect` is detected."""
 
 
 def floor(
@@ -25,13 +28,18 @@ def floor(
     splits: int = 200,
     seed: int,
     direction: Direction = "lower",
+    shifted: Callable[[float], Statistic] | None = None,
+    n_synth: int | None = None,
 ) -> Spread:
     """Return the real-vs-real floor: the statistic between disjoint random halves of one set.
 
-    Its `minimum_detectable_effect` is |c - mean| + z_0.8 sd, with c the edge of the floor on the
-    side where a difference shows, and sd the standard deviation over the splits. A value with this
-    expected excess falls beyond c with 80% probability (normal approximation), if its spread is
-    that of the floor. A real difference usually widens the spread, so this is a lower bound.
+    Each subject gives one image to a split, drawn at random where it has several. So a floor is
+    at `n` images of `n` subjects per side, as `matched` is: many statistics depend on both.
+
+    With `shifted`, it has a `minimum_detectable_effect`
+    (`synthbench.metrics.inference.detectable.minimum_detectable_effect`): a generator whose
+    expected value exceeds the floor's mean by so much comes out of `matched` beyond the floor's
+    edge with 80% probability, if it differs from the real set by such a shift.
 
     Parameters
     ----------
@@ -45,7 +53,12 @@ def floor(
         Seed of the splits.
     direction
         The better side of the metric. A difference shows above the 97.5th percentile for
-        "lower", below the 2.5th for "higher", beyond the one farther from the mean for "zero".
+        "lower", below the 2.5th for "higher", beyond either for "zero".
+    shifted
+        From a dose above zero to the statistic of the real set and of the same set with every
+        image shifted: the alternative of the minimum detectable effect. None: it has none.
+    n_synth
+        Number of synthetic subjects that the value will have; None is that of the real set.
 
     Raises
     ------
@@ -61,19 +74,30 @@ def floor(
             f"subjects for two sides of {side}. Use n between 2 and {available // 2}, "
             "or more real volumes."
         )
-    ranks = random_ranks(available, splits, np.random.default_rng(seed))[:, index]
-    first = (ranks < side).astype(np.float64)
-    second = ((ranks >= side) & (ranks < 2 * side)).astype(np.float64)
-    values = evaluate(statistic.value, {"real": first, "synth": second})
+    rng = np.random.default_rng(seed)
+    ranks = random_ranks(available, splits, rng)[:, index]
+    drawn = drawn_images(index, 1, splits, rng)
+    first = (ranks < side) * drawn
+    second = ((ranks >= side) & (ranks < 2 * side)) * drawn
+    weights = {"real": first, "synth": second}
+    values = evaluate(statistic.value, weights)
     spread = _spread(values, side)
-    effect = _minimum_detectable_effect(spread, float(values.std()), direction)
+    if shifted is None:
+        return spread
+    effect = minimum_detectable_effect(
+        values,
+        lambda dose: evaluate(shifted(dose).value, weights),
+        side * (1 / available + 1 / (available if n_synth is None else n_synth)) / 2,
+        direction,
+    )
     return replace(spread, minimum_detectable_effect=effect)
 
 
 def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> Spread:
     """Return the statistic at `n` subjects per role, over random subsamples without replacement.
 
-    It is comparable with `floor` at the same n, and at no other n.
+    Each subject gives one image, drawn anew for each subsample where it has several. So the value
+    is comparable with `floor` at the same n, and at no other n.
 
     Raises
     ------
@@ -89,7 +113,8 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
                 f"matched: n must lie between 2 and the {available} subjects of {role}; "
                 f"found {n}. Use a smaller n."
             )
-        weights[role] = (random_ranks(available, repeats, rng)[:, index] < n).astype(np.float64)
+        chosen = random_ranks(available, repeats, rng)[:, index] < n
+        weights[role] = chosen * drawn_images(index, 1, repeats, rng)
     return _spread(evaluate(statistic.value, weights), n)
 
 
@@ -98,9 +123,3 @@ def _spread(values: Float64[np.ndarray, " r"], n: int) -> Spread:
         raise MetricError(f"the statistic is undefined at {n} subjects per role. Use a larger n.")
     low, high = np.quantile(values, [0.025, 0.975])
     return Spread(float(values.mean()), float(low), float(high), n=n, repeats=len(values))
-
-
-def _minimum_detectable_effect(spread: Spread, sd: float, direction: Direction) -> float:
-    below, above = spread.mean - spread.low, spread.high - spread.mean
-    edge = {"lower": above, "higher": below, "zero": max(below, above)}[direction]
-    return edge + NormalDist().inv_cdf(POWER) * sd

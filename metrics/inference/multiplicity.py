@@ -1,4 +1,4 @@
-"""Corrections for many comparisons: max-t and Holm."""
+"""Corrections for many comparisons, max-t and Holm, and one p of several tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from jaxtyping import Float64
 from synthbench.errors import MetricError
 
 _ROUNDING = 1e-9
+
+LARGEST_P = 0.99
+"""The largest p that `combined_p` tells from smaller ones."""
 
 
 def max_t(
@@ -80,3 +83,32 @@ def holm(p_values: Sequence[float]) -> Float64[np.ndarray, " k"]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+def combined_p(p_values: Sequence[float]) -> float:
+    """Return one p of dependent tests of one hypothesis: the Cauchy combination.
+
+    p = 1/2 - arctan(mean tan((1/2 - p_i) pi)) / pi (Liu and Xie, "Cauchy combination test", JASA
+    115 (2020), equation 2). For equal p it is that p. For small p it holds its level under any
+    dependence of normal statistics; docs/coverage.md has its level here. p above `LARGEST_P`
+    count as that, unless all are, because a single p of 1 would hide all others.
+
+    Raises
+    ------
+    MetricError
+        There is none, or one is not in (0, 1].
+
+    Examples
+    --------
+    >>> combined_p([0.25])
+    0.25
+    >>> round(combined_p([0.01, 0.5]), 4)
+    0.02
+    """
+    if len(p_values) == 1:
+        return float(p_values[0])
+    p = np.asarray(p_values, dtype=np.float64)
+    if not len(p) or not ((p > 0) & (p <= 1)).all():
+        raise MetricError(f"combined p: each must lie above 0 and not above 1; found {p.tolist()}.")
+    heights = np.tan((0.5 - np.minimum(p, max(LARGEST_P, p.min()))) * np.pi)
+    return float(0.5 - np.arctan(heights.mean()) / np.pi)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from synthbench.errors import MetricError
-from synthbench.metrics.inference.resampling import RELATIVE_ZERO, evaluate, one_set, random_ranks
+from synthbench.metrics.inference.multiplicity import combined_p
+from synthbench.metrics.inference.resampling import (
+    RELATIVE_ZERO,
+    equal_draws,
+    evaluate,
+    one_set,
+    random_ranks,
+)
 from synthbench.metrics.metric import Direction, Statistic
 from synthbench.metrics.subjects import n_subjects
 
@@ -25,6 +32,10 @@ def permutation_test(
     and the metric between the two sides is computed again: p = (1 + #{permuted at least as far
     as observed}) / (permutations + 1). The test is exact at any n where subjects are
     exchangeable. For "zero", p is twice the smaller of the two one-sided p, at most 1.
+
+    Subjects with different numbers of images are not exchangeable. So equally many images of each
+    subject are drawn, `DRAWS` times, and `combined_p` combines the p of the draws. Each draw has
+    `DRAWS` times as many labellings.
 
     Settings of the statistic must come from the pooled set, or be frozen before the labels were
     known. Settings that depend on the labels make the test inexact.
@@ -65,19 +76,29 @@ def permutation_test(
     _check_labels(np.asarray(real), index)
     if permutations < 1:
         raise MetricError(f"permutations must be at least 1; found {permutations}. Use 1000.")
-    n_real = len(np.unique(index[real]))
-    ranks = random_ranks(n_subjects(index), permutations, np.random.default_rng(seed))
+    n_real, rng = len(np.unique(index[real])), np.random.default_rng(seed)
+    draws = equal_draws(index, int(np.bincount(index).min()), rng.spawn(1)[0])
+    ranks = random_ranks(n_subjects(index), len(draws) * permutations, rng)
     labels = np.vstack([real, (ranks < n_real)[:, index]]).astype(np.float64)
-    values = evaluate(statistic.value, {"real": labels, "synth": 1 - labels})
-    if not np.isfinite(values).all():
-        raise MetricError(
-            "permutation test: the statistic is undefined on a labelling; found "
-            f"{n_real} real of {n_subjects(index)} subjects. Give both sets more subjects."
-        )
+    p = []
+    for drawn in draws:
+        weights = {"real": labels * drawn, "synth": (1 - labels) * drawn}
+        values = evaluate(statistic.value, weights)
+        if not np.isfinite(values).all():
+            raise MetricError(
+                "permutation test: the statistic is undefined on a labelling; found "
+                f"{n_real} real of {n_subjects(index)} subjects. Give both sets more subjects."
+            )
+        p.append(_p(values, direction))
+    return combined_p(p)
+
+
+def _p(values: Float64[np.ndarray, " 1+b"], direction: Direction) -> float:
+    """Return p of the observed labelling's value, the first one."""
     # Labellings with the observed value count, also where rounding makes them a little smaller.
     rounding = RELATIVE_ZERO * float(np.abs(values).max())
-    above = float((1 + (values[1:] >= values[0] - rounding).sum()) / (permutations + 1))
-    below = float((1 + (values[1:] <= values[0] + rounding).sum()) / (permutations + 1))
+    above = float((1 + (values[1:] >= values[0] - rounding).sum()) / len(values))
+    below = float((1 + (values[1:] <= values[0] + rounding).sum()) / len(values))
     return {"lower": above, "higher": below, "zero": min(1.0, 2 * min(above, below))}[direction]
 
 

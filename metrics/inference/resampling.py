@@ -24,6 +24,14 @@ NUMBERS_PER_IMAGE = 16
 """Numbers that `JointlyStudentized.value_and_variance` may hold per image and row of weights."""
 
 
+DRAWS = 4
+"""Draws of equally many images of each subject over which a test's p is combined.
+
+Each of them has this many times as many labellings as the test was asked for: one small p among
+k others counts as k p.
+"""
+
+
 def bootstrap_weights(
     subjects: Mapping[str, Int64[np.ndarray, " n"]], b: int, rng: np.random.Generator
 ) -> dict[str, Float64[np.ndarray, "b n"]]:
@@ -162,6 +170,52 @@ def one_set(statistic: Statistic, what: str, prepare_with: str) -> Int64[np.ndar
 def random_ranks(n: int, repeats: int, rng: np.random.Generator) -> Int64[np.ndarray, "r n"]:
     """Return random permutations of 0, ..., n - 1, one per row."""
     return rng.permuted(np.tile(np.arange(n), (repeats, 1)), axis=1)
+
+
+def drawn_images(
+    index: Int64[np.ndarray, " n"],
+    counts: int | Int64[np.ndarray, " s"],
+    repeats: int,
+    rng: np.random.Generator,
+) -> Float64[np.ndarray, "r n"]:
+    """Return indicators of images that are drawn at random, the same number of each subject.
+
+    Two sets whose subjects have different numbers of images are not exchangeable, and are not at
+    one number of images. With equally many drawn of each subject they are.
+
+    Parameters
+    ----------
+    index
+        The subject of each image.
+    counts
+        The images to draw of each subject: one number, or one for each subject.
+    repeats
+        The number of draws, one per row.
+    rng
+        Random generator; nothing is drawn from it where every image is kept.
+    """
+    held = np.bincount(index)
+    wanted = np.broadcast_to(counts, held.shape)
+    if np.array_equal(held, wanted):
+        return np.ones((repeats, len(index)))
+    keys = rng.random((repeats, len(index)))
+    # A subject's images stand next to each other, in a random order: the first ones are kept.
+    order = np.lexsort((keys, np.broadcast_to(index, keys.shape)))
+    place = np.arange(len(index)) - np.repeat(np.cumsum(held) - held, held)
+    first = np.broadcast_to(place < np.repeat(wanted, held), keys.shape)
+    drawn = np.zeros(keys.shape)
+    np.put_along_axis(drawn, order, first.astype(np.float64), axis=1)
+    return drawn
+
+
+def equal_draws(
+    index: Int64[np.ndarray, " n"],
+    counts: int | Int64[np.ndarray, " s"],
+    rng: np.random.Generator,
+) -> Float64[np.ndarray, "r n"]:
+    """Return indicators of `DRAWS` draws by `drawn_images`; of one where it keeps every image."""
+    every = np.array_equal(np.bincount(index), np.broadcast_to(counts, index.max() + 1))
+    return drawn_images(index, counts, 1 if every else DRAWS, rng)
 
 
 def count_excluded(usable: Bool[np.ndarray, " b"], statistic: Statistic) -> int:

@@ -120,10 +120,12 @@ def entries_of(
     Raises
     ------
     MetricError
-        A shared role does not hold the same subjects in all statistics, or the method needs
-        contributions that a statistic does not have.
+        A shared role does not hold the same subjects in all statistics, a role has different
+        sizes under a metric that depends on n, or the method needs contributions that a statistic
+        does not have.
     """
     _check_shared(statistics, shared)
+    _check_sizes(statistics, shared)
     by_derivative = _by_derivative(statistics)
     entries = []
     for name, statistic in statistics.items():
@@ -233,4 +235,33 @@ def _check_shared(statistics: Mapping[str, Statistic], shared: Sequence[str]) ->
                     f"comparison: {names[0]} and {name} must share the images of '{role}'; found "
                     f"{len(index)} of {n_subjects(index)} subjects and {len(other)} of "
                     f"{n_subjects(other)}. Score both against one {role} set."
+                )
+
+
+def depends_on_n(statistic: Statistic) -> bool:
+    """Return True where the expected value depends on the number of images.
+
+    This is the metric's target, the floor, where the statistic states it. Otherwise only a
+    `Linear` statistic counts as independent of n: means over images or over pairs are unbiased.
+    """
+    unstated = "zero" if isinstance(statistic, Linear) else "floor"
+    return getattr(statistic, "target", unstated) == "floor"
+
+
+def _check_sizes(statistics: Mapping[str, Statistic], shared: Sequence[str]) -> None:
+    first, *others = statistics
+    if not any(depends_on_n(statistic) for statistic in statistics.values()):
+        return
+    for role, index in statistics[first].subjects.items():
+        if role in shared:
+            continue
+        for name in others:
+            other = statistics[name].subjects[role]
+            if (len(index), n_subjects(index)) != (len(other), n_subjects(other)):
+                raise MetricError(
+                    f"comparison: {first} and {name} must have equally many images of '{role}', "
+                    "because the expected value of this metric depends on their number; found "
+                    f"{len(index)} of {n_subjects(index)} subjects and {len(other)} of "
+                    f"{n_subjects(other)}. Score equally many of each, or compare by a metric "
+                    "whose target is zero, such as mmd2."
                 )

@@ -198,8 +198,9 @@ def ranking_by(board: Board, key: Key) -> MetricRanking | None:
 
 def key_title(key: Key, board: Board, *, extractor: bool = True, n: bool = True) -> str:
     """Return a row's label as plain text, with its extractor where there are several."""
-    label = key.row.label_at(_n(board.benchmark)) if n else key.label
-    several = len(board.benchmark.protocol.extractors) > 1
+    protocol = board.benchmark.protocol
+    label = key.row.label_at(protocol.n_real, protocol.n_synth) if n else key.label
+    several = len(protocol.extractors) > 1
     return f"{label}, {key.extractor}" if several and extractor and key.extractor else label
 
 
@@ -215,10 +216,6 @@ def is_saturated(key: Key, card: Scorecard) -> bool:
     """Return True where a card's value of a row is near the ceiling of its kernel."""
     row = key.of(card)
     return row is not None and bool(row.saturated)
-
-
-def _n(benchmark: Benchmark) -> int:
-    return min(benchmark.protocol.n_real, benchmark.protocol.n_synth)
 
 
 def value_text(row: Value) -> str:

@@ -25,7 +25,10 @@ class IntervalRecord(Record):
 
 
 class FloorRecord(Record):
-    """The real-vs-real floor at n real volumes per side, and synth at the same n."""
+    """The real-vs-real floor at n real subjects per side, and synth at the same n.
+
+    One volume of each subject counts in a split.
+    """
 
     n: int
     mean: float
@@ -36,7 +39,9 @@ class FloorRecord(Record):
         default="halves", description="disjoint sides of the real set, or of it and the hold-out"
     )
     minimum_detectable_effect: float | None = Field(
-        default=None, description="smallest excess over the mean that n volumes can show"
+        default=None,
+        description="smallest excess over the mean that is shown with 80% power, if all synthetic "
+        "volumes are shifted",
     )
 
 
@@ -110,6 +115,13 @@ class Value(Record):
         """The metric, the part and the extractor."""
         return JobKey.parse(self.metric, self.extractor)
 
-    def label_at(self, n: int) -> str:
-        """Return the label, with the number of volumes where the metric asks for it."""
-        return f"{self.label} (n={n})" if self.label_with_n else self.label
+    def label_at(self, n_real: int, n_synth: int) -> str:
+        """Return the label, with the numbers of volumes behind the value where the metric asks.
+
+        Two numbers that differ are both named: such a value is at no single n.
+        """
+        if not self.label_with_n:
+            return self.label
+        if n_real == n_synth:
+            return f"{self.label} (n={n_real})"
+        return f"{self.label} ({n_real} real, {n_synth} synth)"

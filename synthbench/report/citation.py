@@ -191,7 +191,7 @@ def _is_conditional(row: Value) -> bool:
 
 
 def _title(row: Value, card: Scorecard, several: bool) -> str:
-    label = row.label_at(min(card.real.n, card.synth.n))
+    label = row.label_at(card.real.n, card.synth.n)
     return escaped(f"{label}, {row.extractor}" if several and row.extractor else label)
 
 

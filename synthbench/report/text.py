@@ -29,7 +29,7 @@ FAILED = "failed"
 """The title of the share of synthetic volumes that failed and were not scored."""
 EFFECT = "min. detectable effect"
 """The title of the column with the minimum detectable effect."""
-EFFECT_WORDS = f"{EFFECT}: the smallest excess over the floor that can be shown at that n"
+EFFECT_WORDS = f"{EFFECT}: the smallest excess over the floor that a shift shows with 80% power"
 
 
 def interval_words(value: Value) -> str:
@@ -123,7 +123,7 @@ def preflight_lines(card: Scorecard) -> list[str]:
 
 
 def _label(value: Value, card: Scorecard, several: bool) -> str:
-    label = value.label_at(min(card.real.n, card.synth.n))
+    label = value.label_at(card.real.n, card.synth.n)
     if value.key.part is not None:
         label = f"  {label}"
     return f"{label} {value.extractor}" if several and value.extractor else label

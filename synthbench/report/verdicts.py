@@ -183,8 +183,8 @@ def limits(card: Scorecard) -> list[str]:
         )
     if any(d is not None for d in known):
         lines[0] += (
-            " The minimum detectable effect is the smallest excess over the floor that would have "
-            "been seen."
+            " The minimum detectable effect is the smallest excess over the floor that is seen in "
+            "four of five cases, if the volumes differ by a shift."
         )
     random = [e.name for e in card.protocol.extractors if e.name.startswith("random-")]
     if random:

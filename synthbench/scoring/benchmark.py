@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -26,7 +26,7 @@ from synthbench.records.values import FloorRecord, Value
 from synthbench.runtime.callbacks import Progress
 from synthbench.runtime.files import write_atomic
 from synthbench.scoring.settings import ScoringSettings
-from synthbench.scoring.statistics import Job, Sample, against_itself, measure
+from synthbench.scoring.statistics import Job, Sample, against_itself, measure, shift_of
 
 FILE = "benchmark.yaml"
 
@@ -41,6 +41,9 @@ class FrozenFloor(Record):
     low: float
     high: float
     minimum_detectable_effect: float | None
+    scans: int | None = Field(
+        default=None, description="scans of a subject in a split; None: all of them"
+    )
 
 
 def _upgrade_1_to_2(fields: dict[str, Any]) -> dict[str, Any]:
@@ -169,9 +172,15 @@ class Benchmark(RecordFile):
     def with_frozen_floors(self, values: Iterable[Value]) -> list[Value]:
         """Return rows with the benchmark's floors, where it has them at the row's n.
 
-        `synth_mean`, the entry's own value at that n, stays.
+        `synth_mean`, the entry's own value at that n, stays. Older floors of a cohort with
+        several scans per subject are at another number of images, and are left out.
         """
-        frozen = {(floor.metric, floor.extractor, floor.n): floor for floor in self.floors}
+        several = self.real_subjects < self.protocol.n_real
+        frozen = {
+            (floor.metric, floor.extractor, floor.n): floor
+            for floor in self.floors
+            if floor.scans == 1 or not several
+        }
         rows = []
         for row in values:
             floor = row.floor and frozen.get((row.metric, row.extractor, row.floor.n))
@@ -366,39 +375,52 @@ def real_floors(
         try:
             measure(job, real, mask, settings, progress)
             statistic = against_itself(job, real, settings)
-            rows = {job.metric.name: statistic, **_paired_parts(job.metric.name, statistic)}
-            for name, row in rows.items():
-                floors.append(_floor(name, job, row, side, protocol))
+            parts = _paired_parts(statistic)
+            for part, row in {None: statistic, **parts}.items():
+                shift = shift_of(job, real, settings, part)
+                floors.append(_floor(job, part, row, shift, protocol, side))
         except MetricError:
             continue
     return floors
 
 
-def _paired_parts(name: str, statistic: Statistic) -> dict[str, Statistic]:
+def _paired_parts(statistic: Statistic) -> dict[str | None, Statistic]:
     """Return the parts that compare two sets: only these have a floor."""
     parts = statistic.parts() if isinstance(statistic, Composite) else {}
     return {
-        JobKey(name, key).row: part.statistic
+        key: part.statistic
         for key, part in parts.items()
         if set(part.statistic.subjects) == {"real", "synth"}
     }
 
 
-def _floor(name: str, job: Job, statistic: Statistic, side: int, protocol: Protocol) -> FrozenFloor:
+def _floor(
+    job: Job,
+    part: str | None,
+    statistic: Statistic,
+    shift: Callable[[float], Statistic] | None,
+    protocol: Protocol,
+    side: int,
+) -> FrozenFloor:
     spread = floors_module.floor(
         statistic, n=side, splits=protocol.floor_splits, seed=protocol.seed,
-        direction=job.metric.direction,
+        direction=job.metric.direction, shifted=shift, n_synth=protocol.n_synth,
     )  # fmt: skip
     return FrozenFloor(
-        metric=name, extractor=job.extractor, n=side, mean=spread.mean, low=spread.low,
-        high=spread.high, minimum_detectable_effect=spread.minimum_detectable_effect,
+        metric=JobKey(job.metric.name, part).row, extractor=job.extractor, n=side,
+        mean=spread.mean, low=spread.low, high=spread.high,
+        minimum_detectable_effect=spread.minimum_detectable_effect, scans=1,
     )  # fmt: skip
 
 
 def _replaced(row: Value, frozen: FrozenFloor) -> FloorRecord:
-    """Return a row's floor with the numbers of the frozen one."""
+    """Return a row's floor with the numbers of the frozen one.
+
+    The minimum detectable effect stays: it is of the same real cohort, and an older benchmark may
+    have frozen one of another definition.
+    """
     assert row.floor is not None
-    update = frozen.model_dump(include={"mean", "low", "high", "minimum_detectable_effect"})
+    update = frozen.model_dump(include={"mean", "low", "high"})
     return row.floor.model_copy(update=update)
 
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from synthbench.errors import MetricError
-from synthbench.metrics import subjects as subjects_module
 from synthbench.metrics.fid import effective_rank
 from synthbench.metrics.inference import contracts, floors, intervals, resampling
 from synthbench.metrics.metric import Composite, Metric, Part, Statistic, Studentized
+from synthbench.metrics.subjects import n_subjects
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import Protocol
 from synthbench.records.values import FloorRecord, IntervalRecord, Missing, Value
 from synthbench.scoring.protocol import frozen_settings
 from synthbench.scoring.sample_data import JobData
 from synthbench.scoring.setup import Setup
-from synthbench.scoring.statistics import Job, across, against_itself, measure, prepared
+from synthbench.scoring.statistics import (
+    Job,
+    across,
+    against_itself,
+    measure,
+    prepared,
+    shift_of,
+)
 
 
 def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
@@ -41,7 +50,8 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
         )  # fmt: skip
         source: Literal["halves", "hold-out"] = "halves" if reference is real else "hold-out"
         whole = Part(job.metric.label, statistic, tabled=True)
-        row = _row(job, JobKey(job.metric.name), whole, floor_statistic, protocol, source)
+        null = _Null(floor_statistic, shift_of(job, reference, settings), source)
+        row = _row(job, JobKey(job.metric.name), whole, null, protocol)
     except MetricError as error:
         return [missing_row(job, Missing(reason="images", text=str(error)))], None
     rank = effective_rank(of_real) if job.extractor is not None else None
@@ -52,23 +62,28 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
     for name, part in parts.items():
         key = JobKey(job.metric.name, name)
         both = set(part.statistic.subjects) == {"real", "synth"}
-        inner_floor = inner_floors[name].statistic if both and name in inner_floors else None
+        inner = None
+        if both and name in inner_floors:
+            shift = shift_of(job, reference, settings, name)
+            inner = _Null(inner_floors[name].statistic, shift, source)
         try:
-            rows.append(_row(job, key, part, inner_floor, protocol, source))
+            rows.append(_row(job, key, part, inner, protocol))
         except MetricError as error:
             why = Missing(reason="images", text=str(error))
             rows.append(Value(**_declared(job, key, part.label, part.tabled), missing=why))
     return rows, JobData(of_real, of_synth, cross)
 
 
-def _row(
-    job: Job,
-    key: JobKey,
-    part: Part,
-    floor_statistic: Statistic | None,
-    protocol: Protocol,
-    source: Literal["halves", "hold-out"],
-) -> Value:
+@dataclass(frozen=True)
+class _Null:
+    """The reference against itself: the statistic, how it is shifted, and what the sides are of."""
+
+    statistic: Statistic
+    shift: Callable[[float], Statistic] | None
+    source: Literal["halves", "hold-out"]
+
+
+def _row(job: Job, key: JobKey, part: Part, null: _Null | None, protocol: Protocol) -> Value:
     statistic = part.statistic
     method = protocol.intervals[job.metric.name]
     # A part may lack the variance that its metric estimates; the record names the method used.
@@ -78,9 +93,7 @@ def _row(
     interval = intervals.interval(
         statistic, method, resamples=protocol.resamples, level=protocol.level, seed=protocol.seed
     )
-    floor = None
-    if floor_statistic is not None:
-        floor = _floor(job.metric, statistic, floor_statistic, protocol, source)
+    floor = None if null is None else _floor(job.metric, statistic, null, protocol)
     return Value(
         **_declared(job, key, part.label, part.tabled),
         value=value,
@@ -108,22 +121,19 @@ def _record(interval: contracts.Interval, metric: Metric) -> IntervalRecord | No
     )  # fmt: skip
 
 
-def _floor(
-    metric: Metric,
-    statistic: Statistic,
-    floor_statistic: Statistic,
-    protocol: Protocol,
-    source: Literal["halves", "hold-out"],
-) -> FloorRecord:
+def _floor(metric: Metric, statistic: Statistic, null: _Null, protocol: Protocol) -> FloorRecord:
     """Return the floor at the largest n that all sides reach, and synth at the same n."""
     splits, seed = protocol.floor_splits, protocol.seed
-    available = [subjects_module.n_subjects(index) for index in statistic.subjects.values()]
-    n = min(subjects_module.n_subjects(floor_statistic.subjects["real"]) // 2, *available)
-    floor = floors.floor(floor_statistic, n=n, splits=splits, seed=seed, direction=metric.direction)
+    available = {role: n_subjects(index) for role, index in statistic.subjects.items()}
+    n = min(n_subjects(null.statistic.subjects["real"]) // 2, *available.values())
+    floor = floors.floor(
+        null.statistic, n=n, splits=splits, seed=seed, direction=metric.direction,
+        shifted=null.shift, n_synth=available["synth"],
+    )  # fmt: skip
     matched = floors.matched(statistic, n, repeats=splits, seed=seed)
     return FloorRecord(
         n=n, mean=floor.mean, low=floor.low, high=floor.high, synth_mean=matched.mean,
-        source=source,
+        source=null.source,
         minimum_detectable_effect=floor.minimum_detectable_effect,
     )  # fmt: skip
 

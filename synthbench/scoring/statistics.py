@@ -7,7 +7,7 @@ of a job on two samples, on which all inference works.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from synthbench import registry
-from synthbench.metrics.metric import CrossMetric, Metric, Statistic, VolumeMetric
+from synthbench.metrics.metric import Composite, CrossMetric, Metric, Statistic, VolumeMetric
 from synthbench.records.keys import JobKey
 from synthbench.runtime.callbacks import Progress, shown
 from synthbench.volumes.sets import Cleaned, Joined, Readable
@@ -161,9 +161,54 @@ def prepared(
     return job.metric.prepare(real, synth, subjects=subjects, **extra, **settings)
 
 
-def against_itself(job: Job, sample: Sample, settings: Mapping[str, Any]) -> Statistic:
-    """Return the job's statistic of one sample in both roles, for the floor."""
+def against_itself(
+    job: Job, sample: Sample, settings: Mapping[str, Any], dose: float = 0.0
+) -> Statistic:
+    """Return the job's statistic of one sample in both roles, for the floor.
+
+    With a dose, the sample in the synthetic role is shifted by it (`shifted`).
+    """
     material = job.material(sample)
+    moved = shifted(job.metric, material, dose) if dose else material
     subjects = {"real": sample.subjects, "synth": sample.subjects}
-    cross = material if isinstance(job.metric, CrossMetric) else None
-    return prepared(job, material, material, subjects, settings, cross)
+    cross = moved if isinstance(job.metric, CrossMetric) else None
+    return prepared(job, material, moved, subjects, settings, cross)
+
+
+def shift_of(
+    job: Job, sample: Sample, settings: Mapping[str, Any], part: str | None = None
+) -> Callable[[float], Statistic] | None:
+    """Return the function from a dose to the statistic of a sample and of it shifted by the dose.
+
+    It is that of a part where one is named. None for a metric whose value depends on pairs of
+    both sets: `shifted` has no such pairs.
+    """
+    if isinstance(job.metric, CrossMetric) and job.metric.needs_cross:
+        return None
+
+    def at(dose: float) -> Statistic:
+        whole = against_itself(job, sample, settings, dose)
+        if part is None:
+            return whole
+        assert isinstance(whole, Composite)
+        return whole.parts()[part].statistic
+
+    return at
+
+
+def shifted(
+    metric: Metric, material: Float64[np.ndarray, "n _"], dose: float
+) -> Float64[np.ndarray, "n _"]:
+    """Return a matrix of images that all differ in one way: the alternative of power.
+
+    Every column (a feature, a bin of a profile) is raised by `dose` of its standard deviations
+    over the images. In a matrix over pairs, every pair is raised by `dose` standard deviations of
+    the pairs, so that all images are more alike.
+    """
+    rows = np.asarray(material, dtype=np.float64)
+    if isinstance(metric, VolumeMetric) and metric.pairs:
+        # The diagonal holds an image with itself; NaN is a pair that was not computed.
+        apart = np.where(np.eye(len(rows), dtype=np.bool_), np.nan, rows)
+        return rows + dose * float(np.nanstd(apart))
+    moved: Float64[np.ndarray, "n _"] = rows + dose * rows.std(axis=0)
+    return moved

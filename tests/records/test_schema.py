@@ -159,7 +159,8 @@ def test_a_reason_of_schema_1_becomes_one_that_is_named(words, missing, tmp_path
     value = Scorecard.load(written(tmp_path / "card.json", values=[row])).values[0]
     assert value.missing == missing
     assert str(value.missing) == words
-    assert value.label_at(9) == "FID (n=9)"
+    assert value.label_at(9, 9) == "FID (n=9)"
+    assert value.label_at(9, 7) == "FID (9 real, 7 synth)"
     assert value.equivalents[0].sentence == "blurred"
 
 
@@ -208,7 +209,7 @@ def test_rows_of_metrics_that_are_not_installed_are_shown():
     compared = own.model_copy(update={"metric": "for_papers_only", "role": "for_papers"})
     shown = card.model_copy(update={"values": (own, compared)})
     before, after = printed(shown).split("for comparison with papers, unranked:")
-    title = f"of a plugin (n={min(card.real.n, card.synth.n)})"
+    title = f"of a plugin ({card.real.n} real, {card.synth.n} synth)"
     assert title in before
     assert title in after
     assert title in render_report([shown])

@@ -26,7 +26,7 @@ def test_a_row_holds_values_intervals_and_the_floor(card):
     assert row[r"MMD\textsuperscript{2} (RBF)"] == (
         f"{mmd.value:.3g} [{mmd.interval.low:.3g}, {mmd.interval.high:.3g}]"
     )
-    assert row["FID (n=70)"].endswith(r"\textdagger{}")
+    assert row["FID (71 real, 70 synth)"].endswith(r"\textdagger{}")
     assert entry.endswith(r" \\")
     assert floor.startswith("real vs real (floor) & 35 & 35 & $-$0.000744")
     assert note.startswith("% ")

@@ -15,22 +15,29 @@ FOLDER = Path(__file__).parents[2] / "studies"
 MODULES = ("coverage_gate", "coverage_cells", "coverage_designs", "coverage_report")
 
 
-@pytest.fixture(scope="session")
-def study() -> Iterator[ModuleType]:
-    """The script studies/coverage.py, under a name that no package has."""
+def script(name: str) -> ModuleType:
+    """Return a script of studies/, under a name that no package has."""
     from importlib.util import module_from_spec, spec_from_file_location
 
-    spec = spec_from_file_location("coverage_study", FOLDER / "coverage.py")
+    spec = spec_from_file_location(f"{name}_study", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    # Only for this import: in studies/ there are files with the names of packages.
+    # A dataclass looks its module up. Only for this import: studies/ has names of packages.
+    sys.modules[spec.name] = module
     sys.path.insert(0, str(FOLDER))
     try:
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(FOLDER))
-    yield module
+        del sys.modules[spec.name]
+    return module
+
+
+@pytest.fixture(scope="session")
+def study() -> Iterator[ModuleType]:
+    """The script studies/coverage.py."""
+    yield script("coverage")
     for name in MODULES:
         del sys.modules[name]
 

@@ -70,5 +70,5 @@ def row_of(card: Scorecard, metric: str, extractor: str | None) -> Value | None:
 
 def label_of(value: Value, card: Scorecard, several: bool) -> str:
     """Return a row's label, with its extractor where there are several."""
-    label = value.label_at(min(card.real.n, card.synth.n))
+    label = value.label_at(card.real.n, card.synth.n)
     return f"{label}, {value.extractor}" if several and value.extractor else label

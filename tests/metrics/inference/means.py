@@ -55,8 +55,11 @@ def mean_of(x: np.ndarray, subjects: np.ndarray | None = None) -> Mean:
     return Mean(x, subjects_module.subject_index(labels, real=len(x)))
 
 
-def difference_of_means(x: np.ndarray, subjects: np.ndarray | None = None) -> RowStatistic:
-    """Mean of synth less mean of real, one set of numbers in both roles."""
+def difference_of_means(
+    x: np.ndarray, subjects: np.ndarray | None = None, *, synth: np.ndarray | None = None
+) -> RowStatistic:
+    """Mean of synth less mean of real, one set in both roles, whose numbers may be changed."""
+    y = x if synth is None else synth
     labels = None if subjects is None else {"real": subjects, "synth": subjects}
     index = subjects_module.subject_index(labels, real=len(x), synth=len(x))
 
@@ -64,7 +67,7 @@ def difference_of_means(x: np.ndarray, subjects: np.ndarray | None = None) -> Ro
         w, v = weights["real"], weights["synth"]
         first, second = (
             pairs_module.ratio(w @ x, w.sum(axis=1)),
-            pairs_module.ratio(v @ x, v.sum(axis=1)),
+            pairs_module.ratio(v @ y, v.sum(axis=1)),
         )
         gap: np.ndarray = second - first
         return gap

@@ -15,8 +15,9 @@ from synthbench.metrics.inference import comparison, intervals, resampling, subg
 from synthbench.metrics.inference.comparison import Comparison, paired_difference, rank
 from synthbench.metrics.inference.pairs import ratio, variance_of_mean
 from synthbench.metrics.kernels import gaussian_kernel
-from synthbench.metrics.metric import Weights
-from synthbench.metrics.mmd import MMD2, KernelDiscrepancy
+from synthbench.metrics.metric import BaseMetric, Target, Weights
+from synthbench.metrics.mmd import KID, MMD2, KernelDiscrepancy
+from synthbench.metrics.prdc import Coverage
 from synthbench.metrics.subjects import subject_index
 
 
@@ -27,6 +28,7 @@ class Means:
     x: np.ndarray
     y: np.ndarray
     subjects: Mapping[str, np.ndarray]
+    target: Target = "zero"
 
     def value(self, weights: Weights) -> np.ndarray:
         w, v = weights["real"], weights["synth"]
@@ -345,3 +347,46 @@ def test_a_subgroup_is_compared_as_the_subset_alone():
     assert (found.low, found.high, found.p) == pytest.approx(
         (expected.low, expected.high, expected.p)
     )
+
+
+class Spread(BaseMetric):
+    """A metric of another package: the difference of mean squares, without contributions."""
+
+    name = "spread"
+
+    def value(self, real, synth, weights, **settings):
+        squares = ((real**2).sum(axis=1), (synth**2).sum(axis=1))
+        w, v = weights["real"], weights["synth"]
+        return v @ squares[1] / v.sum(axis=1) - w @ squares[0] / w.sum(axis=1)
+
+
+class UnbiasedSpread(Spread):
+    """The same, declared to be zero on average at any n."""
+
+    target: Target = "zero"
+
+
+@pytest.mark.parametrize(
+    ("metric", "refused"),
+    [(FID(), True), (Coverage(), True), (Spread(), True), (UnbiasedSpread(), False),
+     (MMD2(), False), (KID(), False)],
+)  # fmt: skip
+def test_sets_of_different_sizes_are_refused_where_the_metric_depends_on_n(metric, refused):
+    """The target says so: its floor where the expected value depends on n, else zero."""
+    rng = np.random.default_rng(0)
+    real, first, second = rng.normal(size=(3, 16, 3))
+    scans = np.repeat(np.arange(8), 2)
+    entries = {
+        "all": metric.prepare(real, first),
+        "fewer": metric.prepare(real, second[:12]),
+    }
+    clustered = metric.prepare(real, second, subjects={"synth": scans})
+    if not refused:
+        assert rank(entries, direction="lower", resamples=50, seed=0).standings
+        return
+    with pytest.raises(MetricError, match="16 of 16 subjects and 12 of 12"):
+        paired_difference(*entries.values(), seed=0)
+    with pytest.raises(MetricError, match="equally many images of 'synth'"):
+        rank(entries, direction="lower", seed=0)
+    with pytest.raises(MetricError, match="16 of 16 subjects and 16 of 8"):
+        paired_difference(entries["all"], clustered, seed=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from synthbench.metrics.inference import (
     resampling,
 )
 from synthbench.metrics.inference import pairs as pairs_module
-from synthbench.metrics.mmd import MMD2
+from synthbench.metrics.inference.resampling import random_ranks
+from synthbench.metrics.linear_mmd import MMDLinear
+from synthbench.metrics.metric import RowStatistic
+from synthbench.metrics.mmd import MMD2, KernelDiscrepancy
 from tests.metrics.inference.means import difference_of_means
 
 
@@ -32,8 +36,8 @@ def test_floor_of_a_discrepancy_is_zero_on_average():
     assert found.low < 0 < found.high
 
 
-def test_floor_splits_whole_subjects_into_disjoint_sides():
-    """A statistic that adds up what both sides share must see nothing, and n subjects each."""
+def test_floor_splits_subjects_into_disjoint_sides_of_one_image_each():
+    """A statistic that adds up what both sides share must see nothing, and n images each."""
     index = np.repeat(np.arange(5), 2)
 
     @dataclass(frozen=True)
@@ -41,9 +45,11 @@ def test_floor_splits_whole_subjects_into_disjoint_sides():
         subjects: Mapping[str, np.ndarray]
 
         def value(self, weights):
-            assert (weights["real"].sum(axis=1) == 4).all()
-            assert (weights["synth"].sum(axis=1) == 4).all()
-            return pairs_module.subject_sums(weights["real"] * weights["synth"], index).sum(axis=1)
+            sides = [pairs_module.subject_sums(w, index) for w in weights.values()]
+            for side in sides:
+                assert (side.sum(axis=1) == 2).all()
+                assert side.max() == 1
+            return (sides[0] * sides[1]).sum(axis=1)
 
     found = floors.floor(Shared({"real": index, "synth": index}), splits=20, seed=0)
     assert (found.mean, found.low, found.high, found.n) == (0, 0, 0, 2)
@@ -77,37 +83,98 @@ def test_matched_averages_to_the_estimate():
     assert found.mean == pytest.approx(resampling.estimate(statistic), abs=error)
 
 
-def test_the_detectable_excess_is_on_the_side_where_a_difference_shows():
-    """|c - mean| + z_0.8 sd, with c of each side from the directions' own definition."""
-    x = np.random.default_rng(0).exponential(size=11)
-    index = np.random.default_rng(2).permuted(np.tile(np.arange(11), (300, 1)), axis=1)
-    values = np.array([x[(r >= 5) & (r < 10)].mean() - x[r < 5].mean() for r in index])
-    z_sd = stats.norm.ppf(0.8) * values.std()
-    above = np.quantile(values, 0.975) - values.mean()
-    below = values.mean() - np.quantile(values, 0.025)
-    expected = {"lower": above, "higher": below, "zero": max(above, below)}
-    for direction, edge in expected.items():
+def test_matched_and_floor_draw_one_image_of_each_subject_at_random():
+    """Subject s has images s, s + 10 and s + 20. Each of the two images of either side has each
+    value within a subject equally often: the mean over draws is that of all images, 14.5, within
+    4.5 standard errors.
+    """
+    index = np.tile(np.arange(10), 3)
+    real = np.arange(30.0)
+    one = mean_of_role(real, index, "synth")
+    for found in (
+        floors.floor(one, n=5, splits=4000, seed=0),
+        floors.matched(one, 5, repeats=4000, seed=0),
+    ):
+        # A mean over n = 5 images of variance 75 has at most the sd sqrt(75 / 5).
+        assert found.mean == pytest.approx(14.5, abs=4.5 * np.sqrt(75 / 5 / 4000))
+        assert found.high - found.low > 2 * np.sqrt(66.7 / 5)
+
+
+def mean_of_role(x: np.ndarray, index: np.ndarray, role: str) -> RowStatistic:
+    """The mean of one role's images; both roles hold one set."""
+    return RowStatistic(
+        lambda weights: weights[role] @ x / weights[role].sum(axis=1),
+        {"real": index, "synth": index},
+    )
+
+
+@pytest.mark.parametrize("direction", ["lower", "higher", "zero"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_detectable_excess_of_a_shifted_mean_has_a_closed_form(direction, sign):
+    """|c - mean| + z_0.8 sd. The difference of two means is linear in the subjects, and a shift
+    of s changes nothing but its mean. So for halves of N subjects sd^2 is half of its variance
+    over splits (n/N = m/M = 1/2), and a quarter plus an eighth with twice as many synthetic ones.
+    """
+    if (direction, sign) in [("lower", -1), ("higher", 1)]:
+        pytest.skip("the shift improves the value")
+    x = np.random.default_rng(0).exponential(size=40)
+    index = random_ranks(40, 2000, np.random.default_rng(2))
+    values = np.array([x[r >= 20].mean() - x[r < 20].mean() for r in index])
+    low, high = np.quantile(values, [0.025, 0.975])
+    edge = high - values.mean() if sign > 0 else values.mean() - low
+
+    def shifted(dose: float) -> RowStatistic:
+        return difference_of_means(x, synth=x + sign * dose)
+
+    for n_synth, share in ((None, 1 / 2), (80, 3 / 8)):
         found = floors.floor(
-            difference_of_means(x),
-            splits=300,
-            seed=2,
-            direction=direction,  # type: ignore[arg-type]
-        )
-        assert found.minimum_detectable_effect == pytest.approx(edge + z_sd)
-        assert found.mean == pytest.approx(values.mean())
+            difference_of_means(x), splits=2000, seed=2, direction=direction, shifted=shifted,
+            n_synth=n_synth,
+        )  # fmt: skip
+        expected = edge + stats.norm.ppf(0.8) * np.sqrt(share) * values.std()
+        assert found.minimum_detectable_effect == pytest.approx(expected, rel=0.02)
+    assert floors.floor(difference_of_means(x), seed=2).minimum_detectable_effect is None
     assert floors.matched(difference_of_means(x), 5, seed=0).minimum_detectable_effect is None
 
 
+def test_a_shift_that_no_dose_shows_has_no_detectable_size():
+    x = np.random.default_rng(0).normal(size=12)
+    found = floors.floor(
+        difference_of_means(x), seed=0, shifted=lambda dose: difference_of_means(x)
+    )
+    assert found.minimum_detectable_effect is None
+
+
+@pytest.mark.slow
 def test_a_shift_of_the_detectable_size_is_found_with_80_percent_power():
-    """Normal data, whose spread a shift leaves as it is. Fresh halves, the second shifted by
-    the detectable excess, fall beyond the floor's edge in 80% of 400 trials, within 4.5
-    standard errors and 2% for the quantile of 200 splits.
+    """Kernel distances of normal data, 20 subjects of each set, the synthetic ones shifted along
+    every axis by the dose whose expected excess is the average detectable one. The mean over
+    matched subsamples lies beyond the floor in 80% of 200 trials, within 3 standard errors.
     """
     rng = np.random.default_rng(0)
-    n, trials, found = 20, 400, 0
-    for trial in range(trials):
-        floor = floors.floor(difference_of_means(rng.normal(size=2 * n)), seed=trial)
+    n, found, effects, trials = 20, [], [], 200
+    # MMD^2 under the linear kernel: its expectation under a shift of s on each of d axes is d s^2.
+    doses = np.array([0.5, 0.6, 0.7, 0.8, 0.9])
+    for _ in range(trials):
+        real, synth = rng.normal(size=(2, n, 4))
+        floor = floors.floor(
+            linear(real, real), splits=100, seed=1,
+            shifted=partial(linear_shifted, real),
+        )  # fmt: skip
         assert floor.minimum_detectable_effect is not None
-        real, synth = rng.normal(size=n), rng.normal(loc=floor.minimum_detectable_effect, size=n)
-        found += synth.mean() - real.mean() > floor.high
-    assert found / trials == pytest.approx(0.8, abs=4.5 * np.sqrt(0.16 / trials) + 0.02)
+        effects.append(floor.minimum_detectable_effect)
+        # The mean over all subsamples of the U-statistic is the U-statistic of all images.
+        values = [resampling.estimate(linear(real, synth + dose)) for dose in doses]
+        found.append(np.array(values) > floor.high)
+    power = np.interp(np.mean(effects), 4 * doses**2, np.mean(found, axis=0))
+    assert power == pytest.approx(0.8, abs=3 * np.sqrt(0.16 / trials))
+
+
+def linear_shifted(x: np.ndarray, dose: float) -> KernelDiscrepancy:
+    """The linear kernel's MMD^2 of a set and itself, shifted by its standard deviations."""
+    return linear(x, x + dose * x.std(axis=0))
+
+
+def linear(x: np.ndarray, y: np.ndarray) -> KernelDiscrepancy:
+    """The linear kernel's MMD^2, by the metric for voxels."""
+    return MMDLinear().prepare(x @ x.T, y @ y.T, cross=x @ y.T)

@@ -57,3 +57,17 @@ def test_holm_rejects_what_the_procedure_rejects():
                 break
             rejected[test] = True
         np.testing.assert_array_equal(multiplicity.holm(p.tolist()) <= 0.05, rejected)
+
+
+def test_one_p_of_several_is_the_mean_of_cauchy_quantiles():
+    """Against SciPy's Cauchy distribution; equal p stay what they are, and 1 hides no other."""
+    p = [0.004, 0.2, 0.35, 0.9]
+    expected = stats.cauchy.sf(np.mean(stats.cauchy.isf(p)))
+    assert multiplicity.combined_p(p) == pytest.approx(expected)
+    assert multiplicity.combined_p([0.03] * 7) == pytest.approx(0.03)
+    assert multiplicity.combined_p([1.0]) == 1.0
+    assert multiplicity.combined_p([0.001, 1.0]) < 0.01
+    with pytest.raises(MetricError, match="found"):
+        multiplicity.combined_p([])
+    with pytest.raises(MetricError, match="above 0"):
+        multiplicity.combined_p([0.0, 0.5])

@@ -10,6 +10,7 @@ from synthbench.errors import MetricError
 from synthbench.metrics.inference import (
     permutation,
 )
+from synthbench.metrics.inference.resampling import DRAWS
 from synthbench.metrics.mmd import MMD2
 from tests.metrics.inference.means import difference_of_means, mean_of
 
@@ -60,3 +61,18 @@ def test_the_permutation_test_refuses_what_it_cannot_label():
         permutation.permutation_test(mean_of(np.arange(4.0)), real, seed=0)
     with pytest.raises(MetricError, match="undefined on a labelling"):
         permutation.permutation_test(MMD2().prepare(np.eye(4), np.eye(4)), np.arange(4) < 1, seed=0)
+
+
+def test_copies_of_an_image_change_no_p():
+    """Equally many images of each subject are drawn, and here all of a subject's are equal. So p
+    is that of `DRAWS` times as many labellings of single images.
+    """
+    x = np.random.default_rng(0).normal(size=11)
+    index = np.array([*range(11), 0, 0, 3, 10, 10])
+    alone = permutation.permutation_test(
+        difference_of_means(x), np.arange(11) < 5, permutations=50 * DRAWS, seed=0
+    )
+    p = permutation.permutation_test(
+        difference_of_means(x[index], index), index < 5, permutations=50, seed=0
+    )
+    assert p == pytest.approx(alone)

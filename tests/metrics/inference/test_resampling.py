@@ -10,6 +10,7 @@ from synthbench.metrics.inference import (
     intervals,
     resampling,
 )
+from synthbench.metrics.inference.pairs import subject_sums
 from synthbench.metrics.metric import ones
 from tests.metrics.inference.means import PairMean, mean_of
 
@@ -50,3 +51,23 @@ def test_ones_are_the_weights_of_the_estimate():
     x = np.random.default_rng(0).normal(size=6)
     assert ones(mean_of(x))["real"].tolist() == [[1.0] * 6]
     assert resampling.estimate(mean_of(x)) == pytest.approx(x.mean())
+
+
+def test_equally_many_images_of_each_subject_are_drawn_at_random():
+    """Two of subject 0's four images: each in half of the draws, within 4.5 standard errors."""
+    index = np.array([0, 1, 0, 1, 0, 2, 0, 2, 2])
+    drawn = resampling.drawn_images(index, 2, 2000, np.random.default_rng(0))
+    assert (subject_sums(drawn, index) == 2).all()
+    shares = drawn.mean(axis=0)
+    assert shares[index == 1] == pytest.approx([1, 1])
+    assert shares[index == 0] == pytest.approx(0.5, abs=4.5 * np.sqrt(0.25 / 2000))
+    assert shares[index == 2] == pytest.approx(2 / 3, abs=4.5 * np.sqrt(0.25 / 2000))
+    each = resampling.drawn_images(index, np.array([1, 2, 3]), 5, np.random.default_rng(0))
+    assert (subject_sums(each, index) == [1, 2, 3]).all()
+
+
+def test_nothing_is_drawn_where_all_images_are_kept():
+    """So floors and p of cohorts with one scan per subject are what they were."""
+    rng = np.random.default_rng(0)
+    assert (resampling.drawn_images(np.arange(5), 1, 3, rng) == 1).all()
+    assert rng.random() == np.random.default_rng(0).random()
