@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -49,6 +50,22 @@ _LEAST_ML = 100.0
 _BINS = 50
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What was changed in a volume while it was read, or is odd about its file.
+
+    Attributes
+    ----------
+    rule
+        The rule of preflight that reports it (`synthbench.cohorts.preflight.file_rules`).
+    detail
+        The fact about this file.
+    """
+
+    rule: Literal["assumed-grid", "file-name", "nan-background", "scaling", "sform-qform", "units"]
+    detail: str
+
+
 @dataclass(frozen=True, eq=False)
 class Inspection:
     """Measurements of one volume, in RAS+ where nothing else is said.
@@ -82,6 +99,8 @@ class Inspection:
         values count in the last bin.
     coarse
         Means over cells of 6 mm, 0 at the median background and 1 at the scale.
+    remarks
+        What was changed while it was read, or is odd about its file.
     """
 
     grid: Space
@@ -99,6 +118,13 @@ class Inspection:
     clipped: float
     histogram: tuple[float, ...]
     coarse: Float16[np.ndarray, "a b c"]
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def extent_mm(self) -> tuple[float, float, float]:
+        """The length of the field of view along each axis."""
+        x, y, z = (n * size for n, size in zip(self.grid.shape, self.grid.spacing, strict=True))
+        return x, y, z
 
     @property
     def orientation(self) -> str:
