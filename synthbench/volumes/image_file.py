@@ -7,10 +7,12 @@ with the file and what to do; it does not name the file: the caller does.
 
 from __future__ import annotations
 
+import gzip
 import io
 from dataclasses import dataclass, field
 from math import isfinite, prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import nibabel as nib
@@ -133,7 +135,7 @@ def _read_npy(file: Path, content: Content) -> StoredImage:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else (
             np.lib.format.read_array_header_2_0)  # fmt: skip
         shape, _, dtype = read(stream)
-    except ValueError as error:
+    except (ValueError, SyntaxError, TokenError) as error:
         raise CohortError(
             f"cannot be read: its npy header is broken ({error}). Write it again with np.save."
         ) from error
@@ -163,7 +165,7 @@ def _read_mgh(file: Path, content: Content) -> StoredImage:
     check_end(content)
     image = nib.MGHImage.from_file_map({"image": FileHolder(fileobj=whole)})
     # Without the flag, FreeSurfer takes coronal slices of 1 mm: a guess, not what the file says.
-    known = bool(image.header["goodRASFlag"])
+    known = content.head[28:30] != bytes(2)
     affine = np.asarray(image.affine, dtype=np.float64) if known else None
     return _stored(image, affine, misnamed=_misnamed(file, content, "MGH"))
 
@@ -202,10 +204,20 @@ def _stored(
     """Return an image of nibabel's as it is stored; `raw` is the header of NIfTI."""
     rule = image.dataobj
     slope, inter = getattr(rule, "slope", 1.0), getattr(rule, "inter", 0.0)
+    try:
+        values = np.asanyarray(rule)
+    except gzip.BadGzipFile:
+        raise
+    except OSError as error:
+        raise CohortError(
+            "cannot be read: it is truncated, or its header is damaged: it ends before the last of "
+            f"the {' x '.join(map(str, image.shape))} voxels that its header states. Compare its "
+            "size with the original and copy it again."
+        ) from error
     zooms = tuple(float(size) for size in image.header.get_zooms()[:3])
     code = 0 if raw is None else int(raw["xyzt_units"]) & 7
     return StoredImage(
-        _three_axes(np.asanyarray(rule)),
+        _three_axes(values),
         affine,
         (zooms[0], zooms[1], zooms[2]),
         image.get_data_dtype().name,
@@ -229,7 +241,9 @@ def _header(kind: Any, head: bytes) -> Any:
             f"cannot be read: it is truncated within its header, which has {length} bytes. Copy it "
             "again from the original."
         )
-    return kind(head[:length], check=False)
+    # nibabel goes by dim[0], which may be what is damaged.
+    orders = {length.to_bytes(4, "little"): "<", length.to_bytes(4, "big"): ">"}
+    return kind(head[:length], endianness=orders.get(head[:4]), check=False)
 
 
 def _is_analyze(head: bytes) -> bool:
@@ -247,13 +261,16 @@ def _check_nifti(raw: Any, content: Content) -> None:
     code = int(raw["datatype"])
     try:
         dtype = raw.get_data_dtype()
-    except Exception as error:
+    except Exception:
+        dtype = np.dtype("V0")  # as nibabel's type of the codes that it knows and cannot read
+    if not dtype.itemsize:
         raise CohortError(
-            f"cannot be read: its header states the data type {code}, which is not known. Copy it "
-            "again from the original, or write it again with a known type."
-        ) from error
+            f"cannot be read: its header states the data type {code}, which is not known"
+            f"{' (single bits)' if code == 1 else ''}. Copy it again from the original, or write "
+            "it again as uint8 or float32."
+        )
     bits = int(raw["bitpix"])
-    if dtype.itemsize and bits not in (0, 8 * dtype.itemsize):
+    if bits not in (0, 8 * dtype.itemsize):
         raise CohortError(
             f"cannot be read: its header contradicts itself: the data type {code} ({dtype.name}) "
             f"has {8 * dtype.itemsize} bits, but bitpix is {bits}. Copy it again from the original."
@@ -295,10 +312,10 @@ def _check_array(
             f"cannot be read: its header states the shape {words or 'of a single number'}, but "
             "every axis needs at least one voxel. Copy it again from the original."
         )
-    if dtype.kind not in "biuf" or not dtype.itemsize:
-        colour = " (colours)" if dtype.fields else ""
+    if dtype.kind not in "biuf":
+        values = "colour (RGB)" if dtype.fields else dtype
         raise CohortError(
-            f"holds {dtype}{colour} values; real numbers are needed. Write one real number per "
+            f"holds {values} values; real numbers are needed. Write one real number per "
             "voxel: for colours one of the channels, for complex numbers the magnitude."
         )
     if len([size for size in shape if size > 1]) > 3:
