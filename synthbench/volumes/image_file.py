@@ -173,7 +173,7 @@ def _read_mgh(file: Path, content: Content) -> StoredImage:
 def _read_nifti(file: Path, content: Content) -> StoredImage:
     second = content.head[4:7] == b"n+2"
     raw = _header(nib.Nifti2Header if second else nib.Nifti1Header, content.head)
-    _check_nifti(raw, content)
+    _check_nifti(raw, content, least=len(raw.binaryblock))
     kind = nib.Nifti2Image if second else nib.Nifti1Image
     image = kind.from_file_map({"image": FileHolder(fileobj=content.stream)})
     stored = _stored(image, _affine(image.header, raw), raw, _misnamed(file, content, "NIfTI"))
@@ -188,7 +188,7 @@ def _read_pair(file: Path, content: Content) -> StoredImage:
     voxels = _partner(file, ".img")
     assert voxels is not None
     with opened(voxels) as beside:
-        _check_nifti(raw, beside)
+        _check_nifti(raw, beside, least=0)
     image: Any = nib.load(file)
     if not (second or nifti):
         return _stored(image, None)
@@ -250,8 +250,11 @@ def _is_analyze(head: bytes) -> bool:
     return head[:4] in ((348).to_bytes(4, "little"), (348).to_bytes(4, "big"))
 
 
-def _check_nifti(raw: Any, content: Content) -> None:
-    """Check a NIfTI or ANALYZE header against the stream that holds the voxels."""
+def _check_nifti(raw: Any, content: Content, least: int) -> None:
+    """Check a NIfTI or ANALYZE header against the stream that holds the voxels.
+
+    `least` is the first byte there that can be a voxel.
+    """
     dims = [int(size) for size in raw["dim"]]
     if not 1 <= dims[0] <= 7:
         raise CohortError(
@@ -276,7 +279,7 @@ def _check_nifti(raw: Any, content: Content) -> None:
             f"has {8 * dtype.itemsize} bits, but bitpix is {bits}. Copy it again from the original."
         )
     offset = float(raw["vox_offset"])
-    if not (isfinite(offset) and 0 <= offset <= MAX_REST):
+    if not (isfinite(offset) and least <= offset <= MAX_REST):
         raise CohortError(
             f"cannot be read: its header places the voxels at byte {offset:g} (vox_offset). Copy "
             "it again from the original."

@@ -76,6 +76,7 @@ FAULTS = {
     "more than the stream holds": ("a.nii.gz", gzip.compress(nifti(dim1=48)), "ends before"),
     "more than anyone has": ("a.nii", nifti(dims=(32767, 32767, 32767)), "3.52e.13 voxels"),
     "voxels far behind": ("a.nii", nifti(vox_offset=1e12), "vox_offset"),
+    "voxels in the header": ("a.nii", nifti(vox_offset=0), "vox_offset"),
     "complex": ("a.nii", COMPLEX, "complex64"),
     "a series": ("a.nii", nifti(np.stack([VOLUME] * 2, axis=-1)), "is 4-D"),
     "a slice": ("a.nii", nifti(VOLUME[:, :, :1]), "single slice"),
