@@ -173,16 +173,15 @@ def examine(
             + (" (another origin or rotation)" if str(check.grid) == str(common) else "")
             + ". Resample it to the others' grid, or leave it out of the manifest."
         )
-    without = sum(check.assumed is not None and not check.inspection.remarks for check in usable)
+    without = sum(check.without_geometry for check in usable)
     if without:
         notes.append(f"grid assumed for {without} of {len(usable)} volumes without geometry")
     cohort = Cohort(
         entries=tuple(sorted(entries, key=lambda entry: (entry.digest, entry.name))),
         grid=common,
-        stored_grid=usable[0].stored,
+        stored_grid=usable[0].inspection.stored,
         participants=participants,
         notes=tuple(notes),
-        assumed=next((check.assumed for check in usable if check.assumed), None),
     )
     return Examined(len(listed), cohort, tuple(elsewhere), problems)
 
@@ -275,9 +274,13 @@ def _manifest(file: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFra
 class _Checked:
     digest: str
     grid: Space
-    stored: Space
-    assumed: Space | None
     inspection: Inspection
+
+    @property
+    def without_geometry(self) -> bool:
+        """True where the file states no affine, not even a wrong one."""
+        replaced = any(remark.rule == "assumed-grid" for remark in self.inspection.remarks)
+        return self.inspection.assumed and not replaced
 
 
 def _check(file: Path, assume: Space | float | None) -> _Checked | str:
@@ -295,4 +298,4 @@ def _check(file: Path, assume: Space | float | None) -> _Checked | str:
         inter=volume.inter, assumed=volume.assumed is not None,
     )  # fmt: skip
     inspection = replace(inspection, remarks=volume.remarks)
-    return _Checked(content.hexdigest(), volume.grid, volume.stored, volume.assumed, inspection)
+    return _Checked(content.hexdigest(), volume.grid, inspection)

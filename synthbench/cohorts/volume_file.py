@@ -206,6 +206,11 @@ def _assumed(
                 f"{assume.shape}. Write it with its own affine instead."
             )
         return assume
+    if not 0 < assume < MAX_EXTENT_MM:
+        raise CohortError(
+            f"--assume-grid {assume:g}: a voxel size in mm is needed, above 0 and below "
+            f"{MAX_EXTENT_MM:g}."
+        )
     directions = np.eye(4) if affine is None else affine
     grid = centred(shape, (assume, assume, assume), nib.io_orientation(directions))
     longest = float(_extent(shape, grid).max())
@@ -253,6 +258,8 @@ def finite(values: np.ndarray) -> tuple[Float32[np.ndarray, "d h w"], float]:
     CohortError
         Other voxels are not finite, or values are too large or too small for 32-bit floats.
     """
+    if values.dtype.kind in "biu":
+        return values.astype(np.float32), 0.0
     greatest = max(abs(float(values.min())), abs(float(values.max())))  # NaN where one is
     outside = None
     if not np.isfinite(greatest):

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
-from synthbench.cohorts.cohort import Cohort, Volumes, check_intensities
+from synthbench.cohorts.cohort import Cohort, Volumes, assumed_grid, check_intensities
 from synthbench.cohorts.preflight import check
 from synthbench.cohorts.volume_file import read
 from synthbench.errors import CohortError
@@ -84,7 +84,7 @@ class Mapped:
         """
         file, grid = self.files[index], self.cohort.grid
         try:
-            found = read(file, self.cohort.assumed)
+            found = read(file, assumed_grid(self.cohort.entries[index]))
         except CohortError as error:
             raise CohortError(f"{file}: {error}") from error
         array = found.data

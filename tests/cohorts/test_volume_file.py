@@ -198,6 +198,16 @@ def test_an_assumed_voxel_size_keeps_the_directions_of_a_wrong_affine(tmp_path):
     assert np.array_equal(found.data, blob(0))
     assert found.grid.spacing == pytest.approx((4, 4, 4))
     assert [remark.rule for remark in found.remarks] == ["assumed-grid"]
+    nib.save(image, tmp_path / "b.nii")
+    cohort = read_cohort(tmp_path, assume_grid=4.0)
+    assert all(np.array_equal(cohort.load(index), blob(0)) for index in range(2))
+
+
+@pytest.mark.parametrize("size", [0.0, -2.0, float("nan"), 1e6])
+def test_an_assumed_voxel_size_is_a_size(size, tmp_path):
+    np.save(tmp_path / "a.npy", blob(0))
+    with pytest.raises(CohortError, match="--assume-grid"):
+        read(tmp_path / "a.npy", size)
 
 
 # ---------------------------------------------------------------- voxels
