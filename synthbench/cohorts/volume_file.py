@@ -174,7 +174,7 @@ def _is_identity(affine: Float64[np.ndarray, "4 4"]) -> bool:
     It means that an array was written without geometry: no scanner and no template has exactly
     1 mm voxels with the origin in the centre of the first one.
     """
-    return bool(np.allclose(np.abs(affine), np.eye(4), atol=1e-6))
+    return bool(np.abs(np.abs(affine) - np.eye(4)).max() <= 1e-6)
 
 
 def _is_overruled(
@@ -258,14 +258,18 @@ def finite(values: np.ndarray) -> tuple[Float32[np.ndarray, "d h w"], float]:
     CohortError
         Other voxels are not finite, or values are too large or too small for 32-bit floats.
     """
-    if values.dtype.kind in "biu":
-        return values.astype(np.float32), 0.0
-    greatest = max(abs(float(values.min())), abs(float(values.max())))  # NaN where one is
+    with np.errstate(over="ignore"):
+        small = values.astype(np.float32)
+    # NaN where a value is NaN: one pass for what is asked of every volume.
+    greatest = max(-float(small.min()), float(small.max()))
+    if np.finfo(np.float32).tiny <= greatest <= MAX_VALUE:
+        return small, 0.0
     outside = None
-    if not np.isfinite(greatest):
+    if not np.isfinite(greatest) and not np.isfinite(values).all():
         outside = _nan_background(values)
         values = np.where(outside, 0, values)
-        greatest = float(np.abs(values).max())
+        small = values.astype(np.float32)
+    greatest = float(np.abs(values).max())
     if greatest > MAX_VALUE:
         raise CohortError(
             f"its values reach {greatest:.3g}, but at most {MAX_VALUE:g} can be computed with. "
@@ -276,7 +280,7 @@ def finite(values: np.ndarray) -> tuple[Float32[np.ndarray, "d h w"], float]:
             f"its values reach only {greatest:.3g}, too small for 32-bit floats. Multiply them, "
             "or correct its scaling rule."
         )
-    return values.astype(np.float32), 0.0 if outside is None else float(outside.mean())
+    return small, 0.0 if outside is None else float(outside.mean())
 
 
 def _nan_background(values: np.ndarray) -> Bool[np.ndarray, "d h w"]:
