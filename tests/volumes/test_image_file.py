@@ -255,6 +255,7 @@ def test_values_and_affine_are_those_of_nibabel(kind, dtype, tmp_path):
     nib.save(image, tmp_path / f"a{suffix}")
     loaded, stored = nib.load(tmp_path / f"a{suffix}"), read_stored(tmp_path / f"a{suffix}")
     assert np.array_equal(stored.values, np.asanyarray(loaded.dataobj))
+    assert stored.affine is not None
     assert np.array_equal(stored.affine, loaded.affine)
 
 

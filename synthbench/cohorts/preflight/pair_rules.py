@@ -122,13 +122,8 @@ def _shared_persons(
 def _voxel_size_mismatch(pair: Pair) -> list[Finding]:
     real, other, role = pair.real, pair.other, pair.role
     shapes = [{tuple(sorted(i.grid.shape)) for i in s.inspections} for s in (real, other)]
-    views, foregrounds = (
-        np.array([np.median(of(s)) for s in (real, other)])
-        for of in (
-            lambda s: [np.prod(i.extent_mm) for i in s.inspections],
-            lambda s: [p.foreground_ml for p in s.placements],
-        )
-    )
+    views = [np.median([np.prod(i.extent_mm) for i in s.inspections]) for s in (real, other)]
+    foregrounds = [np.median([p.foreground_ml for p in s.placements]) for s in (real, other)]
     view, foreground = views[1] / views[0], foregrounds[1] / max(foregrounds[0], 1e-9)
     # A generator that fails draws another brain, in the same field of view. A crop leaves the brain
     # as it is. A wrong voxel size changes both.
