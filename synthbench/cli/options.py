@@ -93,12 +93,13 @@ Real = Annotated[
     Path, typer.Option("--real", help="Real cohort: a folder, BIDS folder or CSV/TSV manifest.")
 ]
 AssumeGrid = Annotated[
-    float | None, typer.Option(help="Voxel size in mm of arrays without geometry.")
+    float | None, typer.Option(help="Voxel size in mm of files without geometry.")
 ]
 AssumeGridOrReal = Annotated[
     str | None,
     typer.Option(
-        help="For arrays without geometry: 'real' (as the real cohort's), or voxel size in mm."
+        help="For files without geometry, or with a wrong one: 'real' (the real files' grid), or "
+        "voxel size in mm."
     ),
 ]
 Accept = Annotated[

@@ -78,8 +78,6 @@ class Cohort:
         One row per subject, indexed by participant; empty where no table was found.
     notes
         Notes for the reader of a scorecard: skipped files, an assumed grid.
-    assumed
-        The grid that was given to files without geometry; None where there was none.
     failed
         Volumes that failed, in the order of their hashes; None: not counted, any would be an
         error.
@@ -90,7 +88,6 @@ class Cohort:
     stored_grid: Space
     participants: pd.DataFrame
     notes: tuple[str, ...] = ()
-    assumed: Space | None = field(default=None, repr=False)
     failed: tuple[Failure, ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -110,7 +107,7 @@ class Cohort:
 
     def load(self, index: int) -> Float32[np.ndarray, "d h w"]:
         """Return one volume in RAS+, with the intensities of its file."""
-        return read(self.entries[index].path, self.assumed).data
+        return read_volume(self.entries[index])
 
     @property
     def available(self) -> int:
@@ -318,6 +315,20 @@ def _person(entry: Entry) -> tuple[Path | None, str] | None:
 
 
 def read_volume(entry: Entry) -> Float32[np.ndarray, "d h w"]:
-    """Return an examined volume in RAS+, with the intensities of its file."""
+    """Return an examined volume in RAS+, with the intensities of its file.
+
+    Raises
+    ------
+    CohortError
+        It cannot be read any more.
+    """
+    try:
+        return read(entry.path, assumed_grid(entry)).data
+    except CohortError as error:
+        raise CohortError(f"{entry.name}: {error}") from error
+
+
+def assumed_grid(entry: Entry) -> Space | None:
+    """Return the grid, as stored, that the user gave to a volume; None where it has its own."""
     found = entry.inspection
-    return read(entry.path, found.stored if found and found.assumed else None).data
+    return found.stored if found and found.assumed else None

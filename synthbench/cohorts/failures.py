@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from synthbench.cohorts.volume_file import read
+from synthbench.cohorts.volume_file import NotFiniteError, read
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
 
@@ -88,10 +86,10 @@ def _failure(file: Path, name: str, assume_grid: Space | float | None) -> Failur
 def _reason(file: Path, assume_grid: Space | float | None) -> Reason:
     try:
         volume = read(file, assume_grid).data
+    except NotFiniteError:
+        return "not-finite"
     except CohortError:
         return "not-a-volume"
-    if not np.isfinite(volume).all():
-        return "not-finite"
     if volume.min() == volume.max():
         return "constant"
     return "not-positive" if volume.max() <= 0 else "other-grid"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -49,6 +50,22 @@ _LEAST_ML = 100.0
 _BINS = 50
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What was changed in a volume while it was read, or is odd about its file.
+
+    Attributes
+    ----------
+    rule
+        The rule of preflight that reports it (`synthbench.cohorts.preflight.file_rules`).
+    detail
+        The fact about this file.
+    """
+
+    rule: Literal["assumed-grid", "file-name", "nan-background", "scaling", "sform-qform", "units"]
+    detail: str
+
+
 @dataclass(frozen=True, eq=False)
 class Inspection:
     """Measurements of one volume, in RAS+ where nothing else is said.
@@ -84,6 +101,8 @@ class Inspection:
         Means over cells of 6 mm, 0 at the median background and 1 at the scale.
     occupied
         Share of each cell's voxels that belong to the foreground.
+    remarks
+        What was changed while it was read, or is odd about its file.
     """
 
     grid: Space
@@ -102,6 +121,13 @@ class Inspection:
     histogram: tuple[float, ...]
     coarse: Float16[np.ndarray, "a b c"]
     occupied: Float16[np.ndarray, "a b c"]
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def extent_mm(self) -> tuple[float, float, float]:
+        """The length of the field of view along each axis."""
+        x, y, z = (n * size for n, size in zip(self.grid.shape, self.grid.spacing, strict=True))
+        return x, y, z
 
     @property
     def orientation(self) -> str:

@@ -1,7 +1,8 @@
 """Reading a cohort from a folder, a BIDS folder or a manifest.
 
-A folder may hold `.nii`, `.nii.gz`, `.mgz` or `.npy` files at any depth. Every file is read and
-checked once, one at a time. All faults are reported together, and nothing is dropped silently.
+A folder may hold files of the formats of `synthbench.volumes.image_file` at any depth. Every file
+is read and checked once, one at a time. All faults are reported together, and nothing is dropped
+silently.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +20,16 @@ import pandas as pd
 from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.failures import failures
 from synthbench.cohorts.inspection import Inspection, inspect
+from synthbench.cohorts.passed_over import folders_named_as_volumes, passed_over
 from synthbench.cohorts.split_record import verify
-from synthbench.cohorts.volume_file import SUFFIXES, is_volume, name, read
+from synthbench.cohorts.volume_file import name, read
 from synthbench.errors import CohortError, near_miss
 from synthbench.runtime.parallel import read_ahead
 from synthbench.runtime.walk import dicom_advice, files_below
 from synthbench.volumes.grid import Space
+from synthbench.volumes.image_file import SUFFIXES, is_volume
+
+_SHOWN = 5  # names of files with one fault
 
 _OF_SCANS = (
     "Nothing is left out silently: fix or remove them, or list the volumes to use in a manifest (a "
@@ -79,11 +84,12 @@ def read_cohort(
         failed = failures(path, names, assume_grid)
         return replace(found.cohort, entries=tuple(good), failed=failed)
     if found.problems:
-        problems = [f"{name}: {problem}" for name, problem in found.problems.items()]
+        problems = [f"{names}: {problem}" for names, problem in grouped(found.problems)]
         shown = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        more = f"\n  and {len(problems) - 20} more faults" if len(problems) > 20 else ""
         raise CohortError(
-            f"{role}: {len(problems)} of {found.listed} volumes cannot be used:\n  {shown}{more}\n"
+            f"{role}: {len(found.problems)} of {found.listed} volumes cannot be used:"
+            f"\n  {shown}{more}\n"
             + (_OF_A_GENERATOR if role == "synth" else _OF_SCANS)
             + _advice_on_grids(found)
         )
@@ -91,6 +97,30 @@ def read_cohort(
     if path.is_file():
         verify(path, found.cohort.entries)
     return found.cohort
+
+
+def grouped(problems: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return pairs of files and their fault: files with the same fault are in one pair.
+
+    Parameters
+    ----------
+    problems
+        The fault of each file, by its name.
+
+    >>> grouped({"a.nii": "is empty.", "b.nii": "is a text.", "c.nii": "is empty."})
+    [('2 files (a.nii, c.nii)', 'is empty.'), ('b.nii', 'is a text.')]
+    """
+    names: dict[str, list[str]] = {}
+    for name_, problem in problems.items():
+        names.setdefault(problem, []).append(name_)
+    return [(_few_of(files), problem) for problem, files in names.items()]
+
+
+def _few_of(files: Sequence[str]) -> str:
+    if len(files) == 1:
+        return files[0]
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return f"{len(files)} files ({', '.join(files[:_SHOWN])}{more})"
 
 
 @dataclass(frozen=True)
@@ -162,16 +192,15 @@ def examine(
             + (" (another origin or rotation)" if str(check.grid) == str(common) else "")
             + ". Resample it to the others' grid."
         )
-    without = sum(check.assumed is not None for check in usable)
+    without = sum(check.without_geometry for check in usable)
     if without:
         notes.append(f"grid assumed for {without} of {len(usable)} volumes without geometry")
     cohort = Cohort(
         entries=tuple(sorted(entries, key=lambda entry: (entry.digest, entry.name))),
         grid=common,
-        stored_grid=usable[0].stored,
+        stored_grid=usable[0].inspection.stored,
         participants=participants,
         notes=tuple(notes),
-        assumed=next((check.assumed for check in usable if check.assumed), None),
     )
     return Examined(len(listed), cohort, tuple(elsewhere), problems)
 
@@ -200,18 +229,19 @@ def _listing(path: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFram
         )
     below = files_below(path)
     files = [file for file in below if is_volume(file)]
-    notes = []
+    notes = passed_over(below)
     if (path / "dataset_description.json").is_file():
         t1w = [file for file in files if re.search(r"_T1w\.", file.name)]
         if t1w and len(t1w) < len(files):
             notes.append(f"BIDS folder: {len(t1w)} T1w volumes used, "
                          f"{len(files) - len(t1w)} other images skipped")  # fmt: skip
             files = t1w
+    files = sorted([*files, *folders_named_as_volumes(path, below)])
     if not files:
-        advice = dicom_advice(path, below)
+        advice = [dicom_advice(path, below) or "", *(f"{note}." for note in notes)]
         raise CohortError(
-            f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}."
-            + (f" {advice}" if advice else "")
+            f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}. "
+            + " ".join(advice).strip()
         )
     table = path / "participants.tsv"
     participants = _participants(table) if table.is_file() else pd.DataFrame()
@@ -263,9 +293,13 @@ def _manifest(file: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFra
 class _Checked:
     digest: str
     grid: Space
-    stored: Space
-    assumed: Space | None
     inspection: Inspection
+
+    @property
+    def without_geometry(self) -> bool:
+        """True where the file states no affine, not even a wrong one."""
+        replaced = any(remark.rule == "assumed-grid" for remark in self.inspection.remarks)
+        return self.inspection.assumed and not replaced
 
 
 def _check(file: Path, assume: Space | float | None) -> _Checked | str:
@@ -274,9 +308,6 @@ def _check(file: Path, assume: Space | float | None) -> _Checked | str:
         volume = read(file, assume)
     except CohortError as error:
         return str(error)
-    bad = int((~np.isfinite(volume.data)).sum())
-    if bad:
-        return f"{bad} voxels are NaN or infinite. Find the step that made them."
     if volume.data.min() == volume.data.max():
         return f"every voxel is {volume.data.flat[0]:g}. The volume is empty."
     content = hashlib.sha256(repr(volume.grid).encode())
@@ -285,4 +316,5 @@ def _check(file: Path, assume: Space | float | None) -> _Checked | str:
         volume.data, volume.grid, volume.stored, dtype=volume.dtype, slope=volume.slope,
         inter=volume.inter, assumed=volume.assumed is not None,
     )  # fmt: skip
-    return _Checked(content.hexdigest(), volume.grid, volume.stored, volume.assumed, inspection)
+    inspection = replace(inspection, remarks=volume.remarks)
+    return _Checked(content.hexdigest(), volume.grid, inspection)

@@ -1,23 +1,34 @@
-"""One volume file: reading, geometry and the checks of its voxels."""
+"""One volume of a cohort: its place in millimetres, its background, and the checks of its voxels.
+
+`synthbench.volumes.image_file` opens the file.
+"""
 
 from __future__ import annotations
 
-import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float32
-from nibabel.filebasedimages import ImageFileError
+from jaxtyping import Bool, Float32, Float64
+from scipy import ndimage
 
+from synthbench.cohorts.inspection import Remark
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
+from synthbench.volumes.image_file import MAX_VALUE, StoredImage, read_stored
 
-SUFFIXES = (".nii", ".nii.gz", ".mgz", ".npy")
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+MAX_EXTENT_MM = 1000.0
+"""The longest field of view: no scanner has one of a metre."""
+
+MIN_EXTENT_MM = 60.0
+"""A field of view that is shorter along two axes holds no human head, not even a newborn's."""
+
+_SAME_MM = 0.01
+_ASSUME = (
+    "If its voxels lie as in the real volumes' files, add --assume-grid real; for a real cohort "
+    "give the voxel size, for example --assume-grid 2 (mm; axes to the right, front and top)."
+)
 
 
 def name(file: Path, root: Path) -> str:
@@ -26,13 +37,24 @@ def name(file: Path, root: Path) -> str:
     return str(file.relative_to(base)) if file.is_relative_to(base) else str(file)
 
 
-def is_volume(file: Path) -> bool:
-    """Return True where the name is that of a volume, and not of a hidden file."""
-    return file.name.endswith(SUFFIXES) and not file.name.startswith(".")
-
-
 @dataclass(frozen=True)
-class _Volume:
+class Volume:
+    """One volume in RAS+, with the intensities of its file.
+
+    Attributes
+    ----------
+    data
+        The voxels; finite.
+    grid, stored
+        The grid in RAS+, and as the file stores it.
+    assumed
+        The grid that the user gave to the file; None where its own is used.
+    dtype, slope, inter
+        The stored data type, and the scaling rule: value = slope * stored + inter.
+    remarks
+        What was changed while it was read, or is odd about it.
+    """
+
     data: Float32[np.ndarray, "d h w"]
     grid: Space
     stored: Space
@@ -40,78 +62,147 @@ class _Volume:
     dtype: str
     slope: float = 1.0
     inter: float = 0.0
+    remarks: tuple[Remark, ...] = ()
 
 
-def read(file: Path, assume: Space | float | None) -> _Volume:
-    """Return one volume in RAS+, or raise a CohortError that does not name the file."""
-    if file.is_symlink() and not file.exists():
-        raise CohortError(
-            f"is a link to {os.readlink(file)}, which is not there. Fetch it (datalad get, git "
-            "annex get), or fix the link."
-        )
-    try:
-        if file.suffix == ".npy":
-            array, affine = np.load(file, allow_pickle=False), None
-            stored_as: tuple[str, float, float] = (str(array.dtype), 1.0, 0.0)
-        else:
-            image = nib.load(file)
-            array, affine = np.asanyarray(image.dataobj), _geometry(image)
-            stored_as = _stored_as(image)
-    except _UNREADABLE as error:
-        raise CohortError(
-            f"cannot be read ({type(error).__name__}: {error}). It may be truncated: "
-            "compare its size with the original and copy it again."
-        ) from error
-    if array.dtype.kind not in "biuf":
-        raise CohortError(f"holds {array.dtype} values; real numbers are needed.")
-    shape = array.shape
-    spare = [axis for axis in range(array.ndim) if shape[axis] == 1][: max(0, array.ndim - 3)]
-    array = array.squeeze(tuple(spare))
-    if array.ndim != 3:
-        raise CohortError(
-            f"is {len(shape)}-D, of shape {shape}; one 3-D volume per file is needed. "
-            "Split it into one file per volume."
-        )
-    assumed = None
-    if affine is None:
-        assumed = _assumed(array.shape, assume)
-        affine = assumed.matrix
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise CohortError("its affine is singular or not finite. Copy the header of the original.")
-    stored = Space.of(array.shape, affine)
-    canonical = nib.as_closest_canonical(nib.Nifti1Image(array.astype(np.float32), affine))
-    data = np.ascontiguousarray(canonical.dataobj, dtype=np.float32)
-    return _Volume(data, Space.of(data.shape, canonical.affine), stored, assumed, *stored_as)
+class NotFiniteError(CohortError):
+    """Voxels of a volume are NaN or infinite."""
 
 
-def _stored_as(image: Any) -> tuple[str, float, float]:
-    """Return an image file's data type, slope and intercept; formats without scaling have 1, 0."""
-    rule = image.dataobj
-    slope, inter = getattr(rule, "slope", 1.0), getattr(rule, "inter", 0.0)
-    return image.get_data_dtype().name, float(slope), float(inter)
+def read(file: Path, assume: Space | float | None) -> Volume:
+    """Return one volume in RAS+, or raise a CohortError that does not name the file.
 
-
-def _geometry(image: Any) -> np.ndarray | None:
-    """Return the image's affine, or None where the header has no usable one.
-
-    An identity (up to the signs of ITK's LPS convention) means that an array was written without
-    geometry: no scanner and no template has exactly 1 mm voxels with the origin in the centre of
-    the first one.
+    Parameters
+    ----------
+    file
+        An image file.
+    assume
+        The geometry of a file that states none, or a wrong one (`placed`).
     """
-    header = image.header
-    if isinstance(header, nib.Nifti1Header) and not (header["sform_code"] or header["qform_code"]):
-        return None
-    affine = np.asarray(image.affine, dtype=np.float64)
-    return None if np.allclose(np.abs(affine), np.eye(4), atol=1e-6) else affine
+    stored = read_stored(file)
+    affine, assumed, remarks = placed(stored, assume)
+    values, outside = finite(stored.values)
+    if outside:
+        remarks.append(Remark("nan-background", f"{outside:.0%} of the voxels"))
+    if stored.conflict:
+        remarks.append(Remark("sform-qform", stored.conflict))
+    if stored.unscaled:
+        remarks.append(Remark("scaling", "scl_slope and scl_inter are NaN"))
+    if stored.misnamed:
+        remarks.append(Remark("file-name", stored.misnamed))
+    space = Space.of(values.shape, affine)
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(values, affine))
+    data = np.ascontiguousarray(canonical.dataobj, dtype=np.float32)
+    return Volume(
+        data, Space.of(data.shape, canonical.affine), space, assumed, stored.dtype, stored.slope,
+        stored.inter, tuple(remarks),
+    )  # fmt: skip
 
 
-def _assumed(shape: tuple[int, ...], assume: Space | float | None) -> Space:
-    if assume is None:
-        raise CohortError(
-            "has no geometry (an array, or an identity affine). If its voxels lie as in the real "
-            "volumes' files, add --assume-grid real; for a real cohort give the voxel size, for "
-            "example --assume-grid 2 (mm; axes to the right, front and top)."
+# ---------------------------------------------------------------- geometry
+
+
+def placed(
+    stored: StoredImage, assume: Space | float | None
+) -> tuple[Float64[np.ndarray, "4 4"], Space | None, list[Remark]]:
+    """Return an image's affine in mm, the grid that was assumed for it, and remarks.
+
+    An assumed grid is given to a file that states no geometry. It also replaces an affine that
+    cannot be right: singular, with a field of view that no head has, or with its origin in the
+    first voxel. The grid of other files (not a mere voxel size) also replaces any other affine of
+    the same shape and directions.
+
+    Raises
+    ------
+    CohortError
+        There is no usable geometry, or the assumed grid has another shape.
+    """
+    shape = stored.values.shape
+    if stored.affine is None or _is_identity(stored.affine):
+        if assume is None:
+            raise CohortError(f"has no geometry (an array, or an identity affine). {_ASSUME}")
+        assumed = _assumed(shape, assume, None)
+        return assumed.matrix, assumed, []
+    affine, fault = in_mm(stored.affine, stored)
+    if assume is None and fault:
+        raise CohortError(f"{fault} {_ASSUME}")
+    if affine is not None and not fault and not _is_overruled(shape, affine, assume):
+        unit, factor = stored.unit
+        converted = [] if factor == 1 else [Remark("units", f"its header states {unit}")]
+        return affine, None, converted
+    assert assume is not None
+    assumed = _assumed(shape, assume, affine)
+    header = "none that can be used" if affine is None else str(Space.of(shape, affine))
+    return assumed.matrix, assumed, [Remark("assumed-grid", f"its header states {header}")]
+
+
+def in_mm(
+    affine: Float64[np.ndarray, "4 4"], stored: StoredImage
+) -> tuple[Float64[np.ndarray, "4 4"] | None, str | None]:
+    """Return a file's affine in mm (None where it is singular), and why it cannot be used."""
+    shape = stored.values.shape
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        return None, "its affine is singular or not finite. Copy the header of the original."
+    unit, factor = stored.unit
+    metric = affine if factor == 1 else np.diag([factor, factor, factor, 1.0]) @ affine
+    longest = float(_extent(shape, metric).max())
+    if factor != 1 and not _holds_a_head(shape, metric):
+        return metric, (
+            f"its header states lengths in {unit}, which makes a field of view of {longest:.3g} "
+            "mm. If they are in mm, correct the header (nibabel: "
+            "image.header.set_xyzt_units('mm'))."
         )
+    if longest > MAX_EXTENT_MM:
+        return metric, (
+            f"its field of view is {longest:.6g} mm long ({Space.of(shape, metric)}); no head "
+            f"needs more than {MAX_EXTENT_MM:g} mm. Correct the voxel size or the unit in its "
+            "header."
+        )
+    return metric, None
+
+
+def _extent(
+    shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"]
+) -> Float64[np.ndarray, " 3"]:
+    return np.asarray(np.array(shape) * np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def _holds_a_head(shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"]) -> bool:
+    extent = _extent(shape, affine)
+    return bool(np.sort(extent)[1] >= MIN_EXTENT_MM and extent.max() <= MAX_EXTENT_MM)
+
+
+def _is_identity(affine: Float64[np.ndarray, "4 4"]) -> bool:
+    """Return True for an identity, up to the signs of ITK's LPS convention.
+
+    It means that an array was written without geometry: no scanner and no template has exactly
+    1 mm voxels with the origin in the centre of the first one.
+    """
+    return bool(np.abs(np.abs(affine) - np.eye(4)).max() <= 1e-6)
+
+
+def _is_overruled(
+    shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"], assume: Space | float | None
+) -> bool:
+    """Return True where an assumed grid replaces a usable affine."""
+    if assume is None or (isinstance(assume, Space) and tuple(shape) != assume.shape):
+        return False
+    without_origin = np.abs(affine[:3, 3]).max() < _SAME_MM and np.allclose(
+        affine, np.diag(np.diag(affine)), atol=1e-6
+    )
+    if without_origin or not _holds_a_head(shape, affine):
+        return True
+    if not isinstance(assume, Space):
+        return False
+    # Files with other directions of the axes may be right: then another grid would mirror them.
+    directions = [nib.aff2axcodes(matrix) for matrix in (affine, assume.matrix)]
+    return directions[0] == directions[1] and not Space.of(shape, affine).same_grid(assume)
+
+
+def _assumed(
+    shape: tuple[int, ...], assume: Space | float, affine: Float64[np.ndarray, "4 4"] | None
+) -> Space:
+    """Return the grid that the user gives to a file; `affine` states its directions."""
     if isinstance(assume, Space):
         if tuple(shape) != assume.shape:
             raise CohortError(
@@ -119,6 +210,113 @@ def _assumed(shape: tuple[int, ...], assume: Space | float | None) -> Space:
                 f"{assume.shape}. Write it with its own affine instead."
             )
         return assume
-    affine = np.diag([assume, assume, assume, 1.0])
-    affine[:3, 3] = -assume * (np.array(shape) - 1) / 2
-    return Space.of(shape, affine)
+    if not 0 < assume < MAX_EXTENT_MM:
+        raise CohortError(
+            f"--assume-grid {assume:g}: a voxel size in mm is needed, above 0 and below "
+            f"{MAX_EXTENT_MM:g}."
+        )
+    directions = np.eye(4) if affine is None else affine
+    grid = centred(shape, (assume, assume, assume), nib.io_orientation(directions))
+    longest = float(_extent(shape, grid).max())
+    if longest > MAX_EXTENT_MM:
+        raise CohortError(
+            f"--assume-grid {assume:g}: its field of view would be {longest:.6g} mm long; no head "
+            f"needs more than {MAX_EXTENT_MM:g} mm. Give the voxel size in mm."
+        )
+    return Space.of(shape, grid)
+
+
+def centred(
+    shape: tuple[int, ...],
+    spacing: tuple[float, float, float],
+    orientation: Float64[np.ndarray, "3 2"],
+) -> Float64[np.ndarray, "4 4"]:
+    """Return the affine of a volume with these directions and its middle at the origin.
+
+    Parameters
+    ----------
+    spacing
+        Voxel size in mm along each axis of the volume.
+    orientation
+        For each axis of the volume, the axis of space and the sign (nibabel's orientations).
+    """
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1.0
+    for voxel_axis, (axis, sign) in enumerate(orientation):
+        affine[int(axis), voxel_axis] = sign * spacing[voxel_axis]
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+# ---------------------------------------------------------------- voxels
+
+
+def finite(values: np.ndarray) -> tuple[Float32[np.ndarray, "d h w"], float]:
+    """Return a volume's values as 32-bit floats, and the share of NaN that were set to 0.
+
+    SPM, AFNI and others write NaN outside the brain. This is a background, and set to 0, where it
+    covers at least half of the faces of the field of view, and every NaN is connected with one.
+
+    Raises
+    ------
+    NotFiniteError
+        Other voxels are not finite.
+    CohortError
+        Values are too large or too small for 32-bit floats.
+    """
+    with np.errstate(over="ignore"):
+        small = values.astype(np.float32)
+    # NaN where a value is NaN: one pass for what is asked of every volume.
+    greatest = max(-float(small.min()), float(small.max()))
+    if np.finfo(np.float32).tiny <= greatest <= MAX_VALUE:
+        return small, 0.0
+    outside = None
+    if not np.isfinite(greatest) and not np.isfinite(values).all():
+        outside = _nan_background(values)
+        values = np.where(outside, 0, values)
+        small = values.astype(np.float32)
+    greatest = float(np.abs(values).max())
+    if greatest > MAX_VALUE:
+        raise CohortError(
+            f"its values reach {greatest:.3g}, but at most {MAX_VALUE:g} can be computed with. "
+            "Correct its scaling rule, or find the step that made them."
+        )
+    if 0 < greatest < np.finfo(np.float32).tiny:
+        raise CohortError(
+            f"its values reach only {greatest:.3g}, too small for 32-bit floats. Multiply them, "
+            "or correct its scaling rule."
+        )
+    return small, 0.0 if outside is None else float(outside.mean())
+
+
+def _nan_background(values: np.ndarray) -> Bool[np.ndarray, "d h w"]:
+    """Return the mask of a background of NaN.
+
+    Raises
+    ------
+    NotFiniteError
+        Other voxels are not finite.
+    """
+    bad = ~np.isfinite(values)
+    if bad.all():
+        raise NotFiniteError(
+            f"is empty: {bad.size} of {bad.size} voxels of NaN or infinity. Find the step that "
+            ""made them.""
+        )
+    missing = np.isnan(values)
+    face = np.ones(values.shape, dtype=bool)
+    face[1:-1, 1:-1, 1:-1] = False
+    outside = ndimage.binary_propagation(face & missing, mask=missing)
+    inside = int((bad & ~outside).sum())
+    is_background = 2 * int(missing[face].sum()) >= int(face.sum())
+    if is_background and not inside:
+        return np.asarray(outside)
+    if is_background:
+        raise NotFiniteError(
+            f"{inside} voxels are NaN or infinite inside the volume. NaN is read as 0 where it is "
+            "a background that reaches the faces of the volume, not inside. Find the step that "
+            ""made them.""
+        )
+    raise NotFiniteError(
+        f"{int(bad.sum())} voxels are NaN or infinite. Find the step that made them."
+    )

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from synthbench.cohorts.cohort import Cohort
-from synthbench.cohorts.volume_file import SUFFIXES
 from synthbench.errors import UsageError, near_miss
+from synthbench.volumes.image_file import without_suffix
 
 KEYS = ("file", "path", "participant_id", "subject", "Measure:volume")
 """Columns that may name a row's volume; the first that is there is taken, else the first column.
@@ -89,13 +89,19 @@ class VolumeTable:
         UsageError
             Some volumes have a row and others have none, or one has two.
         """
-        places = {key: place for place, key in enumerate(map(_plain, self.keys))}
-        repeated = {key for key, count in Counter(map(_plain, self.keys)).items() if count > 1}
-        stems = Counter(_plain(PurePosixPath(entry.name).name) for entry in cohort.entries)
+        places = {key: place for place, key in enumerate(map(without_suffix, self.keys))}
+        repeated = {
+            key for key, count in Counter(map(without_suffix, self.keys)).items() if count > 1
+        }
+        stems = Counter(without_suffix(PurePosixPath(entry.name).name) for entry in cohort.entries)
         found: list[int | None] = []
         for entry in cohort.entries:
-            stem = _plain(PurePosixPath(entry.name).name)
-            names = [_plain(entry.name), *([stem] if stems[stem] == 1 else []), entry.subject]
+            stem = without_suffix(PurePosixPath(entry.name).name)
+            names = [
+                without_suffix(entry.name),
+                *([stem] if stems[stem] == 1 else []),
+                entry.subject,
+            ]
             key = next((name for name in names if name in places), None)
             if key in repeated:
                 raise UsageError(
@@ -136,11 +142,3 @@ def typed(cells: Sequence[str]) -> list[float | str | None]:
     except ValueError:
         return list(present)
     return [None if n is None or not math.isfinite(n) else n for n in numbers]
-
-
-def _plain(name: str) -> str:
-    """Return a volume's name without the ending of its format."""
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.endswith(suffix):
-            return name.removesuffix(suffix)
-    return name

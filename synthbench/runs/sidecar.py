@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from synthbench.cohorts.volume_file import SUFFIXES
 from synthbench.errors import UsageError
+from synthbench.volumes.image_file import without_suffix
 
 Sidecar = dict[str, Any]
 """The fields of a sidecar; empty for a volume without one."""
@@ -20,9 +20,7 @@ def sidecar_file(volume: Path) -> Path:
     >>> sidecar_file(Path("out/synth-000001.nii.gz")).as_posix()
     'out/synth-000001.json'
     """
-    endings = [suffix for suffix in SUFFIXES if volume.name.endswith(suffix)]
-    suffix = max(endings, key=len, default="")
-    return volume.with_name(volume.name.removesuffix(suffix) + ".json")
+    return volume.with_name(without_suffix(volume.name) + ".json")
 
 
 def read_sidecar(volume: Path) -> Sidecar:

@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Float32
 
 from synthbench.cohorts.conditions import MISSING, Condition, Conditions, Row, cell
 from synthbench.cohorts.requests import Among, parse_choices
-from synthbench.errors import SynthbenchError, UsageError
+from synthbench.errors import CohortError, SynthbenchError, UsageError
 from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
 from synthbench.runs.sidecar import sidecar_file
@@ -31,6 +30,7 @@ from synthbench.runtime.files import write_atomic
 from synthbench.sampling.source import Source
 from synthbench.sampling.sweep_measure import default_measure, measure_of
 from synthbench.sampling.sweep_record import Axis, Point, Sweep, short, varied
+from synthbench.volumes.image_file import read_stored
 from synthbench.volumes.intensity import to_unit
 
 MOST_STEPS = 100
@@ -375,7 +375,10 @@ def _draw(source: Source, points: Sequence[Point], advance: Callable[[int, str],
 
 def _voxels(point: Point, source: Source) -> Float32[np.ndarray, "d h w"]:
     """Return a volume from its file, in [0, 1]."""
-    stored = np.asarray(nib.load(point.file).get_fdata(dtype=np.float32))
+    try:
+        stored = read_stored(point.file).values.astype(np.float32)
+    except CohortError as error:
+        raise CohortError(f"{point.file.name}: {error}") from error
     return stored / np.float32(source.scale)
 
 

@@ -70,14 +70,27 @@ def _target(real: Cohort, synth: Cohort, settings: ScoringSettings) -> Space:
     if settings.space == "synth":
         return synth.grid
     if not real.grid.same_grid(synth.grid):
-        raise CohortError(
-            f"the grids differ: real is {real.grid}, synth is {synth.grid}"
-            + (" with another origin or rotation" if str(real.grid) == str(synth.grid) else "")
-            + ". Add --space synth (or --space real) to bring both to one of them, antialiased; "
-            "the scorecard records it. If only the affines of the synthetic volumes are wrong, "
-            "write them again with the affine of the real ones."
-        )
+        raise CohortError(_of_other_grids(real, synth))
     return real.grid
+
+
+def _of_other_grids(real: Cohort, synth: Cohort) -> str:
+    differ = f"the grids differ: real is {real.grid}, synth is {synth.grid}"
+    alike = str(real.grid) == str(synth.grid)
+    if alike:
+        differ += " with another origin or rotation"
+    if real.stored_grid.shape == synth.stored_grid.shape and not alike:
+        # Resampling would shrink or stretch the brains.
+        return (
+            f"{differ}. Both have the same number of voxels, so the voxel size was lost when one "
+            "was written. Write the volumes with the affine of the real ones; if their voxels lie "
+            "as in the real files, add --assume-grid real."
+        )
+    return (
+        f"{differ}. Add --space synth (or --space real) to bring both to one of them, antialiased; "
+        "the scorecard records it. If only the affines of the synthetic volumes are wrong, write "
+        "them again with the affine of the real ones, or add --assume-grid real."
+    )
 
 
 def cohorts_to_score(

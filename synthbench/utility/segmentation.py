@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
-from synthbench.cohorts.cohort import Cohort, Volumes, check_intensities
+from synthbench.cohorts.cohort import Cohort, Volumes, assumed_grid, check_intensities
 from synthbench.cohorts.preflight import check
+from synthbench.cohorts.volume_file import read
 from synthbench.errors import CohortError
 from synthbench.metrics.inference.downstream import DICE, Predictions, difference, value
 from synthbench.records.cohort import CohortRecord
@@ -82,14 +82,16 @@ class Mapped:
         CohortError
             It has another grid than its volume, or its values are not labels.
         """
-        file = self.files[index]
-        image = nib.as_closest_canonical(nib.load(file))
-        array = np.asarray(image.dataobj)
-        grid = self.cohort.grid
-        if array.shape != grid.shape or not np.allclose(image.affine, grid.matrix, atol=1e-3):
+        file, grid = self.files[index], self.cohort.grid
+        try:
+            found = read(file, assumed_grid(self.cohort.entries[index]))
+        except CohortError as error:
+            raise CohortError(f"{file}: {error}") from error
+        array = found.data
+        if not found.grid.same_grid(grid, tolerance_mm=1e-3):
             raise CohortError(
-                f"{file}: a label map must have its volume's grid, {grid}; found the shape "
-                f"{array.shape}. Write it again with the volume's affine."
+                f"{file}: a label map must have its volume's grid, {grid}; found {found.grid}. "
+                "Write it again with the volume's affine."
             )
         whole = np.rint(array)
         if not np.array_equal(whole, array) or whole.min() < 0 or whole.max() > 255:

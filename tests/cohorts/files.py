@@ -27,6 +27,7 @@ def broken(kind, file):
     elif kind == "singular":
         image = nib.Nifti1Image(volume, AFFINE)
         image.header["srow_z"] = 0
+        image.header["vox_offset"], image.header["scl_slope"], image.header["scl_inter"] = 352, 1, 0
         image.header["sform_code"], image.header["qform_code"] = 2, 0
         file.write_bytes(gzip.compress(image.header.binaryblock + bytes(4) + volume.tobytes()))
         return

@@ -5,8 +5,10 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from synthbench.cohorts.reading import read_cohort
+from synthbench.cohorts.volume_file import read
 from synthbench.errors import CohortError
 from tests.cohorts.files import broken, save
 from tests.conftest import AFFINE, blob
@@ -94,3 +96,173 @@ def test_orientations_are_brought_to_ras(make_cohort):
     assert cohort.entries[0].digest == cohort.entries[1].digest
     assert np.array_equal(cohort.load(0), image.get_fdata(dtype=np.float32))
     assert np.array_equal(cohort.load(1), image.get_fdata(dtype=np.float32))
+
+
+# ---------------------------------------------------------------- units and sizes
+
+
+def in_unit(unit, factor, file, spacing=4.0):
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = -11.5 * spacing
+    affine[:3] *= factor
+    image = nib.Nifti1Image(blob(7), affine)
+    image.header["xyzt_units"] = unit
+    nib.save(image, file)
+    return file
+
+
+@pytest.mark.parametrize(("unit", "factor"), [(1, 0.001), (3, 1000)])
+def test_lengths_in_metres_and_micrometres_are_converted_and_noted(unit, factor, tmp_path):
+    metric = read(in_unit(2, 1, tmp_path / "mm.nii.gz"), None)
+    found = read(in_unit(unit, factor, tmp_path / "a.nii.gz"), None)
+    assert found.grid.same_grid(metric.grid, tolerance_mm=1e-4)
+    assert np.array_equal(found.data, metric.data)
+    assert [remark.rule for remark in found.remarks] == ["units"]
+    assert metric.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "words"),
+    [
+        (3, 1, "lengths in micrometres"),  # the lengths are in mm, whatever the header says
+        (1, 1, "lengths in metres"),
+        (2, 1000, "96000 mm long"),
+        (0, 1000, "96000 mm long"),
+        (2, 10.5, "1008 mm long"),
+    ],
+)
+def test_lengths_that_no_head_has_are_refused_before_anything_is_measured(
+    unit, factor, words, tmp_path
+):
+    file = in_unit(unit, factor, tmp_path / "a.nii.gz")
+    with pytest.raises(CohortError, match=f"{words}.*--assume-grid"):
+        read(file, None)
+    assert read(file, 4.0).grid.spacing == pytest.approx((4, 4, 4))
+
+
+def test_a_long_axis_allocates_nothing(tmp_path):
+    """A voxel of 100 km: the coarse copy would need 10^12 cells."""
+    affine = AFFINE.copy()
+    affine[0, 0] = 1e8
+    save(blob(1), tmp_path / "a.nii", affine)
+    with pytest.raises(CohortError, match="mm long"):
+        read(tmp_path / "a.nii", None)
+
+
+# ---------------------------------------------------------------- assumed grids
+
+
+def test_an_assumed_grid_overrules_affines_that_are_wrong(make_cohort, tmp_path):
+    """Origin lost, spacing lost, metres, moved: the voxels lie as in the real files."""
+    real = read_cohort(make_cohort("real", n=2))
+    folder = tmp_path / "wrong"
+    folder.mkdir()
+    moved, metres, spacing = AFFINE.copy(), AFFINE.copy(), np.eye(4)
+    moved[0, 3] += 7
+    metres[:3] /= 1000
+    spacing[:3, 3] = AFFINE[:3, 3]
+    affines = {
+        "origin": np.diag([4.0, 4, 4, 1]), "spacing": spacing, "metres": metres, "moved": moved,
+        "right": AFFINE,
+    }  # fmt: skip
+    for seed, (name, affine) in enumerate(affines.items()):
+        save(blob(seed), folder / f"{name}.nii.gz", affine)
+    cohort = read_cohort(folder, assume_grid=real.stored_grid)
+    assert cohort.grid == real.grid
+    replaced = {e.name for e in cohort.entries if e.inspection and e.inspection.remarks}
+    assert replaced == {f"{name}.nii.gz" for name in affines if name != "right"}
+    assert cohort.notes == ()
+    for entry, index in zip(cohort.entries, range(5), strict=True):
+        seed = list(affines).index(entry.name.removesuffix(".nii.gz"))
+        assert np.array_equal(cohort.load(index), blob(seed))
+
+
+def test_an_assumed_grid_does_not_mirror_files_with_other_axes(make_cohort, tmp_path):
+    """The same brain stored L, A, S with its right affine: it stays as it is."""
+    real = read_cohort(make_cohort("real", n=1))
+    image = nib.Nifti1Image(blob(0), AFFINE)
+    nib.save(image.as_reoriented(np.array([[0, -1], [1, 1], [2, 1]])), tmp_path / "a.nii")
+    found = read(tmp_path / "a.nii", real.stored_grid)
+    assert found.assumed is None
+    assert np.array_equal(found.data, blob(0))
+
+
+def test_an_assumed_voxel_size_keeps_the_directions_of_a_wrong_affine(tmp_path):
+    """1 mm where 4 were, axes P, S, R."""
+    image = nib.Nifti1Image(blob(0), np.diag([1.0, 1, 1, 1]))
+    image.affine[:3, 3] = -10
+    to_psr = nib.orientations.axcodes2ornt("PSR")
+    ras = nib.io_orientation(image.affine)
+    nib.save(image.as_reoriented(nib.orientations.ornt_transform(ras, to_psr)), tmp_path / "a.nii")
+    found = read(tmp_path / "a.nii", 4.0)
+    assert np.array_equal(found.data, blob(0))
+    assert found.grid.spacing == pytest.approx((4, 4, 4))
+    assert [remark.rule for remark in found.remarks] == ["assumed-grid"]
+    nib.save(image, tmp_path / "b.nii")
+    cohort = read_cohort(tmp_path, assume_grid=4.0)
+    assert all(np.array_equal(cohort.load(index), blob(0)) for index in range(2))
+
+
+@pytest.mark.parametrize("size", [0.0, -2.0, float("nan"), 1e6])
+def test_an_assumed_voxel_size_is_a_size(size, tmp_path):
+    np.save(tmp_path / "a.npy", blob(0))
+    with pytest.raises(CohortError, match="--assume-grid"):
+        read(tmp_path / "a.npy", size)
+
+
+# ---------------------------------------------------------------- voxels
+
+
+def solid():
+    """A sphere without a zero inside."""
+    inside = ndimage.binary_fill_holes(blob(4) > 0)
+    return np.where(inside, np.maximum(blob(4), 0.1), 0).astype(np.float32)
+
+
+def test_a_background_of_nan_is_zero_and_said(tmp_path):
+    volume = solid()
+    save(np.where(volume > 0, volume, np.nan), tmp_path / "a.nii")
+    found = read(tmp_path / "a.nii", None)
+    assert np.array_equal(found.data, volume)
+    assert [remark.rule for remark in found.remarks] == ["nan-background"]
+
+
+def hole(volume):
+    volume[12, 12, 12] = np.nan
+
+
+def infinite(volume):
+    volume[0, 0, 0] = np.inf
+
+
+def rim(volume):
+    volume[np.isnan(volume)] = 0
+    volume[0] = np.nan  # one face of six: a slice that failed, not a background
+
+
+@pytest.mark.parametrize("damage", [hole, infinite, rim])
+def test_other_voxels_that_are_not_finite_are_refused(damage, tmp_path):
+    volume = np.where(solid() > 0, solid(), np.nan)
+    damage(volume)
+    save(volume, tmp_path / "a.nii")
+    with pytest.raises(CohortError, match=r"voxels are NaN or infinite"):
+        read(tmp_path / "a.nii", None)
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1e300, "1e.300"), (1e20, "reach"), (1e-50, "only")])
+def test_values_beyond_32_bit_floats_are_refused_by_their_size(factor, words, tmp_path):
+    volume = (blob(4).astype(np.float64) / blob(4).max()) * factor
+    save(volume, tmp_path / "a.nii")
+    with pytest.raises(CohortError, match=words):
+        read(tmp_path / "a.nii", None)
+
+
+def test_a_scaling_rule_that_is_not_set_is_noted(tmp_path):
+    """The header that nibabel keeps in memory has NaN in both fields; some write it as it is."""
+    image = nib.Nifti1Image(blob(4), AFFINE)
+    image.header["vox_offset"] = 352
+    content = image.header.binaryblock + bytes(4) + blob(4).tobytes(order="F")
+    (tmp_path / "a.nii").write_bytes(content)
+    found = read(tmp_path / "a.nii", None)
+    assert np.array_equal(found.data, blob(4))
+    assert [remark.rule for remark in found.remarks] == ["scaling"]

@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from synthbench.cohorts.cohort import Cohort, Entry
+from synthbench.cohorts.preflight.file_rules import OF_FILES
 from synthbench.cohorts.preflight.findings import Finding, of_set
 from synthbench.cohorts.preflight.pair_rules import BETWEEN, Pair, shared
 from synthbench.cohorts.preflight.set_rules import WITHIN
@@ -31,6 +32,13 @@ from synthbench.volumes.grid import Space
 
 RULES: dict[str, str] = {
     "few": "at least 4 subjects, and 30 for narrow intervals and floors",
+    "voxel-size": "the field of view and the brains have the size of a human head",
+    "sform-qform": "the two affines of a NIfTI header do not contradict each other",
+    "assumed-grid": "files state the grid that --assume-grid gives",
+    "nan-background": "no background is NaN",
+    "scaling": "scaling rules are numbers",
+    "units": "headers state lengths in mm",
+    "file-name": "files are what their names say",
     "orientation": "files store their axes in one order",
     "flip": "no volume fits the others, or MNI152, better when mirrored or with axes exchanged",
     "shift": "no brain is displaced from the others by millimetres",
@@ -49,6 +57,7 @@ RULES: dict[str, str] = {
     "range-mismatch": "both sets have intensities of the same kind",
     "flip-mismatch": "neither set is mirrored relative to the other",
     "shift-mismatch": "the sets' mean brains are in the same place",
+    "voxel-size-mismatch": "both sets have brains and voxels of one size",
     "background-mismatch": "both sets have a zero background, or neither",
 }
 """The requirement of each rule, by the name that `--accept` takes."""
@@ -246,7 +255,7 @@ def _own_grids(entries: Sequence[Entry]) -> Finding:
 
 
 def _within(survey: Survey, role: str) -> list[Finding]:
-    return _ordered(finding for rule in WITHIN for finding in rule(survey, role))
+    return _ordered(finding for rule in (*OF_FILES, *WITHIN) for finding in rule(survey, role))
 
 
 def _ordered(findings: Iterable[Finding]) -> list[Finding]:

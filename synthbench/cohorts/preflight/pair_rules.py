@@ -24,6 +24,7 @@ from synthbench.volumes.grid import resample
 from synthbench.volumes.intensity import BACKGROUND
 
 MIN_SET_SHIFT_MM = 1.5
+MIN_SIZE_RATIO = 2.3
 MAX_LEVEL = 0.05
 MIN_STRAY = 0.0005
 MAX_STRAY_FACTOR = 3.0
@@ -146,6 +147,28 @@ def _shared_persons(
     )  # fmt: skip
 
 
+def _voxel_size_mismatch(pair: Pair) -> list[Finding]:
+    real, other, role = pair.real, pair.other, pair.role
+    shapes = [{tuple(sorted(i.grid.shape)) for i in s.inspections} for s in (real, other)]
+    views = [np.median([np.prod(i.extent_mm) for i in s.inspections]) for s in (real, other)]
+    foregrounds = [np.median([p.foreground_ml for p in s.placements]) for s in (real, other)]
+    view, foreground = views[1] / views[0], foregrounds[1] / max(foregrounds[0], 1e-9)
+    # A generator that fails draws another brain, in the same field of view. A crop leaves the brain
+    # as it is. A wrong voxel size changes both.
+    same_array = shapes[0] == shapes[1] and not 1 / 1.1 < view < 1.1
+    both = min(view, foreground) > MIN_SIZE_RATIO or max(view, foreground) < 1 / MIN_SIZE_RATIO
+    if not (same_array or both):
+        return []
+    sizes = [" x ".join(f"{mm:.3g}" for mm in s.inspections[0].grid.spacing) for s in (real, other)]
+    message = (
+        f"real voxels are {sizes[0]} mm with brains of {foregrounds[0]:.0f} mL, {role} voxels "
+        f"{sizes[1]} mm with brains of {foregrounds[1]:.0f} mL: a voxel size was lost. Write the "
+        "volumes with the affine of the data that they were made from; if their voxels lie as in "
+        "the real files, add --assume-grid real."
+    )
+    return [of_set("voxel-size-mismatch", "error", role, message)]
+
+
 def _skull_mismatch(pair: Pair) -> list[Finding]:
     real, other, role = pair.real, pair.other, pair.role
     states = real.most(lambda p: p.stripped), other.most(lambda p: p.stripped)
@@ -264,6 +287,6 @@ def _background_mismatch(pair: Pair) -> list[Finding]:
 
 
 BETWEEN: tuple[Callable[[Pair], list[Finding]], ...] = (
-    _skull_mismatch, _registered_mismatch, _range_mismatch, _flip_mismatch, _shift_mismatch,
-    _background_mismatch,
+    _voxel_size_mismatch, _skull_mismatch, _registered_mismatch, _range_mismatch, _flip_mismatch,
+    _shift_mismatch, _background_mismatch,
 )  # fmt: skip

@@ -13,6 +13,8 @@ import pandas as pd
 from synthbench.cohorts.inspection import Inspection
 from synthbench.cohorts.preflight.check import Report
 from synthbench.cohorts.preflight.survey import Power, inspection_of
+from synthbench.cohorts.reading import grouped
+from synthbench.volumes.image_file import without_suffix
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -28,6 +30,10 @@ def properties(report: Report) -> dict[str, str]:
     placements = [inspection.placement for inspection in inspections]
     return {
         "volumes": f"{len(inspections)} of {len({e.subject for e in report.entries})} subjects",
+        "files": _counts(
+            entry.path.name[len(without_suffix(entry.path.name)) :].lower()
+            for entry in report.entries
+        ),
         "stored axes": _counts(inspection.orientation for inspection in inspections),
         "grid (as RAS)": _counts(str(inspection.grid) for inspection in inspections),
         "geometry": _counts("assumed" if i.assumed else "from the file" for i in inspections),
@@ -92,8 +98,8 @@ def as_table(report: Report) -> Any:
     if report.unusable:
         parts.append(Text(f"\n{len(report.unusable)} unusable files", style="bold red"))
         table = Table(box=None, show_header=False, pad_edge=False)
-        for name, why in report.unusable.items():
-            table.add_row(name, why)
+        for names, why in grouped(report.unusable):
+            table.add_row(names, why)
         parts.append(table)
     if report.findings:
         table = Table("", "rule", "finding", box=None, pad_edge=False, header_style="bold")

@@ -22,11 +22,11 @@ from synthbench.cohorts.preparation.pipeline import PreparedScan
 from synthbench.cohorts.preparation.quality import quality_picture
 from synthbench.cohorts.preparation.settings import Settings
 from synthbench.cohorts.preparation.template import NAME as TEMPLATE
-from synthbench.cohorts.volume_file import is_volume
 from synthbench.errors import UsageError
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.walk import files_below
 from synthbench.volumes.grid import Space
+from synthbench.volumes.image_file import is_volume
 from synthbench.volumes.nifti import nifti_bytes
 
 GENERATOR = "synthbench data prepare"

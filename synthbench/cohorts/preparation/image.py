@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
-from nibabel.filebasedimages import ImageFileError
 
+from synthbench.cohorts.volume_file import centred, finite, in_mm
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space, resample
+from synthbench.volumes.image_file import StoredImage, read_stored
 
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
 _HEAD = 0.1  # of the 99th percentile: air is darker, and so is most of the skull
 
 
@@ -74,7 +72,7 @@ def read_image(path: Path, axes: str | None = None) -> Image:
     Parameters
     ----------
     path
-        A file that nibabel reads, with one 3-D volume.
+        An image file with one 3-D volume.
     axes
         Directions of the file's voxel axes, such as "ASL", if its header cannot state them; the
         volume is then centred.
@@ -85,58 +83,39 @@ def read_image(path: Path, axes: str | None = None) -> Image:
         The file is unreadable, not one volume, not finite, constant or without geometry.
     """
     try:
-        image = nib.load(path)
-        volume = np.asanyarray(image.dataobj).astype(np.float32)
-    except _UNREADABLE as error:
-        raise CohortError(
-            f"{path.name}: cannot be read ({type(error).__name__}: {error}). It may be truncated: "
-            "copy it again."
-        ) from error
-    while volume.ndim > 3 and volume.shape[-1] == 1:
-        volume = volume[..., 0]
-    if volume.ndim != 3:
-        raise CohortError(
-            f"{path.name}: one 3-D volume is needed; found shape {volume.shape}. "
-            "Split it into one file per volume."
-        )
-    if not np.isfinite(volume).all() or volume.min() == volume.max():
-        raise CohortError(
-            f"{path.name}: intensities must be finite and not all equal; found "
-            f"{int((~np.isfinite(volume)).sum())} of {volume.size} voxels of NaN or infinity, and "
-            f"{volume.flat[0]:g} in the first. Copy the original again, or leave the scan out."
-        )
-    affine = _affine(image, path.name) if axes is None else _centred(image, axes)
+        stored = read_stored(path)
+        volume, _ = finite(stored.values)
+        if volume.min() == volume.max():
+            raise CohortError(
+                f"intensities must be not all equal; every voxel is {volume.flat[0]:g}. Copy the "
+                "original again, or leave the scan out."
+            )
+        affine = _affine(stored) if axes is None else _centred(stored, axes)
+    except CohortError as error:
+        raise CohortError(f"{path.name}: {error}") from error
     turned = nib.as_closest_canonical(nib.Nifti1Image(volume, affine))
     # Negative values are no T1-weighted signal: some files have them from interpolation.
     data = np.maximum(np.asarray(turned.dataobj, dtype=np.float32), 0)
     return Image(np.ascontiguousarray(data), Space.of(data.shape, turned.affine))
 
 
-def _affine(image: Any, name: str) -> Float64[np.ndarray, "4 4"]:
-    header = image.header
-    affine = np.asarray(image.affine, dtype=np.float64)
-    nifti = isinstance(header, nib.Nifti1Header)
-    silent = isinstance(header, nib.AnalyzeHeader) and not nifti
-    if silent or (nifti and not (header["sform_code"] or header["qform_code"])):
+def _affine(stored: StoredImage) -> Float64[np.ndarray, "4 4"]:
+    if stored.affine is None:
         raise CohortError(
-            f"{name}: its header does not state the directions of its axes, so left and right are "
-            "not known. Convert the original DICOM files again, or list it in a manifest with a "
-            "column axes (such as RAS)."
+            "its header does not state the directions of its axes, so left and right are not "
+            "known. Convert the original DICOM files again, or list it in a manifest with a column "
+            "axes (such as RAS)."
         )
-    if np.linalg.matrix_rank(affine[:3, :3]) < 3 or not np.isfinite(affine).all():
-        raise CohortError(
-            f"{name}: its affine is singular or not finite. Copy the original's header."
-        )
+    affine, fault = in_mm(stored.affine, stored)
+    if affine is None or fault:
+        raise CohortError(str(fault))
     return affine
 
 
-def _centred(image: Any, axes: str) -> Float64[np.ndarray, "4 4"]:
+def _centred(stored: StoredImage, axes: str) -> Float64[np.ndarray, "4 4"]:
     """Return the affine of a volume with these axes and its middle at the origin."""
+    if stored.zooms is None:
+        raise CohortError("has no voxel sizes, as every npy array. Convert it to NIfTI.")
+    x, y, z = (size * stored.unit[1] for size in stored.zooms)
     orientation = nib.orientations.axcodes2ornt(tuple(axes))
-    sizes = np.array(image.header.get_zooms()[:3], dtype=np.float64)
-    affine = np.zeros((4, 4))
-    affine[3, 3] = 1.0
-    for voxel_axis, (axis, sign) in enumerate(orientation):
-        affine[int(axis), voxel_axis] = sign * sizes[voxel_axis]
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(image.shape[:3]) - 1) / 2)
-    return affine
+    return centred(stored.values.shape, (x, y, z), orientation)

@@ -26,7 +26,7 @@ def folders(root: Path, pattern: str, depth: int) -> Iterator[Path]:
 
 def is_nifti(name: str) -> bool:
     """Return True where a file name is that of a NIfTI image, and not of a hidden file."""
-    return name.endswith((".nii", ".nii.gz")) and not name.startswith(".")
+    return name.lower().endswith((".nii", ".nii.gz")) and not name.startswith(".")
 
 
 def label(text: object) -> str:
