@@ -301,7 +301,7 @@ def _nan_background(values: np.ndarray) -> Bool[np.ndarray, "d h w"]:
     if bad.all():
         raise NotFiniteError(
             f"is empty: {bad.size} of {bad.size} voxels of NaN or infinity. Find the step that "
-            ""made them.""
+            "made them."
         )
     missing = np.isnan(values)
     face = np.ones(values.shape, dtype=bool)
@@ -315,7 +315,7 @@ def _nan_background(values: np.ndarray) -> Bool[np.ndarray, "d h w"]:
         raise NotFiniteError(
             f"{inside} voxels are NaN or infinite inside the volume. NaN is read as 0 where it is "
             "a background that reaches the faces of the volume, not inside. Find the step that "
-            ""made them.""
+            "made them."
         )
     raise NotFiniteError(
         f"{int(bad.sum())} voxels are NaN or infinite. Find the step that made them."
