@@ -18,18 +18,20 @@ from pathlib import Path
 
 import pandas as pd
 
+from synthbench.cohorts.choice import Source
 from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.preflight.findings import Finding, of_set
 from synthbench.cohorts.preflight.pair_rules import BETWEEN, Pair, shared
 from synthbench.cohorts.preflight.set_rules import WITHIN
 from synthbench.cohorts.preflight.survey import Power, Survey, inspection_of
-from synthbench.cohorts.reading import PREPARE, examine
-from synthbench.cohorts.split_record import verify
+from synthbench.cohorts.reading import PREPARE, examine, verify_split
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.volumes.grid import Space
 
 RULES: dict[str, str] = {
+    "files": "it is said which files are left out of a cohort",
+    "participants": "it is said what of a table is read by a rule",
     "few": "at least 4 subjects, and 30 for narrow intervals and floors",
     "orientation": "files store their axes in one order",
     "flip": "no volume fits the others, or MNI152, better when mirrored or with axes exchanged",
@@ -69,7 +71,7 @@ def findings_within(cohort: Cohort, role: str) -> list[Finding]:
     -------
     Errors first.
     """
-    return _within(Survey(cohort.entries), role)
+    return _ordered([*_told(cohort, role), *_within(Survey(cohort.entries), role)])
 
 
 def findings_between(cohorts: Mapping[str, Cohort]) -> list[Finding]:
@@ -125,7 +127,8 @@ def check(
     """
     check_rules(accepted)
     surveys = {role: Survey(cohort.entries) for role, cohort in cohorts.items()}
-    found = [finding for role, survey in surveys.items() for finding in _within(survey, role)]
+    found = [finding for role, cohort in cohorts.items() for finding in _told(cohort, role)]
+    found += [finding for role, survey in surveys.items() for finding in _within(survey, role)]
     found = _ordered([*found, *_between(surveys)])
     refused = [f for f in found if f.severity == "error" and f.rule not in accepted]
     if refused:
@@ -189,7 +192,7 @@ class Report:
 
 
 def report(
-    path: Path | str,
+    path: Path | str | Source,
     assume_grid: Space | float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
@@ -205,17 +208,16 @@ def report(
     CohortError
         The path holds no volumes, or the manifest cannot be used.
     """
-    path = Path(path)
     found = examine(path, assume_grid=assume_grid, progress=progress)
     unusable = dict(found.problems)
     if found.cohort is None:
         return Report(found.listed, (), pd.DataFrame(), (), unusable, (), None)
     entries = found.cohort.entries
-    if path.is_file() and not unusable:
+    if not unusable:
         try:
-            verify(path, entries)
+            verify_split(path, found.cohort)
         except CohortError as error:
-            unusable[path.name] = str(error)
+            unusable[Path(str(path)).name] = str(error)
     findings = []
     # Where most volumes share a grid, another grid is a mistake. Otherwise these are scans from the
     # scanner that are not prepared yet.
@@ -231,9 +233,19 @@ def report(
         participants=found.cohort.participants,
         notes=found.cohort.notes,
         unusable=unusable,
-        findings=tuple(_ordered([*_within(survey, "cohort"), *findings])),
+        findings=tuple(
+            _ordered([*_told(found.cohort, "cohort"), *_within(survey, "cohort"), *findings])
+        ),
         power=survey.power if survey.comparable else None,
     )
+
+
+def _told(cohort: Cohort, role: str) -> list[Finding]:
+    """Return what was decided when the cohort was read, as findings."""
+    return [
+        Finding(remark.rule, remark.severity, role, (), remark.message, remark.summary)
+        for remark in cohort.remarks
+    ]
 
 
 def _own_grids(entries: Sequence[Entry]) -> Finding:
