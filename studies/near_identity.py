@@ -94,7 +94,12 @@ COPIES: dict[str, Change] = {
 }
 SECOND_SCANS: dict[str, Change] = {
     f"{mm} mm, noise {noise}, bias {bias}": second_scan(mm, noise, bias)
-    for mm, noise, bias in ((0.1, 0.02, 0.02), (0.2, 0.02, 0.03), (0.3, 0.03, 0.05), (1, 0.03, 0.05))
+    for mm, noise, bias in (
+        (0.1, 0.02, 0.02),
+        (0.2, 0.02, 0.03),
+        (0.3, 0.03, 0.05),
+        (1, 0.03, 0.05),
+    )
 }
 
 

@@ -118,7 +118,7 @@ def _is_among(value: str | None, wanted: Sequence[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Source:
+class CohortFiles:
     """A cohort's path, and the choice among its files; what `read_cohort` takes beside a path."""
 
     path: Path
@@ -180,7 +180,9 @@ def choose(files: Sequence[Path], root: Path, choice: Choice, role: str) -> Chos
     if choice:
         names = without(choice.of(names, role, str(root)), f"not chosen by {choice}")
     if choice.suffix is None:
-        names = without([n for n in names if not n.is_label_map], "masks, label maps and other maps")
+        names = without(
+            [n for n in names if not n.is_label_map], "masks, label maps and other maps"
+        )
     if choice.suffix is None and _is_bids(names, root):
         t1w = [n for n in names if n.suffix.lower() == "t1w"]
         names = without(t1w, "other images than T1w")

@@ -13,8 +13,8 @@ from pathlib import Path, PurePath
 ENTITIES = (
     "sub", "ses", "sample", "task", "tracksys", "acq", "nuc", "voi", "ce", "trc", "stain", "rec",
     "dir", "run", "mod", "echo", "flip", "inv", "mt", "part", "proc", "hemi", "space", "split",
-    "recording", "chunk", "seg", "res", "den", "label", "desc", "atlas", "cohort", "model", "method",
-    "from", "to", "mode",
+    "recording", "chunk", "seg", "res", "den", "label", "desc", "atlas", "cohort", "model",
+    "method", "from", "to", "mode",
 )  # fmt: skip
 """The entities of BIDS raw data and derivatives."""
 
@@ -140,7 +140,7 @@ class FileName:
         return ("/".join(folders), "_".join(others))
 
     def ends_with(self, suffix: str) -> bool:
-        """Return True where the name ends with whole words, in any case: "T1w", "desc-brain_T1w"."""
+        """Return True where the name ends with whole words, in any case: "desc-brain_T1w"."""
         end = rf"(?:^|[^A-Za-z0-9]){re.escape(suffix)}"
         if re.search(end + "$", self.stem, re.IGNORECASE):
             return True

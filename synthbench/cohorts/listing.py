@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthbench.cohorts.choice import Choice, Source, choose, first_names
+from synthbench.cohorts.choice import Choice, CohortFiles, choose, first_names
 from synthbench.cohorts.file_names import FileName, file_name
 from synthbench.cohorts.participants import (
     Participants,
@@ -47,7 +47,7 @@ class Listing:
     remarks: tuple[CohortRemark, ...] = ()
 
 
-def list_cohort(source: Path | str | Source, role: str) -> Listing:
+def list_cohort(source: Path | str | CohortFiles, role: str) -> Listing:
     """Return the files of a folder, a BIDS folder or a manifest.
 
     Raises
@@ -56,7 +56,7 @@ def list_cohort(source: Path | str | Source, role: str) -> Listing:
         The path holds no volumes, several images of one scan could be meant, or a table cannot be
         used.
     """
-    source = source if isinstance(source, Source) else Source(Path(source))
+    source = source if isinstance(source, CohortFiles) else CohortFiles(Path(source))
     path, choice = Path(source.path), source.choice
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return _manifest(path, choice, role)
@@ -121,8 +121,8 @@ def _remarks(notes: Sequence[str], table: Path) -> list[CohortRemark]:
     if not notes:
         return []
     message = f"{table}: {'; '.join(notes)}. Correct the table where that is not meant"
-    return [CohortRemark("participants", message, f"the table was read by rules in {len(notes)} places",
-                   severity="warning")]  # fmt: skip
+    summary = f"the table was read by rules in {len(notes)} places"
+    return [CohortRemark("participants", message, summary, severity="warning")]
 
 
 def _manifest(file: Path, choice: Choice, role: str) -> Listing:
@@ -156,7 +156,9 @@ def _manifest(file: Path, choice: Choice, role: str) -> Listing:
         kept = choice.of(names, role, str(file))
         gone = [named for named in names if named not in kept]
         if gone:
-            remarks.append(CohortRemark("files", f"{len(gone)} rows left out, not chosen by {choice}: "
-                                  f"{first_names(gone)}", f"{len(gone)} rows left out"))  # fmt: skip
+            what = f"{len(gone)} rows left out, not chosen by {choice}"
+            remarks.append(
+                CohortRemark("files", f"{what}: {first_names(gone)}", f"{len(gone)} rows left out")
+            )
     listed = [(n.file, p) for n, p in zip(names, people, strict=True) if n in kept]
     return Listing(listed, participants, scans, tuple(remarks))

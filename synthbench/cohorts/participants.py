@@ -62,14 +62,14 @@ class Participants:
         if changed:
             notes = (
                 *notes,
-                f"{len(found)} of {len(people)} subjects were matched, {len(changed)} of them {RULE} "
-                f"(first: '{found[changed[0]]}' is {changed[0]})",
+                f"{len(found)} of {len(people)} subjects were matched, {len(changed)} of them "
+                f"{RULE} (first: '{found[changed[0]]}' is {changed[0]})",
             )
         return replace(self, table=table, notes=notes)
 
 
 def read_participants(file: Path) -> Participants:
-    """Return a table with a column `participant_id` and one row per person, such as participants.tsv.
+    """Return a table with a column `participant_id` and one row per person: participants.tsv.
 
     Raises
     ------
@@ -138,9 +138,7 @@ def typed(
     return pd.DataFrame(columns, index=range(len(table.cells))), tuple(notes)
 
 
-def _one_row_each(
-    columns: pd.DataFrame, table: TextTable
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _one_row_each(columns: pd.DataFrame, table: TextTable) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return one row per person; rows that say the same are one, others are refused."""
     twice = columns.index[columns.index.duplicated()]
     for name in dict.fromkeys(twice):

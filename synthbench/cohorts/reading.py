@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthbench.cohorts.choice import Source
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.inspection import Inspection, inspect
 from synthbench.cohorts.listing import list_cohort
@@ -29,7 +29,7 @@ PREPARE = "synthbench data prepare DIR --out PREPARED"
 
 
 def read_cohort(
-    path: Path | str | Source,
+    path: Path | str | CohortFiles,
     *,
     role: str = "cohort",
     assume_grid: Space | float | None = None,
@@ -41,8 +41,8 @@ def read_cohort(
     ----------
     path
         A directory, a BIDS folder, or a CSV/TSV manifest with a column `path` (relative to the
-        manifest), and optionally `participant_id` and covariates. A `Source` also says which of
-        its files to take; `synthbench.cohorts.choice` gives the rules.
+        manifest), and optionally `participant_id` and covariates. A `CohortFiles` also says which
+        of its files to take; `synthbench.cohorts.choice` gives the rules.
     role
         The cohort's name in messages ("real", "synth").
     assume_grid
@@ -72,7 +72,7 @@ def read_cohort(
     return found.cohort
 
 
-def verify_split(path: Path | str | Source, cohort: Cohort) -> None:
+def verify_split(path: Path | str | CohortFiles, cohort: Cohort) -> None:
     """Compare the volumes of a manifest with the split that it belongs to, where there is one.
 
     A choice among its files is no other split, and is not compared.
@@ -82,7 +82,7 @@ def verify_split(path: Path | str | Source, cohort: Cohort) -> None:
     CohortError
         They are not those that were drawn.
     """
-    chosen = isinstance(path, Source) and bool(path.choice)
+    chosen = isinstance(path, CohortFiles) and bool(path.choice)
     file = Path(str(path))
     if file.is_file() and not chosen:
         verify(file, cohort.entries)
@@ -111,7 +111,7 @@ class Examined:
 
 
 def examine(
-    path: Path | str | Source,
+    path: Path | str | CohortFiles,
     *,
     role: str = "cohort",
     assume_grid: Space | float | None = None,

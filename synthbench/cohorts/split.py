@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthbench.cohorts.choice import Source
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Entry
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.split_record import RECORD
@@ -74,7 +74,7 @@ class Split:
 
 
 def split(
-    cohort: Path | Source,
+    cohort: Path | CohortFiles,
     sizes: Mapping[str, int | float] | None,
     out: Path,
     *,
@@ -184,7 +184,7 @@ def draw(
     counts
         Part name to number of subjects; the other subjects are in no part.
     random
-        Source of random numbers.
+        CohortFiles of random numbers.
 
     Returns
     -------

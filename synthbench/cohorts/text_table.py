@@ -21,7 +21,8 @@ from synthbench.errors import CohortError, near_miss
 
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _MARKS = (  # the longer marks first: that of UTF-32 begins as that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
@@ -121,8 +122,8 @@ def decoded(file: Path) -> tuple[str, tuple[str, ...]]:
         raise CohortError(f"{file}: cannot be read: {error.strerror}.") from error
     if content.startswith(_WORKBOOKS):
         raise CohortError(
-            f"{file}: is a workbook of a spreadsheet (Excel, LibreOffice), not text. Save the sheet "
-            "as CSV in UTF-8."
+            f"{file}: is a workbook of a spreadsheet (Excel, LibreOffice), not text. Save the "
+            "sheet as CSV in UTF-8."
         )
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     notes: tuple[str, ...] = ()
@@ -196,7 +197,8 @@ def _check_header(header: list[str], file: Path) -> None:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise CohortError(
-            f"{file}: the header names a column twice: {', '.join(twice[:5])}. Rename or remove one."
+            f"{file}: the header names a column twice: {', '.join(twice[:5])}. Rename or remove "
+            "one."
         )
 
 
@@ -207,7 +209,7 @@ def _fitted(cells: list[str], width: int, line: int, file: Path) -> list[str]:
     if len(cells) != width:
         raise CohortError(
             f"{file}: line {line} has {len(cells)} cells, but the header has {width}. Add what is "
-            "missing (n/a where a value is not known); quote a cell that holds the separator, as in "
-            '"20,5".'
+            "missing (n/a where a value is not known). Quote a cell that holds the separator, as "
+            'in "20,5".'
         )
     return [cell.strip() for cell in cells]

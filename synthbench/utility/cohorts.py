@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, overlap
 from synthbench.cohorts.conditions import rows_of
 from synthbench.cohorts.preflight import check
@@ -23,6 +24,8 @@ from synthbench.runtime.callbacks import Log, Progress, checking
 from synthbench.utility.probe import Task
 
 Label = float | str | None
+Source = Path | str | CohortFiles | Cohort
+"""A cohort, or what `read_cohort` reads."""
 
 
 @dataclass(frozen=True)
@@ -97,20 +100,20 @@ class LabelRule:
 
 
 def read_side(
-    source: Path | str | Cohort, role: str, assume_grid: float | None, progress: Progress | None
+    source: Source, role: str, assume_grid: float | None, progress: Progress | None
 ) -> Cohort:
     """Return a cohort of a study; it is read where a path is given."""
     if isinstance(source, Cohort):
         return source
     return read_cohort(
-        Path(source), role=role, assume_grid=assume_grid, progress=checking(role, progress)
+        source, role=role, assume_grid=assume_grid, progress=checking(role, progress)
     )
 
 
 def read_sides(
-    real: Path | str | Cohort,
-    synth: Path | str | Cohort,
-    test: Path | str | Cohort,
+    real: Source,
+    synth: Source,
+    test: Source,
     *,
     assume_grid: float | None,
     accept: Sequence[str],
@@ -130,6 +133,8 @@ def read_sides(
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
     trained_on = {role: cohorts[role] for role in ("real", "synth")}
     notes += accepted_notes(check.check(trained_on, accept, log))
+    for remark in cohorts["test"].remarks:
+        log(f"{remark.severity}: test: {remark.message}")
     return cohorts, notes
 
 

@@ -12,9 +12,12 @@ from typing import Literal
 
 import pandas as pd
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.datasets.data_use import terms_of
 from synthbench.cohorts.datasets.find import find_scans
 from synthbench.cohorts.datasets.scans import NOT_KNOWN, DataUseTerms, natural_order, visit_order
+from synthbench.cohorts.file_names import file_name
+from synthbench.cohorts.volume_file import name as name_below
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.files import write_atomic
 
@@ -67,7 +70,7 @@ class Selection:
 
 
 def select(
-    source: Path | str,
+    source: Path | str | CohortFiles,
     out: Path | str,
     *,
     where: str | None = None,
@@ -118,7 +121,7 @@ def select(
 
 
 def chosen_scans(
-    source: Path | str,
+    source: Path | str | CohortFiles,
     *,
     where: str | None = None,
     one_scan_per_subject: bool = False,
@@ -127,8 +130,12 @@ def chosen_scans(
 ) -> Selection:
     """Return chosen scans; nothing is written. Parameters and errors are those of `select`."""
     visit = _which(scan)
-    rows, name, terms, notes = _rows(Path(source), layout)
+    rows, name, terms, notes = _rows(Path(str(source)), layout)
     found, dropped = len(rows), []
+    if isinstance(source, CohortFiles) and source.choice:
+        kept = _of_choice(rows, source)
+        dropped.append(f"{len(rows) - len(kept)} scans dropped by {source.choice}")
+        rows = kept
     if where is not None:
         fits = matching(rows, where)
         if not fits.any():
@@ -153,6 +160,15 @@ def chosen_scans(
         terms=terms or terms_of(Path(path) for path in rows["path"]),
         notes=notes,
     )
+
+
+def _of_choice(rows: pd.DataFrame, source: CohortFiles) -> pd.DataFrame:
+    """Return the rows whose files were chosen by their names."""
+    root = source.path if source.path.is_dir() else source.path.parent
+    paths = [Path(path) for path in rows["path"]]
+    names = [file_name(path, name_below(path, root.resolve())) for path in paths]
+    kept = {named.file for named in source.choice.of(names, "cohort", str(source))}
+    return rows[[path in kept for path in paths]]
 
 
 def _which(scan: str) -> Which:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from synthbench.cohorts.choice import Source
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.preflight.findings import Finding, of_set
 from synthbench.cohorts.preflight.pair_rules import BETWEEN, Pair, shared
@@ -194,7 +194,7 @@ class Report:
 
 
 def report(
-    path: Path | str | Source,
+    path: Path | str | CohortFiles,
     assume_grid: Space | float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:

@@ -106,7 +106,8 @@ def _shared_volumes(
     by_mistake = role != "synth" or 2 * len(names) >= len(one)
     return if_any(
         "identical-across", "error" if by_mistake else "warning", role, names,
-        f"{len(names)} of {len(one)} {role} volumes are identical to volumes of {with_role}", _FIX_SHARED[role],
+        f"{len(names)} of {len(one)} {role} volumes are identical to volumes of {with_role}",
+        _FIX_SHARED[role],
     )  # fmt: skip
 
 
