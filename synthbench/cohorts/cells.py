@@ -95,7 +95,8 @@ def column_of(name: str, cells: Sequence[str], places: Sequence[str] = ()) -> Co
     In a column of numbers, "20,5" is 20.5, "89+" (as BIDS caps ages), ">89" and "89 years" are 89.
     A cell that is no number is missing. So is a code for "not known": one of `CODES` that lies
     further from the other values than their whole range, and for an age what is negative, above
-    120 years, or 0 where the median is above 10. A column of sexes gets M and F. In a column of
+    120 years, or 0 where the median is above 10. The column "sex" gets M and F, and so does
+    "gender" where it has two words for one. In a column of
     words, spellings that differ in capitals or spaces become the most frequent one.
     """
     rows = places or [f"row {i}" for i in range(1, len(cells) + 1)]
@@ -187,7 +188,11 @@ def _is_code(name: str, number: float, known: Sequence[float]) -> bool:
 
 def _words(name: str, cells: Sequence[str], places: Sequence[str]) -> Column:
     words: list[str | None] = [None if cell in ABSENT else cell for cell in cells]
-    if name.lower() in ("sex", "gender"):
+    meanings = {
+        word.lower(): SEXES[word.lower()] for word in words if word and word.lower() in SEXES
+    }
+    mixed = name.lower() == "gender" and len(meanings) > len(set(meanings.values()))
+    if name.lower() == "sex" or mixed:
         return _sexes(name, words, places)
     spellings: dict[str, Counter[str]] = {}
     for word in words:

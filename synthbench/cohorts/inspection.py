@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, Float64
 from scipy import ndimage
 
+from synthbench.cohorts.label_maps import is_label_map
 from synthbench.volumes import mni152
 from synthbench.volumes.grid import Space, resample
 from synthbench.volumes.intensity import BACKGROUND
@@ -82,6 +83,8 @@ class Inspection:
         values count in the last bin.
     coarse
         Means over cells of 6 mm, 0 at the median background and 1 at the scale.
+    label_map
+        True where its values are those of a mask or a label map.
     """
 
     grid: Space
@@ -99,6 +102,7 @@ class Inspection:
     clipped: float
     histogram: tuple[float, ...]
     coarse: Float16[np.ndarray, "a b c"]
+    label_map: bool = False
 
     @property
     def orientation(self) -> str:
@@ -181,6 +185,7 @@ def inspect(
         clipped=clipped,
         histogram=tuple(float(share) for share in histogram),
         coarse=np.clip(coarse, -4, 4).astype(np.float16),
+        label_map=is_label_map(volume),
     )
 
 

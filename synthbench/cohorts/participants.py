@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -126,12 +127,12 @@ def typed(
             continue
         if name in kept:
             words = [None if cell in ABSENT else cell for cell in cells]
-            columns[name] = pd.Series(words, dtype=object)
+            columns[name] = pd.Series(words, dtype="str")
             continue
         found = column_of(name, cells, [f"line {line}" for line in table.lines])
         notes += found.notes
         numbers = found.numeric or all(value is None for value in found.values)
-        column = pd.Series(found.values, dtype="float64" if numbers else object)
+        column = pd.Series(found.values, dtype="float64" if numbers else "str")
         whole = bool(cells) and all(re.fullmatch(r"[+-]?\d{1,15}", cell) for cell in cells)
         # Whole numbers are written without a decimal point again.
         columns[name] = column.astype("int64") if whole and column.notna().all() else column
@@ -181,14 +182,16 @@ def manifest_rows(
         for column in scans:
             lasting = str(column).lower() in LASTING
             if lasting or (visit is not None and str(column).lower() in ("age", "diagnosis")):
-                keys = [scans.index] if lasting else [scans.index, scans[visit].fillna("").array]
+                keys = (
+                    [scans.index]
+                    if lasting
+                    else [scans.index, scans[visit].fillna("").to_numpy(dtype=object)]
+                )
                 _check_agreement(scans, str(column), keys, table)
     return scans[~scans.index.duplicated()], scans, notes
 
 
-def _check_agreement(
-    scans: pd.DataFrame, column: str, keys: list[pd.Index], table: TextTable
-) -> None:
+def _check_agreement(scans: pd.DataFrame, column: str, keys: list[Any], table: TextTable) -> None:
     """Raise where the present values of a column differ within a group of rows."""
     groups = scans[column].groupby(keys)
     apart = groups.nunique()

@@ -96,7 +96,10 @@ def read_text_table(file: Path | str, named: Iterable[str] = ()) -> TextTable:
     separator = separator_of(text)
     rows = _rows(text, separator, file)
     if not rows:
-        raise CohortError(f"{file}: is empty. A header with names of columns is needed.")
+        raise CohortError(
+            f"{file}: cannot be read as a table: it is empty. A header with names of columns is "
+            "needed."
+        )
     header = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(rows[0][1])]
     header = _renamed(header, named)
     _check_header(header, file)
@@ -106,6 +109,20 @@ def read_text_table(file: Path | str, named: Iterable[str] = ()) -> TextTable:
         notes = (*notes, f"{file.name}: has {_SEPARATORS[separator]} between columns, not tabs")
     cells = pd.DataFrame([cells for _, cells in body], columns=pd.Index(header), dtype=object)
     return TextTable(str(file), cells, tuple(line for line, _ in body), notes)
+
+
+def header_of(file: Path) -> set[str]:
+    """Return the names of a table's columns; the rows are not looked at.
+
+    Raises
+    ------
+    CohortError
+        It cannot be opened, or is no text.
+    """
+    text, _ = decoded(file)
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    cells = next(csv.reader([line], delimiter=separator_of(line) or "\t"), [])
+    return {name.strip() for name in cells}
 
 
 def decoded(file: Path) -> tuple[str, tuple[str, ...]]:
@@ -148,9 +165,8 @@ def decoded(file: Path) -> tuple[str, tuple[str, ...]]:
 def separator_of(text: str) -> str | None:
     """Return the separator of a table's columns; None where it has one column."""
     header = next((line for line in text.splitlines() if line.strip()), "")
-    first = next(csv.reader([header], delimiter="\x1f"), [""])
     # Without what stands in quotes: a name may hold a comma.
-    plain = "".join(part for i, part in enumerate(header.split('"')) if i % 2 == 0) or first[0]
+    plain = "".join(part for i, part in enumerate(header.split('"')) if i % 2 == 0)
     present = [separator for separator in _SEPARATORS if separator in plain]
     if len(present) < 2:
         return present[0] if present else None

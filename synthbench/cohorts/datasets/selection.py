@@ -17,6 +17,8 @@ from synthbench.cohorts.datasets.data_use import terms_of
 from synthbench.cohorts.datasets.find import find_scans
 from synthbench.cohorts.datasets.scans import NOT_KNOWN, DataUseTerms, natural_order, visit_order
 from synthbench.cohorts.file_names import file_name
+from synthbench.cohorts.participants import ids_of, typed
+from synthbench.cohorts.text_table import read_text_table
 from synthbench.cohorts.volume_file import name as name_below
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.files import write_atomic
@@ -246,19 +248,12 @@ def _empty(rows: pd.DataFrame) -> list[str]:
 
 def _manifest(file: Path) -> pd.DataFrame:
     """Return a manifest's rows in order, with absolute paths."""
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    texts = dict.fromkeys(("path", "participant_id", "session", "run"), str)
-    try:
-        rows = pd.read_csv(file, sep=separator, na_values=["n/a"], dtype=texts)
-    except (ValueError, OSError) as error:
-        raise CohortError(f"{file}: cannot be read as a table: {error}") from error
-    for column in ("path", "participant_id"):
-        if column not in rows:
-            raise CohortError(
-                f"{file}: a column '{column}' is needed; {near_miss(column, rows.columns)}"
-            )
-        if rows[column].isna().any():
-            raise CohortError(f"{file}: the column '{column}' has empty cells. Fill them.")
+    texts = ("path", "participant_id", "session", "run")
+    table = read_text_table(file, texts)
+    table.require("path", "participant_id")
+    ids_of(table, "path")
+    ids_of(table)
+    rows, _ = typed(table, text=texts)
     if "session" not in rows:
         rows["session"] = None
     rows["path"] = [_absolute(file.parent / path) for path in rows["path"]]

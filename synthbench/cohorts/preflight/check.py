@@ -43,6 +43,7 @@ RULES: dict[str, str] = {
     "background": "the background of skull-stripped volumes is zero",
     "clipped": "bright tissue is not clipped at a maximum",
     "negative": "intensities are not negative",
+    "label-maps": "volumes hold intensities, not labels",
     "identical": "no two volumes of a set are identical",
     "near-identical": "no two volumes of a set are one image, saved again or changed faintly",
     "identical-across": "no volume is in two sets",
