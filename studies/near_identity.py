@@ -127,7 +127,7 @@ def main() -> None:
     pairs = np.maximum(plain @ plain.T, plain @ mirrored.T)[np.triu_indices(len(plain), 1)]
     print(f"{len(volumes)} volumes, {grid}; threshold {MIN_CORRELATION}")
     print(row("two persons", pairs))
-    for kinds in (SECOND_SCANS, COPIES):
+    for kinds in (COPIES, SECOND_SCANS):
         for name, change in kinds.items():
             rng = np.random.default_rng(0)
             changed = [measured(change(v, rng), grid).coarse for v in volumes[: chosen.n]]
