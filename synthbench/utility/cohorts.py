@@ -16,6 +16,7 @@ from synthbench.cohorts.conditions import rows_of
 from synthbench.cohorts.preflight import check
 from synthbench.cohorts.preflight.check import RULES
 from synthbench.cohorts.preflight.findings import Finding
+from synthbench.cohorts.preflight.near_identity import near_copies
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable, typed
 from synthbench.errors import CohortError, UsageError, near_miss
@@ -325,7 +326,7 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "
         A test subject is also a training subject, a synthetic volume is a test volume, or a
         sidecar says that its generator was trained on the test cohort.
     """
-    shared = overlap(test, train)
+    shared = overlap(test, train) or near_copies(test.entries, train.entries)
     if shared:
         raise CohortError(
             f"{role}: {len(shared)} of {len(test)} volumes are of subjects in the training cohort, "
@@ -336,9 +337,11 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "
         return []
     digests = {entry.digest for entry in test.entries}
     copies = [entry.name for entry in synth.entries if entry.digest in digests]
+    how = "exactly" if copies else "nearly"
+    copies = copies or near_copies(synth.entries, test.entries)
     if copies:
         raise CohortError(
-            f"synth: {len(copies)} volumes are exactly {role} volumes (first: {copies[0]}): the "
+            f"synth: {len(copies)} volumes are {how} {role} volumes (first: {copies[0]}): the "
             f"generator was trained on the {role} set. Test on other subjects."
         )
     trained_on = {sidecar.get("training_cohort") for sidecar in sidecars(synth)}

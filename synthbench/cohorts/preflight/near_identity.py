@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy import ndimage, stats
 
+from synthbench.cohorts.cohort import Entry
 from synthbench.cohorts.inspection import FOREGROUND, Inspection
 from synthbench.cohorts.preflight.findings import Finding, Severity, if_any
 from synthbench.cohorts.preflight.survey import Survey
@@ -137,6 +138,18 @@ def _pairs(
             if j > i:
                 flipped = bool(turned[i, j] > plain[i, j])
                 yield start + int(i), start + int(j), float(best[i, j]), flipped
+
+
+def near_copies(one: Sequence[Entry], other: Sequence[Entry]) -> list[str]:
+    """Return the names of the volumes of `one` that are nearly the same image as one of `other`.
+
+    None where volumes were not measured: they were not read from files.
+    """
+    inspections = [entry.inspection for entry in (*one, *other) if entry.inspection is not None]
+    if len(inspections) < len(one) + len(other):
+        return []
+    found = {p.first for p in alike(inspections) if p.first < len(one) <= p.second}
+    return [one[i].name for i in sorted(found)]
 
 
 # ---------------------------------------------------------------- the rules

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from synthbench.cohorts.preflight.check import findings_between, findings_within
-from synthbench.cohorts.preflight.near_identity import MIN_CORRELATION, alike
+from synthbench.cohorts.preflight.near_identity import MIN_CORRELATION, alike, near_copies
 from synthbench.cohorts.preflight.survey import Survey
 from synthbench.cohorts.reading import read_cohort
 from tests.cohorts.preflight.sets import moved, save
@@ -64,6 +64,13 @@ def test_other_people_are_not_alike(real, changed):
     others = changed(lambda v, i: v, seed=1)
     inspections = [*Survey(real.entries).inspections, *Survey(others.entries).inspections]
     assert alike(inspections, least=0.9) == []
+
+
+def test_near_copies_are_named(real, brains, changed):
+    others, _ = brains(1)
+    test = changed(lambda v, i: v / 255 if i == 2 else others[i])
+    names = [entry.name for entry in test.entries if entry.name.endswith("02.nii")]
+    assert near_copies(test.entries, real.entries) == names
 
 
 def test_an_image_twice_in_a_set(brains, changed):
