@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthbench.cohorts.file_names import CONTRASTS, ENTITIES, FileName, file_name
-from synthbench.cohorts.persons import person_key
+from synthbench.cohorts.tables.persons import person_key
 from synthbench.cohorts.volume_file import name as name_below
 from synthbench.errors import CohortError, UsageError, near_miss
 

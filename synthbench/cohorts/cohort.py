@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float32
 from scipy import ndimage
 
 from synthbench.cohorts.inspection import Inspection
-from synthbench.cohorts.persons import person_key
 from synthbench.cohorts.remarks import CohortRemark
+from synthbench.cohorts.tables.persons import person_key
 from synthbench.cohorts.volume_file import read
 from synthbench.errors import CohortError
 from synthbench.runtime.parallel import read_ahead
@@ -272,7 +272,7 @@ def of_shared_persons(one: Iterable[Entry], other: Iterable[Entry]) -> list[Entr
     """Return the volumes of `one` whose person is in `other` too.
 
     A person is a named subject (from a table, or a `sub-` label) of one dataset: two BIDS
-    datasets may use the same numbers. Spellings are compared by `synthbench.cohorts.persons`. File
+    datasets may use the same numbers. Spellings are compared by `synthbench.cohorts.tables.persons`. File
     names may be equal by accident, and do not count.
     """
     persons = {_person(entry) for entry in other} - {None}

@@ -11,15 +11,15 @@ import pandas as pd
 
 from synthbench.cohorts.choice import Choice, CohortFiles, choose, first_names
 from synthbench.cohorts.file_names import FileName, file_name
-from synthbench.cohorts.participants import (
+from synthbench.cohorts.remarks import CohortRemark
+from synthbench.cohorts.tables.participants import (
     Participants,
     ids_of,
     manifest_rows,
     read_participants,
 )
-from synthbench.cohorts.persons import person_key
-from synthbench.cohorts.remarks import CohortRemark
-from synthbench.cohorts.text_table import read_text_table
+from synthbench.cohorts.tables.persons import person_key
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import SUFFIXES, is_volume, name
 from synthbench.errors import CohortError
 from synthbench.runtime.walk import dicom_advice, files_below

@@ -15,7 +15,7 @@ from synthbench.cohorts.conditions import (
     uniform,
     within,
 )
-from synthbench.cohorts.text_table import read_text_table
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import CohortError, UsageError
 
 # Columns that identify the volume of a row, in tables that synthbench reads or writes.

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from synthbench.cohorts.cells import column_of
 from synthbench.cohorts.cohort import Cohort
-from synthbench.cohorts.persons import matched
-from synthbench.cohorts.text_table import read_text_table
+from synthbench.cohorts.tables.cells import column_of
+from synthbench.cohorts.tables.persons import matched
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import SUFFIXES
 from synthbench.errors import CohortError, UsageError, near_miss
 
@@ -75,7 +75,7 @@ class VolumeTable:
         """Return the row of each volume; None where the table names none of them.
 
         A volume is named by its path in the cohort, by its file's name with or without ending, or
-        by its subject, in any spelling of it (`synthbench.cohorts.persons`).
+        by its subject, in any spelling of it (`synthbench.cohorts.tables.persons`).
 
         Raises
         ------

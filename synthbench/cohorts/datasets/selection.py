@@ -17,8 +17,8 @@ from synthbench.cohorts.datasets.data_use import terms_of
 from synthbench.cohorts.datasets.find import find_scans
 from synthbench.cohorts.datasets.scans import NOT_KNOWN, DataUseTerms, natural_order, visit_order
 from synthbench.cohorts.file_names import file_name
-from synthbench.cohorts.participants import ids_of, typed
-from synthbench.cohorts.text_table import read_text_table
+from synthbench.cohorts.tables.participants import ids_of, typed
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import name as name_below
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.files import write_atomic

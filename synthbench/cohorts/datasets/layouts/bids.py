@@ -25,8 +25,8 @@ from synthbench.cohorts.datasets.scans import (
     ScanTable,
     natural_order,
 )
-from synthbench.cohorts.participants import ids_of, read_participants, typed
-from synthbench.cohorts.text_table import read_text_table
+from synthbench.cohorts.tables.participants import ids_of, read_participants, typed
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import CohortError
 
 _ALIASES: dict[str, tuple[str, ...]] = {

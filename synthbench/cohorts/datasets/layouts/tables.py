@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from synthbench.cohorts.cells import as_number
 from synthbench.cohorts.datasets.scans import COVARIATES, DataUseTerms, Scan, ScanTable, visit_order
-from synthbench.cohorts.participants import typed
-from synthbench.cohorts.text_table import header_of, read_text_table
+from synthbench.cohorts.tables.cells import as_number
+from synthbench.cohorts.tables.participants import typed
+from synthbench.cohorts.tables.text_table import header_of, read_text_table
 from synthbench.errors import CohortError
 
 _RESERVED = (*COVARIATES, "path", "participant_id", "session", "run", "axes")
@@ -37,7 +37,7 @@ Convert = Callable[[pd.Series], pd.Series]
 
 
 def read_table(file: Path, needs: Iterable[str] = (), text: Iterable[str] = ()) -> pd.DataFrame:
-    """Return the rows of a CSV or TSV file, as `synthbench.cohorts.text_table` reads it.
+    """Return the rows of a CSV or TSV file, as `synthbench.cohorts.tables.text_table` reads it.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthbench.cohorts.persons import check_spellings, matched, person_key
+from synthbench.cohorts.tables.persons import check_spellings, matched, person_key
 from synthbench.errors import CohortError
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from synthbench.cohorts.conditions import rows_of
-from synthbench.cohorts.participants import read_participants
 from synthbench.cohorts.preflight.check import findings_between
 from synthbench.cohorts.reading import read_cohort
+from synthbench.cohorts.tables.participants import read_participants
 from synthbench.errors import CohortError
 from tests.cohorts.files import save
 from tests.conftest import blob

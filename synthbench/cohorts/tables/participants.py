@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from synthbench.cohorts.cells import ABSENT, column_of
-from synthbench.cohorts.persons import RULE, check_spellings, matched
-from synthbench.cohorts.text_table import TextTable, read_text_table
+from synthbench.cohorts.tables.cells import ABSENT, column_of
+from synthbench.cohorts.tables.persons import RULE, check_spellings, matched
+from synthbench.cohorts.tables.text_table import TextTable, read_text_table
 from synthbench.errors import CohortError
 
 LASTING = ("sex", "gender")

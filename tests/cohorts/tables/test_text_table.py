@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthbench.cohorts.text_table import read_text_table
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import CohortError
 
 TEXT = "participant_id\tsite\n01\tKöln\n02\tParis\n"

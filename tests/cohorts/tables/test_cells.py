@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthbench.cohorts.cells import column_of
+from synthbench.cohorts.tables.cells import column_of
 
 AGES = ["20", "31", "42", "53", "64"]
 
