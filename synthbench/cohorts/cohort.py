@@ -272,8 +272,8 @@ def of_shared_persons(one: Iterable[Entry], other: Iterable[Entry]) -> list[Entr
     """Return the volumes of `one` whose person is in `other` too.
 
     A person is a named subject (from a table, or a `sub-` label) of one dataset: two BIDS
-    datasets may use the same numbers. Spellings are compared by `synthbench.cohorts.tables.persons`. File
-    names may be equal by accident, and do not count.
+    datasets may use the same numbers. Spellings are compared by
+    `synthbench.cohorts.tables.persons`. File names may be equal by accident, and do not count.
     """
     persons = {_person(entry) for entry in other} - {None}
     return [entry for entry in one if _person(entry) in persons]
