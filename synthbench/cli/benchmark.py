@@ -10,6 +10,7 @@ import typer
 
 from synthbench.cli.console import context_of, is_main, log, progress_bar
 from synthbench.cli.options import (
+    FileOptions,
     Like,
     MetricOptions,
     Real,
@@ -59,6 +60,7 @@ def benchmark_init(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the benchmark and of its folder.")],
     real: Real,
+    files: FileOptions,
     options: BenchmarkOptions,
 ) -> None:
     """Freeze a protocol on a real cohort: grid, mask, extractors, bandwidths, floors, n and m."""
@@ -74,8 +76,8 @@ def benchmark_init(
         raise UsageError("--m: say with how many synthetic volumes an entry is scored.")
     with progress_bar("freezing") as advance:
         frozen = freeze.freeze(
-            real, name, settings, context_of(advance), n_synth=settings.m, primary=settings.primary,
-            assume_grid=options.volumes.assume_grid,
+            files.of(real), name, settings, context_of(advance), n_synth=settings.m,
+            primary=settings.primary, assume_grid=options.volumes.assume_grid,
         )  # fmt: skip
     if not is_main():
         return

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from synthbench.cli.console import log, make_room, print_json, progress_bar, show
-from synthbench.cli.options import AssumeGrid, Json, Seed
+from synthbench.cli.options import AssumeGrid, FileOptions, Json, Seed, with_options
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.registry import BUILT_IN
 
@@ -20,6 +21,15 @@ Layout = Annotated[
         help=f"{', '.join(BUILT_IN['layouts'])}, or one of a plugin. Default: recognised.",
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanOptions:
+    """Which scans of a download are taken."""
+
+    files: FileOptions
+    layout: Layout = None
+
 
 data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, look at, select, split, prepare.")
 
@@ -49,11 +59,14 @@ def atlas(
 
 
 @data.command("info")
+@with_options
 def info(
+    *,
     cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder for montage.png and histograms.png.")
     ] = None,
+    files: FileOptions,
     assume_grid: AssumeGrid = None,
     json: Json = False,
 ) -> None:
@@ -63,7 +76,9 @@ def info(
     if out is not None:
         make_room("--out", out / "montage.png")
     with progress_bar("reading") as advance:
-        report = check.report(cohort, assume_grid, progress=lambda done: advance(done, 0, ""))
+        report = check.report(
+            files.of(cohort), assume_grid, progress=lambda done: advance(done, 0, "")
+        )
     if json:
         print_json(table.as_json(report))
     else:
@@ -82,7 +97,9 @@ def info(
 
 
 @data.command("select")
+@with_options
 def select(
+    *,
     source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
     out: Annotated[Path | None, typer.Option("--out", help="A new .csv or .tsv.")] = None,
     where: Annotated[
@@ -92,7 +109,7 @@ def select(
         bool, typer.Option("--one-scan-per-subject", help="The preferred scan of one visit.")
     ] = False,
     scan: Annotated[str, typer.Option(help="Which visit: first or last.")] = "first",
-    layout: Layout = None,
+    scans: ScanOptions,
     list_: Annotated[bool, typer.Option("--list", help="Print the scans, tab-separated.")] = False,
 ) -> None:
     """Select scans by age, sex, diagnosis and whatever else is known, into a manifest."""
@@ -108,8 +125,9 @@ def select(
     if out is not None:
         check_out(out)
     chosen = chosen_scans(
-        source, where=where, one_scan_per_subject=one_scan_per_subject, scan=scan, layout=layout
-    )
+        scans.files.of(source), where=where, one_scan_per_subject=one_scan_per_subject, scan=scan,
+        layout=scans.layout,
+    )  # fmt: skip
     log("\n".join(chosen.account()))
     if list_:
         typer.echo(listing(chosen.rows))
@@ -119,7 +137,9 @@ def select(
 
 
 @data.command("split")
+@with_options
 def split_(
+    *,
     cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
     out: Annotated[Path, typer.Option("--out", help="Where split.tsv and the manifests go.")],
     sizes: Annotated[
@@ -134,6 +154,7 @@ def split_(
         list[str] | None,
         typer.Option(help="Column to balance the parts on, repeated. Default: site, sex, age."),
     ] = None,
+    files: FileOptions,
     seed: Seed = 0,
     assume_grid: AssumeGrid = None,
 ) -> None:
@@ -145,7 +166,7 @@ def split_(
     check_part_names(part for part, _ in named)
     with progress_bar("checking") as advance:
         drawn = split(
-            cohort,
+            files.of(cohort),
             dict(named) or None,
             out,
             by=by,
@@ -153,6 +174,8 @@ def split_(
             assume_grid=assume_grid,
             progress=lambda done: advance(done, 0, ""),
         )
+    for remark in drawn.remarks:
+        log(remark)
     if not drawn.stratified_by:
         log("no site, sex or age is known of these subjects: drawn at random, balanced on nothing")
     for part, row in drawn.balance().iterrows():
@@ -173,10 +196,12 @@ def _part(text: str) -> tuple[str, int | float]:
 
 
 @data.command("prepare")
+@with_options
 def prepare(
+    *,
     source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
     out: Annotated[Path, typer.Option("--out", help="A folder (BIDS derivative).")],
-    layout: Layout = None,
+    scans: ScanOptions,
     shape: Annotated[
         tuple[int, int, int] | None,
         typer.Option(
@@ -210,10 +235,10 @@ def prepare(
     )
     with progress_bar("preparing", lines=True) as advance:
         summary = prepare_cohort(
-            source,
+            scans.files.of(source),
             out,
             settings=settings,
-            layout=layout,
+            layout=scans.layout,
             jobs=jobs,
             dask=dask,
             progress=lambda name, done, total: advance(done, total, name),

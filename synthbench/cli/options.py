@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints, overload
 
 import typer
 
 from synthbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from synthbench.cohorts.choice import Choice, CohortFiles
     from synthbench.scoring.benchmark import Benchmark
 
 # ---------------------------------------------------------------- records of options
@@ -169,6 +170,43 @@ class VolumeOptions:
     intensity: Intensity = "percentile"
     seed: Seed = 0
     assume_grid: AssumeGrid = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """Which files of a cohort's folder are its volumes."""
+
+    suffix: Annotated[
+        str | None,
+        typer.Option("--suffix", metavar="WORD", help="Take files whose name ends so: T1w."),
+    ] = None
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="ENTITY=VALUE",
+            help="Take files with this BIDS entity, such as ses=1 or space=none; may be repeated.",
+        ),
+    ] = None
+
+    @property
+    def choice(self) -> Choice:
+        """The choice, or a `UsageError` where a filter cannot be read."""
+        from synthbench.cohorts.choice import Choice
+
+        return Choice.parse(self.suffix, self.filters or ())
+
+    @overload
+    def of(self, path: Path) -> CohortFiles: ...
+
+    @overload
+    def of(self, path: None) -> None: ...
+
+    def of(self, path: Path | None) -> CohortFiles | None:
+        """Return the chosen files of a path; None where there is none."""
+        from synthbench.cohorts.choice import CohortFiles
+
+        return None if path is None else CohortFiles(path, self.choice)
 
 
 # ---------------------------------------------------------------- what verbs make of them

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from synthbench.cli.console import as_progress, is_main, log, make_room, progress_bar, write_page
-from synthbench.cli.options import AssumeGridOrReal, grid_or_real
+from synthbench.cli.options import AssumeGridOrReal, FileOptions, grid_or_real, with_options
 
 
+@with_options
 def report(
+    *,
     scorecards: Annotated[
         list[Path], typer.Argument(help="Scorecards; several are shown side by side.")
     ],
@@ -37,6 +39,7 @@ def report(
             help="Show and name real volumes, or leave them out.",
         ),
     ] = True,
+    files: FileOptions,
     assume_grid: AssumeGridOrReal = None,
 ) -> None:
     """Write scorecards as a page for a browser: verdicts, charts, pictures; needs no network."""
@@ -46,9 +49,9 @@ def report(
     with progress_bar("report") as advance:
         page = rendered(
             scorecards,
-            real=real,
-            synths=synth or (),
-            train=train,
+            real=files.of(real),
+            synths=[files.of(path) for path in synth or ()],
+            train=files.of(train),
             sensitivity=sensitivity,
             real_pictures=real_pictures,
             assume_grid=grid_or_real(assume_grid),

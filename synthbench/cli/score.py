@@ -16,6 +16,7 @@ from synthbench.cli.options import (
     AssumeGridOrReal,
     BenchmarkUsed,
     Cached,
+    FileOptions,
     Intensity,
     Json,
     MetricOptions,
@@ -29,6 +30,7 @@ from synthbench.cli.options import (
 from synthbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from synthbench.cohorts.choice import CohortFiles
     from synthbench.records.scorecard import Scorecard
     from synthbench.scoring.benchmark import Benchmark
     from synthbench.scoring.settings import ScoringSettings
@@ -75,6 +77,13 @@ class ScoreCohorts:
             help="Score the synthetic volumes that can be used, and print the share that failed.",
         ),
     ] = False
+    files: FileOptions
+
+    def chosen(self) -> dict[str, CohortFiles | None]:
+        """Return the chosen files of each cohort, by role."""
+        paths = {"real": self.real, "synth": self.synth, "train": self.train,
+                 "holdout": self.holdout}  # fmt: skip
+        return {role: self.files.of(path) for role, path in paths.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +199,7 @@ def score(
     with progress_bar("scoring") as advance:
         work = context_of(advance, cached)
         read = CohortSet.read(
-            **vars(cohorts), assume_grid=grid_or_real(assume_grid), conditions=tables.conditions,
+            **cohorts.chosen(), assume_grid=grid_or_real(assume_grid), conditions=tables.conditions,
             measures=tables.measures or (), progress=work.progress,
         )  # fmt: skip
         found = scoring.score_cohorts(read, settings, work, accept=accept or (), name=protocol.name)

@@ -12,6 +12,7 @@ import typer
 from synthbench.cli.console import context_of, is_main, log, make_room, progress_bar, show
 from synthbench.cli.options import (
     BenchmarkUsed,
+    FileOptions,
     Json,
     Like,
     MetricOptions,
@@ -51,6 +52,7 @@ def sensitivity(
     *,
     context: typer.Context,
     real: Real,
+    files: FileOptions,
     protocol: SensitivityProtocol,
     out: Annotated[
         Path, typer.Option("--out", help="Record (JSON); the figure goes beside it (PNG).")
@@ -69,7 +71,7 @@ def sensitivity(
     make_room("--out", out)
     with progress_bar("sensitivity") as advance:
         found = study.sensitivity(
-            real, settings, context_of(advance), corruptions=protocol.corruption,
+            files.of(real), settings, context_of(advance), corruptions=protocol.corruption,
             assume_grid=protocol.volumes.assume_grid,
         )  # fmt: skip
     if not is_main():

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from synthbench.cli.console import log, print_json, progress_bar
-from synthbench.cli.options import Accept, AssumeGrid, Json, with_options
+from synthbench.cli.options import Accept, AssumeGrid, FileOptions, Json, with_options
 from synthbench.errors import CheckFailed, Stopped, UsageError
 
 
@@ -64,6 +64,7 @@ def train(
     ] = None,
     *,
     options: TrainOptions,
+    files: FileOptions,
     json: Json = False,
 ) -> None:
     """Train a generator on a cohort, into a run folder."""
@@ -75,9 +76,9 @@ def train(
     if options.pretrained is not None:
         _write_published(str(generator), options.pretrained, folder, options, json)
     elif options.dry_run:
-        _estimate(str(generator), options, json)
+        _estimate(str(generator), options, files, json)
     else:
-        _train(generator, folder, options, json)
+        _train(generator, folder, options, files, json)
 
 
 def _write_published(
@@ -98,14 +99,14 @@ def _write_published(
         print_json({"run": str(run.folder), **run.record})
 
 
-def _estimate(generator: str, options: TrainOptions, json: bool) -> None:
+def _estimate(generator: str, options: TrainOptions, files: FileOptions, json: bool) -> None:
     """Print what a training would take; raise where it does not fit."""
     from synthbench.training.dry_run import dry_run, refusal
 
     if options.resume:
         raise UsageError("--dry-run is for a new run: leave out --resume.")
     plan = dry_run(
-        generator, real=options.real, preset=options.preset, config=options.config,
+        generator, real=files.of(options.real), preset=options.preset, config=options.config,
         overrides=options.settings or (), assume_grid=options.assume_grid,
         accept=options.accept or (),
     )  # fmt: skip
@@ -118,7 +119,9 @@ def _estimate(generator: str, options: TrainOptions, json: bool) -> None:
         raise CheckFailed(refusal(plan))
 
 
-def _train(generator: str | None, folder: Path, options: TrainOptions, json: bool) -> None:
+def _train(
+    generator: str | None, folder: Path, options: TrainOptions, files: FileOptions, json: bool
+) -> None:
     """Train, and say what comes next."""
     from synthbench.training import training
 
@@ -129,7 +132,8 @@ def _train(generator: str | None, folder: Path, options: TrainOptions, json: boo
                 preset=options.preset, config=options.config, overrides=options.settings or (),
                 init=options.init, track=options.track or (), energy=options.energy,
                 resume=options.resume, assume_grid=options.assume_grid,
-                accept=options.accept or (), progress=advance, log=log,
+                suffix=files.suffix, filters=files.filters or (), accept=options.accept or (),
+                progress=advance, log=log,
             )  # fmt: skip
     except KeyboardInterrupt:
         # Before the first step or after the last, or the second Ctrl-C: the loop has not answered.

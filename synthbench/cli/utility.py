@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthbench.cli.console import as_progress, is_main, log, make_room, progress_bar, show
-from synthbench.cli.options import Accept, Cached, Json, Name, Real, VolumeOptions, with_options
+from synthbench.cli.options import (
+    Accept,
+    Cached,
+    FileOptions,
+    Json,
+    Name,
+    Real,
+    VolumeOptions,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from synthbench.utility.settings import StudySettings
@@ -87,6 +96,7 @@ class StudyVolumes:
 def utility(
     *,
     cohorts: UtilityCohorts,
+    files: FileOptions,
     choices: StudyChoices,
     volumes: StudyVolumes,
     out: Annotated[Path | None, typer.Option("--out", help="Record (JSON).")] = None,
@@ -108,7 +118,7 @@ def utility(
         Scorecard.load(scorecard)
     with progress_bar("utility") as advance:
         record = command.run(
-            cohorts.real, cohorts.synth, cohorts.test,
+            files.of(cohorts.real), files.of(cohorts.synth), files.of(cohorts.test),
             command.Choices(**vars(choices)), volumes.settings(), cache=cached,
             progress=as_progress(advance), log=log,
         )  # fmt: skip
@@ -118,7 +128,7 @@ def utility(
         record.save(out)
         log(f"written: {out}")
     if scorecard is not None:
-        before = command.add_to_scorecard(record, scorecard, cohorts.synth)
+        before = command.add_to_scorecard(record, scorecard, files.of(cohorts.synth))
         replaced = "" if before is None else f", in place of: {before.sentence} ({before.label})"
         log(f"{scorecard}: the verdict was added{replaced}")
     if json:

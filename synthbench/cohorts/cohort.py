@@ -19,6 +19,8 @@ from scipy import ndimage
 
 from synthbench.cohorts.failures import Failure
 from synthbench.cohorts.inspection import Inspection
+from synthbench.cohorts.remarks import CohortRemark
+from synthbench.cohorts.tables.persons import person_key
 from synthbench.cohorts.volume_file import read
 from synthbench.errors import CohortError
 from synthbench.runtime.parallel import read_ahead
@@ -81,6 +83,11 @@ class Cohort:
     failed
         Volumes that failed, in the order of their hashes; None: not counted, any would be an
         error.
+    scans
+        Covariates of each volume, indexed by its name, where a manifest has them; else empty.
+    remarks
+        What decided which files are its volumes and how its table was read. They may name files
+        and persons; `notes` does not.
     """
 
     entries: tuple[Entry, ...]
@@ -89,6 +96,8 @@ class Cohort:
     participants: pd.DataFrame
     notes: tuple[str, ...] = ()
     failed: tuple[Failure, ...] | None = field(default=None, repr=False)
+    scans: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    remarks: tuple[CohortRemark, ...] = ()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -104,6 +113,13 @@ class Cohort:
         """The index of each volume's subject, 0 to the number of subjects - 1."""
         names = [entry.subject for entry in self.entries]
         return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def covariates(self) -> pd.DataFrame:
+        """One row per volume: what its manifest says of it, else what is known of its person."""
+        if len(self.scans):
+            return self.scans.reindex([entry.name for entry in self.entries])
+        return self.participants.reindex([entry.subject for entry in self.entries])
 
     def load(self, index: int) -> Float32[np.ndarray, "d h w"]:
         """Return one volume in RAS+, with the intensities of its file."""
@@ -300,7 +316,8 @@ def of_shared_persons(one: Iterable[Entry], other: Iterable[Entry]) -> list[Entr
     """Return the volumes of `one` whose person is in `other` too.
 
     A person is a named subject (from a table, or a `sub-` label) of one dataset: two BIDS
-    datasets may use the same numbers. File names may be equal by accident, and do not count.
+    datasets may use the same numbers. Spellings are compared by
+    `synthbench.cohorts.tables.persons`. File names may be equal by accident, and do not count.
     """
     persons = {_person(entry) for entry in other} - {None}
     return [entry for entry in one if _person(entry) in persons]
@@ -310,8 +327,9 @@ def _person(entry: Entry) -> tuple[Path | None, str] | None:
     if entry.subject == entry.name:
         return None
     folders = entry.path.resolve().parents
-    dataset = next((f for f in folders if (f / "dataset_description.json").is_file()), None)
-    return dataset, entry.subject
+    # The outermost: derivatives have a description too, and the persons of their dataset.
+    described = [f for f in folders if (f / "dataset_description.json").is_file()]
+    return (described[-1] if described else None), person_key(entry.subject)
 
 
 def read_volume(entry: Entry) -> Float32[np.ndarray, "d h w"]:

@@ -294,7 +294,8 @@ def rows_of(cohort: Cohort, names: Sequence[str]) -> list[Row]:
     Parameters
     ----------
     cohort
-        Volumes of one subject share its row; a subject that the table does not list has none.
+        Volumes of one subject share its row, unless a manifest has one for each; a subject that
+        the table does not list has none.
     names
         Columns of the table.
 
@@ -312,8 +313,7 @@ def rows_of(cohort: Cohort, names: Sequence[str]) -> list[Row]:
         )
     for name in names:
         check_name(name, [str(c) for c in table.columns], "the participants table has no column")
-    given = table.reindex([entry.subject for entry in cohort.entries])
-    return _rows(given[list(names)])
+    return _rows(cohort.covariates[list(names)])
 
 
 def cell(value: float | str | None) -> str:

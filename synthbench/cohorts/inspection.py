@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float16, Float32, Float64
 from scipy import ndimage
 
+from synthbench.cohorts.label_maps import is_label_map
 from synthbench.volumes import mni152
 from synthbench.volumes.grid import Space, resample
 from synthbench.volumes.intensity import BACKGROUND
@@ -103,6 +104,8 @@ class Inspection:
         Share of each cell's voxels that belong to the foreground.
     remarks
         What was changed while it was read, or is odd about its file.
+    label_map
+        True where its values are those of a mask or a label map.
     """
 
     grid: Space
@@ -121,6 +124,7 @@ class Inspection:
     histogram: tuple[float, ...]
     coarse: Float16[np.ndarray, "a b c"]
     occupied: Float16[np.ndarray, "a b c"]
+    label_map: bool = False
     remarks: tuple[Remark, ...] = ()
 
     @property
@@ -213,6 +217,7 @@ def inspect(
         histogram=tuple(float(share) for share in histogram),
         coarse=np.clip(coarse, -4, 4).astype(np.float16),
         occupied=cell_means(foreground_voxels, grid.spacing, COARSE_MM).astype(np.float16),
+        label_map=is_label_map(volume),
     )
 
 

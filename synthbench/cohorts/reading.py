@@ -8,26 +8,23 @@ silently.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.failures import failures
 from synthbench.cohorts.inspection import Inspection, inspect
-from synthbench.cohorts.passed_over import folders_named_as_volumes, passed_over
+from synthbench.cohorts.listing import list_cohort
 from synthbench.cohorts.split_record import verify
 from synthbench.cohorts.volume_file import name, read
-from synthbench.errors import CohortError, near_miss
+from synthbench.errors import CohortError
 from synthbench.runtime.parallel import read_ahead
-from synthbench.runtime.walk import dicom_advice, files_below
 from synthbench.volumes.grid import Space
-from synthbench.volumes.image_file import SUFFIXES, is_volume
 
 _SHOWN = 5  # names of files with one fault
 
@@ -46,7 +43,7 @@ PREPARE = "synthbench data prepare DIR --out PREPARED"
 
 
 def read_cohort(
-    path: Path | str,
+    path: Path | str | CohortFiles,
     *,
     role: str = "cohort",
     assume_grid: Space | float | None = None,
@@ -59,7 +56,8 @@ def read_cohort(
     ----------
     path
         A directory, a BIDS folder, or a CSV/TSV manifest with a column `path` (relative to the
-        manifest), and optionally `participant_id` and covariates.
+        manifest), and optionally `participant_id` and covariates. A `CohortFiles` also says which
+        of its files to take; `synthbench.cohorts.choice` gives the rules.
     role
         The cohort's name in messages ("real", "synth").
     assume_grid
@@ -76,12 +74,11 @@ def read_cohort(
         The path holds no volumes, or any volume is unreadable, truncated, not 3-D, not finite,
         constant, without geometry or on another grid than the rest. The message names up to 20.
     """
-    path = Path(path)
     found = examine(path, role=role, assume_grid=assume_grid, progress=progress)
     if count_failures and found.cohort is not None:
         good = [e for e in found.cohort.entries if e.inspection is None or e.inspection.high > 0]
         names = {*found.problems, *(e.name for e in found.cohort.entries)} - {e.name for e in good}
-        failed = failures(path, names, assume_grid)
+        failed = failures(Path(str(path)), names, assume_grid)
         return replace(found.cohort, entries=tuple(good), failed=failed)
     if found.problems:
         problems = [f"{names}: {problem}" for names, problem in grouped(found.problems)]
@@ -94,8 +91,7 @@ def read_cohort(
             + _advice_on_grids(found)
         )
     assert found.cohort is not None
-    if path.is_file():
-        verify(path, found.cohort.entries)
+    verify_split(path, found.cohort)
     return found.cohort
 
 
@@ -123,6 +119,22 @@ def _few_of(files: Sequence[str]) -> str:
     return f"{len(files)} files ({', '.join(files[:_SHOWN])}{more})"
 
 
+def verify_split(path: Path | str | CohortFiles, cohort: Cohort) -> None:
+    """Compare the volumes of a manifest with the split that it belongs to, where there is one.
+
+    A choice among its files is no other split, and is not compared.
+
+    Raises
+    ------
+    CohortError
+        They are not those that were drawn.
+    """
+    chosen = isinstance(path, CohortFiles) and bool(path.choice)
+    file = Path(str(path))
+    if file.is_file() and not chosen:
+        verify(file, cohort.entries)
+
+
 @dataclass(frozen=True)
 class Examined:
     """The result of examining a path: the cohort, and the files that cannot be part of it.
@@ -146,7 +158,7 @@ class Examined:
 
 
 def examine(
-    path: Path | str,
+    path: Path | str | CohortFiles,
     *,
     role: str = "cohort",
     assume_grid: Space | float | None = None,
@@ -161,8 +173,9 @@ def examine(
     CohortError
         The path holds no volumes, or the manifest cannot be used.
     """
-    path = Path(path)
-    listed, participants, notes = _listing(path, role)
+    listing = list_cohort(path, role)
+    path, listed = Path(str(path)), listing.files
+    notes = [remark.summary for remark in listing.remarks if remark.severity == "note"]
     problems: dict[str, str] = {}
     good: list[tuple[Path, str, _Checked]] = []
     checks = read_ahead(lambda item: _check(item[0], assume_grid), listed, workers=2)
@@ -199,8 +212,10 @@ def examine(
         entries=tuple(sorted(entries, key=lambda entry: (entry.digest, entry.name))),
         grid=common,
         stored_grid=usable[0].inspection.stored,
-        participants=participants,
+        participants=listing.participants,
+        scans=listing.scans,
         notes=tuple(notes),
+        remarks=listing.remarks,
     )
     return Examined(len(listed), cohort, tuple(elsewhere), problems)
 
@@ -210,83 +225,6 @@ def _advice_on_grids(found: Examined) -> str:
     if found.cohort is None or len(found.elsewhere) < len(found.cohort):
         return ""
     return f"\nWhole heads are brought to one grid with: {PREPARE}"
-
-
-def _subject(file: Path, root: Path) -> str:
-    found = re.search(r"sub-[A-Za-z0-9]+", name(file, root))
-    return found.group() if found else name(file, root)
-
-
-def _listing(path: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFrame, list[str]]:
-    """Return [(file, subject)], the participants table, and notes on skipped files."""
-    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
-        return _manifest(path, role)
-    if not path.is_dir():
-        what = "it is a file, but not a .csv or .tsv manifest" if path.exists() else "no such path"
-        raise CohortError(
-            f"{role}: {path}: {what}. Give a directory of volumes ({', '.join(SUFFIXES)}) "
-            "or a CSV/TSV manifest with a column 'path'."
-        )
-    below = files_below(path)
-    files = [file for file in below if is_volume(file)]
-    notes = passed_over(below)
-    if (path / "dataset_description.json").is_file():
-        t1w = [file for file in files if re.search(r"_T1w\.", file.name)]
-        if t1w and len(t1w) < len(files):
-            notes.append(f"BIDS folder: {len(t1w)} T1w volumes used, "
-                         f"{len(files) - len(t1w)} other images skipped")  # fmt: skip
-            files = t1w
-    files = sorted([*files, *folders_named_as_volumes(path, below)])
-    if not files:
-        advice = [dicom_advice(path, below) or "", *(f"{note}." for note in notes)]
-        raise CohortError(
-            f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}. "
-            + " ".join(advice).strip()
-        )
-    table = path / "participants.tsv"
-    participants = _participants(table) if table.is_file() else pd.DataFrame()
-    return [(file, _subject(file, path)) for file in files], participants, notes
-
-
-def _table(file: Path) -> pd.DataFrame:
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    try:
-        return pd.read_csv(file, sep=separator, na_values=["n/a"], dtype={"participant_id": str})
-    except (ValueError, OSError) as error:
-        raise CohortError(f"{file}: cannot be read as a table: {error}") from error
-
-
-def _participants(file: Path) -> pd.DataFrame:
-    table = _table(file)
-    if "participant_id" not in table:
-        raise CohortError(
-            f"{file}: a column 'participant_id' is needed; found {', '.join(table.columns)}."
-        )
-    return table.drop_duplicates("participant_id").set_index("participant_id")
-
-
-def _manifest(file: Path, role: str) -> tuple[list[tuple[Path, str]], pd.DataFrame, list[str]]:
-    table = _table(file)
-    if "path" not in table:
-        raise CohortError(
-            f"{role}: {file}: a column 'path' is needed; {near_miss('path', table.columns)}"
-        )
-    paths = [file.parent / str(p) for p in table["path"]]
-    missing = [p for p in paths if not p.is_file()]
-    if missing or not paths:
-        raise CohortError(
-            f"{role}: {file}: {len(missing)} of {len(paths)} listed files do not exist"
-            + (f" (first: {missing[0]})" if missing else "")
-            + ". Paths are relative to the manifest's folder."
-        )
-    repeated = [str(p) for p, count in Counter(p.resolve() for p in paths).items() if count > 1]
-    if repeated:
-        raise CohortError(f"{role}: {file}: listed more than once: {', '.join(repeated[:5])}.")
-    if "participant_id" in table:
-        subjects = [str(s) for s in table["participant_id"]]
-        participants = table.drop(columns="path").drop_duplicates("participant_id")
-        return list(zip(paths, subjects, strict=True)), participants.set_index("participant_id"), []
-    return [(p, _subject(p, file.parent)) for p in paths], pd.DataFrame(), []
 
 
 @dataclass(frozen=True)

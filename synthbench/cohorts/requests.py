@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from synthbench.cohorts.conditions import (
     MISSING,
     Conditions,
@@ -17,7 +15,8 @@ from synthbench.cohorts.conditions import (
     uniform,
     within,
 )
-from synthbench.errors import UsageError
+from synthbench.cohorts.tables.text_table import read_text_table
+from synthbench.errors import CohortError, UsageError
 
 # Columns that identify the volume of a row, in tables that synthbench reads or writes.
 _IDENTITY = ("participant_id", "path", "file", "seed", "extrapolated")
@@ -103,17 +102,11 @@ def read_conditions(file: Path | str, conditions: Conditions) -> list[Row]:
         names its row).
     """
     file = Path(file)
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
     try:
-        table = pd.read_csv(
-            file, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True
-        )
-    except OSError as error:
-        raise UsageError(f"--conditions {file}: cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UsageError(f"--conditions {file}: cannot be read as a table: {error}") from error
-    named = [str(column).strip() for column in table.columns]
-    table.columns = pd.Index(named)
+        table = read_text_table(file).cells
+    except CohortError as error:
+        raise UsageError(f"--conditions {error}") from error
+    named = [str(column) for column in table.columns]
     wanted = [column for column in named if column not in _IDENTITY]
     for column in wanted:
         check_name(column, conditions.names, f"--conditions {file}: the run has no condition")

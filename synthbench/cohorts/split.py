@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Entry
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.split_record import RECORD
@@ -45,11 +46,14 @@ class Split:
         One row per subject, indexed by participant: its part, and its covariates.
     stratified_by
         The covariates that the parts were balanced on.
+    remarks
+        What was left out of the cohort, and what of its table was read by a rule.
     """
 
     manifests: dict[str, Path]
     subjects: pd.DataFrame
     stratified_by: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> int:
@@ -70,7 +74,7 @@ class Split:
 
 
 def split(
-    cohort: Path,
+    cohort: Path | CohortFiles,
     sizes: Mapping[str, int | float] | None,
     out: Path,
     *,
@@ -127,14 +131,15 @@ def split(
             "content": [e.digest for e in read.entries],
         }
     )
+    known = read.covariates.reset_index(drop=True)
     table = table.dropna(subset="part").sort_values(["part", "participant_id", "path"])
     for part, file in manifests.items():
         rows = table[table["part"] == part].drop(columns=["part", "content"])
-        _write(file, rows.join(read.participants, on="participant_id"))
+        _write(file, rows.join(known))
     # The record comes last: without it, the folder is not a split.
     _write(record, table)
     drawn = covariates.assign(part=pd.Series(parts))
-    return Split(manifests, drawn, chosen)
+    return Split(manifests, drawn, chosen, tuple(remark.message for remark in read.remarks))
 
 
 def check_part_names(names: Iterable[str]) -> None:
@@ -179,7 +184,7 @@ def draw(
     counts
         Part name to number of subjects; the other subjects are in no part.
     random
-        Source of random numbers.
+        CohortFiles of random numbers.
 
     Returns
     -------

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import pandas as pd
-
 from synthbench.cohorts.cohort import Cohort
-from synthbench.errors import UsageError, near_miss
+from synthbench.cohorts.tables.cells import column_of
+from synthbench.cohorts.tables.persons import matched
+from synthbench.cohorts.tables.text_table import read_text_table
+from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.volumes.image_file import without_suffix
 
 KEYS = ("file", "path", "participant_id", "subject", "Measure:volume")
@@ -54,46 +55,42 @@ class VolumeTable:
         UsageError
             The file cannot be read, has no rows, or has no column beside the names of volumes.
         """
-        name = f"{option} {file}"
         try:
-            with Path(file).open(encoding="utf-8-sig") as opened:
-                separator = "," if "," in opened.readline() else "\t"
-            table = pd.read_csv(
-                file, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True,
-                encoding="utf-8-sig",
-            )  # fmt: skip
-        except OSError as error:
-            raise UsageError(f"{name}: cannot be read: {error.strerror}.") from error
-        except ValueError as error:
-            raise UsageError(f"{name}: cannot be read as a table: {error}") from error
-        table.columns = pd.Index([str(column).strip() for column in table.columns])
-        key = next((k for k in KEYS if k in table.columns), table.columns[0])
-        others = [column for column in table.columns if column != key]
-        if table.empty or not others:
+            table = read_text_table(file, KEYS)
+        except CohortError as error:
+            raise UsageError(f"{option} {error}") from error
+        name, cells = f"{option} {file}", table.cells
+        key = next((k for k in KEYS if k in cells.columns), cells.columns[0])
+        others = [column for column in cells.columns if column != key]
+        if cells.empty or not others:
             raise UsageError(
                 f"{name}: needs one row per volume, and beside the column '{key}', which names "
-                f"volumes, one with values; found {len(table)} rows and the columns "
-                f"{', '.join(table.columns)}."
+                f"volumes, one with values; found {len(cells)} rows and the columns "
+                f"{', '.join(cells.columns)}."
             )
-        cells = {column: tuple(table[column].str.strip()) for column in others}
-        return cls(name, tuple(table[key].str.strip()), cells)
+        columns = {column: tuple(cells[column]) for column in others}
+        return cls(name, tuple(cells[key]), columns)
 
     def rows(self, cohort: Cohort, role: str) -> list[int] | None:
         """Return the row of each volume; None where the table names none of them.
 
         A volume is named by its path in the cohort, by its file's name with or without ending, or
-        by its subject.
+        by its subject, in any spelling of it (`synthbench.cohorts.tables.persons`).
 
         Raises
         ------
         UsageError
-            Some volumes have a row and others have none, or one has two.
+            Some volumes have a row and others have none, one has two, or a spelling is not certain.
         """
         places = {key: place for place, key in enumerate(map(without_suffix, self.keys))}
         repeated = {
             key for key, count in Counter(map(without_suffix, self.keys)).items() if count > 1
         }
         stems = Counter(without_suffix(PurePosixPath(entry.name).name) for entry in cohort.entries)
+        try:
+            persons = matched((e.subject for e in cohort.entries), places, self.file)
+        except CohortError as error:
+            raise UsageError(str(error)) from error
         found: list[int | None] = []
         for entry in cohort.entries:
             stem = without_suffix(PurePosixPath(entry.name).name)
@@ -102,7 +99,7 @@ class VolumeTable:
                 *([stem] if stems[stem] == 1 else []),
                 entry.subject,
             ]
-            key = next((name for name in names if name in places), None)
+            key = next((name for name in names if name in places), persons.get(entry.subject))
             if key in repeated:
                 raise UsageError(
                     f"{self.file}: names {key} in more than one row. Keep one row per volume."
@@ -120,18 +117,25 @@ class VolumeTable:
         return [row for row in found if row is not None]
 
     def values(self, column: str, rows: Sequence[int]) -> list[float | str | None]:
-        """Return a column's cells as numbers, or as text where one of them is not a number.
+        """Return a column's cells as numbers, or as words.
 
         Raises
         ------
         UsageError
-            There is no such column.
+            There is no such column, or a cell among numbers is not a plain number.
         """
         if column not in self.columns:
             raise UsageError(
                 f"{self.file}: no column '{column}'; {near_miss(column, self.columns)}"
             )
-        return typed([self.columns[column][row] for row in rows])
+        places = [f"row of {self.keys[row]}" for row in rows]
+        found = column_of(column, [self.columns[column][row] for row in rows], places)
+        if found.numeric and found.notes:
+            raise UsageError(
+                f"{self.file}: {'; '.join(found.notes)}. Write plain numbers with a point, and n/a "
+                "where a value is not known."
+            )
+        return found.values
 
 
 def typed(cells: Sequence[str]) -> list[float | str | None]:

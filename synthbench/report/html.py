@@ -31,6 +31,7 @@ from synthbench.report.sections.at_hand import AtHand, Cohorts, cohorts_of
 from synthbench.report.sections.section import Page
 
 if TYPE_CHECKING:
+    from synthbench.cohorts.choice import CohortFiles
     from synthbench.runtime.callbacks import Log, Progress
     from synthbench.sensitivity.read_back import Sensitivity
 
@@ -44,9 +45,9 @@ _COLOURS = {name: f"var(--{name})" for name in ("ink", "soft", "paper", "accent"
 def report(
     scorecards: Sequence[Path],
     *,
-    real: Path | None = None,
-    synths: Sequence[Path] = (),
-    train: Path | None = None,
+    real: Path | CohortFiles | None = None,
+    synths: Sequence[Path | CohortFiles] = (),
+    train: Path | CohortFiles | None = None,
     sensitivity: Path | None = None,
     real_pictures: bool = True,
     assume_grid: Literal["real"] | float | None = None,
@@ -115,9 +116,9 @@ def report(
 
 def _matched(
     cards: Sequence[Scorecard],
-    real: Path,
-    synths: Sequence[Path],
-    train: Path | None,
+    real: Path | CohortFiles,
+    synths: Sequence[Path | CohortFiles],
+    train: Path | CohortFiles | None,
     assume_grid: Literal["real"] | float | None,
     progress: Progress | None,
 ) -> dict[int, Cohorts]:
@@ -133,7 +134,7 @@ def _matched(
 
     counted = any(card.synth.failed is not None for card in cards)
 
-    def read(path: Path, role: str) -> Any:
+    def read(path: Path | CohortFiles, role: str) -> Any:
         return read_cohort(
             path, role=role, assume_grid=stored, progress=checking(role, progress),
             count_failures=counted and role == "synth",

@@ -125,7 +125,8 @@ def changes_section(run: Run) -> str:
 
 # Paths on the machine that trained, and settings that another part of the card shows.
 _ABOUT_THE_RUN = (
-    "generator", "preset", "real", "validation", "assume_grid", "init", "track", "energy",
+    "generator", "preset", "real", "validation", "assume_grid", "suffix", "filters", "init",
+    "track", "energy",
 )  # fmt: skip
 
 

@@ -44,6 +44,8 @@ class RunSettings(BaseModel):
     preset: str | None = None
     real: str | None = None
     assume_grid: float | None = None
+    suffix: str | None = Field(default=None, description="end of the names of the files to take")
+    filters: tuple[str, ...] = Field(default=(), description="BIDS entities, as ENTITY=VALUE")
     init: str | None = None
     validation: str | None = None
     track: tuple[str, ...] = ()
@@ -173,7 +175,8 @@ def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
         raise UsageError(f"--config {file} is for {loaded['generator']}, not for {generator}.")
     # A run's config.yaml also has the paths of its data. They are not taken over.
     about_the_run = (
-        "generator", "preset", "real", "assume_grid", "init", "validation", "track", "energy",
+        "generator", "preset", "real", "assume_grid", "suffix", "filters", "init", "validation",
+        "track", "energy",
     )  # fmt: skip
     return {k: v for k, v in loaded.items() if k not in about_the_run}
 

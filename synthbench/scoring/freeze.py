@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, majority_mask
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError, WeightsError
@@ -26,7 +27,7 @@ from synthbench.scoring.statistics import Sample, jobs
 
 
 def freeze(
-    real: Path | str | Cohort,
+    real: Path | str | CohortFiles | Cohort,
     name: str,
     settings: ScoringSettings | None = None,
     context: Context | None = None,
@@ -65,8 +66,10 @@ def freeze(
     check_names(settings)
     _check_primary(primary, metrics_of(settings))
     if not isinstance(real, Cohort):
-        real = read_cohort(Path(real), role="real", assume_grid=assume_grid,
+        real = read_cohort(real, role="real", assume_grid=assume_grid,
                            progress=checking("real", context.progress))  # fmt: skip
+    for remark in real.remarks:
+        context.log(f"{remark.severity}: real: {remark.message}")
     grid = settings.grid(real.grid)
     volumes = real.volumes(grid, settings.intensity, context.workers, role="real")
     mask = majority_mask(volumes)

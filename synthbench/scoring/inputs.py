@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable
@@ -22,7 +23,7 @@ from synthbench.volumes.grid import Space
 FEWEST_SUBJECTS = 4
 """Subjects that each cohort needs at least."""
 
-Source = Path | str | Cohort
+Source = Path | str | CohortFiles | Cohort
 """A cohort that was read, or a path that `read_cohort` reads."""
 
 
@@ -193,7 +194,7 @@ def _read(
         elif assume_grid == "real" and role != "real":
             grid = cohorts["real"].stored_grid
         cohorts[role] = read_cohort(
-            Path(source), role=role, assume_grid=grid, progress=checking(role, progress),
+            source, role=role, assume_grid=grid, progress=checking(role, progress),
             count_failures=count_failures and role == "synth",
         )  # fmt: skip
     for role, cohort in cohorts.items():

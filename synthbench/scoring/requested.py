@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synthbench.cohorts.cohort import Cohort
-from synthbench.cohorts.volume_table import VolumeTable, typed
+from synthbench.cohorts.volume_table import VolumeTable
 from synthbench.errors import UsageError
 
 TABLE = "conditions.tsv"
@@ -100,9 +100,7 @@ def _from_table(table: VolumeTable, synth: Cohort, source: str) -> Requested:
             "or by participant_id."
         )
     columns = {
-        name: typed([cells[row] for row in rows])
-        for name, cells in table.columns.items()
-        if name not in NOT_CONDITIONS
+        name: table.values(name, rows) for name in table.columns if name not in NOT_CONDITIONS
     }
     columns = {n: column for n, column in columns.items() if any(v is not None for v in column)}
     beyond = None

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, Volumes, majority_mask
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError, MetricError
@@ -68,7 +69,7 @@ HELD_BYTES = 2**32
 
 
 def sensitivity(
-    real: Path | str | Cohort,
+    real: Path | str | CohortFiles | Cohort,
     settings: ScoringSettings | Benchmark | None = None,
     context: Context | None = None,
     *,
@@ -134,12 +135,16 @@ def sensitivity(
     )
 
 
-def _read(real: Path | str | Cohort, assume_grid: float | None, context: Context) -> Cohort:
+def _read(
+    real: Path | str | CohortFiles | Cohort, assume_grid: float | None, context: Context
+) -> Cohort:
     if not isinstance(real, Cohort):
         real = read_cohort(
-            Path(real), role="real", assume_grid=assume_grid,
+            real, role="real", assume_grid=assume_grid,
             progress=checking("real", context.progress),
         )  # fmt: skip
+    for remark in real.remarks:
+        context.log(f"{remark.severity}: real: {remark.message}")
     subjects = len(set(real.subjects))
     if subjects < FEWEST_SUBJECTS:
         raise CohortError(

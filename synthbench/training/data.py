@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from synthbench import registry
+from synthbench.cohorts.choice import Choice, CohortFiles
 from synthbench.cohorts.cohort import Cohort, Volumes
 from synthbench.cohorts.conditions import Conditions, Row, rows_of
 from synthbench.cohorts.preflight import check
@@ -85,15 +86,20 @@ def _cohorts(job: Job, log: Log) -> dict[str, Cohort]:
     if settings.validation is None:
         return {"train": train}
     validation = read_cohort(
-        Path(settings.validation), role="validation", assume_grid=settings.assume_grid
+        _files(settings.validation, settings), role="validation", assume_grid=settings.assume_grid
     )
     return {"train": train, "validation": validation}
+
+
+def _files(path: str, settings: RunSettings) -> CohortFiles:
+    return CohortFiles(Path(path), Choice.parse(settings.suffix, settings.filters))
 
 
 def _training_cohort(job: Job, log: Log) -> Cohort:
     settings = job.settings
     if settings.real is not None:
-        return read_cohort(Path(settings.real), role="real", assume_grid=settings.assume_grid)
+        files = _files(settings.real, settings)
+        return read_cohort(files, role="real", assume_grid=settings.assume_grid)
     from synthbench.runtime.processes import processes
 
     state, folder = processes(), job.run.folder / "atlas"

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from synthbench import registry
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.preflight import check
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError
@@ -94,7 +95,7 @@ class Plan:
 def dry_run(
     generator: str,
     *,
-    real: Path | None = None,
+    real: Path | CohortFiles | None = None,
     preset: str | None = None,
     config: Path | None = None,
     overrides: Sequence[str] = (),
@@ -132,7 +133,7 @@ def dry_run(
     if real is None:
         n, shape = ATLAS_SUBJECTS, settings.space.shape or ATLAS_SHAPE
     else:
-        cohort = read_cohort(Path(real), role="real", assume_grid=assume_grid)
+        cohort = read_cohort(real, role="real", assume_grid=assume_grid)
         check.check({"train": cohort}, accept)
         n, shape = len(cohort), training_volumes(cohort, settings).space.shape
     if isinstance(own, GridRule):

@@ -65,6 +65,9 @@ class TrainingRequest:
         prolong a run that has finished.
     assume_grid
         Voxel size in mm for arrays without geometry.
+    suffix, filters
+        Which files of the cohorts' folders are their volumes: the end of their names, and BIDS
+        entities as ENTITY=VALUE (`synthbench.cohorts.choice.Choice.parse`).
     accept
         Rules of `synthbench.cohorts.preflight.check.RULES` whose errors do not stop the training;
         the run's record names them.
@@ -82,6 +85,8 @@ class TrainingRequest:
     energy: bool = False
     resume: bool = False
     assume_grid: float | None = None
+    suffix: str | None = None
+    filters: Sequence[str] = ()
     accept: Sequence[str] = ()
 
 
@@ -105,7 +110,7 @@ def train(
         Called with messages for the user.
     options
         The other fields of `TrainingRequest`: real, validation, preset, config, overrides, init,
-        track, energy, resume, assume_grid, accept.
+        track, energy, resume, assume_grid, suffix, filters, accept.
 
     Raises
     ------
@@ -228,6 +233,8 @@ def _new(request: TrainingRequest) -> Job:
         init=_absolute(request.init),
         validation=_absolute(request.validation),
         assume_grid=request.assume_grid,
+        suffix=request.suffix,
+        filters=tuple(request.filters),
         track=tuple(request.track),
         energy=request.energy,
     )

@@ -10,11 +10,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, overlap
 from synthbench.cohorts.conditions import rows_of
 from synthbench.cohorts.preflight import check
 from synthbench.cohorts.preflight.check import RULES
 from synthbench.cohorts.preflight.findings import Finding
+from synthbench.cohorts.preflight.near_identity import near_copies
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable, typed
 from synthbench.errors import CohortError, UsageError, near_miss
@@ -23,6 +25,8 @@ from synthbench.runtime.callbacks import Log, Progress, checking
 from synthbench.utility.probe import Task
 
 Label = float | str | None
+Source = Path | str | CohortFiles | Cohort
+"""A cohort, or what `read_cohort` reads."""
 
 
 @dataclass(frozen=True)
@@ -97,20 +101,20 @@ class LabelRule:
 
 
 def read_side(
-    source: Path | str | Cohort, role: str, assume_grid: float | None, progress: Progress | None
+    source: Source, role: str, assume_grid: float | None, progress: Progress | None
 ) -> Cohort:
     """Return a cohort of a study; it is read where a path is given."""
     if isinstance(source, Cohort):
         return source
     return read_cohort(
-        Path(source), role=role, assume_grid=assume_grid, progress=checking(role, progress)
+        source, role=role, assume_grid=assume_grid, progress=checking(role, progress)
     )
 
 
 def read_sides(
-    real: Path | str | Cohort,
-    synth: Path | str | Cohort,
-    test: Path | str | Cohort,
+    real: Source,
+    synth: Source,
+    test: Source,
     *,
     assume_grid: float | None,
     accept: Sequence[str],
@@ -130,6 +134,8 @@ def read_sides(
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
     trained_on = {role: cohorts[role] for role in ("real", "synth")}
     notes += accepted_notes(check.check(trained_on, accept, log))
+    for remark in cohorts["test"].remarks:
+        log(f"{remark.severity}: test: {remark.message}")
     return cohorts, notes
 
 
@@ -320,7 +326,7 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "
         A test subject is also a training subject, a synthetic volume is a test volume, or a
         sidecar says that its generator was trained on the test cohort.
     """
-    shared = overlap(test, train)
+    shared = overlap(test, train) or near_copies(test.entries, train.entries)
     if shared:
         raise CohortError(
             f"{role}: {len(shared)} of {len(test)} volumes are of subjects in the training cohort, "
@@ -331,9 +337,11 @@ def check_apart(train: Cohort, synth: Cohort | None, test: Cohort, role: str = "
         return []
     digests = {entry.digest for entry in test.entries}
     copies = [entry.name for entry in synth.entries if entry.digest in digests]
+    how = "exactly" if copies else "nearly"
+    copies = copies or near_copies(synth.entries, test.entries)
     if copies:
         raise CohortError(
-            f"synth: {len(copies)} volumes are exactly {role} volumes (first: {copies[0]}): the "
+            f"synth: {len(copies)} volumes are {how} {role} volumes (first: {copies[0]}): the "
             f"generator was trained on the {role} set. Test on other subjects."
         )
     trained_on = {sidecar.get("training_cohort") for sidecar in sidecars(synth)}

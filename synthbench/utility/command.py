@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import ScorecardError, UsageError, near_miss
@@ -45,9 +46,9 @@ class Choices:
 
 
 def run(
-    real: Path,
-    synth: Path,
-    test: Path,
+    real: Path | CohortFiles,
+    synth: Path | CohortFiles,
+    test: Path | CohortFiles,
     chosen: Choices,
     study: StudySettings,
     *,
@@ -105,7 +106,9 @@ def run(
     )
 
 
-def add_to_scorecard(record: UtilityRecord, file: Path, synth: Path | Cohort) -> Utility | None:
+def add_to_scorecard(
+    record: UtilityRecord, file: Path, synth: Path | CohortFiles | Cohort
+) -> Utility | None:
     """Write the verdict into a scorecard of the same synthetic volumes.
 
     A benchmark may have scored only some of them, drawn by its seed; `synth` is read to check it.
@@ -130,7 +133,7 @@ def add_to_scorecard(record: UtilityRecord, file: Path, synth: Path | Cohort) ->
     return card.utility
 
 
-def _drawn(card: Scorecard, synth: Path | Cohort) -> bool:
+def _drawn(card: Scorecard, synth: Path | CohortFiles | Cohort) -> bool:
     """Return True where a benchmark scored some of these volumes."""
     if card.synth.available == card.synth.n:
         return False

@@ -26,7 +26,7 @@ from synthbench.records.cohort import CohortRecord
 from synthbench.records.protocol import SpaceRecord
 from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import Log, Progress, no_log
-from synthbench.utility.cohorts import generator_of, read_sides, seeds_notes
+from synthbench.utility.cohorts import Source, generator_of, read_sides, seeds_notes
 from synthbench.utility.record import (
     BOTH,
     PACKAGES,
@@ -102,9 +102,9 @@ class Mapped:
 
 
 def segmentation_utility(
-    real: Path | str | Cohort,
-    synth: Path | str | Cohort,
-    test: Path | str | Cohort,
+    real: Source,
+    synth: Source,
+    test: Source,
     *,
     settings: SegmentationSettings | None = None,
     study: StudySettings | None = None,

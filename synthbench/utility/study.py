@@ -25,6 +25,7 @@ from synthbench.utility.arms import MEASURES, Compared, Division, Learner, compa
 from synthbench.utility.cohorts import (
     Labelled,
     LabelRule,
+    Source,
     check_both_classes,
     drawn_subjects,
     generator_of,
@@ -82,9 +83,9 @@ class _Context:
 
 
 def utility(
-    real: Path | str | Cohort,
-    synth: Path | str | Cohort,
-    test: Path | str | Cohort,
+    real: Source,
+    synth: Source,
+    test: Source,
     label: str,
     *,
     workers: int = 2,
@@ -121,9 +122,9 @@ def utility(
 
 
 def utility_study(
-    real: Path | str | Cohort,
-    synth: Path | str | Cohort,
-    test: Path | str | Cohort,
+    real: Source,
+    synth: Source,
+    test: Source,
     settings: UtilitySettings,
     *,
     workers: int = 2,
@@ -199,9 +200,9 @@ def utility_study(
 
 
 def _read(
-    real: Path | str | Cohort,
-    synth: Path | str | Cohort,
-    test: Path | str | Cohort,
+    real: Source,
+    synth: Source,
+    test: Source,
     settings: UtilitySettings,
     context: _Context,
 ) -> _Sides:
@@ -211,7 +212,7 @@ def _read(
         progress=context.progress, log=context.log,
     )  # fmt: skip
     label = settings.label
-    folder = Path(synth) if isinstance(synth, (Path, str)) else None
+    folder = None if isinstance(synth, Cohort) else Path(str(synth))
     folder = folder if folder is not None and folder.is_dir() else None
     labels = {
         "real": real_labels(cohorts["real"], label, "real"),

@@ -42,7 +42,8 @@ def test_bids_takes_the_t1w_volumes_and_says_what_it_passed_over(tmp_path):
     assert len(cohort) == 3
     assert {e.subject for e in cohort.entries} == {"sub-0", "sub-1", "sub-2"}
     assert cohort.participants.loc["sub-0", "age"] == 30
-    assert cohort.notes == ("BIDS folder: 3 T1w volumes used, 3 other images skipped",)
+    assert cohort.notes == ("3 files left out: masks, label maps and other maps",)
+    assert "sub-0_desc-brain_mask.nii.gz" in cohort.remarks[0].message
 
 
 def test_a_manifest_gives_paths_subjects_and_covariates(make_cohort, tmp_path):

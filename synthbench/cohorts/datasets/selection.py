@@ -12,9 +12,14 @@ from typing import Literal
 
 import pandas as pd
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.datasets.data_use import terms_of
 from synthbench.cohorts.datasets.find import find_scans
 from synthbench.cohorts.datasets.scans import NOT_KNOWN, DataUseTerms, natural_order, visit_order
+from synthbench.cohorts.file_names import file_name
+from synthbench.cohorts.tables.participants import ids_of, typed
+from synthbench.cohorts.tables.text_table import read_text_table
+from synthbench.cohorts.volume_file import name as name_below
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.files import write_atomic
 
@@ -67,7 +72,7 @@ class Selection:
 
 
 def select(
-    source: Path | str,
+    source: Path | str | CohortFiles,
     out: Path | str,
     *,
     where: str | None = None,
@@ -118,7 +123,7 @@ def select(
 
 
 def chosen_scans(
-    source: Path | str,
+    source: Path | str | CohortFiles,
     *,
     where: str | None = None,
     one_scan_per_subject: bool = False,
@@ -127,8 +132,12 @@ def chosen_scans(
 ) -> Selection:
     """Return chosen scans; nothing is written. Parameters and errors are those of `select`."""
     visit = _which(scan)
-    rows, name, terms, notes = _rows(Path(source), layout)
+    rows, name, terms, notes = _rows(Path(str(source)), layout)
     found, dropped = len(rows), []
+    if isinstance(source, CohortFiles) and source.choice:
+        kept = _of_choice(rows, source)
+        dropped.append(f"{len(rows) - len(kept)} scans dropped by {source.choice}")
+        rows = kept
     if where is not None:
         fits = matching(rows, where)
         if not fits.any():
@@ -153,6 +162,15 @@ def chosen_scans(
         terms=terms or terms_of(Path(path) for path in rows["path"]),
         notes=notes,
     )
+
+
+def _of_choice(rows: pd.DataFrame, source: CohortFiles) -> pd.DataFrame:
+    """Return the rows whose files were chosen by their names."""
+    root = source.path if source.path.is_dir() else source.path.parent
+    paths = [Path(path) for path in rows["path"]]
+    names = [file_name(path, name_below(path, root.resolve())) for path in paths]
+    kept = {named.file for named in source.choice.of(names, "cohort", str(source))}
+    return rows[[path in kept for path in paths]]
 
 
 def _which(scan: str) -> Which:
@@ -230,19 +248,12 @@ def _empty(rows: pd.DataFrame) -> list[str]:
 
 def _manifest(file: Path) -> pd.DataFrame:
     """Return a manifest's rows in order, with absolute paths."""
-    separator = "\t" if file.suffix.lower() == ".tsv" else ","
-    texts = dict.fromkeys(("path", "participant_id", "session", "run"), str)
-    try:
-        rows = pd.read_csv(file, sep=separator, na_values=["n/a"], dtype=texts)
-    except (ValueError, OSError) as error:
-        raise CohortError(f"{file}: cannot be read as a table: {error}") from error
-    for column in ("path", "participant_id"):
-        if column not in rows:
-            raise CohortError(
-                f"{file}: a column '{column}' is needed; {near_miss(column, rows.columns)}"
-            )
-        if rows[column].isna().any():
-            raise CohortError(f"{file}: the column '{column}' has empty cells. Fill them.")
+    texts = ("path", "participant_id", "session", "run")
+    table = read_text_table(file, texts)
+    table.require("path", "participant_id")
+    ids_of(table, "path")
+    ids_of(table)
+    rows, _ = typed(table, text=texts)
     if "session" not in rows:
         rows["session"] = None
     rows["path"] = [_absolute(file.parent / path) for path in rows["path"]]

@@ -18,19 +18,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.preflight.file_rules import OF_FILES
 from synthbench.cohorts.preflight.findings import Finding, of_set
 from synthbench.cohorts.preflight.pair_rules import BETWEEN, Pair, shared
 from synthbench.cohorts.preflight.set_rules import WITHIN
 from synthbench.cohorts.preflight.survey import Power, Survey, inspection_of
-from synthbench.cohorts.reading import PREPARE, examine
-from synthbench.cohorts.split_record import verify
+from synthbench.cohorts.reading import PREPARE, examine, verify_split
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.volumes.grid import Space
 
 RULES: dict[str, str] = {
+    "files": "it is said which files are left out of a cohort",
+    "participants": "it is said what of a table is read by a rule",
     "few": "at least 4 subjects, and 30 for narrow intervals and floors",
     "voxel-size": "the field of view and the brains have the size of a human head",
     "sform-qform": "the two affines of a NIfTI header do not contradict each other",
@@ -49,8 +51,11 @@ RULES: dict[str, str] = {
     "background": "the background of skull-stripped volumes is zero",
     "clipped": "bright tissue is not clipped at a maximum",
     "negative": "intensities are not negative",
+    "label-maps": "volumes hold intensities, not labels",
     "identical": "no two volumes of a set are identical",
+    "near-identical": "no two volumes of a set are one image, saved again or changed faintly",
     "identical-across": "no volume is in two sets",
+    "near-identical-across": "no volume is in two sets, saved again or changed faintly",
     "subjects": "no person is in two sets",
     "skull-mismatch": "both sets are skull-stripped, or neither",
     "registered-mismatch": "both sets are registered to MNI152, or neither",
@@ -78,7 +83,7 @@ def findings_within(cohort: Cohort, role: str) -> list[Finding]:
     -------
     Errors first.
     """
-    return _within(Survey(cohort.entries), role)
+    return _ordered([*_told(cohort, role), *_within(Survey(cohort.entries), role)])
 
 
 def findings_between(cohorts: Mapping[str, Cohort]) -> list[Finding]:
@@ -134,7 +139,8 @@ def check(
     """
     check_rules(accepted)
     surveys = {role: Survey(cohort.entries) for role, cohort in cohorts.items()}
-    found = [finding for role, survey in surveys.items() for finding in _within(survey, role)]
+    found = [finding for role, cohort in cohorts.items() for finding in _told(cohort, role)]
+    found += [finding for role, survey in surveys.items() for finding in _within(survey, role)]
     found = _ordered([*found, *_between(surveys)])
     refused = [f for f in found if f.severity == "error" and f.rule not in accepted]
     if refused:
@@ -198,7 +204,7 @@ class Report:
 
 
 def report(
-    path: Path | str,
+    path: Path | str | CohortFiles,
     assume_grid: Space | float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
@@ -214,17 +220,16 @@ def report(
     CohortError
         The path holds no volumes, or the manifest cannot be used.
     """
-    path = Path(path)
     found = examine(path, assume_grid=assume_grid, progress=progress)
     unusable = dict(found.problems)
     if found.cohort is None:
         return Report(found.listed, (), pd.DataFrame(), (), unusable, (), None)
     entries = found.cohort.entries
-    if path.is_file() and not unusable:
+    if not unusable:
         try:
-            verify(path, entries)
+            verify_split(path, found.cohort)
         except CohortError as error:
-            unusable[path.name] = str(error)
+            unusable[Path(str(path)).name] = str(error)
     findings = []
     # Where most volumes share a grid, another grid is a mistake. Otherwise these are scans from the
     # scanner that are not prepared yet.
@@ -240,9 +245,19 @@ def report(
         participants=found.cohort.participants,
         notes=found.cohort.notes,
         unusable=unusable,
-        findings=tuple(_ordered([*_within(survey, "cohort"), *findings])),
+        findings=tuple(
+            _ordered([*_told(found.cohort, "cohort"), *_within(survey, "cohort"), *findings])
+        ),
         power=survey.power if survey.comparable else None,
     )
+
+
+def _told(cohort: Cohort, role: str) -> list[Finding]:
+    """Return what was decided when the cohort was read, as findings."""
+    return [
+        Finding(remark.rule, remark.severity, role, (), remark.message, remark.summary)
+        for remark in cohort.remarks
+    ]
 
 
 def _own_grids(entries: Sequence[Entry]) -> Finding:

@@ -17,6 +17,7 @@ from synthbench.cohorts.cohort import (
 from synthbench.cohorts.inspection import correlation
 from synthbench.cohorts.preflight import alignment
 from synthbench.cohorts.preflight.findings import Finding, if_any, of_set
+from synthbench.cohorts.preflight.near_identity import near_identical_across
 from synthbench.cohorts.preflight.set_rules import CONTRADICTION, MIN_SCALE_FACTOR, is_centred
 from synthbench.cohorts.preflight.survey import MIN_TURN_AGREEMENT, MIN_TURN_GAIN, Survey
 from synthbench.cohorts.reading import PREPARE
@@ -32,6 +33,15 @@ SATURATED_LEVEL = 0.9
 
 _ROLES = ("synth", "holdout", "real", "validation", "train")
 """The order of the roles: of two sets, the first is the one to fix."""
+
+_FIX_SHARED = {
+    "synth": "If the generator copies, that is a result. If the folder is the wrong one, name "
+    "another.",
+    "holdout": "Draw the sides with synthbench data split.",
+    "validation": "Draw the sides with synthbench data split.",
+    "real": "Scores against training volumes are too good for a generator that copies: score "
+    "against volumes that it never saw.",
+}
 
 
 class Pair:
@@ -111,6 +121,8 @@ def shared(surveys: Mapping[str, Survey]) -> list[Finding]:
             found += _shared_volumes(surveys[one].entries, surveys[other].entries, one, other)
             if one != "synth":
                 found += _shared_persons(surveys[one].entries, surveys[other].entries, one, other)
+    if len(roles) > 1:
+        found += near_identical_across(surveys, roles, _FIX_SHARED)
     return found
 
 
@@ -121,17 +133,10 @@ def _shared_volumes(
     names = [(entry.name, "") for entry in one if entry.digest in digests]
     # A few are copies, which the copying test counts. A set that is half real is a wrong folder.
     by_mistake = role != "synth" or 2 * len(names) >= len(one)
-    fix = {
-        "synth": "If the generator copies, that is a result. If the folder is the wrong one, name "
-        "another.",
-        "holdout": "Draw the sides with synthbench data split.",
-        "validation": "Draw the sides with synthbench data split.",
-        "real": "Scores against training volumes are too good for a generator that copies: score "
-        "against volumes that it never saw.",
-    }[role]
     return if_any(
         "identical-across", "error" if by_mistake else "warning", role, names,
-        f"{len(names)} of {len(one)} {role} volumes are identical to volumes of {with_role}", fix,
+        f"{len(names)} of {len(one)} {role} volumes are identical to volumes of {with_role}",
+        _FIX_SHARED[role],
     )  # fmt: skip
 
 

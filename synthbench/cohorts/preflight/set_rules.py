@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float64
 from synthbench.cohorts.inspection import MIN_AGREEMENT, Inspection
 from synthbench.cohorts.preflight import alignment
 from synthbench.cohorts.preflight.findings import Finding, Severity, if_any, of_set, of_volumes
+from synthbench.cohorts.preflight.label_maps import label_maps
+from synthbench.cohorts.preflight.near_identity import near_identical
 from synthbench.cohorts.preflight.survey import (
     FLIP_DEVIATIONS,
     LEAST_ASYMMETRY_SPREAD,
@@ -311,5 +313,5 @@ def _identical(survey: Survey, role: str) -> list[Finding]:
 
 WITHIN: tuple[Callable[[Survey, str], list[Finding]], ...] = (
     _few, _orientation, _flip, _shift, _scale, _size, _registered, _skull, _background, _clipped,
-    _negative, _identical,
+    _negative, label_maps, _identical, near_identical,
 )  # fmt: skip

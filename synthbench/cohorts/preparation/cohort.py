@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.datasets.scans import Scan
 from synthbench.cohorts.preparation.settings import Settings
 from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
@@ -29,7 +30,7 @@ _MEASURED = ("brain_ml", "correlation_head", "correlation_brain", "noise_sd")
 
 
 def prepare(
-    source: Path | str,
+    source: Path | str | CohortFiles,
     out: Path | str,
     *,
     settings: Settings | None = None,
@@ -111,7 +112,7 @@ def prepare(
     rows: list[Row | None] = [None] * len(scans)
     try:
         with _workers(jobs, dask) as parallel:
-            write_description(out, Path(source).name, found.terms, chosen)
+            write_description(out, Path(str(source)).name, found.terms, chosen)
             progress("", 0, len(scans))
             for done, (index, row) in enumerate(_run(parallel, scans, out, chosen), start=1):
                 rows[index] = row

@@ -15,7 +15,6 @@ from synthbench.cohorts.datasets.layouts.tables import (
     assemble,
     no_participants,
     no_sessions,
-    read_table,
     with_common_names,
 )
 from synthbench.cohorts.datasets.layouts.tree import counted, is_nifti, label
@@ -26,6 +25,8 @@ from synthbench.cohorts.datasets.scans import (
     ScanTable,
     natural_order,
 )
+from synthbench.cohorts.tables.participants import ids_of, read_participants, typed
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import CohortError
 
 _ALIASES: dict[str, tuple[str, ...]] = {
@@ -56,7 +57,9 @@ def read(folder: Path) -> ScanTable:
     fewest first), then by name.
     """
     scans, notes = anatomical_scans(folder)
-    participants, participant_notes = participants_table(folder / "participants.tsv")
+    participants, participant_notes = participants_table(
+        folder / "participants.tsv", dict.fromkeys(scan.participant_id for scan in scans)
+    )
     sessions, session_notes = sessions_table(folder)
     return assemble(
         "bids",
@@ -109,34 +112,43 @@ def _entities(file: Path) -> tuple[dict[str, str], str]:
     return {found[1]: found[2] for found in named if found}, suffix
 
 
-def participants_table(file: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def participants_table(
+    file: Path, people: Iterable[str] = ()
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return participants.tsv with common names, by participant; empty where there is none.
+
+    Parameters
+    ----------
+    people
+        The ids of the participants with scans: "sub-" and letters and digits. Ids of the table are
+        matched with them in any spelling.
 
     Raises
     ------
     CohortError
-        The table is unreadable, has no column participant_id, or has a participant twice.
+        The table is unreadable or has no column participant_id, rows of a participant contradict
+        each other, or no id is that of a scan.
     """
     if not file.is_file():
         note = "no participants.tsv: age, sex and other covariates are not known"
         return no_participants(), (note,)
-    table = read_table(file, needs=["participant_id"], text=["participant_id"])
-    table["participant_id"] = "sub-" + _labels(table["participant_id"], "sub-")
-    twice = table.loc[table["participant_id"].duplicated(), "participant_id"]
-    if len(twice):
-        raise CohortError(
-            f"{file}: {len(twice)} participants have more than one row (first: {twice.iloc[0]}). "
-            "Move what changes between visits to sub-<label>_sessions.tsv, one row per session."
-        )
-    table = table.set_index("participant_id")
-    return with_common_names(table, aliases(table.columns))
+    found = read_participants(file).of(people, str(file))
+    table = found.table.set_axis(
+        "sub-" + _labels(pd.Series(found.table.index.astype(str)), "sub-"), axis="index"
+    ).rename_axis("participant_id")
+    named, notes = with_common_names(table, aliases(table.columns))
+    return named, (*found.notes, *notes)
 
 
 def sessions_table(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return all sub-*_sessions.tsv with common names, by participant and session."""
-    parts = []
+    parts, remarks = [], []
     for file in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
-        part = read_table(file, needs=["session_id"], text=["session_id"])
+        rows = read_text_table(file, ["session_id"])
+        rows.require("session_id")
+        ids_of(rows, "session_id")
+        part, notes = typed(rows, text=["session_id"])
+        remarks += [f"{file.name}: {note}" for note in (*rows.notes, *notes)]
         part["participant_id"] = f"sub-{label(file.parent.name.removeprefix('sub-'))}"
         part["session"] = "ses-" + _labels(part.pop("session_id"), "ses-")
         if part["session"].duplicated().any():
@@ -145,7 +157,8 @@ def sessions_table(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if not parts:
         return no_sessions(), ()
     table = pd.concat(parts).set_index(["participant_id", "session"])
-    return with_common_names(table, aliases(table.columns))
+    named, notes = with_common_names(table, aliases(table.columns))
+    return named, (*remarks, *notes)
 
 
 def aliases(columns: Iterable[str]) -> dict[str, str]:

@@ -9,7 +9,10 @@ from typing import Any
 import pandas as pd
 
 from synthbench.cohorts.datasets.scans import COVARIATES, DataUseTerms, Scan, ScanTable, visit_order
-from synthbench.errors import CohortError, near_miss
+from synthbench.cohorts.tables.cells import as_number
+from synthbench.cohorts.tables.participants import typed
+from synthbench.cohorts.tables.text_table import header_of, read_text_table
+from synthbench.errors import CohortError
 
 _RESERVED = (*COVARIATES, "path", "participant_id", "session", "run", "axes")
 _MALE = ("m", "male", "man")
@@ -34,13 +37,12 @@ Convert = Callable[[pd.Series], pd.Series]
 
 
 def read_table(file: Path, needs: Iterable[str] = (), text: Iterable[str] = ()) -> pd.DataFrame:
-    """Return the rows of a CSV or TSV file.
+    """Return the rows of a CSV or TSV file, as `synthbench.cohorts.tables.text_table` reads it.
 
     Parameters
     ----------
     file
-        Columns are separated by tabs in a `.tsv`, else by commas, or by semicolons where the header
-        has only those.
+        The table.
     needs
         Columns that must exist.
     text
@@ -51,45 +53,17 @@ def read_table(file: Path, needs: Iterable[str] = (), text: Iterable[str] = ()) 
     CohortError
         The file cannot be read as a table, or lacks a column.
     """
-    try:
-        table = pd.read_csv(
-            file,
-            sep=_separator(file),
-            na_values=["n/a"],
-            dtype=dict.fromkeys(text, str),
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-        )
-    except (ValueError, OSError) as error:
-        raise CohortError(
-            f"{file}: cannot be read as a table: {error}. Save it as a CSV in UTF-8."
-        ) from error
-    table.columns = table.columns.astype(str).str.strip()
-    for column in needs:
-        if column not in table:
-            raise CohortError(
-                f"{file}: a column '{column}' is needed; {near_miss(column, table.columns)}"
-            )
-    return table
-
-
-def _separator(file: Path) -> str:
-    if file.suffix.lower() == ".tsv":
-        return "\t"
-    return ";" if ";" in (header := _header(file)) and "," not in header else ","
-
-
-def _header(file: Path) -> str:
-    with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        return lines.readline()
+    needs = list(needs)
+    table = read_text_table(file, needs)
+    table.require(*needs)
+    return typed(table, text=text)[0]
 
 
 def tables_with(files: Iterable[Path], *columns: str) -> list[Path]:
     """Return the CSV files whose header has all the columns."""
     found = []
     for file in files:
-        header = {name.strip().strip('"') for name in _header(file).split(_separator(file))}
-        if header.issuperset(columns):
+        if header_of(file).issuperset(columns):
             found.append(file)
     return found
 
@@ -133,7 +107,11 @@ def no_sessions() -> pd.DataFrame:
 
 def number(values: pd.Series) -> pd.Series:
     """Return values as numbers, missing where a value is not one."""
-    return pd.to_numeric(values, errors="coerce").astype("float64")
+    if pd.api.types.is_numeric_dtype(values):
+        return values.astype("float64")
+    cells = ["n/a" if pd.isna(value) else str(value) for value in values]
+    found = [as_number(cell) for cell in cells]
+    return pd.Series(found, index=values.index, dtype="float64")
 
 
 def sex(values: pd.Series, codes: Mapping[int, str] | None = None) -> pd.Series:

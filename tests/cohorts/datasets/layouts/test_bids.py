@@ -68,13 +68,16 @@ def test_without_a_table_the_scans_are_found_and_it_is_said(tree):
     assert any("no participants.tsv" in note for note in found.notes)
 
 
-def test_values_that_are_not_understood_are_left_missing_and_counted(tree, write):
-    write("participants.tsv", "participant_id\tage\tsex\n01\t89+\tF\n02\t70\t9\n")
+def test_values_are_read_by_rule_or_left_missing_and_said(tree, write):
+    """BIDS caps ages as 89+; 9 is no sex."""
+    write("participants.tsv", "participant_id\tage\tsex\n01\t89+\tF\n02\told\t9\n")
     found = find_scans(tree("sub-01/anat/sub-01_T1w.nii", "sub-02/anat/sub-02_T1w.nii"))
-    assert found.participants["age"].isna().tolist() == [True, False]
-    assert found.participants["orig_age"].tolist()[0] == "89+"
-    assert any("age: 1 values" in note and "89+" in note for note in found.notes)
-    assert any("sex: 1 values" in note for note in found.notes)
+    assert found.participants["age"].isna().tolist() == [False, True]
+    assert found.participants["age"].tolist()[0] == 89
+    assert found.participants["sex"].isna().tolist() == [False, True]
+    assert any("'89+' was read as 89 (line 2)" in note for note in found.notes)
+    assert any("'old' was read as missing (line 3)" in note for note in found.notes)
+    assert any("neither M nor F" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

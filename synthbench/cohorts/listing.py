@@ -1,0 +1,169 @@
+"""The files of a cohort with their persons and covariates, before any file is opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from synthbench.cohorts.choice import Choice, CohortFiles, choose, first_names
+from synthbench.cohorts.file_names import FileName, file_name
+from synthbench.cohorts.passed_over import folders_named_as_volumes, passed_over
+from synthbench.cohorts.remarks import CohortRemark
+from synthbench.cohorts.tables.participants import (
+    Participants,
+    ids_of,
+    manifest_rows,
+    read_participants,
+)
+from synthbench.cohorts.tables.persons import person_key
+from synthbench.cohorts.tables.text_table import read_text_table
+from synthbench.cohorts.volume_file import name
+from synthbench.errors import CohortError
+from synthbench.runtime.walk import dicom_advice, files_below
+from synthbench.volumes.image_file import SUFFIXES, is_volume
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a cohort.
+
+    Attributes
+    ----------
+    files
+        Each volume's file and the person it is of; a file that names nobody is its own person.
+    participants
+        One row per person, indexed by participant; empty where no table was found.
+    scans
+        One row per volume, indexed by its name, where the table has one; else empty.
+    remarks
+        What was left out, and what was read by a rule.
+    """
+
+    files: list[tuple[Path, str]]
+    participants: pd.DataFrame
+    scans: pd.DataFrame
+    remarks: tuple[CohortRemark, ...] = ()
+
+
+def list_cohort(source: Path | str | CohortFiles, role: str) -> Listing:
+    """Return the files of a folder, a BIDS folder or a manifest.
+
+    Raises
+    ------
+    CohortError
+        The path holds no volumes, several images of one scan could be meant, or a table cannot be
+        used.
+    """
+    source = source if isinstance(source, CohortFiles) else CohortFiles(Path(source))
+    path, choice = Path(source.path), source.choice
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        return _manifest(path, choice, role)
+    if not path.is_dir():
+        what = "it is a file, but not a .csv or .tsv manifest" if path.exists() else "no such path"
+        raise CohortError(
+            f"{role}: {path}: {what}. Give a directory of volumes ({', '.join(SUFFIXES)}) "
+            "or a CSV/TSV manifest with a column 'path'."
+        )
+    below = files_below(path)
+    files = [file for file in below if is_volume(file)]
+    files = sorted([*files, *folders_named_as_volumes(path, below)])
+    unread = passed_over(below)
+    if not files:
+        advice = [dicom_advice(path, below) or "", *(f"{note}." for note in unread)]
+        raise CohortError(
+            f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}. "
+            + " ".join(advice).strip()
+        )
+    chosen = choose(files, path, choice, role)
+    remarks = [CohortRemark("files", note, note) for note in unread]
+    remarks += [
+        CohortRemark(
+            "files",
+            f"{len(names)} files left out, {reason}: {first_names(names)}. To choose other files: "
+            "--suffix and --filter, or a manifest",
+            f"{len(names)} files left out: {reason}",
+        )
+        for reason, names in chosen.left_out.items()
+    ]
+    people = [_person(named) for named in chosen.names]
+    table = path / "participants.tsv"
+    participants = Participants(pd.DataFrame())
+    if table.is_file():
+        participants = read_participants(table)
+        people = _known(chosen.names, people, participants)
+        participants = participants.of(people, f"{role}: {table}")
+        remarks += _remarks(participants.notes, table)
+    listed = [(named.file, person) for named, person in zip(chosen.names, people, strict=True)]
+    return Listing(listed, participants.table, pd.DataFrame(), tuple(remarks))
+
+
+def _person(named: FileName) -> str:
+    label = named.entities.get("sub")
+    return named.name if label is None else f"sub-{label}"
+
+
+def _known(
+    names: Sequence[FileName], people: Sequence[str], participants: Participants
+) -> list[str]:
+    """Return the persons; a file that names nobody is of the person that a table calls so.
+
+    The table may name the file without its ending, without its last word, or its folder.
+    """
+    ids = {person_key(person): str(person) for person in participants.table.index}
+    found = []
+    for named, person in zip(names, people, strict=True):
+        candidates = (named.stem, named.scan[-1], *reversed(named.folders))
+        known = [ids[key] for text in candidates if (key := person_key(text)) in ids]
+        found.append(known[0] if known and person == named.name else person)
+    return found
+
+
+def _remarks(notes: Sequence[str], table: Path) -> list[CohortRemark]:
+    if not notes:
+        return []
+    message = f"{table}: {'; '.join(notes)}. Correct the table where that is not meant"
+    summary = f"the table was read by rules in {len(notes)} places"
+    return [CohortRemark("participants", message, summary, severity="warning")]
+
+
+def _manifest(file: Path, choice: Choice, role: str) -> Listing:
+    table = read_text_table(file, ["path", "participant_id"])
+    try:
+        table.require("path")
+    except CohortError as error:
+        raise CohortError(f"{role}: {error}") from error
+    paths = [file.parent / str(p) for p in table.cells["path"]]
+    missing = [p for p in paths if not p.is_file()]
+    if missing or not paths:
+        raise CohortError(
+            f"{role}: {file}: {len(missing)} of {len(paths)} listed files do not exist"
+            + (f" (first: {missing[0]})" if missing else "")
+            + ". Paths are relative to the manifest's folder."
+        )
+    repeated = [str(p) for p, count in Counter(p.resolve() for p in paths).items() if count > 1]
+    if repeated:
+        raise CohortError(f"{role}: {file}: listed more than once: {', '.join(repeated[:5])}.")
+    names = [file_name(p, name(p, file)) for p in paths]
+    people = [_person(named) for named in names]
+    participants = scans = pd.DataFrame()
+    remarks = _remarks(table.notes, file)
+    if "participant_id" in table.cells:
+        people = ids_of(table)
+        participants, scans, notes = manifest_rows(table, people)
+        scans = scans.set_axis([named.name for named in names])
+        remarks = _remarks((*table.notes, *notes), file)
+    kept = names
+    if choice:
+        kept = choice.of(names, role, str(file))
+        gone = [named for named in names if named not in kept]
+        if gone:
+            what = f"{len(gone)} rows left out, not chosen by {choice}"
+            remarks.append(
+                CohortRemark("files", f"{what}: {first_names(gone)}", f"{len(gone)} rows left out")
+            )
+    listed = [(n.file, p) for n, p in zip(names, people, strict=True) if n in kept]
+    return Listing(listed, participants, scans, tuple(remarks))

@@ -1,0 +1,1 @@
+"""Tables beside volumes: text, cells, ids of persons, participants."""
