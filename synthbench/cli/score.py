@@ -196,11 +196,13 @@ def score(
         _check_neighbours(files.neighbours, cohorts, settings)
     files.make_room()
     study = None if tables.sensitivity is None else Sensitivity.load(tables.sensitivity)
+    chosen: dict[str, Any] = cohorts.chosen()
     with progress_bar("scoring") as advance:
         work = context_of(advance, cached)
         read = CohortSet.read(
-            **cohorts.chosen(), assume_grid=grid_or_real(assume_grid), conditions=tables.conditions,
-            measures=tables.measures or (), progress=work.progress,
+            **chosen, assume_grid=grid_or_real(assume_grid), conditions=tables.conditions,
+            measures=tables.measures or (), count_failures=cohorts.count_failures,
+            progress=work.progress,
         )  # fmt: skip
         found = scoring.score_cohorts(read, settings, work, accept=accept or (), name=protocol.name)
     card = found.card if study is None else read_back(found.card, study)

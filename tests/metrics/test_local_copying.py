@@ -42,7 +42,8 @@ def sets():
 
 
 def test_nothing_is_found_in_volumes_of_the_same_population(sets):
-    found = assessed(*sets, ball(), permutations=199)
+    synth, train, holdout = sets
+    found = assessed(synth, train, holdout, ball(), permutations=199)
     assert found.verdict in ("none", "nearer")
     assert "no copied parts found" in found.text
     assert max(abs(scale.share) for scale in found.scales) < 0.002
@@ -91,9 +92,9 @@ def test_a_hold_out_of_another_brightness_is_said_and_accuses_nobody():
 def test_an_even_background_is_left_out(sets):
     """Without a mask, most cubes near the corners are zero in every volume: no logarithm of 0."""
     inside = ball()
-    masked = [volumes * inside for volumes in sets]
+    synth, train, holdout = (volumes * inside for volumes in sets)
     with np.errstate(all="raise"):
-        found = assessed(*masked, permutations=99)
+        found = assessed(synth, train, holdout, permutations=99)
     assert found.verdict != "copies"
     assert all(np.isfinite([scale.gap, scale.share, scale.p]).all() for scale in found.scales)
 
@@ -121,7 +122,8 @@ def test_copies_of_any_scan_of_a_subject_are_found(sets):
 
 
 def test_power_is_said_where_nothing_is_found(sets):
-    found = local_copying(*sets, ball(), permutations=199)
+    synth, train, holdout = sets
+    found = local_copying(synth, train, holdout, ball(), permutations=199)
     assert found.detectable is not None
     assert f"5% of the image is copied in {found.detectable:.0%} of images" in found.text
 

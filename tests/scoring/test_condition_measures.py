@@ -30,7 +30,7 @@ def measures(*files: Path) -> Measures:
     features = {"anatomy": (MILLILITRES - TYPICAL_ML) / SPREAD_ML, "voxels": VOXELS}
     samples = {
         role: Sample(role, cast(Any, None), np.arange(len(names)),
-                     {k: v[SLICES[role]].astype(np.float32) for k, v in features.items()})
+                     features={k: v[SLICES[role]].astype(np.float32) for k, v in features.items()})
         for role, names in NAMES.items()
     }  # fmt: skip
     cohorts = {role: named_cohort(names) for role, names in NAMES.items()}

@@ -10,6 +10,7 @@ from scipy import stats
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference import intervals
+from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import RowStatistic
 from synthbench.metrics.mmd import KID, MMD2
 from synthbench.metrics.prdc import Coverage, Density, Precision, Recall
@@ -91,7 +92,7 @@ def test_every_share_is_printed_and_holds_its_estimate(metric, spread, n, m):
     found = intervals.interval(statistic, metric.interval, seed=0)
     assert found.method == "score"
     assert metric.bounds[0] <= found.low < found.high <= metric.bounds[1]
-    assert found.low <= intervals.estimate(statistic) <= found.high
+    assert found.low <= estimate(statistic) <= found.high
 
 
 def test_the_smaller_set_bounds_what_is_known():
@@ -99,7 +100,7 @@ def test_the_smaller_set_bounds_what_is_known():
     rng = np.random.default_rng(0)
     statistic = Recall().prepare(0.1 * rng.normal(size=(200, 3)), 3 * rng.normal(size=(8, 3)))
     found = intervals.score_interval(statistic)
-    assert intervals.estimate(statistic) == 1
+    assert estimate(statistic) == 1
     assert found.low == pytest.approx(wilson(8, 8)[0])
 
 
@@ -108,7 +109,7 @@ def test_copies_of_an_image_are_one_image():
     rng = np.random.default_rng(0)
     known = 0.1 * rng.normal(size=(10, 3))
     statistic = Precision().prepare(rng.normal(size=(60, 3)), np.repeat(known, 6, axis=0))
-    assert intervals.estimate(statistic) == 1
+    assert estimate(statistic) == 1
     assert intervals.score_interval(statistic).low == pytest.approx(wilson(10, 10)[0])
 
 
@@ -118,7 +119,7 @@ def test_the_central_jackknife_is_nearer_to_the_spread_of_shares_than_deletion()
     values, central, deleted = [], [], []
     for seed in range(40):
         statistic = Precision().prepare(*gaussian_sets(25, 25, 1.0, seed))
-        values.append(intervals.estimate(statistic))
+        values.append(estimate(statistic))
         central.append(intervals.central_jackknife_variance(statistic))
         deleted.append(intervals.jackknife_se(statistic) ** 2)
     truth = np.var(values)
@@ -161,7 +162,7 @@ def test_far_from_zero_the_interval_is_students_on_the_logarithm():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 3)), 6 + rng.normal(size=(40, 3))
     statistic = MMD2().prepare(x, y, bandwidth=30.0)
-    value = intervals.estimate(statistic)
+    value = estimate(statistic)
     se = math.sqrt(statistic.variance({r: np.ones((1, 40)) for r in ("real", "synth")})[0])
     assert value > 10 * se
     found = intervals.asinh_interval(statistic)
@@ -176,7 +177,7 @@ def test_the_distance_of_populations_is_not_negative():
     x, _ = gaussian_sets(20, 20)
     statistic = KID().prepare(x, x + 1e-9)
     found = intervals.asinh_interval(statistic)
-    assert intervals.estimate(statistic) == found.low < 0 < found.high
+    assert estimate(statistic) == found.low < 0 < found.high
 
 
 def test_all_images_equal_is_an_error():

@@ -57,7 +57,7 @@ def test_the_nearest_subject_is_that_of_a_double_loop(volumes):
     found = found_by(volumes, mask)
     real = np.concatenate([volumes["train"], volumes["holdout"]])
     assert 30 < len(found.places) <= 60
-    gaps = {side: [] for side in RULE.sides}
+    gaps: dict[int, list[np.ndarray]] = {side: [] for side in RULE.sides}
     for p, place in enumerate(found.places):
         assert mask[tuple(place)]
         for side in RULE.sides:
