@@ -15,7 +15,7 @@ def test_pca_gaussian_reproduces_mean_and_covariance(make_cohort, tmp_path):
 
     The components are compared with numpy's covariance; samples before clipping would have it.
     """
-    folder = make_cohort("real", n=6, shape=(10, 10, 10))
+    folder = make_cohort("real", n=6, shape=(16, 16, 16))
     data = np.stack(list(read_cohort(folder).volumes())).reshape(6, -1).astype(np.float64)
     weights = fitted("pca-gaussian", folder, tmp_path, "variance=1.0").load_weights()
     components = weights["components"].astype(np.float64)
@@ -24,7 +24,7 @@ def test_pca_gaussian_reproduces_mean_and_covariance(make_cohort, tmp_path):
 
 
 def test_pca_gaussian_keeps_the_share_of_variance(make_cohort, tmp_path):
-    folder = make_cohort("real", n=8, shape=(10, 10, 10))
+    folder = make_cohort("real", n=8, shape=(16, 16, 16))
     data = np.stack(list(read_cohort(folder).volumes())).reshape(8, -1).astype(np.float64)
     values = np.linalg.svd(data - data.mean(axis=0), compute_uv=False) ** 2
     expected = int(np.searchsorted(np.cumsum(values) / values.sum(), 0.7)) + 1

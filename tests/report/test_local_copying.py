@@ -62,7 +62,12 @@ def test_the_finding_is_in_text_and_report(card):
 
 @pytest.mark.parametrize(
     ("verdict", "standing"),
-    [("copies", "worse"), ("sides_differ", "no floor"), ("nearer", "within"), ("none", "within")],
+    [
+        ("copies", "worse"),
+        ("sides_differ", "no floor"),
+        ("nearer", "other side"),
+        ("none", "within"),
+    ],
 )
 def test_every_verdict_has_a_standing(card, verdict, standing):
     found = copied_parts(card.model_copy(update={"local_copying": record(verdict, "words")}))
