@@ -61,7 +61,8 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     table = outputs[3].stdout
     assert "written: leaderboards/b/entries/noise.json" in outputs[3].stderr
     assert "noise | real 6 | synth 5 | random-resnet10@" in table
-    for words in ("value", "95% CI", "floor, real vs real (n=3)", "MMD² (RBF)", "FID (n=5)"):
+    labels = ("value", "95% CI", "floor, real vs real (n=3)", "MMD² (RBF)", "FID (6 real, 5 synth)")
+    for words in labels:
         assert words in table
     card = json.loads((tmp_path / "leaderboards/b/entries/noise.json").read_text())
     assert card["protocol_hash"] in table

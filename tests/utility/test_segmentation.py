@@ -56,7 +56,7 @@ def test_segmentation_learns_what_is_bright(tmp_path):
     short = SegmentationSettings(channels=(4, 8), seeds=1, epochs=1)
     noted = segmentation_utility(*folders, settings=short, study=LENIENT).notes
     assert any("--seeds 1" in note for note in noted)
-    assert [note for note in noted if "label" in note] == words
+    assert [note for note in noted if "labels" in note] == words
     relabelled(folders[1], {1: 6})
     with pytest.raises(CohortError, match=r"synth: the label maps have 6, 7, .* cohort 1, 2"):
         segmentation_utility(*folders, study=LENIENT)

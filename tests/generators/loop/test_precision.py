@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -59,7 +60,7 @@ def _own_precision():
 @pytest.mark.slow
 @pytest.mark.usefixtures("_own_precision")
 def test_a_training_checks_before_its_first_step(make_cohort, tmp_path, monkeypatch):
-    real = make_cohort("real", n=4, shape=(8, 8, 8))
+    real = make_cohort("real", n=4, shape=(8, 8, 8), affine=np.diag([8.0, 8, 8, 1]))
     monkeypatch.setattr(precision, "_error", lambda shape: 3.0)
     settings = [
         "space.shape=[8,8,8]", "channels=[4]", "attention=[false]", "head_channels=[4]",

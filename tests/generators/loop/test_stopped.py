@@ -35,7 +35,7 @@ TINY = [
 
 @pytest.fixture
 def real(make_cohort):
-    return make_cohort("real", n=4, shape=(8, 8, 8))
+    return make_cohort("real", n=4, shape=(8, 8, 8), affine=np.diag([8.0, 8, 8, 1]))
 
 
 def train(real: Path, out: Path, *extra: str, **options: Any) -> Run:
@@ -218,7 +218,7 @@ def test_other_settings_are_refused_by_name(change, why, real, tmp_path):
 
 
 def test_a_generator_without_steps_has_nothing_to_change(make_cohort, tmp_path):
-    real = make_cohort("real", n=4, shape=(8, 8, 8))
+    real = make_cohort("real", n=4, shape=(8, 8, 8), affine=np.diag([8.0, 8, 8, 1]))
     run = training.train("noise", out=tmp_path / "run", real=real, accept=["few"])
     with pytest.raises(UsageError, match="not trained by steps"):
         resumed(run.folder, "seed=3")
@@ -329,7 +329,9 @@ def test_early_stopping_survives_a_kill(real, tmp_path, monkeypatch):
 
 def test_validation_losses_stop_the_training(real, tmp_path, make_cohort):
     """With a rate so large that every step makes it worse, the first loss is the lowest."""
-    held_out = make_cohort("held-out", n=2, seed=5, shape=(8, 8, 8), subject="h")
+    held_out = make_cohort(
+        "held-out", n=2, seed=5, shape=(8, 8, 8), affine=np.diag([8.0, 8, 8, 1]), subject="h"
+    )
     run = train(
         real, tmp_path / "run", "steps=60", "learning_rate=0.3", "ema_decay=0", "validate_every=1",
         "early_stopping=validation", "patience=8", validation=held_out,
