@@ -94,7 +94,7 @@ class Local3D:
             stored[index] = volume
             if progress:
                 progress(index + 1, len(volumes), "")
-        inside = stored.any(axis=0, keepdims=True)
+        inside = np.any(stored, axis=0, keepdims=True)
         # The box holds the mirror images too.
         box = _box((inside | mirrored(inside, volumes.space.affine))[0])
         stored = stored[(slice(None), *box)]

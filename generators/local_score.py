@@ -20,14 +20,23 @@ equation 5: the noise levels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
+from scipy.ndimage import uniform_filter
 from torch import Tensor
 from torch.nn.functional import pad
 
 RHO = 7
 """Exponent of the noise levels (Karras et al., equation 5)."""
+
+PARTS = 4
+"""The atoms are summed in this number of parts, whatever the number of threads: so that a volume
+does not depend on it."""
 
 
 def noise_levels(highest: float, lowest: float, steps: int) -> Float64[np.ndarray, " steps"]:
@@ -59,13 +68,22 @@ def patch_side(level: float, difference: float, nats: float, smallest: int, larg
 def box_sums(volume: Float32[Tensor, "d h w"], side: int) -> Float32[Tensor, "d h w"]:
     """Return the sum over the cube of odd side `side` around each voxel, zero outside the volume.
 
-    Each axis is a difference of running sums, so that the time does not depend on the side.
+    The time does not depend on the side: each axis takes running sums. On a CPU they are scipy's,
+    in float64, which take half the time of torch's (6 against 10 ms for 524,000 voxels on one core
+    of an x86-64 CPU).
     """
-    half = side // 2
+    if volume.device.type == "cpu":
+        means = uniform_filter(volume.numpy(), side, mode="constant")
+        return torch.from_numpy(means).mul_(side**3)
+    return running_box_sums(volume, side)
+
+
+def running_box_sums(volume: Float32[Tensor, "d h w"], side: int) -> Float32[Tensor, "d h w"]:
+    """Return what `box_sums` returns, by torch alone: for other devices than a CPU."""
     for axis in range(3):
         size = volume.shape[axis]
         # (left, right) of the last axis come first in `pad`.
-        widths = [0, 0] * (2 - axis) + [half + 1, half] + [0, 0] * axis
+        widths = [0, 0] * (2 - axis) + [side // 2 + 1, side // 2] + [0, 0] * axis
         sums = pad(volume, widths).cumsum(axis)
         volume = sums.narrow(axis, side, size) - sums.narrow(axis, 0, size)
     return volume
@@ -96,17 +114,68 @@ def local_denoiser(
 
     Notes
     -----
-    The softmax over atoms is accumulated atom by atom relative to the largest exponent so far, so
-    that the memory is that of four volumes, whatever the number of atoms.
+    The softmax over atoms is accumulated atom by atom relative to the largest exponent so far. So
+    the memory is that of about `5 PARTS` volumes, whatever the number of atoms.
     """
-    largest = torch.full_like(noisy, -torch.inf)
-    total, mean = torch.zeros_like(noisy), torch.zeros_like(noisy)
-    for atom, log_weight in zip(atoms, log_weights.tolist(), strict=True):
-        clean = atom.to(noisy.dtype)
-        exponent = box_sums((noisy - clean).square_(), side).mul_(-0.5 / level**2).add_(log_weight)
-        above = torch.maximum(largest, exponent)
-        kept, new = largest.sub_(above).exp_(), exponent.sub_(above).exp_()
-        total.mul_(kept).add_(new)
-        mean.mul_(kept).addcmul_(new, clean)
-        largest = above
-    return mean.div_(total)
+
+    def posterior(part: range) -> Softmax:
+        found = Softmax.empty(noisy)
+        for i in part:
+            clean = atoms[i].to(noisy.dtype)
+            squares = box_sums((noisy - clean).square_(), side)
+            found.add(squares.mul_(-0.5 / level**2).add_(float(log_weights[i])), clean)
+        return found
+
+    parts = [range(first, len(atoms), PARTS) for first in range(min(PARTS, len(atoms)))]
+    if noisy.device.type == "cpu":
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            found = list(pool.map(posterior, parts))
+    else:
+        found = [posterior(part) for part in parts]
+    return Softmax.merged(found)
+
+
+@dataclass
+class Softmax:
+    """A softmax-weighted mean of volumes at each voxel, as far as it has been accumulated.
+
+    Attributes
+    ----------
+    largest
+        The largest exponent so far.
+    total
+        Sum of exp(exponent - largest).
+    mean
+        The same sum with each term times its volume.
+    """
+
+    largest: Tensor
+    total: Tensor
+    mean: Tensor
+
+    @classmethod
+    def empty(cls, like: Tensor) -> Softmax:
+        """Return the sum of no volumes."""
+        return cls(
+            torch.full_like(like, -torch.inf), torch.zeros_like(like), torch.zeros_like(like)
+        )
+
+    @torch.inference_mode()
+    def add(self, exponent: Tensor, volume: Tensor) -> None:
+        """Add a volume; `exponent` is overwritten."""
+        above = torch.maximum(self.largest, exponent)
+        kept, new = self.largest.sub_(above).exp_(), exponent.sub_(above).exp_()
+        self.total.mul_(kept).add_(new)
+        self.mean.mul_(kept).addcmul_(new, volume)
+        self.largest = above
+
+    @staticmethod
+    def merged(parts: Sequence[Softmax]) -> Tensor:
+        """Return the weighted mean of all volumes of the parts."""
+        above = torch.stack([part.largest for part in parts]).amax(dim=0)
+        kept = [(part.largest - above).exp_() for part in parts]
+        total, mean = torch.zeros_like(above), torch.zeros_like(above)
+        for part, one in zip(parts, kept, strict=True):
+            total.addcmul_(part.total, one)
+            mean.addcmul_(part.mean, one)
+        return mean.div_(total)

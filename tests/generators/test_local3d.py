@@ -13,17 +13,25 @@ from scipy.special import softmax
 from synthbench import registry
 from synthbench.errors import UsageError
 from synthbench.generators.local3d import combinations, mirrored
-from synthbench.generators.local_score import box_sums, local_denoiser, noise_levels, patch_side
+from synthbench.generators.local_score import (
+    box_sums,
+    local_denoiser,
+    noise_levels,
+    patch_side,
+    running_box_sums,
+)
 from tests.generators.fitting import drawn, fitted
 
 RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("side", [1, 3, 5, 11])
-def test_box_sums_are_those_of_scipy(side):
-    volume = RNG.random((9, 7, 8))
-    expected = uniform_filter(volume, side, mode="constant") * side**3
-    assert np.allclose(box_sums(torch.from_numpy(volume), side).numpy(), expected, atol=1e-9)
+def test_box_sums_are_sums_over_cubes(side):
+    volume = torch.from_numpy(RNG.random((9, 7, 8)))
+    cubes = torch.ones(1, 1, side, side, side, dtype=volume.dtype)
+    expected = torch.nn.functional.conv3d(volume[None, None], cubes, padding=side // 2)[0, 0]
+    for found in (box_sums(volume, side), running_box_sums(volume, side)):
+        assert torch.allclose(found, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(("level", "side"), [(0.05, 3), (0.5, 5), (2.0, 9)])
@@ -42,6 +50,19 @@ def test_one_atom_far_ahead_is_returned_and_not_a_number_never():
     atoms = torch.from_numpy(RNG.random((3, 6, 6, 6)).astype(np.float32))
     found = local_denoiser(atoms[1] + 0, atoms, np.zeros(3), 1e-3, 5)
     assert torch.equal(found, atoms[1])
+
+
+def test_the_number_of_threads_changes_nothing():
+    atoms = torch.from_numpy(RNG.random((7, 9, 8, 7)).astype(np.float32))
+    noisy, before = atoms[0] + 0.1, torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(local_denoiser(noisy, atoms, np.zeros(7), 0.3, 3))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
 
 
 def test_levels_fall_between_their_ends_and_patches_shrink_with_them():
@@ -119,16 +140,16 @@ def test_at_little_noise_a_volume_of_few_atoms_is_made_of_training_patches(make_
 def test_requested_age_moves_the_volumes(make_cohort, tmp_path):
     """Balls that grow with age: samples are as large as the ages that are asked for."""
     real = make_cohort("real", n=8, shape=(16, 16, 16))
-    ages = np.linspace(20, 80, 8)
+    ages, rng = np.linspace(20, 80, 8), np.random.default_rng(1)
     far = np.linalg.norm(np.indices((16, 16, 16)) - 7.5, axis=0)
     for age, file in zip(ages, sorted(real.rglob("*.nii.gz")), strict=True):
         image = nib.load(file)
-        ball = np.clip(age / 20 + 3.5 - far, 0, 1) * RNG.uniform(0.8, 1, far.shape)
+        ball = np.clip(age / 20 + 3.5 - far, 0, 1) * rng.uniform(0.8, 1, far.shape)
         nib.save(nib.Nifti1Image(ball.astype(np.float32), image.affine), file)
     table = pd.DataFrame({"participant_id": [f"sub-{i:03d}" for i in range(8)], "age": ages})
     table.to_csv(real / "participants.tsv", sep="\t", index=False)
     run = fitted(
-        "local3d", real, tmp_path, "conditions=[age]", "start=mean", accept=("registered",)
+        "local3d", real, tmp_path, "conditions=[age]", "start=mean", accept=("registered", "flip")
     )
     plugin = registry.load("generators", "local3d")()
     rows = [{"age": 25.0}, {"age": 75.0}, {"age": None}]
