@@ -25,6 +25,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "generators": {
         "ddpm3d": "synthbench.generators.ddpm3d:DDPM3D",
         "ldm3d": "synthbench.generators.ldm3d:LDM3D",
+        "local3d": "synthbench.generators.local3d:Local3D",
         "memorizer": "synthbench.generators.memorizer:Memorizer",
         "noise": "synthbench.generators.noise:Noise",
         "pca-gaussian": "synthbench.generators.pca_gaussian:PCAGaussian",

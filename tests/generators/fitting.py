@@ -8,8 +8,8 @@ from synthbench import registry
 from synthbench.training import training
 
 
-def fitted(name, cohort, tmp_path, *settings):
-    return training.train(name, out=tmp_path / name, real=cohort, overrides=settings)
+def fitted(name, cohort, tmp_path, *settings, accept=()):
+    return training.train(name, out=tmp_path / name, real=cohort, overrides=settings, accept=accept)
 
 
 def drawn(run, n):
