@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float16, Float32, Float64
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field
 
 from synthbench.cohorts.cohort import Volumes
@@ -125,7 +126,9 @@ class Local3D:
             The sampler is another one, or there is no step.
         """
         if sampler not in (None, SAMPLER):
-            raise UsageError(f"--sampler: {self.name} has one, {SAMPLER}; found {sampler}.")
+            raise UsageError(
+                f"{self.name} has one sampler, {SAMPLER}; found {sampler}: leave out --sampler."
+            )
         if steps is not None and steps < 1:
             raise UsageError(f"--steps: at least 1 is needed; found {steps}.")
         return {"sampler": SAMPLER, "steps": steps or _settings(run).steps}
@@ -241,7 +244,7 @@ def combinations(
     return mean, (np.eye(len(design)) - design @ inverse) / np.sqrt(freedom)
 
 
-def mirrored(volumes: np.ndarray, affine: Sequence[float], first: int = 0) -> np.ndarray:
+def mirrored(volumes: np.ndarray, affine: ArrayLike, first: int = 0) -> np.ndarray:
     """Return volumes `[n d h w]` mirrored at the plane x = 0 mm, to the nearest half voxel.
 
     `first` is the index of their first voxel on the grid of `affine`. Voxel i of that grid lies
