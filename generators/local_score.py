@@ -43,7 +43,7 @@ def noise_levels(highest: float, lowest: float, steps: int) -> Float64[np.ndarra
     """Return the noise levels of Karras et al. (2022), equation 5, from the highest down.
 
     >>> noise_levels(0.25, 0.03, 3).round(3)
-    array([0.25, 0.095, 0.03])
+    array([0.25 , 0.094, 0.03 ])
     """
     ramp = np.linspace(0, 1, steps)
     high, low = highest ** (1 / RHO), lowest ** (1 / RHO)

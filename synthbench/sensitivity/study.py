@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from synthbench.cohorts.choice import CohortFiles
-from synthbench.cohorts.cohort import Cohort, Volumes, majority_mask
+from synthbench.cohorts.cohort import Cohort, majority_mask
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError, MetricError
 from synthbench.metrics.inference import floors, resampling
@@ -57,6 +57,7 @@ from synthbench.sensitivity.corruptions.of_sets import share_count
 from synthbench.sensitivity.curve import Curve, Floor, Row
 from synthbench.sensitivity.read_back import Sensitivity
 from synthbench.volumes.grid import Space
+from synthbench.volumes.sets import Readable, identity_of, name_of
 
 FEWEST_SUBJECTS = 12
 """Subjects that the cohort needs at least."""
@@ -199,13 +200,13 @@ def pictured(study: Sensitivity) -> list[str] | None:
 class Held:
     """Volumes of one grid, kept in memory where they fit, because every dose reads all of them."""
 
-    source: Volumes | Sequence[Float32[np.ndarray, "d h w"]]
+    source: Readable | Sequence[Float32[np.ndarray, "d h w"]]
     space: Space
-    read_from: Volumes | None = None
+    read_from: Readable | None = None
 
     @classmethod
-    def of(cls, volumes: Volumes) -> Held:
-        """Return the volumes in memory, or as files where they do not fit."""
+    def of(cls, volumes: Readable) -> Held:
+        """Return the volumes in memory, or as they are read where they do not fit."""
         size = 4 * int(np.prod(volumes.space.shape)) * len(volumes)
         return cls(list(volumes) if size <= HELD_BYTES else volumes, volumes.space, volumes)
 
@@ -220,11 +221,11 @@ class Held:
 
     def name(self, index: int) -> str:
         """Return the name of a volume in messages."""
-        return f"volume {index}" if self.read_from is None else self.read_from.name(index)
+        return f"volume {index}" if self.read_from is None else name_of(self.read_from, index)
 
     def identity(self, index: int) -> str | None:
         """Return the identity of a volume's voxels for the cache; None in a subset."""
-        return None if self.read_from is None else self.read_from.identity(index)
+        return None if self.read_from is None else identity_of(self.read_from, index)
 
     def subset(self, indices: Int64[np.ndarray, " k"]) -> Held:
         """Return the volumes with these indices, in this order."""
@@ -306,11 +307,14 @@ class _Study:
     def _damaged(self, kind: Corruption, dose: float, todo: Sequence[Job]) -> Sample:
         intensity = self.protocol.space.intensity
         damaged = Corrupted(self.volumes, kind, dose, self.protocol.seed, intensity=intensity)
-        sample = Sample(kind.sentence(dose), damaged, self.clean.subjects, self.clean.threshold)
+        # Each measure reads all volumes: they are damaged once for all of them.
+        held = Held.of(damaged)
+        sample = Sample(kind.sentence(dose), held, self.clean.subjects, self.clean.threshold)
         add_features([sample], self.extractors, self.context)
         for job in todo:
             measure(job, sample, self.mask, self.settings(job), self.progress)
-        return sample
+        # What compares two sets reads them again later: the doses are not all kept in memory.
+        return replace(sample, volumes=damaged)
 
     def _statistic(self, job: Job, sample: Sample) -> Statistic:
         """Return the statistic of undamaged volumes as real and a sample as synthetic."""

@@ -108,15 +108,14 @@ def mean_of_role(x: np.ndarray, index: np.ndarray, role: str) -> RowStatistic:
     )
 
 
-@pytest.mark.parametrize("direction", ["lower", "higher", "zero"])
-@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(
+    ("direction", "sign"), [("lower", 1), ("higher", -1), ("zero", 1), ("zero", -1)]
+)
 def test_the_detectable_excess_of_a_shifted_mean_has_a_closed_form(direction, sign):
     """|c - mean| + z_0.8 sd. The difference of two means is linear in the subjects, and a shift
     of s changes nothing but its mean. So for halves of N subjects sd^2 is half of its variance
     over splits (n/N = m/M = 1/2), and a quarter plus an eighth with twice as many synthetic ones.
     """
-    if (direction, sign) in [("lower", -1), ("higher", 1)]:
-        pytest.skip("the shift improves the value")
     x = np.random.default_rng(0).exponential(size=40)
     index = random_ranks(40, 2000, np.random.default_rng(2))
     values = np.array([x[r >= 20].mean() - x[r < 20].mean() for r in index])
