@@ -59,6 +59,7 @@ from synthbench.metrics.metric import (
     IntervalMethod,
     Needs,
     Part,
+    Reuse,
     Role,
     Target,
     VolumeSource,
@@ -69,7 +70,7 @@ from synthbench.metrics.similarity.diversity import (
     SimilarityGap,
     mean_similarity,
 )
-from synthbench.metrics.similarity.volumes import Tensors, TensorSource, device_of
+from synthbench.metrics.similarity.volumes import Tensors, TensorSource, completed, device_of
 from synthbench.metrics.similarity.windows import banded, blur, gaussian_window
 from synthbench.metrics.subjects import subject_index
 
@@ -129,6 +130,7 @@ class G4RSSIM(BaseMetric):
     target: Target = "zero"
     interval: IntervalMethod = "studentized"
     pairs = True
+    reuse: Reuse | None = "pair"
     sees = "how alike the edges and textures of a set's volumes are: lost or excess diversity"
     misses = "brightness and the overall contrast of a set, and whether the volumes are realistic"
     responds_to: tuple[str, ...] = ("blur", "noise", "duplicates")
@@ -139,6 +141,7 @@ class G4RSSIM(BaseMetric):
         mask: Bool[np.ndarray, "d h w"],
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
+        known: Float64[np.ndarray, "n n"] | None = None,
     ) -> Float64[np.ndarray, "n n"]:
         """Return the pair matrix within a set, on the GPU where there is one.
 
@@ -152,6 +155,8 @@ class G4RSSIM(BaseMetric):
             Not used: none are frozen.
         progress
             Called with the number of pairs done and their total.
+        known
+            Values of pairs that are not computed again; NaN for the others.
 
         Returns
         -------
@@ -171,21 +176,25 @@ class G4RSSIM(BaseMetric):
             if affordable
             else pair_design(np.arange(n), 2 * PAIR_BUDGET // n, seed=DESIGN_SEED)
         )
-        total = n * (n - 1) // 2 if design is None else int(design.sum()) // 2
-        done = 0
 
-        def advance(pairs: int) -> None:
-            nonlocal done
-            done += pairs
-            if progress is not None:
-                progress(done, total)
+        def compute(design: Bool[np.ndarray, "n n"] | None) -> Float64[np.ndarray, "n n"]:
+            total = n * (n - 1) // 2 if design is None else int(design.sum()) // 2
+            done = 0
 
-        return gradient_pair_matrix(
-            Tensors(volumes, device_of()),
-            mask=torch.from_numpy(np.array(mask, dtype=bool)),
-            design=design,
-            progress=advance,
-        )
+            def advance(pairs: int) -> None:
+                nonlocal done
+                done += pairs
+                if progress is not None:
+                    progress(done, total)
+
+            return gradient_pair_matrix(
+                Tensors(volumes, device_of()),
+                mask=torch.from_numpy(np.array(mask, dtype=bool)),
+                design=design,
+                progress=advance,
+            )
+
+        return completed(compute, design, known, within=True)
 
     def prepare(
         self,

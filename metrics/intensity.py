@@ -9,7 +9,7 @@ area between the two cumulative distribution functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.inference.resampling import estimate
-from synthbench.metrics.metric import BaseMetric, Needs, VolumeSource, Weights, as_float64
+from synthbench.metrics.metric import BaseMetric, Needs, Reuse, VolumeSource, Weights, as_float64
 
 Array = np.ndarray | Tensor
 """Numbers as an array, or as a tensor on any device."""
@@ -43,6 +43,7 @@ class Intensity(BaseMetric):
         f"from cumulative shares at {LEVELS} thresholds (k + 1/2)/{LEVELS}"
     )
     needs: Needs = "volumes"
+    reuse: Reuse | None = "volume"
     sees = "shifts, scalings and clipping of intensities, and wrong tissue proportions"
     misses = "where in the brain an intensity occurs, and how much volumes of a set differ"
     bounds: tuple[float, float] = (0.0, math.inf)
@@ -54,6 +55,7 @@ class Intensity(BaseMetric):
         mask: Bool[np.ndarray, "d h w"],
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
+        known: Float64[np.ndarray, "n 255"] | None = None,
     ) -> Float64[np.ndarray, "n 255"]:
         """Return the cumulative distribution of each volume, one row of `cumulative_shares` each.
 
@@ -67,6 +69,8 @@ class Intensity(BaseMetric):
             Not used: none are frozen.
         progress
             Called with the number of volumes done and their total.
+        known
+            Rows of volumes that are not read; NaN for the others.
 
         Raises
         ------
@@ -74,15 +78,14 @@ class Intensity(BaseMetric):
             There are fewer than two volumes, the mask is empty, or a volume is on another grid,
             not finite or outside [0, 1].
         """
-        check_set(self.name, volumes, mask)
-        rows = []
-        for index, volume in enumerate(checked_volumes(self.name, volumes, mask)):
+
+        def shares(volume: Float32[np.ndarray, "d h w"], index: int) -> Float64[np.ndarray, " 255"]:
             inside = volume[mask]
             _check_range(inside, index)
-            rows.append(cumulative_shares(inside))
-            if progress is not None:
-                progress(index + 1, len(volumes))
-        return np.stack(rows)
+            return cumulative_shares(inside)
+
+        check_set(self.name, volumes, mask)
+        return measured_rows(self.name, volumes, mask, shares, progress, known)
 
     def value(
         self,
@@ -200,17 +203,38 @@ def check_set(metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"
         )
 
 
-def checked_volumes(
-    metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"]
-) -> Iterator[Float32[np.ndarray, "d h w"]]:
-    """Yield the volumes one by one, each checked.
+def measured_rows(
+    metric: str,
+    volumes: VolumeSource,
+    mask: Bool[np.ndarray, "d h w"],
+    row_of: Callable[[Float32[np.ndarray, "d h w"], int], Float64[np.ndarray, " k"]],
+    progress: Callable[[int, int], None] | None,
+    known: Float64[np.ndarray, "n k"] | None,
+) -> Float64[np.ndarray, "n k"]:
+    """Return one row per volume, computed from a volume and its index where it is not known.
 
     Raises
     ------
     MetricError
         A volume has another shape than the mask, or holds NaN or infinity.
     """
-    for index in range(len(volumes)):
+    missing = [i for i in range(len(volumes)) if known is None or np.isnan(known[i]).any()]
+    rows = {} if known is None else dict(enumerate(known))
+    for done, (index, volume) in enumerate(_checked_volumes(metric, volumes, mask, missing), 1):
+        rows[index] = row_of(volume, index)
+        if progress is not None:
+            progress(done, len(missing))
+    return np.stack([rows[index] for index in range(len(volumes))])
+
+
+def _checked_volumes(
+    metric: str,
+    volumes: VolumeSource,
+    mask: Bool[np.ndarray, "d h w"],
+    indices: Sequence[int],
+) -> Iterator[tuple[int, Float32[np.ndarray, "d h w"]]]:
+    """Yield these volumes one by one with their indices, each checked."""
+    for index in indices:
         volume = volumes[index]
         if volume.shape != mask.shape:
             raise MetricError(
@@ -219,7 +243,7 @@ def checked_volumes(
             )
         if not np.isfinite(volume).all():
             raise MetricError(f"{metric}: volume {index} holds NaN or infinity. Remove or fix it.")
-        yield volume
+        yield index, volume
 
 
 def _weighted_mean(

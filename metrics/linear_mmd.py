@@ -14,6 +14,7 @@ from synthbench.metrics.metric import (
     BaseMetric,
     IntervalMethod,
     Needs,
+    Reuse,
     Role,
     Target,
     VolumeSource,
@@ -36,6 +37,7 @@ class MMDLinear(BaseMetric):
     target: Target = "zero"
     interval: IntervalMethod = "studentized"
     pairs = True
+    reuse: Reuse | None = "set"
     needs_cross = True
     sees = "differences between the mean volumes, in squared intensities summed over voxels"
     misses = "everything but the mean: diversity, texture, and copies of one average volume"

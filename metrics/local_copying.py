@@ -70,6 +70,9 @@ LEAST = 0.002
 that is copied into one image in ten leaves a share of 0.002 to 0.004. A smooth function that is
 fitted to the training images leaves less than 0.0015, although the test may reject there."""
 
+Searched = Callable[..., Search]
+"""`search`, or a function of the same parameters."""
+
 LEVEL = 0.05
 """Largest probability of "copied parts found" where nothing was copied."""
 
@@ -264,6 +267,7 @@ class LocalCopying(BaseMetric):
         seed: int,
         subjects: Mapping[str, np.ndarray] | None = None,
         progress: Callable[[int, int], None] | None = None,
+        searched: Searched = search,
         **settings: Any,
     ) -> LocalAssessment:
         """Test for copied parts.
@@ -282,6 +286,8 @@ class LocalCopying(BaseMetric):
             The subject of each image, by the names of `sources`; None: one image per subject.
         progress
             Called with the number of places done and the number of all places.
+        searched
+            `search`, or a function that may also return what `search` returned earlier.
         **settings
             The values of `freeze`; those that are left out have their defaults.
 
@@ -300,7 +306,7 @@ class LocalCopying(BaseMetric):
             float(chosen["floor"]),
         )  # fmt: skip
         for_pool, for_labels, for_sides, for_parts = np.random.default_rng(seed).spawn(4)
-        compared = search(sources, index, mask, rule, for_pool, progress)
+        compared = searched(sources, index, mask, rule, for_pool, progress)
         labels = labellings(n_train, n_holdout, permutations, for_labels)
         found = judged(compared, labels, float(chosen["least"]), level)
         sides_p = sides_p_value(compared.between_real, permutations, for_sides)

@@ -31,6 +31,12 @@ Role = Literal["ranked", "descriptive", "for_papers"]
 ranks entries, but a change of it fails no comparison of samples. "for_papers": it is printed
 separately, for comparison with papers, and ranks nothing."""
 
+Reuse = Literal["volume", "pair", "set"]
+"""What a measure of volumes depends on, besides mask, settings and formula. "volume": a row on its
+volume alone. "pair": a value on its two volumes alone. "set": the matrix on all its volumes, as the
+rounding of sums over blocks does. With the first two, `measure` and `measure_across` also take
+`known`: a matrix of what earlier runs measured, with NaN for the rest, which alone is computed."""
+
 
 @runtime_checkable
 class Statistic(Protocol):
@@ -334,6 +340,8 @@ class BaseMetric:
     label_with_n: bool = False
     of_variety: bool = False
     pairs: bool = False
+    reuse: Reuse | None = None
+    """What a measure depends on, so that later runs can use it; None: it is always computed."""
     bounds: tuple[float, float] = (-math.inf, math.inf)
     """The lowest and the highest value that the metric can have: intervals end there."""
     sees: str

@@ -31,6 +31,7 @@ from synthbench.metrics.metric import (
     Direction,
     IntervalMethod,
     Needs,
+    Reuse,
     Role,
     Target,
     VolumeSource,
@@ -50,7 +51,7 @@ from synthbench.metrics.similarity.settings import (
     first_weights,
     scales_that_fit,
 )
-from synthbench.metrics.similarity.volumes import Tensors, device_of
+from synthbench.metrics.similarity.volumes import Tensors, completed, device_of
 from synthbench.metrics.subjects import subject_index
 
 
@@ -73,6 +74,7 @@ class MSSSIM(BaseMetric):
     direction: Direction = "zero"
     target: Target = "zero"
     pairs = True
+    reuse: Reuse | None = "pair"
     needs_cross = False
     interval: IntervalMethod = "studentized"
     sees = "how alike the volumes of a set are: lost (above zero) or excess (below) diversity"
@@ -106,6 +108,7 @@ class MSSSIM(BaseMetric):
         mask: Bool[np.ndarray, "d h w"],
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
+        known: Float64[np.ndarray, "n n"] | None = None,
     ) -> Float64[np.ndarray, "n n"]:
         """Return the pair matrix within a set, on the GPU where there is one.
 
@@ -119,6 +122,8 @@ class MSSSIM(BaseMetric):
             What `freeze` returned: the fields of `Settings`.
         progress
             Called with the number of pairs done and their total.
+        known
+            Values of pairs that are not computed again; NaN for the others.
 
         Returns
         -------
@@ -134,14 +139,16 @@ class MSSSIM(BaseMetric):
             raise MetricError(
                 f"{self.name}: a mean over pairs needs at least 2 volumes; found {n}. Add more."
             )
-        design = affordable_design(n)
-        total = n * (n - 1) // 2 if design is None else int(design.sum()) // 2
-        return pair_matrix(
-            Tensors(volumes, device_of()),
-            **self._averaged_over(mask, settings),
-            design=design,
-            progress=_counted(total, progress),
-        )
+        chosen = self._averaged_over(mask, settings)
+
+        def compute(design: Bool[np.ndarray, "n n"] | None) -> Float64[np.ndarray, "n n"]:
+            total = n * (n - 1) // 2 if design is None else int(design.sum()) // 2
+            return pair_matrix(
+                Tensors(volumes, device_of()), **chosen, design=design,
+                progress=_counted(total, progress),
+            )  # fmt: skip
+
+        return completed(compute, affordable_design(n), known, within=True)
 
     def measure_across(
         self,
@@ -150,6 +157,7 @@ class MSSSIM(BaseMetric):
         mask: Bool[np.ndarray, "d h w"],
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
+        known: Float64[np.ndarray, "n m"] | None = None,
     ) -> Float64[np.ndarray, "n m"]:
         """Return the pair matrix of real rows and synthetic columns.
 
@@ -161,15 +169,16 @@ class MSSSIM(BaseMetric):
             `pair_matrix` refuses the volumes.
         """
         n, m = len(real), len(synth)
-        design = affordable_cross_design(n, m)
-        device = device_of()
-        return pair_matrix(
-            Tensors(real, device),
-            Tensors(synth, device),
-            **self._averaged_over(mask, settings),
-            design=design,
-            progress=_counted(n * m if design is None else int(design.sum()), progress),
-        )
+        chosen, device = self._averaged_over(mask, settings), device_of()
+
+        def compute(design: Bool[np.ndarray, "n m"] | None) -> Float64[np.ndarray, "n m"]:
+            total = n * m if design is None else int(design.sum())
+            return pair_matrix(
+                Tensors(real, device), Tensors(synth, device), **chosen, design=design,
+                progress=_counted(total, progress),
+            )  # fmt: skip
+
+        return completed(compute, affordable_cross_design(n, m), known, within=False)
 
     def prepare(
         self,

@@ -24,12 +24,13 @@ from jaxtyping import Bool, Float32, Float64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.resampling import estimate
-from synthbench.metrics.intensity import Array, Stack, check_set, checked_volumes, stack_mask
+from synthbench.metrics.intensity import Array, Stack, check_set, measured_rows, stack_mask
 from synthbench.metrics.metric import (
     BaseMetric,
     IntervalMethod,
     Needs,
     Part,
+    Reuse,
     Target,
     VolumeSource,
     check_features,
@@ -87,6 +88,7 @@ class Spectrum(BaseMetric):
         f"slices of at least {SLICE_SHARE:g} of the largest"
     )
     needs: Needs = "volumes"
+    reuse: Reuse | None = "volume"
     target: Target = "zero"
     interval: IntervalMethod = "studentized"
     sees = "blur, noise and upsampling patterns; its parts: slice jitter and borders between tiles"
@@ -115,6 +117,7 @@ class Spectrum(BaseMetric):
         mask: Bool[np.ndarray, "d h w"],
         settings: Mapping[str, Any],
         progress: Callable[[int, int], None] | None = None,
+        known: Float64[np.ndarray, "n k"] | None = None,
     ) -> Float64[np.ndarray, "n k"]:
         """Return each volume's log spectrum and its seam profiles along x, y and z, side by side.
 
@@ -131,6 +134,8 @@ class Spectrum(BaseMetric):
             What `freeze` returned: the spacing in mm.
         progress
             Called with the number of volumes done and their total.
+        known
+            Rows of volumes that are not read; NaN for the others.
 
         Raises
         ------
@@ -141,14 +146,13 @@ class Spectrum(BaseMetric):
         check_set(self.name, volumes, mask)
         spacing = checked_spacing(settings.get("spacing"))
         radial, slices = radial_bins(mask, spacing), slices_of(mask, spacing)
-        rows = []
-        for index, volume in enumerate(checked_volumes(self.name, volumes, mask)):
+
+        def blocks(volume: Float32[np.ndarray, "d h w"], _: int) -> Float64[np.ndarray, " k"]:
             profiles = [log_spectrum(volume, radial), *seam_profiles_of(volume, slices)]
             length = 1 + max(len(profile) for profile in profiles)
-            rows.append(np.concatenate([_block(profile, length) for profile in profiles]))
-            if progress is not None:
-                progress(index + 1, len(volumes))
-        return np.stack(rows)
+            return np.concatenate([_block(profile, length) for profile in profiles])
+
+        return measured_rows(self.name, volumes, mask, blocks, progress, known)
 
     def prepare(
         self,

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from synthbench.cohorts.reading import read_cohort
 from synthbench.metrics.extractors import resnet
 from synthbench.metrics.extractors.medicalnet import MedicalNet
-from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.features import extract
 from synthbench.volumes.grid import PAPER_GRID
 from synthbench.volumes.nifti import nifti_bytes
@@ -135,7 +135,7 @@ def speed(folder: Path, n: int) -> None:
     plain = monai_network(state)
     extractor = MedicalNet("medicalnet-resnet50")
     extractor._network = resnet.with_weights(DEPTH, state, "random weights")
-    cache = FeatureCache(folder / "cache", 2**30)
+    cache = Cache(folder / "cache", 2**30)
     expected, found = monai_loop(files[:1], plain), extract(extractor, volumes)[:1]
     times: dict[str, list[float]] = {}
     for _ in range(2):
@@ -191,7 +191,7 @@ class Means:
 
 def peak(folder: Path) -> None:
     """Extract from every file of a folder, and print the largest resident size in bytes."""
-    extract(Means(), read_cohort(folder).volumes(), cache=FeatureCache(folder / "cache", 2**30))
+    extract(Means(), read_cohort(folder).volumes(), cache=Cache(folder / "cache", 2**30))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 

@@ -186,14 +186,33 @@ def voxel_distances(
     MetricError
         A set or the mask is empty, or a volume is on another grid or not finite.
     """
+    gram = voxel_products(synth, train, holdout, mask, progress)
+    return distances_of_products(gram, len(synth), len(train))
+
+
+def voxel_products(
+    synth: VolumeSource,
+    train: VolumeSource,
+    holdout: VolumeSource,
+    mask: Bool[np.ndarray, "d h w"],
+    progress: Callable[[int, int], None] | None = None,
+) -> Float64[np.ndarray, "n n"]:
+    """Return the inner products of synthetic, mirrored synthetic, training and hold-out volumes.
+
+    The parameters and errors are those of `voxel_distances`; the sets follow each other.
+    """
     sources = (synth, _Mirrored(synth), train, holdout)
-    gram = voxel_gram(_Joined(sources), mask=mask, progress=progress)
+    return voxel_gram(_Joined(sources), mask=mask, progress=progress)
+
+
+def distances_of_products(
+    gram: Float64[np.ndarray, "n n"], n_synth: int, n_train: int
+) -> Distances:
+    """Return the distances between volumes, from `voxel_products`."""
     squares = np.diag(gram)
     distances = np.sqrt((squares[:, None] + squares[None, :] - 2 * gram).clip(min=0.0))
-    ends = np.cumsum([len(source) for source in sources])
-    s, f, t, h = (
-        slice(int(end) - len(source), int(end)) for end, source in zip(ends, sources, strict=True)
-    )
+    s, f = slice(n_synth), slice(n_synth, 2 * n_synth)
+    t, h = slice(f.stop, f.stop + n_train), slice(f.stop + n_train, None)
     return Distances(
         train=distances[s, t],
         holdout=distances[s, h],

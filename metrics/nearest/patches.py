@@ -8,7 +8,7 @@ mask, and only voxels inside the mask count.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -94,6 +94,8 @@ def _shares(subjects: Int64[np.ndarray, " q"], n: int, size: int) -> Float64[np.
 class Search:
     """The result of comparing patches.
 
+    `arrays` has all of it, and `of_arrays` makes it again from there.
+
     Attributes
     ----------
     places
@@ -111,6 +113,25 @@ class Search:
     stride: int
     found: Mapping[int, Found]
     between_real: Float64[np.ndarray, "r r"]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        named = {
+            f"{name} {side}": array
+            for side, found in self.found.items()
+            for name, array in vars(found).items()
+        }
+        whole = {"places": self.places, "stride": np.array(self.stride)}
+        return {**whole, "between_real": self.between_real, **named}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], sides: Sequence[int]) -> Search:
+        """Return the result with these arrays, for cubes of these sides."""
+        found = {
+            side: Found(**{field.name: arrays[f"{field.name} {side}"] for field in fields(Found)})
+            for side in sides
+        }
+        return cls(arrays["places"], int(arrays["stride"]), found, arrays["between_real"])
 
 
 def search(

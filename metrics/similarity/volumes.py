@@ -92,6 +92,39 @@ def chosen_pairs(
     return above
 
 
+def completed(
+    compute: Callable[[Bool[np.ndarray, "n m"] | None], Float64[np.ndarray, "n m"]],
+    design: Bool[np.ndarray, "n m"] | None,
+    known: Float64[np.ndarray, "n m"] | None,
+    *,
+    within: bool,
+) -> Float64[np.ndarray, "n m"]:
+    """Return the pair matrix of a design, of which some pairs may be known.
+
+    Parameters
+    ----------
+    compute
+        Returns the matrix of a design, as `pair_matrix` does.
+    design
+        The pairs that the matrix has; None is all of them.
+    known
+        Values of pairs that are not computed again; NaN for the others.
+    within
+        True for pairs within one set: symmetric, with ones on the diagonal.
+    """
+    if known is None:
+        return compute(design)
+    wanted = np.ones(known.shape, dtype=np.bool_) if design is None else design
+    missing = wanted & np.isnan(known)
+    pairs = np.where(wanted, known, np.nan)
+    if within:
+        np.fill_diagonal(missing, False)
+        np.fill_diagonal(pairs, 1.0)
+    if missing.any():
+        pairs = np.where(missing, compute(missing), pairs)
+    return pairs
+
+
 def mirrored(above: Float64[np.ndarray, "n n"]) -> Float64[np.ndarray, "n n"]:
     """Return the symmetric matrix with the values above the diagonal, and ones on it."""
     pairs: Float64[np.ndarray, "n n"] = np.fmax(above, above.T)

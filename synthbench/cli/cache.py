@@ -11,7 +11,7 @@ from synthbench.cli.console import log, print_json, show
 from synthbench.cli.options import Json
 
 if TYPE_CHECKING:
-    from synthbench.scoring.feature_cache import Usage
+    from synthbench.scoring.cache.store import Usage
 
 
 cache = typer.Typer(no_args_is_help=True, help="Features that earlier runs kept on this machine.")
@@ -20,7 +20,7 @@ cache = typer.Typer(no_args_is_help=True, help="Features that earlier runs kept 
 @cache.command("info")
 def info(json: Json = False) -> None:
     """Show where features are kept, how many, and for which extractors."""
-    from synthbench.scoring.feature_cache import cache_folder, cache_limit, usage
+    from synthbench.scoring.cache.store import cache_folder, cache_limit, usage
 
     folder, limit = cache_folder(), cache_limit()
     found = usage(folder)
@@ -40,10 +40,10 @@ def clear(
     json: Json = False,
 ) -> None:
     """Remove the features that are kept: the next run computes them again."""
-    from synthbench.scoring import feature_cache
+    from synthbench.scoring.cache import store
 
-    folder = feature_cache.cache_folder()
-    removed = feature_cache.clear(folder, extractor)
+    folder = store.cache_folder()
+    removed = store.clear(folder, extractor)
     if json:
         print_json({"folder": str(folder), **_record(removed)})
         return
@@ -61,7 +61,7 @@ def _record(found: Sequence[Usage]) -> dict[str, Any]:
 
 
 def _words(found: Sequence[Usage]) -> str:
-    from synthbench.scoring.feature_cache import SAMPLE_DATA
+    from synthbench.scoring.cache.store import SAMPLE_DATA
 
     rows = sum(one.rows for one in found if one.extractor != SAMPLE_DATA)
     scorings = sum(one.rows for one in found if one.extractor == SAMPLE_DATA)

@@ -76,11 +76,11 @@ def as_progress(advance: Callable[[int, int, str], None]) -> Progress:
 
 def context_of(advance: Callable[[int, int, str], None], cached: bool = True) -> Context:
     """Return how a verb scores: with its bar and, where `cached`, with the user's cache."""
-    from synthbench.scoring.feature_cache import FeatureCache
+    from synthbench.scoring.cache.store import Cache
     from synthbench.scoring.settings import Context
 
     return Context(
-        cache=FeatureCache(log=log) if cached else None,
+        cache=Cache(log=log) if cached else None,
         progress=as_progress(advance),
         log=log,
     )

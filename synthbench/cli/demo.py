@@ -78,7 +78,7 @@ def run_demo(
     from synthbench.render.montage import montage
     from synthbench.report.text import scorecard_table
     from synthbench.sampling.sampling import sample
-    from synthbench.scoring.feature_cache import FeatureCache
+    from synthbench.scoring.cache.store import Cache
     from synthbench.scoring.freeze import freeze
     from synthbench.scoring.scoring import score
     from synthbench.scoring.settings import Context, ScoringSettings
@@ -116,7 +116,7 @@ def run_demo(
     board = out / "leaderboard"
     settings = ScoringSettings(extractors=("random-resnet10",), metrics=METRICS)
     context = Context(
-        cache=FeatureCache(log=log),
+        cache=Cache(log=log),
         progress=as_progress(progress) if progress else no_progress,
         log=log,
     )

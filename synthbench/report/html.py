@@ -99,13 +99,13 @@ def report(
         study = Sensitivity.load(sensitivity)
     at_hand: dict[int, AtHand] = {}
     if real is not None:
-        from synthbench.scoring.feature_cache import FeatureCache
+        from synthbench.scoring.cache.store import Cache
 
         found = _matched(cards, real, synths, train, assume_grid, progress)
         at_hand = {
             index: AtHand(
                 cards[index], cohorts, budget=PICTURE_BUDGET // len(found),
-                real_pictures=real_pictures, cache=FeatureCache(log=log), progress=progress,
+                real_pictures=real_pictures, cache=Cache(log=log), progress=progress,
                 log=log,
             )
             for index, cohorts in found.items()

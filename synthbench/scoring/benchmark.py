@@ -23,9 +23,8 @@ from synthbench.records.base import Record, RecordFile, Upgrade
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ExtractorRecord, MaskRecord, Protocol, differing
 from synthbench.records.values import FloorRecord, Value
-from synthbench.runtime.callbacks import Progress
 from synthbench.runtime.files import write_atomic
-from synthbench.scoring.settings import ScoringSettings
+from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample, against_itself, measure, shift_of
 
 FILE = "benchmark.yaml"
@@ -360,7 +359,7 @@ def real_floors(
     real: Sample,
     mask: Bool[np.ndarray, "d h w"],
     protocol: Protocol,
-    progress: Progress | None = None,
+    context: Context,
 ) -> list[FrozenFloor]:
     """Return the real-vs-real floors of all metrics and parts, at the n of an entry's floors.
 
@@ -373,7 +372,7 @@ def real_floors(
         settings = dict(protocol.settings[job.key])
         del settings["formula"]
         try:
-            measure(job, real, mask, settings, progress)
+            measure(job, real, mask, settings, context.progress, context.cache)
             statistic = against_itself(job, real, settings)
             parts = _paired_parts(statistic)
             for part, row in {None: statistic, **parts}.items():

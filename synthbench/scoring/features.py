@@ -21,7 +21,8 @@ from synthbench.records.protocol import ExtractorRecord, GridRecord
 from synthbench.records.values import Missing
 from synthbench.runtime.callbacks import Log, shown
 from synthbench.runtime.parallel import read_ahead
-from synthbench.scoring.feature_cache import FeatureCache, row_key
+from synthbench.scoring.cache.keys import row_key
+from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
 from synthbench.volumes.grid import Space, resample
@@ -174,7 +175,7 @@ def extract(
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     *,
-    cache: FeatureCache | None = None,
+    cache: Cache | None = None,
     workers: int = 2,
 ) -> Float32[np.ndarray, "n dim"]:
     """Return the features of every volume, computed on the GPU where there is one.
@@ -241,7 +242,7 @@ def extract(
 class _KeptRows:
     """The rows of one set of volumes in the cache, by the volumes' index."""
 
-    cache: FeatureCache | None
+    cache: Cache | None
     extractor: Any
     volumes: Readable
     computed_with: str

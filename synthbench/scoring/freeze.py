@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synthbench.cohorts.choice import CohortFiles
-from synthbench.cohorts.cohort import Cohort, majority_mask
+from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError, WeightsError
 from synthbench.records.protocol import BackgroundRecord
@@ -14,6 +14,7 @@ from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import checking
 from synthbench.runtime.processes import is_main
 from synthbench.scoring.benchmark import Benchmark, packed_mask, real_floors
+from synthbench.scoring.cache.measures import real_mask
 from synthbench.scoring.features import add_features, load_extractors
 from synthbench.scoring.protocol import (
     check_metric_name,
@@ -72,22 +73,23 @@ def freeze(
         context.log(f"{remark.severity}: real: {remark.message}")
     grid = settings.grid(real.grid)
     volumes = real.volumes(grid, settings.intensity, context.workers, role="real")
-    mask = majority_mask(volumes)
+    mask = real_mask(volumes, context.cache)
     threshold = BackgroundRecord.threshold_of(settings.background, mask, grid)
     sample = Sample("real", volumes, real.subjects, threshold)
     loaded = load_extractors(settings.extractors, context.log)
     if loaded.missing:
         raise WeightsError("; ".join(map(str, loaded.missing.values())))
     add_features([sample], loaded, context)
-    if context.cache is not None and is_main():
-        context.cache.trim()
     todo = jobs(metrics_of(settings), loaded.names)
     protocol = freeze_protocol(settings, sample, grid, mask, todo, loaded, n_synth)
+    floors = tuple(real_floors(todo, sample, mask, protocol, context))
+    if context.cache is not None and is_main():
+        context.cache.trim()
     return Benchmark(
         name=name, primary=primary, real_fingerprint=real.fingerprint,
         real_subjects=len(set(real.subjects)), protocol=protocol,
         stored_mask=packed_mask(mask),
-        floors=tuple(real_floors(todo, sample, mask, protocol, context.progress)),
+        floors=floors,
         software=software(*PACKAGES),
     )  # fmt: skip
 

@@ -7,15 +7,17 @@ hold-out as `synthbench.scoring.memorization`, and writes the record.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import MetricError
-from synthbench.metrics.local_copying import LocalAssessment, LocalCopying, Scale
+from synthbench.metrics.local_copying import LocalAssessment, LocalCopying, Scale, Searched
+from synthbench.metrics.metric import VolumeSource
+from synthbench.metrics.nearest.patches import Rule, Search, search
 from synthbench.records.local_copying import (
     LocalCopyingRecord,
     LocalScaleRecord,
@@ -23,10 +25,13 @@ from synthbench.records.local_copying import (
 )
 from synthbench.records.protocol import Protocol
 from synthbench.runtime.callbacks import shown
+from synthbench.scoring.cache.keys import rule_key
+from synthbench.scoring.cache.measures import kept
 from synthbench.scoring.memorization import not_assessed
 from synthbench.scoring.protocol import frozen_settings
 from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
+from synthbench.volumes.sets import Readable
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,38 @@ def assess(
             seed=protocol.seed,
             subjects={name: sample.subjects for name, sample in sides.items()},
             progress=shown("copied parts", context.progress),
+            searched=_searched({name: sample.volumes for name, sample in sides.items()}, context),
             **frozen_settings(metric, metric.name, protocol),
         )
     except MetricError as error:
         return CopiedParts(why_not=f"not assessed: {error}")
     return CopiedParts(_record(found))
+
+
+def _searched(volumes: Mapping[str, Readable], context: Context) -> Searched:
+    """Return `search` of these volumes, which may take its result from the cache."""
+
+    def searched(
+        sources: Mapping[str, VolumeSource],
+        index: Mapping[str, Int64[np.ndarray, " n"]],
+        mask: Bool[np.ndarray, "d h w"],
+        rule: Rule,
+        rng: np.random.Generator,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Search:
+        depends = {
+            "formula": LocalCopying.formula, **asdict(rule),
+            "subjects": {name: subjects.tolist() for name, subjects in index.items()},
+            "random state": rng.bit_generator.state,
+        }  # fmt: skip
+        arrays = kept(
+            context.cache, LocalCopying.name, rule_key(LocalCopying.name, depends, mask),
+            list(volumes.values()),
+            lambda: search(sources, index, mask, rule, rng, progress).arrays(),
+        )  # fmt: skip
+        return Search.of_arrays(arrays, rule.sides)
+
+    return searched
 
 
 def _record(found: LocalAssessment) -> LocalCopyingRecord:

@@ -18,11 +18,18 @@ from jaxtyping import Bool
 from synthbench.cohorts.cohort import Cohort, overlap
 from synthbench.errors import MetricError
 from synthbench.metrics.memorization import Assessment, CopyingTest, Memorization
-from synthbench.metrics.nearest.distances import Distances, feature_distances, voxel_distances
+from synthbench.metrics.nearest.distances import (
+    Distances,
+    distances_of_products,
+    feature_distances,
+    voxel_products,
+)
 from synthbench.records.memorization import CopiesTest, MemorizationRecord
 from synthbench.records.protocol import Protocol
 from synthbench.records.values import IntervalRecord
 from synthbench.runtime.callbacks import shown
+from synthbench.scoring.cache.keys import rule_key
+from synthbench.scoring.cache.measures import kept
 from synthbench.scoring.features import Extractors, extract
 from synthbench.scoring.protocol import frozen_settings
 from synthbench.scoring.settings import Context
@@ -31,6 +38,9 @@ from synthbench.volumes.sets import Flipped
 
 VOXELS = "voxels in the mask"
 """The name of the space of voxels inside the mask; the other spaces have extractors' names."""
+
+VOXEL_PRODUCTS = "memorization-voxels"
+"""The name in the cache of the inner products from which distances in that space are taken."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +167,13 @@ def _distances(
     context: Context,
 ) -> Distances:
     if space == VOXELS:
-        of_synth, of_train, of_holdout = (sides[n].volumes for n in ("synth", "train", "holdout"))
-        return voxel_distances(
-            of_synth, of_train, of_holdout, mask, shown("memorization, voxels", context.progress)
-        )
+        sets = [sides[name].volumes for name in ("synth", "train", "holdout")]
+        bar = shown("memorization, voxels", context.progress)
+        products = kept(
+            context.cache, VOXEL_PRODUCTS, rule_key(VOXEL_PRODUCTS, {}, mask), sets,
+            lambda: {"products": voxel_products(*sets, mask, bar)},
+        )  # fmt: skip
+        return distances_of_products(products["products"], len(sets[0]), len(sets[1]))
     mirrored = extract(
         extractors.loaded[space], Flipped(sides["synth"].inputs), context.batch_size,
         shown(f"{space}, synth mirrored", context.progress), cache=context.cache,

@@ -34,13 +34,14 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
     Where the metric cannot be computed, the only row says why, and the matrices are None.
     """
     protocol, mask, reference = setup.protocol, setup.mask, setup.reference
+    how = setup.context.progress, setup.context.cache
     settings = frozen_settings(job.metric, job.key, protocol)
     real, synth = setup.samples["real"], setup.samples["synth"]
     subjects = {"real": real.subjects, "synth": synth.subjects}
     try:
-        measure(job, reference, mask, settings, setup.progress)
-        measure(job, synth, mask, settings, setup.progress)
-        cross = across(job, real, synth, mask, settings, setup.progress)
+        measure(job, reference, mask, settings, *how)
+        measure(job, synth, mask, settings, *how)
+        cross = across(job, real, synth, mask, settings, *how)
         of_real, of_synth = job.material(reference, len(real)), job.material(synth)
         statistic = prepared(job, of_real, of_synth, subjects, settings, cross)
         floor_statistic = against_itself(job, reference, settings)

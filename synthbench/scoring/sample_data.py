@@ -3,7 +3,7 @@
 A scorecard holds aggregates only, which is too little to compare two samples: a paired bootstrap
 and a permutation test need a row for every image. So `score` keeps the matrices that its metrics
 were computed from (features, profiles and pair matrices) in the local cache
-(`synthbench.scoring.feature_cache`), without the names of files or subjects. They are still
+(`synthbench.scoring.cache.store`), without the names of files or subjects. They are still
 participant-level data: only their owner can read them, and no scorecard contains them.
 
 One file holds one scoring: an `.npz` of plain arrays, one of them JSON. Its key is made of the
@@ -33,7 +33,7 @@ from synthbench.records.protocol import Protocol
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.runtime.files import write_atomic
-from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.protocol import frozen_settings
 from synthbench.scoring.statistics import Job, prepared
 
@@ -213,7 +213,7 @@ def sample_data_key(real_fingerprint: str, synth_fingerprint: str, protocol_hash
 
 
 def load_sample_data(
-    card: Scorecard, files: Sequence[Path] = (), *, cache: FeatureCache | None = None
+    card: Scorecard, files: Sequence[Path] = (), *, cache: Cache | None = None
 ) -> SampleData | None:
     """Return the sample data of a scorecard's volumes; None where this machine has none.
 
@@ -237,7 +237,7 @@ def load_sample_data(
         found = SampleData.load(file)
         if found.key == key:
             return found
-    content = (cache or FeatureCache()).find_sample_data(key)
+    content = (cache or Cache()).find_sample_data(key)
     kept = None if content is None else _unpacked(content)
     return kept if kept is not None and kept.key == key else None
 

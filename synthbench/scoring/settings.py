@@ -13,7 +13,7 @@ from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.base import Record
 from synthbench.records.protocol import BackgroundRecord, GridRecord, Protocol, SpaceRecord
 from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
-from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.cache.store import Cache
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import Intensity
 
@@ -41,7 +41,7 @@ class Context:
 
     workers: int = 2
     batch_size: int | None = None
-    cache: FeatureCache | None = field(default_factory=FeatureCache)
+    cache: Cache | None = field(default_factory=Cache)
     progress: Progress = no_progress
     log: Log = no_log
 

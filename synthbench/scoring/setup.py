@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import ValidationError
 
-from synthbench.cohorts.cohort import Cohort, check_intensities, majority_mask, overlap
+from synthbench.cohorts.cohort import Cohort, check_intensities, overlap
 from synthbench.errors import CohortError, UsageError
 from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.records.scorecard import Origin
 from synthbench.runs.sidecar import Sidecar
-from synthbench.runtime.callbacks import Progress
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
+from synthbench.scoring.cache.measures import real_mask
 from synthbench.scoring.features import Extractors, add_features, load_extractors
 from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.protocol import (
@@ -160,8 +160,8 @@ class Setup:
         The frozen settings.
     benchmark
         The benchmark whose protocol it is; None: the protocol was frozen by this scoring.
-    progress
-        Called with (what, done, total).
+    context
+        The cache and the progress of the work.
     """
 
     samples: Mapping[str, Sample]
@@ -171,7 +171,7 @@ class Setup:
     todo: Sequence[Job]
     protocol: Protocol
     benchmark: Benchmark | None
-    progress: Progress
+    context: Context
 
 
 def set_up(
@@ -185,7 +185,7 @@ def set_up(
     }
     mask = None if frozen is None else frozen.mask
     if mask is None:
-        mask = majority_mask(volumes["real"])
+        mask = real_mask(volumes["real"], context.cache)
     threshold = BackgroundRecord.threshold_of(own.background, mask, target)
     samples = {
         role: Sample(role, volumes[role], cohort.subjects, threshold)
@@ -206,4 +206,4 @@ def set_up(
     holdout = cohorts.holdout if frozen is None else None
     if holdout is not None and not overlap(holdout, cohorts.real):
         reference = reference.joined(samples["holdout"])
-    return Setup(samples, reference, mask, extractors, todo, protocol, frozen, context.progress)
+    return Setup(samples, reference, mask, extractors, todo, protocol, frozen, context)

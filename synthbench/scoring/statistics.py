@@ -18,6 +18,8 @@ from synthbench import registry
 from synthbench.metrics.metric import Composite, CrossMetric, Metric, Statistic, VolumeMetric
 from synthbench.records.keys import JobKey
 from synthbench.runtime.callbacks import Progress, shown
+from synthbench.scoring.cache.measures import Measuring
+from synthbench.scoring.cache.store import Cache
 from synthbench.volumes.sets import Cleaned, Joined, Readable
 
 
@@ -119,8 +121,9 @@ def measure(
     mask: Bool[np.ndarray, "d h w"],
     settings: Mapping[str, Any],
     progress: Progress | None = None,
+    cache: Cache | None = None,
 ) -> None:
-    """Compute a metric's measures of a sample's volumes, unless the sample has them.
+    """Compute a metric's measures of a sample's volumes, unless the sample or the cache has them.
 
     Raises
     ------
@@ -130,7 +133,8 @@ def measure(
     metric = job.metric
     if isinstance(metric, VolumeMetric) and metric.name not in sample.measures:
         bar = shown(f"{metric.label}, {sample.role}", progress)
-        sample.measures[metric.name] = metric.measure(sample.volumes, mask, settings, bar)
+        measuring = Measuring(metric, mask, settings, cache, bar)
+        sample.measures[metric.name] = measuring.within(sample.volumes)
 
 
 def across(
@@ -140,12 +144,14 @@ def across(
     mask: Bool[np.ndarray, "d h w"],
     settings: Mapping[str, Any],
     progress: Progress | None = None,
+    cache: Cache | None = None,
 ) -> Float64[np.ndarray, "n m"] | None:
     """Return the matrix over pairs of a real and a synthetic volume; None without one."""
     if not isinstance(job.metric, CrossMetric):
         return None
     bar = shown(f"{job.metric.label}, {real.role} x {synth.role}", progress)
-    return job.metric.measure_across(real.volumes, synth.volumes, mask, settings, bar)
+    measuring = Measuring(job.metric, mask, settings, cache, bar)
+    return measuring.across(real.volumes, synth.volumes)
 
 
 def prepared(

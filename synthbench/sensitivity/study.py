@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from synthbench.cohorts.choice import CohortFiles
-from synthbench.cohorts.cohort import Cohort, majority_mask
+from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError, MetricError
 from synthbench.metrics.inference import floors, resampling
@@ -41,6 +41,8 @@ from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import Progress, checking, shown
 from synthbench.runtime.processes import is_main
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
+from synthbench.scoring.cache.measures import real_mask
+from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.features import Extractors, add_features, load_extractors
 from synthbench.scoring.protocol import (
     check_frozen,
@@ -111,7 +113,9 @@ def sensitivity(
     if frozen is not None:
         frozen.check_real(real)
     study = _prepared(real, own, frozen, context)
-    todo = study.measured()
+    todo = study.measured(context.cache)
+    if context.cache is not None and is_main():
+        context.cache.trim()
     memorization = "memorization" in metrics_of(own)
     if memorization and not any(_needs_training(kind) for kind in chosen):
         study.notes.append(
@@ -163,13 +167,11 @@ def _prepared(
     volumes = Held.of(real.volumes(grid, intensity, context.workers))
     mask = None if frozen is None else frozen.mask
     if mask is None:
-        mask = majority_mask(real.volumes(grid, intensity, context.workers))
+        mask = real_mask(real.volumes(grid, intensity, context.workers), context.cache)
     loaded = load_extractors(settings.extractors, context.log)
     threshold = BackgroundRecord.threshold_of(settings.background, mask, grid)
     clean = Sample("undamaged", volumes, real.subjects, threshold)
     add_features([clean], loaded, context)
-    if context.cache is not None and is_main():
-        context.cache.trim()
     todo = [
         job
         for job in jobs(metrics_of(settings), loaded.names)
@@ -272,12 +274,12 @@ class _Study:
     def progress(self) -> Progress:
         return self.context.progress
 
-    def measured(self) -> list[Job]:
+    def measured(self, cache: Cache | None) -> list[Job]:
         """Measure the undamaged volumes; return the jobs that succeed, and note why others fail."""
         done = []
         for job in self.todo:
             try:
-                measure(job, self.clean, self.mask, self.settings(job), self.progress)
+                measure(job, self.clean, self.mask, self.settings(job), self.progress, cache)
                 done.append(job)
             except MetricError as error:
                 self.notes.append(str(error))

@@ -19,7 +19,7 @@ from synthbench.records.protocol import ExtractorRecord, SpaceRecord
 from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import Log, Progress, no_log, shown
 from synthbench.runtime.processes import is_main
-from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.features import extract, load_extractors
 from synthbench.utility.arms import MEASURES, Compared, Division, Learner, compare_arms
 from synthbench.utility.cohorts import (
@@ -333,7 +333,7 @@ def _probe(
         )
     record = loaded.records[0]
     plugin = loaded.loaded[record.name]
-    kept = FeatureCache(log=context.log) if context.cache else None
+    kept = Cache(log=context.log) if context.cache else None
 
     def features(volumes: Any, what: str) -> np.ndarray:
         bar = shown(f"{record.name}, {what}", context.progress)

@@ -64,12 +64,24 @@ class Joined:
         """The grid of every volume."""
         return self.first.space
 
+    def name(self, index: int) -> str:
+        """Return the volume's name for messages."""
+        return name_of(*self._place(index))
+
+    def identity(self, index: int) -> str | None:
+        """Return what the voxels depend on; None where it is not known."""
+        return identity_of(*self._place(index))
+
+    def _place(self, index: int) -> tuple[Readable, int]:
+        split = len(self.first)
+        return (self.first, index) if index < split else (self.second, index - split)
+
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
     def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
-        split = len(self.first)
-        return self.first[index] if index < split else self.second[index - split]
+        volumes, place = self._place(index)
+        return volumes[place]
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
         yield from self.first

@@ -9,7 +9,7 @@ import numpy as np
 
 from synthbench.metrics.inference.resampling import estimate, magnitude
 from synthbench.records.values import FloorRecord
-from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.sample_data import JobData, SampleData
 
 EXTRACTOR = "voxels"
@@ -92,7 +92,7 @@ def card_of(card, sample_data, detectable=0.05, **updates):
             rows.append(row.model_copy(update={
                 "value": estimate(statistic), "magnitude": magnitude(statistic), "floor": floor,
             }))  # fmt: skip
-    FeatureCache().keep_sample_data(sample_data.key, sample_data.packed())
+    Cache().keep_sample_data(sample_data.key, sample_data.packed())
     synth = card.synth.model_copy(
         update={
             "fingerprint": sample_data.synth_fingerprint,

@@ -13,7 +13,7 @@ from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import MetricError
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
 from synthbench.scoring import scoring
-from synthbench.scoring.feature_cache import FeatureCache, usage
+from synthbench.scoring.cache.store import Cache, usage
 from synthbench.scoring.features import Extractors, add_features, extract
 from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
@@ -54,7 +54,7 @@ def moments(volume):
 
 @pytest.fixture
 def cache(tmp_path):
-    return FeatureCache(tmp_path / "cache", 10**6)
+    return Cache(tmp_path / "cache", 10**6)
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_a_row_of_another_length_than_declared_is_refused(volumes):
 def test_a_second_extraction_computes_nothing_and_gives_the_same_bits(volumes, cache):
     first, second = Moments(), Moments()
     computed = extract(first, volumes, cache=cache)
-    found = extract(second, volumes, cache=FeatureCache(cache.folder, cache.limit))
+    found = extract(second, volumes, cache=Cache(cache.folder, cache.limit))
     assert (sum(first.calls), sum(second.calls)) == (7, 0)
     assert found.tobytes() == computed.tobytes()
 

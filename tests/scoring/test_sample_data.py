@@ -11,8 +11,9 @@ from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.records.scorecard import Scorecard
-from synthbench.scoring import feature_cache, scoring
-from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring import scoring
+from synthbench.scoring.cache import store
+from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.sample_data import SampleData, load_sample_data, require_sample_data
 from synthbench.scoring.settings import Context, ScoringSettings
@@ -68,7 +69,7 @@ def test_the_file_holds_what_the_cache_holds(scored):
     card, file = scored
     one, other = SampleData.load(file), require_sample_data(card, "card")
     assert one.packed() == other.packed()
-    found = load_sample_data(card, [file], cache=FeatureCache(file.parent / "nothing"))
+    found = load_sample_data(card, [file], cache=Cache(file.parent / "nothing"))
     assert found is not None
     assert found.key == one.key
 
@@ -140,7 +141,7 @@ def test_damaged_materials_count_as_absent(scored, tmp_path):
     card, file = scored
     key = SampleData.load(file).key
     for content in (b"", b"PK", file.read_bytes()[:500], b"{}"):
-        cache = FeatureCache(tmp_path / "cache", 10**9)
+        cache = Cache(tmp_path / "cache", 10**9)
         cache.keep_sample_data(key, content)
         assert load_sample_data(card, cache=cache) is None
 
@@ -149,7 +150,7 @@ def test_materials_share_the_limit_of_the_cache_and_are_its_owners(scored, tmp_p
     """The least recently used goes first; what is larger than the limit is not kept at all."""
     size = len(scored[1].read_bytes())
     said: list[str] = []
-    cache = FeatureCache(tmp_path / "cache", int(2.5 * size), said.append)
+    cache = Cache(tmp_path / "cache", int(2.5 * size), said.append)
     for i in range(3):
         cache.keep_sample_data(f"{i:064x}", bytes(size))
         os.utime(cache._sample_data_path(f"{i:064x}"), (i, i))
@@ -159,15 +160,13 @@ def test_materials_share_the_limit_of_the_cache_and_are_its_owners(scored, tmp_p
         True,
         True,
     ]
-    assert [(u.extractor, u.rows) for u in feature_cache.usage(cache.folder)] == [
-        ("sample-data", 2)
-    ]
+    assert [(u.extractor, u.rows) for u in store.usage(cache.folder)] == [("sample-data", 2)]
     assert (cache.folder / "sample-data").stat().st_mode & 0o077 == 0
     cache.keep_sample_data("f" * 64, bytes(3 * size))
     assert cache.find_sample_data("f" * 64) is None
     assert "SYNTHBENCH_CACHE_LIMIT" in said[0]
-    feature_cache.clear(cache.folder)
-    assert feature_cache.usage(cache.folder) == []
+    store.clear(cache.folder)
+    assert store.usage(cache.folder) == []
 
 
 def test_a_run_without_the_cache_keeps_nothing(folders, tmp_path, monkeypatch):

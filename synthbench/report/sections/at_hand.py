@@ -16,7 +16,7 @@ from synthbench.metrics.mmd import MMD2
 from synthbench.records.keys import JobKey
 from synthbench.records.scorecard import Scorecard
 from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
-from synthbench.scoring.feature_cache import FeatureCache
+from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.features import Extractors, add_features, load_extractors
 from synthbench.scoring.inputs import scored_cohort
 from synthbench.scoring.settings import Context
@@ -90,7 +90,7 @@ class FeatureSpace:
 def _features(
     card: Scorecard,
     samples: Mapping[str, Sample],
-    cache: FeatureCache | None,
+    cache: Cache | None,
     progress: Progress | None,
     log: Log,
 ) -> FeatureSpace | str:
@@ -144,7 +144,7 @@ class AtHand:
     budget: int
     real_pictures: bool = True
     seed: int = 0
-    cache: FeatureCache | None = None
+    cache: Cache | None = None
     progress: Progress | None = None
     log: Log = no_log
 

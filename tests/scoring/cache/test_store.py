@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from synthbench.errors import UsageError
-from synthbench.scoring import feature_cache
-from synthbench.scoring.feature_cache import FeatureCache, clear, row_key, usage
+from synthbench.scoring.cache import store
+from synthbench.scoring.cache.store import Cache, clear, row_key, usage
 from synthbench.volumes.grid import PAPER_GRID
 from tests.command_line import run
 
@@ -33,7 +33,7 @@ def key(volume="volume", computed_with="torch 1, cpu", **changes):
 
 @pytest.fixture
 def cache(tmp_path):
-    return FeatureCache(tmp_path / "cache", limit=10**6)
+    return Cache(tmp_path / "cache", limit=10**6)
 
 
 def files(cache):
@@ -56,7 +56,7 @@ def test_a_key_depends_on_all_that_a_row_depends_on(changes):
 
 def test_another_schema_finds_no_earlier_row(monkeypatch):
     before = key()
-    monkeypatch.setattr(feature_cache, "SCHEMA", feature_cache.SCHEMA + 1)
+    monkeypatch.setattr(store, "SCHEMA", store.SCHEMA + 1)
     assert key() != before
 
 
@@ -126,8 +126,8 @@ def test_the_least_recently_used_rows_go_first(cache):
 
 def test_a_run_that_kept_nothing_scans_nothing(cache, monkeypatch):
     kept(cache, 2)
-    later = FeatureCache(cache.folder, limit=0)
-    monkeypatch.setattr(feature_cache, "_rows", lambda folder: pytest.fail("scanned"))
+    later = Cache(cache.folder, limit=0)
+    monkeypatch.setattr(store, "_rows", lambda folder: pytest.fail("scanned"))
     later.trim()
     assert len(files(cache)) == 2
 
@@ -151,8 +151,8 @@ def test_processes_that_keep_the_same_rows_leave_whole_ones(cache):
     """Two writers of 50 rows at once, and a reader that never sees half a row."""
     program = (
         "import sys, numpy as np; from pathlib import Path\n"
-        "from synthbench.scoring.feature_cache import FeatureCache\n"
-        "cache = FeatureCache(Path(sys.argv[1]), 10**6)\n"
+        "from synthbench.scoring.cache.store import Cache\n"
+        "cache = Cache(Path(sys.argv[1]), 10**6)\n"
         "for i in range(50): cache.keep(f'{i:064x}', 'x', np.full(3, i, dtype=np.float32))\n"
     )
     writers = [
@@ -170,7 +170,7 @@ def test_processes_that_keep_the_same_rows_leave_whole_ones(cache):
 def test_a_folder_that_cannot_be_made_is_said_once(tmp_path):
     (tmp_path / "file").touch()
     said: list[str] = []
-    cache = FeatureCache(tmp_path / "file" / "cache", 10**6, said.append)
+    cache = Cache(tmp_path / "file" / "cache", 10**6, said.append)
     assert cache.find(key(), "x", 3) is None
     kept(cache, 3)
     cache.trim()
@@ -183,7 +183,7 @@ def test_a_full_disk_is_said_once(cache, monkeypatch):
     def full(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(feature_cache, "write_atomic", full)
+    monkeypatch.setattr(store, "write_atomic", full)
     said: list[str] = []
     cache.log = said.append
     kept(cache, 3)
@@ -202,19 +202,19 @@ def test_the_limit_is_a_size(monkeypatch, text, expected):
     monkeypatch.delenv("SYNTHBENCH_CACHE_LIMIT", raising=False)
     if text is not None:
         monkeypatch.setenv("SYNTHBENCH_CACHE_LIMIT", text)
-    assert feature_cache.cache_limit() == expected
+    assert store.cache_limit() == expected
 
 
 @pytest.mark.parametrize("text", ["much", "-1", "2 parsecs", "GiB"])
 def test_a_limit_that_is_no_size_is_refused(monkeypatch, text):
     monkeypatch.setenv("SYNTHBENCH_CACHE_LIMIT", text)
     with pytest.raises(UsageError, match="SYNTHBENCH_CACHE_LIMIT: a size is needed, such as 500MB"):
-        feature_cache.cache_limit()
+        store.cache_limit()
 
 
 def test_the_default_folder_is_in_the_users_cache(monkeypatch):
     monkeypatch.delenv("SYNTHBENCH_CACHE")
-    assert feature_cache.cache_folder().parts[-2:] == ("synthbench", "features")
+    assert store.cache_folder().parts[-2:] == ("synthbench", "features")
 
 
 def test_rows_are_counted_and_removed_by_extractor(cache):

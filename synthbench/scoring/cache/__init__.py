@@ -1,0 +1,1 @@
+"""What earlier runs computed of volumes, kept on this machine."""
