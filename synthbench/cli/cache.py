@@ -1,4 +1,4 @@
-"""The verbs of `cache`: show what the feature cache holds, and empty it."""
+"""The verbs of `cache`: show what earlier runs kept on this machine, and remove it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import typer
 
 from synthbench.cli.console import log, print_json, show
 from synthbench.cli.options import Json
+from synthbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from synthbench.scoring.cache.store import Usage
+    from synthbench.scoring.cache.store import Kind, Usage
 
 
-cache = typer.Typer(no_args_is_help=True, help="Features that earlier runs kept on this machine.")
+cache = typer.Typer(
+    no_args_is_help=True, help="Features and measures that earlier runs kept on this machine."
+)
 
 
 @cache.command("info")
 def info(json: Json = False) -> None:
-    """Show where features are kept, how many, and for which extractors."""
+    """Show where results are kept, how many, and of which extractors and metrics."""
     from synthbench.scoring.cache.store import cache_folder, cache_limit, usage
 
     folder, limit = cache_folder(), cache_limit()
@@ -37,13 +40,19 @@ def clear(
     extractor: Annotated[
         str | None, typer.Option("--extractor", help="Only the features of this one.")
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Only what this metric measured.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Remove the features that are kept: the next run computes them again."""
+    """Remove what is kept: the next run computes it again."""
     from synthbench.scoring.cache import store
 
+    if extractor is not None and metric is not None:
+        raise UsageError("--extractor and --metric: give one of them, then the other.")
+    kind: Kind | None = "features" if extractor else "measure" if metric else None
     folder = store.cache_folder()
-    removed = store.clear(folder, extractor)
+    removed = store.clear(folder, kind, extractor or metric)
     if json:
         print_json({"folder": str(folder), **_record(removed)})
         return
@@ -52,21 +61,24 @@ def clear(
 
 def _record(found: Sequence[Usage]) -> dict[str, Any]:
     return {
-        "rows": sum(one.rows for one in found),
+        "files": sum(one.files for one in found),
         "bytes": sum(one.size for one in found),
-        "extractors": [
-            {"name": one.extractor, "rows": one.rows, "bytes": one.size} for one in found
+        "kept": [
+            {"kind": one.kind, "name": one.name, "files": one.files, "bytes": one.size}
+            for one in found
         ],
     }
 
 
 def _words(found: Sequence[Usage]) -> str:
-    from synthbench.scoring.cache.store import SAMPLE_DATA
-
-    rows = sum(one.rows for one in found if one.extractor != SAMPLE_DATA)
-    scorings = sum(one.rows for one in found if one.extractor == SAMPLE_DATA)
-    kept = f", sample data of {scorings} scorings" if scorings else ""
-    return f"features of {rows} volumes{kept}, {_megabytes(sum(one.size for one in found))} MB"
+    counts = {kind: sum(one.files for one in found if one.kind == kind) for kind in
+              ("features", "measure", "sample data")}  # fmt: skip
+    words = [f"features of {counts['features']} volumes"]
+    if counts["measure"]:
+        words.append(f"{counts['measure']} measures")
+    if counts["sample data"]:
+        words.append(f"sample data of {counts['sample data']} scorings")
+    return f"{', '.join(words)}, {_megabytes(sum(one.size for one in found))} MB"
 
 
 def _megabytes(size: int) -> str:
@@ -76,7 +88,7 @@ def _megabytes(size: int) -> str:
 def _table(found: Sequence[Usage]) -> Any:
     from rich.table import Table
 
-    table = Table("extractor", "volumes", "MB", box=None, header_style="bold", pad_edge=False)
+    table = Table("kind", "name", "files", "MB", box=None, header_style="bold", pad_edge=False)
     for one in found:
-        table.add_row(one.extractor, str(one.rows), _megabytes(one.size))
+        table.add_row(one.kind, one.name, str(one.files), _megabytes(one.size))
     return table

@@ -153,14 +153,14 @@ def test_materials_share_the_limit_of_the_cache_and_are_its_owners(scored, tmp_p
     cache = Cache(tmp_path / "cache", int(2.5 * size), said.append)
     for i in range(3):
         cache.keep_sample_data(f"{i:064x}", bytes(size))
-        os.utime(cache._sample_data_path(f"{i:064x}"), (i, i))
+        os.utime(cache._path("sample data", store.SAMPLE_DATA, f"{i:064x}"), (i, i))
     cache.trim()
     assert [cache.find_sample_data(f"{i:064x}") is not None for i in range(3)] == [
         False,
         True,
         True,
     ]
-    assert [(u.extractor, u.rows) for u in store.usage(cache.folder)] == [("sample-data", 2)]
+    assert [(u.name, u.files) for u in store.usage(cache.folder)] == [("sample-data", 2)]
     assert (cache.folder / "sample-data").stat().st_mode & 0o077 == 0
     cache.keep_sample_data("f" * 64, bytes(3 * size))
     assert cache.find_sample_data("f" * 64) is None

@@ -1,4 +1,4 @@
-"""The feature cache: what a key depends on, damage, concurrency, limits, and its commands."""
+"""The cache: what a row's key depends on, damage, concurrency, limits, and its commands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from synthbench.errors import UsageError
-from synthbench.scoring.cache import store
-from synthbench.scoring.cache.store import Cache, clear, row_key, usage
+from synthbench.scoring.cache import keys, store
+from synthbench.scoring.cache.keys import row_key
+from synthbench.scoring.cache.store import Cache, clear, usage
 from synthbench.volumes.grid import PAPER_GRID
 from tests.command_line import run
 
@@ -56,7 +57,7 @@ def test_a_key_depends_on_all_that_a_row_depends_on(changes):
 
 def test_another_schema_finds_no_earlier_row(monkeypatch):
     before = key()
-    monkeypatch.setattr(store, "SCHEMA", store.SCHEMA + 1)
+    monkeypatch.setattr(keys, "SCHEMA", keys.SCHEMA + 1)
     assert key() != before
 
 
@@ -90,10 +91,13 @@ def test_what_is_made_is_for_its_owner_only(cache):
     ids=["empty", "no data", "truncated", "a bit of data", "another key", "foreign"],
 )
 def test_a_damaged_row_counts_as_absent_and_is_replaced(cache, damage):
+    said: list[str] = []
+    cache.log = said.append
     cache.keep(key(), "x", ROW)
     (file,) = files(cache)
     file.write_bytes(damage(file.read_bytes()))
     assert cache.find(key(), "x", 3) is None
+    assert [words.split(": ")[0] for words in said] == [str(file)]
     cache.keep(key(), "x", ROW)
     assert np.array_equal(cache.find(key(), "x", 3), ROW)
 
@@ -107,7 +111,7 @@ def kept(cache, n):
 
 def set_age(cache, one, seconds):
     used = time.time() - seconds
-    os.utime(cache._path(one, "x"), (used, used))
+    os.utime(cache._path("features", "x", one), (used, used))
 
 
 def test_the_least_recently_used_rows_go_first(cache):
@@ -127,20 +131,20 @@ def test_the_least_recently_used_rows_go_first(cache):
 def test_a_run_that_kept_nothing_scans_nothing(cache, monkeypatch):
     kept(cache, 2)
     later = Cache(cache.folder, limit=0)
-    monkeypatch.setattr(store, "_rows", lambda folder: pytest.fail("scanned"))
+    monkeypatch.setattr(store, "_files", lambda folder: pytest.fail("scanned"))
     later.trim()
     assert len(files(cache)) == 2
 
 
 def test_what_a_killed_writer_left_goes_and_what_one_is_writing_stays(cache):
     (one,) = kept(cache, 1)
-    path = cache._path(one, "x")
+    path = cache._path("features", "x", one)
     left, writing = (path.with_name(f".{path.name}.{pid}.tmp") for pid in (1, 2))
     for file in (left, writing):
         file.write_bytes(b"half")
     os.utime(left, (0, 0))
     assert cache.find(one, "x", 3) is not None
-    assert usage(cache.folder)[0].rows == 1
+    assert usage(cache.folder)[0].files == 1
     cache.trim()
     assert not left.exists()
     assert writing.exists()
@@ -163,7 +167,7 @@ def test_processes_that_keep_the_same_rows_leave_whole_ones(cache):
             row = cache.find(f"{i:064x}", "x", 3)
             assert row is None or (row == i).all()
     assert [writer.wait() for writer in writers] == [0, 0]
-    assert usage(cache.folder)[0].rows == 50
+    assert usage(cache.folder)[0].files == 50
     assert len(files(cache)) == 50
 
 
@@ -175,7 +179,7 @@ def test_a_folder_that_cannot_be_made_is_said_once(tmp_path):
     kept(cache, 3)
     cache.trim()
     assert len(said) == 1
-    assert said[0].startswith("features are not kept for the next run")
+    assert said[0].startswith("results are not kept for the next run")
     assert "SYNTHBENCH_CACHE" in said[0]
 
 
@@ -226,14 +230,14 @@ def test_rows_are_counted_and_removed_by_extractor(cache):
     for file in foreign:
         file.touch()
     found = usage(cache.folder)
-    assert [(u.extractor, u.rows, u.size) for u in found] == [
+    assert [(u.name, u.files, u.size) for u in found] == [
         (name, i + 1, 76 * (i + 1)) for i, name in enumerate(names)
     ]
-    assert clear(cache.folder, "b") == found[2:]
+    assert clear(cache.folder, "features", "b") == found[2:]
     assert usage(cache.folder) == found[:2]
-    assert clear(cache.folder, "random-resnet10") == []
+    assert clear(cache.folder, "features", "random-resnet10") == []
     with pytest.raises(UsageError, match="did you mean 'random-resnet10'"):
-        clear(cache.folder, "random-resnet")
+        clear(cache.folder, "features", "random-resnet")
     clear(cache.folder)
     assert files(cache) == sorted(foreign)
 
@@ -243,14 +247,22 @@ def test_the_commands(cache):
         return run("cache", *arguments, SYNTHBENCH_CACHE=str(cache.folder))
 
     kept(cache, 2)
+    cache.keep_measure(key(), "ms_ssim", {"values": ROW})
     shown = command("info")
     assert str(cache.folder) in shown.stderr
-    assert "features of 2 volumes" in shown.stderr
-    extractors = [{"name": "x", "rows": 2, "bytes": 152}]
-    expected = {"folder": str(cache.folder), "rows": 2, "bytes": 152, "extractors": extractors}
+    assert "features of 2 volumes, 1 measures" in shown.stderr
+    features = {"kind": "features", "name": "x", "files": 2, "bytes": 152}
+    size = usage(cache.folder)[1].size
+    measure = {"kind": "measure", "name": "ms_ssim", "files": 1, "bytes": size}
+    folder = str(cache.folder)
     assert json.loads(command("info", "--json").stdout) == {
-        **expected, "limit": 2 * 2**30,
+        "folder": folder, "limit": 2 * 2**30, "files": 3, "bytes": 152 + size,
+        "kept": [features, measure],
     }  # fmt: skip
-    cleared = command("clear", "--extractor", "x", "--json")
-    assert json.loads(cleared.stdout) == expected
-    assert json.loads(command("info", "--json").stdout)["rows"] == 0
+    for option, name, removed in (("extractor", "x", features), ("metric", "ms_ssim", measure)):
+        cleared = json.loads(command("clear", f"--{option}", name, "--json").stdout)
+        assert cleared == {
+            "folder": folder, "files": removed["files"], "bytes": removed["bytes"],
+            "kept": [removed],
+        }  # fmt: skip
+    assert json.loads(command("info", "--json").stdout)["files"] == 0
