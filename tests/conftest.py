@@ -26,7 +26,7 @@ def blob(seed: int, shape: tuple[int, int, int] = (24, 24, 24), width: float = 1
 def _features_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Neither find features of the user's own volumes, nor leave those of the tests with them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYNTHBENCH_CACHE", str(tmp_path_factory.mktemp("feature_cache")))
+        patch.setenv("SYNTHBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

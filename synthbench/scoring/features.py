@@ -1,6 +1,6 @@
 """From volumes to features, by every extractor.
 
-Threads read and resample ahead while the network runs, the feature cache gives the rows of earlier
+Threads read and resample ahead while the network runs, the cache gives the rows of earlier
 runs, and several processes divide the volumes among them.
 """
 

@@ -128,6 +128,17 @@ def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
     assert card.protocol.settings["mmd2 | random-resnet10"]["bandwidth"] > 0
 
 
+def test_a_second_scoring_reads_each_file_once_and_gives_the_same_scorecard(
+    families, full_card, monkeypatch
+):
+    """Reading a cohort reads each file, for its hash; all that is measured of it is kept."""
+    monkeypatch.setattr("synthbench.cohorts.cohort.read", lambda *_: pytest.fail("read again"))
+    again = score_all(ScoringSettings(extractors=EXTRACTORS, resamples=200), **families)
+    first, second = (card.model_copy(update={"created": ""}) for card in (full_card[0], again.card))
+    assert second.model_dump_json() == first.model_dump_json()
+    assert again.neighbours == full_card[1]
+
+
 def test_a_hold_out_raises_the_floors_n_and_leaves_the_values(families, full_card):
     """Twelve reals and twelve of the hold-out make sides of 12; halves of the reals make 6."""
     card, _ = full_card
