@@ -42,6 +42,9 @@ VOXELS = "voxels in the mask"
 VOXEL_PRODUCTS = "memorization-voxels"
 """The name in the cache of the inner products from which distances in that space are taken."""
 
+PRODUCTS = "inner products over the mask of synth, synth mirrored, training and hold-out volumes"
+"""What they are; part of their key in the cache."""
+
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -167,13 +170,14 @@ def _distances(
     context: Context,
 ) -> Distances:
     if space == VOXELS:
-        sets = [sides[name].volumes for name in ("synth", "train", "holdout")]
+        of_synth, of_train, of_holdout = (sides[n].volumes for n in ("synth", "train", "holdout"))
         bar = shown("memorization, voxels", context.progress)
         products = kept(
-            context.cache, VOXEL_PRODUCTS, rule_key(VOXEL_PRODUCTS, {}, mask), sets,
-            lambda: {"products": voxel_products(*sets, mask, bar)},
+            context.cache, VOXEL_PRODUCTS, rule_key(VOXEL_PRODUCTS, {"formula": PRODUCTS}, mask),
+            [of_synth, of_train, of_holdout],
+            lambda: {"products": voxel_products(of_synth, of_train, of_holdout, mask, bar)},
         )  # fmt: skip
-        return distances_of_products(products["products"], len(sets[0]), len(sets[1]))
+        return distances_of_products(products["products"], len(of_synth), len(of_train))
     mirrored = extract(
         extractors.loaded[space], Flipped(sides["synth"].inputs), context.batch_size,
         shown(f"{space}, synth mirrored", context.progress), cache=context.cache,

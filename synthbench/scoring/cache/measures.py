@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from synthbench.cohorts.cohort import MASK_RULE, Volumes, majority_mask
-from synthbench.metrics.metric import Reuse, VolumeMetric
+from synthbench.metrics.metric import CrossMetric, Reuse, VolumeMetric
 from synthbench.scoring.cache.keys import measure_key, rule_key
 from synthbench.scoring.cache.store import Cache
 from synthbench.volumes.sets import Readable, identity_of
@@ -142,6 +142,7 @@ class Measuring:
         """
 
         def compute(**known: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, "n m"]:
+            assert isinstance(self.metric, CrossMetric)
             measure: Callable[..., Float64[np.ndarray, "n m"]] = self.metric.measure_across
             return measure(real, synth, self.mask, self.settings, self.progress, **known)
 

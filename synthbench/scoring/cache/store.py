@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -131,8 +131,8 @@ class Cache:
 
     def keep_measure(self, key: str, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep the arrays of a measure; where that fails, log it once and keep no more."""
-        data = io.BytesIO()
-        np.savez(data, **arrays)
+        data, named = io.BytesIO(), dict[str, Any](arrays)
+        np.savez(data, **named)
         self._write(self._path("measure", name, key), _packed(key, data.getvalue()))
 
     def find_sample_data(self, key: str) -> bytes | None:
@@ -259,10 +259,10 @@ def clear(folder: Path, kind: Kind | None = None, name: str | None = None) -> li
 def _check_known(kind: Kind, name: str, found: list[Usage]) -> None:
     from synthbench import registry
 
-    option, plugins = ("extractor", "extractors") if kind == "features" else ("metric", "metrics")
+    plugins: Literal["extractors", "metrics"] = "extractors" if kind == "features" else "metrics"
     known = {one.name for one in found if one.kind == kind} | set(registry.names(plugins))
     if name not in known:
-        raise UsageError(f"--{option} {name}: {near_miss(name, known)}")
+        raise UsageError(f"--{plugins.removesuffix('s')} {name}: {near_miss(name, known)}")
 
 
 # ---------------------------------------------------------------- files
