@@ -27,6 +27,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "ldm3d": "synthbench.generators.ldm3d:LDM3D",
         "local3d": "synthbench.generators.local3d:Local3D",
         "memorizer": "synthbench.generators.memorizer:Memorizer",
+        "mixup": "synthbench.generators.mixup:Mixup",
         "noise": "synthbench.generators.noise:Noise",
         "pca-gaussian": "synthbench.generators.pca_gaussian:PCAGaussian",
     },
