@@ -27,7 +27,8 @@ MIN_EXTENT_MM = 60.0
 _SAME_MM = 0.01
 _ASSUME = (
     "If its voxels lie as in the real volumes' files, add --assume-grid real; for a real cohort "
-    "give the voxel size, for example --assume-grid 2 (mm; axes to the right, front and top)."
+    "give the voxel size, for example --assume-grid 2 (mm; axes to the right, front and top). For "
+    "other axes or values: synthbench import DIR --like REAL"
 )
 
 

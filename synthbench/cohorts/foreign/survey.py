@@ -169,15 +169,21 @@ def likely_range(files: Sequence[ForeignFile], stated: Statement) -> tuple[float
 
 
 def out_of_range(files: Sequence[ForeignFile], stated: Statement) -> list[ForeignFile]:
-    """Return the files that the stated range cannot be right for.
+    """Return the files that show that the stated range is wrong; none where it may be right.
 
-    More than one voxel in a hundred lies far outside, or no value comes near the low end.
+    It is wrong where in half of the files more than one voxel in a hundred lies far outside, or
+    where no typical volume comes near one of its ends. Single volumes may fail: that is a result.
     """
     if stated.value_range is None:
         return []
     low, high = stated.value_range
-    unused = low + 0.25 * (high - low)
-    return [file for file in files if file.outside > MAX_OUTSIDE or file.low > unused]
+    far = [file for file in files if file.outside > MAX_OUTSIDE]
+    if 2 * len(far) >= len(files):
+        return far
+    darkest = float(np.median([file.low for file in files]))
+    brightest = float(np.median([file.high for file in files]))
+    unused = 0.25 * (high - low)
+    return list(files) if darkest > low + unused or brightest < low + unused else []
 
 
 def likely_orientation(files: Sequence[ForeignFile], real: Cohort) -> tuple[str, bool]:
