@@ -29,6 +29,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "memorizer": "synthbench.generators.memorizer:Memorizer",
         "mixup": "synthbench.generators.mixup:Mixup",
         "noise": "synthbench.generators.noise:Noise",
+        "rflow3d": "synthbench.generators.rflow3d:RFlow3D",
         "pca-gaussian": "synthbench.generators.pca_gaussian:PCAGaussian",
     },
     "metrics": {
