@@ -47,6 +47,7 @@ def test_without_other_splits_there_is_no_section(folder):
 def test_what_holds_in_all_splits_is_told_from_luck(folder):
     """The floor ends at 0.05: `near` lies inside in two of three splits, `far` in none."""
     own = Board.read(folder).cards["near"].values[0].value
+    assert own is not None
     other_split(folder, "split-2", {"near": 0.01, "mid": 0.3, "far": 0.9})
     other_split(folder, "split-3", {"near": 0.4, "mid": 0.2, "far": 0.95}, "t" * 64)
     text = splits(Board.read(folder))

@@ -50,7 +50,7 @@ def wdm(folder, volumes, affine):
 
 def maisi(folder, volumes, affine):
     """int16 from 0 to 1000, an affine of voxel sizes alone."""
-    sizes = np.diag([*nib.affines.voxel_sizes(affine), 1.0])
+    sizes = np.diag([*np.linalg.norm(affine[:3, :3], axis=0), 1.0])
     for i, volume in enumerate(volumes):
         file = folder / f"sample_20260101_{i:06d}_image.nii.gz"
         nib.save(nib.Nifti1Image(np.int16(1000 * volume), sizes), file)

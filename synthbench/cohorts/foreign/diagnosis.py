@@ -263,6 +263,11 @@ def _proposed(
             if seen
             else "The voxels do not show the orientation: it is that of the real files. Check it."
         )
+    if not values and all(file.shape == real.stored_grid.shape for file in files):
+        remarks.append(
+            "If their voxels lie as in the real files, score can also read them as they are: "
+            "--assume-grid real."
+        )
     proposal = replace(proposal, orientation=orientation)
     try:
         for file in files:

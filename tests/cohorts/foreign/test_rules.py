@@ -93,7 +93,9 @@ def test_values_are_scaled_by_the_stated_range_or_kept():
     assert np.allclose(found(values), [[[0, 0, 0.5, 0.75, 1, 1]]])
     assert found.scale == 1
     kept = Scaling.of(Statement(), 1000.0)
-    assert np.allclose(kept(np.float32([-3, 0, 250, 1000])) * kept.scale, [0, 0, 250, 1000])
+    assert np.allclose(
+        kept(np.array([-3, 0, 250, 1000], np.float32)) * kept.scale, [0, 0, 250, 1000]
+    )
 
 
 @pytest.mark.parametrize(
