@@ -175,6 +175,16 @@ def test_a_wrong_statement_and_damaged_files_are_told_together_and_nothing_is_wr
     assert not source.with_name("arrays-imported").exists()
 
 
+def test_a_damaged_file_alone_needs_no_other_statement(folder, real):
+    source = folder("arrays")
+    (source / "8.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(CohortError) as error:
+        import_volumes(request(source, real, stated=RIGHT))
+    assert "8.npy" in str(error.value)
+    assert "--manifest" in str(error.value)
+    assert "synthbench import" not in str(error.value)
+
+
 def test_values_that_never_come_near_the_low_end_are_another_range(folder, real):
     """Volumes in [0, 1] stated as [-1, 1] would get a grey background."""
     source = folder("maisi")

@@ -46,8 +46,8 @@ class Diagnosis:
         The place of each readable file; empty where one has none.
     faults
         What is wrong, one text per kind; empty where all can be brought in.
-    proposal
-        What to state, as far as the voxels show it.
+    stated, proposal
+        What was stated, and what to state, as far as the voxels show it.
     remarks
         What to check about the proposal.
     like
@@ -61,6 +61,7 @@ class Diagnosis:
     files: tuple[ForeignFile, ...]
     positions: tuple[Position, ...]
     faults: tuple[str, ...]
+    stated: Statement
     proposal: Statement
     remarks: tuple[str, ...]
     like: Path | None
@@ -68,8 +69,8 @@ class Diagnosis:
 
     @property
     def is_foreign(self) -> bool:
-        """True where something would have to be stated; False where files are only damaged."""
-        return self.proposal != Statement()
+        """True where something has to be stated; False where files are only damaged."""
+        return self.proposal != self.stated
 
     @property
     def command(self) -> str:
@@ -90,11 +91,14 @@ class Diagnosis:
     def message(self) -> str:
         """All faults, the command, and what to check."""
         listed = "".join(f"\n  {fault}" for fault in self.faults)
-        checks = " ".join(self.remarks)
+        way = (
+            "\n".join([f"Bring them in, as copies:\n  {self.command}", " ".join(self.remarks)])
+            if self.is_foreign
+            else "Fix these files, or list the others in a table with a column path (--manifest)."
+        )
         return (
             f"{self.source}: volumes that were made elsewhere, {len(self.listing.files)} files. "
-            f"They cannot be used as they are:{listed}\n"
-            f"Bring them in, as copies:\n  {self.command}" + (f"\n{checks}" if checks else "")
+            f"They cannot be used as they are:{listed}\n{way}".rstrip()
         )
 
 
@@ -143,14 +147,14 @@ def diagnose(
     faults = [f"{names}: {fault}" for names, fault in grouped(unreadable)]
     grid = None if real is None else real.grid
     if not files:
-        return Diagnosis(source, listing, (), (), tuple(faults), stated, (), like, manifest)
+        return Diagnosis(source, listing, (), (), tuple(faults), stated, stated, (), like, manifest)
     values = _values(files, stated)
     places, positions = _places(files, stated, grid)
     faults += [*values, *places]
     proposal, remarks = _proposed(files, stated, real, values=bool(values), places=bool(places))
     return Diagnosis(
-        source, listing, tuple(files), tuple(positions), tuple(faults), proposal, tuple(remarks),
-        like, manifest,
+        source, listing, tuple(files), tuple(positions), tuple(faults), stated, proposal,
+        tuple(remarks), like, manifest,
     )  # fmt: skip
 
 
