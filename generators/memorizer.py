@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from pydantic import BaseModel, Field
 from scipy import ndimage
 
@@ -46,14 +46,10 @@ class Memorizer:
         """Store the training volumes, 8 bits per voxel."""
         assert isinstance(settings, MemorizerSettings)
         refuse_init(self.name, init)
-        stored = np.zeros((len(volumes), *volumes.space.shape), np.uint8)
-        for index, volume in enumerate(volumes):
-            stored[index] = np.round(volume * 255)
-            if progress:
-                progress(index + 1, len(volumes), "")
-        run.save_weights(
-            {"volumes": stored, "warp_noise": np.array([settings.warp, settings.noise])}
-        )
+        run.save_weights({
+            "volumes": in_8_bits(volumes, progress),
+            "warp_noise": np.array([settings.warp, settings.noise]),
+        })  # fmt: skip
 
     def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
         """Return no fields: there is one way to sample."""
@@ -75,6 +71,16 @@ class Memorizer:
             rng = np.random.default_rng(seed)
             volume = stored[rng.integers(len(stored))].astype(np.float32) / 255
             yield _disturbed(volume, warp, noise, rng)
+
+
+def in_8_bits(volumes: Volumes, progress: Progress | None) -> UInt8[np.ndarray, "n d h w"]:
+    """Return all volumes, their intensities times 255 and rounded."""
+    stored = np.zeros((len(volumes), *volumes.space.shape), np.uint8)
+    for index, volume in enumerate(volumes):
+        stored[index] = np.round(volume * 255)
+        if progress:
+            progress(index + 1, len(volumes), "")
+    return stored
 
 
 def _disturbed(

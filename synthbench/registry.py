@@ -27,7 +27,9 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "ldm3d": "synthbench.generators.ldm3d:LDM3D",
         "local3d": "synthbench.generators.local3d:Local3D",
         "memorizer": "synthbench.generators.memorizer:Memorizer",
+        "mixup": "synthbench.generators.mixup:Mixup",
         "noise": "synthbench.generators.noise:Noise",
+        "rflow3d": "synthbench.generators.rflow3d:RFlow3D",
         "pca-gaussian": "synthbench.generators.pca_gaussian:PCAGaussian",
     },
     "metrics": {

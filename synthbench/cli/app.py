@@ -21,7 +21,7 @@ from synthbench.cli.fetch import fetch
 from synthbench.cli.leaderboard import leaderboard
 from synthbench.cli.listing import list_
 from synthbench.cli.report import report
-from synthbench.cli.sample import sample
+from synthbench.cli.sample import import_, sample
 from synthbench.cli.score import score
 from synthbench.cli.sensitivity import sensitivity
 from synthbench.cli.sweep import sweep
@@ -53,6 +53,7 @@ def _version(value: bool) -> None:
 # In this order `--help` lists them.
 app.command()(train)
 app.command()(sample)
+app.command("import")(import_)
 app.command()(sweep)
 app.command()(score)
 app.command()(sensitivity)

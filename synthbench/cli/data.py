@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -154,35 +154,43 @@ def split_(
         list[str] | None,
         typer.Option(help="Column to balance the parts on, repeated. Default: site, sex, age."),
     ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K", min=1, help="Draw K splits: folders split-1 to split-K, seeds from --seed."
+        ),
+    ] = None,
     files: FileOptions,
     seed: Seed = 0,
     assume_grid: AssumeGrid = None,
 ) -> None:
     """Split a cohort by subject, balanced in site, sex and age: one manifest per part."""
-    from synthbench.cohorts.split import check_part_names, split
+    from synthbench.cohorts.split import check_part_names, split, split_repeatedly
 
     named = [_part(text) for text in sizes or ()]
     # Here too: of two parts of one name, a dictionary keeps the last.
     check_part_names(part for part, _ in named)
+    sizes_of, source = dict(named) or None, files.of(cohort)
     with progress_bar("checking") as advance:
-        drawn = split(
-            files.of(cohort),
-            dict(named) or None,
-            out,
-            by=by,
-            seed=seed,
-            assume_grid=assume_grid,
-            progress=lambda done: advance(done, 0, ""),
+        chosen: dict[str, Any] = {
+            "by": by, "seed": seed, "assume_grid": assume_grid,
+            "progress": lambda done: advance(done, 0, ""),
+        }  # fmt: skip
+        splits = (
+            [split(source, sizes_of, out, **chosen)]
+            if repeat is None
+            else split_repeatedly(source, sizes_of, out, repeat, **chosen)
         )
-    for remark in drawn.remarks:
+    for remark in splits[0].remarks:
         log(remark)
-    if not drawn.stratified_by:
+    if not splits[0].stratified_by:
         log("no site, sex or age is known of these subjects: drawn at random, balanced on nothing")
-    for part, row in drawn.balance().iterrows():
-        words = "; ".join(f"{name} {value}" for name, value in row.items())
-        log(f"{drawn.manifests[str(part)]}: {words}")
-    if drawn.left_out:
-        log(f"{drawn.left_out} of {len(drawn.subjects)} subjects are in no part")
+    for drawn in splits:
+        for part, row in drawn.balance().iterrows():
+            words = "; ".join(f"{name} {value}" for name, value in row.items())
+            log(f"{drawn.manifests[str(part)]}: {words}")
+    if splits[0].left_out:
+        log(f"{splits[0].left_out} of {len(splits[0].subjects)} subjects are in no part")
 
 
 def _part(text: str) -> tuple[str, int | float]:

@@ -1,4 +1,4 @@
-"""The verb `sample`."""
+"""The verbs that make folders of synthetic volumes: `sample`, and `import`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from synthbench.cli.console import log, print_json, progress_bar
-from synthbench.cli.options import Guidance, Json, Seed, Steps, with_options
+from synthbench.cli.options import FileOptions, Guidance, Json, Seed, Steps, with_options
 from synthbench.generators.diffusion.samplers import samplers_in_words
 
 
@@ -77,3 +77,69 @@ def sample(
             else f"1 volume, seed {seed}"
         )
         log(f"{drawn}, in {out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What is stated of volumes that were made elsewhere."""
+
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="What tables call what made them. Default: the folder's name."),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new folder. Default: DIR-imported.")
+    ] = None
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Real cohort whose grid the volumes have: a folder or manifest."),
+    ] = None
+    value_range: Annotated[
+        str | None,
+        typer.Option("--range", metavar="LO:HI", help="Values that become 0 and 1, such as -1:1."),
+    ] = None
+    orientation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODES",
+            help="Where the arrays' axes go, in place of what headers say: RAS is to the right, "
+            "front and top.",
+        ),
+    ] = None
+    spacing: Annotated[
+        str | None,
+        typer.Option(metavar="MM", help="Voxel size of files that state none; real: as --like."),
+    ] = None
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV/TSV with a column path: the files to take. Other columns are what was "
+            "requested of each."
+        ),
+    ] = None
+    made_by: Annotated[
+        str | None,
+        typer.Option("--made-by", metavar="TEXT", help="The program and its version; recorded."),
+    ] = None
+
+
+@with_options
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of volumes.")],
+    options: ImportOptions,
+    files: FileOptions,
+    json: Json = False,
+) -> None:
+    """Bring in volumes that were made elsewhere: npy, no geometry, any scale, any axes."""
+    from synthbench.cohorts.foreign.rules import Statement
+    from synthbench.sampling.importing import ImportRequest, import_volumes
+
+    stated = Statement.parse(options.value_range, options.orientation, options.spacing)
+    request = ImportRequest(
+        files.of(source), options.name, options.out, files.of(options.like), options.manifest,
+        stated, options.made_by,
+    )  # fmt: skip
+    with progress_bar("importing") as advance:
+        copies = import_volumes(request, advance, log)
+    if json:
+        print_json([str(copy) for copy in copies])

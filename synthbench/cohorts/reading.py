@@ -109,10 +109,11 @@ def grouped(problems: Mapping[str, str]) -> list[tuple[str, str]]:
     names: dict[str, list[str]] = {}
     for name_, problem in problems.items():
         names.setdefault(problem, []).append(name_)
-    return [(_few_of(files), problem) for problem, files in names.items()]
+    return [(few_of(files), problem) for problem, files in names.items()]
 
 
-def _few_of(files: Sequence[str]) -> str:
+def few_of(files: Sequence[str]) -> str:
+    """Return the names of files for a message: a single one, or how many, and the first."""
     if len(files) == 1:
         return files[0]
     more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""

@@ -18,11 +18,14 @@ import numpy as np
 import pandas as pd
 
 from synthbench.cohorts.choice import CohortFiles
-from synthbench.cohorts.cohort import Entry
+from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.split_record import RECORD
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.files import write_atomic
+
+SPLITS = "splits.tsv"
+"""The table of several splits of one cohort."""
 
 PART_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 STRATIFIED_BY = ("site", "sex", "age")
@@ -111,6 +114,68 @@ def split(
     check_part_names(sizes or PARTS)
     read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
     _check_one_name_a_volume(read.entries)
+    return _drawn(read, sizes, out, by, seed)
+
+
+def split_repeatedly(
+    cohort: Path | CohortFiles,
+    sizes: Mapping[str, int | float] | None,
+    out: Path,
+    repeat: int,
+    *,
+    by: Sequence[str] | None = None,
+    seed: int = 0,
+    assume_grid: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Split]:
+    """Draw several splits, each with a seed of its own, and write and return them.
+
+    What is found in one split may be its luck. Volumes are read once.
+
+    Parameters
+    ----------
+    cohort, sizes, by, assume_grid, progress
+        As for `split`.
+    out
+        A folder; the splits are the folders `split-1`, `split-2`, ... in it. `splits.tsv` has the
+        folder and the seed of each.
+    repeat
+        The number of splits.
+    seed
+        Seed of the first split; the others have the numbers after it.
+
+    Raises
+    ------
+    UsageError
+        As for `split`, before anything is written; or `repeat` is below 1.
+    """
+    if repeat < 1:
+        raise UsageError(f"--repeat: at least 1 split is needed; found {repeat}.")
+    check_part_names(sizes or PARTS)
+    folders = [Path(out) / f"split-{number}" for number in range(1, repeat + 1)]
+    for there in (Path(out) / SPLITS, *folders):
+        if there.exists():
+            raise UsageError(f"{there}: already there, and not overwritten. Name another --out.")
+    read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
+    _check_one_name_a_volume(read.entries)
+    seeds = [seed + number for number in range(repeat)]
+    found = [
+        _drawn(read, sizes, folder, by, own) for folder, own in zip(folders, seeds, strict=True)
+    ]
+    # The table comes last: without it, the folder does not hold all splits.
+    table = pd.DataFrame({"folder": [folder.name for folder in folders], "seed": seeds})
+    _write(Path(out) / SPLITS, table)
+    return found
+
+
+def _drawn(
+    read: Cohort,
+    sizes: Mapping[str, int | float] | None,
+    out: Path,
+    by: Sequence[str] | None,
+    seed: int,
+) -> Split:
+    """Draw a split of a cohort, write it and return it."""
     names = sorted({entry.subject for entry in read.entries})
     counts = _counts(sizes or PARTS, len(names))
     manifests = {part: Path(out) / f"{part}.tsv" for part in counts}

@@ -27,7 +27,8 @@ MIN_EXTENT_MM = 60.0
 _SAME_MM = 0.01
 _ASSUME = (
     "If its voxels lie as in the real volumes' files, add --assume-grid real; for a real cohort "
-    "give the voxel size, for example --assume-grid 2 (mm; axes to the right, front and top)."
+    "give the voxel size, for example --assume-grid 2 (mm; axes to the right, front and top). For "
+    "other axes or values: synthbench import DIR --like REAL"
 )
 
 
@@ -136,6 +137,14 @@ def placed(
     return assumed.matrix, assumed, [Remark("assumed-grid", f"its header states {header}")]
 
 
+def own_affine(stored: StoredImage) -> Float64[np.ndarray, "4 4"] | None:
+    """Return the affine in mm that an image states; None where it states none that can be used."""
+    if stored.affine is None or _is_identity(stored.affine):
+        return None
+    affine, fault = in_mm(stored.affine, stored)
+    return None if fault else affine
+
+
 def in_mm(
     affine: Float64[np.ndarray, "4 4"], stored: StoredImage
 ) -> tuple[Float64[np.ndarray, "4 4"] | None, str | None]:
@@ -181,16 +190,21 @@ def _is_identity(affine: Float64[np.ndarray, "4 4"]) -> bool:
     return bool(np.abs(np.abs(affine) - np.eye(4)).max() <= 1e-6)
 
 
+def is_without_origin(affine: Float64[np.ndarray, "4 4"] | None) -> bool:
+    """Return True for an affine of voxel sizes alone: its origin is the first voxel."""
+    if affine is None:
+        return False
+    diagonal = np.allclose(affine, np.diag(np.diag(affine)), atol=1e-6)
+    return diagonal and bool(np.abs(affine[:3, 3]).max() < _SAME_MM)
+
+
 def _is_overruled(
     shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"], assume: Space | float | None
 ) -> bool:
     """Return True where an assumed grid replaces a usable affine."""
     if assume is None or (isinstance(assume, Space) and tuple(shape) != assume.shape):
         return False
-    without_origin = np.abs(affine[:3, 3]).max() < _SAME_MM and np.allclose(
-        affine, np.diag(np.diag(affine)), atol=1e-6
-    )
-    if without_origin or not _holds_a_head(shape, affine):
+    if is_without_origin(affine) or not _holds_a_head(shape, affine):
         return True
     if not isinstance(assume, Space):
         return False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from synthbench.leaderboard import multiverse as multiverse_module
-from synthbench.leaderboard.entries import comparable, in_order, read_entries
+from synthbench.leaderboard.entries import comparable, read_entries
+from synthbench.leaderboard.methods import Row, rows_in_order
 from synthbench.leaderboard.multiverse import Multiverse
 from synthbench.leaderboard.ranking import Comparisons, MetricRanking
 from synthbench.metrics.metric import Direction
@@ -35,8 +37,9 @@ class Board:
         The folder, and the benchmark in it.
     cards
         All its scorecards, by the names of their files.
-    ordered
-        The comparable ones, the best by the primary metric first.
+    rows
+        The comparable ones, the best by the primary metric first; those of one method with
+        different training seeds share a row.
     comparisons, multiverse
         None where there are none, or they are of other entries.
     stale
@@ -47,7 +50,7 @@ class Board:
     folder: Path
     benchmark: Benchmark
     cards: Mapping[str, Scorecard]
-    ordered: Mapping[str, Scorecard]
+    rows: tuple[Row, ...]
     comparisons: Comparisons | None
     multiverse: Multiverse | None
     stale: Mapping[str, Sequence[str]]
@@ -64,7 +67,6 @@ class Board:
         benchmark = Benchmark.load(folder)
         cards = read_entries(folder)
         ordered = comparable(cards, benchmark)
-        ordered = {name: ordered[name] for name in in_order(ordered, benchmark.primary)}
         stale: dict[str, Sequence[str]] = {}
         comparisons = Comparisons.find(folder)
         if comparisons is not None:
@@ -78,17 +80,38 @@ class Board:
             if changed:
                 stale["multiverse"] = changed
                 multiverse = None
-        return cls(folder, benchmark, cards, ordered, comparisons, multiverse, stale)
+        rows = rows_in_order(ordered, benchmark.primary)
+        return cls(folder, benchmark, cards, rows, comparisons, multiverse, stale)
+
+    @cached_property
+    def ordered(self) -> dict[str, Scorecard]:
+        """The comparable scorecards, in the order of the rows."""
+        return {name: self.cards[name] for row in self.rows for name in row}
+
+    def row(self, name: str) -> Row:
+        """Return the row of an entry."""
+        return next(row for row in self.rows if name in row)
 
     def called(self, name: str) -> str:
-        """Return an entry's name in its scorecard, with its file's where others share the name."""
+        """Return an entry's name in its scorecard, with its file's where others share the name.
+
+        Among several training seeds, it is told by its seed.
+        """
         own = self.cards[name].name
+        if name in self.ordered and len(self.row(name)) > 1:
+            return f"{own}, seed {self.cards[name].origin.training_seed}"
         shared = sum(card.name == own for card in self.cards.values()) > 1
         return f"{own} ({name})" if shared and own != name else own
 
     def number(self, name: str) -> int:
-        """Return an entry's number on the page, from 1."""
-        return list(self.ordered).index(name) + 1
+        """Return the number of an entry's row on the page, from 1."""
+        return self.rows.index(self.row(name)) + 1
+
+    def tag(self, name: str) -> str:
+        """Return what tells an entry on the page: "3", or "3b" for the second seed of a row."""
+        row = self.row(name)
+        letter = _letter(row.index(name)) if len(row) > 1 else ""
+        return f"{self.number(name)}{letter}"
 
 
 @dataclass(frozen=True)
@@ -129,6 +152,11 @@ class Key:
             if (value.metric, value.extractor) == (self.metric, self.extractor):
                 return value
         return None
+
+
+def _letter(index: int) -> str:
+    """Return a, b, ... z, then 27, 28, ..."""
+    return chr(ord("a") + index) if index < 26 else f"-{index + 1}"
 
 
 def all_keys(cards: Iterable[Scorecard]) -> list[Key]:
@@ -172,7 +200,7 @@ def usual_folder(board: Board) -> Path:
 
 def plain_title(board: Board, name: str) -> str:
     """Return an entry's number and name as plain text."""
-    return f"{board.number(name)}. {board.called(name)}"
+    return f"{board.tag(name)}. {board.called(name)}"
 
 
 def entry_title(name: str, board: Board) -> str:

@@ -18,7 +18,9 @@ def choices(board: Board) -> str:
         words = stale_words(board, "multiverse", usual_folder(board))
         return f"## Under other choices\n\n{sentence(words)}"
     names = list(board.ordered)
-    swaps = {(s.ahead, s.behind): s for s in found.swaps}
+    # Among several training seeds, the order of the rows may not be that of the values.
+    swaps = {pair: s for s in found.swaps for pair in ((s.ahead, s.behind), (s.behind, s.ahead))}
+    swaps = {(a, b): s for (a, b), s in swaps.items() if names.index(a) < names.index(b)}
     if len(names) > MATRIX:
         pairs = [[entry_title(s.ahead, board), entry_title(s.behind, board), _swap_words(s)]
                  for s in found.swaps if s.probability > 0]  # fmt: skip
@@ -29,7 +31,7 @@ def choices(board: Board) -> str:
              for b in names[1:])]
             for a in names[:-1]
         ]  # fmt: skip
-        changes = table(["", *(str(board.number(name)) for name in names[1:])], rows)
+        changes = table(["", *(board.tag(name) for name in names[1:])], rows)
     absent = "; ".join(escaped(words) for words in found.absent)
     return (
         f"## Under other choices\n\n![Ranks under every choice]({GRID})\n\n{changes}\n\n"

@@ -7,7 +7,9 @@ left out of the page.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from synthbench.leaderboard.board import (
     Board,
@@ -15,10 +17,11 @@ from synthbench.leaderboard.board import (
     Key,
     floor_of,
     key_heading,
-    rank_text,
+    place_range,
     ranking_by,
     value_text,
 )
+from synthbench.leaderboard.methods import row_ranks, row_ties
 from synthbench.leaderboard.ranking import MetricRanking
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
@@ -123,6 +126,9 @@ class Column:
         True where its cells are words, which HTML aligns to the left.
     always
         True where the column is shown although all its cells are empty.
+    pooled
+        From the entries of a method with several training seeds to one cell; None: the range of
+        their cells, or all that they say.
     """
 
     title: str | Callable[[Board, Key], str]
@@ -131,10 +137,36 @@ class Column:
     section: str = ""
     prose: bool = False
     always: bool = False
+    pooled: Callable[[Sequence[Entry]], Cell] | None = None
 
     def head(self, board: Board, key: Key) -> str:
         """Return the column's head as plain text."""
         return self.title if isinstance(self.title, str) else self.title(board, key)
+
+    def of_row(self, entries: Sequence[Entry]) -> Cell:
+        """Return the cell of a row: of one entry, or of a method with several training seeds."""
+        if len(entries) == 1:
+            return self.cell(entries[0])
+        if self.pooled is not None:
+            return self.pooled(entries)
+        return _together([self.cell(entry) for entry in entries])
+
+
+def _together(cells: Sequence[Cell]) -> Cell:
+    """Return one cell for several: what all say, their range, or one after the other."""
+    told = {cell.text: cell for cell in cells if cell.text}
+    if len(told) < 2:
+        return next(iter(told.values()), EMPTY)
+    found = sorted(told.values(), key=lambda cell: not cell.strong)
+    numbers = [cell.sort for cell in found if cell.sort is not None]
+    if len(numbers) == len(found):
+        low = found[numbers.index(min(numbers))]
+        high = found[numbers.index(max(numbers))]
+        return replace(
+            low, text=f"{low.text} to {high.text}", sort=sum(numbers) / len(numbers), strong=""
+        )
+    text = "; ".join(cell.text for cell in found)
+    return replace(found[0], text=text, quoted=any(cell.quoted for cell in found))
 
 
 def entries_of(board: Board, key: Key) -> list[Entry]:
@@ -143,6 +175,20 @@ def entries_of(board: Board, key: Key) -> list[Entry]:
     return [
         Entry(board, name, card, key, key.of(card), ranking) for name, card in board.ordered.items()
     ]
+
+
+def rows_of(board: Board, key: Key) -> list[list[Entry]]:
+    """Return the entries of each row, in the order of the board."""
+    entries = {entry.name: entry for entry in entries_of(board, key)}
+    return [[entries[name] for name in row] for row in board.rows]
+
+
+def title_of(entries: Sequence[Entry]) -> str:
+    """Return the name of a row as plain text."""
+    first = entries[0]
+    if len(entries) == 1:
+        return first.board.called(first.name)
+    return f"{first.card.name}, {len(entries)} training seeds"
 
 
 def filled(columns: Sequence[Column], entries: Sequence[Entry]) -> list[Column]:
@@ -166,21 +212,22 @@ def heads(columns: Sequence[Column], board: Board, key: Key) -> list[str]:
 # ---------------------------------------------------------------- the cells of a ranking
 
 
-def _rank(entry: Entry) -> Cell:
-    if entry.ranking is None:
+def _rank(entries: Sequence[Entry]) -> Cell:
+    board, ranking = entries[0].board, entries[0].ranking
+    if ranking is None or board.comparisons is None:
         return EMPTY
-    places = [p.rank_low for p in entry.ranking.places if p.entry == entry.name]
-    return Cell(rank_text(entry.name, entry.ranking), sort=places[0] if places else None)
+    row = tuple(entry.name for entry in entries)
+    found = row_ranks(row, board.rows, ranking, board.comparisons.level)
+    return Cell("-") if found is None else Cell(place_range(*found), sort=found[0])
 
 
-def _tied(entry: Entry) -> Cell:
-    comparisons = entry.board.comparisons
-    if entry.ranking is None or comparisons is None:
+def _tied(entries: Sequence[Entry]) -> Cell:
+    board, ranking = entries[0].board, entries[0].ranking
+    if ranking is None or board.comparisons is None:
         return EMPTY
-    if entry.name in entry.ranking.left_out:
-        return Cell("-")
-    ties = entry.ranking.ties(entry.name, comparisons.level)
-    return Cell(", ".join(str(entry.board.number(tied)) for tied in ties) or "-")
+    row = tuple(entry.name for entry in entries)
+    tied = row_ties(row, board.rows, ranking, board.comparisons.level)
+    return Cell(", ".join(str(index + 1) for index in tied) or "-")
 
 
 def _value_head(board: Board, key: Key) -> str:
@@ -192,6 +239,21 @@ def _value(entry: Entry) -> Cell:
         return EMPTY
     text = value_text(entry.row)
     return Cell(text, quoted=entry.row.value is None, sort=entry.row.value)
+
+
+def _values(entries: Sequence[Entry]) -> Cell:
+    """Return the mean over training seeds, with their standard deviation and range."""
+    values = [
+        entry.row.value
+        for entry in entries
+        if entry.row is not None and entry.row.value is not None
+    ]
+    if len(values) < len(entries):
+        return _together([_value(entry) for entry in entries])
+    mean = float(np.mean(values))
+    spread = f"sd {number(float(np.std(values, ddof=1)))} over seeds"
+    ends = f"{number(min(values))} to {number(max(values))}"
+    return Cell(f"mean {number(mean)}, {spread} ({ends})", sort=mean)
 
 
 def _matched_head(board: Board, key: Key) -> str:
@@ -236,15 +298,19 @@ def training_seeds(card: Scorecard) -> int | None:
     return None if card.origin.weights_sha256 is None else 1
 
 
-def few_seeds(card: Scorecard) -> bool:
-    """Return True where too few trainings stand behind an entry for a claim on its method."""
-    return card.origin.generator is not None and (training_seeds(card) or 0) < FEW_SEEDS
+def few_seeds(cards: Sequence[Scorecard]) -> bool:
+    """Return True where too few trainings stand behind a row for a claim on its method."""
+    if all(card.origin.generator is None for card in cards):
+        return False
+    return sum(training_seeds(card) or 0 for card in cards) < FEW_SEEDS
 
 
-def _seeds(entry: Entry) -> Cell:
-    known = training_seeds(entry.card)
-    if known is None:
-        return Cell("" if entry.card.origin.generator is None else f"not stated {ONE_SEED}")
+def _seeds(entries: Sequence[Entry]) -> Cell:
+    counted = [training_seeds(entry.card) for entry in entries]
+    known = sum(count for count in counted if count is not None)
+    if None in counted:
+        stated = entries[0].card.origin.generator is None
+        return Cell("" if stated else f"not stated {ONE_SEED}")
     return Cell(f"{known} {ONE_SEED}" if known < FEW_SEEDS else str(known), sort=known)
 
 
@@ -268,16 +334,18 @@ def _utility(entry: Entry) -> Cell:
     return Cell(verdict_words(found), quoted=True) if found else EMPTY
 
 
+_SEEDS_COLUMN = Column("training seeds", lambda entry: _seeds([entry]), always=True, pooled=_seeds)
+
 RANKING: tuple[Column, ...] = (
-    Column("rank", _rank, always=True),
-    Column("tied with", _tied, always=True),
-    Column(_value_head, _value, always=True),
+    Column("rank", lambda entry: _rank([entry]), always=True, pooled=_rank),
+    Column("tied with", lambda entry: _tied([entry]), always=True, pooled=_tied),
+    Column(_value_head, _value, always=True, pooled=_values),
     Column(_matched_head, _matched, floor=_matched_floor),
     Column("as real, blurred by", _blur, prose=True),
     Column("best", _best),
     Column("n", _size),
     Column(FAILED, _failed),
-    Column("training seeds", _seeds, always=True),
+    _SEEDS_COLUMN,
     Column("copies of training images", _copies, prose=True),
     Column("copied parts", _parts, prose=True),
     Column("utility", _utility, section="utility", prose=True),
@@ -323,7 +391,7 @@ COST: tuple[Column, ...] = (
     Column("parameters", _parameters),
     Column("training", _training),
     Column("energy", _energy),
-    Column("training seeds", _seeds),
+    Column("training seeds", _SEEDS_COLUMN.cell, pooled=_seeds),
     Column("sampler", _sampler),
     Column("s per volume", _pace),
     Column("licence", lambda entry: Cell(entry.card.origin.licence or "", quoted=True)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from synthbench.leaderboard.board import Board, entry_title, ranked_keys
-from synthbench.leaderboard.columns import COST, entries_of, filled, heads
+from synthbench.leaderboard.columns import COST, entries_of, filled, heads, rows_of, title_of
 from synthbench.render.markdown import escaped, table
 from synthbench.scoring.benchmark import Benchmark, protocol_differences
 
@@ -13,11 +13,13 @@ from synthbench.scoring.benchmark import Benchmark, protocol_differences
 def cost(board: Board) -> str:
     """Return the table of what the entries cost, with their licences and dates."""
     key = ranked_keys(board)[0]
-    entries = entries_of(board, key)
-    columns = filled(COST, entries)
+    columns = filled(COST, entries_of(board, key))
     rows = [
-        [entry_title(entry.name, board), *(column.cell(entry).markdown() for column in columns)]
-        for entry in entries
+        [
+            escaped(f"{number}. {title_of(entries)}"),
+            *(column.of_row(entries).markdown() for column in columns),
+        ]
+        for number, entries in enumerate(rows_of(board, key), 1)
     ]
     head = ["entry", *heads(columns, board, key)]
     return f"## Cost, licence and date\n\n{table(head, rows)}"

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from synthbench.errors import ScorecardError
 from synthbench.leaderboard.board import Board, plain_title, ranked_keys, stale_words
-from synthbench.leaderboard.columns import ONE_SEED, RANKING, Column, Entry, entries_of, filled
+from synthbench.leaderboard.columns import (
+    ONE_SEED,
+    RANKING,
+    Column,
+    Entry,
+    entries_of,
+    filled,
+    rows_of,
+    title_of,
+)
+from synthbench.leaderboard.ranks import SEEDS
 from synthbench.render.numbers import number, p_text
 from synthbench.report.html import render_page
 from synthbench.report.sections.ranking import RankCell, Ranking
@@ -61,15 +72,15 @@ def _ranking(board: Board) -> Ranking | None:
         for key in ranked_keys(board)
         if (key.metric, key.extractor) == (found.metric, found.extractor)
     )
-    entries = {entry.name: entry for entry in entries_of(board, key)}
-    columns = filled(RANKING, list(entries.values()))
-    placed = [entries[place.entry] for place in found.places]
+    columns = filled(RANKING, entries_of(board, key))
+    places = {place.entry for place in found.places}
     rows = tuple(
         (
-            plain_title(board, entry.name),
-            tuple(_cell(column, entry) for column in columns),
+            f"{number_}. {title_of(entries)}",
+            tuple(_cell(column, entries) for column in columns),
         )
-        for entry in placed
+        for number_, entries in enumerate(rows_of(board, key), 1)
+        if any(entry.name in places for entry in entries)
     )
     pairs = tuple(
         (
@@ -88,12 +99,13 @@ def _ranking(board: Board) -> Ranking | None:
         f"(max-t, {comparisons.resamples} resamples). 'Best' is the share of resamples in which "
         "an entry is the best; it is not a p-value. Ranks are of these volumes: with fewer than "
         f"three training seeds ({ONE_SEED}) they do not rank the method."
+        + (f" {SEEDS}" if any(len(row) > 1 for row in board.rows) else "")
     )
     heads = tuple((column.head(board, key), column.prose) for column in columns)
     return Ranking(words, heads, rows, pairs)
 
 
-def _cell(column: Column, entry: Entry) -> RankCell:
-    cell = column.cell(entry)
+def _cell(column: Column, entries: Sequence[Entry]) -> RankCell:
+    cell = column.of_row(entries)
     sort = cell.text if cell.sort is None else cell.sort
     return RankCell(cell.text, sort, cell.standing, column.prose)

@@ -17,6 +17,7 @@ from synthbench.leaderboard import facts, ranks, values
 from synthbench.leaderboard.board import Board, stale_words
 from synthbench.leaderboard.choices import choices
 from synthbench.leaderboard.pictures import ASKED, GRID, pictures
+from synthbench.leaderboard.splits import splits
 from synthbench.runtime.files import write_atomic
 from synthbench.scoring.benchmark import FILE
 
@@ -36,6 +37,7 @@ SECTIONS: tuple[Callable[[Board], str], ...] = (
     values.floors,
     values.papers,
     choices,
+    splits,
     facts.cost,
     facts.samples,
     facts.accepted,

@@ -21,7 +21,16 @@ from synthbench.leaderboard.board import (
     stale_words,
     usual_folder,
 )
-from synthbench.leaderboard.columns import ONE_SEED, RANKING, entries_of, few_seeds, filled, heads
+from synthbench.leaderboard.columns import (
+    ONE_SEED,
+    RANKING,
+    entries_of,
+    few_seeds,
+    filled,
+    heads,
+    rows_of,
+    title_of,
+)
 from synthbench.leaderboard.overall import Overall
 from synthbench.leaderboard.pictures import forest_file
 from synthbench.leaderboard.ranking import Comparisons, MetricRanking
@@ -30,6 +39,12 @@ from synthbench.render import html
 from synthbench.render.markdown import escaped, table
 from synthbench.render.numbers import number, p_text
 from synthbench.report.text import SATURATED, SATURATION
+
+SEEDS = (
+    "Entries of one method with different training seeds share a row. It is better than another "
+    "row where each of its seeds is significantly better than each of the other's; the other "
+    "tables show every seed."
+)
 
 MATRIX = 10
 """Entries up to which pairs are shown as a matrix; more are shown as a list."""
@@ -51,16 +66,15 @@ def heading(board: Board) -> str:
 def ranking(board: Board) -> str:
     """Return the table of entries by the primary metric, with its forest plot."""
     key = ranked_keys(board)[0]
-    entries = entries_of(board, key)
-    columns = filled(RANKING, entries)
+    columns = filled(RANKING, entries_of(board, key))
     rows = []
     floor = floor_of(key, board)
     if floor:
         cells = [column.floor(floor) if column.floor else "" for column in columns]
         rows.append(["", "**real vs real (floor)**", *cells])
-    for entry in entries:
-        cells = [column.cell(entry).markdown() for column in columns]
-        rows.append([str(board.number(entry.name)), escaped(board.called(entry.name)), *cells])
+    for number_, entries in enumerate(rows_of(board, key), 1):
+        cells = [column.of_row(entries).markdown() for column in columns]
+        rows.append([str(number_), escaped(title_of(entries)), *cells])
     head = ["", "entry", *heads(columns, board, key)]
     return (
         f"## Ranking by {escaped(key.label)}\n\n{table(head, rows, words=2)}\n\n"
@@ -73,12 +87,16 @@ def _ranking_words(board: Board, found: MetricRanking | None) -> str:
     lines = []
     if found is not None and board.comparisons is not None:
         c = board.comparisons
+        places = {place.entry for place in found.places}
+        placed = sum(any(name in places for name in row) for row in board.rows)
         lines.append(
             "A rank interval runs from 1 + the number of entries that are significantly better to "
-            f"{len(found.places)} minus the number that are significantly worse. Tied rows do not "
+            f"{placed} minus the number that are significantly worse. Tied rows do not "
             f"differ significantly at {c.level:.0%}, over all pairs together. "
             '"Best" is the share of resamples in which the row is the best; it is not a p-value.'
         )
+        if any(len(row) > 1 for row in board.rows):
+            lines.append(SEEDS)
     else:
         lines.append(
             f"{sentence(stale_words(board, 'comparisons', usual_folder(board)))} Until then the "
@@ -89,7 +107,7 @@ def _ranking_words(board: Board, found: MetricRanking | None) -> str:
             "the rows are only ordered: neighbours may be ties, and comparing intervals is not a "
             "test."
         )
-    if any(few_seeds(card) for card in board.ordered.values()):
+    if any(few_seeds([board.cards[name] for name in row]) for row in board.rows):
         lines.append(
             f"{ONE_SEED} fewer than three training seeds: the rank is of these volumes, not of the "
             "method."
@@ -148,7 +166,7 @@ def _pairs(found: MetricRanking, board: Board) -> str:
             for a, b in combinations(names, 2)
         ]
         return table(["row", "column", "difference"], rows, words=2)
-    head = ["", *(str(board.number(name)) for name in names[1:])]
+    head = ["", *(board.tag(name) for name in names[1:])]
     rows = [
         [entry_title(first, board), *("" if j <= i else cell(first, second)
          for j, second in enumerate(names) if j)]

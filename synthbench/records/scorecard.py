@@ -52,6 +52,10 @@ class Origin(Record):
         default=None, description="trained networks behind the volumes, counted by their weights"
     )
     training_energy_kwh: float | None = None
+    method: str | None = Field(
+        default=None, description="hash of all settings of the training but its seed"
+    )
+    training_seed: int | None = None
     licence: str | None = Field(default=None, description="of the volumes, where they are shared")
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 

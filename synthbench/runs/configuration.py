@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +17,11 @@ from synthbench.errors import UsageError, near_miss
 from synthbench.runs.folder import Run
 from synthbench.runs.validation import by_names_of_today, validated
 from synthbench.volumes.intensity import Intensity, quantity
+
+_NOT_OF_THE_METHOD = frozenset({
+    "preset", "real", "assume_grid", "suffix", "filters", "init", "validation", "track", "energy",
+    "checkpoint_every", "validate_every", "preview_every", "previews",
+})  # fmt: skip
 
 ATLAS_SHAPE = (48, 56, 48)
 
@@ -199,6 +206,24 @@ def override(text: str) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return dict(nested)
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """Return a hash of all settings of a training but its seeds: 12 hexadecimal digits.
+
+    Runs with the same hash are one method, trained again. Paths, and what only watches a training,
+    do not count.
+    """
+    settings = {name: value for name, value in config.items() if name not in _NOT_OF_THE_METHOD}
+    settings["initialised"] = config.get("init") is not None
+    text = json.dumps(_without_seeds(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _without_seeds(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_seeds(part) for key, part in value.items() if key != "seed"}
+    return value
 
 
 def configured(run: Run, generator: str | None) -> tuple[RunSettings, BaseModel]:

@@ -20,6 +20,7 @@ from synthbench.cohorts.requests import Choice, parse_choices, read_conditions, 
 from synthbench.errors import UsageError
 from synthbench.generators.generator import Conditional, Guided
 from synthbench.generators.unfinished import check_sampled, warning, with_weights
+from synthbench.runs.configuration import method
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import licence
 from synthbench.runs.sidecar import read_sidecar, sidecar_file
@@ -122,6 +123,8 @@ class Source:
             "generator": record["generator"],
             **plugin.sampling(run, sampler, steps, **guided),
             "weights_sha256": run.weights_sha256,
+            "method": method(run.config),
+            "training_seed": run.config.get("seed"),
             **_stopped_at(run),
             "training_cohort": record["cohort"]["fingerprint"],
             "training_seconds": record.get("training_seconds")
@@ -285,6 +288,9 @@ _OF_THE_RUN = (
     "weights_sha256", "training_cohort", "training_seconds", "training_energy_kwh", "licence",
     "parameters", "intensity", "unit", "unfinished_at_step",
 )  # fmt: skip
+_NEWER = ("method", "training_seed")
+"""Fields that sidecars of earlier versions lack; the weights tell those apart."""
+
 _SHOWN = {
     "generator": "generator",
     "sampler": "sampler",
@@ -296,7 +302,11 @@ _SHOWN = {
 
 def _differences(sidecar: Mapping[str, Any], origin: Mapping[str, Any]) -> list[str]:
     """Return, for a message, how the sidecar of a volume differs from the origin of new ones."""
-    keys = [key for key, value in origin.items() if sidecar.get(key) != value]
+    keys = [
+        key
+        for key, value in origin.items()
+        if sidecar.get(key) != value and (key in sidecar or key not in _NEWER)
+    ]
     differences = [
         f"another {_SHOWN[key]} ({sidecar.get(key)}, not {origin[key]})"
         for key in keys

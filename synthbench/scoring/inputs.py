@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.foreign.diagnosis import diagnose
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable
 from synthbench.errors import CohortError
@@ -49,6 +50,8 @@ class CohortSet:
         None: the sidecars say it, or a `conditions.tsv` beside the volumes.
     measures
         The user's tables of measures that other programs wrote.
+    sources
+        By role, what the cohorts were read from; empty where they were given.
     """
 
     real: Cohort
@@ -58,6 +61,7 @@ class CohortSet:
     sidecars: tuple[Sidecar, ...] = ()
     conditions: Path | None = None
     measures: tuple[VolumeTable, ...] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -104,7 +108,13 @@ class CohortSet:
             cohorts["real"], cohorts["synth"], cohorts.get("train"), cohorts.get("holdout"),
             sidecars=tuple(found_sidecars(entry.path for entry in cohorts["synth"].entries)),
             conditions=conditions, measures=tables,
+            sources={role: source for role, source in sources.items() if source is not None},
         )  # fmt: skip
+
+    def explained(self, error: CohortError) -> CohortError:
+        """Return an error about these volumes, with the command that brings in foreign ones."""
+        advice = _foreign(self.sources, self.real)
+        return error if advice is None else CohortError(f"{error}\n{advice}")
 
     @property
     def by_role(self) -> dict[str, Cohort]:
@@ -193,13 +203,34 @@ def _read(
             grid = assume_grid
         elif assume_grid == "real" and role != "real":
             grid = cohorts["real"].stored_grid
-        cohorts[role] = read_cohort(
-            source, role=role, assume_grid=grid, progress=checking(role, progress),
-            count_failures=count_failures and role == "synth",
-        )  # fmt: skip
+        try:
+            cohorts[role] = read_cohort(
+                source, role=role, assume_grid=grid, progress=checking(role, progress),
+                count_failures=count_failures and role == "synth",
+            )  # fmt: skip
+        except CohortError as error:
+            advice = _foreign(sources, cohorts.get("real")) if role == "synth" else None
+            if advice is None:
+                raise
+            raise CohortError(f"{role}: {advice}") from error
     for role, cohort in cohorts.items():
         _check_enough(role, cohort)
     return cohorts
+
+
+def _foreign(sources: Mapping[str, Source | None], real: Cohort | None) -> str | None:
+    """Return all that is wrong with volumes that were made elsewhere, and the command to type.
+
+    None where nothing can be told by reading the synthetic volumes again: they are not foreign.
+    """
+    synth, given = sources.get("synth"), sources.get("real")
+    if real is None or synth is None or isinstance(synth, Cohort) or isinstance(given, Cohort):
+        return None
+    try:
+        found = diagnose(synth, real=real, like=Path(str(given)))
+    except CohortError:
+        return None  # no volumes: nothing to bring in
+    return found.message if found.is_foreign else None
 
 
 def _check_enough(role: str, cohort: Cohort) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from synthbench.cohorts.preflight import check
 from synthbench.cohorts.preflight import findings as findings_module
-from synthbench.errors import MetricError, UsageError
+from synthbench.errors import CohortError, MetricError, UsageError
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.scorecard import PreflightRecord, Scorecard, software
 from synthbench.records.values import Value
@@ -195,9 +195,12 @@ def score_cohorts(
     """
     settings, context = settings or ScoringSettings(), context or Context()
     check_choices(settings, accept)
-    findings = check.check(cohorts.by_role, accept, context.log)
     origin = origin_of(cohorts.synthbench_sidecars)
-    target, notes = common_space(cohorts, settings, origin)
+    try:
+        findings = check.check(cohorts.by_role, accept, context.log)
+        target, notes = common_space(cohorts, settings, origin)
+    except CohortError as error:
+        raise cohorts.explained(error) from error
     scored, requested = cohorts_to_score(cohorts, settings)
     setup = set_up(scored, target, settings, context)
     values, job_data = _values(setup)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from synthbench.cli.app import app
 from synthbench.cohorts.reading import read_cohort
-from synthbench.cohorts.split import draw, split
+from synthbench.cohorts.split import draw, split, split_repeatedly
 from synthbench.errors import CohortError, UsageError
 
 
@@ -156,3 +156,30 @@ def test_the_verb_refuses_a_part_that_is_given_twice(cohort, tmp_path):
 def test_the_verb_says_who_is_in_no_part(cohort, tmp_path):
     done = run(cohort, "--out", tmp_path / "s", "--part", "train=5")
     assert "3 of 8 subjects are in no part" in done.stderr
+
+
+def test_several_splits_have_the_seeds_that_their_table_says(cohort, tmp_path):
+    """Each is the split that its seed alone draws; each manifest verifies against its record."""
+    out, parts = tmp_path / "splits", {"train": 4, "reference": 4}
+    drawn = split_repeatedly(cohort, parts, out, 3, seed=5)
+    table = pd.read_csv(out / "splits.tsv", sep="\t")
+    assert table.to_dict("list") == {
+        "folder": ["split-1", "split-2", "split-3"], "seed": [5, 6, 7],
+    }  # fmt: skip
+    alone = split(cohort, parts, tmp_path / "alone", seed=6)
+    assert drawn[1].subjects.equals(alone.subjects)
+    trained = [tuple(one.subjects.index[one.subjects["part"] == "train"]) for one in drawn]
+    assert len(set(trained)) == 3
+    assert len(read_cohort(out / "split-3" / "reference.tsv").entries) == 6
+    with pytest.raises(UsageError, match="not overwritten"):
+        split_repeatedly(cohort, parts, out, 2)
+    with pytest.raises(UsageError, match="at most 8"):
+        split_repeatedly(cohort, {"train": 9}, tmp_path / "impossible", 2)
+    assert not (tmp_path / "impossible").exists()
+
+
+def test_repeat_on_the_command_line(cohort, tmp_path):
+    out = tmp_path / "splits"
+    arguments = ["data", "split", str(cohort), "--out", str(out), "--repeat", "2", "--part", "a=4"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert sorted(file.name for file in out.iterdir()) == ["split-1", "split-2", "splits.tsv"]

@@ -96,9 +96,11 @@ def aged(make_cohort):
     [
         ("noise", [False, False, False, False, False]),
         ("memorizer", [False, False, False, False, False]),
+        ("mixup", [False, False, False, False, False]),
         ("local3d", [False, False, True, False, False]),
         ("pca-gaussian", [False, False, False, False, False]),
         ("ddpm3d", [True, True, False, False, False]),
+        ("rflow3d", [True, True, False, False, False]),
         ("ldm3d", [True, True, True, True, True]),
     ],
 )

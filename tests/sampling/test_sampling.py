@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import RunError, UsageError
 from synthbench.generators.noise import Noise
+from synthbench.runs.configuration import method
 from synthbench.sampling import sampling
 from synthbench.sampling.source import brain_only
 from synthbench.training import training
@@ -33,11 +35,22 @@ def test_a_volume_and_its_sidecar_say_what_they_are(run, tmp_path):
         about = sidecar(file)
         assert (about["synthetic"], about["generator"], about["seed"]) == (True, "noise", seed)
         assert about["weights_sha256"] == run.record["weights_sha256"]
+        assert (about["method"], about["training_seed"]) == (method(run.config), 0)
         assert about["cleaned"] is None
         assert about["seconds"] >= 0
     assert nib.load(files[0]).affine.ravel().tolist() == run.record["space"]["affine"]
     assert "noise" in (tmp_path / "s" / "README.md").read_text()
     assert len(read_cohort(tmp_path / "s")) == 2
+
+
+def test_volumes_of_a_version_whose_sidecars_named_no_method_are_kept(run, tmp_path):
+    (file,) = sampling.sample(run, 1, tmp_path / "s")
+    about = sidecar(file)
+    del about["method"], about["training_seed"]
+    file.with_name("synth-000000.json").write_text(json.dumps(about))
+    kept = file.stat().st_mtime_ns
+    sampling.sample(run, 1, tmp_path / "s")
+    assert file.stat().st_mtime_ns == kept
 
 
 def test_what_is_there_is_kept_and_what_is_not_is_drawn(run, tmp_path):

@@ -1,0 +1,96 @@
+"""Methods with several training seeds: entries that share one row of a leaderboard.
+
+Entries belong to one method where all that their sidecars say of the training is equal but its
+seed, and so are sampler and training cohort, and each has weights of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from synthbench.leaderboard.entries import in_order
+from synthbench.leaderboard.ranking import MetricRanking
+from synthbench.records.scorecard import Scorecard
+
+Row: TypeAlias = tuple[str, ...]
+"""The names of the entries in one row."""
+
+
+def rows_in_order(cards: Mapping[str, Scorecard], primary: str) -> tuple[Row, ...]:
+    """Return the rows of a leaderboard, the best by the primary metric first.
+
+    A row with several training seeds is placed by the mean of its values; its entries are in the
+    order of their values.
+    """
+    groups: dict[tuple[str | int | None, ...], list[str]] = {}
+    for name in in_order(cards, primary):
+        origin = cards[name].origin
+        key: tuple[str | int | None, ...] = (name,)
+        if origin.method is not None and origin.weights_sha256 is not None:
+            key = (origin.method, origin.training_cohort, origin.sampler, origin.steps)
+            weights = [cards[other].origin.weights_sha256 for other in groups.get(key, [])]
+            if origin.weights_sha256 in weights:
+                key = (name,)  # the same network, sampled again
+        groups.setdefault(key, []).append(name)
+
+    def place(names: list[str]) -> tuple[bool, float]:
+        values = [loss for name in names if (loss := _loss(cards[name], primary)) is not None]
+        return (not values, sum(values) / len(values) if values else 0.0)
+
+    return tuple(tuple(names) for names in sorted(groups.values(), key=place))
+
+
+def _loss(card: Scorecard, primary: str) -> float | None:
+    row = card.row(primary)
+    if row is None or row.value is None:
+        return None
+    return {"lower": row.value, "zero": abs(row.value), "higher": -row.value}[row.direction]
+
+
+def row_ranks(
+    row: Row, rows: Sequence[Row], found: MetricRanking, level: float
+) -> tuple[int, int] | None:
+    """Return the rank interval of a row among the rows; None where it has no value.
+
+    A row is better than another where each of its entries is significantly better than each of
+    the other's. The interval runs from 1 + the number of rows that are better to the number of
+    rows minus those that are worse, as for entries.
+    """
+    with_value = [one for one in (_placed(r, found) for r in rows) if one]
+    own = _placed(row, found)
+    if not own:
+        return None
+    others = [other for other in with_value if other != own]
+    better = sum(_beats(other, own, found, level) for other in others)
+    worse = sum(_beats(own, other, found, level) for other in others)
+    return 1 + better, len(with_value) - worse
+
+
+def row_ties(row: Row, rows: Sequence[Row], found: MetricRanking, level: float) -> list[int]:
+    """Return the indices of the other rows that are neither better nor worse than a row."""
+    own = _placed(row, found)
+    tied = []
+    for index, candidate in enumerate(rows):
+        other = _placed(candidate, found)
+        if not own or not other or other == own:
+            continue
+        if not (_beats(own, other, found, level) or _beats(other, own, found, level)):
+            tied.append(index)
+    return tied
+
+
+def _placed(row: Row, found: MetricRanking) -> Row:
+    """Return the entries of a row that have a place, best first."""
+    return tuple(place.entry for place in found.places if place.entry in row)
+
+
+def _beats(one: Row, other: Row, found: MetricRanking, level: float) -> bool:
+    order = [place.entry for place in found.places]
+    for first in one:
+        for second in other:
+            pair = found.pair(first, second)
+            differs = pair is not None and pair.p <= 1 - level + 1e-12
+            if not differs or order.index(first) > order.index(second):
+                return False
+    return True
