@@ -144,10 +144,8 @@ class Source:
     def warnings(self) -> list[str]:
         """Return messages on a run that was stopped before its end, or whose samples collapsed."""
         collapsed = collapse_of(self.run.record)
-        return [
-            *self._unfinished(),
-            *([] if collapsed is None else [f"{self.run.folder}: {collapsed}."]),
-        ]
+        found = [] if collapsed is None else [f"{self.run.folder}: {collapsed}."]
+        return [*self._unfinished(), *found]
 
     def _unfinished(self) -> list[str]:
         if self.run.unfinished is not None:
