@@ -72,6 +72,21 @@ class _Styled(nn.Module):
         return functional.silu(torch.addcmul(shift, normed, 1 + scale))
 
 
+class _Level(nn.Module):
+    """Two styled convolutions; the second may double the resolution first."""
+
+    def __init__(self, inputs: int, outputs: int, latent: int, groups: int) -> None:
+        super().__init__()
+        self.one = _Styled(inputs, inputs, latent, groups)
+        self.other = _Styled(inputs, outputs, latent, groups)
+
+    def forward(
+        self, x: Float[Tensor, "b i d h w"], z: Float[Tensor, "b k"], upsample: bool
+    ) -> Float[Tensor, "b o d2 h2 w2"]:
+        h: Tensor = self.other(self.one(x, z), z, upsample)
+        return h
+
+
 class VolumeGenerator(nn.Module):
     """Maps latent numbers to a volume.
 
@@ -94,14 +109,10 @@ class VolumeGenerator(nn.Module):
         widths = tuple(reversed(settings.channels))
         self.first = _Styled(2 * 3 * WAVES, widths[0], k, groups)
         pairs = zip(widths, (*widths[1:], widths[-1]), strict=True)
-        self.levels = nn.ModuleList(
-            nn.ModuleList([_Styled(w, w, k, groups), _Styled(w, narrower, k, groups)])
-            for w, narrower in pairs
-        )
-        self.last = nn.Conv3d(widths[-1], settings.patch**3, 3, padding=1)
+        self.levels = nn.ModuleList(_Level(w, narrower, k, groups) for w, narrower in pairs)
         # Its first volumes differ little from the mean volume.
+        self.last = nn.Conv3d(widths[-1], settings.patch**3, 3, padding=1, bias=False)
         nn.init.normal_(self.last.weight, std=0.01)
-        nn.init.zeros_(self.last.bias)
         with_mean = settings.start_at_mean and shape is not None
         self.mean = nn.Parameter(torch.zeros(1, 1, *(shape or ()))) if with_mean else None
 
@@ -109,8 +120,8 @@ class VolumeGenerator(nn.Module):
         """Return one volume in [0, 1] per row of z ~ N(0, I)."""
         coarse = blocks(shape, self.patch << (len(self.levels) - 1))
         h = self.first(coordinates(coarse, z).expand(len(z), -1, -1, -1, -1), z)
-        for level, (one, other) in enumerate(self.levels):  # type: ignore[misc]
-            h = other(one(h, z), z, upsample=level < len(self.levels) - 1)
+        for place, level in enumerate(self.levels):
+            h = level(h, z, place < len(self.levels) - 1)
         h = convolve(self.last, h).float()
         whole = pixelshuffle(h, 3, self.patch) if self.patch > 1 else h
         starts = [(n - m) // 2 for n, m in zip(whole.shape[2:], shape, strict=True)]
