@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -22,6 +23,8 @@ from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.weights import load, part, seeded
 from synthbench.runs.folder import Run
 from synthbench.runtime.processes import is_main, processes
+
+log = logging.getLogger("synthbench")
 
 
 class LatentVolumes(sources.TrainingVolumes):
@@ -73,6 +76,11 @@ class AdversarialPlugin:
     ) -> None:
         """Train; the averaged weights of all networks become the run's weights."""
         assert isinstance(settings, GANSettings)
+        if monitor and monitor.validation is not None and not settings.score_every and is_main():
+            log.warning(
+                "%s has no validation loss, so the validation volumes are not used. Set "
+                "score_every: it keeps the weights whose samples are nearest to them.", self.name
+            )  # fmt: skip
         shape = volumes.space.shape
         model = seeded(settings.seed, lambda: self.networks(settings, shape))
         if init is not None and not resume:
