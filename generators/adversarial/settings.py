@@ -124,7 +124,7 @@ class VAEGANSettings(GANSettings):
         description="weight of the squared error of their features in the discriminator",
     )
     adversarial_weight: float = Field(
-        default=0.01, gt=0, description="weight of the generator's adversarial loss"
+        default=0.3, gt=0, description="weight of the generator's adversarial loss"
     )
 
     @model_validator(mode="after")
