@@ -13,6 +13,7 @@ import yaml
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import RunError, UsageError
 from synthbench.generators.adversarial.losses import LSGAN
+from synthbench.generators.adversarial.settings import GANSettings
 from synthbench.generators.lsgan3d import LSGAN3D
 from synthbench.generators.networks.weights import seeded
 from synthbench.generators.unfinished import with_weights
@@ -148,6 +149,7 @@ def _takes_one_step_and_no_sampler(run, tmp_path):
 @pytest.mark.parametrize("preset", ["tiny", "paper"])
 def test_every_preset_resolves_and_says_where_each_field_comes_from(name, preset):
     _, own = configuration.resolve(name, preset=preset)
+    assert isinstance(own, GANSettings)
     assert own.diversity_every > 0
     text = (files("synthbench.generators") / "presets" / f"{name}-{preset}.yaml").read_text()
     fields = [line for line in text.splitlines() if line and not line.startswith("#")]

@@ -14,7 +14,7 @@ GRID = (12, 13, 12)
 
 @pytest.fixture
 def check(make_cohort):
-    messages = []
+    messages: list[str] = []
     volumes = read_cohort(make_cohort("real", n=8, shape=GRID)).volumes()
     return DiversityCheck(volumes, 6, messages.append), messages
 
