@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from synthbench.metrics.similarity.collapse import Diversity
+
 
 Volume: TypeAlias = Float32[np.ndarray, "d h w"]
 
@@ -98,6 +100,9 @@ class Monitor:
         Writes a picture of sampled volumes; called in the main process.
     log
         Called in the main process with a step and values by name.
+    diversity
+        Compares the diversity of sampled volumes with that of training volumes. Called in the main
+        process. None is returned where it cannot be measured.
     """
 
     validation: Volumes | None = None
@@ -105,3 +110,4 @@ class Monitor:
     score: Callable[[Sequence[Volume]], Mapping[str, float]] | None = None
     preview: Callable[[Sequence[Volume], Path], None] | None = None
     log: Callable[[int, Mapping[str, float]], None] | None = None
+    diversity: Callable[[Sequence[Volume]], Diversity | None] | None = None

@@ -26,11 +26,13 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "ddpm3d": "synthbench.generators.ddpm3d:DDPM3D",
         "ldm3d": "synthbench.generators.ldm3d:LDM3D",
         "local3d": "synthbench.generators.local3d:Local3D",
+        "lsgan3d": "synthbench.generators.lsgan3d:LSGAN3D",
         "memorizer": "synthbench.generators.memorizer:Memorizer",
         "mixup": "synthbench.generators.mixup:Mixup",
         "noise": "synthbench.generators.noise:Noise",
         "rflow3d": "synthbench.generators.rflow3d:RFlow3D",
         "pca-gaussian": "synthbench.generators.pca_gaussian:PCAGaussian",
+        "vaegan3d": "synthbench.generators.vaegan3d:VAEGAN3D",
     },
     "metrics": {
         "mmd2": "synthbench.metrics.mmd:MMD2",

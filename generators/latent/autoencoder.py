@@ -21,7 +21,6 @@ from monai.networks.nets.autoencoderkl import AEKLResBlock
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from synthbench.cohorts.cohort import Volumes
@@ -29,6 +28,7 @@ from synthbench.generators.generator import Perceptual
 from synthbench.generators.loop.settings import StepSettings
 from synthbench.generators.networks.convolution import convolve, upsample_and_convolve
 from synthbench.generators.networks.unet import norm_silu
+from synthbench.generators.networks.weights import with_constant_weights
 
 FIRST_LOG_VARIANCE = -6.0
 """log(sigma^2) of the latents before training: sigma is 0.05."""
@@ -248,8 +248,7 @@ class Stage1(nn.Module):
             # A zero that depends on all parameters: with several processes each parameter needs a
             # gradient, or the processes wait for it for ever.
             return torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0
-        constant = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        judged = functional_call(self.discriminator, constant, (decoded,))[-1].float()
+        judged = with_constant_weights(self.discriminator, decoded)[-1].float()
         deceiving = self.adversarial(judged, target_is_real=True, for_discriminator=False)
         fake = self.discriminator(decoded.detach())[-1].float()
         real = self.discriminator(volumes)[-1].float()

@@ -122,7 +122,7 @@ class LoopSettings(StepSettings):
     """Settings of the training loop: the steps, and how they are watched."""
 
     CHANGED_ON_RESUME: ClassVar[frozenset[str]] = StepSettings.CHANGED_ON_RESUME | {
-        "validate_every", "preview_every", "previews", "score_every",
+        "validate_every", "preview_every", "previews", "score_every", "diversity_every",
     }  # fmt: skip
 
     validate_every: int = Field(
@@ -132,6 +132,15 @@ class LoopSettings(StepSettings):
     previews: int = Field(default=4, ge=1, description="volumes per preview, from fixed seeds")
     score_every: int = Field(default=0, ge=0, description="epochs between scores; 0: never")
     score_volumes: int = Field(default=16, ge=2, description="volumes sampled for one score")
+    diversity_every: int = Field(
+        default=0,
+        ge=0,
+        description="epochs between comparisons of the diversity of samples with that of training "
+        "volumes, which find a collapse; 0: never",
+    )
+    diversity_volumes: int = Field(
+        default=16, ge=4, description="volumes sampled for one such comparison"
+    )
 
     @model_validator(mode="after")
     def _one_choice(self) -> LoopSettings:

@@ -98,6 +98,28 @@ class HeldOutVolumes:
 
 
 @dataclass(frozen=True)
+class OptimizerGroup:
+    """Parameters with an optimizer of their own.
+
+    Adam keeps its moments per parameter. So groups of one Adam, each with its own learning rate,
+    betas and limit of the gradient's norm, are as many optimizers that step together.
+
+    Attributes
+    ----------
+    start
+        Beginning of the parameters' names.
+    rate
+        Learning rate, relative to that of the settings.
+    betas
+        Decay of Adam's two moments.
+    """
+
+    start: str
+    rate: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
 class Task:
     """A network to train, with its loss and its data.
 
@@ -115,6 +137,9 @@ class Task:
         Samples a volume with the averaged weights, for previews and scores; None: neither.
     held_out
         The samples of the validation losses; None: no validation.
+    optimizers
+        One group of parameters for each optimizer; together they hold each parameter once. Empty:
+        one Adam for all parameters.
     """
 
     model: nn.Module
@@ -123,6 +148,7 @@ class Task:
     settings: StepSettings
     draw: Draw | None = None
     held_out: Source | None = None
+    optimizers: Sequence[OptimizerGroup] = ()
 
 
 def _seed(*key: int) -> int:

@@ -11,10 +11,10 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -27,7 +27,7 @@ from synthbench.generators.generator import Progress
 from synthbench.generators.loop import checkpoints, precision
 from synthbench.generators.loop.freezing import freeze
 from synthbench.generators.loop.signals import flag, stop_signals
-from synthbench.generators.loop.sources import Batch, Task, batches
+from synthbench.generators.loop.sources import Batch, OptimizerGroup, Task, batches
 from synthbench.generators.loop.step_log import StepLog
 from synthbench.generators.loop.watch import Watch
 from synthbench.runs.folder import Run
@@ -87,7 +87,9 @@ def train(
             training.go_back()
         training.accelerator.wait_for_everyone()
     training.record()
-    return training.averaged()
+    averaged = training.averaged()
+    training.check_diversity(averaged)
+    return averaged
 
 
 class Training:
@@ -115,8 +117,9 @@ class Training:
             gradient_accumulation_steps=settings.accumulation,
         )
         self.main, count = self.accelerator.is_main_process, self.accelerator.num_processes
-        self.trained = freeze(task.model, settings.freeze)
-        optimizer = torch.optim.Adam(self.trained, lr=settings.learning_rate, foreach=True)
+        freeze(task.model, settings.freeze)
+        groups = parameter_groups(task.model, task.optimizers or (OptimizerGroup(""),))
+        optimizer = torch.optim.Adam(groups, lr=settings.learning_rate, foreach=True)
         self.model, self.optimizer = self.accelerator.prepare(task.model, optimizer)
         self.bare = self.accelerator.unwrap_model(self.model)
         self.ema = {name: p.detach().clone() for name, p in self.bare.named_parameters()}
@@ -216,7 +219,8 @@ class Training:
     def _accumulate(self, ahead: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """Add up the gradients of a step; return the mean loss and the norm of the gradient."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate_at(self.state.step, self.total)
+            rate = self.settings.learning_rate_at(self.state.step, self.total)
+            group["lr"] = rate * group["rate"]
         accelerator = self.accelerator
         mean_loss = torch.zeros((), device=accelerator.device)
         norm: Tensor | None = None
@@ -226,10 +230,19 @@ class Training:
                 loss = self.task.objective.losses(self.model, *batch).mean()
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(self.trained, self.settings.clip_norm)
+                    norm = self._clip()
             mean_loss += loss.detach() / self.settings.accumulation
         assert norm is not None
         return mean_loss, norm
+
+    def _clip(self) -> Tensor:
+        """Limit the gradient's norm of each group; return the largest norm before, or NaN."""
+        limit = self.settings.clip_norm
+        norms = [
+            self.accelerator.clip_grad_norm_(group["params"], limit)
+            for group in self.optimizer.param_groups
+        ]
+        return torch.stack(norms).amax()  # amax returns NaN where one of them is NaN
 
     def _agree(
         self, mean_loss: Tensor, norm: Tensor, signals: Sequence[int]
@@ -315,6 +328,13 @@ class Training:
             **best,
         )
 
+    def check_diversity(self, averaged: Mapping[str, Tensor]) -> None:
+        """Compare the diversity of samples of the run's weights with that of training volumes."""
+        last = self.watch.best_of(self.state) is None
+        step = self.state.step if last else self.state.best_step
+        assert step is not None
+        self.watch.check_diversity(step, self.bare, averaged, newest=last)
+
     def averaged(self) -> dict[str, Tensor]:
         """Return the averaged weights by name, on the CPU: of the best value, else the last."""
         file = self.watch.best_of(self.state)
@@ -331,6 +351,33 @@ class Training:
     def _save(self) -> None:
         if self.main and self.state.step > self.start:
             checkpoints.save(self.run, self.state, self.bare, self.ema, self.optimizer.optimizer)
+
+
+def parameter_groups(
+    model: nn.Module, optimizers: Sequence[OptimizerGroup]
+) -> list[dict[str, Any]]:
+    """Return the trained parameters of each optimizer, as PyTorch's parameter groups.
+
+    A group whose parameters are all frozen is left out.
+
+    Raises
+    ------
+    ValueError
+        A parameter belongs to no group, or to more than one.
+    """
+    groups: list[dict[str, Any]] = [
+        {"params": [], "rate": one.rate, "betas": one.betas} for one in optimizers
+    ]
+    for name, parameter in model.named_parameters():
+        places = [i for i, one in enumerate(optimizers) if name.startswith(one.start)]
+        if len(places) != 1:
+            raise ValueError(
+                f"optimizers: {name} belongs to {len(places)} groups, not to one; the groups begin "
+                f"with {[one.start for one in optimizers]}."
+            )
+        if parameter.requires_grad:
+            groups[places[0]]["params"].append(parameter)
+    return [group for group in groups if group["params"]]
 
 
 def smooth(before: float | None, loss: float, step: int) -> float:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from synthbench.generators.loop import checkpoints
 from synthbench.generators.loop.settings import LoopSettings
 from synthbench.generators.loop.sources import VALIDATION, Task, draws_of
 from synthbench.generators.loop.step_log import StepLog
+from synthbench.runs.collapse import collapse_in_words
 from synthbench.runs.folder import Run
 
 log = logging.getLogger("synthbench")
@@ -27,9 +28,12 @@ log = logging.getLogger("synthbench")
 BANDS = 5
 """Equal parts of the timesteps, from little noise to pure noise, with one validation loss each."""
 
+DIVERSITY_COLUMNS = ("similarity", "real_similarity", "diversity", "twins", "collapsed")
+"""Columns of diversity.csv: fields of `synthbench.metrics.similarity.collapse.Diversity`."""
+
 
 class Watch:
-    """Validation losses, previews and scores, each every few epochs.
+    """Validation losses, previews, scores and checks for collapse, each every few epochs.
 
     They do not change the training. All use averaged weights and fixed seeds. The processes share
     the work, and the results do not depend on the number of processes.
@@ -44,6 +48,7 @@ class Watch:
         bands = tuple(f"{i / BANDS:.0%}-{(i + 1) / BANDS:.0%}" for i in range(BANDS))
         self.validation = StepLog(run.folder / "validation.csv", ("epoch", *bands), run.root)
         self.scores = StepLog(run.folder / "scores.csv", ("epoch", "score"), run.root)
+        self.diversity = StepLog(run.folder / "diversity.csv", DIVERSITY_COLUMNS, run.root)
         self.best_file = run.folder / "best.safetensors"
 
     def keep(self, steps: int) -> None:
@@ -54,6 +59,8 @@ class Watch:
             self.validation.keep(steps)
         if self.monitor.score and self.settings.score_every:
             self.scores.keep(steps)
+        if self._is_diversity_checked:
+            self.diversity.keep(steps)
 
     def after(
         self, state: checkpoints.State, model: nn.Module, ema: Mapping[str, Tensor], last: bool
@@ -65,6 +72,13 @@ class Watch:
         validate = self.held_out is not None and self._due(settings.validate_every, state, last)
         preview = monitor.preview is not None and self._due(settings.preview_every, state, False)
         score = monitor.score is not None and self._due(settings.score_every, state, last)
+        diversity = (
+            self._is_diversity_checked
+            and not last
+            and self._due(settings.diversity_every, state, False)
+        )  # the last look is at the weights that the run keeps: `check_diversity`
+        if diversity:
+            self.check_diversity(state.step, model, ema)
         if not (validate or preview or score):
             return state
         epoch = state.step * state.volumes_a_step / self.volumes
@@ -78,6 +92,40 @@ class Watch:
             if score:
                 state = self._score(state, epoch, model, ema, settings.score_volumes)
         return state
+
+    @property
+    def _is_diversity_checked(self) -> bool:
+        settings = self.settings
+        return bool(self.monitor.diversity and settings and settings.diversity_every)
+
+    def check_diversity(
+        self, step: int, model: nn.Module, weights: Mapping[str, Tensor], newest: bool = True
+    ) -> None:
+        """Compare the diversity of samples with that of training volumes, and say a collapse.
+
+        The result goes into the run's record, the log and the trackers, and into diversity.csv
+        where the weights are those of the `newest` step.
+        """
+        if not self._is_diversity_checked:
+            return
+        assert self.settings is not None
+        assert self.monitor.diversity is not None
+        with _averaged(model, weights):
+            drawn = self._drawn(model, self.settings.diversity_volumes)
+        if not self.accelerator.is_main_process:
+            return
+        found = self.monitor.diversity(drawn)
+        if found is None:
+            return
+        values = {name: float(getattr(found, name)) for name in DIVERSITY_COLUMNS}
+        if newest:
+            self.diversity.keep(step - 1)
+            self.diversity.append([(step, *values.values())])
+        self.run.update(diversity={"step": step, **asdict(found)})
+        if self.monitor.log:
+            self.monitor.log(step, {f"diversity/{name}": v for name, v in values.items()})
+        if found.collapsed:
+            log.warning("%s: %s", self.run.root, collapse_in_words(asdict(found), step))
 
     def _due(self, every: int, state: checkpoints.State, last: bool) -> bool:
         if not every:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from synthbench.errors import RunError
 
@@ -19,6 +20,12 @@ def seeded(seed: int, build: Callable[[], Network]) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
+
+
+def with_constant_weights(model: nn.Module, *inputs: Any) -> Any:
+    """Return the network's output; gradients go to the inputs, and to none of its weights."""
+    constant = {name: p.detach() for name, p in model.named_parameters()}
+    return functional_call(model, constant, inputs)
 
 
 def arrays(model: nn.Module) -> dict[str, np.ndarray]:
@@ -34,13 +41,16 @@ def part(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> None:
     """Load weights into a network; `source` says in errors where they come from.
 
+    Buffers that are not among the weights keep their values: averages are of parameters only.
+
     Raises
     ------
     RunError
         Names or shapes are not those of the network.
     """
     weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    kept = {name for name, _ in model.named_buffers()} - weights.keys()
+    own = {k: tuple(v.shape) for k, v in model.state_dict().items() if k not in kept}
     other = {name: tuple(value.shape) for name, value in weights.items()}
     if own != other:
         wrong = sorted(set(own.items()) ^ set(other.items()))[:3]
@@ -48,4 +58,4 @@ def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> Non
             f"{source}: its weights do not fit this network (first differences: {wrong}). "
             "Use the settings of that run: --config RUN/config.yaml."
         )
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, strict=False)  # all but those buffers are there

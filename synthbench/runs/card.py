@@ -20,6 +20,7 @@ from synthbench.cohorts.disclosure import SMALL_CELL, SUPPRESSED
 from synthbench.errors import UsageError
 from synthbench.render.markdown import escaped
 from synthbench.render.numbers import duration
+from synthbench.runs.collapse import collapse_of
 from synthbench.runs.configuration import resolve
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import sharing_licence
@@ -316,8 +317,11 @@ def limits(run: Run, sampled: int | None = None) -> str:
         f"{counted(record['cohort'].get('subjects', 0), 'training subject')}: the fewer there "
         "are, the more a network repeats them. The test for copies (`--train`) prints the smallest "
         "share of copies that it can find.",
-        *_losses(run.folder),
+        *_losses(run),
     ]
+    collapsed = collapse_of(record)
+    if collapsed is not None:
+        points.insert(0, f"**{collapsed[0].upper()}{collapsed[1:]}.**")
     if (run.folder / "preview.png").is_file() and n is None:
         points.append(
             "preview.png shows samples of fixed seeds. "
@@ -331,16 +335,22 @@ def limits(run: Run, sampled: int | None = None) -> str:
     return "\n".join(f"- {point}" for point in points)
 
 
-def _losses(folder: Path) -> list[str]:
+def _losses(run: Run) -> list[str]:
     """Return one sentence per log of the training, with its last values."""
-    sentences = []
+    folder, sentences = run.folder, []
+    meaning = (
+        "It is the sum of two networks' losses that work against each other, and shows neither "
+        "whether training converged nor anything about the volumes."
+        if "discriminator_rate" in run.config
+        else "It shows whether training converged, and nothing about the volumes."
+    )
     losses = [float(row["loss"]) for row in _rows(folder / "loss.csv") if row.get("loss")]
     if losses:
         few = max(1, min(_MEAN_OVER, len(losses) // 2))
         first, last = (float(np.mean(part)) for part in (losses[:few], losses[-few:]))
         sentences.append(
             f"Training loss: {first:.4g} over the first {counted(few, 'step')}, {last:.4g} over "
-            "the last. It shows whether training converged, and nothing about the volumes."
+            f"the last. {meaning}"
         )
     for name, title in _LOGS.items():
         rows = _rows(folder / name)
@@ -353,6 +363,7 @@ def _losses(folder: Path) -> list[str]:
 _LOGS = {
     "validation.csv": "Validation loss by part of the timesteps, from little noise to much noise",
     "scores.csv": "Scores during training, with few volumes and a cheap extractor",
+    "diversity.csv": "Diversity of samples, relative to training volumes (1: as diverse)",
 }
 
 

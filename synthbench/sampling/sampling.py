@@ -214,7 +214,7 @@ def _begin(plan: _Plan, request: SamplingRequest, log: Log) -> None:
         if request.clean:
             log("The trajectory is not cleaned: it shows what the network predicted.")
     remarks = _remarks(plan.source.conditions, plan.unrequested, list(plan.rows.values()))
-    for sentence in [*plan.source.unfinished(), *remarks]:
+    for sentence in [*plan.source.warnings(), *remarks]:
         log(sentence)
 
 

@@ -20,6 +20,7 @@ from synthbench.cohorts.requests import Choice, parse_choices, read_conditions, 
 from synthbench.errors import UsageError
 from synthbench.generators.generator import Conditional, Guided
 from synthbench.generators.unfinished import check_sampled, warning, with_weights
+from synthbench.runs.collapse import collapse_of
 from synthbench.runs.configuration import method
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import licence
@@ -143,8 +144,13 @@ class Source:
             1.0 if measured is None else measured.scale, clean, conditions, origin,
         )  # fmt: skip
 
-    def unfinished(self) -> list[str]:
-        """Return a message where the run was stopped before its end; else none."""
+    def warnings(self) -> list[str]:
+        """Return messages on a run that was stopped before its end, or whose samples collapsed."""
+        collapsed = collapse_of(self.run.record)
+        found = [] if collapsed is None else [f"{self.run.folder}: {collapsed}."]
+        return [*self._unfinished(), *found]
+
+    def _unfinished(self) -> list[str]:
         if self.run.unfinished is not None:
             return [warning(self.run)]
         if self.run.record.get("finished"):

@@ -137,7 +137,7 @@ def run_sweep(
     if state.is_main_process:
         source.describe(out)
         remarks = _remarks(swept, request.fix, request.natural)
-        for sentence in [*source.unfinished(), *remarks]:
+        for sentence in [*source.warnings(), *remarks]:
             log(sentence)
     _draw(source, mine, lambda done, text: advance(done, total, text))
     state.wait_for_everyone()

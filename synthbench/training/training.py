@@ -452,6 +452,7 @@ def _monitor(
 ) -> Monitor:
     """Return the monitor of a training by steps; `log_values` sends values to trackers."""
     from synthbench.generators.loop.settings import LoopSettings
+    from synthbench.training.diversity import DiversityCheck
     from synthbench.training.monitor import Scorer
 
     settings, own, space = job.settings, job.own, data.volumes.space
@@ -467,4 +468,7 @@ def _monitor(
         score=score,
         preview=previewer(settings.generator, space) if own.preview_every else None,
         log=log_values,
+        diversity=DiversityCheck(data.volumes, own.diversity_volumes, log)
+        if own.diversity_every
+        else None,
     )

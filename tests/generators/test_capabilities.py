@@ -102,6 +102,8 @@ def aged(make_cohort):
         ("ddpm3d", [True, True, False, False, False]),
         ("rflow3d", [True, True, False, False, False]),
         ("ldm3d", [True, True, True, True, True]),
+        ("lsgan3d", [True, False, False, False, False]),
+        ("vaegan3d", [True, False, False, False, False]),
     ],
 )
 def test_built_in_generators_have_the_capabilities_that_their_methods_say(name, expected):
@@ -109,7 +111,8 @@ def test_built_in_generators_have_the_capabilities_that_their_methods_say(name, 
     assert [isinstance(plugin, capability) for capability in CAPABILITIES] == expected
     by_steps = expected[0]
     assert issubclass(plugin.settings, LoopSettings) is by_steps
-    assert isinstance(plugin.settings.model_construct(), generator.GridRule) is by_steps
+    ruled = name in ("ddpm3d", "ldm3d")  # the others take any grid
+    assert isinstance(plugin.settings.model_construct(), generator.GridRule) is ruled
 
 
 def test_a_keyword_makes_the_capability_and_not_the_method_alone():

@@ -86,7 +86,10 @@ def test_no_default_can_change_the_papers_model():
     """The preset leaves to defaults only what is off by default, or plays no part in a volume."""
     off = {"steps", "flip", "affine", "freeze", "sampler_steps",  # the sampler takes all steps
            "final_learning_rate", "early_stopping", "patience"}  # fmt: skip
-    watching = {"validate_every", "preview_every", "previews", "score_every", "score_volumes"}
+    watching = {
+        "validate_every", "preview_every", "previews", "score_every", "score_volumes",
+        "diversity_every", "diversity_volumes",
+    }  # fmt: skip
     unsaid = set(type(own_settings("paper")).model_fields) - set(yaml.safe_load(text("paper")))
     assert unsaid == off | watching | {"seed"}
 

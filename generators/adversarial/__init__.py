@@ -1,0 +1,1 @@
+"""Adversarial networks of volumes: a generator, its discriminator, and their losses."""
