@@ -62,9 +62,7 @@ class Labels:
             label = label * count + (place or 0)
         return label if known else self.none
 
-    def _place(
-        self, condition: Condition, value: float | str | None
-    ) -> tuple[int | None, int]:
+    def _place(self, condition: Condition, value: float | str | None) -> tuple[int | None, int]:
         """Return the place of a value among the levels or intervals, and their number."""
         count = len(condition.levels) or self.bins
         if value is None:

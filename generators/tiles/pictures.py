@@ -20,9 +20,7 @@ COLOURS = 3
 class Decoder(Protocol):
     """Turns diffused states into volumes."""
 
-    def decode(
-        self, states: Float32[Tensor, "b c 1 side side"]
-    ) -> Float32[Tensor, "b 1 d h w"]:
+    def decode(self, states: Float32[Tensor, "b c 1 side side"]) -> Float32[Tensor, "b 1 d h w"]:
         """Return the volumes of states, on the volumes' intensity scale, not clipped."""
         ...
 
@@ -39,15 +37,11 @@ class Pixels:
     def __init__(self, tiling: Tiling) -> None:
         self.tiling = tiling
 
-    def encode(
-        self, volumes: Float32[Tensor, "b 1 d h w"]
-    ) -> Float32[Tensor, "b 1 1 side side"]:
+    def encode(self, volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b 1 1 side side"]:
         """Return the states of volumes in [0, 1]."""
         return composites(volumes, self.tiling)[:, :, None] * 2 - 1
 
-    def decode(
-        self, states: Float32[Tensor, "b 1 1 side side"]
-    ) -> Float32[Tensor, "b 1 d h w"]:
+    def decode(self, states: Float32[Tensor, "b 1 1 side side"]) -> Float32[Tensor, "b 1 d h w"]:
         """Return the volumes of states, not clipped."""
         return volumes_of((states[:, :, 0] + 1) / 2, self.tiling)
 

@@ -109,9 +109,7 @@ def tiling_of(
     )
     if grid is None:
         candidates = [(rows, math.ceil(slices / rows)) for rows in range(1, slices + 1)]
-        grid = min(
-            candidates, key=lambda g: (max(g[0] * height, g[1] * width), g[0] * g[1], g[0])
-        )
+        grid = min(candidates, key=lambda g: (max(g[0] * height, g[1] * width), g[0] * g[1], g[0]))
     rows, columns = grid
     if rows * columns < slices:
         raise UsageError(

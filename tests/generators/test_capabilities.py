@@ -99,6 +99,7 @@ def aged(make_cohort):
         ("local3d", [False, False, True, False, False]),
         ("pca-gaussian", [False, False, False, False, False]),
         ("ddpm3d", [True, True, False, False, False]),
+        ("dit-tiles", [True, True, True, True, False]),
         ("ldm3d", [True, True, True, True, True]),
     ],
 )

@@ -50,15 +50,31 @@ LATENT = [
 ]
 
 
+TILED = [
+    "space.shape=[16,16,16]",
+    "heads=2",
+    "head_width=8",
+    "layers=2",
+    "patch=8",
+    "steps=3",
+    "checkpoint_every=1",
+    "sampler_steps=2",
+]
+
+
+BY_STEPS = {"ddpm3d": SMALL, "dit-tiles": TILED, "ldm3d": LATENT}
+"""Settings of the generators that have presets, for the preset tiny."""
+
+
 def overrides(name):
-    return {"ddpm3d": SMALL, "ldm3d": LATENT}.get(name, ["space.shape=[16,16,16]"])
+    return BY_STEPS.get(name, ["space.shape=[16,16,16]"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_holds(name, make_cohort, tmp_path):
     volumes = read_cohort(make_cohort("real", n=4, shape=(16, 16, 16))).volumes()
     settings = configuration.resolve(
-        name, preset="tiny" if name in ("ddpm3d", "ldm3d") else None, overrides=overrides(name)
+        name, preset="tiny" if name in BY_STEPS else None, overrides=overrides(name)
     )[1]
     (tmp_path / "run").mkdir()
     check_generator(
@@ -85,7 +101,7 @@ def test_a_volume_that_depends_on_the_batch_is_caught(make_cohort, tmp_path):
 @pytest.fixture(params=NAMES)
 def trained(request, make_cohort, tmp_path):
     real = make_cohort("real", n=6)
-    preset = "tiny" if request.param in ("ddpm3d", "ldm3d") else None
+    preset = "tiny" if request.param in BY_STEPS else None
     return training.train(
         request.param,
         out=tmp_path / "run",
@@ -137,7 +153,7 @@ def test_changed_weights_are_refused(trained, tmp_path):
         sampling.sample(trained, 1, tmp_path / "s")
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("ddpm3d", "ldm3d")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in BY_STEPS])
 def test_one_step_generators_refuse_samplers_and_init(name, make_cohort, tmp_path):
     real = make_cohort("real", n=4)
     run = training.train(name, out=tmp_path / "run", real=real)

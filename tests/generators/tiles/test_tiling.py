@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -18,13 +20,17 @@ def random_tilings(n):
         axis = int(rng.integers(3))
         rows = int(rng.integers(1, shape[axis] + 2))
         grid = (rows, -(-shape[axis] // rows) + int(rng.integers(2)))
-        yield shape, axis, {
-            "grid": grid if rng.random() < 0.5 else None,
-            "order": str(rng.choice(["rows", "columns", "snake"])),
-            "margin": int(rng.integers(3)),
-            "multiple": int(rng.integers(1, 5)),
-            "unit": int(rng.integers(1, 9)),
-        }
+        yield (
+            shape,
+            axis,
+            {
+                "grid": grid if rng.random() < 0.5 else None,
+                "order": str(rng.choice(["rows", "columns", "snake"])),
+                "margin": int(rng.integers(3)),
+                "multiple": int(rng.integers(1, 5)),
+                "unit": int(rng.integers(1, 9)),
+            },
+        )
 
 
 def test_the_inverse_is_exact_and_composites_are_square():
@@ -79,7 +85,7 @@ def test_without_a_grid_the_square_is_the_smallest():
 def test_neighbours_touch_in_a_snake():
     places = tiling_of((1, 1, 20), 2, grid=(4, 5), order="snake").places()
     cells = [divmod(place, 5) for place in places]
-    steps = {abs(a - c) + abs(b - d) for (a, b), (c, d) in zip(cells, cells[1:], strict=False)}
+    steps = {abs(a - c) + abs(b - d) for (a, b), (c, d) in pairwise(cells)}
     assert steps == {1}
 
 
