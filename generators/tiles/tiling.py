@@ -131,8 +131,9 @@ def composites(
     padded = nn.functional.pad(slices, (left, wide - width - left, top, high - height - top))
     cells = volumes.new_zeros(len(volumes), tiling.rows * tiling.columns, high, wide)
     cells[:, tiling.places()] = padded
-    grid = cells.unflatten(1, (tiling.rows, tiling.columns)).transpose(2, 3)
-    image = grid.flatten(3, 4).flatten(1, 2)
+    b, rows, columns = len(volumes), tiling.rows, tiling.columns
+    grid = cells.reshape(b, rows, columns, high, wide).transpose(2, 3)
+    image = grid.reshape(b, rows * high, columns * wide)
     right, below = tiling.side - image.shape[2], tiling.side - image.shape[1]
     return nn.functional.pad(image, (0, right, 0, below))[:, None]
 
@@ -142,9 +143,10 @@ def volumes_of(
 ) -> Float32[Tensor, "b 1 d h w"]:
     """Return the volumes of composites: the inverse of `composites`, exact to the bit."""
     (height, width), (high, wide) = tiling.slice_shape, tiling.cell
-    image = images[:, 0, : tiling.rows * high, : tiling.columns * wide]
-    grid = image.unflatten(1, (tiling.rows, high)).unflatten(3, (tiling.columns, wide))
-    cells = grid.transpose(2, 3).flatten(1, 2)
+    b, rows, columns = len(images), tiling.rows, tiling.columns
+    image = images[:, 0, : rows * high, : columns * wide]
+    grid = image.reshape(b, rows, high, columns, wide).transpose(2, 3)
+    cells = grid.reshape(b, rows * columns, high, wide)
     top = left = tiling.margin
     slices = cells[:, tiling.places(), top : top + height, left : left + width]
     return torch.movedim(slices, 1, 1 + tiling.axis)[:, None]
