@@ -37,7 +37,7 @@ _FIXED = {
 }  # fmt: skip
 
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Names of the autoencoder's attention before diffusers 0.15, and since."""
+"""Names of the autoencoder's attention in files of early versions of diffusers, and since."""
 
 
 def overrides(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> list[str]:

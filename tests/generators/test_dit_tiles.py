@@ -17,6 +17,7 @@ from synthbench.generators.diffusion.process import Diffusion
 from synthbench.generators.dit_tiles import DiTTiles, _settings, _trained
 from synthbench.generators.tiles.pictures import TileAutoencoder
 from synthbench.generators.tiles.tiling import composites, tiling_of, volumes_of
+from synthbench.runs import configuration
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import licence
 from synthbench.runs.sidecar import read_sidecar
@@ -199,6 +200,12 @@ def test_a_run_from_nothing_needs_published_weights(cohort, published, tmp_path)
             "dit-tiles", out=tmp_path / "run", real=cohort, overrides=SHORT,
             config=published[1].folder / "config.yaml",
         )  # fmt: skip
+
+
+def test_without_a_preset_it_is_the_one_that_needs_no_published_weights(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    common, _ = configuration.resolve("dit-tiles")
+    assert common.preset == "tiny"
 
 
 def test_a_grid_with_too_many_slices_is_refused_before_anything_is_written(cohort, tmp_path):

@@ -44,7 +44,7 @@ def test_settings_and_weights_are_those_of_the_files(states):
 
 
 def test_old_names_and_shapes_of_attention_are_read(states):
-    """Before diffusers 0.15: query, key, value, proj_attn; before 0.2 as convolutions."""
+    """Early files: query, key, value and proj_attn; attention as convolutions of 1 x 1."""
     (transformer, vae), configs = states
     today = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     old = {}
