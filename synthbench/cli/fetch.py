@@ -38,9 +38,9 @@ def fetch(
             log(f"{path}: hash verified, sha256 recorded")
         return
     if found := published_file(name):
-        one, file = found
+        one, part = found
         check_licence(name, one.licence, accept_licence)
-        log(f"{weights.fetch(file, sha256=sha256)}: sha256 verified, licence {file.licence}")
+        log(f"{weights.fetch(part, sha256=sha256)}: sha256 verified, licence {part.licence}")
         return
     if accept_licence is not None:
         raise UsageError("--accept-licence: extractors have no licence to accept. Leave it out.")

@@ -105,7 +105,8 @@ def write_model(run: Run, model: Model) -> None:
     from synthbench.runs.configuration import resolve
 
     read = {part: read_state(file) for part, file in model.files.items()}
-    changes = [] if model.configs is None else published.overrides(*map(model.configs.get, PARTS))
+    configs = model.configs
+    changes = [] if configs is None else published.overrides(configs["transformer"], configs["vae"])
     common, own = resolve("dit-tiles", preset=PRESET, overrides=changes)
     assert isinstance(own, DiTTilesSettings)
     arrays = published.weights(own, read["transformer"], read["vae"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel
 
+from synthbench.cohorts.conditions import Row
 from synthbench.errors import UsageError
 from synthbench.generators.diffusion.process import Diffusion
 from synthbench.generators.dit_tiles import DiTTiles, _settings, _trained
@@ -100,7 +101,7 @@ def stopped_at(run, step, out):
 
 def test_labels_and_guidance_are_used(pixels):
     plugin = DiTTiles()
-    rows = [{"sex": "F"}, {"sex": "M"}, {"sex": None}]
+    rows: list[Row] = [{"sex": "F"}, {"sex": "M"}, {"sex": None}]
     female, male, unknown = plugin.sample(pixels, [3, 3, 3], conditions=rows)
     assert female.shape == (16, 16, 16)
     assert not np.array_equal(female, male)

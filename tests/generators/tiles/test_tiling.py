@@ -59,11 +59,11 @@ def test_the_inverse_is_exact_and_composites_are_square():
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_slices_stand_in_their_order(order, cells, axis):
     """Slice k has the value k + 1; cells are 4 x 4, with a margin of one around 2 x 2."""
-    shape = [2, 2, 2]
-    shape[axis] = 5
+    x, y, z = (5 if k == axis else 2 for k in range(3))
+    shape = (x, y, z)
     values = np.arange(1, 6).reshape([-1 if k == axis else 1 for k in range(3)])
     volume = torch.from_numpy(np.broadcast_to(values, shape).astype(np.float32).copy())
-    tiling = tiling_of(tuple(shape), axis, grid=(2, 3), order=order, margin=1, unit=5)
+    tiling = tiling_of(shape, axis, grid=(2, 3), order=order, margin=1, unit=5)
     image = composites(volume[None, None], tiling)[0, 0]
     expected = np.zeros((15, 15), np.float32)
     for row, line in enumerate(cells):
