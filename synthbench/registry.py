@@ -24,6 +24,7 @@ _MEDICALNET = "synthbench.metrics.extractors.medicalnet"
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "generators": {
         "ddpm3d": "synthbench.generators.ddpm3d:DDPM3D",
+        "dit-tiles": "synthbench.generators.dit_tiles:DiTTiles",
         "ldm3d": "synthbench.generators.ldm3d:LDM3D",
         "local3d": "synthbench.generators.local3d:Local3D",
         "lsgan3d": "synthbench.generators.lsgan3d:LSGAN3D",

@@ -8,23 +8,37 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthbench.cohorts.cohort import Volumes
 from synthbench.generators.generator import Progress
-from synthbench.generators.latent.autoencoder import Autoencoder
 from synthbench.runtime.files import write_atomic
 
 _FLOOR = 1e-12
 _LEAST_WEIGHT = 0.01
+
+
+class Encoder(Protocol):
+    """A trained autoencoder: maps volumes to latents."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return its parameters: volumes are brought to their device."""
+        ...
+
+    def encode(
+        self, volumes: Float32[Tensor, "b 1 d h w"]
+    ) -> tuple[Float32[Tensor, "b c d2 h2 w2"], Float32[Tensor, "b c d2 h2 w2"]]:
+        """Return the mean and the standard deviation of the latents of volumes in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +145,7 @@ class LatentCache:
 
     def fill(
         self,
-        autoencoder: Autoencoder,
+        autoencoder: Encoder,
         autoencoder_sha256: str,
         volumes: Volumes,
         progress: Progress | None = None,

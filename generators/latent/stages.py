@@ -21,7 +21,7 @@ from synthbench.generators.diffusion.process import Diffusion
 from synthbench.generators.generator import Perceptual, Progress
 from synthbench.generators.latent.autoencoder import Autoencoder, Reconstruction, Stage1, ceiling
 from synthbench.generators.latent.encoding import ConditionEncoding
-from synthbench.generators.latent.latents import LatentCache, LatentSource
+from synthbench.generators.latent.latents import Encoder, LatentCache, LatentSource
 from synthbench.generators.latent.sampler import Sampler
 from synthbench.generators.latent.settings import STAGE_1, LDM3DSettings
 from synthbench.generators.loop import sources, train
@@ -131,7 +131,7 @@ def fit_autoencoder(
 
 @contextmanager
 def latents_of(
-    autoencoder: Autoencoder, volumes: Volumes, run: Run, role: str, progress: Progress | None
+    autoencoder: Encoder, volumes: Volumes, run: Run, role: str, progress: Progress | None
 ) -> Iterator[LatentCache]:
     """Yield the latents of a cohort; their files are removed on a clean exit."""
     cache = LatentCache(run.folder, role)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from synthbench.errors import RunError
+from synthbench.errors import RunError, WeightsError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -59,3 +61,31 @@ def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> Non
             "Use the settings of that run: --config RUN/config.yaml."
         )
     model.load_state_dict(weights, strict=False)  # all but those buffers are there
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """Return the state dict of a file that others published: safetensors, or PyTorch's format.
+
+    Nothing but tensors is read: no code of a pickle is run.
+
+    Raises
+    ------
+    WeightsError
+        The file is not readable, or holds something else.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            state: Any = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(
+            f"{file}: must be a file of tensors; reading failed with {type(error).__name__}: "
+            f"{error}. Delete it and fetch it again."
+        ) from error
+    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        raise WeightsError(
+            f"{file}: must be a state dict, tensors by parameter name; found a "
+            f"{type(state).__name__}. Delete it and fetch it again."
+        )
+    return state

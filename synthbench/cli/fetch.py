@@ -7,25 +7,43 @@ from typing import Annotated
 import typer
 
 from synthbench.cli.console import log
+from synthbench.cli.options import AcceptLicence
+from synthbench.errors import UsageError
 
 
 def fetch(
     name: Annotated[
-        str, typer.Argument(help="An extractor with weights, or a published generator.")
+        str,
+        typer.Argument(
+            help="An extractor with weights, a published generator, or one file of it, NAME/PART."
+        ),
     ],
     sha256: Annotated[
         str | None, typer.Option(help="The file's hash, where synthbench knows none.")
     ] = None,
+    accept_licence: AcceptLicence = None,
 ) -> None:
     """Fetch the weights of an extractor or a published generator, and verify their hash."""
     from synthbench import registry
     from synthbench.metrics.extractors import weights
-    from synthbench.training.pretrained import PUBLISHED, fetch_published
+    from synthbench.training.pretrained import (
+        PUBLISHED,
+        check_licence,
+        fetch_published,
+        published_file,
+    )
 
     if name in PUBLISHED:
-        for path in fetch_published(name, log=log).values():
-            log(f"{path}: md5 verified, sha256 recorded")
+        for path in fetch_published(name, accept_licence=accept_licence, log=log).values():
+            log(f"{path}: hash verified, sha256 recorded")
         return
+    if found := published_file(name):
+        one, part = found
+        check_licence(name, one.licence, accept_licence)
+        log(f"{weights.fetch(part, sha256=sha256)}: sha256 verified, licence {part.licence}")
+        return
+    if accept_licence is not None:
+        raise UsageError("--accept-licence: extractors have no licence to accept. Leave it out.")
     file = getattr(registry.load("extractors", name)(), "weight_file", None)
     if file is None:
         log(f"{name} has no weights to fetch: it is ready.")

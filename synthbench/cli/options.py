@@ -103,6 +103,10 @@ AssumeGridOrReal = Annotated[
         "voxel size in mm."
     ),
 ]
+AcceptLicence = Annotated[
+    str | None,
+    typer.Option(help="Licence of published weights that you accept, such as cc-by-nc-4.0."),
+]
 Accept = Annotated[
     list[str] | None,
     typer.Option("--accept", help="Preflight rule whose errors are accepted; may be repeated."),

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from synthbench.cli.console import log, print_json, progress_bar
-from synthbench.cli.options import Accept, AssumeGrid, FileOptions, Json, with_options
+from synthbench.cli.options import (
+    Accept,
+    AcceptLicence,
+    AssumeGrid,
+    FileOptions,
+    Json,
+    with_options,
+)
 from synthbench.errors import CheckFailed, Stopped, UsageError
 
 
@@ -40,9 +47,11 @@ class TrainOptions:
     pretrained: Annotated[
         str | None,
         typer.Option(
-            help="Published weights to write as a run, without training. ldm3d: monai-brain-ldm."
+            help="Published weights to write as a run, without training. ldm3d: monai-brain-ldm. "
+            "dit-tiles: facebook/DiT-XL-2-256, or a folder in the layout of diffusers."
         ),
     ] = None
+    accept_licence: AcceptLicence = None
     track: Annotated[
         list[str] | None,
         typer.Option("--track", help="tensorboard, wandb or mlflow; may be repeated."),
@@ -72,6 +81,8 @@ def train(
         raise UsageError("--resume: name the run folder with --out.")
     if generator is None and not options.resume:
         raise UsageError("name a generator: synthbench list generators shows them.")
+    if options.accept_licence is not None and options.pretrained is None:
+        raise UsageError("--accept-licence: is for --pretrained. Leave it out.")
     folder = options.out or Path("runs") / str(generator)
     if options.pretrained is not None:
         _write_published(str(generator), options.pretrained, folder, options, json)
@@ -92,9 +103,10 @@ def _write_published(
         options.init, options.track, options.energy, options.resume, options.dry_run,
     )):  # fmt: skip
         raise UsageError(
-            "--pretrained trains nothing: beside it, only a generator and --out are given."
+            "--pretrained trains nothing: beside it, only a generator, --out and --accept-licence "
+            "are given."
         )
-    run = pretrained_run(generator, name, folder, log=log)
+    run = pretrained_run(generator, name, folder, accept_licence=options.accept_licence, log=log)
     if json:
         print_json({"run": str(run.folder), **run.record})
 

@@ -264,13 +264,14 @@ _NOT_INTENDED = """\
 
 def _terms(record: Mapping[str, Any], what: str) -> str:
     """Return the text on the licences that the sources name, and on the terms of the scans."""
-    if record["cohort"].get("embedded"):
-        return (
-            "The training volumes are simulated from the ICBM 152 template: no person's data. "
-            "Everything made from the template must carry its notice (in NOTICE of synthbench)."
-            f"\n\n{_TO_FILL} the licence of {what}."
-        )
     known = [source for source in record.get("sources", []) if source["licence"]]
+    if record["cohort"].get("embedded"):
+        return "\n\n".join([
+            "The training volumes are simulated from the ICBM 152 template: no person's data. "
+            "Everything made from the template must carry its notice (in NOTICE of synthbench).",
+            *map(_quoted, known),
+            f"{_TO_FILL} the licence of {what}" + (", which must respect these." if known else "."),
+        ])  # fmt: skip
     lines = [_quoted(source) for source in known]
     if not known:
         lines.append(

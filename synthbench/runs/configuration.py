@@ -100,7 +100,7 @@ def resolve(
         Name of the generator.
     preset
         Name of a preset of the generator. None, if it has presets: `tiny` without CUDA; with CUDA
-        `paper`, or `small` where there is no `paper`.
+        `paper`, or `small` where there is no `paper`, or `tiny` where there is neither.
     config
         A YAML file of settings, such as a run's `config.yaml`.
     overrides
@@ -158,7 +158,7 @@ def _preset_for_this_machine(known: Sequence[str]) -> str:
 
     if not torch.cuda.is_available():
         return "tiny"
-    return "paper" if "paper" in known else "small"
+    return next((name for name in ("paper", "small") if name in known), "tiny")
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

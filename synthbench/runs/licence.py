@@ -13,6 +13,9 @@ _SHARING_LICENCES = {
     "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "odc-by", "odbl", "pddl", "mit", "apache-2.0",
 }  # fmt: skip
 
+_TEMPLATE = "icbm-152-template"
+"""The terms of the embedded cohort."""
+
 
 def sharing_licence(record: Mapping[str, Any]) -> str | None:
     """Return the hub's name of a licence that lets data be passed on, if all sources name it."""
@@ -26,12 +29,16 @@ def _hub_name(licence: str) -> str:
 
 
 def hub_licence(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the licence fields of the front matter."""
-    if record["cohort"].get("embedded"):
-        return {"license": "other", "license_name": "icbm-152-template"}
-    if name := sharing_licence(record):
-        return {"license": name}
+    """Return the licence fields of the front matter.
+
+    Simulated training volumes add the terms of their template to those of the other sources, such
+    as the weights that a run started from.
+    """
     names = {_hub_name(s["licence"]) for s in record.get("sources", [])} - {""}
+    if record["cohort"].get("embedded"):
+        names |= {_TEMPLATE}
+    elif name := sharing_licence(record):
+        return {"license": name}
     if not names:
         return {"license": "unknown"}
     return {"license": "other", "license_name": "-and-".join(sorted(names))[:100]}

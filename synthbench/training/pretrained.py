@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from synthbench.errors import RunError, UsageError, WeightsError, near_miss
+from synthbench.errors import RunError, UsageError, near_miss
+from synthbench.generators.networks.weights import read_state
 from synthbench.metrics.extractors.weights import WeightFile, fetch
 from synthbench.runs.folder import Run, environment
 from synthbench.runtime.callbacks import Log, no_log
+from synthbench.training import pretrained_tiles
 
 _DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 
@@ -33,6 +35,8 @@ class Published:
         The dataset, as a model card names it.
     subjects
         Number of training subjects.
+    licence
+        The licence that a user must accept before anything is fetched; None: none.
     """
 
     generator: str
@@ -41,6 +45,7 @@ class Published:
     terms: str
     trained_on: str
     subjects: int
+    licence: str | None = None
 
 
 def _brain_ldm(role: str, identifier: str, md5: str, megabytes: int) -> WeightFile:
@@ -52,6 +57,19 @@ def _brain_ldm(role: str, identifier: str, md5: str, megabytes: int) -> WeightFi
         megabytes=megabytes,
         licence="Apache-2.0",
         md5=md5,
+    )
+
+
+def _dit(part: str, megabytes: int) -> WeightFile:
+    name = pretrained_tiles.NAME
+    return WeightFile(
+        # No hash is known to us: the page of each file shows its SHA256, and the user gives it.
+        name=f"{name}/{part}",
+        url=f"https://huggingface.co/{name}/resolve/main/{part}/diffusion_pytorch_model.bin",
+        sha256=None,
+        filename=f"{name.replace('/', '-')}-{part}.bin",
+        megabytes=megabytes,
+        licence="CC-BY-NC-4.0",
     )
 
 
@@ -74,6 +92,16 @@ PUBLISHED = {
         trained_on="UK Biobank",
         subjects=31740,
     ),
+    pretrained_tiles.NAME: Published(
+        generator="dit-tiles",
+        preset=pretrained_tiles.PRESET,
+        files={"transformer": _dit("transformer", 3000), "vae": _dit("vae", 335)},
+        terms="the weights are CC BY-NC 4.0: no commercial use, of them, of weights that are "
+        "fine-tuned from them, or of what is sampled from these",
+        trained_on="ImageNet",
+        subjects=0,
+        licence=pretrained_tiles.LICENCE,
+    ),
 }  # fmt: skip
 
 
@@ -90,7 +118,44 @@ def published(name: str) -> Published:
     return PUBLISHED[name]
 
 
-def fetch_published(name: str, *, log: Log = no_log) -> dict[str, Path]:
+def check_licence(name: str, licence: str | None, accepted: str | None) -> None:
+    """Raise where weights have a licence that must be accepted, and another one or none was.
+
+    Parameters
+    ----------
+    name
+        Name of the weights.
+    licence
+        Their licence; None: none that must be accepted.
+    accepted
+        The licence that the user accepts (`--accept-licence`).
+
+    Raises
+    ------
+    UsageError
+        It says what the licence binds, and what to type.
+    """
+    if licence is None and accepted is not None:
+        raise UsageError(f"--accept-licence: {name} has no licence to accept. Leave it out.")
+    if licence is not None and (accepted or "").lower() != licence:
+        raise UsageError(
+            f"{name}: its weights are under {licence}. This licence also holds for weights that "
+            "are fine-tuned from them, and for what is sampled from these. Nothing was fetched or "
+            f"read. If you accept it, add --accept-licence {licence}."
+        )
+
+
+def published_file(name: str) -> tuple[Published, WeightFile] | None:
+    """Return the published generator and the file that NAME/ROLE names; None for other names."""
+    of, _, role = name.rpartition("/")
+    if of in PUBLISHED and role in PUBLISHED[of].files:
+        return PUBLISHED[of], PUBLISHED[of].files[role]
+    return None
+
+
+def fetch_published(
+    name: str, *, accept_licence: str | None = None, log: Log = no_log
+) -> dict[str, Path]:
     """Fetch and verify the weights of a published generator; return their files by role.
 
     Files that are there already are not fetched again.
@@ -98,14 +163,18 @@ def fetch_published(name: str, *, log: Log = no_log) -> dict[str, Path]:
     Raises
     ------
     SynthbenchError
-        The name is unknown, a download failed, or a file has another hash.
+        The name is unknown, its licence was not accepted, a download failed, or a file has another
+        hash.
     """
     one = published(name)
     log(f"{name}: {one.terms}.")
+    check_licence(name, one.licence, accept_licence)
     return {role: fetch(file) for role, file in one.files.items()}
 
 
-def pretrained_run(generator: str, name: str, out: Path, *, log: Log = no_log) -> Run:
+def pretrained_run(
+    generator: str, name: str, out: Path, *, accept_licence: str | None = None, log: Log = no_log
+) -> Run:
     """Write a run folder that holds a published generator, without any training.
 
     Parameters
@@ -113,35 +182,64 @@ def pretrained_run(generator: str, name: str, out: Path, *, log: Log = no_log) -
     generator
         The generator that samples from it.
     name
-        One of `PUBLISHED`.
+        One of `PUBLISHED`, or for `dit-tiles` a local folder in the layout of diffusers.
     out
         A new folder.
+    accept_licence
+        The licence of the weights, where it must be accepted.
     log
         Called with messages for the user; with the licence before anything is fetched.
 
     Raises
     ------
     SynthbenchError
-        The name is unknown or belongs to another generator, the folder is not empty, or the weights
-        cannot be fetched or are not the published ones.
+        The name is unknown or belongs to another generator, its licence was not accepted, the
+        folder is not empty, or the weights cannot be fetched or are not the published ones.
     """
-    one = published(name)
-    if generator != one.generator:
+    folder = Path(name)
+    local = generator == "dit-tiles" and name not in PUBLISHED and folder.is_dir()
+    if local and not pretrained_tiles.is_model_folder(folder):
         raise UsageError(
-            f"--pretrained: {name} belongs to {one.generator}, not to {generator}: "
-            f"synthbench train {one.generator} --pretrained {name} --out {out}"
+            f"--pretrained {name}: must be a folder in the layout of diffusers, with "
+            "transformer/config.json and vae/config.json. Name the folder that holds both."
+        )
+    owner = generator if local else published(name).generator
+    if generator != owner:
+        raise UsageError(
+            f"--pretrained: {name} belongs to {owner}, not to {generator}: "
+            f"synthbench train {owner} --pretrained {name} --out {out}"
         )
     run = Run(Path(out))
     if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
         raise RunError(f"{out}: already there and not empty. Name another folder with --out.")
-    files = fetch_published(name, log=log)
-    states = {role: _state_dict(file) for role, file in files.items()}
-    _write(run, name, one, states)
-    log(
+    if local:
+        model = pretrained_tiles.model_of_folder(folder)
+        log(f"{name}: its weights are under {model.licence}.")
+        check_licence(name, model.licence, accept_licence)
+        pretrained_tiles.write_model(run, model)
+    else:
+        files = fetch_published(name, accept_licence=accept_licence, log=log)
+        if generator == "dit-tiles":
+            licence = published(name).licence or ""
+            pretrained_tiles.write_model(run, pretrained_tiles.Model(name, licence, files))
+        else:
+            states = {role: read_state(file) for role, file in files.items()}
+            _write(run, name, published(name), states)
+    log(_next(generator, name, out))
+    return run
+
+
+def _next(generator: str, name: str, out: Path) -> str:
+    """Return the message with the command that comes next."""
+    if generator == "dit-tiles":
+        return (
+            f"{out} holds {name}, which knows photographs only. Fine-tune it: synthbench train "
+            f"dit-tiles --config {out}/config.yaml --init {out} --real REAL --out runs/mine"
+        )
+    return (
         f"{out} holds {name}: synthbench sample {out} --n 1 --out synth/ --condition age=0.5 "
         "(conditions go from 0 to 1; the bundle does not say what these mean in natural units)"
     )
-    return run
 
 
 def _write(run: Run, name: str, one: Published, states: Mapping[str, Mapping[str, Any]]) -> None:
@@ -182,21 +280,3 @@ def _write(run: Run, name: str, one: Published, states: Mapping[str, Mapping[str
         finished=True,
     )  # fmt: skip
     run.write_config({**common.model_dump(mode="json"), **own.model_dump(mode="json")})
-
-
-def _state_dict(file: Path) -> dict[str, Any]:
-    import torch
-
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(
-            f"{file}: must be a PyTorch file of tensors; reading failed with "
-            f"{type(error).__name__}: {error}. Delete it and fetch it again."
-        ) from error
-    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
-        raise WeightsError(
-            f"{file}: must be a state dict, tensors by parameter name; found a "
-            f"{type(state).__name__}. Delete it and fetch it again."
-        )
-    return state

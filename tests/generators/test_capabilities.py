@@ -101,6 +101,7 @@ def aged(make_cohort):
         ("pca-gaussian", [False, False, False, False, False]),
         ("ddpm3d", [True, True, False, False, False]),
         ("rflow3d", [True, True, False, False, False]),
+        ("dit-tiles", [True, True, True, True, False]),
         ("ldm3d", [True, True, True, True, True]),
         ("lsgan3d", [True, False, False, False, False]),
         ("vaegan3d", [True, False, False, False, False]),

@@ -51,10 +51,24 @@ LATENT = [
 ]
 
 
+TILED = [
+    "space.shape=[16,16,16]",
+    "heads=2",
+    "head_width=8",
+    "layers=2",
+    "patch=8",
+    "steps=3",
+    "checkpoint_every=1",
+    "sampler_steps=2",
+]
+
+
+BY_STEPS = {"ddpm3d": SMALL, "dit-tiles": TILED, "ldm3d": LATENT, "rflow3d": SMALL}
+"""Settings of the generators that have presets, for the preset tiny."""
+
+
 def overrides(name):
-    return {"ddpm3d": SMALL, "rflow3d": SMALL, "ldm3d": LATENT}.get(
-        name, ["space.shape=[16,16,16]"]
-    )
+    return BY_STEPS.get(name, ["space.shape=[16,16,16]"])
 
 
 @pytest.mark.parametrize("name", NAMES)

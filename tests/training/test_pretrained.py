@@ -17,6 +17,7 @@ from synthbench.sampling import sampling
 from synthbench.training import pretrained
 from synthbench.training.pretrained import PUBLISHED, Published, pretrained_run
 from tests.generators.latent.bundle import SMALL, published_states, settings
+from tests.generators.tiles import model
 
 
 @pytest.fixture
@@ -83,3 +84,85 @@ def test_the_hashes_are_the_bundles():
     files = pretrained.PUBLISHED["monai-brain-ldm"].files
     assert files["autoencoder"].md5 == "329e97b3085643ff235f11f049856242"
     assert files["unet"].md5 == "21c3047556fb671caf0556f1cce6ef22"
+
+
+# ---------------------------------------------------------------- a licence to accept
+
+DIT = "facebook/DiT-XL-2-256"
+NON_COMMERCIAL = "cc-by-nc-4.0"
+
+
+@pytest.mark.parametrize("accepted", [None, "mit", "cc-by-4.0"])
+def test_nothing_is_fetched_before_the_licence_is_accepted(accepted, tmp_path, monkeypatch):
+    fetched: list[str] = []
+    monkeypatch.setattr(pretrained, "fetch", lambda file: fetched.append(file.name))
+    said: list[str] = []
+    with pytest.raises(UsageError, match="add --accept-licence cc-by-nc"):
+        pretrained_run("dit-tiles", DIT, tmp_path / "a", accept_licence=accepted, log=said.append)
+    assert "no commercial use" in said[0]
+    with pytest.raises(UsageError, match=r"fine-tuned from them.*cc-by-nc-4.0"):
+        invoke_fetch(f"{DIT}/vae", sha256="0" * 64, accept_licence=accepted)
+    assert not fetched
+    assert not (tmp_path / "a").exists()
+
+
+def invoke_fetch(name, **options):
+    from synthbench.cli.fetch import fetch
+
+    fetch(name, **{"sha256": None, "accept_licence": None, **options})
+
+
+def test_a_file_whose_hash_nobody_knows_is_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(WeightsError, match="fetch facebook/DiT-XL-2-256/transformer --sha256 HASH"):
+        pretrained_run("dit-tiles", DIT, tmp_path / "run", accept_licence=NON_COMMERCIAL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_there_is_verified_by_the_hash_that_is_given(tmp_path, monkeypatch):
+    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path))
+    file = PUBLISHED[DIT].files["vae"]
+    (tmp_path / file.filename).write_bytes(b"weights")
+    right = hashlib.sha256(b"weights").hexdigest()
+    with pytest.raises(WeightsError, match="must have the sha256"):
+        invoke_fetch(f"{DIT}/vae", sha256="0" * 64, accept_licence=NON_COMMERCIAL)
+    invoke_fetch(f"{DIT}/vae", sha256=right, accept_licence="CC-BY-NC-4.0")
+    assert weights.known_sha256(file) == right
+
+
+@pytest.mark.parametrize(
+    ("stated", "licence"),
+    [("cc-by-nc-4.0", "cc-by-nc-4.0"), ("MIT", "mit"), (None, "cc-by-nc-4.0")],
+)
+def test_a_local_folder_has_the_licence_of_its_card(stated, licence, tmp_path):
+    """A folder that says nothing may be a copy of the published weights."""
+    model.write(tmp_path / "mine", licence=stated)
+    other = "mit" if licence != "mit" else "cc-by-nc-4.0"
+    for accepted in (None, other):
+        with pytest.raises(UsageError, match=f"add --accept-licence {licence}"):
+            pretrained_run(
+                "dit-tiles", str(tmp_path / "mine"), tmp_path / "run", accept_licence=accepted
+            )
+    run = pretrained_run(
+        "dit-tiles", str(tmp_path / "mine"), tmp_path / "run", accept_licence=licence
+    )
+    assert run.record["sources"][0]["licence"] == licence
+    assert run.record["pretrained"]["name"] == "mine"
+    assert run.config["layers"] == model.TRANSFORMER["num_layers"]
+
+
+def test_a_licence_that_is_not_asked_for_is_refused(small_bundle, tmp_path):
+    with pytest.raises(UsageError, match="has no licence to accept"):
+        pretrained_run("ldm3d", "small", tmp_path / "run", accept_licence="mit")
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"transformer/config\.json and vae/config\.json"):
+        pretrained_run("dit-tiles", str(tmp_path), tmp_path / "run", accept_licence=NON_COMMERCIAL)
+    model.write(tmp_path / "mine")
+    (tmp_path / "mine/vae/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="Copy the whole model"):
+        pretrained_run(
+            "dit-tiles", str(tmp_path / "mine"), tmp_path / "run", accept_licence=NON_COMMERCIAL
+        )
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""The parts of `dit-tiles`: tiling, labels, networks, samples, published weights."""
