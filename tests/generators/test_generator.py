@@ -54,12 +54,13 @@ def overrides(name):
     return {"ddpm3d": SMALL, "ldm3d": LATENT}.get(name, ["space.shape=[16,16,16]"])
 
 
+PRESETS = {"ddpm3d": "tiny-unet", "ldm3d": "tiny"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_holds(name, make_cohort, tmp_path):
     volumes = read_cohort(make_cohort("real", n=4, shape=(16, 16, 16))).volumes()
-    settings = configuration.resolve(
-        name, preset="tiny" if name in ("ddpm3d", "ldm3d") else None, overrides=overrides(name)
-    )[1]
+    settings = configuration.resolve(name, preset=PRESETS.get(name), overrides=overrides(name))[1]
     (tmp_path / "run").mkdir()
     check_generator(
         registry.load("generators", name)(), volumes, tmp_path / "run", settings.model_dump()
@@ -85,7 +86,7 @@ def test_a_volume_that_depends_on_the_batch_is_caught(make_cohort, tmp_path):
 @pytest.fixture(params=NAMES)
 def trained(request, make_cohort, tmp_path):
     real = make_cohort("real", n=6)
-    preset = "tiny" if request.param in ("ddpm3d", "ldm3d") else None
+    preset = PRESETS.get(request.param)
     return training.train(
         request.param,
         out=tmp_path / "run",
