@@ -32,7 +32,7 @@ from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.local import CUBE, LocalDenoiser
 from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet
 from synthbench.generators.networks.weights import load, seeded
-from synthbench.generators.shape_prior import PREFIX, ShapePrior
+from synthbench.generators.volume_prior import PREFIX, VolumePrior
 from synthbench.runs import checkpoint
 from synthbench.runs.folder import CheckpointWeights, Run
 from synthbench.runtime.processes import is_main, processes
@@ -58,8 +58,8 @@ class DDPM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSet
     )
     residual: bool = Field(
         default=False,
-        description="diffuse the difference from the mean of the training volumes, in standard "
-        "deviations; the mean is a second channel of the network's input",
+        description="diffuse the difference from the mean of the training volumes, divided by its "
+        "spread at each voxel; the network corrects what a Wiener filter predicts",
     )
     components: int = Field(
         default=0,
@@ -101,16 +101,16 @@ class VolumeDiffusion:
     centred
         True where it runs on intensities in [-1, 1], False for [0, 1].
     residual
-        True where it runs on the difference from the mean of `prior`, inside its box.
+        True where it runs on the standardised residual of `prior`, inside its box.
     prior
-        The mean and the shapes of the training volumes; None: not known yet, so that a residual is
-        taken from 0.
+        The mean, the spread and the shapes of the training volumes; None: not known yet, so that
+        volumes are their own residuals.
     """
 
     diffusion: Diffusion
     centred: bool
     residual: bool = False
-    prior: ShapePrior | None = None
+    prior: VolumePrior | None = None
 
     @property
     def timesteps(self) -> int:
@@ -126,31 +126,43 @@ class VolumeDiffusion:
         *conditioning: Tensor,
     ) -> Float32[Tensor, " b"]:
         """Return the loss of each volume; `conditioning` is empty."""
-        if self.prior is not None:
-            clean, noise = self.prior.residual(clean), self.prior.crop(noise)
-        elif self.centred:
-            clean = clean * 2 - 1
-        return self.diffusion.losses(self._predictor(network), clean, t, noise)
+        if self.prior is None:
+            clean = clean * 2 - 1 if self.centred else clean
+            return self.diffusion.losses(self._predictor(network), clean, t, noise)
+        prior = self.prior.to(clean.device)
+        noise = prior.crop(noise) * prior.head
+        losses = self.diffusion.losses(self._predictor(network), prior.residual(clean), t, noise)
+        # The error beside the head is 0: the mean is taken over the head alone.
+        return losses / prior.head.float().mean()
 
     def _predictor(self, network: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the network as a function of the state alone: it gets the mean as well."""
+        """Return the network as a function of the state alone.
+
+        For a residual it is the prediction that the Wiener filter makes, plus what the network
+        says from the state, the filter's estimate, and the mean.
+        """
         if not self.residual:
             return network
 
         def predict(state: Tensor, t: Tensor) -> Tensor:
-            mean = torch.zeros_like(state)
-            if self.prior is not None:
-                # From -1 to 1, as the state about is.
-                mean = (self.prior.crop(self.prior.mean).to(state) * 2 - 1).expand_as(state)
-            prediction: Tensor = network(torch.cat([state, mean], dim=1), t)
-            return prediction
+            if self.prior is None:
+                unknown = torch.zeros_like(state)
+                prediction: Tensor = network(torch.cat([state, unknown, unknown], dim=1), t)
+                return prediction
+            prior = self.prior.to(state.device)
+            state = state * prior.head
+            clean = prior.wiener(state, *self.diffusion.levels(t))
+            # From -1 to 1, about as the others are.
+            mean = (prior.crop(prior.mean) * 2 - 1).expand_as(state)
+            correction = network(torch.cat([state, clean, mean], dim=1), t) * prior.head
+            return self.diffusion.prediction(clean, state, t) + correction
 
         return predict
 
     def to_unit(self, state: Tensor) -> Float32[np.ndarray, "d h w"]:
         """Return a state on the volumes' intensity scale, not clipped."""
         if self.prior is not None:
-            volume = self.prior.volume(state.float())
+            volume = self.prior.to(state.device).volume(state.float())
         else:
             volume = (state + 1) / 2 if self.centred else state
         array: Float32[np.ndarray, "d h w"] = volume.float().cpu().numpy()[0, 0]
@@ -176,6 +188,8 @@ class VolumeDiffusion:
                 start = self.prior.draw(draws).to(device)
         # Drawn on the CPU, so that a seed gives the same noise on every device.
         noise = torch.randn((1, 1, *shape), generator=draws).to(device)
+        if self.prior is not None:
+            noise = noise * self.prior.head.to(device)
         predictor = self._predictor(network)
         drawn = self.diffusion.denoise(predictor, noise, sampler, steps, draws, watch, start=start)
         # Clipped only here, at the end: clipping at each step biases the result.
@@ -187,8 +201,8 @@ class DDPM3D:
     """The 3-D DDPM."""
 
     name = "ddpm3d"
-    summary = "3-D DDPM of whole volumes (MONAI U-Net, Accelerate): presets small, paper; tiny: a shape prior and a local network"
-    needs = "tiny: two CPU cores, minutes; paper: GPUs, hours"
+    summary = "3-D DDPM of whole volumes (MONAI U-Net); tiny: a shape prior and a local network"
+    needs = "tiny: two CPU cores, an hour; paper: GPUs, hours"
     settings = DDPM3DSettings
 
     def stages(self, settings: BaseModel) -> list[Stage]:
@@ -300,7 +314,7 @@ def _objective(settings: DDPM3DSettings) -> VolumeDiffusion:
 
 def _initial(settings: DDPM3DSettings) -> nn.Module:
     """Return the network with initial weights that depend on the seed alone."""
-    channels = 2 if settings.residual else 1
+    channels = 3 if settings.residual else 1
     if settings.network == "unet":
         return seeded(settings.seed, lambda: PatchedUNet(settings, in_channels=channels))
     return seeded(
@@ -311,18 +325,16 @@ def _initial(settings: DDPM3DSettings) -> nn.Module:
     )
 
 
-def _fitted_prior(volumes: Volumes, settings: DDPM3DSettings, run: Run) -> ShapePrior:
+def _fitted_prior(volumes: Volumes, settings: DDPM3DSettings, run: Run) -> VolumePrior:
     """Return the prior of the training volumes; a run that is resumed has it already."""
     state, file = processes(), _prior_file(run)
     if state.is_main_process and not file.is_file():
-        prior = ShapePrior.fit(
-            volumes, most=settings.components, flip=settings.flip, margin=settings.shift
-        )
+        prior = VolumePrior.fit(volumes, most=settings.components, flip=settings.flip)
         partial = file.with_suffix(".tmp")
         save_file(prior.arrays(), partial)
         partial.replace(file)
     state.wait_for_everyone()
-    return ShapePrior.of(load_file(file))
+    return VolumePrior.of(load_file(file))
 
 
 def _prior_file(run: Run) -> Path:
@@ -344,6 +356,6 @@ def _trained(run: Run) -> tuple[nn.Module, VolumeDiffusion, tuple[int, ...]]:
     load(model, {k: v for k, v in weights.items() if not k.startswith(PREFIX)}, str(run.folder))
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
     model.to(device).eval()
-    prior = ShapePrior.of(weights) if settings.residual else None
+    prior = VolumePrior.of(weights) if settings.residual else None
     objective = replace(_objective(settings), prior=prior)
     return model, objective, tuple(run.record["space"]["shape"])

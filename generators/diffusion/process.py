@@ -109,6 +109,20 @@ class Diffusion:
         errors = (predicted - self._target(clean.float(), t, noise)).square()
         return errors.flatten(1).mean(dim=1) * self._at(t)[2].flatten()
 
+    def levels(self, t: Int64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+        """Return a_t and s_t, Float32[b 1 1 1 1], on the device of t."""
+        signal, sigma, _ = self._at(t)
+        return signal, sigma
+
+    def prediction(self, clean: Tensor, state: Tensor, t: Int64[Tensor, " b"]) -> Tensor:
+        """Return the prediction that means this clean volume, where the state is x_t."""
+        if self.settings.prediction == "sample":
+            return clean
+        signal, sigma = self.levels(t)
+        if self.settings.prediction == "v":
+            return (signal * state - clean) / sigma
+        return (state - signal * clean) / sigma
+
     def predicted_clean(
         self,
         prediction: Float32[Tensor, "b c d h w"],

@@ -1,4 +1,4 @@
-"""Random left-right mirrors, shifts and light affines of training volumes.
+"""Random left-right mirrors and light affines of training volumes.
 
 Each volume has its own random generator. So its change does not depend on the batch, the number of
 processes, or the step at which a run was resumed.
@@ -20,15 +20,10 @@ LEFT_RIGHT = 0  # of a volume's axes: spaces are RAS+
 
 
 class AugmentationSettings(Settings):
-    """Settings of the augmentation; by default all parts are off."""
+    """Settings of the augmentation; by default both parts are off."""
 
     flip: bool = Field(
         default=False, description="mirror left and right, with a probability of one half"
-    )
-    shift: int = Field(
-        default=0,
-        ge=0,
-        description="move by up to that many whole voxels along each side, which blurs nothing",
     )
     affine: float = Field(
         default=0.0,
@@ -52,7 +47,7 @@ def augment(
     volumes
         Intensities in [0, 1], background exactly 0, on a RAS+ grid.
     settings
-        The parts that are on. A part that is off draws no random numbers; with all off, the
+        The parts that are on. A part that is off draws no random numbers; with both off, the
         volumes are returned unchanged.
     draws
         One CPU generator per volume.
@@ -69,7 +64,7 @@ def augment(
     ValueError
         The number of generators is not the number of volumes.
     """
-    if not settings.flip and settings.shift == 0 and settings.affine == 0:
+    if not settings.flip and settings.affine == 0:
         return volumes
     # One volume at a time: a matrix product may round differently in a batch of another size.
     changed = [
@@ -87,8 +82,6 @@ def _augmented(
 ) -> Float32[Tensor, "1 1 d h w"]:
     if settings.flip and torch.rand((), generator=draws) < 0.5:
         volume = mirror(volume)
-    if settings.shift > 0:
-        volume = shifted(volume, settings.shift, draws)
     if settings.affine > 0:
         sides = [n * size for n, size in zip(volume.shape[2:], spacing, strict=True)]
         volume = resample(volume, random_affine(settings.affine, sides, draws), spacing)
@@ -98,17 +91,6 @@ def _augmented(
 def mirror(volumes: Float32[Tensor, "b 1 d h w"]) -> Float32[Tensor, "b 1 d h w"]:
     """Return the volumes with left and right swapped about the middle of the grid."""
     return volumes.flip(2 + LEFT_RIGHT)
-
-
-def shifted(
-    volumes: Float32[Tensor, "b 1 d h w"], most: int, draws: torch.Generator
-) -> Float32[Tensor, "b 1 d h w"]:
-    """Return volumes, moved by up to `most` voxels along each side; what comes in is 0."""
-    offsets = torch.randint(-most, most + 1, (3,), generator=draws).tolist()
-    around = nn.functional.pad(volumes, (most,) * 6)
-    for axis, (offset, n) in enumerate(zip(offsets, volumes.shape[2:], strict=True), start=2):
-        around = around.narrow(axis, most - offset, n)
-    return around
 
 
 def random_affine(

@@ -12,8 +12,8 @@ from synthbench.errors import UsageError
 from synthbench.generators import ddpm3d
 from synthbench.generators.ddpm3d import DDPM3D, DDPM3DSettings
 from synthbench.generators.diffusion.schedule import first_timestep
-from synthbench.generators.shape_prior import ShapePrior
 from synthbench.generators.unfinished import with_weights
+from synthbench.generators.volume_prior import VolumePrior
 from synthbench.runs import configuration
 from synthbench.runs.folder import Run
 from synthbench.testing import check_generator
@@ -50,40 +50,44 @@ def test_the_contract_holds(cohort, tmp_path):
 def test_the_loss_is_that_of_karras_et_al():
     """Their equations 7 and 8 and table 1, for data of standard deviation 1.
 
-    D(x) = c_skip x + c_out F(c_in x), the squared error of D times 1 / c_out^2. Their network
-    predicts the negative of our velocity.
+    The squared error of the denoised volume D(x) times 1 / c_out^2, c_out = sigma / sqrt(1 +
+    sigma^2). D is the Wiener filter's estimate less c_out times the network's correction, which is
+    one of the velocity. The mean is taken over the voxels of the head.
     """
     settings = DDPM3DSettings(
         steps=1, schedule="lognormal", prediction="v", residual=True, timesteps=50
     )
     volumes = np.random.default_rng(0).random((5, 4, 4, 4), dtype=np.float32)
-    prior = ShapePrior.fit(volumes, most=0, flip=False, margin=0)
+    volumes[:, :, 3, 3] = 0
+    prior = VolumePrior.fit(volumes, most=0, flip=False)
     objective = ddpm3d.VolumeDiffusion(ddpm3d.Diffusion(settings), False, True, prior)
 
     def network(x, t):
-        return x[:, :1] * 0.3 + x[:, 1:].sin()
+        return x[:, :1] * 0.3 + x[:, 1:2] - x[:, 2:].sin()
 
     t, noise = torch.tensor([4, 41]), torch.randn(2, 1, 4, 4, 4)
     clean = torch.from_numpy(volumes[:2])[:, None]
     found = objective.losses(network, clean, t, noise)
-    residual = (clean - prior.mean) / prior.scale
+    residual = prior.residual(clean)
     mean = (2 * prior.mean - 1).expand_as(clean)
     alpha_bar = objective.diffusion.alphas_cumprod[t]
     sigma = ((1 - alpha_bar) / alpha_bar).sqrt().float()[:, None, None, None, None]
-    x = residual + sigma * noise
-    c_skip, c_out = 1 / (1 + sigma**2), sigma / (1 + sigma**2).sqrt()
-    inner = -network(torch.cat([x / (1 + sigma**2).sqrt(), mean], dim=1), t)
-    error = (c_skip * x + c_out * inner - residual) / c_out
-    assert torch.allclose(found, error.square().flatten(1).mean(dim=1), rtol=1e-4)
+    x = residual + sigma * noise * prior.head
+    c_in, c_out = 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
+    filtered = prior.wiener(x, torch.ones(1), sigma)
+    denoised = filtered - c_out * network(torch.cat([c_in * x, filtered, mean], dim=1), t)
+    error = ((denoised - residual) / c_out)[:, 0, prior.head[0, 0]]
+    assert torch.allclose(found, error.square().mean(dim=1), rtol=1e-4)
 
 
 def test_samples_begin_with_a_shape_of_the_prior(run):
     """At the first call the state, less its noise, is the combination of components."""
     first = next(DDPM3D().trajectory(run, 3, sampler="heun", steps=2, frames=1))
     settings = ddpm3d._settings(run)
-    prior = ShapePrior.of(run.load_weights())
+    prior = VolumePrior.of(run.load_weights())
     draws = torch.Generator().manual_seed(3)
     shape, noise = prior.draw(draws), torch.randn((1, 1, *prior.shape), generator=draws)
+    noise = noise * prior.head
     ratio = ddpm3d.Diffusion(settings, settings.first_noise)
     alpha_bar = float(ratio.alphas_cumprod[first.timestep])
     state = np.sqrt(alpha_bar) * shape + np.sqrt(1 - alpha_bar) * noise
@@ -92,7 +96,7 @@ def test_samples_begin_with_a_shape_of_the_prior(run):
 
 
 def test_outside_the_box_of_all_heads_samples_are_zero(run):
-    prior, volume = ShapePrior.of(run.load_weights()), next(DDPM3D().sample(run, [0]))
+    prior, volume = VolumePrior.of(run.load_weights()), next(DDPM3D().sample(run, [0]))
     assert volume.shape == SHAPE
     inside = prior.uncrop(torch.ones(1, 1, *prior.shape))[0, 0].numpy() > 0
     assert not volume[~inside].any()
@@ -136,11 +140,11 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(cohort, tmp_path, r
 
 def test_a_network_starts_on_another_cohort_and_grid(run, make_cohort, tmp_path):
     """It knows no grid; the mean and the shapes are those of the new cohort."""
+    other = make_cohort("other", n=3, seed=9, shape=(16, 14, 16), affine=AFFINE)
     new = training.train(
-        "ddpm3d", out=tmp_path / "new", real=make_cohort("other", n=3, seed=9, shape=(16, 14, 16), affine=AFFINE),
-        config=run.folder / "config.yaml", init=run.folder,
-        overrides=["steps=1", "learning_rate=1.0e-12", "final_learning_rate=0",
-                   "space.shape=[16,14,16]"],
+        "ddpm3d", out=tmp_path / "new", real=other, config=run.folder / "config.yaml",
+        init=run.folder, overrides=["steps=1", "learning_rate=1.0e-12", "final_learning_rate=0",
+                                    "space.shape=[16,14,16]"],
     )  # fmt: skip
     old, started = run.load_weights(), new.load_weights()
     network = [name for name in old if not name.startswith("prior.")]

@@ -77,7 +77,7 @@ def test_the_paper_preset_is_the_papers_model():
         "channels": (128, 128, 256), "attention": (False, False, True), "res_blocks": 2,
         "patch": 1, "timesteps": 1000, "schedule": "scaled_linear", "prediction": "epsilon",
         "loss_weighting": "uniform", "epochs": 400, "sampler": "ddpm", "flip": False, "affine": 0,
-        "shift": 0, "network": "unet", "residual": False, "components": 0,
+        "network": "unet", "residual": False, "components": 0,
     }  # fmt: skip
     assert {key: settings[key] for key in stated} == stated
     assert settings["head_channels"][-1] == 256
@@ -87,7 +87,7 @@ def test_the_paper_preset_is_the_papers_model():
 
 def test_no_default_can_change_the_papers_model():
     """The preset leaves to defaults only what is off by default, or plays no part in a volume."""
-    off = {"steps", "flip", "shift", "affine", "freeze", "sampler_steps",  # it takes all steps
+    off = {"steps", "flip", "affine", "freeze", "sampler_steps",  # it takes all steps
            "final_learning_rate", "early_stopping", "patience", "network", "residual",
            "components"}  # fmt: skip
     of_what_is_off = {"width", "convolutions", "start_noise", "log_noise_mean", "log_noise_sd"}
