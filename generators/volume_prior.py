@@ -8,7 +8,8 @@ the best linear denoiser of all of it, and a network has only the rest to learn.
 
 A denoiser that sees parts of a volume cannot make the parts fit together: left alone, it draws
 heads of nearly the mean shape. So a sample begins with a random combination of the first principal
-components, which hold the size of the head and of the ventricles.
+components, which hold the size of the head and of the ventricles. All further components would make
+it a mixture of whole training volumes. A Gaussian field with their spectrum takes their place.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class VolumePrior:
     spectrum
         Power of the standardised residual by frequency (of `torch.fft.rfftn`); 1 on average inside
         the head.
+    rest
+        The spectrum of what the components do not hold.
     components
         Principal components of the standardised residual, each times the standard deviation along
         it.
@@ -65,6 +68,7 @@ class VolumePrior:
     mean: Float32[Tensor, "1 1 d h w"]
     spread: Float32[Tensor, "1 1 bd bh bw"]
     spectrum: Float32[Tensor, "bd bh f"]
+    rest: Float32[Tensor, "bd bh f"]
     components: Float32[Tensor, "k bd bh bw"]
     box: tuple[tuple[int, int], ...]
 
@@ -105,16 +109,19 @@ class VolumePrior:
         inside = tuple(slice(first, last) for first, last in box)
         seen, spread = seen[inside], np.where(seen, spread, 0)[inside]
         rows = np.zeros((len(stack), *seen.shape), np.float32)
-        power = np.zeros((*seen.shape[:2], seen.shape[2] // 2 + 1))
         for row, volume in zip(rows, stack, strict=True):
             row[seen] = (volume - mean)[inside][seen] / spread[seen]
-            power += np.abs(np.fft.rfftn(row)) ** 2 / len(stack)
         flat = rows.reshape(len(rows), -1)
+        spectrum = _spectrum(rows, seen)
         components = principal_components(flat, np.zeros(flat.shape[1]), most=most)
+        # Rows without their share in the components, which are orthogonal but not of length 1.
+        squares = np.square(components, dtype=np.float64).sum(axis=1).clip(min=1e-12)
+        flat -= ((flat @ components.T) / squares).astype(np.float32) @ components
         return cls(
             torch.from_numpy(mean.astype(np.float32))[None, None],
             torch.from_numpy(spread.astype(np.float32))[None, None],
-            torch.from_numpy((power / seen.sum()).astype(np.float32)),
+            torch.from_numpy(spectrum),
+            torch.from_numpy(_spectrum(rows, seen)),
             torch.from_numpy(components.reshape(-1, *seen.shape)),
             box,
         )
@@ -125,6 +132,7 @@ class VolumePrior:
             f"{PREFIX}mean": self.mean.numpy()[0, 0],
             f"{PREFIX}spread": self.spread.numpy()[0, 0],
             f"{PREFIX}spectrum": self.spectrum.numpy(),
+            f"{PREFIX}rest": self.rest.numpy(),
             f"{PREFIX}components": self.components.numpy().astype(np.float16),
             f"{PREFIX}box": np.array(self.box),
         }
@@ -132,12 +140,12 @@ class VolumePrior:
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> VolumePrior:
         """Return the prior that `arrays` has stored."""
-        names = ("mean", "spread", "spectrum", "components")
-        mean, spread, spectrum, components = (
+        names = ("mean", "spread", "spectrum", "rest", "components")
+        mean, spread, *others = (
             torch.from_numpy(arrays[f"{PREFIX}{name}"].astype(np.float32)) for name in names
         )
         box = tuple((int(first), int(last)) for first, last in arrays[f"{PREFIX}box"])
-        return cls(mean[None, None], spread[None, None], spectrum, components, box)
+        return cls(mean[None, None], spread[None, None], *others, box)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -151,8 +159,8 @@ class VolumePrior:
 
     def to(self, device: torch.device) -> VolumePrior:
         """Return the prior on a device."""
-        on = (tensor.to(device) for tensor in (self.mean, self.spread, self.spectrum))
-        return VolumePrior(*on, self.components.to(device), self.box)
+        tensors = self.mean, self.spread, self.spectrum, self.rest, self.components
+        return VolumePrior(*(tensor.to(device) for tensor in tensors), self.box)
 
     def crop(self, volumes: Tensor) -> Tensor:
         """Return what lies inside the box."""
@@ -185,10 +193,26 @@ class VolumePrior:
         return torch.fft.irfftn(spectrum, s=state.shape[2:], dim=axes) * self.head
 
     def draw(self, draws: torch.Generator) -> Float32[Tensor, "1 1 bd bh bw"]:
-        """Return the standardised residual of a random shape; 0 without components."""
+        """Return a standardised residual from a Gaussian with the covariance that is known.
+
+        Along the components it is that of the training volumes; the rest is a field that has the
+        same spectrum everywhere.
+        """
         # Drawn on the CPU, so that a seed gives the same shape on every device.
         scores = torch.randn(len(self.components), generator=draws).to(self.components)
-        return torch.einsum("k,kdhw->dhw", scores, self.components)[None, None]
+        white = torch.randn(self.shape, generator=draws).to(self.rest)
+        rest = torch.fft.irfftn(torch.fft.rfftn(white) * self.rest.sqrt(), s=self.shape)
+        shape = torch.einsum("k,kdhw->dhw", scores, self.components)
+        return (shape + rest)[None, None] * self.head
+
+
+def _spectrum(
+    rows: Float32[np.ndarray, "n d h w"], head: Bool[np.ndarray, "d h w"]
+) -> Float32[np.ndarray, "d h f"]:
+    """The mean power by frequency, such that white noise of variance 1 in the head has 1."""
+    power = np.mean([np.abs(np.fft.rfftn(row)) ** 2 for row in rows], axis=0) / head.sum()
+    spectrum: Float32[np.ndarray, "d h f"] = power.astype(np.float32)
+    return spectrum
 
 
 def _box(inside: Bool[np.ndarray, "d h w"]) -> tuple[tuple[int, int], ...]:

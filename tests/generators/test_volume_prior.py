@@ -87,7 +87,12 @@ def test_the_wiener_filter_is_the_posterior_mean_of_a_gaussian_field(signal, noi
     matrix = torch.stack(columns, dim=1)
     everywhere = torch.ones(1, 1, 4, 4, 4)
     found = VolumePrior(
-        everywhere, everywhere, spectrum[..., :3], torch.zeros(0, 4, 4, 4), ((0, 4),) * 3
+        everywhere,
+        everywhere,
+        spectrum[..., :3],
+        spectrum[..., :3],
+        torch.zeros(0, 4, 4, 4),
+        ((0, 4),) * 3,
     )
     state = torch.randn((1, 1, 4, 4, 4), generator=torch.Generator().manual_seed(0)).double()
     inverse = torch.linalg.inv(signal**2 * matrix + noise**2 * torch.eye(64))
@@ -102,22 +107,37 @@ def test_with_mirrored_volumes_the_mean_is_symmetric():
     assert not torch.allclose(prior().mean, prior().mean.flip(2), atol=1e-2)
 
 
-def test_shapes_have_the_variance_of_the_components():
-    """With all six components, the variance at each voxel is that of the seven volumes."""
-    found = prior(most=6)
+def drawn(found, n=4000):
     draws = torch.Generator().manual_seed(0)
-    drawn = torch.cat([found.draw(draws) for _ in range(4000)])
-    # The components take all deviations of seven volumes from their mean, with n - 1.
+    return torch.cat([found.draw(draws) for _ in range(n)])
+
+
+def test_shapes_have_the_variance_of_the_volumes_along_all_components():
+    """Six components take all deviations of seven volumes from their mean; nothing is left."""
+    found = prior(most=6)
     known = found.residual(torch.from_numpy(heads())[:, None]).var(dim=0)[0]
-    assert torch.allclose(drawn.var(dim=0)[0], known, rtol=0.15, atol=1e-3)
-    assert torch.count_nonzero(prior(most=0).draw(draws)) == 0
+    assert torch.allclose(drawn(found).var(dim=0)[0], known, rtol=0.15, atol=1e-3)
+    assert float(found.rest.max()) < 1e-6
+
+
+@pytest.mark.parametrize("most", [0, 3])
+def test_what_components_do_not_hold_is_drawn_from_its_spectrum(most):
+    """The total variance is that of the volumes, with n for the rest and n - 1 along components.
+
+    A field has one variance everywhere: what it has outside the head is lost.
+    """
+    found = prior(most=most)
+    residual = found.residual(torch.from_numpy(heads())[:, None])
+    total = float(residual.square().mean(dim=0).sum())
+    along = float(found.components.square().sum())
+    assert float(drawn(found).var(dim=0).sum()) == pytest.approx(total + along / 7, rel=0.03)
 
 
 def test_it_is_stored_as_arrays():
     found = prior()
     again = VolumePrior.of(found.arrays())
     assert again.box == found.box
-    for name in ("mean", "spread", "spectrum"):
+    for name in ("mean", "spread", "spectrum", "rest"):
         assert torch.equal(getattr(again, name), getattr(found, name))
     assert torch.allclose(again.components, found.components, atol=1e-3)
 
