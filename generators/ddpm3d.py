@@ -37,6 +37,9 @@ from synthbench.runs import checkpoint
 from synthbench.runs.folder import CheckpointWeights, Run
 from synthbench.runtime.processes import is_main, processes
 
+INPUTS = 5
+"""Channels that the network of a residual gets."""
+
 
 class DDPM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSettings):
     """Settings of `ddpm3d`: the training, the network, and the diffusion."""
@@ -138,23 +141,25 @@ class VolumeDiffusion:
     def _predictor(self, network: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the network as a function of the state alone.
 
-        For a residual it is the prediction that the Wiener filter makes, plus what the network
-        says from the state, the filter's estimate, and the mean.
+        For a residual it is the prediction that the Wiener filter makes, plus a correction by the
+        network. It gets the state and the filter's estimate, and that estimate as a volume, since
+        tissues are told by intensities, with the mean and the spread that lead there.
         """
         if not self.residual:
             return network
 
         def predict(state: Tensor, t: Tensor) -> Tensor:
             if self.prior is None:
-                unknown = torch.zeros_like(state)
-                prediction: Tensor = network(torch.cat([state, unknown, unknown], dim=1), t)
+                prediction: Tensor = network(state.repeat(1, INPUTS, 1, 1, 1), t)
                 return prediction
             prior = self.prior.to(state.device)
             state = state * prior.head
             clean = prior.wiener(state, *self.diffusion.levels(t))
-            # From -1 to 1, about as the others are.
-            mean = (prior.crop(prior.mean) * 2 - 1).expand_as(state)
-            correction = network(torch.cat([state, clean, mean], dim=1), t) * prior.head
+            mean = prior.crop(prior.mean)
+            # Differences from 0.5 times 4: about as large as the others.
+            known = [4 * (mean + prior.spread * clean) - 2, 4 * mean - 2, 4 * prior.spread]
+            inputs = [state, clean, *(channel.expand_as(state) for channel in known)]
+            correction = network(torch.cat(inputs, dim=1), t) * prior.head
             return self.diffusion.prediction(clean, state, t) + correction
 
         return predict
@@ -314,7 +319,7 @@ def _objective(settings: DDPM3DSettings) -> VolumeDiffusion:
 
 def _initial(settings: DDPM3DSettings) -> nn.Module:
     """Return the network with initial weights that depend on the seed alone."""
-    channels = 3 if settings.residual else 1
+    channels = INPUTS if settings.residual else 1
     if settings.network == "unet":
         return seeded(settings.seed, lambda: PatchedUNet(settings, in_channels=channels))
     return seeded(

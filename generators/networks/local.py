@@ -46,7 +46,7 @@ class LocalDenoiser(nn.Module):
         Channels of the input.
     """
 
-    def __init__(self, width: int, convolutions: int, timesteps: int, in_channels: int = 2) -> None:
+    def __init__(self, width: int, convolutions: int, timesteps: int, in_channels: int) -> None:
         super().__init__()
         self.timesteps = timesteps
         known = in_channels * CUBE**3 + 3 * (1 + 2 * OCTAVES)

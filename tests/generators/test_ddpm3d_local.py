@@ -63,19 +63,20 @@ def test_the_loss_is_that_of_karras_et_al():
     objective = ddpm3d.VolumeDiffusion(ddpm3d.Diffusion(settings), False, True, prior)
 
     def network(x, t):
-        return x[:, :1] * 0.3 + x[:, 1:2] - x[:, 2:].sin()
+        return x[:, :1] * 0.3 + x[:, 1:2] - x[:, 2:3].sin() + x[:, 3:4] * x[:, 4:]
 
     t, noise = torch.tensor([4, 41]), torch.randn(2, 1, 4, 4, 4)
     clean = torch.from_numpy(volumes[:2])[:, None]
     found = objective.losses(network, clean, t, noise)
     residual = prior.residual(clean)
-    mean = (2 * prior.mean - 1).expand_as(clean)
     alpha_bar = objective.diffusion.alphas_cumprod[t]
     sigma = ((1 - alpha_bar) / alpha_bar).sqrt().float()[:, None, None, None, None]
     x = residual + sigma * noise * prior.head
     c_in, c_out = 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
     filtered = prior.wiener(x, torch.ones(1), sigma)
-    denoised = filtered - c_out * network(torch.cat([c_in * x, filtered, mean], dim=1), t)
+    mean, spread = prior.mean.expand_as(x), prior.spread.expand_as(x)
+    inputs = [c_in * x, filtered, 4 * (mean + spread * filtered) - 2, 4 * mean - 2, 4 * spread]
+    denoised = filtered - c_out * network(torch.cat(inputs, dim=1), t)
     error = ((denoised - residual) / c_out)[:, 0, prior.head[0, 0]]
     assert torch.allclose(found, error.square().mean(dim=1), rtol=1e-4)
 

@@ -7,9 +7,9 @@ from synthbench.generators.networks.local import LocalDenoiser
 from synthbench.generators.networks.weights import seeded
 
 
-def network(convolutions=2, **changes):
+def network(convolutions=2):
     """A network whose last layers are not zero, as they are before training."""
-    model = seeded(0, lambda: LocalDenoiser(8, convolutions, timesteps=10, **changes))
+    model = seeded(0, lambda: LocalDenoiser(8, convolutions, timesteps=10, in_channels=2))
     draws = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=draws)
