@@ -160,7 +160,8 @@ class VolumeDiffusion:
             known = [4 * (mean + prior.spread * clean) - 2, 4 * mean - 2, 4 * prior.spread]
             inputs = [state, clean, *(channel.expand_as(state) for channel in known)]
             correction = network(torch.cat(inputs, dim=1), t) * prior.head
-            return self.diffusion.prediction(clean, state, t) + correction
+            corrected: Tensor = self.diffusion.prediction(clean, state, t) + correction
+            return corrected
 
         return predict
 

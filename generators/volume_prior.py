@@ -141,11 +141,11 @@ class VolumePrior:
     def of(cls, arrays: Mapping[str, np.ndarray]) -> VolumePrior:
         """Return the prior that `arrays` has stored."""
         names = ("mean", "spread", "spectrum", "rest", "components")
-        mean, spread, *others = (
+        mean, spread, spectrum, rest, components = (
             torch.from_numpy(arrays[f"{PREFIX}{name}"].astype(np.float32)) for name in names
         )
         box = tuple((int(first), int(last)) for first, last in arrays[f"{PREFIX}box"])
-        return cls(mean[None, None], spread[None, None], *others, box)
+        return cls(mean[None, None], spread[None, None], spectrum, rest, components, box)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -159,12 +159,15 @@ class VolumePrior:
 
     def to(self, device: torch.device) -> VolumePrior:
         """Return the prior on a device."""
-        tensors = self.mean, self.spread, self.spectrum, self.rest, self.components
-        return VolumePrior(*(tensor.to(device) for tensor in tensors), self.box)
+        return VolumePrior(
+            self.mean.to(device), self.spread.to(device), self.spectrum.to(device),
+            self.rest.to(device), self.components.to(device), self.box,
+        )  # fmt: skip
 
     def crop(self, volumes: Tensor) -> Tensor:
         """Return what lies inside the box."""
-        return volumes[(..., *(slice(first, last) for first, last in self.box))]
+        x, y, z = (slice(first, last) for first, last in self.box)
+        return volumes[..., x, y, z]
 
     def uncrop(self, inside: Tensor) -> Tensor:
         """Return whole volumes, 0 outside the box."""
@@ -190,7 +193,8 @@ class VolumePrior:
         gain = signal * self.spectrum / (signal.square() * self.spectrum + noise.square())
         axes = (2, 3, 4)
         spectrum = torch.fft.rfftn(state, dim=axes) * gain
-        return torch.fft.irfftn(spectrum, s=state.shape[2:], dim=axes) * self.head
+        estimate: Tensor = torch.fft.irfftn(spectrum, s=state.shape[2:], dim=axes) * self.head
+        return estimate
 
     def draw(self, draws: torch.Generator) -> Float32[Tensor, "1 1 bd bh bw"]:
         """Return a standardised residual from a Gaussian with the covariance that is known.
@@ -203,7 +207,8 @@ class VolumePrior:
         white = torch.randn(self.shape, generator=draws).to(self.rest)
         rest = torch.fft.irfftn(torch.fft.rfftn(white) * self.rest.sqrt(), s=self.shape)
         shape = torch.einsum("k,kdhw->dhw", scores, self.components)
-        return (shape + rest)[None, None] * self.head
+        drawn: Tensor = (shape + rest)[None, None] * self.head
+        return drawn
 
 
 def _spectrum(

@@ -55,7 +55,8 @@ class LocalDenoiser(nn.Module):
             nn.Linear(2 * WAVES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
         self.blocks = nn.ModuleList(_Block(width) for _ in range(convolutions - 1))
-        self.last = _from_zero(nn.Conv3d(width, CUBE**3, 1))
+        self.last = nn.Conv3d(width, CUBE**3, 1)
+        _zero(self.last)
 
     def forward(
         self, x: Float[Tensor, "b i d h w"], timesteps: Int[Tensor, " b"]
@@ -76,10 +77,12 @@ class _Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.level = _from_zero(nn.Linear(width, 2 * width))
+        self.level = nn.Linear(width, 2 * width)
         self.near = nn.Conv3d(width, width, 3, padding=1)
         self.widen = nn.Conv3d(width, 2 * width, 1)
-        self.narrow = _from_zero(nn.Conv3d(2 * width, width, 1))
+        self.narrow = nn.Conv3d(2 * width, width, 1)
+        _zero(self.level)
+        _zero(self.narrow)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         scale, shift = self.level(noise)[:, :, None, None, None].chunk(2, dim=1)
@@ -90,10 +93,9 @@ class _Block(nn.Module):
         return x + convolve(self.narrow, functional.silu(convolve(self.widen, h)))
 
 
-def _from_zero(layer: nn.Module) -> nn.Module:
+def _zero(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
-    return layer
 
 
 def _waves(values: Tensor, frequencies: Tensor) -> Tensor:
