@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from synthbench.cohorts.cohort import Volumes
 from synthbench.errors import UsageError
+from synthbench.generators.components import principal_components
 from synthbench.generators.generator import Progress, Settings, one_step, refuse_init
 from synthbench.generators.loop.volume_cache import VolumeCache
 from synthbench.runs.folder import Run
@@ -55,22 +56,7 @@ class PCAGaussian:
             raise UsageError(f"{self.name} needs at least 2 training volumes; found {n}.")
         with VolumeCache(volumes, run.folder, progress) as rows:
             mean = rows.mean(axis=0, dtype=np.float64)
-            # One voxel block at a time: the centred copy of all volumes never exists at once.
-            blocks = np.array_split(np.arange(rows.shape[1]), max(1, rows.shape[1] // 65536))
-            gram = np.zeros((n, n))
-            for block in blocks:
-                centred = rows[:, block] - mean[block]
-                gram += centred @ centred.T
-            values, vectors = np.linalg.eigh(gram)
-            values, vectors = values[::-1], vectors[:, ::-1]
-            share = np.cumsum(values) / values.sum()
-            kept = min(n - 1, int(np.searchsorted(share, settings.variance)) + 1)
-            # Each row of `components` is scaled by 1 / sqrt(n - 1): a standard normal score times
-            # the row then has the variance of the training set in that direction.
-            components = np.empty((kept, rows.shape[1]), np.float32)
-            for block in blocks:
-                centred = rows[:, block] - mean[block]
-                components[:, block] = vectors[:, :kept].T @ centred / np.sqrt(n - 1)
+            components = principal_components(rows, mean, share=settings.variance)
         run.save_weights(
             {"mean": mean.astype(np.float32), "components": components,
              "shape": np.array(volumes.space.shape)}

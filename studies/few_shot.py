@@ -2,7 +2,7 @@
 
 Usage: python studies/few_shot.py --out FOLDER [--sizes 25 50 100] [--steps 400]
            [--shape 48 56 48] [--real COHORT --holdout COHORT] [--init RUN]
-           [--source-subjects 200] [--source-steps STEPS] [--n 50] [--preset tiny]
+           [--source-subjects 200] [--source-steps STEPS] [--n 50] [--preset tiny-unet]
            [--set KEY=VALUE ...] [--extractor NAME ...] [--accept RULE ...] [--seed 0]
 
 All runs have the same number of steps; they differ only in their subjects and their start. Larger
@@ -303,7 +303,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--source-subjects", type=int, default=200)
     parser.add_argument("--source-steps", type=int)
     parser.add_argument("--n", type=int, default=50)
-    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--preset", default="tiny-unet")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--extractor", nargs="+", default=["random-resnet10"])
     parser.add_argument("--accept", action="append", default=[], metavar="RULE")

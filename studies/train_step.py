@@ -1,6 +1,6 @@
 """Speed of training the 3-D DDPM: a plain MONAI loop and synthbench's step, in turn.
 
-Usage: python studies/train_step.py [--preset tiny|small|paper] [--batch N] [--steps 10]
+Usage: python studies/train_step.py [--preset tiny-unet|small|paper] [--batch N] [--steps 10]
            [--threads 2] [--device cuda] [--set key=value ...]
 
 The plain loop is that of MONAI's 3-D DDPM tutorial: its U-Net, inferer and scheduler, with Adam, in
@@ -219,7 +219,7 @@ def highest_mark() -> int:
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--preset", default="tiny-unet")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)

@@ -55,6 +55,8 @@ class Diffusion:
     ----------
     settings
         Schedule, prediction, loss weighting and default sampler.
+    start_noise
+        Noise over signal of the state that samples start from; None: pure noise.
 
     Attributes
     ----------
@@ -62,8 +64,8 @@ class Diffusion:
         alpha-bar at each timestep, float64, on the CPU.
     """
 
-    def __init__(self, settings: DiffusionSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: DiffusionSettings, start_noise: float | None = None) -> None:
+        self.settings, self.start_noise = settings, start_noise
         self.alphas_cumprod = alphas_cumprod(settings)
         weights = loss_weights(self.alphas_cumprod, settings.prediction, settings.loss_weighting)
         # Rows: a_t, s_t, the weight of the loss. Computed in float64, rounded once.
@@ -107,6 +109,20 @@ class Diffusion:
         errors = (predicted - self._target(clean.float(), t, noise)).square()
         return errors.flatten(1).mean(dim=1) * self._at(t)[2].flatten()
 
+    def levels(self, t: Int64[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+        """Return a_t and s_t, Float32[b 1 1 1 1], on the device of t."""
+        signal, sigma, _ = self._at(t)
+        return signal, sigma
+
+    def prediction(self, clean: Tensor, state: Tensor, t: Int64[Tensor, " b"]) -> Tensor:
+        """Return the prediction that means this clean volume, where the state is x_t."""
+        if self.settings.prediction == "sample":
+            return clean
+        signal, sigma = self.levels(t)
+        if self.settings.prediction == "v":
+            return (signal * state - clean) / sigma
+        return (state - signal * clean) / sigma
+
     def predicted_clean(
         self,
         prediction: Float32[Tensor, "b c d h w"],
@@ -134,7 +150,7 @@ class Diffusion:
         """
         name = _known(sampler or self.settings.sampler)
         spec = SAMPLERS[name]
-        most = first_timestep(self.settings, name) + 1
+        most = first_timestep(self.settings, name, self.start_noise) + 1
         if spec.default_steps is None:
             if steps not in (None, most):
                 raise UsageError(
@@ -166,6 +182,8 @@ class Diffusion:
         steps: int,
         draws: torch.Generator,
         watch: Watch | None = None,
+        *,
+        start: Float32[Tensor, "1 c d h w"] | None = None,
     ) -> Float32[Tensor, "1 c d h w"]:
         """Return a clean volume drawn from noise; nothing is clipped.
 
@@ -181,6 +199,8 @@ class Diffusion:
             A CPU generator for the noise of an ancestral sampler: the same on every device.
         watch
             Called at each call of the network, with the state that the network gets.
+        start
+            A clean volume that is noised to the first noise level; None: pure noise.
 
         Raises
         ------
@@ -191,6 +211,9 @@ class Diffusion:
         spec, scheduler = SAMPLERS[sampler], self._scheduler(sampler, steps)
         step: Callable[..., Any] = scheduler.step
         x = noise.float()
+        if start is not None:
+            first = torch.full((len(x),), int(scheduler.timesteps[0]), device=x.device)
+            x = self.add_noise(start, first, x)
         if spec.ancestral:
             step = partial(scheduler.step, generator=draws)
         if spec.divided_by_signal:
@@ -218,7 +241,7 @@ class Diffusion:
         is high.
         """
         self.sampling(sampler, steps)  # raises for impossible steps
-        first = first_timestep(self.settings, sampler)
+        first = first_timestep(self.settings, sampler, self.start_noise)
         log_snr_half = torch.logit(self.alphas_cumprod).numpy()[: first + 1] / 2
         return SAMPLERS[sampler].timesteps(log_snr_half, steps)
 
@@ -251,6 +274,7 @@ class Diffusion:
             scheduler = getattr(diffusers, spec.scheduler)(**arguments)
             if spec.ancestral:
                 scheduler.alphas_cumprod = self.alphas_cumprod
+                scheduler.timesteps = scheduler.timesteps[-steps:]
                 return scheduler
             scheduler.set_timesteps(steps)
         # Set by hand: not all schedulers take timesteps, and they sum noise levels in float32.

@@ -31,11 +31,17 @@ class DiffusionSettings(Settings):
     """Settings of the diffusion: the schedule, the loss, and the default sampler."""
 
     timesteps: int = Field(default=1000, ge=2, description="number of timesteps, T")
-    schedule: Literal["scaled_linear", "linear", "cosine"] = Field(
+    schedule: Literal["scaled_linear", "linear", "cosine", "lognormal"] = Field(
         default="scaled_linear",
         description="scaled_linear: the square roots of the betas are linear; linear: the betas "
-        "are; cosine (Nichol and Dhariwal 2021) does not use beta_start and beta_end",
+        "are; cosine (Nichol and Dhariwal 2021) and lognormal (Karras et al. 2022) do not use "
+        "beta_start and beta_end",
     )
+    log_noise_mean: float = Field(
+        default=0.0,
+        description="lognormal: mean of the logarithm of noise over signal, over the timesteps",
+    )
+    log_noise_sd: float = Field(default=1.2, gt=0, description="lognormal: its standard deviation")
     beta_start: float = Field(
         default=0.0005, gt=0, lt=1, description="first beta of the linear schedules"
     )
@@ -62,7 +68,7 @@ class DiffusionSettings(Settings):
 
     @model_validator(mode="after")
     def _ends_in_noise(self) -> DiffusionSettings:
-        if self.schedule == "cosine":
+        if self.schedule in ("cosine", "lognormal"):
             return self
         if self.beta_start >= self.beta_end:
             fields = type(self).model_fields
@@ -97,16 +103,34 @@ def betas(settings: DiffusionSettings) -> Float64[Tensor, " t"]:
     """Return the variances of the noise that each timestep adds.
 
     scaled_linear: linear in the root (Rombach et al. 2022); linear: Ho et al. 2020; cosine:
-    Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 17 with s = 0.008 and betas up to 0.999.
+    Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 17 with s = 0.008 and betas up to 0.999;
+    lognormal: those of `lognormal_ratios`.
     """
     start, end, steps = settings.beta_start, settings.beta_end, settings.timesteps
     if settings.schedule == "linear":
         return torch.linspace(start, end, steps, dtype=torch.float64)
     if settings.schedule == "scaled_linear":
         return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64).square()
+    if settings.schedule == "lognormal":
+        alpha_bar = 1 / (1 + lognormal_ratios(settings).square())
+        return 1 - alpha_bar / torch.cat([torch.ones(1).double(), alpha_bar[:-1]])
     time = torch.arange(steps + 1, dtype=torch.float64) / steps
     left = torch.cos((time + 0.008) / 1.008 * math.pi / 2).square()
     return (1 - left[1:] / left[:-1]).clamp(max=0.999)
+
+
+def lognormal_ratios(settings: DiffusionSettings) -> Float64[Tensor, " t"]:
+    """Return noise over signal, s_t / a_t, at each timestep: quantiles of a log-normal.
+
+    A timestep that is drawn evenly then has the noise level of Karras et al. 2022
+    (arXiv 2206.00364, table 1, "noise distribution"). For data of standard deviation 1 their
+    preconditioning and weights of the loss are `prediction=v` and `loss_weighting=uniform`: their
+    network gets x / sqrt(1 + sigma^2), which is x_t, and its target has the error of the velocity.
+    """
+    quantiles = (torch.arange(settings.timesteps, dtype=torch.float64) + 0.5) / settings.timesteps
+    return torch.exp(
+        settings.log_noise_mean + settings.log_noise_sd * torch.special.ndtri(quantiles)
+    )
 
 
 def alphas_cumprod(settings: DiffusionSettings) -> Float64[Tensor, " t"]:
@@ -149,12 +173,18 @@ def _way_to_noise(settings: DiffusionSettings) -> str:
     return "Set schedule=cosine, which always ends in noise"
 
 
-def first_timestep(settings: DiffusionSettings, sampler: str) -> int:
+def first_timestep(
+    settings: DiffusionSettings, sampler: str, start_noise: float | None = None
+) -> int:
     """Return the timestep that a sampler begins at: the last, or the last one that is usable.
 
-    Where almost no signal is left, the clean volume cannot be computed from predicted noise.
+    Where almost no signal is left, the clean volume cannot be computed from predicted noise. With
+    `start_noise` it is the timestep whose noise over signal is nearest to that, in logarithms.
     """
     spec = SAMPLERS[sampler]
+    if start_noise is not None:
+        ratios = -torch.logit(alphas_cumprod(settings)) / 2
+        return int((ratios - math.log(start_noise)).abs().argmin())
     if spec.ancestral or (settings.prediction != "epsilon" and not spec.divided_by_signal):
         return settings.timesteps - 1
     alpha_bar = alphas_cumprod(settings)

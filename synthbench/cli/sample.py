@@ -52,7 +52,7 @@ class SampleOptions:
 
 @with_options
 def sample(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder; atlas: the one in the package.")],
     out: Annotated[Path, typer.Option("--out", help="Where the volumes go.")],
     options: SampleOptions,
     json: Json = False,

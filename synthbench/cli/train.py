@@ -43,7 +43,10 @@ class TrainOptions:
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, key=value; may be repeated.")
     ] = None
-    init: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Run whose weights to start from; atlas: the one in the package."),
+    ] = None
     pretrained: Annotated[
         str | None,
         typer.Option(

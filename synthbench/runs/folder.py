@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,18 @@ from safetensors.numpy import load_file, save, save_file
 from synthbench.errors import RunError
 from synthbench.runtime.files import sha256_file, write_atomic
 from synthbench.volumes.grid import Space
+
+SHIPPED = ("atlas",)
+"""Runs that are part of the package, in generators/shipped: a user names them like a folder."""
+
+
+def is_shipped(folder: Path | str) -> bool:
+    """Return True for the name of a run of the package, unless there is such a file or folder.
+
+    >>> is_shipped("atlas"), is_shipped("runs/atlas")
+    (True, False)
+    """
+    return str(folder) in SHIPPED and not Path(folder).exists()
 
 
 @dataclass(frozen=True)
@@ -80,14 +93,17 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """Return an existing run folder.
+        """Return an existing run folder, or a run of the package by its name (`SHIPPED`).
 
         Raises
         ------
         RunError
             The folder has no `config.yaml` or no `run.json`.
         """
-        run = cls(Path(folder))
+        place: Any = folder
+        if is_shipped(folder):
+            place = files("synthbench.generators") / "shipped" / str(folder)
+        run = cls(Path(place))
         for name in ("config.yaml", "run.json"):
             if not (run.folder / name).is_file():
                 raise RunError(

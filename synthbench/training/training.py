@@ -22,7 +22,7 @@ from synthbench.generators.contracts import Monitor
 from synthbench.generators.generator import TrainedBySteps, check_settings_used
 from synthbench.runs import checkpoint
 from synthbench.runs.configuration import RunSettings, configured, resolve
-from synthbench.runs.folder import Run, environment
+from synthbench.runs.folder import Run, environment, is_shipped
 from synthbench.runs.model_card import write_model_card
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
@@ -230,7 +230,7 @@ def _new(request: TrainingRequest) -> Job:
         config=request.config,
         overrides=request.overrides,
         real=_absolute(request.real),
-        init=_absolute(request.init),
+        init=_run_to_start_from(request.init),
         validation=_absolute(request.validation),
         assume_grid=request.assume_grid,
         suffix=request.suffix,
@@ -331,6 +331,10 @@ def _finished(run: Run, log: Log) -> Run:
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
+
+
+def _run_to_start_from(init: Path | None) -> str | None:
+    return str(init) if init is not None and is_shipped(init) else _absolute(init)
 
 
 def _refuse_full(folder: Path) -> None:

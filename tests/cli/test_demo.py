@@ -12,8 +12,7 @@ def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
     """A smaller one than users run, on the same path: four generators, a leaderboard, a picture."""
     monkeypatch.setattr("synthbench.cli.demo.SUBJECTS", 6)
     monkeypatch.setattr("synthbench.cli.demo.VOLUMES", 5)
-    small = ["channels=[8,16]", "attention=[false,true]", "head_channels=[8,8]", "norm_groups=4",
-             "sampler_steps=2"]  # fmt: skip
+    small = ["warmup_steps=0", "sampler_steps=2"]
     said: list[str] = []
     tables = run_demo(
         tmp_path / "demo", steps=2, shape=(24, 24, 24), overrides=small, log=said.append

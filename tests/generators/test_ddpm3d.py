@@ -81,7 +81,7 @@ def run(make_cohort, tmp_path):
         "ddpm3d",
         out=tmp_path / "run",
         real=make_cohort("real", n=4),
-        preset="tiny",
+        preset="tiny-unet",
         overrides=[
             "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]",
             "head_channels=[8,8]", "norm_groups=4", "steps=2", "timesteps=8", "beta_end=0.9",
@@ -179,7 +179,7 @@ def test_what_the_network_cannot_be_is_refused_before_anything_is_written(
         "head_channels=[8,8]", "norm_groups=4", "steps=1", override,
     ]  # fmt: skip
     with pytest.raises(UsageError, match=words):
-        training.train("ddpm3d", out=out, real=real, preset="tiny", overrides=overrides)
+        training.train("ddpm3d", out=out, real=real, preset="tiny-unet", overrides=overrides)
     assert not out.exists()
     with pytest.raises(UsageError, match=words):
-        dry_run("ddpm3d", real=real, preset="tiny", overrides=overrides)
+        dry_run("ddpm3d", real=real, preset="tiny-unet", overrides=overrides)

@@ -64,7 +64,8 @@ TILED = [
 
 
 BY_STEPS = {"ddpm3d": SMALL, "dit-tiles": TILED, "ldm3d": LATENT, "rflow3d": SMALL}
-"""Settings of the generators that have presets, for the preset tiny."""
+PRESETS = {"ddpm3d": "tiny-unet", "dit-tiles": "tiny", "ldm3d": "tiny", "rflow3d": "tiny"}
+"""Of the generators that are trained by steps, with the settings above."""
 
 
 def overrides(name):
@@ -74,9 +75,7 @@ def overrides(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_holds(name, make_cohort, tmp_path):
     volumes = read_cohort(make_cohort("real", n=4, shape=(16, 16, 16))).volumes()
-    settings = configuration.resolve(
-        name, preset="tiny" if name in BY_STEPS else None, overrides=overrides(name)
-    )[1]
+    settings = configuration.resolve(name, preset=PRESETS.get(name), overrides=overrides(name))[1]
     (tmp_path / "run").mkdir()
     check_generator(
         registry.load("generators", name)(), volumes, tmp_path / "run", settings.model_dump()
@@ -102,7 +101,7 @@ def test_a_volume_that_depends_on_the_batch_is_caught(make_cohort, tmp_path):
 @pytest.fixture(params=NAMES)
 def trained(request, make_cohort, tmp_path):
     real = make_cohort("real", n=6)
-    preset = "tiny" if request.param in BY_STEPS else None
+    preset = PRESETS.get(request.param)
     return training.train(
         request.param,
         out=tmp_path / "run",

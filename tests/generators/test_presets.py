@@ -14,10 +14,12 @@ import pytest
 import torch
 import yaml
 
-from synthbench.generators.networks.unet import PatchedUNet
+from synthbench.generators import ddpm3d
 from synthbench.runs import configuration
 
-NAMES = ["paper", "paper-256", "paper-64", "paper-cosine", "paper-v", "small", "tiny"]
+NAMES = [
+    "paper", "paper-256", "paper-64", "paper-cosine", "paper-v", "small", "tiny", "tiny-unet",
+]  # fmt: skip
 VARIANTS = {
     "paper-64": {"channels", "head_channels"},
     "paper-256": {"channels", "head_channels", "gradient_checkpointing"},
@@ -43,7 +45,7 @@ def all_settings(name):
 def parameters(name):
     settings = own_settings(name)
     with torch.device("meta"):
-        return sum(p.numel() for p in PatchedUNet(settings).parameters())
+        return sum(p.numel() for p in ddpm3d._initial(settings).parameters())
 
 
 def test_these_are_the_presets():
@@ -75,6 +77,7 @@ def test_the_paper_preset_is_the_papers_model():
         "channels": (128, 128, 256), "attention": (False, False, True), "res_blocks": 2,
         "patch": 1, "timesteps": 1000, "schedule": "scaled_linear", "prediction": "epsilon",
         "loss_weighting": "uniform", "epochs": 400, "sampler": "ddpm", "flip": False, "affine": 0,
+        "network": "unet", "residual": False, "components": 0,
     }  # fmt: skip
     assert {key: settings[key] for key in stated} == stated
     assert settings["head_channels"][-1] == 256
@@ -85,13 +88,15 @@ def test_the_paper_preset_is_the_papers_model():
 def test_no_default_can_change_the_papers_model():
     """The preset leaves to defaults only what is off by default, or plays no part in a volume."""
     off = {"steps", "flip", "affine", "freeze", "sampler_steps",  # the sampler takes all steps
-           "final_learning_rate", "early_stopping", "patience"}  # fmt: skip
+           "final_learning_rate", "early_stopping", "patience", "network", "residual",
+           "components"}  # fmt: skip
+    of_what_is_off = {"width", "convolutions", "start_noise", "log_noise_mean", "log_noise_sd"}
     watching = {
         "validate_every", "preview_every", "previews", "score_every", "score_volumes",
         "diversity_every", "diversity_volumes",
     }  # fmt: skip
     unsaid = set(type(own_settings("paper")).model_fields) - set(yaml.safe_load(text("paper")))
-    assert unsaid == off | watching | {"seed"}
+    assert unsaid == off | of_what_is_off | watching | {"seed"}
 
 
 @pytest.mark.parametrize(("name", "differs"), VARIANTS.items())

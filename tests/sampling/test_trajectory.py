@@ -119,7 +119,7 @@ def test_a_generator_without_steps_has_no_trajectory(run, tmp_path):
 def test_the_end_of_a_diffusions_trajectory_is_its_sample(make_cohort, tmp_path):
     run = training.train(
         "ddpm3d", out=tmp_path / "run", real=make_cohort("real", n=3, shape=(16, 16, 16)),
-        preset="tiny",
+        preset="tiny-unet",
         overrides=[
             "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]",
             "head_channels=[8,8]", "norm_groups=4", "steps=2", "checkpoint_every=1",

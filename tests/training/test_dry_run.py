@@ -25,13 +25,13 @@ SMALL = [
 def test_a_small_training_is_measured_and_nothing_is_written(make_cohort, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     real = make_cohort("real", n=5)
-    plan = dry_run("ddpm3d", real=real, preset="tiny", overrides=[*SMALL, "steps=7"])
+    plan = dry_run("ddpm3d", real=real, preset="tiny-unet", overrides=[*SMALL, "steps=7"])
     assert plan.fits
     assert plan.changes == []
     assert (plan.volumes, plan.shape) == (5, (16, 16, 16))
     assert plan.estimate.steps == 7
     assert plan.estimate.total_seconds == pytest.approx(7 * plan.estimate.seconds_a_step)
-    _, own = configuration.resolve("ddpm3d", preset="tiny", overrides=[*SMALL, "steps=7"])
+    _, own = configuration.resolve("ddpm3d", preset="tiny-unet", overrides=[*SMALL, "steps=7"])
     (stage,) = registry.load("generators", "ddpm3d")().stages(own)
     assert plan.estimate.parameters == sum(p.numel() for p in stage.build().parameters())
     assert [p.name for p in tmp_path.iterdir()] == ["real"]
@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_refused_with_what_to_change(monkeypatch):
     to 40).
     """
     monkeypatch.setattr(estimate, "device_memory", lambda device: ("a small device", 400 * 2**20))
-    plan = dry_run("ddpm3d", preset="tiny", overrides=["batch_size=8"])
+    plan = dry_run("ddpm3d", preset="tiny-unet", overrides=["batch_size=8"])
     assert not plan.fits
     assert plan.changes == [
         "--set batch_size=1 --set accumulation=8",
@@ -64,18 +64,18 @@ def test_what_does_not_fit_is_refused_with_what_to_change(monkeypatch):
     for change in ("batch_size=1", "accumulation=8"):
         assert change in words
     monkeypatch.setattr(estimate, "MOST_ON_A_CPU", 0)
-    smaller = dry_run("ddpm3d", preset="tiny", overrides=["batch_size=1", "accumulation=8"])
+    smaller = dry_run("ddpm3d", preset="tiny-unet", overrides=["batch_size=1", "accumulation=8"])
     assert smaller.fits
     assert "takes minutes on a CPU" in dict(smaller.rows())["seconds per step"]
 
 
 def test_what_cannot_be_trained_is_refused_before_it_is_looked_at(make_cohort):
     with pytest.raises(UsageError, match=r"space.shape=\[48, 56, 48\]"):
-        dry_run("ddpm3d", preset="tiny", overrides=["space.shape=[47,56,48]"])
+        dry_run("ddpm3d", preset="tiny-unet", overrides=["space.shape=[47,56,48]"])
     with pytest.raises(UsageError, match="not trained by steps"):
         dry_run("pca-gaussian")
     with pytest.raises(CohortError, match="no such path"):
-        dry_run("ddpm3d", preset="tiny", real=Path("nowhere"))
+        dry_run("ddpm3d", preset="tiny-unet", real=Path("nowhere"))
 
 
 def test_the_papers_network_is_counted_without_being_allocated(monkeypatch):

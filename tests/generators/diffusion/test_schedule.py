@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy.stats import lognorm
 
-from synthbench.generators.diffusion.schedule import DiffusionSettings
+from synthbench.generators.diffusion.schedule import (
+    DiffusionSettings,
+    alphas_cumprod,
+    first_timestep,
+)
 from tests.generators.diffusion.examples import PREDICTIONS, diffusion
 
 
@@ -62,7 +67,7 @@ def test_weightings_weigh_the_same_error_alike(prediction, weighting, least):
         ({"timesteps": 2}, "schedule=cosine"),
         ({"sampler": "unipc", "sampler_steps": 2000}, "The nearest: 1000"),
         ({"sampler": "heun", "schedule": "cosine", "sampler_steps": 1000}, "The nearest: 996"),
-        ({"schedule": "sigmoid"}, "'scaled_linear', 'linear' or 'cosine'"),
+        ({"schedule": "sigmoid"}, "'linear', 'cosine' or 'lognormal'"),
         ({"timesteps": 1}, "greater than or equal to 2"),
     ],
 )
@@ -72,3 +77,22 @@ def test_impossible_settings_are_refused(settings, words):
     """
     with pytest.raises(ValidationError, match=words):
         DiffusionSettings(**settings)
+
+
+def test_lognormal_noise_levels_are_scipys_quantiles():
+    settings = DiffusionSettings(
+        schedule="lognormal", log_noise_mean=0.3, log_noise_sd=0.9, timesteps=50, prediction="v"
+    )
+    alpha_bar = alphas_cumprod(settings).numpy()
+    known = lognorm(0.9, scale=np.exp(0.3)).ppf((np.arange(50) + 0.5) / 50)
+    assert np.allclose(np.sqrt((1 - alpha_bar) / alpha_bar), known, rtol=1e-9)
+
+
+def test_a_start_below_pure_noise_is_the_nearest_timestep():
+    """Noise over signal is exp(0.9 z) at quantile z: 1 is at the median, between 24 and 25."""
+    settings = DiffusionSettings(
+        schedule="lognormal", log_noise_mean=0.0, log_noise_sd=0.9, timesteps=51
+    )
+    assert first_timestep(settings, "heun", 1.0) == 25
+    assert first_timestep(settings, "ddpm", 1e6) == 50
+    assert first_timestep(settings, "ddpm") == 50

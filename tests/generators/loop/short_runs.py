@@ -16,7 +16,7 @@ SETTINGS = [
 
 def train(real, out, *extra, **options):
     return training.train(
-        "ddpm3d", out=out, real=real, preset="tiny", overrides=[*SETTINGS, *extra], **options
+        "ddpm3d", out=out, real=real, preset="tiny-unet", overrides=[*SETTINGS, *extra], **options
     )
 
 

@@ -68,7 +68,7 @@ def test_a_training_checks_before_its_first_step(make_cohort, tmp_path, monkeypa
     ]  # fmt: skip
     with pytest.raises(UsageError, match="precision=bf16"):
         training.train(
-            "ddpm3d", out=tmp_path / "run", real=real, preset="tiny", accept=["few"],
+            "ddpm3d", out=tmp_path / "run", real=real, preset="tiny-unet", accept=["few"],
             overrides=settings,
         )  # fmt: skip
     assert not list((tmp_path / "run").glob("checkpoints/*"))

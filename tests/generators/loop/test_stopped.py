@@ -40,7 +40,7 @@ def real(make_cohort):
 
 def train(real: Path, out: Path, *extra: str, **options: Any) -> Run:
     return training.train(
-        "ddpm3d", out=out, real=real, preset="tiny", overrides=[*TINY, *extra], accept=["few"],
+        "ddpm3d", out=out, real=real, preset="tiny-unet", overrides=[*TINY, *extra], accept=["few"],
         **options,
     )  # fmt: skip
 

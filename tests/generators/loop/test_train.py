@@ -24,7 +24,7 @@ def command(real, out, *extra):
         "train",
         "ddpm3d",
         "--preset",
-        "tiny",
+        "tiny-unet",
         "--real",
         str(real),
         "--out",

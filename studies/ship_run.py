@@ -1,0 +1,50 @@
+r"""Copy the files of a finished run that `sample` and `train --init` need into the package.
+
+Usage: python studies/ship_run.py RUN synthbench/generators/shipped/NAME
+
+The run in the package, on simulated brains:
+
+synthbench data atlas --n 128 --seed 11 --shape 48 56 48 --out atlas-cohort
+synthbench train ddpm3d --preset tiny --real atlas-cohort --set seed=7 --set steps=600 \
+    --set ema_decay=0.99 --out runs/atlas
+python studies/ship_run.py runs/atlas synthbench/generators/shipped/atlas
+
+Paths of the machine are left out of the configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from synthbench.runs.folder import Run
+
+PATHS = ("real", "validation", "init")
+MACHINE = ("environment", "energy", "tracking")
+LARGEST = 8 * 2**20
+
+
+def main() -> None:
+    """Copy a run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    run = Run.open(options.run)
+    size = run.weights_file.stat().st_size
+    if not run.record.get("finished") or size > LARGEST:
+        raise SystemExit(f"{run.folder}: not finished, or {size} bytes, more than {LARGEST}")
+    options.out.mkdir(parents=True)
+    shipped = Run(options.out)
+    shipped.write_config({**run.config, **dict.fromkeys(PATHS)})
+    record = {k: v for k, v in run.record.items() if k not in MACHINE}
+    (options.out / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+    shutil.copy(run.weights_file, shipped.weights_file)
+    shutil.copy(run.folder / "README.md", options.out / "README.md")
+    print(f"{size / 2**20:.1f} MiB, sha256 {run.weights_sha256}")
+
+
+if __name__ == "__main__":
+    main()
