@@ -129,7 +129,8 @@ def main() -> None:
     print("\n| metric | value | 95% CI |\n|---|---|---|")
     for row in card.values:
         span = "" if row.interval is None else f"{row.interval.low:.4g} to {row.interval.high:.4g}"
-        print(f"| {row.label} | {row.value:.4g} | {span} |")
+        # A value is missing where all samples are the same, as after a few steps.
+        print(f"| {row.label} | {'-' if row.value is None else f'{row.value:.4g}'} | {span} |")
     record = utility(
         real, synth, test, "sex", model="cnn", intensity=INTENSITY, ratios=(),
         network=NetworkSettings(seeds=given.seeds, epochs=given.epochs),
