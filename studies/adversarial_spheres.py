@@ -36,7 +36,8 @@ def sphere(rng: np.random.Generator) -> np.ndarray:
     outer = np.sqrt(x**2 + (squeeze * y) ** 2 + z**2)
     inner = np.sqrt(x**2 + 0.4 * y**2 + z**2)
     shape = np.clip(radius - outer, 0, 1) * (0.7 - 0.5 * np.clip(hole - inner, 0, 1))
-    return shape.astype(np.float32)
+    result: np.ndarray = shape.astype(np.float32)
+    return result
 
 
 def sizes(volumes: list[np.ndarray]) -> str:
