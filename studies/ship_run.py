@@ -15,14 +15,15 @@ Paths of the machine are left out of the configuration.
 from __future__ import annotations
 
 import argparse
-import json
+import re
 import shutil
 from pathlib import Path
 
 from synthbench.runs.folder import Run
+from synthbench.runs.model_card import write_model_card
 
 PATHS = ("real", "validation", "init")
-MACHINE = ("environment", "energy", "tracking")
+MADE_BY = "The authors of synthbench, by the commands in studies/ship_run.py."
 LARGEST = 8 * 2**20
 
 
@@ -39,10 +40,14 @@ def main() -> None:
     options.out.mkdir(parents=True)
     shipped = Run(options.out)
     shipped.write_config({**run.config, **dict.fromkeys(PATHS)})
-    record = {k: v for k, v in run.record.items() if k not in MACHINE}
-    (options.out / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+    record = run.record
+    # The folder of volumes is the embedded cohort, written by `data atlas`.
+    record["cohort"]["embedded"] = True
+    shipped.update(**record)
     shutil.copy(run.weights_file, shipped.weights_file)
-    shutil.copy(run.folder / "README.md", options.out / "README.md")
+    card = write_model_card(shipped)
+    before, after = re.split(r"\*\*To be filled in:\*\*[^\n]*", card.read_text(), maxsplit=1)
+    card.write_text(before + MADE_BY + after)
     print(f"{size / 2**20:.1f} MiB, sha256 {run.weights_sha256}")
 
 

@@ -1,0 +1,41 @@
+"""The run that is part of the package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from synthbench.errors import RunError
+from synthbench.generators.ddpm3d import DDPM3D
+from synthbench.generators.volume_prior import VolumePrior
+from synthbench.runs.folder import Run, is_shipped
+
+
+def test_it_is_opened_by_its_name(tmp_path, monkeypatch):
+    """A folder of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    assert is_shipped("atlas")
+    assert Run.open("atlas").record["generator"] == "ddpm3d"
+    (tmp_path / "atlas").mkdir()
+    assert not is_shipped("atlas")
+    with pytest.raises(RunError, match="no run folder"):
+        Run.open("atlas")
+
+
+def test_it_is_small_whole_and_of_no_machine():
+    run = Run.open("atlas")
+    assert run.weights_file.stat().st_size < 8 * 2**20
+    assert run.load_weights()  # raises where the hash is not that of the record
+    assert run.record["cohort"]["embedded"]
+    texts = [(run.folder / name).read_text() for name in ("config.yaml", "run.json", "README.md")]
+    assert not any("/tmp" in text or "/home" in text or "/work" in text for text in texts)
+
+
+def test_its_samples_are_brains():
+    """Two steps leave a sample near the mean brain, with a standard deviation as in training."""
+    run = Run.open("atlas")
+    prior = VolumePrior.of(run.load_weights())
+    volume = next(DDPM3D().sample(run, [0], steps=2))
+    assert volume.shape == (48, 56, 48)
+    mean = prior.mean[0, 0].numpy()
+    assert np.corrcoef(volume.ravel(), mean.ravel())[0, 1] > 0.9
