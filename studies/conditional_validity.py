@@ -19,6 +19,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -197,35 +198,74 @@ def _predicted_quantities(
 # ---------------------------------------------------------------- words of effects
 
 
-def words(reps: int, seed: int) -> Table:
-    """Return how often an age slope gets each word, by the synthetic slope's size."""
-    return ["synthetic / real slope", "n per side", *_WORDS], _worded(reps, seed)
+class Effect(NamedTuple):
+    """An effect with its true size in both sets.
+
+    Attributes
+    ----------
+    name
+        Its row in the table.
+    draw
+        A function from the size, n and a generator to the effect's quantity of n random rows.
+    real, synth
+        The true sizes.
+    """
+
+    name: str
+    draw: Callable[[float, int, np.random.Generator], Quantity]
+    real: float
+    synth: float
 
 
-def _worded(reps: int, seed: int) -> Iterator[list[object]]:
-    for ratio in (1.0, 2.0, 0.5, 0.0, -1.0):
-        for n in (86, 400) if ratio in (1.0, 2.0) else (86,):
-            counts = Counter[str]()
-            for rep in range(reps):
-                rng = np.random.default_rng([seed, rep, n])
-                real = _slope(1.0, n, rng)
-                synth = _slope(ratio, n, rng)
-                index = np.arange(n)
-                counts[
-                    effects.compare(real, synth, index, index, resamples=500, seed=rep).word
-                ] += 1
-            yield [f"{ratio:g}", n, *(share(counts[w], reps) for w in _WORDS)]
+def slope(size: float, n: int, rng: np.random.Generator) -> Quantity:
+    """Return a slope per decade, adjusted for sex; the noise has the standard deviation 1."""
+    age = rng.uniform(20, 80, n)
+    sex = rng.random(n) < 0.5
+    region = size * age / 10 + 0.4 * sex + rng.normal(size=n)
+    return effects.age_slope(region, age, sex)
 
 
+def correlation(size: float, n: int, rng: np.random.Generator) -> Quantity:
+    """Return the correlation of two Gaussian regions."""
+    first, noise = rng.normal(size=(2, n))
+    return effects.region_correlation(first, size * first + np.sqrt(1 - size**2) * noise)
+
+
+EFFECTS = (
+    *(
+        Effect(f"age slope, {real:g} and {synth:g}", slope, real, synth)
+        for real, synth in ((0.4, 0.4), (0.4, 0.8), (0.4, 0.2), (0.4, 0), (0.4, -0.4), (0, 0))
+    ),
+    *(
+        Effect(f"correlation, {real:g} and {synth:g}", correlation, real, synth)
+        for real, synth in ((0.5, 0.5), (0.5, 0.7), (0.9, 0.7), (0.9, 0.9), (0, 0))
+    ),
+)
+"""A slope of 0.4 per decade has r = 0.57. The margins are half and twice, and 0.2 away."""
+
+SIZES = ((15, 15), (70, 86), (300, 300))
 _WORDS = ("replicated", "weaker", "stronger", "reversed", "cannot tell")
 
 
-def _slope(slope: float, n: int, rng: np.random.Generator) -> Quantity:
-    """Return an age slope, adjusted for sex, with r = 0.6 at slope 1."""
-    age = rng.uniform(20, 80, n)
-    sex = rng.random(n) < 0.5
-    region = slope * age / 17.3 + 0.5 * sex + 1.333 * rng.normal(size=n)
-    return effects.age_slope(region, age, sex)
+def words(reps: int, seed: int) -> Table:
+    """Return how often each effect gets each word, and its interval in the real set covers."""
+    return ["effect, real and synthetic", "n, m", *_WORDS, "covers, real"], _worded(reps, seed)
+
+
+def _worded(reps: int, seed: int) -> Iterator[list[object]]:
+    for effect in EFFECTS:
+        for n, m in SIZES:
+            counts, covered = Counter[str](), 0
+            for rep in range(reps):
+                rng = np.random.default_rng([seed, rep, n])
+                real, synth = effect.draw(effect.real, n, rng), effect.draw(effect.synth, m, rng)
+                found = effects.compare(
+                    real, synth, np.arange(n), np.arange(m), resamples=500, seed=rep
+                )
+                counts[found.word] += 1
+                covered += found.real is not None and _holds(found.real, effect.real)
+            shares = (share(counts[word], reps) for word in _WORDS)
+            yield [effect.name, f"{n}, {m}", *shares, share(covered, reps)]
 
 
 # ---------------------------------------------------------------- volumes
