@@ -18,6 +18,7 @@ import argparse
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,24 +205,27 @@ class Effect(NamedTuple):
     Attributes
     ----------
     name
-        Its row in the table.
+        What it is.
     draw
         A function from the size, n and a generator to the effect's quantity of n random rows.
     real, synth
         The true sizes.
+    sizes
+        Numbers of volumes per side.
     """
 
     name: str
     draw: Callable[[float, int, np.random.Generator], Quantity]
     real: float
     synth: float
+    sizes: tuple[int, ...]
 
 
 def slope(size: float, n: int, rng: np.random.Generator) -> Quantity:
-    """Return a slope per decade, adjusted for sex; the noise has the standard deviation 1."""
+    """Return an age slope, adjusted for sex, with r = 0.6 at size 1."""
     age = rng.uniform(20, 80, n)
     sex = rng.random(n) < 0.5
-    region = size * age / 10 + 0.4 * sex + rng.normal(size=n)
+    region = size * age / 17.3 + 0.5 * sex + 1.333 * rng.normal(size=n)
     return effects.age_slope(region, age, sex)
 
 
@@ -232,40 +236,47 @@ def correlation(size: float, n: int, rng: np.random.Generator) -> Quantity:
 
 
 EFFECTS = (
-    *(
-        Effect(f"age slope, {real:g} and {synth:g}", slope, real, synth)
-        for real, synth in ((0.4, 0.4), (0.4, 0.8), (0.4, 0.2), (0.4, 0), (0.4, -0.4), (0, 0))
-    ),
-    *(
-        Effect(f"correlation, {real:g} and {synth:g}", correlation, real, synth)
-        for real, synth in ((0.5, 0.5), (0.5, 0.7), (0.9, 0.7), (0.9, 0.9), (0, 0))
-    ),
+    Effect("age slope", slope, 1, 1, (15, 86, 400)),
+    Effect("age slope", slope, 1, 2, (15, 86, 400)),
+    Effect("age slope", slope, 1, 0.5, (15, 86)),
+    Effect("age slope", slope, 1, 0, (15, 86)),
+    Effect("age slope", slope, 1, -1, (86,)),
+    Effect("age slope", slope, 0, 0, (15, 86)),
+    Effect("correlation", correlation, 0.5, 0.5, (20, 86, 300)),
+    Effect("correlation", correlation, 0.5, 0.7, (20, 86, 300)),
+    Effect("correlation", correlation, 0.9, 0.7, (20, 86)),
+    Effect("correlation", correlation, 0.9, 0.9, (20, 86)),
+    Effect("correlation", correlation, 0, 0, (20, 86)),
 )
-"""A slope of 0.4 per decade has r = 0.57. The margins are half and twice, and 0.2 away."""
+"""The margins are half and twice the real slope, and 0.2 away from the real correlation."""
 
-SIZES = ((15, 15), (70, 86), (300, 300))
 _WORDS = ("replicated", "weaker", "stronger", "reversed", "cannot tell")
 
 
-def words(reps: int, seed: int) -> Table:
-    """Return how often each effect gets each word, and its interval in the real set covers."""
-    return ["effect, real and synthetic", "n, m", *_WORDS, "covers, real"], _worded(reps, seed)
+def words(reps: int, seed: int, only: str = "") -> Table:
+    """Return how often each effect gets each word, and how often its real interval covers."""
+    head = ["effect", "real, synthetic", "n per side", *_WORDS, "covers, real"]
+    return head, _worded(reps, seed, only)
 
 
-def _worded(reps: int, seed: int) -> Iterator[list[object]]:
+def _worded(reps: int, seed: int, only: str) -> Iterator[list[object]]:
     for effect in EFFECTS:
-        for n, m in SIZES:
+        for n in effect.sizes:
+            name = [effect.name, f"{effect.real:g}, {effect.synth:g}", n]
+            if only not in " ".join(map(str, name)):
+                continue
             counts, covered = Counter[str](), 0
+            # A slope is per decade.
+            truth = effect.real * (10 / 17.3 if effect.draw is slope else 1)
             for rep in range(reps):
                 rng = np.random.default_rng([seed, rep, n])
-                real, synth = effect.draw(effect.real, n, rng), effect.draw(effect.synth, m, rng)
-                found = effects.compare(
-                    real, synth, np.arange(n), np.arange(m), resamples=500, seed=rep
-                )
+                real, synth = effect.draw(effect.real, n, rng), effect.draw(effect.synth, n, rng)
+                index = np.arange(n)
+                found = effects.compare(real, synth, index, index, resamples=500, seed=rep)
                 counts[found.word] += 1
-                covered += found.real is not None and _holds(found.real, effect.real)
+                covered += found.real is not None and _holds(found.real, truth)
             shares = (share(counts[word], reps) for word in _WORDS)
-            yield [effect.name, f"{n}, {m}", *shares, share(covered, reps)]
+            yield [*name, *shares, share(covered, reps)]
 
 
 # ---------------------------------------------------------------- volumes
@@ -343,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", choices=("intervals", "prediction", "words", "volumes"))
     parser.add_argument("--reps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="words: text in the first cells of a row")
     parser.add_argument("--folder", type=Path, help="volumes: folder of the cohorts")
     parser.add_argument("--n", type=int, default=60, help="volumes: subjects per side")
     options = parser.parse_args(arguments)
@@ -352,8 +364,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.folder.mkdir(parents=True, exist_ok=True)
         show(volumes(options.folder, options.n))
     else:
-        study = {"intervals": intervals, "prediction": prediction, "words": words}[options.study]
-        show(study(options.reps, options.seed))
+        studies = {
+            "intervals": intervals, "prediction": prediction,
+            "words": partial(words, only=options.only),
+        }  # fmt: skip
+        show(studies[options.study](options.reps, options.seed))
     return 0
 
 

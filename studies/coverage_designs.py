@@ -319,6 +319,7 @@ r = 2 to {DIMENSION}, unequal sets, several scans per subject, repeated images a
 
 ```
 OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 200 --only "kid r" --out designs.jsonl
+OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 300 --only partners --out designs.jsonl
 OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 100 --out designs.jsonl
 python studies/coverage_designs.py --out designs.jsonl --report docs/coverage.md
 ```

@@ -6,9 +6,9 @@ Usage: python studies/memorization_verdicts.py --reps 200 [--kind NAME ...] [--r
 Prints one row of a markdown table per kind of generator and effective rank: how often each verdict
 is given, with exact 95% intervals. Features are Gaussian, with the eigenvalues of the coverage
 study; training, hold-out and synthetic set have 86 images unless the kind says so. With `--visits`,
-the rows are of the volumes of a real cohort, divided at random: 30 training and 30 hold-out subjects
-with some visits each, and one visit of 30 other subjects as a perfect generator's images. A visit is
-the subject's volume under a smooth warp.
+the rows are of the volumes of a real cohort, divided at random: 30 training and 30 hold-out
+subjects with some visits each, and one visit of 30 other subjects as a perfect generator's images.
+A visit is the subject's volume under a smooth warp.
 Timings are for one core: set OMP_NUM_THREADS=1.
 """
 
