@@ -123,7 +123,7 @@ def across_grids(
     originals: list[Inspection], volumes: list[np.ndarray], grid: Space, n: int
 ) -> None:
     """Print how many copies on other grids are found, and how many other persons' volumes."""
-    kinds = ("divided by 255, as float", "mirrored", "noise, sd 0.02, everywhere", "gamma 0.8")
+    kinds = ("0.3 x + 7", "mirrored, noise 0.01, / 255")
     print("| grid of the copies | change | found | other persons |")
     for place, other in regridded(grid).items():
         for kind in kinds:

@@ -1,4 +1,4 @@
-"""Volumes that are nearly the same image: saved again, rescaled, with faint noise, or mirrored.
+"""Volumes that are nearly the same image: saved again, rescaled, resampled, noisy or mirrored.
 
 Two brains in one space are alike; what tells persons apart is how each differs from the mean brain.
 So the coarse copies (`synthbench.cohorts.inspection`) become ranks within the brain, which neither
@@ -223,7 +223,7 @@ def near_identical(survey: Survey, role: str) -> list[Finding]:
         "near-identical", severity, role,
         [(entries[i].name, detail) for i, detail in details.items()],
         f"{len(details)} of {len(entries)} {role} volumes are nearly identical to others of the "
-        "set: saved again, rescaled, with faint noise, or mirrored", fix,
+        "set: saved again, rescaled, resampled, with faint noise, or mirrored", fix,
     )  # fmt: skip
 
 
@@ -261,7 +261,8 @@ def near_identical_across(
         found += if_any(
             "near-identical-across", severity, role, named,
             f"{len(named)} of {total} {role} volumes are nearly identical to volumes of "
-            f"{with_role}: saved again, rescaled, with faint noise, or mirrored", fixes[role],
+            f"{with_role}: saved again, rescaled, resampled, with faint noise, or mirrored",
+            fixes[role],
         )  # fmt: skip
     return found
 
