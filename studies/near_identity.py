@@ -21,7 +21,12 @@ from scipy.spatial.transform import Rotation
 
 from synthbench.cohorts.cohort import read_volume
 from synthbench.cohorts.inspection import Inspection, inspect
-from synthbench.cohorts.preflight.near_identity import MIN_CORRELATION, alike, differences
+from synthbench.cohorts.preflight.near_identity import (
+    MIN_CORRELATION,
+    MIN_CORRELATION_ACROSS_GRIDS,
+    common_differences,
+    differences,
+)
 from synthbench.cohorts.reading import read_cohort
 from synthbench.volumes.grid import Space, resample
 
@@ -122,30 +127,29 @@ def regridded(grid: Space) -> dict[str, Space]:
 def across_grids(
     originals: list[Inspection], volumes: list[np.ndarray], grid: Space, n: int
 ) -> None:
-    """Print how many copies on other grids are found, and how many other persons' volumes."""
-    kinds = ("0.3 x + 7", "mirrored, noise 0.01, / 255")
-    print("| grid of the copies | change | found | other persons |")
-    for place, other in regridded(grid).items():
-        for kind in kinds:
-            rng = np.random.default_rng(0)
-            copies = [
-                measured(resample(np.float32(COPIES[kind](v, rng)), grid, other), other)
-                for v in volumes[:n]
-            ]
-            pairs = [
-                p for p in alike([*originals, *copies]) if p.first < len(originals) <= p.second
-            ]
-            own = sum(p.second == p.first + len(originals) for p in pairs)
-            wrong, possible = len(pairs) - own, n * (len(originals) - 1)
-            print(f"| {place} | {kind} | {own} of {n} | {wrong} of {possible} |", flush=True)
+    """Print the correlations of copies on other grids, and of different persons."""
+    change = COPIES["mirrored, noise 0.01, / 255"]
+    print("| grid of the copies | found | least | median | greatest | two persons, greatest |")
+    for name, other in regridded(grid).items():
+        rng = np.random.default_rng(0)
+        copies = [
+            measured(resample(np.float32(change(v, rng)), grid, other), other) for v in volumes[:n]
+        ]
+        plain, mirrored = common_differences([*originals, *copies])
+        k = len(originals)
+        values = np.maximum(plain[:k] @ plain[k:].T, plain[:k] @ mirrored[k:].T)
+        own = values[np.arange(n), np.arange(n)].copy()
+        values[np.arange(n), np.arange(n)] = -1
+        found = row(name, own, MIN_CORRELATION_ACROSS_GRIDS)
+        print(f"{found} {values.max():.4f} |", flush=True)
 
 
 def measured(v: np.ndarray, grid: Space) -> Inspection:
     return inspect(np.ascontiguousarray(v, np.float32), grid, grid, dtype="float32")
 
 
-def row(name: str, correlations: np.ndarray) -> str:
-    found = int((correlations > MIN_CORRELATION).sum())
+def row(name: str, correlations: np.ndarray, least: float = MIN_CORRELATION) -> str:
+    found = int((correlations > least).sum())
     low, middle, high = correlations.min(), np.median(correlations), correlations.max()
     return f"| {name} | {found} of {len(correlations)} | {low:.4f} | {middle:.4f} | {high:.4f} |"
 

@@ -109,22 +109,28 @@ def _across_grids(inspections: Sequence[Inspection]) -> list[Alike]:
     members = [index for group in grids.values() for index in group]
     if len(grids) < 2 or len(members) < FEWEST:
         return []
-    # A mirrored copy is mirrored within its own field of view.
-    stack, mirrored = (
-        np.stack([
-            resample(inspections[i].coarse[::step].astype(np.float32),
-                     inspections[i].coarse_grid, _COMMON)
-            for i in members
-        ])
-        for step in (1, -1)
-    )  # fmt: skip
-    found = differences(stack, mirrored, SMOOTHING_ACROSS_GRIDS)
+    found = common_differences([inspections[i] for i in members])
     of_grid = np.repeat(np.arange(len(grids)), [len(group) for group in grids.values()])
     return [
         Alike(*sorted((members[i], members[j])), value, turned)
         for i, j, value, turned in _pairs(*found, MIN_CORRELATION_ACROSS_GRIDS)
         if of_grid[i] != of_grid[j]
     ]
+
+
+def common_differences(
+    inspections: Sequence[Inspection],
+) -> tuple[Float32[np.ndarray, "n p"], Float32[np.ndarray, "n p"]]:
+    """Return the `differences` of registered volumes on any grids, in the space of MNI152."""
+    # A mirrored copy is mirrored within its own field of view.
+    stack, mirrored = (
+        np.stack([
+            resample(one.coarse[::step].astype(np.float32), one.coarse_grid, _COMMON)
+            for one in inspections
+        ])
+        for step in (1, -1)
+    )  # fmt: skip
+    return differences(stack, mirrored, SMOOTHING_ACROSS_GRIDS)
 
 
 def differences(
