@@ -112,7 +112,7 @@ def _across_grids(inspections: Sequence[Inspection]) -> list[Alike]:
     found = common_differences([inspections[i] for i in members])
     of_grid = np.repeat(np.arange(len(grids)), [len(group) for group in grids.values()])
     return [
-        Alike(*sorted((members[i], members[j])), value, turned)
+        Alike(min(members[i], members[j]), max(members[i], members[j]), value, turned)
         for i, j, value, turned in _pairs(*found, MIN_CORRELATION_ACROSS_GRIDS)
         if of_grid[i] != of_grid[j]
     ]

@@ -89,7 +89,7 @@ def test_copies_on_another_grid_are_found_and_other_people_are_not(
         volumes, affine = brains(seed)
         source, target = grid(affine, volumes[0].shape, spacing, offset)
         resampled = [
-            resample(np.float32(COPIES[name](volume, i)), source, target)
+            resample(COPIES[name](volume, i).astype(np.float32), source, target)
             for i, volume in enumerate(volumes)
         ]
         train = read_cohort(save(resampled, target.matrix, tmp_path / f"train{seed}"))
