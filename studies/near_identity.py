@@ -138,6 +138,7 @@ def across_grids(
         plain, mirrored = common_differences([*originals, *copies])
         k = len(originals)
         values = np.maximum(plain[:k] @ plain[k:].T, plain[:k] @ mirrored[k:].T)
+        values = np.maximum(values, mirrored[:k] @ plain[k:].T)
         own = values[np.arange(n), np.arange(n)].copy()
         values[np.arange(n), np.arange(n)] = -1
         found = row(name, own, MIN_CORRELATION_ACROSS_GRIDS)

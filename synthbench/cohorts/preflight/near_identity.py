@@ -189,6 +189,8 @@ def _pairs(
     for start in range(0, len(as_it_is), _BLOCK):
         block = as_it_is[start : start + _BLOCK]
         plain, turned = block @ as_it_is[start:].T, block @ mirrored[start:].T
+        # On different grids it matters which of the two is mirrored: each in its own field of view.
+        turned = np.maximum(turned, mirrored[start : start + _BLOCK] @ as_it_is[start:].T)
         best = np.maximum(plain, turned)
         for i, j in np.argwhere(best > least):
             if j > i:

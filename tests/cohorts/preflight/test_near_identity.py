@@ -78,7 +78,7 @@ def grid(affine, shape, spacing=SPACING, offset=(0.0, 0.0, 0.0)):
 
 @pytest.mark.parametrize(
     ("name", "spacing", "offset"),
-    [("divided", 4, (0, 0, 0)), ("gamma", 6, (0, 0, 0)), ("mirrored", 4, (0, 0, 0)),
+    [("divided", 4, (0, 0, 0)), ("gamma", 6, (0, 0, 0)), ("mirrored", 4, (1, 2, 0)),
      ("noise", 5, (2.5, 2.5, 2.5)), ("offset", 5, (0, -1.5, 2))],
 )  # fmt: skip
 def test_copies_on_another_grid_are_found_and_other_people_are_not(
