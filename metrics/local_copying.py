@@ -33,7 +33,6 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy import stats
 
-from synthbench.errors import MetricError
 from synthbench.metrics.metric import BaseMetric, Needs, Statistic, VolumeSource
 from synthbench.metrics.nearest.labellings import p_values
 from synthbench.metrics.nearest.patches import Found, Rule, Search, search
@@ -43,6 +42,7 @@ from synthbench.metrics.nearest.planted_parts import (
     detectable_images,
     parts_power_text,
 )
+from synthbench.metrics.nearest.refusals import check_testable, needs_training_images
 from synthbench.metrics.nearest.studentized import (
     adjusted_p,
     excess,
@@ -252,11 +252,7 @@ class LocalCopying(BaseMetric):
         **settings: Any,
     ) -> Statistic:
         """Raise a MetricError: a real and a synthetic set are not enough; `assess` is the test."""
-        raise MetricError(
-            "local_copying: compares synthetic images with training images and with a hold-out; "
-            "found a real and a synthetic set only. Pass --train, or call "
-            "synthbench.metrics.local_copying(synth, train, holdout)."
-        )
+        raise needs_training_images(self.name)
 
     def assess(
         self,
@@ -300,7 +296,7 @@ class LocalCopying(BaseMetric):
         level = float(chosen["alpha"])
         index = subject_index(subjects, **{role: len(source) for role, source in sources.items()})
         n_train, n_holdout = n_subjects(index["train"]), n_subjects(index["holdout"])
-        _check(n_train, n_holdout, permutations, level)
+        check_testable(self.name, {"train": n_train, "holdout": n_holdout}, permutations, level)
         rule = Rule(
             tuple(chosen["sides"]), int(chosen["places"]), float(chosen["ratio"]),
             float(chosen["floor"]),
@@ -453,18 +449,3 @@ def sides_p_value(
     within = (to_first * labels).sum(axis=1) + ((other @ distances) * other).sum(axis=1)
     energy = 2 * across / n**2 - within / (n * (n - 1))
     return float(p_values(energy[None], np.array([0]))[0])
-
-
-def _check(n_train: int, n_holdout: int, permutations: int, level: float) -> None:
-    for role, n in (("train", n_train), ("holdout", n_holdout)):
-        if n < 2:
-            raise MetricError(
-                f"local_copying: {role} needs images of at least 2 subjects; found {n}. Add "
-                "subjects: the test permutes whole subjects."
-            )
-    least = math.ceil(1 / level) - 1
-    if permutations < least:
-        raise MetricError(
-            f"local_copying: with a level of {level:g} the test needs at least {least} "
-            f"permutations to detect anything; found {permutations}. Use 1000."
-        )

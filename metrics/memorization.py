@@ -56,8 +56,8 @@ from synthbench.metrics.nearest.distances import (
     feature_distances,
     typical_distance,
 )
+from synthbench.metrics.nearest.gap import Gap, gap_interval
 from synthbench.metrics.nearest.labellings import (
-    ROUNDING,
     Sides,
     nearest_contrasts,
     p_values,
@@ -65,6 +65,7 @@ from synthbench.metrics.nearest.labellings import (
 )
 from synthbench.metrics.nearest.near_copies import COPY_SIZE, excess_spacings, near_copies_p
 from synthbench.metrics.nearest.power import detectable_share, power_text
+from synthbench.metrics.nearest.refusals import check_testable, needs_training_images
 from synthbench.metrics.nearest.sides import sides_p
 from synthbench.metrics.nearest.verdict import WORDS, CopyVerdict
 from synthbench.metrics.subjects import n_subjects, subject_index
@@ -142,22 +143,6 @@ class AuthenticShare:
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The weighted percentage."""
         return 100 * _weighted_mean(self.authentic.astype(np.float64), weights["synth"])
-
-
-class Gap(NamedTuple):
-    """An interval of the mean of log(d_H / d_T), for the draw of all images.
-
-    Attributes
-    ----------
-    low, high
-        Its limits.
-    level
-        Its nominal coverage.
-    """
-
-    low: float
-    high: float
-    level: float
 
 
 @dataclass(frozen=True)
@@ -322,11 +307,7 @@ class Memorization(BaseMetric):
         **settings: Any,
     ) -> Statistic:
         """Raise a MetricError: a real and a synthetic set are not enough; `assess` is the test."""
-        raise MetricError(
-            "memorization: compares synthetic images with training images and with a hold-out; "
-            "found a real and a synthetic set only. Pass --train, or call "
-            "synthbench.metrics.memorization(synth, train, holdout)."
-        )
+        raise needs_training_images(self.name)
 
     def assess(
         self,
@@ -384,9 +365,9 @@ class Memorization(BaseMetric):
         """
         constants = Constants(**settings)
         index = subject_index(subjects, **distances.sizes)
-        _check_subjects(index)
+        subjects_of = {role: n_subjects(index[role]) for role in ("train", "holdout")}
         level = constants.alpha / (1 if distances.flipped_to_real is None else 2)
-        _check_permutations(permutations, level)
+        check_testable(self.name, subjects_of, permutations, level)
         unit = typical_distance(distances.within_train, index["train"])
         tolerance, floor = constants.copy_tolerance * unit, constants.floor * unit
         _check_disjoint(distances.train_holdout, tolerance)
@@ -435,7 +416,7 @@ class Memorization(BaseMetric):
             return CopyingTest(
                 statistic=statistic,
                 value=float(gaps[0]),
-                gap=_gap(gaps, 1 - constants.alpha),
+                gap=gap_interval(gaps, 1 - constants.alpha),
                 p=_p(gaps),
                 near_p=None if copy_size is None else near_copies_p(
                     in_train, in_holdout, len(sides.draws)
@@ -458,7 +439,7 @@ class Memorization(BaseMetric):
         return Assessment(
             **vars(test(distances.to_real)),
             auth_pct=100 * float(original.mean()),
-            n=min(n_subjects(index["train"]), n_subjects(index["holdout"])),
+            n=min(subjects_of.values()),
             flipped=None if flipped is None else test(flipped),
         )
 
@@ -535,13 +516,6 @@ def _p(values: Float64[np.ndarray, " b"]) -> float:
     return float(p_values(values[None, :], np.array([0]))[0])
 
 
-def _gap(values: Float64[np.ndarray, " b"], level: float) -> Gap:
-    """Invert the test: the gaps that the observed value does not reject."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(values, [1 - tail, tail])
-    return Gap(float(values[0] - low), float(values[0] - high), level)
-
-
 def _site_of_subjects(
     sites: Mapping[str, np.ndarray], index: Mapping[str, Int64[np.ndarray, " n"]]
 ) -> Int64[np.ndarray, " s"]:
@@ -558,24 +532,6 @@ def _site_of_subjects(
                 )
             names.append(str(found[0]))
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
-
-
-def _check_subjects(index: Mapping[str, Int64[np.ndarray, " n"]]) -> None:
-    for role in ("train", "holdout"):
-        if n_subjects(index[role]) < 2:
-            raise MetricError(
-                f"memorization: {role} needs images of at least 2 subjects; found 1 subject with "
-                f"{len(index[role])} images. Add subjects: the test permutes whole subjects."
-            )
-
-
-def _check_permutations(permutations: int, level: float) -> None:
-    least = math.ceil(1 / level - ROUNDING) - 1
-    if permutations < least:
-        raise MetricError(
-            f"memorization: with a level of {level:g} a test needs at least {least} permutations "
-            f"to detect anything; found {permutations}. Use 1000."
-        )
 
 
 def _check_disjoint(train_holdout: Float64[np.ndarray, "n_t n_h"], tolerance: float) -> None:

@@ -4,7 +4,9 @@ Usage: python studies/background.py REAL --spacing 4
 
 Two random halves of a skull-stripped cohort, at most 35 volumes each. One of them gets Gaussian
 noise in its background, clipped at zero, as a generator leaves it. Prints the distances with and
-without the rule of the protocol, and how much of clean volumes the rule cuts.
+without the rule of the protocol, and how much of clean volumes the rule cuts. Then it prints how
+far noise moves the mean of the features, for the extractor's input and for that of MedicalNet's own
+code, which fills the background with N(0, 1) noise.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Float64
 
 from synthbench.cohorts.cohort import MASK_LEVEL, majority_mask
 from synthbench.cohorts.reading import read_cohort
+from synthbench.metrics.extractors.extractor import zscore_nonzero_zeros
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
 from synthbench.metrics.fid import fid
 from synthbench.metrics.kernels import median_bandwidth
@@ -32,6 +36,8 @@ from synthbench.volumes.sets import Cleaned, Drawn
 
 LARGEST = 35
 SDS = (0.0, 0.003, 0.005, 0.01, 0.02)
+MOVED, MOVED_SD = 10, 0.005
+"""Volumes and noise of the last table."""
 MARGINS_MM = (4.0, 8.0, 12.0)
 
 Volumes = list[Float32[np.ndarray, "d h w"]]
@@ -52,6 +58,32 @@ def features(
     drawn = Drawn(space, volumes)
     seen = drawn if threshold is None else Cleaned(drawn, threshold)
     return extract(RandomResNet10(), seen).astype(np.float64)
+
+
+def published(volume: Float32[np.ndarray, "d h w"], seed: int) -> Float32[np.ndarray, "d h w"]:
+    """Return the input of MedicalNet's own code: a z-score of voxels above zero, else noise."""
+    above = volume[volume > 0].astype(np.float64)
+    noise = np.random.default_rng(seed).standard_normal(volume.shape)
+    return np.where(volume > 0, (volume - above.mean()) / above.std(), noise).astype(np.float32)
+
+
+def moved(clean: Volumes, noisy_ones: Volumes, own_input: bool) -> float:
+    """Return the shift of the features' mean, over the root mean square spread of subjects."""
+    network = RandomResNet10().load()
+
+    @torch.inference_mode()
+    def rows(volumes: Volumes, seed: int) -> Float64[np.ndarray, "n d"]:
+        inputs = [
+            zscore_nonzero_zeros(torch.from_numpy(v)) if own_input
+            else torch.from_numpy(published(v, seed + i))
+            for i, v in enumerate(volumes)
+        ]  # fmt: skip
+        found = [network(z[None, None])[0].mean((1, 2, 3), dtype=torch.float64) for z in inputs]
+        return torch.stack(found).numpy()
+
+    x, y = rows(clean, 0), rows(noisy_ones, len(clean))
+    spread = np.sqrt(((x - x.mean(axis=0)) ** 2).sum(axis=1).mean())
+    return float(np.linalg.norm(y.mean(axis=0) - x.mean(axis=0)) / spread)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             values = fid(x, y), mmd2(x, y, median_bandwidth(x)), kid(x, y)
             words = " | ".join(f"{value:.3f}" for value in values)
             print(f"| {sd:g} | {'none' if rule is None else 'background'} | {words} |", flush=True)
+    print("| input | rule | shift of the mean / spread |\n|---|---|---:|")
+    few, few_noisy = synth[:MOVED], noisy(synth[:MOVED], MOVED_SD)
+    threshold = BackgroundRecord().threshold(mask, space)
+    for rule in ("none", "background"):
+        if rule == "background":
+            few, few_noisy = (list(Cleaned(Drawn(space, v), threshold)) for v in (few, few_noisy))
+        for name, own in (("zeros, as here", True), ("noise, as published", False)):
+            print(f"| {name} | {rule} | {moved(few, few_noisy, own):.2f} |", flush=True)
     return 0
 
 

@@ -18,7 +18,9 @@ import argparse
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -197,35 +199,84 @@ def _predicted_quantities(
 # ---------------------------------------------------------------- words of effects
 
 
-def words(reps: int, seed: int) -> Table:
-    """Return how often an age slope gets each word, by the synthetic slope's size."""
-    return ["synthetic / real slope", "n per side", *_WORDS], _worded(reps, seed)
+class Effect(NamedTuple):
+    """An effect with its true size in both sets.
+
+    Attributes
+    ----------
+    name
+        What it is.
+    draw
+        A function from the size, n and a generator to the effect's quantity of n random rows.
+    real, synth
+        The true sizes.
+    sizes
+        Numbers of volumes per side.
+    """
+
+    name: str
+    draw: Callable[[float, int, np.random.Generator], Quantity]
+    real: float
+    synth: float
+    sizes: tuple[int, ...]
 
 
-def _worded(reps: int, seed: int) -> Iterator[list[object]]:
-    for ratio in (1.0, 2.0, 0.5, 0.0, -1.0):
-        for n in (86, 400) if ratio in (1.0, 2.0) else (86,):
-            counts = Counter[str]()
-            for rep in range(reps):
-                rng = np.random.default_rng([seed, rep, n])
-                real = _slope(1.0, n, rng)
-                synth = _slope(ratio, n, rng)
-                index = np.arange(n)
-                counts[
-                    effects.compare(real, synth, index, index, resamples=500, seed=rep).word
-                ] += 1
-            yield [f"{ratio:g}", n, *(share(counts[w], reps) for w in _WORDS)]
+def slope(size: float, n: int, rng: np.random.Generator) -> Quantity:
+    """Return an age slope, adjusted for sex, with r = 0.6 at size 1."""
+    age = rng.uniform(20, 80, n)
+    sex = rng.random(n) < 0.5
+    region = size * age / 17.3 + 0.5 * sex + 1.333 * rng.normal(size=n)
+    return effects.age_slope(region, age, sex)
 
+
+def correlation(size: float, n: int, rng: np.random.Generator) -> Quantity:
+    """Return the correlation of two Gaussian regions."""
+    first, noise = rng.normal(size=(2, n))
+    return effects.region_correlation(first, size * first + np.sqrt(1 - size**2) * noise)
+
+
+EFFECTS = (
+    Effect("age slope", slope, 1, 1, (15, 86, 400)),
+    Effect("age slope", slope, 1, 2, (15, 86, 400)),
+    Effect("age slope", slope, 1, 0.5, (15, 86)),
+    Effect("age slope", slope, 1, 0, (15, 86)),
+    Effect("age slope", slope, 1, -1, (86,)),
+    Effect("age slope", slope, 0, 0, (15, 86)),
+    Effect("correlation", correlation, 0.5, 0.5, (20, 86, 300)),
+    Effect("correlation", correlation, 0.5, 0.7, (20, 86, 300)),
+    Effect("correlation", correlation, 0.9, 0.7, (20, 86)),
+    Effect("correlation", correlation, 0.9, 0.9, (20, 86)),
+    Effect("correlation", correlation, 0, 0, (20, 86)),
+)
+"""The margins are half and twice the real slope, and 0.2 away from the real correlation."""
 
 _WORDS = ("replicated", "weaker", "stronger", "reversed", "cannot tell")
 
 
-def _slope(slope: float, n: int, rng: np.random.Generator) -> Quantity:
-    """Return an age slope, adjusted for sex, with r = 0.6 at slope 1."""
-    age = rng.uniform(20, 80, n)
-    sex = rng.random(n) < 0.5
-    region = slope * age / 17.3 + 0.5 * sex + 1.333 * rng.normal(size=n)
-    return effects.age_slope(region, age, sex)
+def words(reps: int, seed: int, only: str = "") -> Table:
+    """Return how often each effect gets each word, and how often its real interval covers."""
+    head = ["effect", "real, synthetic", "n per side", *_WORDS, "covers, real"]
+    return head, _worded(reps, seed, only)
+
+
+def _worded(reps: int, seed: int, only: str) -> Iterator[list[object]]:
+    for effect in EFFECTS:
+        for n in effect.sizes:
+            name = [effect.name, f"{effect.real:g}, {effect.synth:g}", n]
+            if only not in " ".join(map(str, name)):
+                continue
+            counts, covered = Counter[str](), 0
+            # A slope is per decade.
+            truth = effect.real * (10 / 17.3 if effect.draw is slope else 1)
+            for rep in range(reps):
+                rng = np.random.default_rng([seed, rep, n])
+                real, synth = effect.draw(effect.real, n, rng), effect.draw(effect.synth, n, rng)
+                index = np.arange(n)
+                found = effects.compare(real, synth, index, index, resamples=500, seed=rep)
+                counts[found.word] += 1
+                covered += found.real is not None and _holds(found.real, truth)
+            shares = (share(counts[word], reps) for word in _WORDS)
+            yield [*name, *shares, share(covered, reps)]
 
 
 # ---------------------------------------------------------------- volumes
@@ -303,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", choices=("intervals", "prediction", "words", "volumes"))
     parser.add_argument("--reps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="words: text in the first cells of a row")
     parser.add_argument("--folder", type=Path, help="volumes: folder of the cohorts")
     parser.add_argument("--n", type=int, default=60, help="volumes: subjects per side")
     options = parser.parse_args(arguments)
@@ -312,8 +364,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.folder.mkdir(parents=True, exist_ok=True)
         show(volumes(options.folder, options.n))
     else:
-        study = {"intervals": intervals, "prediction": prediction, "words": words}[options.study]
-        show(study(options.reps, options.seed))
+        studies = {
+            "intervals": intervals, "prediction": prediction,
+            "words": partial(words, only=options.only),
+        }  # fmt: skip
+        show(studies[options.study](options.reps, options.seed))
     return 0
 
 

@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from coverage_cells import spectrum
+from coverage_cells import SSIM_CONSTANT, similarity, spectrum
 from coverage_gate import monte_carlo_interval
 from jaxtyping import Float64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.intervals import interval
+from synthbench.metrics.inference.pairs import pair_design
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import IntervalMethod
 from synthbench.metrics.mmd import KID
+from synthbench.metrics.msssim import MSSSIM
 from synthbench.metrics.prdc import Coverage, Density, Precision, Recall
 
 DIMENSION = 128
@@ -38,7 +40,7 @@ HEADING = "## Few images, unequal sets, several scans, ties"
 """The section of docs/coverage.md that this study writes; it is the last one."""
 
 SHARES = ("precision", "recall", "density", "coverage")
-METRICS = {metric.name: metric for metric in (KID, Precision, Recall, Density, Coverage)}
+METRICS = {metric.name: metric for metric in (KID, Precision, Recall, Density, Coverage, MSSSIM)}
 REGIMES: Mapping[str, tuple[float, float]] = {
     "null": (0.0, 1.0),
     "shift .5": (0.5, 1.0),
@@ -64,7 +66,7 @@ class Design:
 
 
 def designs() -> Iterator[Design]:
-    """Yield the cells: KID by rank and n, the four shares by n, then clusters and ties."""
+    """Yield the cells: KID by rank and n, the shares by n, clusters, ties, designs of pairs."""
     for rank in (2, 6, 32, 128):
         for n in (8, 10, 12, 15, 30, 86):
             for regime in REGIMES:
@@ -91,6 +93,12 @@ def designs() -> Iterator[Design]:
         yield Design(f"ties r=10 60 against 60 of {distinct} images", SHARES, repeated(distinct))
     for regime in ("null", "shift .5"):
         yield Design(f"ties r=10 n=m=60 rounded features {regime}", SHARES, rounded(regime))
+    for n, partners in ((120, 8), (120, 40), (40, 8)):
+        for regime in REGIMES:
+            yield Design(
+                f"pairs r=10 n=m={n} of {partners} partners {regime}", ("ms_ssim",),
+                designed(n, partners, regime),
+            )  # fmt: skip
 
 
 # ---------------------------------------------------------------- populations
@@ -149,6 +157,19 @@ def rounded(regime: str) -> Draw:
         x = np.round(scale * (1 + rng.standard_normal((60, 16))) / 2)
         y = np.round(scale * (1 + shift + spread * rng.standard_normal((60, 16))) / 2)
         return x, y, None
+
+    return draw
+
+
+def designed(n: int, partners: int, regime: str) -> Draw:
+    """Return a draw of two pair matrices, NaN outside a random design of pairs, always the same."""
+    features = independent(10, n, n, regime)
+    computed = pair_design(np.arange(n), partners, seed=0) | np.eye(n, dtype=np.bool_)
+
+    def draw(rng: np.random.Generator) -> tuple[Features, Features, None]:
+        pairs = [similarity(rows, SSIM_CONSTANT * DIMENSION) for rows in features(rng)[:2]]
+        real, synth = (np.where(computed, matrix, np.nan) for matrix in pairs)
+        return real, synth, None
 
     return draw
 
@@ -236,9 +257,14 @@ def designs_of_page(page: Path) -> str:
 
 
 def section(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return the section of the page: one table for KID, one for the shares."""
+    """Return the section of the page: tables for KID, for the shares and for designs of pairs."""
     texts = [HEADING, INTRODUCTION, "\n".join(_outcomes(records))]
-    for title, metrics in (("KID", ("kid",)), ("Precision, recall, density, coverage", SHARES)):
+    tables = {
+        "KID": ("kid",),
+        "Precision, recall, density, coverage": SHARES,
+        "MS-SSIM from a design of pairs": ("ms_ssim",),
+    }
+    for title, metrics in tables.items():
         rows = [
             _row(record, metric)
             for record in records
@@ -248,8 +274,9 @@ def section(records: Sequence[Mapping[str, Any]]) -> str:
         header = ["design", "metric", "reps", "target", "printed", "covers", "95% Monte Carlo",
                   "below", "above", "width/sd"]  # fmt: skip
         lines = [header, ["---"] * len(header), *rows]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        texts.append(f"### {title}\n\n{table}")
+        if rows:
+            table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            texts.append(f"### {title}\n\n{table}")
     return "\n\n".join(texts) + "\n"
 
 
@@ -273,7 +300,7 @@ def _outcomes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _row(record: Mapping[str, Any], metric: str) -> list[str]:
     found = record["metrics"][metric]
-    name = record["name"].removeprefix("kid ").removeprefix("shares ")
+    name = record["name"].removeprefix("kid ").removeprefix("shares ").removeprefix("pairs ")
     row = [name, metric, str(record["reps"]), f"{found['target']:.4g}"]
     printed = found["printed"]
     row.append(f"{printed / record['reps']:.0%}")
@@ -292,13 +319,15 @@ r = 2 to {DIMENSION}, unequal sets, several scans per subject, repeated images a
 
 ```
 OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 200 --only "kid r" --out designs.jsonl
+OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 300 --only partners --out designs.jsonl
 OMP_NUM_THREADS=1 python studies/coverage_designs.py --reps 100 --out designs.jsonl
 python studies/coverage_designs.py --out designs.jsonl --report docs/coverage.md
 ```
 
 Features have d = {DIMENSION}; clusters have 2 to 5 scans per subject with an intraclass
 correlation of 0.8. The target of the shares is the mean of the estimates, their expected value at
-these n and m. The target of KID is the populations' value, in closed form.
+these n and m. The target of KID is the populations' value, in closed form. Large sets compute
+MS-SSIM of a random design of pairs; "of 8 partners" means 8 pairs of each image.
 *printed* is the share of samples with an interval, and *covers* is among these. Cells that the
 tables lack were not run. `--method kid=studentized` gives the interval of before. Not gated."""
 

@@ -19,15 +19,17 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
+from pydantic import BaseModel
 from scipy import ndimage, stats
 
 from synthbench.cohorts.cohort import majority_mask
 from synthbench.cohorts.reading import read_cohort
+from synthbench.generators.generator import Generator
+from synthbench.generators.local3d import Local3D, LocalSettings
 from synthbench.generators.memorizer import Memorizer, MemorizerSettings
 from synthbench.metrics.local_copying import (
     FLOOR,
@@ -60,6 +62,8 @@ from synthbench.volumes.grid import Space
 from synthbench.volumes.sets import Drawn
 
 PERMUTATIONS = 199
+FROM_NOISE = LocalSettings(start="mean", sigma_max=2.0, steps=10)
+"""So much noise on the mean that a sample is a mosaic of training patches."""
 MILLIMETRES = 4.0
 Volumes = Float32[np.ndarray, "n d h w"]
 
@@ -248,13 +252,16 @@ def smooth(rng: np.random.Generator, subjects: int, visits: int, icc: float) -> 
 # Planted copies, and generators of known kinds
 
 
-def memorized(train: Volumes, space: Space, n: int) -> Volumes:
-    """Return n samples of `memorizer`: training volumes with a little noise and warping."""
+def sampled(
+    plugin: Generator, settings: BaseModel, train: Volumes, space: Space, n: int
+) -> Volumes:
+    """Return n samples of a generator that is fitted to training volumes."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder))
-        fitted = Memorizer()
-        fitted.fit(Drawn(space, list(train)), MemorizerSettings(), run)  # type: ignore[arg-type]
-        return np.stack(list(fitted.sample(run, range(n))))
+        run.write_config(settings.model_dump(mode="json"))
+        run.update(space={"shape": space.shape, "affine": space.affine})
+        plugin.fit(Drawn(space, list(train)), settings, run)  # type: ignore[arg-type]
+        return np.stack(list(plugin.sample(run, range(n))))
 
 
 def gaussian(train: Volumes, n: int) -> Volumes:
@@ -264,34 +271,6 @@ def gaussian(train: Volumes, n: int) -> Volumes:
     scores = np.random.default_rng(0).standard_normal((n, len(rows)), np.float32)
     drawn = mean + scores @ (rows - mean) / np.float32(np.sqrt(len(rows) - 1))
     samples: Volumes = np.clip(drawn, 0, 1).reshape(n, *train.shape[1:])
-    return samples
-
-
-def local_score(train: Volumes, mask: Bool[np.ndarray, "d h w"], n: int, steps: int) -> Volumes:
-    """Return n samples of the optimal denoiser of patches at their place: it copies patches.
-
-    Kamb and Ganguli (2025) for registered images: at the noise level s the denoised voxel is the
-    mean over training volumes, weighted by the likelihood of the noisy patch around it. Patches
-    shrink with s. The training volumes are also mirrored.
-    """
-    corners = np.argwhere(mask | mask[::-1])
-    box = tuple(slice(*ends) for ends in zip(corners.min(0), corners.max(0) + 1, strict=True))
-    atoms = train[(slice(None), *box)]
-    atoms = np.concatenate([atoms, atoms[:, ::-1]])
-    apart = float(np.mean([np.mean((a - b)[mask[box]] ** 2) for a, b in pairwise(atoms)]))
-    levels = (2 ** (1 / 7) + np.linspace(0, 1, steps) * (0.03 ** (1 / 7) - 2 ** (1 / 7))) ** 7
-    samples = np.zeros((n, *train.shape[1:]), np.float32)
-    for k in range(n):
-        noise = np.random.default_rng(k).standard_normal(atoms.shape[1:], np.float32)
-        x = atoms.mean(axis=0) + np.float32(levels[0]) * noise
-        for i, s in enumerate(levels):
-            side = int(np.clip((24 * s**2 / apart) ** (1 / 3), 5, 31)) // 2 * 2 + 1
-            logs = np.stack([ndimage.uniform_filter((x - a) ** 2, side) for a in atoms])
-            weights = np.exp(-(side**3) / (2 * s**2) * (logs - logs.min(axis=0)))
-            denoised = (weights * atoms).sum(axis=0) / weights.sum(axis=0)
-            following = levels[i + 1] if i + 1 < steps else 0.0
-            x = (denoised + (x - denoised) * np.float32(following / s)).astype(np.float32)
-        samples[k][box] = np.clip(x, 0, 1)
     return samples
 
 
@@ -353,11 +332,18 @@ def generators(of: Material) -> None:
         "Gaussian fitted to them": lambda: (gaussian(train, n), train, holdout),
         "Gaussian fitted to 15": lambda: (gaussian(train[:15], n), train[:15], holdout),
         "unseen, hold-out 5% brighter": lambda: (third[0], third[1], 1.05 * third[2]),
-        "memorizer": lambda: (memorized(train, of.space, n), train, holdout),
+        "memorizer": lambda: (
+            sampled(Memorizer(), MemorizerSettings(), train, of.space, n), train, holdout
+        ),
         "cubes of 9 over 5%, in all": lambda: (
             planted(third[0], third[1], of.mask, 9, 1.0, np.random.default_rng(0)), *third[1:]
         ),
-        "local score, 6 volumes": lambda: (local_score(train, of.mask, 6, 10), train, holdout),
+        "local3d, 6 volumes": lambda: (
+            sampled(Local3D(), LocalSettings(), train, of.space, 6), train, holdout
+        ),
+        "local3d from noise alone, 6 volumes": lambda: (
+            sampled(Local3D(), FROM_NOISE, train, of.space, 6), train, holdout
+        ),
     }  # fmt: skip
     for name, make in kinds.items():
         found = assessed(of, *make())

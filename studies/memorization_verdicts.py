@@ -1,10 +1,14 @@
 """Verdicts on memorization: each kind of generator against what is said of it.
 
 Usage: python studies/memorization_verdicts.py --reps 200 [--kind NAME ...] [--rank R ...]
+       python studies/memorization_verdicts.py --reps 200 --visits REAL [--spacing 4]
 
 Prints one row of a markdown table per kind of generator and effective rank: how often each verdict
 is given, with exact 95% intervals. Features are Gaussian, with the eigenvalues of the coverage
-study; training, hold-out and synthetic set have 86 images unless the kind says so.
+study; training, hold-out and synthetic set have 86 images unless the kind says so. With `--visits`,
+the rows are of the volumes of a real cohort, divided at random: 30 training and 30 hold-out
+subjects with some visits each, and one visit of 30 other subjects as a perfect generator's images.
+A visit is the subject's volume under a smooth warp.
 Timings are for one core: set OMP_NUM_THREADS=1.
 """
 
@@ -14,21 +18,27 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from coverage_cells import Features, spectrum
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
 
+from synthbench.cohorts.cohort import majority_mask
+from synthbench.cohorts.reading import read_cohort
 from synthbench.metrics.memorization import memorization
 from synthbench.metrics.nearest.verdict import WORDS
+from synthbench.sensitivity.corruptions.of_volumes import warp
 
 N = 86
 PERMUTATIONS = 99
 DIMENSION = 128
 """Number of features, where the effective rank is below it."""
+PEOPLE, VISITS, WARP_MM = 30, 3, 1.5
+"""Of the rows of a real cohort: subjects per set, visits of each, and RMS displacement."""
 KEPT_VARIANCE = 0.99
 """The share of variance that the fitted Gaussian keeps, as `pca-gaussian` does."""
 
@@ -189,6 +199,49 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+class Visits(NamedTuple):
+    """Visits of real subjects: [subject, visit, axis], with the distances between their voxels."""
+
+    images: Float64[np.ndarray, "n v d"]
+
+    @classmethod
+    def of(cls, real: Path, spacing: float) -> Visits:
+        """Read a cohort, and warp each of its volumes to make the visits."""
+        cohort = read_cohort(real)
+        space = cohort.grid.regrid(spacing=spacing)
+        volumes = cohort.volumes(space)
+        inside = majority_mask(volumes)
+        rng = np.random.default_rng(0)
+        rows = np.stack([
+            warp(volume, WARP_MM, space, rng)[inside]
+            for volume in volumes for _ in range(VISITS)
+        ]).astype(np.float64)  # fmt: skip
+        rows -= rows.mean(axis=0)
+        # Coordinates along the principal axes have the same distances, and are fewer than voxels.
+        squares, axes = np.linalg.eigh(rows @ rows.T)
+        coordinates = axes * np.sqrt(squares.clip(min=0))
+        return cls(coordinates.reshape(len(volumes), VISITS, -1))
+
+    def divided(self, train: int, holdout: int) -> Kind:
+        """Return random sets with these numbers of visits per training and hold-out subject."""
+
+        def kind(of: Population) -> Sets:
+            order = of.rng.permutation(len(self.images))
+            parts = [self.images[order[i * PEOPLE : (i + 1) * PEOPLE]] for i in range(3)]
+            synth = parts[2][:, 0]
+            t, h = (
+                part[:, :visits].reshape(-1, part.shape[2])
+                for part, visits in zip(parts, (train, holdout), strict=False)
+            )
+            subjects = {
+                "train": np.repeat(np.arange(PEOPLE), train),
+                "holdout": np.repeat(np.arange(PEOPLE), holdout),
+            }
+            return Sets(synth, t, h, subjects)
+
+        return kind
+
+
 def verdicts(kind: Kind, rank: int, reps: int, seed: int) -> Counter[str]:
     """Return how often each verdict is given."""
     sd = np.sqrt(spectrum(rank, max(rank, DIMENSION)))
@@ -203,7 +256,7 @@ def verdicts(kind: Kind, rank: int, reps: int, seed: int) -> Counter[str]:
     return found
 
 
-def row(name: str, rank: int, found: Counter[str], reps: int) -> str:
+def row(name: str, rank: int | str, found: Counter[str], reps: int) -> str:
     """Return a row of the table: the share of each verdict with its exact interval, in percent."""
     cells = []
     for verdict in WORDS:
@@ -220,8 +273,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--rank", type=int, nargs="+", default=[10, 32, 512])
+    parser.add_argument(
+        "--visits", type=Path, metavar="REAL", help="rows of a real cohort's visits"
+    )
+    parser.add_argument("--spacing", type=float, default=4.0, help="of its volumes, in mm")
     options = parser.parse_args(arguments)
     print(f"| generator | r | {' | '.join(WORDS.values())} |\n|---|---|{'---|' * len(WORDS)}")
+    if options.visits is not None:
+        visits = Visits.of(options.visits, options.spacing)
+        for train, holdout in ((3, 1), (1, 3), (1, 1)):
+            found = verdicts(visits.divided(train, holdout), DIMENSION, options.reps, options.seed)
+            name = f"other people; {train} visits x {PEOPLE} against {holdout} x {PEOPLE}"
+            print(row(name, "voxels", found, options.reps), flush=True)
+        return 0
     for name in options.kind:
         for rank in options.rank:
             found = verdicts(KINDS[name], rank, options.reps, options.seed)

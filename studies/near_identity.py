@@ -1,11 +1,12 @@
 """Which copies of a volume preflight finds, and false alarms on two scans of one person.
 
-    python studies/near_identity.py REAL [--n 40] [--spacing 4]
+    python studies/near_identity.py REAL [--n 40] [--spacing 4] [--grids]
 
 Each of n volumes of a real cohort is changed as a copy may be (saved again, rescaled, with noise,
 moved, mirrored), or as a second scan of the person would be: a new position within the error of
 registration, another bias field, a little other contrast, new noise inside the brain. All volumes
-and the changed ones are compared as two sets are. Prints the tables of docs/preflight.md.
+and the changed ones are compared as two sets are. With `--grids`, the changed volumes are also on
+other grids. Prints the tables of docs/preflight.md.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from scipy.spatial.transform import Rotation
 
 from synthbench.cohorts.cohort import read_volume
 from synthbench.cohorts.inspection import Inspection, inspect
-from synthbench.cohorts.preflight.near_identity import MIN_CORRELATION, differences
+from synthbench.cohorts.preflight.near_identity import (
+    MIN_CORRELATION,
+    MIN_CORRELATION_ACROSS_GRIDS,
+    common_differences,
+    differences,
+)
 from synthbench.cohorts.reading import read_cohort
 from synthbench.volumes.grid import Space, resample
 
@@ -103,12 +109,48 @@ SECOND_SCANS: dict[str, Change] = {
 }
 
 
+def regridded(grid: Space) -> dict[str, Space]:
+    """Return other grids for the same brains."""
+
+    def offset(shape: tuple[int, ...], voxels: float) -> Space:
+        matrix = grid.matrix.copy()
+        matrix[:3, 3] += voxels * matrix[:3, :3].sum(axis=1)
+        return Space.of(shape, matrix)
+
+    return {
+        "moved by half a voxel": offset(grid.shape, 0.5),
+        "cropped by 3 voxels": offset(tuple(side - 6 for side in grid.shape), 3),
+        **{f"{mm:g} mm": grid.regrid(spacing=mm) for mm in (1.5, 2.5, 3, 4)},
+    }
+
+
+def across_grids(
+    originals: list[Inspection], volumes: list[np.ndarray], grid: Space, n: int
+) -> None:
+    """Print the correlations of copies on other grids, and of different persons."""
+    change = COPIES["mirrored, noise 0.01, / 255"]
+    print("| grid of the copies | found | least | median | greatest | two persons, greatest |")
+    for name, other in regridded(grid).items():
+        rng = np.random.default_rng(0)
+        copies = [
+            measured(resample(np.float32(change(v, rng)), grid, other), other) for v in volumes[:n]
+        ]
+        plain, mirrored = common_differences([*originals, *copies])
+        k = len(originals)
+        values = np.maximum(plain[:k] @ plain[k:].T, plain[:k] @ mirrored[k:].T)
+        values = np.maximum(values, mirrored[:k] @ plain[k:].T)
+        own = values[np.arange(n), np.arange(n)].copy()
+        values[np.arange(n), np.arange(n)] = -1
+        found = row(name, own, MIN_CORRELATION_ACROSS_GRIDS)
+        print(f"{found} {values.max():.4f} |", flush=True)
+
+
 def measured(v: np.ndarray, grid: Space) -> Inspection:
     return inspect(np.ascontiguousarray(v, np.float32), grid, grid, dtype="float32")
 
 
-def row(name: str, correlations: np.ndarray) -> str:
-    found = int((correlations > MIN_CORRELATION).sum())
+def row(name: str, correlations: np.ndarray, least: float = MIN_CORRELATION) -> str:
+    found = int((correlations > least).sum())
     low, middle, high = correlations.min(), np.median(correlations), correlations.max()
     return f"| {name} | {found} of {len(correlations)} | {low:.4f} | {middle:.4f} | {high:.4f} |"
 
@@ -118,11 +160,16 @@ def main() -> None:
     parser.add_argument("real", type=Path)
     parser.add_argument("--n", type=int, default=40, help="volumes that are changed")
     parser.add_argument("--spacing", type=float, help="voxel size to resample to first, in mm")
+    parser.add_argument("--grids", action="store_true", help="copies on other grids")
     chosen = parser.parse_args()
     cohort = read_cohort(chosen.real)
     grid = cohort.grid if chosen.spacing is None else cohort.grid.regrid(spacing=chosen.spacing)
     volumes = [resample(read_volume(e), cohort.grid, grid) for e in cohort.entries]
-    coarse = [measured(v, grid).coarse for v in volumes]
+    originals = [measured(v, grid) for v in volumes]
+    if chosen.grids:
+        across_grids(originals, volumes, grid, chosen.n)
+        return
+    coarse = [inspection.coarse for inspection in originals]
     plain, mirrored = differences(np.stack(coarse).astype(np.float32))
     pairs = np.maximum(plain @ plain.T, plain @ mirrored.T)[np.triu_indices(len(plain), 1)]
     print(f"{len(volumes)} volumes, {grid}; threshold {MIN_CORRELATION}")

@@ -1,6 +1,7 @@
 """Calibration study: how often does `synthbench utility` find an effect where there is none?
 
-Usage: python studies/utility_calibration.py [--reps 200] [--seed 0]
+Usage: python studies/utility_calibration.py [--reps 200] [--seed 0] [--trained 40] [--tested 60]
+                                            [--kind NAME ...]
 
 There are `DIMENSION` Gaussian features, one of which differs between the classes (or contains the
 number, for a regression). Every repetition draws new training sets and new test subjects, and runs
@@ -15,7 +16,8 @@ balanced     real + synthetic against real alone, where a share of the synthetic
 copies       real + synthetic against real alone, where the synthetic volumes are the real ones
 regression   as "same size", with a number and its mean absolute error
 
-The table (markdown) goes to standard output; exit 1 where a rate is above 5% by more than the
+With several numbers of `--trained` and `--tested`, all combinations are run. The table (markdown)
+goes to standard output; exit 1 where a rate is above 5% by more than the
 binomial interval allows. Timings are for one core: set OMP_NUM_THREADS=1.
 """
 
@@ -24,8 +26,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float64
@@ -36,10 +40,15 @@ from synthbench.utility.probe import Part, Task, left_out, predict
 
 DIMENSION = 20
 EFFECT = 1.5
-TRAINED = 40
-TESTED = 60
 REFITS = 50
 ALPHA = 0.05
+
+
+class Sizes(NamedTuple):
+    """Numbers of volumes per training set, and of test subjects."""
+
+    trained: int
+    tested: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,9 @@ class Draw:
     def part(self, source: str, judged: bool = True) -> Part:
         """Return the volumes as a part that an arm is trained on."""
         return Part(source, self.x, self.y, np.arange(len(self.y)), judged)
+
+
+Repetition: TypeAlias = Callable[[np.random.Generator, int, Sizes], Estimate]
 
 
 def classes(rng: np.random.Generator, n: int, flipped: float = 0.0) -> Draw:
@@ -82,50 +94,56 @@ def compared(
     return difference(measure, found[0], found[1], test.y)
 
 
-def same_size(rng: np.random.Generator, seed: int) -> Estimate:
+def same_size(rng: np.random.Generator, seed: int, of: Sizes) -> Estimate:
     """Synthetic against real volumes of one distribution."""
-    real, synth, test = classes(rng, TRAINED), classes(rng, TRAINED), classes(rng, TESTED)
+    real, synth, test = classes(rng, of.trained), classes(rng, of.trained), classes(rng, of.tested)
     return compared([synth.part("synth")], [real.part("real")], test, "classification", seed)
 
 
-def replaced(rng: np.random.Generator, seed: int) -> Estimate:
+def replaced(rng: np.random.Generator, seed: int, of: Sizes) -> Estimate:
     """Half of the real volumes exchanged for synthetic ones of their distribution."""
-    real, other, synth = (classes(rng, TRAINED // 2) for _ in range(3))
+    real, other, synth = (classes(rng, of.trained // 2) for _ in range(3))
     return compared(
         [real.part("real"), synth.part("synth")], [real.part("real"), other.part("other")],
-        classes(rng, TESTED), "classification", seed,
+        classes(rng, of.tested), "classification", seed,
     )  # fmt: skip
 
 
-def balanced(flipped: float) -> Callable[[np.random.Generator, int], Estimate]:
+def balanced(flipped: float) -> Repetition:
     """Real volumes with synthetic ones of which a share is mislabelled."""
 
-    def repetition(rng: np.random.Generator, seed: int) -> Estimate:
-        real, synth = classes(rng, TRAINED), classes(rng, TRAINED, flipped)
+    def repetition(rng: np.random.Generator, seed: int, of: Sizes) -> Estimate:
+        real, synth = classes(rng, of.trained), classes(rng, of.trained, flipped)
         return compared(
             [real.part("real"), synth.part("synth", judged=False)], [real.part("real")],
-            classes(rng, TESTED), "classification", seed,
+            classes(rng, of.tested), "classification", seed,
         )  # fmt: skip
 
     return repetition
 
 
-def copies(rng: np.random.Generator, seed: int) -> Estimate:
+def copies(rng: np.random.Generator, seed: int, of: Sizes) -> Estimate:
     """Real volumes with copies of themselves."""
-    real = classes(rng, TRAINED)
+    real = classes(rng, of.trained)
     return compared(
         [real.part("real"), real.part("synth", judged=False)], [real.part("real")],
-        classes(rng, TESTED), "classification", seed,
+        classes(rng, of.tested), "classification", seed,
     )  # fmt: skip
 
 
-def regression(rng: np.random.Generator, seed: int) -> Estimate:
+def regression(rng: np.random.Generator, seed: int, of: Sizes) -> Estimate:
     """Synthetic against real volumes of one distribution, for a number."""
-    real, synth, test = numbers(rng, TRAINED), numbers(rng, TRAINED), numbers(rng, TESTED)
+    real, synth, test = numbers(rng, of.trained), numbers(rng, of.trained), numbers(rng, of.tested)
     return compared([synth.part("synth")], [real.part("real")], test, "regression", seed)
 
 
-def balancing_share(reps: int, seed: int) -> float:
+NO_EFFECT: Mapping[str, Repetition] = {
+    "same size": same_size, "replaced": replaced, "copies": copies, "regression": regression,
+}  # fmt: skip
+KINDS = ("same size", "replaced", "balanced", "copies", "regression")
+
+
+def balancing_share(reps: int, seed: int, of: Sizes) -> float:
     """Return the share of wrong labels at which synthetic volumes change nothing on average.
 
     It is found by bisection of the mean gain over `reps` training sets, each tested on 2000
@@ -136,8 +154,8 @@ def balancing_share(reps: int, seed: int) -> float:
         total = 0.0
         for rep in range(reps):
             rng = np.random.default_rng([seed, 0xBA, rep])
-            test, real = classes(rng, 2000), classes(rng, TRAINED).part("real")
-            synth = classes(rng, TRAINED, flipped).part("synth", judged=False)
+            test, real = classes(rng, 2000), classes(rng, of.trained).part("real")
+            synth = classes(rng, of.trained, flipped).part("synth", judged=False)
             found = [
                 value(AUC, predict(parts, test.x, "classification", None, rep), test.y).value
                 for parts in ([real, synth], [real])
@@ -152,19 +170,17 @@ def balancing_share(reps: int, seed: int) -> float:
     return (low + high) / 2
 
 
-def row(
-    name: str, repetition: Callable[[np.random.Generator, int], Estimate], reps: int, seed: int
-) -> tuple[str, bool]:
+def row(name: str, repetition: Repetition, reps: int, seed: int, of: Sizes) -> tuple[str, bool]:
     """Return the row of one kind of no effect, and True where its rate is allowed."""
     began = time.perf_counter()
-    found = [repetition(np.random.default_rng([seed, rep]), rep) for rep in range(reps)]
+    found = [repetition(np.random.default_rng([seed, rep]), rep, of) for rep in range(reps)]
     alarms = sum(one.low > 0 or one.high < 0 for one in found)
     interval = binomtest(alarms, reps).proportion_ci()
     values = np.array([one.value for one in found])
     ses = np.array([one.se for one in found])
     seconds = (time.perf_counter() - began) / reps
     text = (
-        f"| {name} | {reps} | {alarms} | {alarms / reps:.1%} "
+        f"| {name} | {of.trained} | {of.tested} | {reps} | {alarms} | {alarms / reps:.1%} "
         f"| {interval.low:.1%} to {interval.high:.1%} | {values.mean():+.4f} "
         f"| {values.std(ddof=1):.4f} | {np.sqrt((ses**2).mean()):.4f} | {seconds:.2f} |"
     )
@@ -176,24 +192,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trained", type=int, nargs="+", default=[40], help="volumes per set")
+    parser.add_argument("--tested", type=int, nargs="+", default=[60], help="test subjects")
+    parser.add_argument(
+        "--kind", nargs="+", choices=KINDS, default=KINDS, help="kinds of no effect"
+    )
     given = parser.parse_args()
-    share = balancing_share(100, given.seed)
-    print(f"balanced: {share:.0%} of the synthetic labels flipped", file=sys.stderr, flush=True)
-    kinds = {
-        "same size": same_size,
-        "replaced": replaced,
-        f"balanced ({share:.0%} flipped)": balanced(share),
-        "copies": copies,
-        "regression, same size": regression,
-    }
-    print("| no effect | n | false alarms | rate | 95% CI | mean difference | its sd "
-          "| root mean square se | s each |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("| no effect | trained | tested | n | false alarms | rate | 95% CI | mean difference "
+          "| its sd | root mean square se | s each |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     allowed = []
-    for name, repetition in kinds.items():
-        text, fine = row(name, repetition, given.reps, given.seed)
-        print(text, flush=True)
-        allowed.append(fine)
+    for of in (Sizes(*sizes) for sizes in product(given.trained, given.tested)):
+        for kind in given.kind:
+            name = kind
+            if kind == "balanced":
+                flipped = balancing_share(100, given.seed, of)
+                name, repetition = f"balanced ({flipped:.0%} flipped)", balanced(flipped)
+            else:
+                repetition = NO_EFFECT[kind]
+            text, fine = row(name, repetition, given.reps, given.seed, of)
+            print(text, flush=True)
+            allowed.append(fine)
     if not all(allowed):
         sys.exit(1)
 

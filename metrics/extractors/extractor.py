@@ -25,7 +25,8 @@ class Extractor(Protocol):
     """A network or formula that turns a volume into a feature vector.
 
     Constructing one is cheap. The first call of `features` imports torch, and reads and verifies
-    the weights. An extractor with weights may have a method `load()` that does so earlier.
+    the weights. An extractor with weights may have a method `load()` that does so earlier. One with
+    random weights says so by an attribute `trained` that is False: scorecards and reports tell it.
 
     Attributes
     ----------

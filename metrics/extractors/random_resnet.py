@@ -43,6 +43,7 @@ class RandomResNet10:
         self.layer = "stage 4, global average"
         self.summary = "3-D ResNet-10, random weights that are the same everywhere"
         self.needs = "nothing"
+        self.trained = False
         self._network: MedicalResNet | None = None
 
     def load(self) -> MedicalResNet:

@@ -126,6 +126,13 @@ Like = Annotated[
     Path | None,
     typer.Option("--like", help="A run whose grid to use. Default: the real cohort's."),
 ]
+CountFailures = Annotated[
+    bool,
+    typer.Option(
+        "--count-failures",
+        help="Use the synthetic volumes that can be used, and print the share that failed.",
+    ),
+]
 Name = Annotated[str | None, typer.Option("--name", help="What tables call the volumes.")]
 Cached = Annotated[
     bool,

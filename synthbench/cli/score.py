@@ -16,6 +16,7 @@ from synthbench.cli.options import (
     AssumeGridOrReal,
     BenchmarkUsed,
     Cached,
+    CountFailures,
     FileOptions,
     Intensity,
     Json,
@@ -70,13 +71,7 @@ class ScoreCohorts:
         Path | None,
         typer.Option("--holdout", help="Other real cohort, which the generator never saw."),
     ] = None
-    count_failures: Annotated[
-        bool,
-        typer.Option(
-            "--count-failures",
-            help="Score the synthetic volumes that can be used, and print the share that failed.",
-        ),
-    ] = False
+    count_failures: CountFailures = False
     files: FileOptions
 
     def chosen(self) -> dict[str, CohortFiles | None]:

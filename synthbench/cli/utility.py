@@ -13,6 +13,7 @@ from synthbench.cli.console import as_progress, is_main, log, make_room, progres
 from synthbench.cli.options import (
     Accept,
     Cached,
+    CountFailures,
     FileOptions,
     Json,
     Name,
@@ -32,6 +33,7 @@ class UtilityCohorts:
     real: Real
     synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, with labels.")]
     test: Annotated[Path, typer.Option("--test", help="Real cohort of other subjects, to test on.")]
+    count_failures: CountFailures = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +87,14 @@ class StudyVolumes:
     volumes: VolumeOptions
     accept: Accept = None
 
-    def settings(self) -> StudySettings:
+    def settings(self, count_failures: bool) -> StudySettings:
         """Return what every study takes."""
         from synthbench.utility.settings import StudySettings
 
-        return StudySettings(name=self.name, accept=self.accept or (), **vars(self.volumes))
+        return StudySettings(
+            name=self.name, accept=self.accept or (), count_failures=count_failures,
+            **vars(self.volumes),
+        )  # fmt: skip
 
 
 @with_options
@@ -119,8 +124,8 @@ def utility(
     with progress_bar("utility") as advance:
         record = command.run(
             files.of(cohorts.real), files.of(cohorts.synth), files.of(cohorts.test),
-            command.Choices(**vars(choices)), volumes.settings(), cache=cached,
-            progress=as_progress(advance), log=log,
+            command.Choices(**vars(choices)), volumes.settings(cohorts.count_failures),
+            cache=cached, progress=as_progress(advance), log=log,
         )  # fmt: skip
     if not is_main():
         return

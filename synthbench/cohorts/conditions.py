@@ -20,6 +20,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32
 
 from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.disclosure import SMALL_CELL
 from synthbench.errors import RunError, UsageError, near_miss
 
 Row = Mapping[str, float | str | None]
@@ -33,9 +34,6 @@ MOST_LEVELS = 16
 
 QUANTILES = 20
 """The most intervals between the quantiles that are kept of a training marginal."""
-
-SMALL_CELL = 5
-"""The fewest subjects in an interval between quantiles; a rarer level counts as this many."""
 
 
 class Encoded(NamedTuple):

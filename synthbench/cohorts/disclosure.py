@@ -13,7 +13,8 @@ import pandas as pd
 from synthbench.cohorts.cohort import Cohort
 
 SMALL_CELL = 5
-"""Counts below it are not published: so few people could be identified."""
+"""Smaller groups are not published: so few people could be identified. Counts below it are hidden;
+an interval between quantiles holds at least as many subjects (`synthbench.cohorts.conditions`)."""
 
 UNKNOWN = "not known"
 SUPPRESSED, _COARSENED = f"<{SMALL_CELL}", f"{SMALL_CELL} or more"

@@ -33,8 +33,8 @@ _OF_SCANS = (
     "CSV with a column 'path')."
 )
 _OF_A_GENERATOR = (
-    "A sample that failed is a result too: synthbench score --count-failures scores the others, "
-    "and prints the share that failed beside every value. If it was the copying that failed, write "
+    "A sample that failed is a result too: with --count-failures, synthbench score and utility use "
+    "the others, and print the share that failed. If it was the copying that failed, write "
     "the files again."
 )
 

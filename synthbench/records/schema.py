@@ -16,6 +16,9 @@ from synthbench.records.keys import JobKey
 SCHEMA: Final = 2
 """The version that is written. 1: until 0.1. 2: the role of each metric, and findings as data."""
 
+UNTRAINED_BEFORE: Final = ("random-resnet10",)
+"""Extractors with random weights, for scorecards that do not record which ones they are."""
+
 _ROLES_OF_1 = {
     **dict.fromkeys(("precision", "recall", "density", "coverage"), "descriptive"),
     **dict.fromkeys(("mmd_linear", "g4r_ssim", "ms_ssim_wang5", "ms_ssim_monai_k4"), "for_papers"),

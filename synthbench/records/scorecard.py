@@ -22,7 +22,7 @@ from synthbench.records.conditional import AdherenceRecord, ReplicationRecord
 from synthbench.records.local_copying import LocalCopyingRecord
 from synthbench.records.memorization import MemorizationRecord
 from synthbench.records.protocol import Protocol
-from synthbench.records.schema import SCHEMA, UPGRADES
+from synthbench.records.schema import SCHEMA, UNTRAINED_BEFORE, UPGRADES
 from synthbench.records.utility import Utility
 from synthbench.records.values import Value
 
@@ -76,6 +76,9 @@ class Scorecard(RecordFile):
     benchmark: str | None = None
     protocol: Protocol
     protocol_hash: str
+    untrained: tuple[str, ...] | None = Field(
+        default=None, description="extractors with random weights; None: not recorded then"
+    )
     values: tuple[Value, ...]
     memorization: tuple[MemorizationRecord, ...] = ()
     not_assessed: str | None = Field(default=None, description="why memorization was not assessed")
@@ -98,6 +101,12 @@ class Scorecard(RecordFile):
             if value.metric == metric and extractor in (None, value.extractor):
                 return value
         return None
+
+    @property
+    def untrained_extractors(self) -> list[str]:
+        """Return the names of the protocol's extractors that have random weights."""
+        known = UNTRAINED_BEFORE if self.untrained is None else self.untrained
+        return [e.name for e in self.protocol.extractors if e.name in known]
 
     @classmethod
     def remedy(cls, file: Path) -> str:

@@ -186,10 +186,10 @@ def limits(card: Scorecard) -> list[str]:
             " The minimum detectable effect is the smallest excess over the floor that is seen in "
             "four of five cases, if the volumes differ by a shift."
         )
-    random = [e.name for e in card.protocol.extractors if e.name.startswith("random-")]
-    if random:
+    untrained = card.untrained_extractors
+    if untrained:
         lines.append(
-            f"The features of {', '.join(random)} were never trained on an image: they see "
+            f"The features of {', '.join(untrained)} were never trained on an image: they see "
             "intensity and coarse shape, and less of anatomy than trained ones."
         )
     saturated = [v.label for v in card.values if v.saturated]

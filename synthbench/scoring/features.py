@@ -67,6 +67,11 @@ class Extractors:
         """The names of all, as the extractors define them: a user's file has a name of its own."""
         return [record.name for record in self.records]
 
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """The names of those that say that they have random weights (`Extractor`)."""
+        return tuple(n for n, found in self.loaded.items() if not getattr(found, "trained", True))
+
 
 def named_extractors(names: Sequence[str]) -> dict[str, Any]:
     """Return extractors by the names they define, without fetching or loading weights.

@@ -234,6 +234,7 @@ def score_cohorts(
         benchmark=setup.benchmark and setup.benchmark.name,
         protocol=setup.protocol,
         protocol_hash=setup.protocol.hash,
+        untrained=setup.extractors.untrained,
         values=tuple(values),
         memorization=assessed.records,
         not_assessed=assessed.why_not or copied_parts.why_not,

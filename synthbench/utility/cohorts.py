@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,14 +102,20 @@ class LabelRule:
 
 
 def read_side(
-    source: Source, role: str, assume_grid: float | None, progress: Progress | None
+    source: Source,
+    role: str,
+    assume_grid: float | None,
+    progress: Progress | None,
+    *,
+    count_failures: bool = False,
 ) -> Cohort:
     """Return a cohort of a study; it is read where a path is given."""
     if isinstance(source, Cohort):
         return source
     return read_cohort(
-        source, role=role, assume_grid=assume_grid, progress=checking(role, progress)
-    )
+        source, role=role, assume_grid=assume_grid, progress=checking(role, progress),
+        count_failures=count_failures,
+    )  # fmt: skip
 
 
 def read_sides(
@@ -117,6 +124,7 @@ def read_sides(
     test: Source,
     *,
     assume_grid: float | None,
+    count_failures: bool,
     accept: Sequence[str],
     progress: Progress | None,
     log: Log,
@@ -129,14 +137,33 @@ def read_sides(
         One cannot be read, they share subjects (`check_apart`), or preflight finds an error.
     """
     sides = (("real", real), ("synth", synth), ("test", test))
-    cohorts = {role: read_side(source, role, assume_grid, progress) for role, source in sides}
+    cohorts = {
+        role: read_side(
+            source, role, assume_grid, progress, count_failures=count_failures and role == "synth"
+        )
+        for role, source in sides
+    }
     notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
+    notes += _failure_notes(cohorts["synth"])
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
     trained_on = {role: cohorts[role] for role in ("real", "synth")}
     notes += accepted_notes(check.check(trained_on, accept, log))
     for remark in cohorts["test"].remarks:
         log(f"{remark.severity}: test: {remark.message}")
     return cohorts, notes
+
+
+def _failure_notes(synth: Cohort) -> list[str]:
+    """Return the note on synthetic volumes that failed; none where they were not counted."""
+    if synth.failed is None:
+        return []
+    reasons = Counter(failure.reason for failure in synth.failed)
+    why = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
+    share = len(synth.failed) / synth.available
+    return [
+        f"synth: {len(synth.failed)} of {synth.available} volumes failed ({share:.1%}) and are "
+        f"left out{f' ({why})' if why else ''}"
+    ]
 
 
 def real_labels(cohort: Cohort, name: str, role: str) -> list[Label]:

@@ -135,9 +135,12 @@ def add_to_scorecard(
 
 def _drawn(card: Scorecard, synth: Path | CohortFiles | Cohort) -> bool:
     """Return True where a benchmark scored some of these volumes."""
-    if card.synth.available == card.synth.n:
+    if card.synth.available == card.synth.drawn:
         return False
-    cohort = synth if isinstance(synth, Cohort) else read_cohort(synth, role="synth")
+    cohort = synth
+    if not isinstance(cohort, Cohort):
+        counted = card.synth.failed is not None
+        cohort = read_cohort(cohort, role="synth", count_failures=counted)
     return scored_cohort(cohort, card.synth, "synth", card.protocol.seed) is not None
 
 

@@ -136,8 +136,8 @@ def segmentation_utility(
     check.check_rules(study.accept)
     settings = settings or SegmentationSettings()
     cohorts, notes = read_sides(
-        real, synth, test, assume_grid=study.assume_grid, accept=study.accept, progress=progress,
-        log=log,
+        real, synth, test, assume_grid=study.assume_grid, count_failures=study.count_failures,
+        accept=study.accept, progress=progress, log=log,
     )  # fmt: skip
     mapped = {role: _mapped(cohort, role, study.intensity) for role, cohort in cohorts.items()}
     _check_grids(cohorts)

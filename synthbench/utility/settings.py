@@ -32,6 +32,9 @@ class StudySettings:
         Nominal coverage of the intervals; seed of folds, halves, subsets and networks.
     assume_grid, accept
         As for `synthbench.score`.
+    count_failures
+        True: synthetic volumes that cannot be used are left out, and the record has their number
+        and reasons. False: they are an error.
     """
 
     name: str | None = None
@@ -40,6 +43,7 @@ class StudySettings:
     seed: int = 0
     assume_grid: float | None = None
     accept: Sequence[str] = ()
+    count_failures: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,7 +208,8 @@ def _read(
 ) -> _Sides:
     """Return the three cohorts with labels; real and test are pooled for repeated splits."""
     cohorts, notes = read_sides(
-        real, synth, test, assume_grid=settings.assume_grid, accept=settings.accept,
+        real, synth, test, assume_grid=settings.assume_grid,
+        count_failures=settings.count_failures, accept=settings.accept,
         progress=context.progress, log=context.log,
     )  # fmt: skip
     label = settings.label

@@ -101,6 +101,7 @@ def test_copies_are_stated_by_the_gravest_verdict_of_any_space(records, standing
     assert copies(card).words == words
 
 
+MATERIALS = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
 REPLICATION = ReplicationRecord(
     margins="", effects=(), n=9, n_real=9, level=0.95, resamples=100, seed=0
 )
@@ -117,8 +118,27 @@ REPLICATION = ReplicationRecord(
     ids=["neither", "replication", "utility", "both"],
 )
 def test_limits_name_what_nobody_asked_yet(sections, study, model):
-    kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
-    said = " ".join(limits(make_card("mine", kept).model_copy(update=sections)))
+    said = " ".join(limits(make_card("mine", MATERIALS).model_copy(update=sections)))
     assert "No value here is about a diagnosis" in said
     assert ("whether a study on these volumes would have the result" in said) is study
     assert ("help a model that is used on real people (synthbench utility" in said) is model
+
+
+@pytest.mark.parametrize(
+    ("recorded", "extractor", "said"),
+    [
+        (("first",), "first", True),
+        ((), "random-walk", False),
+        ((), "random-resnet10", False),
+        (None, "random-resnet10", True),
+        (None, "random-walk", False),
+    ],
+)
+def test_limits_name_untrained_extractors_as_the_card_records_them(recorded, extractor, said):
+    """The card's data decide, not the name; an old card records nothing (None)."""
+    card = make_card("mine", MATERIALS)
+    first, *others = card.protocol.extractors
+    renamed = (first.model_copy(update={"name": extractor}), *others)
+    protocol = card.protocol.model_copy(update={"extractors": renamed})
+    lines = limits(card.model_copy(update={"protocol": protocol, "untrained": recorded}))
+    assert (f"The features of {extractor} were never trained" in " ".join(lines)) is said

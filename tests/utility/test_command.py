@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from synthbench.cohorts.reading import read_cohort
-from synthbench.errors import ScorecardError, UsageError
+from synthbench.errors import CohortError, ScorecardError, UsageError
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.scorecard import Scorecard
+from synthbench.scoring.inputs import draw
 from synthbench.utility.command import add_to_scorecard
 from synthbench.utility.record import UtilityRecord
 from tests.boards import features, make_card, make_materials, make_protocol
-from tests.utility.spheres import ACCEPT
+from tests.conftest import AFFINE
+from tests.utility.spheres import ACCEPT, SHAPE
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +102,31 @@ def test_a_benchmarks_draw_from_the_volumes_may_have_their_verdict(record, folde
         else:
             assert add_to_scorecard(record, file, folders["synth"]) is None
             assert Scorecard.load(file).utility == record.summary
+
+
+def test_failed_samples_are_counted_or_refused_as_by_score(folders, tmp_path):
+    """Two of 16 volumes failed. Their scorecard counts them, and gets the verdict of the rest."""
+    failing = dict(folders, synth=tmp_path / "synth")
+    shutil.copytree(folders["synth"], failing["synth"])
+    for name in ("sub-20_T1w.nii.gz", "sub-21_T1w.nii.gz"):
+        nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE), failing["synth"] / name)
+    refused = command(failing)
+    assert isinstance(refused.exception, CohortError)
+    assert "--count-failures" in str(refused.exception)
+    scored = read_cohort(failing["synth"], role="synth", count_failures=True)
+    # A benchmark may have drawn 15 of the 16, so that `utility` has to read them as `score` did.
+    for drawn in (16, 15):
+        seed = make_protocol(features(0)).seed
+        chosen = scored.drawn(draw(16, drawn, seed))
+        file = scorecard_of(folders["synth"], tmp_path / "card.json")
+        card = Scorecard.load(file)
+        card.model_copy(update={"synth": CohortRecord.of(chosen, available=16)}).save(file)
+        result = command(failing, "--count-failures", "--scorecard", file)
+        assert result.exit_code == 0, result.exception
+        verdict = Scorecard.load(file).utility
+        assert verdict is not None
+        assert (verdict.n_synth, verdict.cohorts["synth"].failed_share) == (14, 2 / 16)
+        assert "2 of 16 volumes failed (12.5%) and are left out (constant: 2)" in result.stdout
 
 
 def test_a_wrong_scorecard_is_named_before_anything_is_read(tmp_path):

@@ -1,10 +1,14 @@
-"""Volumes that are nearly the same image: saved again, rescaled, with faint noise, or mirrored.
+"""Volumes that are nearly the same image: saved again, rescaled, resampled, noisy or mirrored.
 
 Two brains in one space are alike; what tells persons apart is how each differs from the mean brain.
 So the coarse copies (`synthbench.cohorts.inspection`) become ranks within the brain, which neither
 a factor, an offset nor a gamma changes, and the mean of all volumes is subtracted. Pearson's
 correlation of what is left is high between two copies of one image alone. docs/preflight.md has the
 figures, and studies/near_identity.py prints them.
+
+Volumes on one grid are compared cell by cell, volumes on different grids in the space of MNI152.
+Interpolation changes the coarse copies, so the second comparison has a lower limit, and is of
+registered volumes only: others differ in their position most of all.
 """
 
 from __future__ import annotations
@@ -13,13 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage, stats
 
 from synthbench.cohorts.cohort import Entry
 from synthbench.cohorts.inspection import FOREGROUND, Inspection
 from synthbench.cohorts.preflight.findings import Finding, Severity, if_any
 from synthbench.cohorts.preflight.survey import Survey
+from synthbench.volumes.grid import Space, resample
 
 SMOOTHING_CELLS = 1.0
 """Sigma of the Gaussian on the ranks: noise and edges fade, a second scan's bias field stays."""
@@ -27,8 +32,19 @@ SMOOTHING_CELLS = 1.0
 MIN_CORRELATION = 0.995
 """Two volumes whose differences from the mean correlate by more are one image."""
 
+MIN_CORRELATION_ACROSS_GRIDS = 0.9
+"""The same for two registered volumes on different grids."""
+
+SMOOTHING_ACROSS_GRIDS = 1.5
+"""The same as `SMOOTHING_CELLS` for them: interpolation has smoothed one of the two already."""
+
 FEWEST = 4
 """The mean of fewer volumes is no mean brain."""
+
+_COMMON = Space.of(
+    (32, 38, 32), np.array([[6, 0, 0, -93], [0, 6, 0, -129], [0, 0, 6, -81], [0, 0, 0, 1]])
+)
+"""Cells of 6 mm around the MNI152 brain, symmetric about the plane x = 0."""
 
 _FEWEST_CELLS = 200
 _BLOCK = 512
@@ -57,8 +73,9 @@ class Alike:
 def alike(inspections: Sequence[Inspection], least: float = MIN_CORRELATION) -> list[Alike]:
     """Return all pairs of volumes that are nearly the same image, in order.
 
-    Volumes are compared cell by cell, without their place in millimetres: a moved origin makes no
-    other image. Volumes of other sizes or voxel sizes are not compared with each other.
+    Volumes of one size and voxel size are compared cell by cell, without their place in
+    millimetres: a moved origin makes no other image. Registered volumes on different grids are
+    compared in the space of MNI152.
 
     Parameters
     ----------
@@ -66,57 +83,97 @@ def alike(inspections: Sequence[Inspection], least: float = MIN_CORRELATION) -> 
         The measurements of n volumes. Time and memory: n² correlations of some thousand cells, in
         blocks of 512.
     least
-        The least correlation.
+        The least correlation of volumes of one size.
     """
+    found = {(pair.first, pair.second): pair for pair in _across_grids(inspections)}
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, inspection in enumerate(inspections):
         spacing = tuple(round(size, 2) for size in inspection.grid.spacing)
         groups.setdefault((inspection.coarse.shape, spacing), []).append(index)
-    found = []
     for members in groups.values():
         if len(members) >= FEWEST:
             stack = np.stack([inspections[i].coarse for i in members]).astype(np.float32)
-            places = np.array(members)
-            found += [
-                Alike(int(places[i]), int(places[j]), value, mirrored)
-                for i, j, value, mirrored in _pairs(stack, least)
-            ]
-    return sorted(found, key=lambda pair: (pair.first, pair.second))
+            for i, j, value, mirrored in _pairs(*differences(stack), least):
+                pair = Alike(members[i], members[j], value, mirrored)
+                found[pair.first, pair.second] = pair
+    return [found[places] for places in sorted(found)]
+
+
+def _across_grids(inspections: Sequence[Inspection]) -> list[Alike]:
+    """Return the pairs of registered volumes on different grids that are nearly the same image."""
+    grids: dict[tuple[object, ...], list[int]] = {}
+    for index, inspection in enumerate(inspections):
+        if inspection.placement.registered:
+            affine = tuple(np.round(inspection.grid.affine, 2).tolist())
+            grids.setdefault((inspection.grid.shape, affine), []).append(index)
+    members = [index for group in grids.values() for index in group]
+    if len(grids) < 2 or len(members) < FEWEST:
+        return []
+    found = common_differences([inspections[i] for i in members])
+    of_grid = np.repeat(np.arange(len(grids)), [len(group) for group in grids.values()])
+    return [
+        Alike(min(members[i], members[j]), max(members[i], members[j]), value, turned)
+        for i, j, value, turned in _pairs(*found, MIN_CORRELATION_ACROSS_GRIDS)
+        if of_grid[i] != of_grid[j]
+    ]
+
+
+def common_differences(
+    inspections: Sequence[Inspection],
+) -> tuple[Float32[np.ndarray, "n p"], Float32[np.ndarray, "n p"]]:
+    """Return the `differences` of registered volumes on any grids, in the space of MNI152."""
+    # A mirrored copy is mirrored within its own field of view.
+    stack, mirrored = (
+        np.stack([
+            resample(one.coarse[::step].astype(np.float32), one.coarse_grid, _COMMON)
+            for one in inspections
+        ])
+        for step in (1, -1)
+    )  # fmt: skip
+    return differences(stack, mirrored, SMOOTHING_ACROSS_GRIDS)
 
 
 def differences(
     stack: Float32[np.ndarray, "n a b c"],
+    mirrored: Float32[np.ndarray, "n a b c"] | None = None,
+    smoothing: float = SMOOTHING_CELLS,
 ) -> tuple[Float32[np.ndarray, "n p"], Float32[np.ndarray, "n p"]]:
     """Return each volume's difference from the mean in ranks, as it is and mirrored; of norm 1.
 
     The cells are those of the mean brain and of its mirror image; none, where it is too small.
+
+    Parameters
+    ----------
+    stack
+        Coarse copies of n volumes.
+    mirrored
+        The same of the mirrored volumes; None: `stack` with its first axis turned.
+    smoothing
+        Sigma of the Gaussian on the ranks, in cells.
     """
+    if mirrored is None:
+        mirrored = stack[:, ::-1]
     brain = stack.mean(axis=0) > FOREGROUND
     brain &= brain[::-1]
     if brain.sum() < _FEWEST_CELLS:
         empty = np.zeros((len(stack), 0), np.float32)
         return empty, empty
-    ranks = np.stack([_ranks(volume, brain) for volume in stack])
+    ranks, turned = (
+        np.stack([_ranks(volume, brain, smoothing) for volume in both])
+        for both in (stack, mirrored)
+    )
     mean = ranks.mean(axis=0)
-    as_it_is = _unit(ranks - mean)
-    return as_it_is, _unit(ranks[:, _mirror(brain)] - mean)
+    return _unit(ranks - mean), _unit(turned - mean)
 
 
 def _ranks(
-    volume: Float32[np.ndarray, "a b c"], brain: Bool[np.ndarray, "a b c"]
+    volume: Float32[np.ndarray, "a b c"], brain: Bool[np.ndarray, "a b c"], smoothing: float
 ) -> Float64[np.ndarray, " p"]:
     """Return the smoothed ranks of a volume's cells within the brain, of mean 0."""
     ranks = np.zeros(brain.shape)
     ranks[brain] = stats.rankdata(volume[brain]) / brain.sum() - 0.5
-    inside = ndimage.gaussian_filter(ranks, SMOOTHING_CELLS)[brain]
+    inside = ndimage.gaussian_filter(ranks, smoothing)[brain]
     return np.asarray(inside - inside.mean())
-
-
-def _mirror(brain: np.ndarray) -> Int64[np.ndarray, " p"]:
-    """Return, for each cell of a symmetric brain, the place of its mirror image."""
-    places = np.full(brain.shape, -1, np.int64)
-    places[brain] = np.arange(int(brain.sum()))
-    return np.asarray(places[::-1][brain])
 
 
 def _unit(rows: np.ndarray) -> Float32[np.ndarray, "n p"]:
@@ -125,14 +182,15 @@ def _unit(rows: np.ndarray) -> Float32[np.ndarray, "n p"]:
 
 
 def _pairs(
-    stack: Float32[np.ndarray, "n a b c"], least: float
+    as_it_is: Float32[np.ndarray, "n p"], mirrored: Float32[np.ndarray, "n p"], least: float
 ) -> Iterator[tuple[int, int, float, bool]]:
-    as_it_is, mirrored = differences(stack)
     if not as_it_is.shape[1]:
         return
-    for start in range(0, len(stack), _BLOCK):
+    for start in range(0, len(as_it_is), _BLOCK):
         block = as_it_is[start : start + _BLOCK]
         plain, turned = block @ as_it_is[start:].T, block @ mirrored[start:].T
+        # On different grids it matters which of the two is mirrored: each in its own field of view.
+        turned = np.maximum(turned, mirrored[start : start + _BLOCK] @ as_it_is[start:].T)
         best = np.maximum(plain, turned)
         for i, j in np.argwhere(best > least):
             if j > i:
@@ -173,7 +231,7 @@ def near_identical(survey: Survey, role: str) -> list[Finding]:
         "near-identical", severity, role,
         [(entries[i].name, detail) for i, detail in details.items()],
         f"{len(details)} of {len(entries)} {role} volumes are nearly identical to others of the "
-        "set: saved again, rescaled, with faint noise, or mirrored", fix,
+        "set: saved again, rescaled, resampled, with faint noise, or mirrored", fix,
     )  # fmt: skip
 
 
@@ -211,7 +269,8 @@ def near_identical_across(
         found += if_any(
             "near-identical-across", severity, role, named,
             f"{len(named)} of {total} {role} volumes are nearly identical to volumes of "
-            f"{with_role}: saved again, rescaled, with faint noise, or mirrored", fixes[role],
+            f"{with_role}: saved again, rescaled, resampled, with faint noise, or mirrored",
+            fixes[role],
         )  # fmt: skip
     return found
 

@@ -9,7 +9,8 @@ from synthbench.cohorts.preflight.check import findings_between, findings_within
 from synthbench.cohorts.preflight.near_identity import MIN_CORRELATION, alike, near_copies
 from synthbench.cohorts.preflight.survey import Survey
 from synthbench.cohorts.reading import read_cohort
-from tests.cohorts.preflight.sets import moved, save
+from synthbench.volumes.grid import Space, resample
+from tests.cohorts.preflight.sets import SPACING, moved, save
 
 
 def noisy(volume, seed, sd=0.02):
@@ -64,6 +65,38 @@ def test_other_people_are_not_alike(real, changed):
     others = changed(lambda v, i: v, seed=1)
     inspections = [*Survey(real.entries).inspections, *Survey(others.entries).inspections]
     assert alike(inspections, least=0.9) == []
+
+
+def grid(affine, shape, spacing=SPACING, offset=(0.0, 0.0, 0.0)):
+    """A grid with the same centre and about the same field of view, offset by millimetres."""
+    source = Space.of(shape, affine)
+    target = source.regrid(spacing=spacing)
+    matrix = target.matrix
+    matrix[:3, 3] += offset
+    return source, Space.of(target.shape, matrix)
+
+
+@pytest.mark.parametrize(
+    ("name", "spacing", "offset"),
+    [("divided", 4, (0, 0, 0)), ("gamma", 6, (0, 0, 0)), ("mirrored", 4, (1, 2, 0)),
+     ("noise", 5, (2.5, 2.5, 2.5)), ("offset", 5, (0, -1.5, 2))],
+)  # fmt: skip
+def test_copies_on_another_grid_are_found_and_other_people_are_not(
+    real, brains, tmp_path, name, spacing, offset
+):
+    """Resampled linearly, as by any tool: the files share no voxel and no shape or place."""
+    for seed, expected in ((0, len(real)), (1, 0)):
+        volumes, affine = brains(seed)
+        source, target = grid(affine, volumes[0].shape, spacing, offset)
+        resampled = [
+            resample(COPIES[name](volume, i).astype(np.float32), source, target)
+            for i, volume in enumerate(volumes)
+        ]
+        train = read_cohort(save(resampled, target.matrix, tmp_path / f"train{seed}"))
+        found = near(findings_between({"real": real, "train": train}))
+        assert sum(len(f.volumes) for f in found) == expected
+        if name == "mirrored" and found:
+            assert "mirrored, r" in found[0].message
 
 
 def test_near_copies_are_named(real, brains, changed):
