@@ -6,7 +6,7 @@ The run in the package, on simulated brains:
 
 synthbench data atlas --n 128 --seed 11 --shape 48 56 48 --out atlas-cohort
 synthbench train ddpm3d --preset tiny --real atlas-cohort --set seed=7 --set steps=600 \
-    --set ema_decay=0.99 --out runs/atlas
+    --set ema_decay=0.99 --set components=10 --out runs/atlas
 python studies/ship_run.py runs/atlas synthbench/generators/shipped/atlas
 
 Paths of the machine are left out of the configuration.
