@@ -37,6 +37,11 @@ from synthbench.runs import checkpoint
 from synthbench.runs.folder import CheckpointWeights, Run
 from synthbench.runtime.processes import is_main, processes
 
+FAINT = 0.02
+"""Intensities below this are set to 0 where a residual is diffused. At the rim, where the mean is
+near 0, all that is left of the noise would else be tissue. Extractors that standardise over voxels
+above 0 see that first (docs/ddpm3d.md)."""
+
 INPUTS = 5
 """Channels that the network of a residual gets."""
 
@@ -174,6 +179,11 @@ class VolumeDiffusion:
         array: Float32[np.ndarray, "d h w"] = volume.float().cpu().numpy()[0, 0]
         return array
 
+    def finished(self, clean: Tensor) -> Float32[np.ndarray, "d h w"]:
+        """Return a clean volume, clipped to [0, 1]; of a residual, faint values become 0."""
+        volume = self.to_unit(clean).clip(0, 1)
+        return volume if self.prior is None else np.where(volume < FAINT, np.float32(0), volume)
+
     @torch.inference_mode()
     def draw(
         self,
@@ -199,8 +209,7 @@ class VolumeDiffusion:
         predictor = self._predictor(network)
         drawn = self.diffusion.denoise(predictor, noise, sampler, steps, draws, watch, start=start)
         # Clipped only here, at the end: clipping at each step biases the result.
-        clipped: Float32[np.ndarray, "d h w"] = self.to_unit(drawn).clip(0, 1)
-        return clipped
+        return self.finished(drawn)
 
 
 class DDPM3D:
@@ -300,8 +309,8 @@ class DDPM3D:
 
         def watch(call: int, timestep: int, state: Tensor, clean: Tensor) -> None:
             if call in kept:
-                predicted = objective.to_unit(clean).clip(0, 1)
-                shown.append(Frame(call, timestep, objective.to_unit(state), predicted))
+                frame = Frame(call, timestep, objective.to_unit(state), objective.finished(clean))
+                shown.append(frame)
 
         objective.draw(model, shape, seed, name, count, watch)
         yield from shown

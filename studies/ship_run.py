@@ -6,7 +6,7 @@ The run in the package, on simulated brains:
 
 synthbench data atlas --n 128 --seed 11 --shape 48 56 48 --out atlas-cohort
 synthbench train ddpm3d --preset tiny --real atlas-cohort --set seed=7 --set steps=600 \
-    --set ema_decay=0.99 --out runs/atlas
+    --set ema_decay=0.99 --set components=10 --out runs/atlas
 python studies/ship_run.py runs/atlas synthbench/generators/shipped/atlas
 
 Paths of the machine are left out of the configuration.
@@ -23,7 +23,11 @@ from synthbench.runs.folder import Run
 from synthbench.runs.model_card import write_model_card
 
 PATHS = ("real", "validation", "init")
-MADE_BY = "The authors of synthbench, by the commands in studies/ship_run.py."
+FILLED_IN = (
+    "The authors of synthbench, by the commands in studies/ship_run.py.",
+    "The weights may be used under the licence of synthbench (LICENSE).",
+    "`make demo` scores it, on simulated brains.",
+)
 LARGEST = 8 * 2**20
 
 
@@ -44,10 +48,12 @@ def main() -> None:
     # The folder of volumes is the embedded cohort, written by `data atlas`.
     record["cohort"]["embedded"] = True
     shipped.update(**record)
-    shutil.copy(run.weights_file, shipped.weights_file)
+    shutil.copyfile(run.weights_file, shipped.weights_file)
     card = write_model_card(shipped)
-    before, after = re.split(r"\*\*To be filled in:\*\*[^\n]*", card.read_text(), maxsplit=1)
-    card.write_text(before + MADE_BY + after)
+    texts = iter(FILLED_IN)
+    card.write_text(
+        re.sub(r"\*\*To be filled in:\*\*[^\n]*", lambda _: next(texts), card.read_text())
+    )
     print(f"{size / 2**20:.1f} MiB, sha256 {run.weights_sha256}")
 
 

@@ -101,6 +101,7 @@ def test_outside_the_box_of_all_heads_samples_are_zero(run):
     assert volume.shape == SHAPE
     inside = prior.uncrop(torch.ones(1, 1, *prior.shape))[0, 0].numpy() > 0
     assert not volume[~inside].any()
+    assert not ((volume > 0) & (volume < 0.02)).any()
 
 
 def test_each_sampler_begins_at_the_shape(run):
