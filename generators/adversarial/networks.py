@@ -113,6 +113,8 @@ class VolumeGenerator(nn.Module):
         # Its first volumes differ little from the mean volume.
         self.last = nn.Conv3d(widths[-1], settings.patch**3, 3, padding=1, bias=False)
         nn.init.normal_(self.last.weight, std=0.01)
+        # All voxels of a block start equal, without a pattern (Aitken et al. 2017, 1707.02937).
+        self.last.weight.data.copy_(self.last.weight.data[:1].expand_as(self.last.weight))
         with_mean = settings.start_at_mean and shape is not None
         self.mean = nn.Parameter(torch.zeros(1, 1, *(shape or ()))) if with_mean else None
 
