@@ -11,6 +11,7 @@ from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError
 from synthbench.generators import ddpm3d
 from synthbench.generators.ddpm3d import DDPM3D, DDPM3DSettings
+from synthbench.generators.diffusion.process import Diffusion
 from synthbench.generators.diffusion.schedule import first_timestep
 from synthbench.generators.unfinished import with_weights
 from synthbench.generators.volume_prior import VolumePrior
@@ -60,10 +61,13 @@ def test_the_loss_is_that_of_karras_et_al():
     volumes = np.random.default_rng(0).random((5, 4, 4, 4), dtype=np.float32)
     volumes[:, :, 3, 3] = 0
     prior = VolumePrior.fit(volumes, most=0, flip=False)
-    objective = ddpm3d.VolumeDiffusion(ddpm3d.Diffusion(settings), False, True, prior)
+    objective = ddpm3d.VolumeDiffusion(Diffusion(settings), False, True, prior)
 
-    def network(x, t):
-        return x[:, :1] * 0.3 + x[:, 1:2] - x[:, 2:3].sin() + x[:, 3:4] * x[:, 4:]
+    class Network(torch.nn.Module):
+        def forward(self, x, t):
+            return x[:, :1] * 0.3 + x[:, 1:2] - x[:, 2:3].sin() + x[:, 3:4] * x[:, 4:]
+
+    network = Network()
 
     t, noise = torch.tensor([4, 41]), torch.randn(2, 1, 4, 4, 4)
     clean = torch.from_numpy(volumes[:2])[:, None]
@@ -89,7 +93,7 @@ def test_samples_begin_with_a_shape_of_the_prior(run):
     draws = torch.Generator().manual_seed(3)
     shape, noise = prior.draw(draws), torch.randn((1, 1, *prior.shape), generator=draws)
     noise = noise * prior.head
-    ratio = ddpm3d.Diffusion(settings, settings.first_noise)
+    ratio = Diffusion(settings, settings.first_noise)
     alpha_bar = float(ratio.alphas_cumprod[first.timestep])
     state = np.sqrt(alpha_bar) * shape + np.sqrt(1 - alpha_bar) * noise
     assert np.allclose(first.state, prior.volume(state)[0, 0].numpy(), atol=1e-5)

@@ -24,7 +24,6 @@ from tests.generators.fitting import fitted
 
 pytestmark = pytest.mark.slow
 
-BY_STEPS = ("ddpm3d", "ldm3d", "rflow3d")
 NAMES = sorted(registry.BUILT_IN["generators"])
 
 

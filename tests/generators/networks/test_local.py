@@ -22,6 +22,7 @@ def test_a_voxel_depends_on_those_at_most_two_convolutions_and_one_away(convolut
     side, at = 16, 8
     volume = torch.randn(1, 2, side, side, side, requires_grad=True)
     network(convolutions)(volume, torch.tensor([3]))[0, 0, at, at, at].backward()
+    assert volume.grad is not None
     seen = volume.grad.abs().sum(dim=(0, 1))
     for axis in range(3):
         others = [other for other in range(3) if other != axis]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from synthbench import registry
-from synthbench.metrics.metric import BaseMetric
+from synthbench.metrics.metric import BaseMetric, Needs
 from synthbench.scoring.cache.measures import Measuring
 from synthbench.scoring.cache.store import Cache, usage
 from synthbench.volumes.grid import Space
@@ -36,6 +36,9 @@ class Numbered:
         self.reads.append(self.numbers[index])
         rng = np.random.default_rng(self.numbers[index])
         return rng.random(SHAPE, dtype=np.float32)
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
 
     def name(self, index):
         return f"number {self.numbers[index]}"
@@ -192,7 +195,8 @@ def test_volumes_of_unknown_origin_and_a_missing_cache_keep_nothing(name, cache)
 
 def test_a_metric_that_does_not_say_what_its_measures_depend_on_is_always_computed(cache):
     class Means(BaseMetric):
-        name, label, formula, needs = "means", "means", "mean", "volumes"
+        name, label, formula = "means", "means", "mean"
+        needs: Needs = "volumes"
 
         def measure(self, volumes, mask, settings, progress=None):
             return np.array([[volumes[i].mean()] for i in range(len(volumes))])
