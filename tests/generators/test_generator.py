@@ -62,8 +62,28 @@ TILED = [
 ]
 
 
-BY_STEPS = {"ddpm3d": SMALL, "dit-tiles": TILED, "ldm3d": LATENT, "rflow3d": SMALL}
-PRESETS = {"ddpm3d": "tiny-unet", "dit-tiles": "tiny", "ldm3d": "tiny", "rflow3d": "tiny"}
+ADVERSARIAL = [
+    "space.shape=[16,16,16]",
+    "latent=4",
+    "channels=[4,8]",
+    "norm_groups=4",
+    "discriminator_channels=[4,4]",
+    "batch_size=2",
+    "steps=3",
+    "checkpoint_every=1",
+    "diversity_every=0",
+]
+
+
+BY_STEPS = {
+    "ddpm3d": SMALL,
+    "dit-tiles": TILED,
+    "ldm3d": LATENT,
+    "lsgan3d": ADVERSARIAL,
+    "rflow3d": SMALL,
+    "vaegan3d": [*ADVERSARIAL, "encoder_channels=[4,4]"],
+}
+PRESETS = {name: "tiny-unet" if name == "ddpm3d" else "tiny" for name in BY_STEPS}
 """Of the generators that are trained by steps, with the settings above."""
 
 
