@@ -11,7 +11,7 @@ import numpy as np
 
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort
-from synthbench.cohorts.foreign.diagnosis import diagnose
+from synthbench.cohorts.foreign.diagnosis import Diagnosis, diagnose
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable
 from synthbench.errors import CohortError
@@ -114,7 +114,7 @@ class CohortSet:
     def explained(self, error: CohortError) -> CohortError:
         """Return an error about these volumes, with the command that brings in foreign ones."""
         advice = _foreign(self.sources, self.real)
-        return error if advice is None else CohortError(f"{error}\n{advice}")
+        return error if advice is None else CohortError(f"{error}\n{advice.message}")
 
     @property
     def by_role(self) -> dict[str, Cohort]:
@@ -212,14 +212,16 @@ def _read(
             advice = _foreign(sources, cohorts.get("real")) if role == "synth" else None
             if advice is None:
                 raise
-            raise CohortError(f"{role}: {advice}") from error
+            # What is said of damaged files (a failure can be counted) stays.
+            first = f"{error}\n" if advice.damaged else f"{role}: "
+            raise CohortError(f"{first}{advice.message}") from error
     for role, cohort in cohorts.items():
         _check_enough(role, cohort)
     return cohorts
 
 
-def _foreign(sources: Mapping[str, Source | None], real: Cohort | None) -> str | None:
-    """Return all that is wrong with volumes that were made elsewhere, and the command to type.
+def _foreign(sources: Mapping[str, Source | None], real: Cohort | None) -> Diagnosis | None:
+    """Return what is wrong with volumes that were made elsewhere, with the command to type.
 
     None where nothing can be told by reading the synthetic volumes again: they are not foreign.
     """
@@ -230,7 +232,7 @@ def _foreign(sources: Mapping[str, Source | None], real: Cohort | None) -> str |
         found = diagnose(synth, real=real, like=Path(str(given)))
     except CohortError:
         return None  # no volumes: nothing to bring in
-    return found.message if found.is_foreign else None
+    return found if found.is_foreign else None
 
 
 def _check_enough(role: str, cohort: Cohort) -> None:

@@ -112,7 +112,7 @@ def test_built_in_generators_have_the_capabilities_that_their_methods_say(name, 
     assert [isinstance(plugin, capability) for capability in CAPABILITIES] == expected
     by_steps = expected[0]
     assert issubclass(plugin.settings, LoopSettings) is by_steps
-    ruled = name in ("ddpm3d", "ldm3d")  # the others take any grid
+    ruled = name in ("ddpm3d", "dit-tiles", "ldm3d", "rflow3d")  # the others take any grid
     assert isinstance(plugin.settings.model_construct(), generator.GridRule) is ruled
 
 

@@ -9,7 +9,7 @@ from synthbench.cli import app
 from synthbench.cohorts.cohort import majority_mask
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import ScorecardError, UsageError
-from synthbench.scoring import freeze, scoring, setup
+from synthbench.scoring import freeze, scoring
 from synthbench.scoring.benchmark import (
     Benchmark,
     BenchmarkSettings,
@@ -17,6 +17,7 @@ from synthbench.scoring.benchmark import (
     protocol_differences,
     unpacked_mask,
 )
+from synthbench.scoring.cache import measures
 from synthbench.scoring.settings import ScoringSettings
 from tests.conftest import AFFINE, blob
 
@@ -83,7 +84,9 @@ def test_the_mask_is_stored_and_is_the_majority_mask(frozen, real):
     np.testing.assert_array_equal(frozen.mask, mask)
 
 
-def test_a_voxel_that_flips_elsewhere_moves_no_number(frozen, real, synth, card, monkeypatch):
+def test_a_voxel_that_flips_elsewhere_moves_no_number(
+    frozen, real, synth, card, monkeypatch, tmp_path
+):
     """On a machine whose majority mask has another voxel the frozen one is used all the same;
     a benchmark of before it was stored is refused there.
     """
@@ -93,7 +96,8 @@ def test_a_voxel_that_flips_elsewhere_moves_no_number(frozen, real, synth, card,
         mask[tuple(np.argwhere(mask)[0])] = False
         return mask
 
-    monkeypatch.setattr(setup, "majority_mask", flipped)
+    monkeypatch.setenv("SYNTHBENCH_CACHE", str(tmp_path))  # no other machine's mask is kept
+    monkeypatch.setattr(measures, "majority_mask", flipped)
     assert scoring.score(real, synth, benchmark=frozen).values == card.values
     with pytest.raises(ScorecardError, match="a library resamples differently"):
         scoring.score(real, synth, benchmark=frozen.model_copy(update={"stored_mask": None}))

@@ -54,6 +54,8 @@ class Diagnosis:
         The path of the real volumes; None: they were not named.
     manifest
         The table of the files, where there is one.
+    damaged
+        True where some files cannot be read at all, whatever is stated.
     """
 
     source: CohortFiles
@@ -66,6 +68,7 @@ class Diagnosis:
     remarks: tuple[str, ...]
     like: Path | None
     manifest: Path | None
+    damaged: bool
 
     @property
     def is_foreign(self) -> bool:
@@ -147,14 +150,16 @@ def diagnose(
     faults = [f"{names}: {fault}" for names, fault in grouped(unreadable)]
     grid = None if real is None else real.grid
     if not files:
-        return Diagnosis(source, listing, (), (), tuple(faults), stated, stated, (), like, manifest)
+        return Diagnosis(
+            source, listing, (), (), tuple(faults), stated, stated, (), like, manifest, True
+        )
     values = _values(files, stated)
     places, positions = _places(files, stated, grid)
     faults += [*values, *places]
     proposal, remarks = _proposed(files, stated, real, values=bool(values), places=bool(places))
     return Diagnosis(
         source, listing, tuple(files), tuple(positions), tuple(faults), stated, proposal,
-        tuple(remarks), like, manifest,
+        tuple(remarks), like, manifest, bool(unreadable),
     )  # fmt: skip
 
 
