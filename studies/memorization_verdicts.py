@@ -231,7 +231,7 @@ class Visits(NamedTuple):
             synth = parts[2][:, 0]
             t, h = (
                 part[:, :visits].reshape(-1, part.shape[2])
-                for part, visits in zip(parts, (train, holdout), strict=False)
+                for part, visits in zip(parts[:2], (train, holdout), strict=True)
             )
             subjects = {
                 "train": np.repeat(np.arange(PEOPLE), train),

@@ -7,6 +7,7 @@ and crops its output. The others pad what they get with background.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -149,8 +150,7 @@ class Trunk(nn.Module):
     def __init__(self, channels: Sequence[int], patch: int, normalised: bool) -> None:
         super().__init__()
         self.patch = patch
-        widths = (patch**3, *channels)
-        convs = [nn.Conv3d(a, b, 3, padding=1) for a, b in zip(widths, channels, strict=False)]
+        convs = [nn.Conv3d(a, b, 3, padding=1) for a, b in pairwise((patch**3, *channels))]
         self.convs = nn.ModuleList(spectral_norm(c) if normalised else c for c in convs)
 
     def forward(self, volumes: Float[Tensor, "b 1 d h w"]) -> list[Float[Tensor, "b c _ _ _"]]:
