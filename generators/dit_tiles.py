@@ -22,8 +22,9 @@ from synthbench.cohorts.cohort import Volumes
 from synthbench.cohorts.conditions import Row
 from synthbench.errors import UsageError
 from synthbench.generators.contracts import Monitor, Source
+from synthbench.generators.diffusion.conditioned import ConditionedSampling, chosen
 from synthbench.generators.diffusion.process import Diffusion
-from synthbench.generators.generator import Frame, Progress, Stage
+from synthbench.generators.generator import Progress, Stage
 from synthbench.generators.latent.latents import LatentMean, LatentSource
 from synthbench.generators.latent.stages import LatentDiffusion, latents_of
 from synthbench.generators.loop import sources, train
@@ -49,7 +50,7 @@ NETWORK = "transformer"
 """The first part of the names of the transformer's weights."""
 
 
-class DiTTiles:
+class DiTTiles(ConditionedSampling):
     """The tiled 2-D diffusion transformer."""
 
     name = "dit-tiles"
@@ -109,10 +110,10 @@ class DiTTiles:
         if settings.autoencoder is not None:
             autoencoder = _kept_autoencoder(settings, run, started)
         sampler = TileSampler(settings, _decoder(settings, shape, autoencoder), labels, shape)
-        chosen = self._chosen(settings, None, None, None)
+        choice = chosen(settings, settings, None, None, None)
 
         def draw(model: nn.Module, seed: int) -> Float32[np.ndarray, "d h w"]:
-            return sampler.draw(model, seed, sampler.drawn_row(seed), chosen)
+            return sampler.draw(model, seed, sampler.drawn_row(seed), choice)
 
         with (
             _training(volumes, rows, sampler, run, progress) as source,
@@ -137,106 +138,14 @@ class DiTTiles:
             averaged = {**averaged, **{f"{AUTOENCODER}.{k}": v for k, v in kept.items()}}
         return CheckpointWeights(averaged, newest.step, newest.seconds)
 
-    def sampling(
-        self, run: Run, sampler: str | None, steps: int | None, *, guidance: float | None = None
-    ) -> dict[str, str | int | float]:
-        """Return the sampler, its number of steps and, for a conditional run, the guidance.
+    def run_settings(self, run: Run) -> tuple[DiTTilesSettings, DiTTilesSettings]:
+        """Return the settings of a run, for its diffusion and for its guidance."""
+        settings = _settings(run)
+        return settings, settings
 
-        Raises
-        ------
-        UsageError
-            The sampler is unknown or cannot take so many steps, or guidance is negative or named
-            for a run without conditions.
-        """
-        return self._chosen(_settings(run), sampler, steps, guidance)
-
-    def sample(
-        self,
-        run: Run,
-        seeds: Sequence[int],
-        *,
-        sampler: str | None = None,
-        steps: int | None = None,
-        conditions: Sequence[Row] | None = None,
-        guidance: float | None = None,
-    ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch.
-
-        Parameters
-        ----------
-        run, seeds, sampler, steps
-            As for every generator.
-        conditions
-            One row per seed, in natural units; None: each row is drawn from the training
-            marginals, by the seed alone.
-        guidance
-            w in u + w (c - u); None: the run's own.
-
-        Raises
-        ------
-        UsageError
-            The number of rows is not the number of seeds, or the run has no conditions.
-        """
-        chosen = self.sampling(run, sampler, steps, guidance=guidance)
-        network, drawer = _trained(run)
-        conditional = drawer.labels.width > 0
-        if conditions is not None and (not conditional or len(conditions) != len(seeds)):
-            raise UsageError(
-                f"{run.folder}: {len(conditions)} rows of conditions for {len(seeds)} seeds"
-                + (", and the run was trained without any." if not conditional else ".")
-            )
-        for place, seed in enumerate(seeds):
-            row = drawer.drawn_row(seed) if conditions is None else conditions[place]
-            yield drawer.draw(network, seed, row, chosen)
-
-    def trajectory(
-        self,
-        run: Run,
-        seed: int,
-        *,
-        sampler: str | None,
-        steps: int | None,
-        frames: int,
-        conditions: Row | None = None,
-        guidance: float | None = None,
-    ) -> Iterator[Frame]:
-        """Yield the states, as volumes, at about `frames` calls of the network, the last included.
-
-        `conditions` None: the row that `sample` draws from this seed. `guidance` as in `sample`.
-        """
-        chosen = self.sampling(run, sampler, steps, guidance=guidance)
-        network, drawer = _trained(run)
-        calls = Diffusion.network_calls(str(chosen["sampler"]), int(chosen["steps"]))
-        kept = set(np.linspace(0, calls - 1, min(frames, calls)).round().astype(int).tolist())
-        row = drawer.drawn_row(seed) if conditions is None else conditions
-        shown: list[Frame] = []
-
-        def watch(call: int, timestep: int, state: torch.Tensor, clean: torch.Tensor) -> None:
-            if call in kept:
-                predicted = drawer.decoded(clean).clip(0, 1)
-                shown.append(Frame(call, timestep, drawer.decoded(state), predicted))
-
-        drawer.draw(network, seed, row, chosen, watch)
-        yield from shown
-
-    def _chosen(
-        self,
-        settings: DiTTilesSettings,
-        sampler: str | None,
-        steps: int | None,
-        guidance: float | None,
-    ) -> dict[str, str | int | float]:
-        chosen = Diffusion(settings).sampling(sampler, steps)
-        if not settings.conditions:
-            if guidance is not None:
-                raise UsageError(
-                    "--guidance: the run was trained without conditions. Leave it out."
-                )
-            return {**chosen}
-        used = settings.guidance if guidance is None else guidance
-        if used < 0:
-            raise UsageError(f"--guidance: must be at least 0; found {used:g}.")
-        return {**chosen, "guidance": used}
+    def trained(self, run: Run) -> tuple[nn.Module, TileSampler]:
+        """Return a run's network and what draws with it, on this process's device."""
+        return _trained(run)
 
 
 def _settings(run: Run) -> DiTTilesSettings:

@@ -8,20 +8,20 @@ cross-attention. Classifier-free guidance is Ho and Salimans 2022 (arXiv 2207.12
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import nn
 
 from synthbench.cohorts.cohort import Volumes
 from synthbench.cohorts.conditions import Row
-from synthbench.errors import UsageError
 from synthbench.generators.contracts import Monitor
+from synthbench.generators.diffusion.conditioned import ConditionedSampling, chosen
 from synthbench.generators.diffusion.process import Diffusion
-from synthbench.generators.generator import Frame, Perceptual, Progress, Stage
+from synthbench.generators.generator import Perceptual, Progress, Stage
 from synthbench.generators.latent.autoencoder import Autoencoder, Reconstruction, Stage1
 from synthbench.generators.latent.encoding import ConditionEncoding, encoding_of
 from synthbench.generators.latent.latents import LatentMean, LatentSource, scale_factor
@@ -44,7 +44,7 @@ from synthbench.runs.validation import by_names_of_today
 from synthbench.runtime.processes import is_main, processes
 
 
-class LDM3D:
+class LDM3D(ConditionedSampling):
     """Conditional latent diffusion."""
 
     name = "ldm3d"
@@ -125,10 +125,10 @@ class LDM3D:
                 if settings.residual:
                     np.save(mean_file(run), mean.coefficients, allow_pickle=False)
             sampler = Sampler(settings, autoencoder, mean, scale, encoding, volumes.space.shape)
-            chosen = self._chosen(settings, None, None, None)
+            choice = chosen(settings, settings, None, None, None)
 
             def draw(model: nn.Module, seed: int) -> Float32[np.ndarray, "d h w"]:
-                return sampler.draw(model, seed, sampler.drawn_row(seed), chosen)
+                return sampler.draw(model, seed, sampler.drawn_row(seed), choice)
 
             with held_out_latents(sampler, run, monitor) as held_out:
                 source = LatentSource(latents, mean, scale, rows, unconditional, dropout)
@@ -155,109 +155,14 @@ class LDM3D:
         settings = _settings(run)
         return unfinished_weights(run, settings, encoding_of(settings, run).width)
 
-    def sampling(
-        self, run: Run, sampler: str | None, steps: int | None, *, guidance: float | None = None
-    ) -> dict[str, str | int | float]:
-        """Return the sampler, its number of steps and, for a conditional run, the guidance.
+    def run_settings(self, run: Run) -> tuple[LDM3DSettings, LDM3DSettings]:
+        """Return the settings of a run, for its diffusion and for its guidance."""
+        settings = _settings(run)
+        return settings, settings
 
-        Raises
-        ------
-        UsageError
-            The sampler is unknown or cannot take so many steps, or guidance is named for a run
-            without conditions.
-        """
-        return self._chosen(_settings(run), sampler, steps, guidance)
-
-    def sample(
-        self,
-        run: Run,
-        seeds: Sequence[int],
-        *,
-        sampler: str | None = None,
-        steps: int | None = None,
-        conditions: Sequence[Row] | None = None,
-        guidance: float | None = None,
-    ) -> Iterator[Float32[np.ndarray, "d h w"]]:
-        """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch.
-
-        Parameters
-        ----------
-        run, seeds, sampler, steps
-            As for every generator.
-        conditions
-            One row per seed, in natural units; None: each row is drawn from the training
-            marginals, by the seed alone.
-        guidance
-            w in u + w (c - u); None: the run's own.
-
-        Raises
-        ------
-        UsageError
-            The number of rows is not the number of seeds, or the run has no conditions.
-        """
-        chosen = self.sampling(run, sampler, steps, guidance=guidance)
-        network, drawer = _trained(run)
-        conditional = drawer.encoding.width > 0
-        if conditions is not None and (not conditional or len(conditions) != len(seeds)):
-            raise UsageError(
-                f"{run.folder}: {len(conditions)} rows of conditions for {len(seeds)} seeds"
-                + (", and the run was trained without any." if not conditional else ".")
-            )
-        for place, seed in enumerate(seeds):
-            row = drawer.drawn_row(seed) if conditions is None else conditions[place]
-            yield drawer.draw(network, seed, row, chosen)
-
-    def trajectory(
-        self,
-        run: Run,
-        seed: int,
-        *,
-        sampler: str | None,
-        steps: int | None,
-        frames: int,
-        conditions: Row | None = None,
-        guidance: float | None = None,
-    ) -> Iterator[Frame]:
-        """Yield the decoded states at about `frames` calls of the network, the last included.
-
-        `conditions` None: the row that `sample` draws from this seed. `guidance` as in `sample`.
-        """
-        chosen = self.sampling(run, sampler, steps, guidance=guidance)
-        network, drawer = _trained(run)
-        calls = Diffusion.network_calls(str(chosen["sampler"]), int(chosen["steps"]))
-        kept = set(np.linspace(0, calls - 1, min(frames, calls)).round().astype(int).tolist())
-        row = drawer.drawn_row(seed) if conditions is None else conditions
-        shown: list[Frame] = []
-
-        def watch(call: int, timestep: int, state: Tensor, clean: Tensor) -> None:
-            if call in kept:
-                predicted = drawer.decoded(clean, row).clip(0, 1)
-                shown.append(Frame(call, timestep, drawer.decoded(state, row), predicted))
-
-        drawer.draw(network, seed, row, chosen, watch)
-        yield from shown
-
-    def _chosen(
-        self,
-        settings: LDM3DSettings,
-        sampler: str | None,
-        steps: int | None,
-        guidance: float | None,
-    ) -> dict[str, str | int | float]:
-        chosen = Diffusion(settings).sampling(sampler, steps)
-        if not settings.conditions:
-            if guidance is not None:
-                raise UsageError(
-                    "--guidance: the run was trained without conditions. Leave it out."
-                )
-            return {**chosen}
-        used = settings.guidance if guidance is None else guidance
-        if used < 0 or (used != 1 and not settings.null_embedding):
-            raise UsageError(
-                "--guidance: must be at least 0, and exactly 1 without a null embedding; "
-                f"found {used:g}."
-            )
-        return {**chosen, "guidance": used}
+    def trained(self, run: Run) -> tuple[nn.Module, Sampler]:
+        """Return a run's network and what draws with it, on this process's device."""
+        return _trained(run)
 
 
 def _settings(run: Run) -> LDM3DSettings:

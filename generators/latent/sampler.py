@@ -45,6 +45,11 @@ class Sampler:
     encoding: ConditionEncoding
     shape: tuple[int, ...]
 
+    @property
+    def conditional(self) -> bool:
+        """True where the run was trained with conditions."""
+        return self.encoding.width > 0
+
     @torch.inference_mode()
     def draw(
         self,
@@ -93,10 +98,10 @@ class Sampler:
 
     @torch.inference_mode()
     def decoded(
-        self, latents: Float32[Tensor, "1 c d h w"], row: Row
+        self, state: Float32[Tensor, "1 c d h w"], row: Row
     ) -> Float32[np.ndarray, "d h w"]:
         """Return the volume of scaled latents with these conditions, not clipped."""
-        mean = torch.from_numpy(self.mean.of(self.encoding.rows([row])[0])).to(latents)
-        decoded = self.autoencoder.decode(latents / self.scale + mean)
+        mean = torch.from_numpy(self.mean.of(self.encoding.rows([row])[0])).to(state)
+        decoded = self.autoencoder.decode(state / self.scale + mean)
         volume: Float32[np.ndarray, "d h w"] = decoded.float().cpu().numpy()[0, 0]
         return volume

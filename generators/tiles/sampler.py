@@ -40,6 +40,11 @@ class TileSampler:
     labels: Labels
     shape: tuple[int, int, int]
 
+    @property
+    def conditional(self) -> bool:
+        """True where the run was trained with conditions."""
+        return self.labels.width > 0
+
     @torch.inference_mode()
     def draw(
         self,
@@ -78,13 +83,15 @@ class TileSampler:
             predict, noise.to(device), str(chosen["sampler"]), int(chosen["steps"]), draws, watch
         )
         # Clipped only here, at the end: clipping at each step biases the result.
-        return self.decoded(drawn).clip(0, 1)
+        return self.decoded(drawn, row).clip(0, 1)
 
     def drawn_row(self, seed: int) -> Row:
         """Return conditions, drawn from their training marginals by the seed alone."""
         return rows_for(self.labels.conditions, [seed])[0]
 
-    def decoded(self, states: Float32[Tensor, "1 c 1 s s"]) -> Float32[np.ndarray, "d h w"]:
-        """Return the volume of a state, not clipped."""
-        volume: Float32[np.ndarray, "d h w"] = decoded(self.decoder, states).contiguous().numpy()
+    def decoded(
+        self, state: Float32[Tensor, "1 c 1 s s"], row: Row
+    ) -> Float32[np.ndarray, "d h w"]:
+        """Return the volume of a state, not clipped; it is the same for every row."""
+        volume: Float32[np.ndarray, "d h w"] = decoded(self.decoder, state).contiguous().numpy()
         return volume

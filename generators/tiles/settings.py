@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -104,6 +104,8 @@ class DiTTilesSettings(
     settings_module.LoopSettings, DiffusionSettings, TilingSettings, TransformerSettings
 ):
     """Settings of `dit-tiles`: the training, the diffusion, the composites and the network."""
+
+    null_embedding: ClassVar[bool] = True  # the row of labels that are hidden
 
     schedule: Literal["scaled_linear", "linear", "cosine"] = Field(
         default="linear",
