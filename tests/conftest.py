@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 AFFINE[:3, 3] = (-46, -46, -46)
@@ -20,6 +21,15 @@ def blob(seed: int, shape: tuple[int, int, int] = (24, 24, 24), width: float = 1
     radius = np.sqrt(sum(a**2 for a in axes)) / width
     tissue = 0.6 + 0.1 * rng.standard_normal() + 0.15 * rng.standard_normal(shape)
     return np.clip(tissue * (radius < 0.8), 0, 1).astype(np.float32)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start every test from the same torch state: no test may pass or fail by the luck of a draw.
+
+    A hook, because it comes before the fixtures of a module too.
+    """
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
