@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field, model_validator
 from synthbench.errors import MetricError
 from synthbench.records.base import RecordFile, Upgrade
 from synthbench.records.cohort import CohortRecord
-from synthbench.records.protocol import Protocol
+from synthbench.records.protocol import Protocol, SpaceRecord
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import EquivalentRecord, Value
 from synthbench.sensitivity.curve import Equivalent, Row
@@ -88,46 +89,73 @@ class Sensitivity(RecordFile):
         return "Write one with synthbench sensitivity --real DIR --out."
 
 
+ROUNDING = 1e-5
+"""Relative difference that is rounding: files keep the affine with seven digits, records with 16.
+
+A bandwidth that was measured on one grid twice differs by as much.
+"""
+
+_Found = tuple[EquivalentRecord, ...] | str
+"""The damage that scores like a value, or the reason why there is none."""
+
+
 def read_back(card: Scorecard, study: Sensitivity) -> Scorecard:
     """Return the scorecard with its values read back on the curves of their metrics.
 
     A value is read back as the damage to real volumes that scores the same: one record per
     corruption in `Value.equivalents`. A value has none where the study has another cohort, grid,
-    extractor, setting or n, or where the curve cannot be read backwards. Where no value has any,
-    a note says so.
+    mask, extractor, setting or n, or where the curve cannot be read backwards. Where no value has
+    any, a note says which of these it was, for each value.
     """
+    found = {value.key: _equivalents(card, value, study) for value in card.values}
     values = tuple(
-        value.model_copy(update={"equivalents": _equivalents(card, value, study)})
+        value.model_copy(update={"equivalents": () if isinstance(one, str) else one})
         for value in card.values
+        for one in (found[value.key],)
     )
     notes = card.notes
     if not any(value.equivalents for value in values):
-        notes += (
-            "no value can be read back on the sensitivity curves: they have another cohort, grid, "
-            "extractor or number of volumes, or they turn back",
+        labels: dict[str, list[str]] = {}
+        for value in values:
+            reason = found[value.key]
+            if isinstance(reason, str):
+                labels.setdefault(reason, []).append(value.label)
+        causes = "; ".join(
+            reason if len(labels) == 1 else f"{', '.join(dict.fromkeys(of))}: {reason}"
+            for reason, of in labels.items()
         )
+        notes += (f"no value can be read back on the sensitivity curves. {causes}",)
     return card.model_copy(update={"values": values, "notes": notes})
 
 
-def _equivalents(card: Scorecard, value: Value, study: Sensitivity) -> tuple[EquivalentRecord, ...]:
+def _equivalents(card: Scorecard, value: Value, study: Sensitivity) -> _Found:
     """Return the damage that scores like a row, whose value at the curves' n is `synth_mean`."""
     floor = value.floor
     if floor is None or value.value is None:
-        return ()
+        return "it has no value, or no floor"
     if study.real.fingerprint != card.real.fingerprint:
-        return ()
-    if not _alike(study.protocol, card.protocol, value):
-        return ()
+        return "the curves are of other real volumes: measure them on these, or score with those"
+    different = _difference(study.protocol, card.protocol, value)
+    if different is not None:
+        return different
+    rows = [
+        row for row in study.rows if (row.metric, row.extractor) == (value.metric, value.extractor)
+    ]
+    if not rows:
+        return "the study has no curve of it: add its --metric and --extractor there"
+    of_this_n = [row for row in rows if row.curve.floor.n == floor.n]
+    if not of_this_n:
+        counts = ", ".join(str(n) for n in sorted({row.curve.floor.n for row in rows}))
+        return f"the curves have {counts} volumes per side, and the value has {floor.n}"
     # The interval belongs to the value at the full n: it is shifted to the value at this n.
     ends = None
     if value.interval is not None:
         moved = floor.synth_mean - value.value
         ends = (value.interval.low + moved, value.interval.high + moved)
     found = []
-    for row in study.rows:
-        of_this = (row.metric, row.extractor) == (value.metric, value.extractor)
-        equivalent = row.curve.equivalent(floor.synth_mean, ends) if of_this else None
-        if equivalent is None or row.curve.floor.n != floor.n:
+    for row in of_this_n:
+        equivalent = row.curve.equivalent(floor.synth_mean, ends)
+        if equivalent is None:
             continue
         found.append(
             EquivalentRecord(
@@ -136,20 +164,66 @@ def _equivalents(card: Scorecard, value: Value, study: Sensitivity) -> tuple[Equ
                 high=equivalent.high, unit=equivalent.unit,
             )
         )  # fmt: skip
-    return tuple(found)
+    return tuple(found) or "its curves turn back, or never leave the floor"
 
 
-def _alike(one: Protocol, other: Protocol, value: Value) -> bool:
-    """Return True where protocols agree in all that a value depends on but numbers of volumes."""
+def _difference(one: Protocol, other: Protocol, value: Value) -> str | None:
+    """Return in what protocols differ that a value depends on, but numbers of volumes; or None."""
+    if not one.space.grid.same_grid(other.space.grid):
+        return (
+            f"the curves are on another grid ({_grid(one)}) than the value ({_grid(other)}): score "
+            "with --space or measure the curves with --like"
+        )
+    if _rules(one.space) != _rules(other.space):
+        return "the curves have another rule of intensities or of resampling"
+    if value.extractor is not None and one.background != other.background:
+        return "the curves have another rule of the background"
+    if not _same_mask(one, other):
+        return "the curves have another mask"
+    if value.extractor is not None:
+        records = [{e.name: e for e in p.extractors}.get(value.extractor) for p in (one, other)]
+        if records[0] is None:
+            return f"the study has no curve by {value.extractor}"
+        if records[0] != records[1]:
+            return f"the curves are of other weights or another version of {value.extractor}"
     key = str(value.key.job)
-    extractors = [
-        next((e for e in p.extractors if e.name == value.extractor), None) for p in (one, other)
-    ]
+    if key not in one.settings:
+        return "the study has no curve of it: add its --metric and --extractor there"
+    if not _close(one.settings[key], other.settings.get(key)):
+        return "the metric's settings differ (bandwidth, k, window, scales or formula)"
+    return None
+
+
+def _grid(protocol: Protocol) -> str:
+    grid = protocol.space.grid
+    return f"{' x '.join(map(str, grid.shape))} at {max(grid.spacing):.4g} mm"
+
+
+def _rules(space: SpaceRecord) -> dict[str, Any]:
+    return space.model_dump(exclude={"shape", "affine"})
+
+
+def _same_mask(one: Protocol, other: Protocol) -> bool:
+    """Return True for one mask, or for the masks of grids that differ by the rounding of files.
+
+    On such a grid a voxel at the mask's threshold may change sides.
+    """
+    if one.mask == other.mask:
+        return True
+    apart = abs(one.mask.voxels - other.mask.voxels)
     return (
-        one.space == other.space
-        and one.mask == other.mask
-        and (value.extractor is None or one.background == other.background)
-        and extractors[0] == extractors[1]
-        and key in one.settings
-        and one.settings[key] == other.settings.get(key)
+        one.space.affine != other.space.affine
+        and one.mask.rule == other.mask.rule
+        and apart <= max(1, ROUNDING * one.mask.voxels)
     )
+
+
+def _close(a: Any, b: Any) -> bool:
+    """Return True where two JSON values agree, their numbers but for rounding."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_close(a[key], b[key]) for key in a)
+    if isinstance(a, Sequence) and isinstance(b, Sequence) and not isinstance(a, str):
+        return len(a) == len(b) and all(_close(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=ROUNDING)
+    return bool(a == b)

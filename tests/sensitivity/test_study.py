@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import nibabel as nib
@@ -128,12 +129,61 @@ def test_curves_of_another_cohort_or_setting_are_not_read(cohorts, study):
     real, other = cohorts
     swapped = read_back_on(study, scored(other, real, metrics=("fid",)))
     assert swapped.row("fid").equivalents == ()
-    assert any("no value can be read back" in note for note in swapped.notes)
+    assert any("of other real volumes" in note for note in swapped.notes)
     extractor = study.protocol.extractors[0].model_copy(update={"weights_sha256": "0" * 64})
     protocol = study.protocol.model_copy(update={"extractors": (extractor,)})
     retrained = study.model_copy(update={"protocol": protocol})
-    card = read_back_on(retrained, scored(real, other, metrics=("fid",)))
-    assert card.row("fid").equivalents == ()
+    card = scored(real, other, metrics=("fid",))
+    assert read_back_on(study, card).row("fid").equivalents != ()
+    other_weights = read_back_on(retrained, card)
+    assert other_weights.row("fid").equivalents == ()
+    assert "other weights" in other_weights.notes[-1]
+
+
+def changed(card, **space):
+    """A scorecard whose protocol has another space."""
+    found = card.protocol.space.model_copy(update=space)
+    return card.model_copy(update={"protocol": card.protocol.model_copy(update={"space": found})})
+
+
+def test_a_grid_that_differs_by_the_rounding_of_files_is_the_same(cohorts, study):
+    """NIfTI files keep the affine in single precision, run folders in double precision."""
+    card = scored(*cohorts, metrics=("fid", "mmd2"))
+    affine = tuple(float(np.float32(x * (1 + 1e-8)) + 1e-7) for x in card.protocol.space.affine)
+    assert affine != card.protocol.space.affine
+    rounded = changed(card, affine=affine)
+    settings = {k: dict(v) for k, v in card.protocol.settings.items()}
+    settings["mmd2 | random-resnet10"]["bandwidth"] *= 1 + 1e-7
+    protocol = rounded.protocol.model_copy(update={"settings": settings})
+    found = read_back_on(study, rounded.model_copy(update={"protocol": protocol}))
+    for metric in ("fid", "mmd2"):
+        assert found.row(metric).equivalents != ()
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda card: changed(card, shape=(24, 24, 23)), r"another grid \(24 x 24 x 24 at 4 mm\)"),
+        (lambda card: changed(card, scaling="halved"), "another rule of intensities"),
+    ],
+)
+def test_the_note_names_the_cause(cohorts, study, change, cause):
+    found = read_back_on(study, change(scored(*cohorts, metrics=("fid",))))
+    assert found.row("fid").equivalents == ()
+    assert re.search(cause, found.notes[-1])
+
+
+def test_the_note_names_the_number_of_volumes(cohorts, study):
+    card = scored(*cohorts, metrics=("fid",))
+    floor = card.row("fid").floor.model_copy(update={"n": 9})
+    values = tuple(value.model_copy(update={"floor": floor}) for value in card.values)
+    found = read_back_on(study, card.model_copy(update={"values": values}))
+    assert "have 4, 6, 10 volumes per side, and the value has 9" in found.notes[-1]
+
+
+def test_a_metric_without_a_curve_is_named(cohorts, study):
+    found = read_back_on(study, scored(*cohorts, metrics=("kid",)))
+    assert "no curve of it" in found.notes[-1]
 
 
 def test_a_study_is_repeatable_and_survives_its_file(cohorts, study, tmp_path):
