@@ -136,8 +136,6 @@ class Metric(Protocol):
         The default interval method.
     role
         The use of its values (`Role`).
-    on_request
-        True where it is computed only if it is requested by name.
     drawn
         True where the figure of `synthbench sensitivity` has its curve: one metric of a family.
     label_with_n
@@ -162,7 +160,6 @@ class Metric(Protocol):
     target: Target
     interval: IntervalMethod
     role: Role
-    on_request: bool
     drawn: bool
     label_with_n: bool
     of_variety: bool
@@ -335,7 +332,6 @@ class BaseMetric:
     target: Target = "floor"
     interval: IntervalMethod = "jackknife"
     role: Role = "ranked"
-    on_request: bool = False
     drawn: bool = False
     label_with_n: bool = False
     of_variety: bool = False

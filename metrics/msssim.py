@@ -266,7 +266,6 @@ class MSSSIMWang5(MSSSIM):
     name = "ms_ssim_wang5"
     label = "MS-SSIM gap (five scales)"
     role: Role = "for_papers"
-    on_request = True
     drawn = False
 
 
@@ -281,7 +280,6 @@ class MSSSIMMonaiK4(MSSSIM):
     name = "ms_ssim_monai_k4"
     label = "MS-SSIM gap (MONAI, 4-voxel window)"
     role: Role = "for_papers"
-    on_request = True
     drawn = False
     formula = "mean MS-SSIM over synthetic pairs less that over real pairs, over the full frame"
     misses = "diversity inside the brain: the background that all volumes share counts as alike"

@@ -37,8 +37,9 @@ def list_(
 ) -> None:
     """List what is installed, and what each needs."""
     from synthbench import registry
+    from synthbench.scoring.settings import DEFAULT_METRICS
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in registry.names(kind.value):
         try:
             plugin = registry.load(kind.value, name)()
@@ -50,6 +51,7 @@ def list_(
             row |= _of_a_generator(name, plugin)
         if kind is Kind.metrics:
             row["responds to"] = ", ".join(getattr(plugin, "responds_to", ()))
+            row["default"] = name in DEFAULT_METRICS
         if kind is Kind.layouts:
             row["terms"] = "of each dataset" if plugin.terms is None else plugin.terms.name
         rows.append(row)
@@ -67,7 +69,7 @@ def list_(
     if kind is Kind.metrics:
         titles = {
             row["name"]: f"{row['label']}; of {row['needs']}; best {row['direction']}; "
-            f"target {row['target']}"
+            f"target {row['target']}{'' if row['default'] else '; only by --metric'}"
             for row in rows
             if "broken" not in row
         }
@@ -100,7 +102,7 @@ def _of_a_generator(name: str, plugin: Any) -> dict[str, str]:
     }
 
 
-def _listed(rows: list[dict[str, str]]) -> Any:
+def _listed(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     titles = list(dict.fromkeys(key for row in rows for key in row))
@@ -110,7 +112,7 @@ def _listed(rows: list[dict[str, str]]) -> Any:
     return table
 
 
-def _in_blocks(rows: list[dict[str, str]], titles: Mapping[str, str], fields: Sequence[str]) -> Any:
+def _in_blocks(rows: list[dict[str, Any]], titles: Mapping[str, str], fields: Sequence[str]) -> Any:
     """Return each plugin's name and title on one line, and its sentences below."""
     from rich.console import Group
     from rich.table import Table

@@ -159,7 +159,9 @@ class MetricOptions:
     ] = None
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="May be repeated. Default: see `synthbench list metrics`."),
+        typer.Option(
+            "--metric", help="May be repeated. `default`: those of `synthbench list metrics`."
+        ),
     ] = None
 
     scales: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -16,7 +17,7 @@ from synthbench.metrics.metric import IntervalMethod, Metric, MultiScale
 from synthbench.records.protocol import MaskRecord, Protocol, SpaceRecord
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.features import Extractors, named_extractors
-from synthbench.scoring.settings import ScoringSettings
+from synthbench.scoring.settings import DEFAULT, DEFAULT_METRICS, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import quantity
@@ -27,16 +28,11 @@ PERMUTATIONS = 1000
 """Permutations of each test."""
 
 
-def default_metrics() -> list[str]:
-    """Return the names of the metrics that are scored by default: all but those on request."""
-    names = registry.names("metrics")
-    return [name for name in names if not registry.load("metrics", name)().on_request]
-
-
 def metrics_of(settings: ScoringSettings) -> tuple[str, ...]:
     """Return the names of the metrics that these settings score, each once."""
-    chosen = default_metrics() if settings.metrics is None else settings.metrics
-    return tuple(dict.fromkeys(chosen))
+    chosen = (DEFAULT,) if settings.metrics is None else settings.metrics
+    names = [(DEFAULT_METRICS if name == DEFAULT else (name,)) for name in chosen]
+    return tuple(dict.fromkeys(chain.from_iterable(names)))
 
 
 def check_names(settings: ScoringSettings) -> None:
@@ -47,11 +43,11 @@ def check_names(settings: ScoringSettings) -> None:
     UsageError
         There is no such extractor, metric or intensity rule; the message names the nearest.
     """
-    for name in settings.metrics or ():
+    metrics = metrics_of(settings)
+    for name in metrics:
         check_metric_name(name, "--metric")
     named_extractors(settings.extractors)
     quantity(settings.intensity)
-    metrics = metrics_of(settings)
     if settings.scales is not None and not any(
         has_scales(registry.load("metrics", name)()) for name in metrics
     ):

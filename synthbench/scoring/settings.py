@@ -18,6 +18,17 @@ from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import Intensity
 
 DEFAULT_EXTRACTOR = "medicalnet-resnet50-23dataset"
+DEFAULT_METRICS = (
+    "mmd2", "fid", "kid", "precision", "recall", "density", "coverage", "ms_ssim", "spectrum",
+    "intensity", "memorization", "local_copying", "mmd_linear", "g4r_ssim",
+)  # fmt: skip
+"""The metrics of a scoring that names none.
+
+A fixed list: an installed plugin does not change the protocol of those who have it. Each change of
+it changes the hash of default protocols, and belongs into CHANGELOG.md under "Numbers".
+"""
+DEFAULT = "default"
+"""Stands for all of them beside a plugin's metric: `--metric default --metric mine`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class ScoringSettings(Record):
     extractors
         Names in the registry.
     metrics
-        Names in the registry; None: all but those on request (`protocol.default_metrics`).
+        Names in the registry, where `default` stands for all of `DEFAULT_METRICS`; None: those.
     space
         The common grid: "same" (all volumes have one grid already), "real" or "synth" (the other
         cohorts are resampled to it, antialiased), or a grid.

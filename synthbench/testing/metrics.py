@@ -120,7 +120,7 @@ def _check_attributes(metric: Metric) -> None:
     for field, values in allowed.items():
         found, known = getattr(metric, field, None), get_args(values)
         assert found in known, f"{name}: {field} must be one of {known}; found {found!r}"
-    for field in ("on_request", "drawn", "label_with_n", "of_variety"):
+    for field in ("drawn", "label_with_n", "of_variety"):
         found = getattr(metric, field, None)
         assert isinstance(found, bool), f"{name}: {field} must be True or False; found {found!r}"
     for method in ("freeze", "prepare", "p_value"):

@@ -19,8 +19,12 @@ from synthbench.scoring import freeze, scoring
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.memorization import VOXELS, neighbours_table
-from synthbench.scoring.protocol import default_metrics
-from synthbench.scoring.settings import DEFAULT_EXTRACTOR, Context, ScoringSettings
+from synthbench.scoring.settings import (
+    DEFAULT_EXTRACTOR,
+    DEFAULT_METRICS,
+    Context,
+    ScoringSettings,
+)
 from tests.conftest import AFFINE, blob
 
 pytestmark = pytest.mark.slow
@@ -95,9 +99,9 @@ def test_every_family_has_a_value_an_interval_and_a_floor(full_card):
     families: dict[str, list[str]] = {}
     for value in card.values:
         families.setdefault(value.key.metric, []).append(value.metric)
-    # Every metric that is not on request, in the registry's order; copies are assessed apart.
+    # Every default metric, in that order; copies are assessed apart.
     apart = ("memorization", "local_copying")
-    assert list(families) == [name for name in default_metrics() if name not in apart]
+    assert list(families) == [name for name in DEFAULT_METRICS if name not in apart]
     assert {name: rows for name, rows in families.items() if len(rows) > 1} == {
         "ms_ssim": ["ms_ssim", "ms_ssim.synth", "ms_ssim.real", "ms_ssim.cross"],
         "spectrum": ["spectrum", "spectrum.seam_x", "spectrum.seam_y", "spectrum.seam_z"],

@@ -13,6 +13,7 @@ from synthbench.errors import MetricError, UsageError
 from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.metric import BaseMetric, Statistic
 from synthbench.metrics.mmd import MMD2
+from synthbench.scoring.settings import DEFAULT_METRICS
 from synthbench.testing import check_metric
 
 
@@ -20,11 +21,7 @@ from synthbench.testing import check_metric
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name in registry.BUILT_IN["metrics"]
-        if not registry.load("metrics", name).on_request
-    ],
+    DEFAULT_METRICS,
 )
 def test_every_built_in_metric_meets_the_contract(name):
     metric = registry.load("metrics", name)()
@@ -214,7 +211,6 @@ BROKEN = {
     "direction": (with_attributes(direction="up"), r"direction must be one of \('lower'.*'up'"),
     "interval": (with_attributes(interval="exact"), "interval must be one of .*'exact'"),
     "role": (with_attributes(role="unranked"), r"role must be one of \('ranked'.*'unranked'"),
-    "on request": (with_attributes(on_request=1), "on_request must be True or False; found 1"),
     "drawn": (with_attributes(drawn=None), "drawn must be True or False; found None"),
     "with n": (with_attributes(label_with_n="n"), "label_with_n must be True or False; found 'n'"),
     "variety": (with_attributes(of_variety=0), "of_variety must be True or False; found 0"),
