@@ -298,6 +298,10 @@ def training_seeds(card: Scorecard) -> int | None:
     return None if card.origin.weights_sha256 is None else 1
 
 
+TRAINED_ON_REAL = "trained on the real volumes of this page"
+"""Stands in place of a verdict on copies: nothing that the entry copies was held out."""
+
+
 def few_seeds(cards: Sequence[Scorecard]) -> bool:
     """Return True where too few trainings stand behind a row for a claim on its method."""
     if all(card.origin.generator is None for card in cards):
@@ -315,6 +319,8 @@ def _seeds(entries: Sequence[Entry]) -> Cell:
 
 
 def _copies(entry: Entry) -> Cell:
+    if entry.card.scored_on_training:
+        return Cell(TRAINED_ON_REAL, strong=TRAINED_ON_REAL, standing="worse")
     found = copies_found(entry.card)
     strong = found.words if found.verdict == "copies" else ""
     standing = copies(entry.card).standing

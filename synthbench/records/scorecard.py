@@ -103,6 +103,11 @@ class Scorecard(RecordFile):
         return None
 
     @property
+    def scored_on_training(self) -> bool:
+        """Return True where the sidecars name the real cohort as the one of the training."""
+        return self.origin.training_cohort == self.real.fingerprint
+
+    @property
     def untrained_extractors(self) -> list[str]:
         """Return the names of the protocol's extractors that have random weights."""
         known = UNTRAINED_BEFORE if self.untrained is None else self.untrained

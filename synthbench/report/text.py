@@ -79,6 +79,8 @@ def scorecard_table(card: Scorecard) -> Group:
     for value in compared:
         table.add_row(*_cells(value, card, several, equivalents))
     lines: list[Table | Text] = [Text(header(card), style="bold"), table]
+    if seen := seen_line(card):
+        lines.append(Text(seen, style="yellow"))
     if failed := failures_line(card):
         lines.append(Text(failed, style="yellow"))
     lines += [Text(f"{_label(v, card, several)}  {v.missing}", style="yellow")
@@ -108,6 +110,17 @@ def equivalent_lines(values: Sequence[Value]) -> list[str]:
         if words and value.key.part is None:
             lines.append(f"{value.label}: as far from real as real volumes {', or '.join(words)}")
     return lines
+
+
+def seen_line(card: Scorecard) -> str:
+    """Return the warning that the real volumes are those of the training; empty where not known."""
+    if not card.scored_on_training:
+        return ""
+    return (
+        "the real volumes are the ones that the generator was trained on (the sidecars say so): "
+        "this flatters it, and a copy counts as a good volume. Score against other subjects "
+        "(synthbench data split)"
+    )
 
 
 def preflight_lines(card: Scorecard) -> list[str]:

@@ -16,7 +16,7 @@ from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
 from synthbench.report.local_copying import parts_lines
 from synthbench.report.memorization import copies_found, copies_lines
-from synthbench.report.text import SATURATED, preflight_lines
+from synthbench.report.text import SATURATED, preflight_lines, seen_line
 
 FEW_SEEDS = 3
 """With fewer training seeds, values describe the volumes but not the method that made them."""
@@ -116,7 +116,8 @@ def summary(card: Scorecard) -> list[str]:
     rows = ranked_rows(card)
     found = [verdict(row) for row in rows]
     compared = [v for v in found if v.standing in ("within", "worse", "other side")]
-    sentences = []
+    seen = seen_line(card)
+    sentences = [f"{seen[0].upper()}{seen[1:]}."] if seen else []
     if compared:
         outside = sum(v.standing != "within" for v in compared)
         sentences.append(

@@ -9,7 +9,16 @@ import shutil
 import pytest
 
 from synthbench.leaderboard.board import Board, ranked_keys
-from synthbench.leaderboard.columns import COST, EMPTY, RANKING, Cell, Column, entries_of, filled
+from synthbench.leaderboard.columns import (
+    COST,
+    EMPTY,
+    RANKING,
+    TRAINED_ON_REAL,
+    Cell,
+    Column,
+    entries_of,
+    filled,
+)
 from synthbench.leaderboard.html import leaderboard_report
 from synthbench.leaderboard.page import render_leaderboard
 from synthbench.leaderboard.ranking import compare
@@ -104,3 +113,11 @@ def test_a_head_may_depend_on_the_benchmark(board):
     column = Column(lambda board, key: f"{board.benchmark.name}: {key.metric}", lambda e: EMPTY)
     key = ranked_keys(read)[0]
     assert column.head(read, key) == f"{read.benchmark.name}: {key.metric}"
+
+
+def test_an_entry_that_was_trained_on_the_real_volumes_is_marked(board):
+    file = board / "entries" / "near.json"
+    card = Scorecard.load(file)
+    origin = card.origin.model_copy(update={"training_cohort": card.real.fingerprint})
+    card.model_copy(update={"origin": origin}).save(file)
+    assert TRAINED_ON_REAL in render_leaderboard(board)

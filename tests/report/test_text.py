@@ -16,6 +16,7 @@ from synthbench.report.text import (
     preflight_lines,
     scorecard_table,
 )
+from synthbench.report.verdicts import summary
 
 CARD = next((Path(__file__).parents[1] / "data" / "ixi-hh-4mm").rglob("entries/*.json"))
 
@@ -89,3 +90,15 @@ def test_a_value_is_read_back_in_noise_and_misregistration():
 def test_nothing_is_read_back_from_within_the_floor():
     near = [equivalent("noise", "with less than 2%", "within the floor"), equivalent("flip", "x")]
     assert equivalent_lines([value(equivalents=near), value()]) == []
+
+
+def test_scoring_against_the_training_cohort_is_said_in_table_and_report():
+    card = Scorecard.load(CARD)
+    assert not card.scored_on_training
+    assert not any("was trained on" in line for line in summary(card))
+    origin = card.origin.model_copy(update={"training_cohort": card.real.fingerprint})
+    seen = card.model_copy(update={"origin": origin})
+    text = io.StringIO()
+    Console(file=text, width=500).print(scorecard_table(seen))
+    assert "the real volumes are the ones that the generator was trained on" in text.getvalue()
+    assert summary(seen)[0].startswith("The real volumes are the ones that the generator was")
