@@ -371,7 +371,7 @@ _LOGS = {
 def _rows(file: Path) -> list[dict[str, str]]:
     if not file.is_file():
         return []
-    with file.open(newline="") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         return [{str(k): str(v) for k, v in row.items()} for row in csv.DictReader(lines)]
 
 

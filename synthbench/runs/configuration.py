@@ -148,7 +148,7 @@ def resolve(
 def _preset(generator: str, name: str) -> dict[str, Any]:
     """Return the settings of a preset; with `extends` it changes those of another preset."""
     file = files("synthbench.generators") / "presets" / f"{generator}-{name}.yaml"
-    own = dict(yaml.safe_load(file.read_text()))
+    own = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
     below = own.pop("extends", None)
     return own if below is None else merged(_preset(generator, below), own)
 
@@ -173,7 +173,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(Path(file).read_text())
+        loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"--config {file}: not readable: {error}") from error
     if not isinstance(loaded, dict):

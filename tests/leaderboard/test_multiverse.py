@@ -107,7 +107,7 @@ def test_a_multiverse_survives_its_file_and_names_what_is_stale(board, found):
     assert found.stale(folder, cards, found.protocol_hash) == []
     del cards["far"]
     assert found.stale(folder, cards, found.protocol_hash) == ["far is gone"]
-    (folder / "multiverse.json").write_text("{}")
+    (folder / "multiverse.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ScorecardError, match="not a multiverse of schema 1"):
         Multiverse.find(folder)
     (folder / "multiverse.json").unlink()
