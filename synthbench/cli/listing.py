@@ -65,10 +65,10 @@ def list_(
 
 
 def _listed(rows: list[dict[str, str]]) -> Any:
-    from rich.table import Table
+    from synthbench.render.terminal import Table
 
     titles = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*titles, box=None, header_style="bold", pad_edge=False)
+    table = Table(*titles)
     for row in rows:
         table.add_row(*(row.get(title, "") for title in titles))
     return table
@@ -77,18 +77,19 @@ def _listed(rows: list[dict[str, str]]) -> Any:
 def _metrics_listed(rows: list[dict[str, str]]) -> Any:
     """Return each metric's name and kind on one line, and its sentences below."""
     from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+
+    from synthbench.render.terminal import Table, Text
+    from synthbench.runtime.text import one_line
 
     parts: list[Any] = []
     for row in rows:
         if "broken" in row:
-            parts.append(Text(f"{row['name']}: {row['broken']}\n", style="yellow"))
+            parts += [Text(f"{row['name']}: {row['broken']}", style="yellow"), Text()]
             continue
         kind = f"{row['label']}; of {row['needs']}; best {row['direction']}; target {row['target']}"
-        words = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+        words = Table(show_header=False)
         for field in ("sees", "misses", "responds to"):
             if row[field]:
                 words.add_row("  " + field, row[field])
-        parts += [Text.assemble((row["name"], "bold"), "  ", kind), words]
+        parts += [Text(row["name"], style="bold").append(f"  {one_line(kind)}", "not bold"), words]
     return Group(*parts)

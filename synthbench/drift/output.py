@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from synthbench.drift.drift import Drift
 from synthbench.drift.two_samples import MetricDrift
 from synthbench.render.numbers import number, p_text
+from synthbench.render.terminal import Table, Text
 
 _STYLES = {"pass": "", "warn": "yellow", "fail": "red", "shown": "dim", "not compared": "yellow"}
 _OUTCOMES = {"pass": "green", "warn": "yellow", "drift": "red", "not comparable": "yellow"}
@@ -46,14 +45,13 @@ def _metrics(found: Drift) -> Table:
         titles += ["difference", "95% CI", "p (Holm)", "within the margin"]
     else:
         titles.append("change / terms")
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     for i, title in enumerate([*titles, ""]):
-        # Text, because names in scorecards are not trusted and may hold markup.
-        table.add_column(Text(title), justify="right" if 0 < i < len(titles) else "left")
+        table.add_column(title, justify="right" if 0 < i < len(titles) else "left")
     for row in found.metrics:
         cells = [row.name, *_numbers(row.baseline, row.current)]
         cells += _sampled(row) if sampled else _numbers(row.relative)
-        table.add_row(*map(Text, [*cells, row.words]), style=_STYLES[row.status])
+        table.add_row(*cells, row.words, style=_STYLES[row.status])
     return table
 
 

@@ -17,7 +17,8 @@ from synthbench.sensitivity.read_back import Sensitivity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Group
-    from rich.table import Table
+
+    from synthbench.render.terminal import Table
 
 
 Column = tuple[str, str | None]
@@ -56,7 +57,8 @@ def table(sensitivity: Sensitivity) -> Group:
     Rows are corruptions, columns are metrics; each extractor has its own table.
     """
     from rich.console import Group
-    from rich.text import Text
+
+    from synthbench.render.terminal import Text
 
     studied = sensitivity.rows
     parts = [f"real {sensitivity.real.n}", f"{sensitivity.n} per side"]
@@ -78,11 +80,11 @@ def table(sensitivity: Sensitivity) -> Group:
 
 
 def _extractor_table(sensitivity: Sensitivity, extractor: str | None) -> Table:
-    from rich.table import Table
+    from synthbench.render.terminal import Table
 
     rows = _by_key(sensitivity)
     columns = {m: label for (m, e), label in _columns(sensitivity).items() if e == extractor}
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    drawn = Table()
     drawn.add_column(extractor or "on volumes", no_wrap=True)
     for label in columns.values():
         drawn.add_column(label, justify="right", overflow="fold")
