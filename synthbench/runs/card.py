@@ -21,7 +21,7 @@ from synthbench.errors import UsageError
 from synthbench.render.markdown import escaped
 from synthbench.render.numbers import duration
 from synthbench.runs.collapse import collapse_of
-from synthbench.runs.configuration import resolve
+from synthbench.runs.configuration import resolve, without_paths
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import sharing_licence
 from synthbench.runtime.files import write_atomic
@@ -141,10 +141,9 @@ def _preset_settings(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _value(value: Any) -> str:
-    """Return a setting as JSON. A path is not shown: it belongs to one machine."""
-    if isinstance(value, str) and Path(value).is_absolute():
-        return "(a path)"
-    return value if isinstance(value, str) else json.dumps(value)
+    """Return a setting as JSON, without its paths."""
+    shown = without_paths(value)
+    return shown if isinstance(shown, str) else json.dumps(shown)
 
 
 def _space(record: Mapping[str, Any]) -> Space:

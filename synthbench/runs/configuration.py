@@ -220,6 +220,20 @@ def method(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def without_paths(value: Any) -> Any:
+    """Return settings without their paths, which belong to one machine and may name people.
+
+    >>> without_paths({"autoencoder_run": "runs/ae", "lr": 0.1, "stages": ["/data/a", "x"]})
+    {'autoencoder_run': '(a path)', 'lr': 0.1, 'stages': ['(a path)', 'x']}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_paths(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(part) for part in value]
+    is_path = isinstance(value, str) and any(sign in value for sign in "/\\")
+    return "(a path)" if is_path else value
+
+
 def _without_seeds(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_seeds(part) for key, part in value.items() if key != "seed"}

@@ -26,6 +26,7 @@ from synthbench.metrics.nearest.distances import (
 )
 from synthbench.records.memorization import CopiesTest, MemorizationRecord
 from synthbench.records.protocol import Protocol
+from synthbench.records.reasons import public_words
 from synthbench.records.values import IntervalRecord
 from synthbench.runtime.callbacks import shown
 from synthbench.scoring.cache.keys import rule_key
@@ -122,7 +123,8 @@ def assess(
                 subjects=subjects, sites=sites, **settings,
             )  # fmt: skip
         except MetricError as error:
-            return Assessed(why_not=f"not assessed: {error}")
+            context.log(f"memorization, {space}: {error}")
+            return Assessed(why_not=f"not assessed: {public_words(error)}")
         records.append(_record(space, found))
         neighbours += _neighbours(space, found, {n: cohorts[r] for n, r in roles.items()})
     return Assessed(tuple(records), neighbours=tuple(neighbours))
