@@ -11,6 +11,7 @@ from synthbench.drift.drift import Drift
 from synthbench.drift.two_samples import MetricDrift
 from synthbench.render.numbers import number, p_text
 from synthbench.render.terminal import Table, Text
+from synthbench.runtime.text import one_line, visible
 
 _STYLES = {"pass": "", "warn": "yellow", "fail": "red", "shown": "dim", "not compared": "yellow"}
 _OUTCOMES = {"pass": "green", "warn": "yellow", "drift": "red", "not comparable": "yellow"}
@@ -95,7 +96,15 @@ def junit(found: Drift) -> bytes:
 
 
 def _cases(found: Drift) -> Iterator[tuple[str, str, str]]:
-    """Yield name, status and text of the whole comparison, then of each of its parts."""
+    """Yield name, status and visible text of the whole comparison, then of each of its parts.
+
+    XML has no place for control characters, and a log obeys them.
+    """
+    for name, status, words in _parts(found):
+        yield one_line(name), status, visible(words)
+
+
+def _parts(found: Drift) -> Iterator[tuple[str, str, str]]:
     whole = {"drift": "fail", "not comparable": "not compared"}.get(found.outcome, "pass")
     differing = "".join(f"\n{cause.words}" for cause in found.causes)
     yield found.kind, whole, f"{found.verdict}{differing}"
@@ -120,7 +129,7 @@ def workflow_commands(found: Drift) -> list[str]:
     if found.outcome == "pass":
         return []
     level = "warning" if found.outcome == "warn" else "error"
-    lines = [f"::{level} title=synthbench drift::{_escaped(found.verdict)}"]
+    lines = [f"::{level} title=synthbench drift::{_escaped(visible(found.verdict))}"]
     for name, status, words in list(_cases(found))[1:]:
         if status in ("fail", "warn", "not compared"):
             level = "warning" if status == "warn" else "error"

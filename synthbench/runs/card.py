@@ -25,6 +25,7 @@ from synthbench.runs.configuration import resolve, without_paths
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import sharing_licence
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.text import one_line
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import quantity
 
@@ -41,10 +42,21 @@ Log = Callable[[str], None]
 
 def card(front: Mapping[str, Any], sections: Iterable[str]) -> str:
     """Return the text of a card; its last line has a hash, so that an edit can be noticed."""
-    head = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True, width=math.inf)
+    head = yaml.safe_dump(
+        _visible(dict(front)), sort_keys=False, allow_unicode=True, width=math.inf
+    )
     body = "\n\n".join(section for section in sections if section)
     text = f"---\n{head}---\n\n{body}\n\n"
     return text + _MARKER.format(_digest(text))
+
+
+def _visible(value: Any) -> Any:
+    """Return front matter whose texts are one visible line each."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, list):
+        return [_visible(part) for part in value]
+    return {k: _visible(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _digest(text: str) -> str:

@@ -7,6 +7,7 @@ characters, which a terminal obeys, and lines that a build's log takes for comma
 from __future__ import annotations
 
 import codecs
+import logging
 import re
 import sys
 import unicodedata
@@ -75,16 +76,32 @@ def without_commands(text: str) -> str:
     return _COMMAND.sub(r"\1\\::", text).replace("##[", r"##\[")
 
 
+def in_figure(text: str) -> str:
+    r"""Return text for a figure of matplotlib, in which dollars would enclose mathematics.
+
+    >>> print(in_figure("$x"))
+    \$x
+    """
+    return visible(text).replace("$", r"\$")
+
+
 def for_every_locale() -> None:
     """Let standard output and standard error write what their encoding lacks in other words.
 
     A scoring of hours must not end in a traceback because a terminal has no ² or →.
     """
     codecs.register_error(_ERRORS, _in_words)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Printed())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors=_ERRORS)
+
+
+class _Printed(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printed(super().format(record))
 
 
 def _in_words(error: UnicodeError) -> tuple[str, int]:

@@ -23,6 +23,7 @@ from synthbench.cohorts.preparation.quality import quality_picture
 from synthbench.cohorts.preparation.settings import Settings
 from synthbench.cohorts.preparation.template import NAME as TEMPLATE
 from synthbench.errors import UsageError
+from synthbench.render.delimited import table_text
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.walk import files_below
 from synthbench.volumes.grid import Space
@@ -247,5 +248,4 @@ def write_covariates(out: Path, rows: pd.DataFrame) -> None:
 
 def table_bytes(table: pd.DataFrame) -> bytes:
     """Return a table in BIDS form: tabs, and n/a for missing values."""
-    text = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-    return text.encode()
+    return table_text(table).encode()
