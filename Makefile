@@ -17,12 +17,13 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick rescore lint format clean
+.PHONY: help install demo test test-quick test-locales rescore lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
 	@echo 'make test      ruff, the import rules, mypy, the tests and the doctests'
 	@echo 'make test-quick  ruff and the tests that are not marked slow: while you write code'
+	@echo 'make test-locales  what reads and writes text, under other locales than UTF-8'
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
 	@echo 'make lint      ruff, the import rules and mypy only'
 	@echo 'make format    let ruff rewrite the code'
@@ -80,6 +81,23 @@ test-quick: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(PYTEST) -m 'not slow' tests
+
+# What reads and writes text, where the locale lacks the signs that synthbench prints (C), and
+# where it has other bytes for them. `make test-locales LOCALE_TESTS=tests` runs all quick tests.
+LOCALE_TESTS ?= tests/runtime tests/render tests/records tests/runs tests/cohorts/tables \
+	tests/report/test_text.py tests/report/test_citation.py tests/leaderboard/test_page.py \
+	tests/drift/test_output.py tests/cli/test_listing.py
+LOCALES := build/locales
+LATIN := en_US.ISO-8859-1
+
+test-locales: $(INSTALLED)
+	LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 $(PYTEST) -m 'not slow' $(LOCALE_TESTS)
+	@mkdir -p $(LOCALES)
+	@if localedef -i en_US -f ISO-8859-1 $(LOCALES)/$(LATIN) 2>/dev/null; then \
+		LOCPATH=$(LOCALES) LC_ALL=$(LATIN) PYTHONUTF8=0 $(PYTEST) -m 'not slow' $(LOCALE_TESTS); \
+	else \
+		echo 'localedef makes no $(LATIN) here: the tests ran in the locale C only'; \
+	fi
 
 # The images are in the repository, so what differs is what the code or a library moved.
 FROZEN := tests/data/rescored

@@ -233,7 +233,8 @@ def effective_rank(x: Float64[np.ndarray, "n d"]) -> float:
     if trace <= np.finfo(np.float64).eps ** 2 * float((features**2).sum()) * len(features):
         raise MetricError(
             "effective rank: the features must vary between images; found the same row in all "
-            f"{len(features)}. Look for duplicated volumes or an extractor with constant output."
+            f"{len(features)}. Look for duplicated volumes or an extractor with constant output.",
+            "no spread",
         )
     return trace**2 / float((gram**2).sum())
 

@@ -257,5 +257,6 @@ def _check_range(inside: Float32[np.ndarray, " v"], index: int) -> None:
     if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         raise MetricError(
             f"intensity: intensities must lie in [0, 1]; found {low:.4g} to {high:.4g} in volume "
-            f"{index}. Rescale the volumes first (synthbench.volumes.intensity.to_unit)."
+            f"{index}. Rescale the volumes first (synthbench.volumes.intensity.to_unit).",
+            "intensities",
         )

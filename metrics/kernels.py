@@ -124,7 +124,8 @@ def median_bandwidth(real: Float64[np.ndarray, "n d"], subjects: np.ndarray | No
         raise MetricError(
             "median bandwidth: the median distance between distinct real images must be above "
             "zero; found 0, so at least half of the pairs are equal. Look for duplicated volumes "
-            "or an extractor whose output is constant, or pass bandwidth=."
+            "or an extractor whose output is constant, or pass bandwidth=.",
+            "no spread",
         )
     return float(np.sqrt(median))
 
@@ -185,5 +186,8 @@ def check_subjects(index: Mapping[str, Int64[np.ndarray, " n"]]) -> None:
         if n_subjects(subjects) < 2:
             raise MetricError(
                 f"{role} needs images of at least 2 subjects; found 1 subject with "
-                f"{len(subjects)} images. Add subjects: scans of one subject are not independent."
+                f"{len(subjects)} images. Add subjects: scans of one subject are not independent.",
+                "too few subjects",
+                needed=2,
+                found=1,
             )

@@ -458,12 +458,19 @@ def check_features(
                 f"found an array of shape {x.shape}. Flatten or stack the features."
             )
         if len(x) < 2:
-            raise MetricError(f"{metric}: {role} needs at least 2 images; found {len(x)}.")
+            raise MetricError(
+                f"{metric}: {role} needs at least 2 images; found {len(x)}.",
+                "too few images",
+                needed=2,
+                found=len(x),
+            )
         if not np.isfinite(x).all():
             rows = np.flatnonzero(~np.isfinite(x).all(axis=1))
             raise MetricError(
                 f"{metric}: {role} features hold NaN or infinity in {len(rows)} of {len(x)} rows "
-                f"(first: row {rows[0]}). Score those volumes alone to find the cause."
+                f"(first: row {rows[0]}). Score those volumes alone to find the cause.",
+                "not finite",
+                found=len(rows),
             )
         _check_range(metric, role, x, power)
         checked[role] = x

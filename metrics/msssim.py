@@ -50,6 +50,7 @@ from synthbench.metrics.similarity.settings import (
     Settings,
     first_weights,
     scales_that_fit,
+    smallest_side,
 )
 from synthbench.metrics.similarity.volumes import Tensors, completed, device_of
 from synthbench.metrics.subjects import subject_index
@@ -137,7 +138,10 @@ class MSSSIM(BaseMetric):
         n = len(volumes)
         if n < 2:
             raise MetricError(
-                f"{self.name}: a mean over pairs needs at least 2 volumes; found {n}. Add more."
+                f"{self.name}: a mean over pairs needs at least 2 volumes; found {n}. Add more.",
+                "too few images",
+                needed=2,
+                found=n,
             )
         chosen = self._averaged_over(mask, settings)
 
@@ -230,7 +234,12 @@ class MSSSIM(BaseMetric):
         """
         chosen = Settings(**{**settings, "weights": tuple(settings["weights"])})
         if refusal := grid_refusal(mask.shape, chosen):
-            raise MetricError(f"{refusal} {self._remedy(scales_that_fit(mask.shape, chosen))}")
+            raise MetricError(
+                f"{refusal} {self._remedy(scales_that_fit(mask.shape, chosen))}",
+                "small grid",
+                needed=smallest_side(chosen.scales, chosen.window),
+                found=min(mask.shape),
+            )
         inside = None if chosen.full_frame else torch.from_numpy(np.array(mask, dtype=bool))
         return {"settings": chosen, "mask": inside}
 

@@ -351,5 +351,8 @@ def _check_k(metric: str, role: str, index: Int64[np.ndarray, " n"], k: int) -> 
         raise MetricError(
             f"{metric}: each {role} image needs at least k = {k} images of other subjects; found "
             f"{others}, with {len(index)} images of {n_subjects(index)} subjects. "
-            f"Use at least {k + 1} subjects, or a smaller k."
+            f"Use at least {k + 1} subjects, or a smaller k.",
+            "too few images",
+            needed=k + 1,
+            found=len(index),
         )

@@ -150,7 +150,10 @@ def bounding_box(mask: Bool[np.ndarray, "d h w"]) -> tuple[slice, slice, slice]:
     if min(sides) < SMALLEST_SIDE:
         raise MetricError(
             f"spectrum: the mask must span at least {SMALLEST_SIDE} voxels along each axis; found "
-            f"{'x'.join(map(str, sides))}. Use a larger mask, or volumes on a finer grid."
+            f"{'x'.join(map(str, sides))}. Use a larger mask, or volumes on a finer grid.",
+            "small grid",
+            needed=SMALLEST_SIDE,
+            found=min(sides),
         )
     d, h, w = (slice(int(o[0]), int(o[-1]) + 1) for o in occupied)
     return d, h, w

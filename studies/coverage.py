@@ -30,7 +30,9 @@ def read_records(path: Path) -> dict[str, dict[str, Any]]:
     """Return the cells in a file, by name; none where there is no file."""
     if not path.exists():
         return {}
-    records = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    records = [
+        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+    ]
     return {record["name"]: record for record in records}
 
 
@@ -52,7 +54,7 @@ def run(study: Iterable[Cell], path: Path, reps: int, seed: int) -> None:
             continue
         record = run_cell(cell, reps, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as lines:
+        with path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(record) + "\n")
         print(progress_line(record), flush=True)
 
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{options.out} has no cell of this study; run it without --report first")
     if options.report is not None:
         others = designs_of_page(options.report)
-        options.report.write_text(report(records, len(study)) + others)
+        options.report.write_text(report(records, len(study)) + others, encoding="utf-8")
     failed = failures(records)
     print("\n".join(failed) or f"the gate holds in {len(records)} of {len(study)} cells")
     return 1 if failed else 0

@@ -246,13 +246,17 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     """Return the cells in a file, by name."""
     if not path.exists():
         return {}
-    records = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    records = [
+        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+    ]
     return {record["name"]: record for record in records}
 
 
 def designs_of_page(page: Path) -> str:
     """Return the section of this study, with an empty line before it; "" where there is none."""
-    _, heading, rest = (page.read_text() if page.exists() else "").partition(HEADING)
+    _, heading, rest = (page.read_text(encoding="utf-8") if page.exists() else "").partition(
+        HEADING
+    )
     return f"\n{heading}{rest}" if heading else ""
 
 
@@ -347,14 +351,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for design in designs():
             if options.only in design.name and design.name not in done:
                 record = run(design, options.reps, methods)
-                with options.out.open("a") as lines:
+                with options.out.open("a", encoding="utf-8") as lines:
                     lines.write(json.dumps(record) + "\n")
                 print(_progress(record), flush=True)
         return 0
-    page = options.report.read_text().split(HEADING)[0].rstrip()
+    page = options.report.read_text(encoding="utf-8").split(HEADING)[0].rstrip()
     found = read(options.out)
     records = [found[design.name] for design in designs() if design.name in found]
-    options.report.write_text(f"{page}\n\n{section(records)}")
+    options.report.write_text(f"{page}\n\n{section(records)}", encoding="utf-8")
     return 0
 
 

@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    with given.out.open("a") as file:
+    with given.out.open("a", encoding="utf-8") as file:
         for name in given.metric:
             for rank in given.rank:
                 cell = Repetitions(METRICS[name], rank, given.n, given.repetitions)

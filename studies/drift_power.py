@@ -339,7 +339,7 @@ def value_of(question: Requested, sample_data: SampleData) -> Value:
 def repetitions(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the finished repetitions."""
     file = given.out / "repetitions.jsonl"
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
@@ -353,7 +353,7 @@ def study(given: argparse.Namespace) -> None:
         every.append((pools(of_pool), requested(Scorecard.load(folder / "plain.json"))))
     done = {(r["arm"], r["repetition"]) for r in repetitions(given)}
     names = [*RESAMPLE, *RESCORE]
-    with (given.out / "repetitions.jsonl").open("a") as file:
+    with (given.out / "repetitions.jsonl").open("a", encoding="utf-8") as file:
         for repetition in range(given.repetitions):
             pool = repetition % given.pools
             found, questions = every[pool]

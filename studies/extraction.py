@@ -206,7 +206,9 @@ def memory(folder: Path) -> None:
     print("\n| volumes | peak resident size |\n| --- | ---: |")
     for each, n in ((few, FEW), (many, MANY)):
         command = [sys.executable, __file__, "peak", "--folder", str(each)]
-        found = subprocess.run(command, check=True, capture_output=True, text=True)
+        found = subprocess.run(
+            command, check=True, capture_output=True, text=True, encoding="utf-8", errors="replace"
+        )
         print(f"| {n} | {int(found.stdout.split()[-1]) / 1e6:.0f} MB |")
 
 

@@ -128,7 +128,7 @@ def manifest(pool: Cohort, subjects: int, file: Path) -> Path:
     """Write a manifest of the volumes of the pool's first subjects, and return it."""
     chosen = list(dict.fromkeys(entry.subject for entry in pool.entries))[:subjects]
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as table:
+    with file.open("w", newline="", encoding="utf-8") as table:
         writer = csv.writer(table)
         writer.writerow(["path", "participant_id"])
         for entry in pool.entries:
@@ -277,7 +277,7 @@ def same_study(given: argparse.Namespace) -> None:
     text = json.dumps({k: v for k, v in vars(given).items() if k not in changeable}, default=str)
     file = given.out / "study.json"
     if file.is_file():
-        new, old = json.loads(text), json.loads(file.read_text())
+        new, old = json.loads(text), json.loads(file.read_text(encoding="utf-8"))
         differ = {key: old.get(key) for key in new if new[key] != old.get(key)}
         if differ:
             raise SystemExit(
@@ -285,7 +285,7 @@ def same_study(given: argparse.Namespace) -> None:
                 "name another folder."
             )
     given.out.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:

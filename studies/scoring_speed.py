@@ -61,7 +61,7 @@ def timed(cohorts: dict[str, Path], cache: Path, out: Path) -> Timed:
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [*command, "--out", str(out)], env={**os.environ, "SYNTHBENCH_CACHE": str(cache)},
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, encoding="utf-8", errors="replace"
     )  # fmt: skip
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:

@@ -152,7 +152,7 @@ def main() -> None:
     given = parser.parse_args()
     questions = {"test": tested, "general": general, "floor": stood}
     counts = ("drawn", "first", "rejected", "beyond")
-    with given.out.open("a") as file:
+    with given.out.open("a", encoding="utf-8") as file:
         for question in given.question or questions:
             for record in questions[question](given):
                 file.write(json.dumps(record | {"repetitions": given.repetitions}) + "\n")

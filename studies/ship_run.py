@@ -52,7 +52,12 @@ def main() -> None:
     card = write_model_card(shipped)
     texts = iter(FILLED_IN)
     card.write_text(
-        re.sub(r"\*\*To be filled in:\*\*[^\n]*", lambda _: next(texts), card.read_text())
+        re.sub(
+            r"\*\*To be filled in:\*\*[^\n]*",
+            lambda _: next(texts),
+            card.read_text(encoding="utf-8"),
+        ),
+        encoding="utf-8",
     )
     print(f"{size / 2**20:.1f} MiB, sha256 {run.weights_sha256}")
 

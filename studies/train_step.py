@@ -188,7 +188,9 @@ def peak_memory(arguments: list[str], which: str, device: torch.device, step: An
         return torch.cuda.max_memory_allocated(device) / GIB
     # The peak of a process never falls, so each loop has its own process.
     command = [sys.executable, __file__, *arguments, "--memory-of", which]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, encoding="utf-8", errors="replace"
+    )
     return float(json.loads(done.stdout)) / GIB
 
 
@@ -209,7 +211,7 @@ def print_growth(which: str, settings: DDPM3DSettings, shape: Shape) -> None:
 def highest_mark() -> int:
     """Return the peak memory of this process in bytes (Linux)."""
     # getrusage would also count the parent's memory, before this program was started.
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 

@@ -24,7 +24,24 @@ class CohortError(SynthbenchError):
 
 
 class MetricError(SynthbenchError):
-    """A metric cannot be computed from its input."""
+    """A metric cannot be computed from its input.
+
+    Parameters
+    ----------
+    message
+        For the person who scores; it may name files. It is printed, and no record holds it.
+    code, numbers
+        What a record may hold of it: a key of `synthbench.records.reasons.REASONS`, and the
+        numbers in its words.
+    """
+
+    def __init__(self, message: str = "", code: str = "refused", **numbers: float) -> None:
+        super().__init__(message)
+        self.code, self.numbers = code, numbers
+
+    def at(self, where: str) -> MetricError:
+        """Return the same error with the place that it is about before the message."""
+        return MetricError(f"{where}: {self}", self.code, **self.numbers)
 
 
 class WeightsError(SynthbenchError):

@@ -20,7 +20,9 @@ TUTORIAL = Path(__file__).parents[1] / "docs" / "plugins.md"
 
 def fenced(language: str) -> list[str]:
     """The contents of the page's fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", TUTORIAL.read_text("utf8"), re.M | re.S)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", TUTORIAL.read_text("utf8", encoding="utf-8"), re.M | re.S
+    )
 
 
 def modules() -> dict[str, str]:
@@ -49,12 +51,16 @@ def package(tmp_path: Path) -> Path:
     for path, block in modules().items():
         file = tmp_path / path
         file.parent.mkdir(exist_ok=True)
-        file.write_text(block, "utf8")
+        file.write_text(block, "utf8", encoding="utf-8")
     metadata = tmp_path / "my_metrics-0.1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-metrics\nVersion: 0.1.0\n")
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: my-metrics\nVersion: 0.1.0\n", encoding="utf-8"
+    )
     lines = [f"{name} = {value}" for name, value in entry_points().items()]
-    (metadata / "entry_points.txt").write_text("\n".join(["[synthbench.metrics]", *lines]))
+    (metadata / "entry_points.txt").write_text(
+        "\n".join(["[synthbench.metrics]", *lines]), encoding="utf-8"
+    )
     return tmp_path
 
 
@@ -67,6 +73,8 @@ def run(package: Path, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
+        errors="replace",
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout

@@ -100,7 +100,9 @@ assert kid is synthbench.metrics.kid is sys.modules["synthbench.metrics.kid"].ki
 def test_a_file_named_as_its_function_does_not_hide_it(tmp_path: Path) -> None:
     """The file is the test's own; no file of the package has the name of this function."""
     assert not (ROOT / "metrics" / "kid.py").exists()
-    (tmp_path / "kid.py").write_text("OTHER = 3\ndef kid():\n    return 'of the file'\n")
+    (tmp_path / "kid.py").write_text(
+        "OTHER = 3\ndef kid():\n    return 'of the file'\n", encoding="utf-8"
+    )
     python(A_FILE_OF_THAT_NAME, str(tmp_path))
 
 

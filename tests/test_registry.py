@@ -46,12 +46,15 @@ def announce(monkeypatch: pytest.MonkeyPatch) -> Announce:
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Install a package of one generator into a folder on the path; its name is `thirdparty`."""
-    (tmp_path / "thirdparty.py").write_text("class Echo:\n    name = 'echo'\n")
+    (tmp_path / "thirdparty.py").write_text("class Echo:\n    name = 'echo'\n", encoding="utf-8")
     metadata = tmp_path / "thirdparty-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: thirdparty\nVersion: 1.0\n")
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: thirdparty\nVersion: 1.0\n", encoding="utf-8"
+    )
     (metadata / "entry_points.txt").write_text(
-        "[synthbench.generators]\necho = thirdparty:Echo\n[another]\nnot-ours = thirdparty:Echo\n"
+        "[synthbench.generators]\necho = thirdparty:Echo\n[another]\nnot-ours = thirdparty:Echo\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield "thirdparty"
@@ -112,7 +115,9 @@ def test_a_name_that_synthbench_has_cannot_be_claimed(
     tmp_path: Path, installed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = tmp_path / "thirdparty-1.0.dist-info"
-    (metadata / "entry_points.txt").write_text("[synthbench.generators]\nnoise = thirdparty:Echo\n")
+    (metadata / "entry_points.txt").write_text(
+        "[synthbench.generators]\nnoise = thirdparty:Echo\n", encoding="utf-8"
+    )
     with pytest.raises(UsageError, match=r"'noise': one of synthbench, one of thirdparty\. Unin"):
         registry.names("generators")
 

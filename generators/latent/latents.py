@@ -157,7 +157,7 @@ class LatentCache:
             "intensity": volumes.intensity,
             "autoencoder": autoencoder_sha256,
         }
-        if self.ready.is_file() and json.loads(self.ready.read_text()) == key:
+        if self.ready.is_file() and json.loads(self.ready.read_text(encoding="utf-8")) == key:
             return
         self.ready.unlink(missing_ok=True)
         device = next(autoencoder.parameters()).device

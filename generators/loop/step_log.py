@@ -37,7 +37,7 @@ class StepLog:
         """
         rows = []
         if steps and self.file.is_file():
-            for row in list(csv.reader(self.file.read_text().splitlines()))[1:]:
+            for row in list(csv.reader(self.file.read_text(encoding="utf-8").splitlines()))[1:]:
                 if len(row) == len(self.columns) and row[0].isdigit() and int(row[0]) <= steps:
                     rows.append(",".join(row))
         write_atomic(self.file, ("\n".join([",".join(self.columns), *rows]) + "\n").encode())
@@ -52,7 +52,7 @@ class StepLog:
         """
         lines = [f"{int(row[0])}," + ",".join(f"{value:.8g}" for value in row[1:]) for row in rows]
         try:
-            with self.file.open("a") as file:
+            with self.file.open("a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in lines)
                 file.flush()
                 os.fsync(file.fileno())

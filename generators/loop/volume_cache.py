@@ -44,7 +44,9 @@ class VolumeCache:
             "intensity": volumes.intensity,
         }
         self.fill = fill
-        if fill and not (self.ready.is_file() and json.loads(self.ready.read_text()) == self.key):
+        if fill and not (
+            self.ready.is_file() and json.loads(self.ready.read_text(encoding="utf-8")) == self.key
+        ):
             self.ready.unlink(missing_ok=True)
             shape = (len(volumes), int(np.prod(volumes.space.shape)))
             rows = np.lib.format.open_memmap(self.file, "w+", np.float32, shape)

@@ -140,7 +140,7 @@ class Anatomy:
                 measured = np.array(list(volumes_of(volume).values()))
                 rows.append((measured - TYPICAL_ML) / SPREAD_ML)
             except MetricError as error:
-                raise MetricError(f"{self.name}: volume {index}: {error}") from error
+                raise error.at(f"{self.name}: volume {index}") from error
         return torch.tensor(np.stack(rows), dtype=torch.float32, device=volumes.device)
 
 

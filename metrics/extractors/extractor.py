@@ -99,7 +99,8 @@ def check_volumes(extractor: str, volumes: Float32[Tensor, "b 1 d h w"]) -> None
         if not (low >= 0.0 and high <= 1.0):
             raise MetricError(
                 f"{extractor}: intensities must be finite and lie in [0, 1]; volume {index} "
-                f"spans [{low:g}, {high:g}]. Bring it to the protocol's space first."
+                f"spans [{low:g}, {high:g}]. Bring it to the protocol's space first.",
+                "intensities",
             )
 
 
@@ -127,7 +128,8 @@ def zscore_nonzero_zeros(volume: Float32[Tensor, "*shape"]) -> Float32[Tensor, "
         found = f"{voxels.numel()} voxels, all {float(voxels[0]):g}" if voxels.numel() else "none"
         raise MetricError(
             "a volume is standardised by its voxels above zero, which must differ; found "
-            f"{found}. Check the volume, then remove it or sample it again."
+            f"{found}. Check the volume, then remove it or sample it again.",
+            "blank volume",
         )
     standardised = (volume.double() - voxels.mean()) / voxels.std(correction=0)
     return standardised.masked_fill(~foreground, 0.0).float()

@@ -92,7 +92,7 @@ def one_at_a_time(
             try:
                 rows.append(features(volume[0]))
             except MetricError as error:
-                raise MetricError(f"{extractor}, volume {index}: {error}") from error
+                raise error.at(f"{extractor}, volume {index}") from error
     # Outside inference mode, so that the result is an ordinary tensor.
     return torch.stack(rows)
 

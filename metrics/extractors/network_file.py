@@ -7,12 +7,10 @@ nothing else: an ONNX file with data in other files is refused, since no hash wo
 from __future__ import annotations
 
 import io
-import json
 import os
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -20,27 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from synthbench.errors import UsageError, near_miss
+from synthbench.metrics.extractors.network_archive import plain_archive
 
 ONNX_DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64}
 
 # The first onnxruntime with a setting for the folder of data outside the ONNX file.
 ONNXRUNTIME = (1, 21)
-
-# Files that torch.export.save writes and that are neither code nor pickle, without the archive's
-# top folder.
-_PLAIN_FILES = (
-    "archive_format",
-    "archive_version",
-    "byteorder",
-    ".data/*",
-    "models/model.json",
-    "data/weights/weight_*",
-    "data/weights/model_weights_config.json",
-    "data/constants/tensor_*",
-    "data/constants/model_constants_config.json",
-    "extra/*",
-)
-_SAMPLE_INPUTS = "data/sample_inputs/model.pt"
 
 
 @dataclass(frozen=True)
@@ -162,9 +145,9 @@ class TorchNetwork:
     """
 
     def __init__(self, path: Path, content: bytes, output: int | str) -> None:
-        refuse_pickles(path, content)
+        plain = plain_archive(path, content)
         try:
-            program = torch.export.load(io.BytesIO(content))
+            program = torch.export.load(io.BytesIO(plain))
         except Exception as error:
             raise UsageError(
                 f"{path} must be written by torch.export.save; loading it with torch "
@@ -190,68 +173,6 @@ class TorchNetwork:
             raise UsageError(_no_output(self._path, self._output, map(str, by_key)))
         chosen: Tensor = by_key[self._output]
         return chosen
-
-
-def refuse_pickles(path: Path, content: bytes) -> None:
-    """Check that a .pt2 archive holds only a graph in JSON and tensors as raw bytes.
-
-    torch.export.load unpickles all that an archive marks as pickled, and loads compiled
-    libraries. Both can run foreign code. The example inputs are always saved by torch.save; they
-    must load with `weights_only=True`.
-
-    Raises
-    ------
-    UsageError
-        The file is no such archive, or holds anything else.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            files = {_below_top(name): archive.read(name) for name in archive.namelist()}
-            twice = len(files) < len(archive.namelist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UsageError(
-            f"{path} must be an archive written by torch.export.save; found {error}. "
-            "Export it again."
-        ) from error
-    sample_inputs = files.pop(_SAMPLE_INPUTS, b"")
-    refused = [
-        name for name in files if not any(PurePosixPath(name).match(p) for p in _PLAIN_FILES)
-    ]
-    refused += [
-        f"pickled tensors in {name}"
-        for name, text in files.items()
-        if name.endswith("_config.json") and _marks_pickles(text)
-    ]
-    if sample_inputs and not _loads_weights_only(sample_inputs):
-        refused.append(f"pickled objects in {_SAMPLE_INPUTS}")
-    if refused or twice or "models/model.json" not in files:
-        found = ", ".join(refused[:3]) or ("a name twice" if twice else "no models/model.json")
-        raise UsageError(
-            f"{path} must hold one exported network as JSON and raw tensors, written by "
-            f"torch.export.save; found {found}. Export it again with a current torch, on plain "
-            "example tensors."
-        )
-
-
-def _below_top(name: str) -> str:
-    """The path without the archive's top folder, whose name differs between writers."""
-    return "/".join(PurePosixPath(name).parts[1:]) or name
-
-
-def _marks_pickles(config: bytes) -> bool:
-    try:
-        entries = json.loads(config)["config"].values()
-        return any(entry["use_pickle"] is not False for entry in entries)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return True
-
-
-def _loads_weights_only(content: bytes) -> bool:
-    try:
-        torch.load(io.BytesIO(content), weights_only=True)
-    except Exception:
-        return False
-    return True
 
 
 def _onnxruntime(path: Path) -> Any:

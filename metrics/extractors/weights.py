@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from synthbench.errors import UsageError, WeightsError
+from synthbench.runtime.text import one_line
 
 if TYPE_CHECKING:
     import requests
@@ -341,12 +342,12 @@ class DownloadBar:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._progress.add_task(description, total=None)
+        self._task = self._progress.add_task(one_line(description), total=None)
 
     def __enter__(self) -> DownloadBar:
         self._progress.start()

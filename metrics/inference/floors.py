@@ -72,7 +72,10 @@ def floor(
         raise MetricError(
             f"floor: two disjoint sides need at least 2 subjects each; found {available} "
             f"subjects for two sides of {side}. Use n between 2 and {available // 2}, "
-            "or more real volumes."
+            "or more real volumes.",
+            "too few subjects",
+            needed=2 * max(side, 2),
+            found=available,
         )
     rng = np.random.default_rng(seed)
     ranks = random_ranks(available, splits, rng)[:, index]
@@ -111,7 +114,10 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
         if not 2 <= n <= available:
             raise MetricError(
                 f"matched: n must lie between 2 and the {available} subjects of {role}; "
-                f"found {n}. Use a smaller n."
+                f"found {n}. Use a smaller n.",
+                "too few subjects",
+                needed=2,
+                found=min(n, available),
             )
         chosen = random_ranks(available, repeats, rng)[:, index] < n
         weights[role] = chosen * drawn_images(index, 1, repeats, rng)
@@ -120,6 +126,10 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
 
 def _spread(values: Float64[np.ndarray, " r"], n: int) -> Spread:
     if not np.isfinite(values).all():
-        raise MetricError(f"the statistic is undefined at {n} subjects per role. Use a larger n.")
+        raise MetricError(
+            f"the statistic is undefined at {n} subjects per role. Use a larger n.",
+            "undefined",
+            found=n,
+        )
     low, high = np.quantile(values, [0.025, 0.975])
     return Spread(float(values.mean()), float(low), float(high), n=n, repeats=len(values))

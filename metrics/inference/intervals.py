@@ -39,6 +39,7 @@ from synthbench.metrics.inference.resampling import (
     count_subjects,
     estimate,
     evaluate,
+    fewest,
     leave_one_out_values,
 )
 from synthbench.metrics.metric import IntervalMethod, Statistic, Studentized, Weights, ones
@@ -76,7 +77,8 @@ def studentized_interval(
         raise MetricError(
             "studentized interval: the estimated variance must be above zero, but the variance is "
             f"{variance:g} (all images are equal, or there are too few of them); found "
-            f"{count_subjects(statistic)}. Look for duplicated volumes, or use --ci percentile."
+            f"{count_subjects(statistic)}. Look for duplicated volumes, or use --ci percentile.",
+            "no spread",
         )
     weights = bootstrap_weights(statistic.subjects, resamples, np.random.default_rng(seed))
     values, variances = _values_and_variances(statistic, weights)
@@ -169,7 +171,10 @@ def infinitesimal_jackknife_se(statistic: Differentiable) -> float:
         square += float(variance_of_mean(g[None, :], np.ones((1, len(g))), index)[0])
     if not np.isfinite(square):
         raise MetricError(
-            f"jackknife: found {count_subjects(statistic)}. Give every role at least 2 subjects."
+            f"jackknife: found {count_subjects(statistic)}. Give every role at least 2 subjects.",
+            "too few subjects",
+            needed=2,
+            found=fewest(statistic),
         )
     return float(np.sqrt(square))
 
@@ -309,7 +314,8 @@ def asinh_interval(statistic: SquaredDistance, *, level: float = 0.95) -> Interv
     if not scale > RELATIVE_ZERO * abs(value):
         raise MetricError(
             "asinh interval: the variance must be above zero; found 0 (all images are equal), "
-            f"with {count_subjects(statistic)}. Look for duplicated volumes."
+            f"with {count_subjects(statistic)}. Look for duplicated volumes.",
+            "no spread",
         )
     t = float(stdtrit(_degrees_of_freedom(statistic), (1 + level) / 2))
     centre, half = math.asinh(value / scale), t * scale / math.hypot(value, scale)

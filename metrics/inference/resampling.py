@@ -115,7 +115,9 @@ def estimate(statistic: Statistic) -> float:
     if not np.isfinite(value):
         raise MetricError(
             "the statistic is undefined on these images (its value is not finite); found "
-            f"{count_subjects(statistic)}. Give every role at least 2 subjects."
+            f"{count_subjects(statistic)}. Give every role at least 2 subjects.",
+            "undefined",
+            found=fewest(statistic),
         )
     return value
 
@@ -142,7 +144,10 @@ def leave_one_out_values(statistic: Statistic, role: str) -> Float64[np.ndarray,
     if not np.isfinite(values).all():
         raise MetricError(
             f"jackknife: the statistic is undefined without one subject of {role}; found "
-            f"{count_subjects(statistic)}. Give every role at least 3 subjects."
+            f"{count_subjects(statistic)}. Give every role at least 3 subjects.",
+            "too few subjects",
+            needed=3,
+            found=fewest(statistic),
         )
     return values
 
@@ -231,7 +236,9 @@ def count_excluded(usable: Bool[np.ndarray, " b"], statistic: Statistic) -> int:
         raise MetricError(
             f"bootstrap: {excluded} of {len(usable)} resamples hold too few distinct subjects "
             f"(at most {MAX_EXCLUDED:.0%} may); found {count_subjects(statistic)}. "
-            "Score more subjects, or use --ci jackknife."
+            "Score more subjects, or use --ci jackknife.",
+            "few resamples",
+            found=fewest(statistic),
         )
     return excluded
 
@@ -240,6 +247,11 @@ def check_level(level: float) -> None:
     """Raise a MetricError unless `level` is a share."""
     if not 0 < level < 1:
         raise MetricError(f"level must lie between 0 and 1; found {level}. Use 0.95 for 95%.")
+
+
+def fewest(statistic: Statistic) -> int:
+    """Return the number of subjects of the role that has the fewest."""
+    return min(n_subjects(index) for index in statistic.subjects.values())
 
 
 def count_subjects(statistic: Statistic) -> str:

@@ -47,7 +47,10 @@ def check_testable(
         if n < 2:
             raise MetricError(
                 f"{metric}: {role} needs images of at least 2 subjects; found {n}. Add subjects: "
-                "the test permutes whole subjects."
+                "the test permutes whole subjects.",
+                "too few subjects",
+                needed=2,
+                found=n,
             )
     least = math.ceil(1 / level - ROUNDING) - 1
     if permutations < least:

@@ -14,6 +14,7 @@ import typer
 from synthbench.cli.benchmark import benchmark
 from synthbench.cli.cache import cache
 from synthbench.cli.cite import cite
+from synthbench.cli.console import complain
 from synthbench.cli.data import data
 from synthbench.cli.demo import demo
 from synthbench.cli.drift import drift
@@ -28,6 +29,7 @@ from synthbench.cli.sweep import sweep
 from synthbench.cli.train import train
 from synthbench.cli.utility import utility
 from synthbench.errors import SynthbenchError
+from synthbench.runtime.text import for_every_locale
 
 app = typer.Typer(
     name="synthbench",
@@ -78,27 +80,25 @@ def _root(
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 a check failed, 2 could not run."""
+    for_every_locale()
     try:
         app()
     except SynthbenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        complain(f"error: {where}{error.strerror or error}")
         sys.exit(2)
     except SystemExit as stopped:
         # Typer turns Ctrl-C into this exit, and prints nothing.
         if stopped.code == 130:
-            print("interrupted", file=sys.stderr)
+            complain("interrupted")
         raise
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         sys.exit(130)
     except Exception:
-        traceback.print_exc()
-        print(
-            "error: this is a defect of synthbench: please report it with the lines above.",
-            file=sys.stderr,
-        )
+        complain(traceback.format_exc())
+        complain("error: this is a defect of synthbench: please report it with the lines above.")
         sys.exit(2)

@@ -86,9 +86,9 @@ def _megabytes(size: int) -> str:
 
 
 def _table(found: Sequence[Usage]) -> Any:
-    from rich.table import Table
+    from synthbench.render.terminal import Table
 
-    table = Table("kind", "name", "files", "MB", box=None, header_style="bold", pad_edge=False)
+    table = Table("kind", "name", "files", "MB")
     for one in found:
         table.add_row(one.kind, one.name, str(one.files), _megabytes(one.size))
     return table

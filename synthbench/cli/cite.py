@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import print_json
+from synthbench.cli.console import print_json, say
 from synthbench.cli.options import Json
 
 
@@ -23,4 +23,4 @@ def cite(
     if json:
         print_json({"row": found.row, "methods": found.methods, "checklist": found.checklist})
     else:
-        print(found.text)
+        say(found.text)

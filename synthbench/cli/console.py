@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthbench.errors import UsageError
 from synthbench.runtime.callbacks import Progress
+from synthbench.runtime.text import printed, without_commands
 
 if TYPE_CHECKING:
     from synthbench.scoring.settings import Context
@@ -27,7 +28,18 @@ def is_main() -> bool:
 def log(message: str) -> None:
     """Write a sentence for the user to standard error, on the main process only."""
     if is_main():
-        print(message, file=sys.stderr, flush=True)
+        complain(message)
+
+
+def complain(message: str) -> None:
+    """Write a message to standard error, on every process."""
+    print(printed(message), file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """Write text to standard output, on the main process only."""
+    if is_main():
+        print(printed(text))
 
 
 def show(renderable: Any) -> None:
@@ -37,9 +49,13 @@ def show(renderable: Any) -> None:
     if not is_main():
         return
 
-    console = Console()
-    # A table that is read by a program or a log must not be wrapped at 80 columns.
-    Console(width=None if console.is_terminal else 200).print(renderable)
+    terminal = Console().is_terminal
+    # A table that is read by a program or a log must not be wrapped at 80 columns. What is shown
+    # is text: brackets in it are no markup, and words between colons no pictures.
+    console = Console(width=None if terminal else 200, markup=False, emoji=False)
+    with console.capture() as shown:
+        console.print(renderable)
+    sys.stdout.write(shown.get() if terminal else without_commands(shown.get()))
 
 
 def print_json(value: Any) -> None:
@@ -47,7 +63,8 @@ def print_json(value: Any) -> None:
     import json
 
     if is_main():
-        print(json.dumps(value, indent=1))
+        # The same value, but no command of a workflow's runner.
+        print(json.dumps(value, indent=1).replace("##[", r"#\u0023["))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import log, make_room, print_json, progress_bar, show
+from synthbench.cli.console import log, make_room, print_json, progress_bar, say, show
 from synthbench.cli.options import AssumeGrid, FileOptions, Json, Seed, with_options
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.registry import BUILT_IN
@@ -130,7 +130,7 @@ def select(
     )  # fmt: skip
     log("\n".join(chosen.account()))
     if list_:
-        typer.echo(listing(chosen.rows))
+        say(listing(chosen.rows))
     if out is not None:
         write_manifest(chosen, out)
         log(f"written: {out}")

@@ -103,10 +103,10 @@ def _of_a_generator(name: str, plugin: Any) -> dict[str, str]:
 
 
 def _listed(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
+    from synthbench.render.terminal import Table
 
     titles = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*titles, box=None, header_style="bold", pad_edge=False)
+    table = Table(*titles)
     for row in rows:
         table.add_row(*(row.get(title, "") for title in titles))
     return table
@@ -115,17 +115,19 @@ def _listed(rows: list[dict[str, Any]]) -> Any:
 def _in_blocks(rows: list[dict[str, Any]], titles: Mapping[str, str], fields: Sequence[str]) -> Any:
     """Return each plugin's name and title on one line, and its sentences below."""
     from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+
+    from synthbench.render.terminal import Table, Text
+    from synthbench.runtime.text import one_line
 
     parts: list[Any] = []
     for row in rows:
         if "broken" in row:
-            parts.append(Text(f"{row['name']}: {row['broken']}\n", style="yellow"))
+            parts += [Text(f"{row['name']}: {row['broken']}", style="yellow"), Text()]
             continue
-        words = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+        words = Table(show_header=False)
         for field in fields:
             if row[field]:
                 words.add_row("  " + field, row[field])
-        parts += [Text.assemble((row["name"], "bold"), "  ", titles[row["name"]]), words]
+        title = one_line(titles[row["name"]])
+        parts += [Text(row["name"], style="bold").append(f"  {title}", "not bold"), words]
     return Group(*parts)

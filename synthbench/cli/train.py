@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import log, print_json, progress_bar
+from synthbench.cli.console import log, print_json, progress_bar, say
 from synthbench.cli.options import (
     Accept,
     AcceptLicence,
@@ -129,7 +129,7 @@ def _estimate(generator: str, options: TrainOptions, files: FileOptions, json: b
         print_json(plan.record())
     else:
         for name, value in plan.rows():
-            print(f"{name:<18} {value}")
+            say(f"{name:<18} {value}")
     if not plan.fits:
         raise CheckFailed(refusal(plan))
 

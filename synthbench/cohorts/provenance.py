@@ -41,7 +41,7 @@ def _dataset(folder: Path) -> Path | None:
 def _described(root: Path) -> dict[str, str]:
     file = root / "dataset_description.json"
     try:
-        described = json.loads(file.read_text())
+        described = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CohortError(
             f"{file}: is not valid JSON ({error}), so the terms that bind these data cannot be "
@@ -49,7 +49,11 @@ def _described(root: Path) -> dict[str, str]:
         ) from error
     described = described if isinstance(described, dict) else {}
     terms_file = root / "DATA_USE_TERMS.txt"
-    terms = terms_file.read_text() if terms_file.is_file() else described.get("HowToAcknowledge")
+    terms = (
+        terms_file.read_text(encoding="utf-8")
+        if terms_file.is_file()
+        else described.get("HowToAcknowledge")
+    )
     linked = [s.get("URL") for s in described.get("SourceDatasets", []) if isinstance(s, dict)]
     links = [link for link in (*described.get("ReferencesAndLinks", []), *linked) if link]
     return {

@@ -22,6 +22,7 @@ from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.split_record import RECORD
 from synthbench.errors import CohortError, UsageError, near_miss
+from synthbench.render.delimited import table_text
 from synthbench.runtime.files import write_atomic
 
 SPLITS = "splits.tsv"
@@ -372,5 +373,4 @@ def _described(column: pd.Series, in_numbers: bool) -> str:
 
 
 def _write(file: Path, table: pd.DataFrame) -> None:
-    text = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-    write_atomic(file, text.encode())
+    write_atomic(file, table_text(table).encode())

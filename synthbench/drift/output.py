@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from synthbench.drift.drift import Drift
 from synthbench.drift.two_samples import MetricDrift
 from synthbench.render.numbers import number, p_text
+from synthbench.render.terminal import Table, Text
+from synthbench.runtime.text import one_line, visible
 
 _STYLES = {"pass": "", "warn": "yellow", "fail": "red", "shown": "dim", "not compared": "yellow"}
 _OUTCOMES = {"pass": "green", "warn": "yellow", "drift": "red", "not comparable": "yellow"}
@@ -46,14 +46,13 @@ def _metrics(found: Drift) -> Table:
         titles += ["difference", "95% CI", "p (Holm)", "within the margin"]
     else:
         titles.append("change / terms")
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     for i, title in enumerate([*titles, ""]):
-        # Text, because names in scorecards are not trusted and may hold markup.
-        table.add_column(Text(title), justify="right" if 0 < i < len(titles) else "left")
+        table.add_column(title, justify="right" if 0 < i < len(titles) else "left")
     for row in found.metrics:
         cells = [row.name, *_numbers(row.baseline, row.current)]
         cells += _sampled(row) if sampled else _numbers(row.relative)
-        table.add_row(*map(Text, [*cells, row.words]), style=_STYLES[row.status])
+        table.add_row(*cells, row.words, style=_STYLES[row.status])
     return table
 
 
@@ -97,7 +96,15 @@ def junit(found: Drift) -> bytes:
 
 
 def _cases(found: Drift) -> Iterator[tuple[str, str, str]]:
-    """Yield name, status and text of the whole comparison, then of each of its parts."""
+    """Yield name, status and visible text of the whole comparison, then of each of its parts.
+
+    XML has no place for control characters, and a log obeys them.
+    """
+    for name, status, words in _parts(found):
+        yield one_line(name), status, visible(words)
+
+
+def _parts(found: Drift) -> Iterator[tuple[str, str, str]]:
     whole = {"drift": "fail", "not comparable": "not compared"}.get(found.outcome, "pass")
     differing = "".join(f"\n{cause.words}" for cause in found.causes)
     yield found.kind, whole, f"{found.verdict}{differing}"
@@ -122,7 +129,7 @@ def workflow_commands(found: Drift) -> list[str]:
     if found.outcome == "pass":
         return []
     level = "warning" if found.outcome == "warn" else "error"
-    lines = [f"::{level} title=synthbench drift::{_escaped(found.verdict)}"]
+    lines = [f"::{level} title=synthbench drift::{_escaped(visible(found.verdict))}"]
     for name, status, words in list(_cases(found))[1:]:
         if status in ("fail", "warn", "not compared"):
             level = "warning" if status == "warn" else "error"

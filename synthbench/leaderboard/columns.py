@@ -25,7 +25,7 @@ from synthbench.leaderboard.methods import row_ranks, row_ties
 from synthbench.leaderboard.ranking import MetricRanking
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
-from synthbench.render.markdown import escaped
+from synthbench.render.markdown import code, escaped
 from synthbench.render.numbers import duration, number
 from synthbench.report.failures import share_words
 from synthbench.report.memorization import copies_found
@@ -98,7 +98,7 @@ class Cell:
     def markdown(self) -> str:
         """Return the cell for a table of markdown."""
         if self.code:
-            return f"`{self.text}`"
+            return code(self.text)
         text = escaped(self.text) if self.quoted else self.text
         if self.strong:
             text = f"**{self.strong}**{text.removeprefix(self.strong)}"
@@ -332,7 +332,7 @@ def _parts(entry: Entry) -> Cell:
         return EMPTY
     found = copied_parts(entry.card)
     strong = found.words if found.standing == "worse" else ""
-    return Cell(found.words, strong=strong, standing=found.standing)
+    return Cell(found.words, quoted=True, strong=strong, standing=found.standing)
 
 
 def _utility(entry: Entry) -> Cell:
@@ -389,7 +389,8 @@ def _pace(entry: Entry) -> Cell:
 
 def _scored(entry: Entry) -> Cell:
     card = entry.card
-    return Cell(f"{card.created[:10]}, {card.synth.drawn} of {card.synth.available}")
+    drawn = f"{card.synth.drawn} of {card.synth.available}"
+    return Cell(f"{card.created[:10]}, {drawn}", quoted=True)
 
 
 COST: tuple[Column, ...] = (

@@ -6,7 +6,7 @@ from typing import Any
 
 from synthbench.leaderboard.board import Board, entry_title, ranked_keys
 from synthbench.leaderboard.columns import COST, entries_of, filled, heads, rows_of, title_of
-from synthbench.render.markdown import escaped, table
+from synthbench.render.markdown import code, escaped, table, target
 from synthbench.scoring.benchmark import Benchmark, protocol_differences
 
 
@@ -28,7 +28,7 @@ def cost(board: Board) -> str:
 def samples(board: Board) -> str:
     """Return the pictures of entries; empty where there are none."""
     found = [
-        f"![Samples of {entry_title(name, board)}](entries/{name}.png)"
+        f"![Samples of {entry_title(name, board)}]({target(f'entries/{name}.png')})"
         for name in board.ordered
         if (board.folder / "entries" / f"{name}.png").is_file()
     ]
@@ -38,7 +38,7 @@ def samples(board: Board) -> str:
 def accepted(board: Board) -> str:
     """Return the errors of preflight that were accepted for entries; empty where there are none."""
     lines = [
-        f"- {entry_title(name, board)}: `{found.rule}` ({found.role})"
+        f"- {entry_title(name, board)}: {code(found.rule)} ({escaped(found.role)})"
         for name, card in board.ordered.items()
         for found in card.preflight
         if found.accepted
@@ -60,7 +60,7 @@ def not_comparable(board: Board) -> str:
                 f"{board.benchmark.real_fingerprint[:12]}",
             )
         causes = escaped("; ".join(differs))
-        lines.append(f"- {escaped(board.called(name))} (`{card.protocol_hash}`): {causes}")
+        lines.append(f"- {escaped(board.called(name))} ({code(card.protocol_hash)}): {causes}")
     return "## Not comparable\n\n" + "\n".join(lines) if lines else ""
 
 
@@ -77,14 +77,15 @@ def protocol(benchmark: Benchmark) -> str:
         ["floor", f"{p.floor_splits} random splits"],
     ]
     for e in p.extractors:
-        rows.append([escaped(e.name), f"{e.layer}; {e.preprocessing}; {e.dim} features; sha256 "
+        rows.append([e.name, f"{e.layer}; {e.preprocessing}; {e.dim} features; sha256 "
                      f"{(e.weights_sha256 or 'none')[:12]}"])  # fmt: skip
     for key, settings in p.settings.items():
         words = "; ".join(f"{k} {_setting(v)}" if k != "formula" else str(v)
                           for k, v in settings.items())  # fmt: skip
-        rows.append([escaped(key), escaped(words)])
-    rows += [[escaped(f"interval of {m}"), method] for m, method in p.intervals.items()]
-    return f"## Protocol `{p.hash}`\n\n{table(['setting', 'value'], rows, words=2)}"
+        rows.append([key, words])
+    rows += [[f"interval of {m}", method] for m, method in p.intervals.items()]
+    cells = [[escaped(cell) for cell in row] for row in rows]
+    return f"## Protocol `{p.hash}`\n\n{table(['setting', 'value'], cells, words=2)}"
 
 
 def _setting(value: Any) -> str:

@@ -34,6 +34,7 @@ from synthbench.metrics.mmd import KID, MMD2, KernelDiscrepancy
 from synthbench.metrics.msssim import MSSSIM
 from synthbench.records.base import Record
 from synthbench.records.keys import JobKey
+from synthbench.records.reasons import public_words
 from synthbench.runtime.callbacks import Progress
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.sample_data import JobData, load_sample_data
@@ -137,7 +138,7 @@ def multiverse(
         try:
             universe, ahead = _universe(choice, entries, benchmark)
         except MetricError as error:
-            absent.append(f"{choice.words}: {error}")
+            absent.append(f"{choice.words}: {public_words(error)}")
             continue
         universes.append(universe)
         shares.append(ahead)
@@ -229,7 +230,7 @@ def _by_key(entry: Entry, job_key: str) -> Statistic:
 
 def _material(entry: Entry, key: str) -> JobData:
     if key not in entry.sample_data.jobs:
-        raise MetricError(f"{entry.name} has no value of it")
+        raise MetricError(f"{entry.name} has no value of it", "no value")
     return entry.sample_data.jobs[key]
 
 

@@ -65,7 +65,7 @@ def render_leaderboard(folder: Path | str) -> str:
         parts += [section(board) for section in SECTIONS]
     parts.append(facts.not_comparable(board))
     if (board.folder / NOTES).is_file():
-        parts.append((board.folder / NOTES).read_text().strip())
+        parts.append((board.folder / NOTES).read_text(encoding="utf-8").strip())
     parts.append(facts.protocol(board.benchmark))
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -36,6 +36,7 @@ from synthbench.metrics.inference.multiplicity import max_t
 from synthbench.metrics.inference.terms import ComparisonMethod
 from synthbench.metrics.metric import Direction, Statistic
 from synthbench.records.base import Record, RecordFile
+from synthbench.records.reasons import public_words
 from synthbench.records.scorecard import Scorecard
 from synthbench.runtime.callbacks import Progress
 from synthbench.scoring.benchmark import Benchmark
@@ -220,7 +221,7 @@ def compare(
         try:
             rankings.append((job, _ranking(entries, job, benchmark)))
         except MetricError as error:
-            unranked.append(_unranked(job, str(error)))
+            unranked.append(_unranked(job, public_words(error)))
     over_all = _adjusted_over_all([ranking for _, ranking in rankings], protocol.level)
     names = [entry.name for entry in entries]
     return Comparisons(
@@ -254,7 +255,12 @@ def _ranking(entries: Sequence[Entry], job: Job, benchmark: Benchmark) -> Rankin
     """Rank the entries that have a value of the job's metric."""
     with_value = [entry for entry in entries if _value(entry, job) is not None]
     if len(with_value) < 2:
-        raise MetricError(f"{len(with_value)} of {len(entries)} entries have a value of it")
+        raise MetricError(
+            f"{len(with_value)} of {len(entries)} entries have a value of it",
+            "few values",
+            found=len(with_value),
+            needed=len(entries),
+        )
     protocol = benchmark.protocol
     return rank(
         {entry.name: _statistic(entry, job, with_value[0]) for entry in with_value},

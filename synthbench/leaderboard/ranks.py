@@ -36,9 +36,10 @@ from synthbench.leaderboard.pictures import forest_file
 from synthbench.leaderboard.ranking import Comparisons, MetricRanking
 from synthbench.records.keys import JobKey
 from synthbench.render import html
-from synthbench.render.markdown import escaped, table
+from synthbench.render.markdown import code, escaped, table
 from synthbench.render.numbers import number, p_text
 from synthbench.report.text import SATURATED, SATURATION
+from synthbench.runtime.text import one_line
 
 SEEDS = (
     "Entries of one method with different training seeds share a row. It is better than another "
@@ -53,13 +54,13 @@ MATRIX = 10
 def heading(board: Board) -> str:
     """Return the page's title, and a paragraph on the cohorts and the protocol."""
     benchmark, protocol = board.benchmark, board.benchmark.protocol
-    extractors = ", ".join(f"`{e.label}`" for e in protocol.extractors)
+    extractors = ", ".join(code(e.label) for e in protocol.extractors)
     what = f"Extractor {extractors}. " if extractors else ""
     return (
-        f"# {benchmark.name}\n\n"
+        f"# {escaped(benchmark.name)}\n\n"
         f"{protocol.n_synth} synthetic against {protocol.n_real} real volumes "
         f"({benchmark.real_subjects} subjects), {protocol.space.grid}. "
-        f"{what}Protocol `{protocol.hash}`, real cohort `{benchmark.real_fingerprint[:12]}`."
+        f"{what}Protocol `{protocol.hash}`, real cohort {code(benchmark.real_fingerprint[:12])}."
     )
 
 
@@ -102,8 +103,8 @@ def _ranking_words(board: Board, found: MetricRanking | None) -> str:
             f"{sentence(stale_words(board, 'comparisons', usual_folder(board)))} Until then the "
             "rows are only ordered."
             if "comparisons" in board.stale
-            else "Ranks and ties need the images: run `synthbench leaderboard "
-            f"{usual_folder(board)} --compare` on the machine that scored the entries. Until then "
+            else f"Ranks and ties need the images: run {code(_command(board))} on the machine that "
+            "scored the entries. Until then "
             "the rows are only ordered: neighbours may be ties, and comparing intervals is not a "
             "test."
         )
@@ -117,6 +118,10 @@ def _ranking_words(board: Board, found: MetricRanking | None) -> str:
         lines.append(f"{SATURATED} {SATURATION}: ranks among such rows mean nothing.")
     lines.append("A test for copies does not guarantee privacy.")
     return " ".join(lines)
+
+
+def _command(board: Board) -> str:
+    return f"synthbench leaderboard {usual_folder(board)} --compare"
 
 
 def differences(board: Board) -> str:
@@ -196,7 +201,8 @@ def other_metrics(board: Board) -> str:
         for name, card in board.ordered.items()
     ]
     details = [
-        f"<details><summary>{html.escaped(key_title(key, board))}: differences</summary>\n\n"
+        f"<details><summary>{html.escaped(one_line(key_title(key, board)))}: differences"
+        "</summary>\n\n"
         f"![{escaped(key.label)}: values, intervals and the floor]({forest_file(key, board)})\n\n"
         f"{_pairs(found, board)}\n\n{_how_compared(found, board.comparisons)}\n\n</details>"
         for key, found in shown

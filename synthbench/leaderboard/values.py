@@ -18,7 +18,7 @@ from synthbench.leaderboard.literature import REPORTED
 from synthbench.leaderboard.pictures import ASKED
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
-from synthbench.render.markdown import escaped, table
+from synthbench.render.markdown import code, escaped, table
 from synthbench.render.numbers import number, p_text
 from synthbench.report.adherence import condition_charts, headline, leakage_lines
 from synthbench.report.failures import share_words
@@ -129,7 +129,7 @@ def _groups(keys: Sequence[Key], board: Board) -> list[tuple[str, list[Key]]]:
         title = (
             "On the volumes"
             if extractor is None
-            else f"On features of `{_label(extractor, board)}`"
+            else f"On features of {code(_label(extractor, board))}"
         )
         groups.append((f"**{title}**", [key for key in keys if key.extractor == extractor]))
     return groups

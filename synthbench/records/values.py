@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from synthbench.errors import MetricError
 from synthbench.metrics.metric import Direction, Role
 from synthbench.records.base import Record
 from synthbench.records.keys import JobKey
+from synthbench.records.reasons import public_words, reason_of, words_of
 
 
 class IntervalRecord(Record):
@@ -66,6 +68,25 @@ class Missing(Record):
         "images; the scoring left the metric out"
     )
     text: str = Field(description="the reason in words, or the command that fixes it")
+    code: str | None = Field(
+        default=None,
+        description="a key of `synthbench.records.reasons.REASONS`; None: in older cards, and "
+        "where the reason is another one",
+    )
+    numbers: dict[str, int | float] = Field(
+        default_factory=dict, description="the numbers in the words"
+    )
+
+    @model_validator(mode="after")
+    def _is_what_the_code_says(self) -> Self:
+        if self.code is not None and self.text != words_of(self.code, self.numbers):
+            raise ValueError("the text is not that of the code")
+        return self
+
+    @classmethod
+    def of(cls, error: MetricError) -> Self:
+        """Return why a metric has no value: the code and the numbers of the error."""
+        return cls(reason="images", text=public_words(error), **reason_of(error))
 
     def __str__(self) -> str:
         """The reason as tables print it in place of a value."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from urllib.parse import quote
 
 
 def escaped(text: object, longest: int | None = None) -> str:
@@ -27,8 +28,36 @@ def escaped(text: object, longest: int | None = None) -> str:
     if longest is not None and len(words) > longest:
         words = words[: longest - 1] + "…"
     safe = re.sub(r"([\\`*_\[\]|~$#!])", r"\\\1", html.escape(words, quote=False))
-    # Websites for models and data sets turn an @ into a mention of a person.
-    return safe.replace("@", "&#64;")
+    # Websites turn an @ into a mention of a person and an address into a link, and make pages of
+    # templates in braces.
+    for sign, entity in _ENTITIES.items():
+        safe = safe.replace(sign, entity)
+    return safe
+
+
+_ENTITIES = {
+    "@": "&#64;", "://": ":&#47;&#47;", "www.": "www&#46;", "{{": "&#123;&#123;", "{%": "&#123;%",
+}  # fmt: skip
+
+
+def code(text: object) -> str:
+    r"""Return text that is set as code, in a table or outside.
+
+    >>> print(code("resnet10@48 x 56"), code("a`|b"))
+    `resnet10@48 x 56` <code>a\`\|b</code>
+    """
+    words = str(text)
+    plain = re.fullmatch(r"[\w.:,;/@+=() -]+", words) and words.isprintable()
+    return f"`{words}`" if plain else f"<code>{escaped(words)}</code>"
+
+
+def target(path: str) -> str:
+    """Return the path of a file as the target of a link or a picture.
+
+    >>> target("entries/a b(1).png")
+    'entries/a%20b%281%29.png'
+    """
+    return quote(path, safe="/")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.text import in_figure
 from synthbench.volumes.grid import Space
 
 
@@ -60,7 +61,7 @@ def montage(
     for r, (name, volumes) in enumerate(rows.items()):
         top = total_y - r * height * (1 + label)
         figure.text(
-            0.004, (top - height * label / 2) / total_y, name,
+            0.004, (top - height * label / 2) / total_y, in_figure(name),
             color="white", fontsize=8, va="center",
         )  # fmt: skip
         for c, volume in enumerate(volumes):

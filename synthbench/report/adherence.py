@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from rich.table import Table
-from rich.text import Text
-
 from synthbench.records.conditional import (
     AdherenceRecord,
     ComparedRecord,
@@ -19,6 +16,7 @@ from synthbench.records.conditional import (
 from synthbench.records.scorecard import Scorecard
 from synthbench.render.charts import Band, LineChart, Series, line_chart, panels
 from synthbench.render.numbers import number
+from synthbench.render.terminal import Table, Text
 
 PUBLISHED = {"ventricle_volume": 0.97, "age": 0.69}
 """Correlations of requested and measured of Pinaya et al. 2022, by condition."""
@@ -243,9 +241,8 @@ def adherence_tables(card: Scorecard) -> list[Table | Text]:
     shown: list[Table | Text] = []
     adherence = card.adherence
     if adherence is not None:
-        shown.append(
-            Text(f"\nrequested against measured | requested: {adherence.source}", style="bold")
-        )
+        head = f"requested against measured | requested: {adherence.source}"
+        shown += [Text(), Text(head, style="bold")]
         shown.append(_table(condition_lines(adherence), ("condition", "", "synth", "real (ceiling)",
                                                         "synth minus real", "")))  # fmt: skip
         for condition in adherence.conditions:
@@ -263,8 +260,8 @@ def adherence_tables(card: Scorecard) -> list[Table | Text]:
                           parity_lines(adherence))  # fmt: skip
     if card.replication is not None and card.replication.effects:
         found = card.replication
-        head = f"\neffect replication | synth {found.n} | real {found.n_real} | {found.margins}"
-        shown.append(Text(head, style="bold"))
+        head = f"effect replication | synth {found.n} | real {found.n_real} | {found.margins}"
+        shown += [Text(), Text(head, style="bold")]
         shown.append(_table(effect_lines(card), ("effect", "unit", "synth", "real",
                                                  "synth minus real", "")))  # fmt: skip
         shown += [Text(f"note: {note}", style="dim") for note in found.notes]
@@ -276,11 +273,11 @@ def _notable(title: str, lines: Sequence[Line]) -> list[Table | Text]:
     if not lines:
         return []
     differing = [line for line in lines if line.shown]
-    words = f"\n{title}: {beyond_chance(lines)}"
+    heading: list[Table | Text] = [Text(), Text(f"{title}: {beyond_chance(lines)}")]
     if not differing:
-        return [Text(words)]
+        return heading
     return [
-        Text(words),
+        *heading,
         _table(differing, ("", "", "synth", "real (ceiling)", "synth minus real", "")),
     ]
 
@@ -292,7 +289,7 @@ def beyond_chance(lines: Sequence[Line]) -> str:
 
 
 def _table(lines: Sequence[Line], head: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     for index, title in enumerate(head):
         table.add_column(title, justify="right" if 2 <= index <= 4 else "left")
     before = ""

@@ -23,12 +23,12 @@ from markupsafe import Markup
 from synthbench import __version__
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.records.scorecard import Scorecard
-from synthbench.render.html import visible
 from synthbench.render.numbers import number
 from synthbench.render.svg import rules
 from synthbench.report.sections import SECTIONS
 from synthbench.report.sections.at_hand import AtHand, Cohorts, cohorts_of
 from synthbench.report.sections.section import Page
+from synthbench.runtime.text import visible
 
 if TYPE_CHECKING:
     from synthbench.cohorts.choice import CohortFiles

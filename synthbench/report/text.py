@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from synthbench.cohorts.preflight.check import RULES
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
+from synthbench.render.terminal import Table, Text
 from synthbench.report.adherence import adherence_tables
 from synthbench.report.failures import failures_line, share_words
 from synthbench.report.local_copying import parts_lines
@@ -56,7 +55,7 @@ def header(card: Scorecard) -> str:
 
 def scorecard_table(card: Scorecard) -> Group:
     """Return the scorecard as a Rich renderable."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     scored = [v for v in card.values if not v.missing]
     n = "/".join(map(str, sorted({v.floor.n for v in scored if v.floor})))
     table.add_column("")

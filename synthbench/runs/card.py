@@ -21,10 +21,11 @@ from synthbench.errors import UsageError
 from synthbench.render.markdown import escaped
 from synthbench.render.numbers import duration
 from synthbench.runs.collapse import collapse_of
-from synthbench.runs.configuration import resolve
+from synthbench.runs.configuration import resolve, without_paths
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import sharing_licence
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.text import one_line
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import quantity
 
@@ -41,10 +42,21 @@ Log = Callable[[str], None]
 
 def card(front: Mapping[str, Any], sections: Iterable[str]) -> str:
     """Return the text of a card; its last line has a hash, so that an edit can be noticed."""
-    head = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True, width=math.inf)
+    head = yaml.safe_dump(
+        _visible(dict(front)), sort_keys=False, allow_unicode=True, width=math.inf
+    )
     body = "\n\n".join(section for section in sections if section)
     text = f"---\n{head}---\n\n{body}\n\n"
     return text + _MARKER.format(_digest(text))
+
+
+def _visible(value: Any) -> Any:
+    """Return front matter whose texts are one visible line each."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, list):
+        return [_visible(part) for part in value]
+    return {k: _visible(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _digest(text: str) -> str:
@@ -141,10 +153,9 @@ def _preset_settings(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _value(value: Any) -> str:
-    """Return a setting as JSON. A path is not shown: it belongs to one machine."""
-    if isinstance(value, str) and Path(value).is_absolute():
-        return "(a path)"
-    return value if isinstance(value, str) else json.dumps(value)
+    """Return a setting as JSON, without its paths."""
+    shown = without_paths(value)
+    return shown if isinstance(shown, str) else json.dumps(shown)
 
 
 def _space(record: Mapping[str, Any]) -> Space:
@@ -371,7 +382,7 @@ _LOGS = {
 def _rows(file: Path) -> list[dict[str, str]]:
     if not file.is_file():
         return []
-    with file.open(newline="") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         return [{str(k): str(v) for k, v in row.items()} for row in csv.DictReader(lines)]
 
 

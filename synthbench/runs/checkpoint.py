@@ -56,7 +56,7 @@ def complete(run: Run) -> Iterator[Checkpoint]:
     """Yield the complete checkpoints of a run, the newest first; a damaged one gives a warning."""
     for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
         try:
-            fields: dict[str, Any] = json.loads((folder / "state.json").read_text())
+            fields: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             for part, expected in fields.pop("sha256").items():
                 if sha256_file(folder / f"{part}.safetensors") != expected:
                     raise ValueError(f"{part}.safetensors has changed since it was written")

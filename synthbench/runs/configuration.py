@@ -148,7 +148,7 @@ def resolve(
 def _preset(generator: str, name: str) -> dict[str, Any]:
     """Return the settings of a preset; with `extends` it changes those of another preset."""
     file = files("synthbench.generators") / "presets" / f"{generator}-{name}.yaml"
-    own = dict(yaml.safe_load(file.read_text()))
+    own = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
     below = own.pop("extends", None)
     return own if below is None else merged(_preset(generator, below), own)
 
@@ -173,7 +173,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(Path(file).read_text())
+        loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"--config {file}: not readable: {error}") from error
     if not isinstance(loaded, dict):
@@ -218,6 +218,20 @@ def method(config: Mapping[str, Any]) -> str:
     settings["initialised"] = config.get("init") is not None
     text = json.dumps(_without_seeds(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def without_paths(value: Any) -> Any:
+    """Return settings without their paths, which belong to one machine and may name people.
+
+    >>> without_paths({"autoencoder_run": "runs/ae", "lr": 0.1, "stages": ["/data/a", "x"]})
+    {'autoencoder_run': '(a path)', 'lr': 0.1, 'stages': ['(a path)', 'x']}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_paths(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(part) for part in value]
+    is_path = isinstance(value, str) and any(sign in value for sign in "/\\")
+    return "(a path)" if is_path else value
 
 
 def _without_seeds(value: Any) -> Any:

@@ -125,7 +125,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
         try:
-            loaded = yaml.safe_load((self.folder / "config.yaml").read_text())
+            loaded = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
             raise RunError(f"{self.folder / 'config.yaml'}: not readable: {error}") from error
         return dict(loaded)
@@ -134,7 +134,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """The fields of `run.json`."""
         try:
-            return dict(json.loads((self.folder / "run.json").read_text()))
+            return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
         except ValueError as error:
             raise RunError(f"{self.folder / 'run.json'}: not readable: {error}") from error
 

@@ -33,7 +33,7 @@ def read_sidecar(volume: Path) -> Sidecar:
     """
     file = sidecar_file(volume)
     try:
-        fields = json.loads(file.read_text())
+        fields = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UsageError(
             f"{volume}: has no sidecar {file.name}, so its origin is unknown. Use only volumes "
@@ -60,7 +60,7 @@ def found_sidecars(volumes: Iterable[Path]) -> list[Sidecar]:
     sidecars = []
     for volume in volumes:
         try:
-            fields = json.loads(sidecar_file(volume).read_text())
+            fields = json.loads(sidecar_file(volume).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             fields = {}
         sidecars.append(fields if isinstance(fields, dict) else {})

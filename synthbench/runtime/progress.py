@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from synthbench.runtime.text import one_line, printed
+
 Advance = Callable[[int, int, str], None]
 
 _BAR = 20
@@ -35,14 +37,14 @@ def bar(title: str, *, lines: bool = False, console: Console | None = None) -> I
         yield _print_line if lines else _show_nothing
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=_BAR),
         TextColumn("{task.fields[count]}"),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         _Clock(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=None, count="", text="", due=None)
+        task = progress.add_task(one_line(title), total=None, count="", text="", due=None)
         began: tuple[int, float] | None = None
         # Rich would cut every column of a line that is too long, also the time.
         room = max(8, console.width - len(title) - _BAR - _COUNT_AND_TIME)
@@ -102,6 +104,7 @@ def seconds_left(done: int, total: int, seconds: float) -> float | None:
 
 
 def _shortened(text: str, room: int) -> str:
+    text = one_line(text)
     return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
@@ -111,7 +114,7 @@ def _clock(seconds: float) -> str:
 
 def _print_line(done: int, total: int, text: str = "") -> None:
     if done:
-        print(f"{done}/{total} {text}", file=sys.stderr, flush=True)
+        print(printed(f"{done}/{total} {text}"), file=sys.stderr, flush=True)
 
 
 def _show_nothing(done: int, total: int, text: str = "") -> None:

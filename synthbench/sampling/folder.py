@@ -7,6 +7,7 @@ from pathlib import Path
 
 from synthbench.cohorts.conditions import MISSING, Row, cell
 from synthbench.errors import UsageError
+from synthbench.render import delimited
 from synthbench.runs.sidecar import read_sidecar, sidecar_file
 from synthbench.runtime.files import write_atomic
 
@@ -23,7 +24,7 @@ def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
     for name, about in sidecars:
         row, beyond = about["conditions"], ",".join(about["extrapolated"])
         lines.append([name, str(about["seed"]), *map(cell, map(row.get, names)), beyond or MISSING])
-    write_atomic(file, "".join("\t".join(line) + "\n" for line in lines).encode())
+    write_atomic(file, delimited.lines(lines).encode())
 
 
 def volumes_in(out: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from jaxtyping import Float32
 from synthbench.cohorts.conditions import MISSING, Condition, Conditions, Row, cell
 from synthbench.cohorts.requests import Among, parse_choices
 from synthbench.errors import CohortError, SynthbenchError, UsageError
+from synthbench.render import delimited
 from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
 from synthbench.runs.sidecar import sidecar_file
@@ -407,4 +408,4 @@ def _tsv(swept: Sweep) -> str:
                 ",".join(point.extrapolated) or MISSING,
             ]
         )
-    return "".join("\t".join(line) + "\n" for line in lines)
+    return delimited.lines(lines)

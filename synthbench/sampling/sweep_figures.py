@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from synthbench.render.montage import planes
+from synthbench.runtime.text import in_figure
 from synthbench.sampling.source import CLEAN_ABOVE
 from synthbench.sampling.sweep_record import Axis, Point, Sweep, short
 from synthbench.volumes.grid import Space
@@ -71,12 +72,20 @@ def montage(swept: Sweep, space: Space, voxels: Voxels) -> bytes:
                 aspect=(dy, dz)[plane] / dx,
             )  # fmt: skip
             _frame(axes, bool(point.extrapolated))
-        line[0].set_ylabel(label, color="white", fontsize=8)
+        line[0].set_ylabel(in_figure(label), color="white", fontsize=8)
     for axes, value in zip(grid[0], across.values, strict=True):
-        axes.set_title(_column_title(across, value), color="white", fontsize=8, pad=3)
-    figure.suptitle(_title(swept), color="white", fontsize=9, y=1 - 0.08 / height, va="top")
+        axes.set_title(in_figure(_column_title(across, value)), color="white", fontsize=8, pad=3)
+    figure.suptitle(
+        in_figure(_title(swept)), color="white", fontsize=9, y=1 - 0.08 / height, va="top"
+    )
     figure.text(
-        0.5, 0.1 / height, _legend(swept), color="white", fontsize=7, ha="center", va="bottom"
+        0.5,
+        0.1 / height,
+        in_figure(_legend(swept)),
+        color="white",
+        fontsize=7,
+        ha="center",
+        va="bottom",
     )
     return _png(figure)
 
@@ -104,7 +113,9 @@ def curve(swept: Sweep) -> bytes:
         (line,) = axes.plot(x, mean, lw=1.8, zorder=3)
         inside = np.array([not along.beyond(value) for value in along.values])
         colour = line.get_color()
-        axes.plot(x[inside], mean[inside], mark, color=colour, ms=5, zorder=4, label=label)
+        axes.plot(
+            x[inside], mean[inside], mark, color=colour, ms=5, zorder=4, label=in_figure(label)
+        )
         axes.plot(x[~inside], mean[~inside], mark, color=colour, mfc="white", ms=5, zorder=4)
     assert swept.measure is not None
     if swept.measure.of == along.name:
@@ -114,15 +125,15 @@ def curve(swept: Sweep) -> bytes:
         axes.xaxis.set_major_formatter("{x:,g}")
         _shade(axes, along, x)
     else:
-        axes.set_xticks(places, [short(value) for value in along.values])
+        axes.set_xticks(places, [in_figure(short(value)) for value in along.values])
     unit = f" ({swept.measure.unit})" if swept.measure.of == along.name else ""
-    axes.set_xlabel(f"requested: {along.name}{unit}", fontsize=9)
-    axes.set_ylabel(f"measured: {swept.measure.label}", fontsize=9)
+    axes.set_xlabel(in_figure(f"requested: {along.name}{unit}"), fontsize=9)
+    axes.set_ylabel(in_figure(f"measured: {swept.measure.label}"), fontsize=9)
     axes.tick_params(labelsize=8)
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.spines[["right"] if numeric else ["top", "right"]].set_visible(False)
     axes.legend(fontsize=7, frameon=False)
-    figure.suptitle(_title(swept), fontsize=9)
+    figure.suptitle(in_figure(_title(swept)), fontsize=9)
     return _png(figure)
 
 

@@ -14,7 +14,7 @@ from synthbench.cohorts.conditions import MISSING, Condition, Row
 from synthbench.volumes.grid import Space
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from synthbench.render.terminal import Table
 
 
 Read = Callable[[Float32[np.ndarray, "d h w"], Space], float]
@@ -154,14 +154,14 @@ class Sweep:
 
     def table(self) -> Table:
         """Return the points as a table for a terminal; extrapolated points are marked."""
-        from rich.table import Table
+        from synthbench.render.terminal import Table
 
         titles = ["seed"]
         for axis in self.axes:
             numeric = axis.condition.kind == "numeric"
             titles += [axis.name, "scaled"] if numeric else [axis.name]
         titles += [self.measure.label] if self.measure else []
-        table = Table(*titles, "", box=None, header_style="bold", pad_edge=False)
+        table = Table(*titles, "")
         for point in self.points:
             cells = [str(point.seed)]
             for axis in self.axes:

@@ -19,6 +19,7 @@ from synthbench.render.montage import planes
 from synthbench.runs.folder import Run
 from synthbench.runs.sidecar import sidecar_file
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.text import in_figure
 from synthbench.sampling.source import Source
 from synthbench.volumes.nifti import nifti_bytes
 
@@ -174,7 +175,7 @@ def _trajectory_figure(frames: Sequence[Frame], source: Source, seed: int) -> by
             axes.set_yticks([])
     grid[0, 0].set_ylabel("noisy state", fontsize=8)
     grid[1, 0].set_ylabel("predicted clean volume", fontsize=8)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(in_figure(title), fontsize=9)
     figure.supxlabel(caption, fontsize=7)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})

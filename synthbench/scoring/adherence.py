@@ -26,6 +26,7 @@ from synthbench.records.conditional import (
     ReplicationRecord,
 )
 from synthbench.records.protocol import Protocol
+from synthbench.records.reasons import public_words
 from synthbench.scoring.condition_measures import Given, Measures, Reading
 from synthbench.scoring.covariates import (
     Covariate,
@@ -86,7 +87,8 @@ def assess(
                 covariate.name, covariate.requested, covariate.truth, covariate.levels
             )
         except MetricError as error:
-            conditions.append(_unmeasured(covariate, f"missing: {error}"))
+            measures.context.log(f"{covariate.name}: {error}")
+            conditions.append(_unmeasured(covariate, f"missing: {public_words(error)}"))
             continue
         readings[covariate.name] = reading
         conditions.append(_condition_record(covariate, reading, inside, sets))

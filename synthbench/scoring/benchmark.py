@@ -274,7 +274,7 @@ class BenchmarkSettings(ScoringSettings):
         """
         path = file / FILE if file.is_dir() else file
         try:
-            found = yaml.safe_load(path.read_text())
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
             if isinstance(found, dict) and "protocol" in found:
                 protocol = Protocol.model_validate(found["protocol"])
                 chosen = {"primary": found["primary"]} if found.get("primary") else {}

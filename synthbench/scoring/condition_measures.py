@@ -149,7 +149,8 @@ class Measures:
             raise MetricError(
                 f"{name} is measured by a model that is fitted on real volumes with that "
                 f"covariate, which the real cohort does not have. Add a participants.tsv with a "
-                f"column '{name}' to it, or name your own measures: --measures FILE.csv"
+                f"column '{name}' to it, or name your own measures: --measures FILE.csv",
+                "no covariate",
             )
         return self._predicted(truth, levels)
 
@@ -251,7 +252,7 @@ class Measures:
                     workers=self.context.workers,
                 )  # fmt: skip
             except MetricError as error:
-                raise MetricError(f"{role}: {error}") from error
+                raise error.at(role) from error
             by_role[role] = np.asarray(rows, dtype=np.float64)
         return by_role[role]
 
@@ -270,7 +271,8 @@ def _of_table(name: str, synth: Given, real: Given | None, levels: Sequence[str]
         if not numbers:
             raise MetricError(
                 f"{name}: the table of measures holds words, but numbers were requested. Write "
-                "numbers into this column."
+                "numbers into this column.",
+                "table of measures",
             )
         return Reading(words, np.array(synth, float), None if real is None else np.array(real))
     if numbers and len(levels) == 2:
@@ -285,7 +287,8 @@ def _of_table(name: str, synth: Given, real: Given | None, levels: Sequence[str]
     if unknown:
         raise MetricError(
             f"{name}: the table of measures holds '{unknown[0]}', but the requested levels are "
-            f"{', '.join(levels)}. Write it with these words, or as the probability of the last."
+            f"{', '.join(levels)}. Write it with these words, or as the probability of the last.",
+            "table of measures",
         )
     scores = [np.array([float(level == levels[-1]) for level in side]) for side in stated]
     return Reading(words, scores[0], None if real is None else scores[1], stated[0], stated[1])

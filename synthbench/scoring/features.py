@@ -171,7 +171,7 @@ def add_features(samples: Iterable[Sample], extractors: Extractors, context: Con
                     workers=context.workers,
                 )  # fmt: skip
             except MetricError as error:
-                raise MetricError(f"{sample.role}: {error}") from error
+                raise error.at(sample.role) from error
 
 
 def extract(
@@ -287,7 +287,10 @@ def _reader(volumes: Readable, extractor: Any) -> Callable[[int], Volume]:
                 f"least {KEPT_INSIDE:.0%} of a volume's intensity must lie inside it; found "
                 f"{inside:.0%} for {name_of(volumes, index)} ({volumes.space}). Register the "
                 "volumes to MNI152 and write them with its affine, or use an extractor without a "
-                "grid: --extractor random-resnet10"
+                "grid: --extractor random-resnet10",
+                "outside the grid",
+                needed=KEPT_INSIDE,
+                found=float(inside),
             )
         return moved
 
@@ -313,7 +316,7 @@ def _features(
             for index, volume in batch.items():
                 _features(extractor, volumes, {index: volume}, device)
         names = "; ".join(name_of(volumes, index) for index in batch)
-        raise MetricError(f"{names}: {error}") from error
+        raise error.at(names) from error
     if rows.shape != (len(batch), extractor.dim):
         raise MetricError(
             f"{extractor.name}: its `dim` declares {extractor.dim} features per volume; found an "

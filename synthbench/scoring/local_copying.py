@@ -24,6 +24,7 @@ from synthbench.records.local_copying import (
     PlaceMapRecord,
 )
 from synthbench.records.protocol import Protocol
+from synthbench.records.reasons import public_words
 from synthbench.runtime.callbacks import shown
 from synthbench.scoring.cache.keys import rule_key
 from synthbench.scoring.cache.measures import kept
@@ -78,7 +79,8 @@ def assess(
             **frozen_settings(metric, metric.name, protocol),
         )
     except MetricError as error:
-        return CopiedParts(why_not=f"not assessed: {error}")
+        context.log(f"copied parts: {error}")
+        return CopiedParts(why_not=f"not assessed: {public_words(error)}")
     return CopiedParts(_record(found))
 
 

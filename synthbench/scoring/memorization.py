@@ -7,10 +7,9 @@ records.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -26,7 +25,9 @@ from synthbench.metrics.nearest.distances import (
 )
 from synthbench.records.memorization import CopiesTest, MemorizationRecord
 from synthbench.records.protocol import Protocol
+from synthbench.records.reasons import public_words
 from synthbench.records.values import IntervalRecord
+from synthbench.render import delimited
 from synthbench.runtime.callbacks import shown
 from synthbench.scoring.cache.keys import rule_key
 from synthbench.scoring.cache.measures import kept
@@ -122,7 +123,8 @@ def assess(
                 subjects=subjects, sites=sites, **settings,
             )  # fmt: skip
         except MetricError as error:
-            return Assessed(why_not=f"not assessed: {error}")
+            context.log(f"memorization, {space}: {error}")
+            return Assessed(why_not=f"not assessed: {public_words(error)}")
         records.append(_record(space, found))
         neighbours += _neighbours(space, found, {n: cohorts[r] for n, r in roles.items()})
     return Assessed(tuple(records), neighbours=tuple(neighbours))
@@ -229,13 +231,11 @@ def _neighbours(space: str, found: Assessment, cohorts: Mapping[str, Cohort]) ->
 
 def neighbours_table(neighbours: Iterable[Neighbours]) -> str:
     """Return a table of tab-separated values, with one row per space and synthetic volume."""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(field.name for field in fields(Neighbours))
+    rows: list[Sequence[Any]] = [[field.name for field in fields(Neighbours)]]
     for found in neighbours:
         row = asdict(found)
         row["mirrored"] = "either" if found.mirrored else "no"
         for distance in ("train_distance", "holdout_distance"):
             row[distance] = f"{row[distance]:.6g}"
-        writer.writerow(row.values())
-    return text.getvalue()
+        rows.append(list(row.values()))
+    return delimited.lines(rows)

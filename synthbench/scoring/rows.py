@@ -28,10 +28,11 @@ from synthbench.scoring.statistics import (
 )
 
 
-def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
+def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricError]:
     """Return the metric's row and those of its parts, and the matrices they were computed from.
 
-    Where the metric cannot be computed, the only row says why, and the matrices are None.
+    Where the metric cannot be computed, the only row says why in the words that may be published,
+    and the error comes in place of the matrices.
     """
     protocol, mask, reference = setup.protocol, setup.mask, setup.reference
     how = setup.context.progress, setup.context.cache
@@ -54,7 +55,8 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
         null = _Null(floor_statistic, shift_of(job, reference, settings), source)
         row = _row(job, JobKey(job.metric.name), whole, null, protocol)
     except MetricError as error:
-        return [missing_row(job, Missing(reason="images", text=str(error)))], None
+        setup.context.log(f"{job.key}: {error}")
+        return [missing_row(job, Missing.of(error))], error
     rank = effective_rank(of_real) if job.extractor is not None else None
     saturated = getattr(statistic, "saturated", None)
     rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
@@ -70,8 +72,9 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | None]:
         try:
             rows.append(_row(job, key, part, inner, protocol))
         except MetricError as error:
-            why = Missing(reason="images", text=str(error))
-            rows.append(Value(**_declared(job, key, part.label, part.tabled), missing=why))
+            setup.context.log(f"{key}: {error}")
+            declared = _declared(job, key, part.label, part.tabled)
+            rows.append(Value(**declared, missing=Missing.of(error)))
     return rows, JobData(of_real, of_synth, cross)
 
 

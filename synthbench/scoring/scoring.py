@@ -282,18 +282,22 @@ def _values(setup: Setup) -> tuple[list[Value], dict[str, JobData]]:
     values: list[Value] = []
     job_data: dict[str, JobData] = {}
     missing = setup.extractors.missing
+    refused: list[str] = []
     for job in setup.todo:
         if job.extractor in missing:
             values.append(missing_row(job, missing[job.extractor]))
             continue
         rows, data = rows_of_job(job, setup)
         values += rows
-        if data is not None:
+        if isinstance(data, MetricError):
+            refused.append(str(data))
+        else:
             job_data[job.key] = data
     if setup.benchmark is not None:
         values = setup.benchmark.with_frozen_floors(values)
     if values and all(value.missing for value in values) and "train" not in setup.samples:
-        reasons = dict.fromkeys(value.missing.text for value in values if value.missing)
+        lacking = [why.text for why in missing.values()]
+        reasons = dict.fromkeys([*lacking, *refused])
         other = f". Or score with {WITHOUT_WEIGHTS}" if missing and not setup.benchmark else ""
         raise MetricError(f"nothing could be scored: {'; '.join(reasons)}{other}")
     return values, job_data

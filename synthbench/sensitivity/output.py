@@ -11,13 +11,15 @@ import numpy as np
 
 from synthbench.errors import MetricError
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.text import in_figure
 from synthbench.sensitivity.curve import Curve, Row, short
 from synthbench.sensitivity.read_back import Sensitivity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Group
-    from rich.table import Table
+
+    from synthbench.render.terminal import Table
 
 
 Column = tuple[str, str | None]
@@ -56,7 +58,8 @@ def table(sensitivity: Sensitivity) -> Group:
     Rows are corruptions, columns are metrics; each extractor has its own table.
     """
     from rich.console import Group
-    from rich.text import Text
+
+    from synthbench.render.terminal import Text
 
     studied = sensitivity.rows
     parts = [f"real {sensitivity.real.n}", f"{sensitivity.n} per side"]
@@ -78,11 +81,11 @@ def table(sensitivity: Sensitivity) -> Group:
 
 
 def _extractor_table(sensitivity: Sensitivity, extractor: str | None) -> Table:
-    from rich.table import Table
+    from synthbench.render.terminal import Table
 
     rows = _by_key(sensitivity)
     columns = {m: label for (m, e), label in _columns(sensitivity).items() if e == extractor}
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    drawn = Table()
     drawn.add_column(extractor or "on volumes", no_wrap=True)
     for label in columns.values():
         drawn.add_column(label, justify="right", overflow="fold")
@@ -170,15 +173,21 @@ def _draw_map(axes: Axes, sensitivity: Sensitivity) -> None:
                 Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=str(shade), edgecolor="white")
             )
             ink = "white" if shade < 0.55 else "black" if seen else "0.5"
-            axes.text(x, y, _verdict(row), ha="center", va="center", fontsize=8, color=ink)
+            axes.text(
+                x, y, in_figure(_verdict(row)), ha="center", va="center", fontsize=8, color=ink
+            )
     axes.set_xlim(-0.5, len(corruptions) - 0.5)
     axes.set_ylim(len(columns) - 0.5, -0.5)
     axes.set_xticks(
-        range(len(corruptions)), [h.replace(", ", "\n") for h in corruptions.values()], fontsize=8
+        range(len(corruptions)),
+        [in_figure(h).replace(", ", "\n") for h in corruptions.values()],
+        fontsize=8,
     )
     axes.xaxis.tick_top()
     axes.set_yticks(
-        range(len(columns)), [_heading(*column) for column in columns.items()], fontsize=8
+        range(len(columns)),
+        [in_figure(_heading(*column)) for column in columns.items()],
+        fontsize=8,
     )
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -199,14 +208,14 @@ def _draw_curves(below: Any, sensitivity: Sensitivity, drawn: dict[Column, str])
                 continue
             _draw_curve(axes, row.curve)
             # The first panel that is drawn in a row has the row's name.
-            axes.set_ylabel(heading, fontsize=8)
+            axes.set_ylabel(in_figure(heading), fontsize=8)
             heading = ""
             lowest[name] = (axes, row)
     for x, name in enumerate(corruptions):
         axes, row = lowest[name]
-        axes.set_xlabel(row.curve.unit, fontsize=7)
+        axes.set_xlabel(in_figure(row.curve.unit), fontsize=7)
         axes.tick_params(labelbottom=True)
-        panels[0, x].set_title(row.corruption_label, fontsize=8)
+        panels[0, x].set_title(in_figure(row.corruption_label), fontsize=8)
     below.suptitle(
         "distance from the floor's mean, in the floor's half-widths; grey: the floor; dotted: "
         "where the curve leaves it",

@@ -37,6 +37,7 @@ from synthbench.metrics.nearest.distances import feature_distances
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import BackgroundRecord, Protocol
+from synthbench.records.reasons import public_words
 from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import Progress, checking, shown
 from synthbench.runtime.processes import is_main
@@ -282,7 +283,8 @@ class _Study:
                 measure(job, self.clean, self.mask, self.settings(job), self.progress, cache)
                 done.append(job)
             except MetricError as error:
-                self.notes.append(str(error))
+                self.context.log(f"{job.key}: {error}")
+                self.notes.append(f"{job.key}: {public_words(error)}")
         return done
 
     @property
@@ -364,7 +366,8 @@ class _Study:
             try:
                 rows += self._of_sets(kind, job, doses, draws)
             except MetricError as error:
-                self.notes.append(f"{kind.label}: {error}")
+                self.context.log(f"{kind.label}, {job.key}: {error}")
+                self.notes.append(f"{kind.label}, {job.key}: {public_words(error)}")
         if memorization and kind.needs_training:
             rows += [
                 self._memorization(kind, name, doses, draws) for name in self.extractors.loaded

@@ -70,7 +70,9 @@ def model_of_folder(folder: Path) -> Model:
             )
         files[part] = there[0]
         try:
-            configs[part] = dict(json.loads((folder / part / "config.json").read_text()))
+            configs[part] = dict(
+                json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+            )
         except ValueError as error:
             raise WeightsError(
                 f"{folder / part / 'config.json'}: not readable: {error}. Copy it again."
@@ -81,7 +83,7 @@ def model_of_folder(folder: Path) -> Model:
 def _stated_licence(folder: Path) -> str | None:
     """Return the licence in the front matter of a model card, as hubs write it."""
     card = folder / "README.md"
-    lines = card.read_text().split("---", 2) if card.is_file() else []
+    lines = card.read_text(encoding="utf-8").split("---", 2) if card.is_file() else []
     if len(lines) < 3 or lines[0].strip():
         return None
     try:

@@ -180,7 +180,9 @@ class _Identities:
     file: Path
 
     def read(self) -> dict[str, str]:
-        return dict(json.loads(self.file.read_text())) if self.file.is_file() else {}
+        return (
+            dict(json.loads(self.file.read_text(encoding="utf-8"))) if self.file.is_file() else {}
+        )
 
     def write(self, identities: Mapping[str, str]) -> None:
         write_atomic(self.file, json.dumps(dict(identities), indent=1).encode())

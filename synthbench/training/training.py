@@ -21,7 +21,7 @@ from synthbench.errors import RunError, UsageError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.generator import TrainedBySteps, check_settings_used
 from synthbench.runs import checkpoint
-from synthbench.runs.configuration import RunSettings, configured, resolve
+from synthbench.runs.configuration import RunSettings, configured, resolve, without_paths
 from synthbench.runs.folder import Run, environment, is_shipped
 from synthbench.runs.model_card import write_model_card
 from synthbench.runs.validation import from_options
@@ -430,7 +430,8 @@ def _measured(
     except when the process is killed.
     """
     # Paths of data are not sent to trackers.
-    config = {k: v for k, v in run.config.items() if k not in ("real", "validation", "init")}
+    kept = {k: v for k, v in run.config.items() if k not in ("real", "validation", "init")}
+    config = without_paths(kept)
     newest = max(run.checkpoints.glob("step-*"), default=None)
     first_step = 0 if newest is None else int(newest.name.removeprefix("step-"))
     with ExitStack() as stack:

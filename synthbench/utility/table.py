@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from synthbench.metrics.inference.downstream import AUC, DICE, MAE, Measure
 from synthbench.records.utility import Utility
 from synthbench.render.numbers import p_text
+from synthbench.render.terminal import Table, Text
 from synthbench.utility.record import Arm, Estimated, UtilityRecord, written
 
 TITLES = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "mae": "MAE", "r2": "R²"}
@@ -98,7 +97,7 @@ def utility_table(record: UtilityRecord) -> Group:
 
 
 def _arms(arms: tuple[Arm, ...], record: UtilityRecord) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     table.add_column("trained on")
     for source in ("real", "synth", "augmented"):
         table.add_column(source, justify="right")
@@ -113,7 +112,7 @@ def _arms(arms: tuple[Arm, ...], record: UtilityRecord) -> Table:
 
 
 def _differences(record: UtilityRecord) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     table.add_column("difference")
     for measure in record.measures:
         table.add_column(title(measure), justify="right")
@@ -130,7 +129,7 @@ def _differences(record: UtilityRecord) -> Table:
 
 def _curve(record: UtilityRecord) -> Table:
     measure = record.measures[0]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table()
     table.add_column("synthetic volumes added")
     table.add_column(title(measure), justify="right")
     table.add_column("minus real alone", justify="right")

@@ -20,7 +20,7 @@ def installed(*arguments, cwd=None):
     """Run the command that pip installed, in a process of its own."""
     return subprocess.run(
         [COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
-        timeout=300,
+        timeout=300, encoding="utf-8", errors="replace"
     )  # fmt: skip
 
 
@@ -64,10 +64,10 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     labels = ("value", "95% CI", "floor, real vs real (n=3)", "MMD² (RBF)", "FID (6 real, 5 synth)")
     for words in labels:
         assert words in table
-    card = json.loads((tmp_path / "leaderboards/b/entries/noise.json").read_text())
+    card = json.loads((tmp_path / "leaderboards/b/entries/noise.json").read_text(encoding="utf-8"))
     assert card["protocol_hash"] in table
     page = tmp_path / "leaderboards/b/README.md"
-    page.write_text(page.read_text() + "edited by hand\n")
+    page.write_text(page.read_text(encoding="utf-8") + "edited by hand\n", encoding="utf-8")
     stale = run("leaderboard", "--check", cwd=tmp_path)
     assert stale.returncode == 1
     assert "is stale: render with synthbench leaderboard" in stale.stderr
@@ -146,6 +146,11 @@ def test_help_is_quick_and_imports_nothing_heavy():
         "print([m for m in ('torch','monai','diffusers','numpy','pandas') if m in sys.modules])"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
+        errors="replace",
     )
     assert result.stdout.strip().endswith("[]")

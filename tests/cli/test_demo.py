@@ -18,7 +18,7 @@ def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
         tmp_path / "demo", steps=2, shape=(24, 24, 24), overrides=small, log=said.append
     )
     assert len(tables) == 4
-    page = (tmp_path / "demo" / "leaderboard" / "README.md").read_text()
+    page = (tmp_path / "demo" / "leaderboard" / "README.md").read_text(encoding="utf-8")
     for generator in ("ddpm3d", "pca-gaussian", "memorizer", "noise"):
         assert f"| {generator} |" in page
     assert "copies of training images" in page

@@ -15,7 +15,7 @@ PEOPLE = ("11", "12", "13", "14")
 def chosen(root, patterns, *, suffix=None, filters=(), role="real", bids=False):
     """Return the names of chosen files and the reasons; `{}` is the person in a pattern."""
     if bids:
-        (root / "dataset_description.json").write_text("{}")
+        (root / "dataset_description.json").write_text("{}", encoding="utf-8")
     files = [root / pattern.replace("{}", person) for pattern in patterns for person in PEOPLE]
     found = choose(files, root, Choice.parse(suffix, filters), role)
     return Counter(n.name.replace(n.entities.get("sub", "#"), "{}") for n in found.names), found

@@ -133,7 +133,7 @@ def test_overlap_is_by_content_or_by_named_person_of_one_dataset(make_cohort, tm
     one, two = read_cohort(tmp_path / "one"), read_cohort(tmp_path / "two")
     assert sorted(overlap(two, one)) == ["sub-000.nii.gz", "sub-001.nii.gz"]
     for name in ("one", "two"):
-        (tmp_path / name / "dataset_description.json").write_text("{}")
+        (tmp_path / name / "dataset_description.json").write_text("{}", encoding="utf-8")
     assert overlap(two, one) == []
     shutil.copy(tmp_path / "one" / "sub-003.nii.gz", tmp_path / "two" / "sub-777.nii.gz")
     assert overlap(read_cohort(tmp_path / "two"), one) == ["sub-777.nii.gz"]

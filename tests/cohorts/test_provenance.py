@@ -16,11 +16,11 @@ def test_datasets_are_asked_for_their_terms(make_cohort, tmp_path):
     cohort = read_cohort(folder)
     assert provenance.sources(cohort) == [{"name": "", "licence": "", "terms": "", "url": ""}]
     described = {"Name": "P", "License": "CC0", "SourceDatasets": [{"URL": "https://a.b"}]}
-    (folder / "dataset_description.json").write_text(json.dumps(described))
-    (folder / "DATA_USE_TERMS.txt").write_text("Keep it.\n")
+    (folder / "dataset_description.json").write_text(json.dumps(described), encoding="utf-8")
+    (folder / "DATA_USE_TERMS.txt").write_text("Keep it.\n", encoding="utf-8")
     assert provenance.sources(cohort) == [
         {"name": "P", "licence": "CC0", "terms": "Keep it.\n", "url": "https://a.b"}
     ]
-    (folder / "dataset_description.json").write_text("{")
+    (folder / "dataset_description.json").write_text("{", encoding="utf-8")
     with pytest.raises(CohortError, match="not valid JSON"):
         provenance.sources(cohort)

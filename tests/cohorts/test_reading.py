@@ -36,8 +36,10 @@ def test_bids_takes_the_t1w_volumes_and_says_what_it_passed_over(tmp_path):
         anat.mkdir(parents=True)
         save(blob(i), anat / f"sub-{i}_T1w.nii.gz")
         save(blob(i + 50), anat / f"sub-{i}_desc-brain_mask.nii.gz")
-    (tmp_path / "dataset_description.json").write_text("{}")
-    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-0\t30\nsub-1\tn/a\n")
+    (tmp_path / "dataset_description.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "participants.tsv").write_text(
+        "participant_id\tage\nsub-0\t30\nsub-1\tn/a\n", encoding="utf-8"
+    )
     cohort = read_cohort(tmp_path)
     assert len(cohort) == 3
     assert {e.subject for e in cohort.entries} == {"sub-0", "sub-1", "sub-2"}
@@ -83,7 +85,7 @@ def test_all_bad_files_are_named_at_once(make_cohort):
 )
 def test_bad_manifests_are_explained(make_cohort, tmp_path, content, words):
     make_cohort("c", n=1)
-    (tmp_path / "m.csv").write_text(content)
+    (tmp_path / "m.csv").write_text(content, encoding="utf-8")
     with pytest.raises(CohortError, match=words):
         read_cohort(tmp_path / "m.csv")
 

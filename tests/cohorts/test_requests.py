@@ -81,7 +81,7 @@ def test_several_values_are_taken_in_turn_and_of_several_conditions_all_combinat
 def test_tables_are_read_by_row(tmp_path):
     """Empty cells and n/a are missing; a column that is not there is not asked for."""
     file = tmp_path / "wanted.csv"
-    file.write_text("participant_id, age, sex\ns1, 30, F\ns2, , M\ns3, 95, n/a\n")
+    file.write_text("participant_id, age, sex\ns1, 30, F\ns2, , M\ns3, 95, n/a\n", encoding="utf-8")
     rows = read_conditions(file, MANY)
     assert rows == [
         {"age": 30.0, "sex": "F"}, {"age": None, "sex": "M"}, {"age": 95.0, "sex": None},
@@ -90,7 +90,7 @@ def test_tables_are_read_by_row(tmp_path):
     assert [row["age"] for row in complete] == [30.0, None, 95.0]
     assert [row["site"] for row in complete] == [MANY["site"].draw(s) for s in (4, 5, 6)]
     tabs = tmp_path / "wanted.tsv"
-    tabs.write_text("sex\tage\nF\t30\n")
+    tabs.write_text("sex\tage\nF\t30\n", encoding="utf-8")
     assert read_conditions(tabs, MANY) == [{"sex": "F", "age": 30.0}]
 
 
@@ -107,7 +107,7 @@ def test_tables_are_read_by_row(tmp_path):
 )
 def test_tables_that_cannot_be_read_are_refused(tmp_path, content, words):
     file = tmp_path / "wanted.csv"
-    file.write_text(content)
+    file.write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=words):
         read_conditions(file, MANY)
 

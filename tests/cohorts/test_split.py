@@ -36,7 +36,9 @@ def test_all_scans_of_a_subject_stay_together(cohort, tmp_path):
 
 def test_the_split_depends_on_the_seed_alone(cohort, tmp_path):
     texts = [
-        split(cohort, {"train": 4}, tmp_path / name, seed=seed).manifests["train"].read_text()
+        split(cohort, {"train": 4}, tmp_path / name, seed=seed)
+        .manifests["train"]
+        .read_text(encoding="utf-8")
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert texts[0] == texts[1]
@@ -138,7 +140,7 @@ def test_ages_of_a_few_subjects_are_a_mean(tmp_path, make_cohort):
     folder = make_cohort("c", n=4)
     table = "participant_id\tage\tsex\n"
     table += "".join(f"sub-00{i}\t{20 + 10 * i}\t{1 + i % 2}\n" for i in range(4))
-    (folder / "participants.tsv").write_text(table)
+    (folder / "participants.tsv").write_text(table, encoding="utf-8")
     (row,) = split(folder, {"all": 4}, tmp_path / "s").balance().to_dict("records")
     assert row == {"subjects": 4, "sex": "1 2, 2 2", "age": "35.0 ± 12.9"}
 

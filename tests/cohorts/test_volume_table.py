@@ -13,7 +13,7 @@ from tests.named_cohorts import named_cohort
 
 def write(folder: Path, text: str, name: str = "table.csv") -> VolumeTable:
     file = folder / name
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     return VolumeTable.read(file, "--measures")
 
 

@@ -106,7 +106,7 @@ def card_of(card, sample_data, detectable=0.05, **updates):
     })  # fmt: skip
 
 
-def two_cards(card, first, second, seeds=(None, None), updates=({}, {}), **options):
+def two_cards(card, first, second, seeds=(None, None), updates=({},) * 2, **options):
     real = features(0)
     return [
         card_of(card, sample_data_of(card, real, synth, s, name), **u, **options)

@@ -144,7 +144,9 @@ def test_a_closed_form_generator_is_given_its_covariates(install, aged, tmp_path
     slope = np.tensordot(ages - 50, stacked, 1) / np.sum((ages - 50) ** 2)
     assert np.allclose(run.load_weights()["slopes"][1], slope, atol=1e-9)
     files = sampling.sample(run, 1, tmp_path / "s", choices=["age=30"])
-    assert json.loads(sidecar_file(files[0]).read_text())["conditions"] == {"age": 30.0}
+    assert json.loads(sidecar_file(files[0]).read_text(encoding="utf-8"))["conditions"] == {
+        "age": 30.0
+    }
 
 
 def test_conditions_are_recorded_only_where_they_were_handed_over(install, aged, tmp_path):

@@ -92,7 +92,7 @@ def stopped_at(run, step, out):
     for name in ("weights.safetensors", "preview.png", "README.md"):
         (out / name).unlink()
     record = run.record | {"finished": False, "trained": False}
-    (out / "run.json").write_text(json.dumps(record))
+    (out / "run.json").write_text(json.dumps(record), encoding="utf-8")
     for folder in (out / "checkpoints").iterdir():
         if int(folder.name.removeprefix("step-")) > step:
             shutil.rmtree(folder)
@@ -117,7 +117,7 @@ def test_labels_and_guidance_are_used(pixels):
         list(plugin.sample(pixels, [1, 2], conditions=rows[:1]))
     (stage,) = plugin.stages(_settings(pixels))
     assert stage.samples((16, 16, 16)) == ((1, 1, 64, 64), (1,))
-    assert len((pixels.folder / "validation.csv").read_text().splitlines()) > 1
+    assert len((pixels.folder / "validation.csv").read_text(encoding="utf-8").splitlines()) > 1
 
 
 @pytest.mark.parametrize("which", ["pixels", "tuned"])
@@ -186,7 +186,7 @@ def test_fine_tuning_begins_with_the_published_weights(published, tuned, cohort,
 def test_the_licence_goes_with_weights_and_samples(published, tuned, tmp_path):
     (file,) = sampling.sample(tuned, 1, tmp_path / "out", choices=["sex=M"])
     assert LICENCE in read_sidecar(file)["licence"]
-    card = (tuned.folder / "README.md").read_text()
+    card = (tuned.folder / "README.md").read_text(encoding="utf-8")
     assert f"license_name: {LICENCE}" in card
     assert "small-dit" in card
     # The embedded cohort's own terms do not take its place.

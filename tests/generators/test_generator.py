@@ -146,7 +146,7 @@ def test_runs_and_samples_on_disk(trained, tmp_path):
     expected = np.array(trained.record["space"]["affine"]).reshape(4, 4)
     assert np.allclose(image.affine, expected)
     assert bytes(image.header["descrip"]).startswith(b"SYNTHETIC: synthbench")
-    sidecar = json.loads((tmp_path / "a" / "synth-000005.json").read_text())
+    sidecar = json.loads((tmp_path / "a" / "synth-000005.json").read_text(encoding="utf-8"))
     assert sidecar["synthetic"] is True
     assert sidecar["seed"] == 5
     assert sidecar["training_cohort"] == trained.record["cohort"]["fingerprint"]
@@ -159,7 +159,10 @@ def test_sampling_resumes_and_refuses_other_volumes(trained, tmp_path):
     sampling.sample(trained, 3, out)
     assert (out / "synth-000000.nii.gz").stat().st_mtime_ns == kept
     sidecar = out / "synth-000001.json"
-    sidecar.write_text(sidecar.read_text().replace(trained.record["weights_sha256"], "0" * 64))
+    sidecar.write_text(
+        sidecar.read_text(encoding="utf-8").replace(trained.record["weights_sha256"], "0" * 64),
+        encoding="utf-8",
+    )
     with pytest.raises(UsageError, match="the weights of another run"):
         sampling.sample(trained, 3, out)
 
@@ -235,7 +238,7 @@ def test_a_quantitative_map_keeps_its_unit(make_cohort, tmp_path):
         # Stored in steps of 0.003 / 65535; zero below a hundredth of the scale.
         nearest = min(np.abs(volume - original).max() for original in originals)
         assert nearest <= 0.003 / 100
-    sidecar = json.loads((tmp_path / "s" / "synth-000000.json").read_text())
+    sidecar = json.loads((tmp_path / "s" / "synth-000000.json").read_text(encoding="utf-8"))
     assert (sidecar["intensity"], sidecar["unit"]) == (rule, "mm2/s")
     with pytest.raises(UsageError, match="write it as constant"):
         fitted("noise", folder, tmp_path, "intensity=constant:3")

@@ -160,7 +160,7 @@ def test_validation_is_of_latents_and_the_ceiling_of_held_out(cohort, tmp_path, 
     ).to_csv(held_out / "participants.tsv", sep="\t", index=False)  # fmt: skip
     run = train(cohort, tmp_path / "run", CONDITIONS, "validate_every=1", validation=held_out)
     assert run.record["reconstruction"]["of"] == "validation"
-    assert len((run.folder / "validation.csv").read_text().splitlines()) > 1
+    assert len((run.folder / "validation.csv").read_text(encoding="utf-8").splitlines()) > 1
     assert not list(run.folder.glob("latents-*"))
 
 
@@ -223,7 +223,7 @@ def test_a_stage_resumes_to_the_same_weights_bit_for_bit(stage, at, whole, tmp_p
     shutil.copytree(undisturbed, killed)
     for name in ("weights.safetensors", "preview.png", "README.md"):
         (killed / name).unlink()
-    record = json.loads((killed / "run.json").read_text()) | {"finished": False}
+    record = json.loads((killed / "run.json").read_text(encoding="utf-8")) | {"finished": False}
     if stage:
         shutil.rmtree(killed / "checkpoints")
         (killed / "loss.csv").unlink()
@@ -231,7 +231,7 @@ def test_a_stage_resumes_to_the_same_weights_bit_for_bit(stage, at, whole, tmp_p
         (killed / "autoencoder" / "weights.safetensors").unlink()
         for name in ("reconstruction", "scale_factor", "training_seconds"):
             record.pop(name)
-    (killed / "run.json").write_text(json.dumps(record))
+    (killed / "run.json").write_text(json.dumps(record), encoding="utf-8")
     for folder in (killed / stage / "checkpoints").iterdir():
         if int(folder.name.removeprefix("step-")) > at:
             shutil.rmtree(folder)
@@ -249,7 +249,7 @@ def test_sigterm_in_stage_1_writes_a_checkpoint_and_names_the_run(cohort, tmp_pa
         [sys.executable, "-m", "synthbench", "train", "ldm3d", "--preset", "tiny", "--real",
          str(cohort), "--out", str(out), *settings],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+        stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(out.glob("autoencoder/checkpoints/step-*")):

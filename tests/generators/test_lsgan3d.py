@@ -72,8 +72,8 @@ def test_a_resumed_run_has_the_weights_and_logs_of_a_whole_one(real, tmp_path):
     assert {key.split(".")[0] for key in left} == {"generator", "discriminator", "encoder"}
     assert all(np.array_equal(left[key], right[key]) for key in left)
     assert left.keys() == right.keys()
-    table = (tmp_path / "whole" / "diversity.csv").read_text()
-    assert (tmp_path / "run" / "diversity.csv").read_text() == table
+    table = (tmp_path / "whole" / "diversity.csv").read_text(encoding="utf-8")
+    assert (tmp_path / "run" / "diversity.csv").read_text(encoding="utf-8") == table
     assert list(rows(tmp_path / "run" / "diversity.csv")["step"]) == [2, 4]
     assert run.record["diversity"]["step"] == 4
     assert stopped.shape == GRID
@@ -86,11 +86,11 @@ def test_a_generator_that_does_not_learn_is_said_to_have_collapsed(real, tmp_pat
     assert found["collapsed"]
     assert found["step"] == 2
     assert "collapse at step 2" in caplog.text
-    assert "Collapse at step 2" in (run.folder / "README.md").read_text()
+    assert "Collapse at step 2" in (run.folder / "README.md").read_text(encoding="utf-8")
     messages: list[str] = []
     sampling.sample(run, 2, tmp_path / "synth", log=messages.append)
     assert any("collapse at step 2" in message for message in messages)
-    assert "Collapse at step 2" in (tmp_path / "synth" / "README.md").read_text()
+    assert "Collapse at step 2" in (tmp_path / "synth" / "README.md").read_text(encoding="utf-8")
     mean = np.mean(list(read_cohort(real).volumes(run.space)), axis=0)
     assert np.allclose(run.load_weights()["generator.mean"][0, 0], mean, atol=1e-6)
 
@@ -104,7 +104,7 @@ def test_a_healthy_run_says_nothing(real, tmp_path, caplog, monkeypatch):
     run = train("lsgan3d", real, tmp_path / "run", "steps=2")
     assert not run.record["diversity"]["collapsed"]
     assert "collapse" not in caplog.text
-    assert "ollapse at" not in (run.folder / "README.md").read_text()
+    assert "ollapse at" not in (run.folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_discriminator_has_its_own_rate_and_its_own_limit(real, tmp_path):
@@ -140,7 +140,7 @@ def _takes_one_step_and_no_sampler(run, tmp_path):
     with pytest.raises(UsageError, match="one step"):
         sampling.sample(run, 1, tmp_path / "s", steps=3)
     files = sampling.sample(run, 1, tmp_path / "s")
-    record = json.loads(files[0].with_name("synth-000000.json").read_text())
+    record = json.loads(files[0].with_name("synth-000000.json").read_text(encoding="utf-8"))
     generator = {k: v for k, v in run.load_weights().items() if k.startswith("generator.")}
     assert record["parameters"] == sum(v.size for v in generator.values())
 
@@ -151,7 +151,9 @@ def test_every_preset_resolves_and_says_where_each_field_comes_from(name, preset
     _, own = configuration.resolve(name, preset=preset)
     assert isinstance(own, GANSettings)
     assert own.diversity_every > 0
-    text = (files("synthbench.generators") / "presets" / f"{name}-{preset}.yaml").read_text()
+    text = (files("synthbench.generators") / "presets" / f"{name}-{preset}.yaml").read_text(
+        encoding="utf-8"
+    )
     fields = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert all(re.search(r"# (bundle|ours|as in paper)\b", line) for line in fields)
     assert len(fields) == len(yaml.safe_load(text))

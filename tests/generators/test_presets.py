@@ -30,7 +30,9 @@ SOURCES = ("paper", "tutorial", "ours", "as in paper")
 
 
 def text(name):
-    return (files("synthbench.generators") / "presets" / f"ddpm3d-{name}.yaml").read_text()
+    return (files("synthbench.generators") / "presets" / f"ddpm3d-{name}.yaml").read_text(
+        encoding="utf-8"
+    )
 
 
 def own_settings(name):

@@ -17,6 +17,7 @@ from synthbench.leaderboard.multiverse import (
 )
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.linear_mmd import mmd_linear
+from synthbench.records.reasons import REASONS
 from synthbench.records.scorecard import Scorecard
 from tests.boards import N, features, make_board
 
@@ -107,7 +108,7 @@ def test_a_multiverse_survives_its_file_and_names_what_is_stale(board, found):
     assert found.stale(folder, cards, found.protocol_hash) == []
     del cards["far"]
     assert found.stale(folder, cards, found.protocol_hash) == ["far is gone"]
-    (folder / "multiverse.json").write_text("{}")
+    (folder / "multiverse.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ScorecardError, match="not a multiverse of schema 1"):
         Multiverse.find(folder)
     (folder / "multiverse.json").unlink()
@@ -146,7 +147,7 @@ def test_a_choice_that_cannot_be_computed_is_said_to_be_absent(board, monkeypatc
         return [*found[:2], Choice("f", "broken", "lower", failing)], absent
 
     monkeypatch.setattr(module, "choices", with_one_more)
-    assert "broken: no such features" in multiverse(folder, source=source).absent
+    assert f"broken: {REASONS['refused']}" in multiverse(folder, source=source).absent
 
 
 def test_no_row_of_an_image_is_in_the_file(found):
@@ -163,5 +164,5 @@ def test_a_choice_without_which_an_entry_has_no_value_is_absent(board):
         return replace(sample_data, jobs=jobs if card.name == "far" else sample_data.jobs)
 
     found = multiverse(folder, source=without_fid)
-    assert "FID, first: far has no value of it" in found.absent
+    assert "FID, first: an entry has no value of it" in found.absent
     assert "FID, first" not in [u.words for u in found.universes]

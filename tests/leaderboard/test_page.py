@@ -254,7 +254,7 @@ def test_a_missing_value_is_explained_in_short(board):
 
 def test_an_entrys_picture_and_the_notes_are_shown(board):
     (board / "entries" / "near.png").write_bytes(b"")
-    (board / "notes.md").write_text("## What it shows\n\nNothing.\n")
+    (board / "notes.md").write_text("## What it shows\n\nNothing.\n", encoding="utf-8")
     page = page_module.render_leaderboard(board)
     assert "near](entries/near.png)" in section(page, "Samples")
     assert "## What it shows\n\nNothing." in page
@@ -305,10 +305,10 @@ def test_rendering_is_deterministic_and_check_finds_what_is_stale(board):
     before = {file.name: file.read_bytes() for file in board.iterdir() if file.is_file()}
     page_module.write_leaderboard(board)
     assert before == {file.name: file.read_bytes() for file in board.iterdir() if file.is_file()}
-    assert page.read_text() == page_module.render_leaderboard(board)
+    assert page.read_text(encoding="utf-8") == page_module.render_leaderboard(board)
     page_module.check_leaderboard(board)
-    (board / "forest-fid-first.svg").write_text("<svg/>")
-    (board / "forest-gone.svg").write_text("<svg/>")
+    (board / "forest-fid-first.svg").write_text("<svg/>", encoding="utf-8")
+    (board / "forest-gone.svg").write_text("<svg/>", encoding="utf-8")
     with pytest.raises(CheckFailed, match=r"forest-fid-first\.svg, .*forest-gone\.svg are stale"):
         page_module.check_leaderboard(board)
     page_module.write_leaderboard(board)

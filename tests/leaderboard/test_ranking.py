@@ -174,17 +174,19 @@ def test_comparisons_survive_their_file_and_name_what_is_stale(board, found):
     assert found.stale(folder, cards, found.protocol_hash) == []
     assert found.stale(folder, cards, "another")[0].startswith("the protocol is another")
     file = folder / "entries" / "far.json"
-    before = file.read_text()
-    file.write_text(before.replace('"far"', '"afar"'))
-    (folder / "entries" / "new.json").write_text(before)
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before.replace('"far"', '"afar"'), encoding="utf-8")
+    (folder / "entries" / "new.json").write_text(before, encoding="utf-8")
     now = {**cards, "new": cards["far"]}
     del now["near"]
     assert found.stale(folder, now, found.protocol_hash) == [
         "new is new", "near is gone", "far changed",
     ]  # fmt: skip
-    file.write_text(before)
+    file.write_text(before, encoding="utf-8")
     (folder / "entries" / "new.json").unlink()
-    (folder / "comparisons.json").write_text('{"schema_version": 1, "benchmark": 3}')
+    (folder / "comparisons.json").write_text(
+        '{"schema_version": 1, "benchmark": 3}', encoding="utf-8"
+    )
     with pytest.raises(ScorecardError, match=r"not comparisons of schema 1: benchmark"):
         Comparisons.find(folder)
     (folder / "comparisons.json").unlink()

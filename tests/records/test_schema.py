@@ -42,7 +42,7 @@ BOARD = ROOT / "leaderboards" / "ixi-hh-4mm"
 
 
 def fields_of(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text()))
+    return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
 def printed(card: Scorecard) -> str:
@@ -54,7 +54,9 @@ def printed(card: Scorecard) -> str:
 def written(file: Path, **changed: Any) -> Path:
     """A copy of the conditional entry with other fields; None takes a field out."""
     fields = fields_of(BOARD / "entries" / "ldm3d-tiny.json") | changed
-    file.write_text(json.dumps({k: v for k, v in fields.items() if v is not None}))
+    file.write_text(
+        json.dumps({k: v for k, v in fields.items() if v is not None}), encoding="utf-8"
+    )
     return file
 
 
@@ -262,7 +264,7 @@ def test_a_verdict_is_added_to_a_card_of_before_there_were_any(tmp_path):
 @pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: file.parts[-2])
 def test_benchmarks_of_before_they_had_a_version_load(file, tmp_path):
     frozen = Benchmark.load(file)
-    assert "schema_version" not in file.read_text()
+    assert "schema_version" not in file.read_text(encoding="utf-8")
     again = Benchmark.load(frozen.save(tmp_path / "b"))
     assert again == frozen
     assert again.schema_version == 2
@@ -274,9 +276,9 @@ def test_frozen_floors_of_schema_1_are_renamed(tmp_path):
     floor = (
         "floors: [{metric: fid, extractor: null, n: 9, mean: 1, low: 0, high: 2, detectable: 3}]"
     )
-    text = frozen.model_copy(update={"floors": ()}).save(tmp_path / "b").read_text()
+    text = frozen.model_copy(update={"floors": ()}).save(tmp_path / "b").read_text(encoding="utf-8")
     text = text.replace("schema_version: 2\n", "").replace("floors: []", floor)
-    (tmp_path / "b" / "benchmark.yaml").write_text(text)
+    (tmp_path / "b" / "benchmark.yaml").write_text(text, encoding="utf-8")
     assert Benchmark.load(tmp_path / "b").floors[0].minimum_detectable_effect == 3
 
 

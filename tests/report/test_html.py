@@ -104,7 +104,7 @@ def folders(tmp_path_factory):
     rows = ["participant_id\tsex\tsite"]
     for i in range(12):
         rows.append(f"sub-real{i:02d}\t{'FM'[i % 2]}\t<b>{'x' if i < 3 else 'y'}")
-    (root / "real" / "participants.tsv").write_text("\n".join(rows) + "\n")
+    (root / "real" / "participants.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return {role: root / role for role in ("real", "synth", "train")}
 
 
@@ -373,7 +373,7 @@ def test_the_verb_writes_one_file(card_file, tmp_path):
     out = tmp_path / "new" / "report.html"
     result = CliRunner().invoke(app, ["report", str(card_file), "--out", str(out)])
     assert result.exit_code == 0, result.output
-    assert out.read_text() == render_report([Scorecard.load(card_file)])
+    assert out.read_text(encoding="utf-8") == render_report([Scorecard.load(card_file)])
 
 
 def test_a_leaderboard_page_is_of_one_benchmark(board, tmp_path):
@@ -382,7 +382,7 @@ def test_a_leaderboard_page_is_of_one_benchmark(board, tmp_path):
     out = tmp_path / "board.html"
     result = CliRunner().invoke(app, ["leaderboard", str(kept), "--html", str(out)])
     assert result.exit_code == 0, result.output
-    assert "<title>Leaderboard" in out.read_text()
+    assert "<title>Leaderboard" in out.read_text(encoding="utf-8")
     shutil.copytree(folder, tmp_path / "boards" / "c")
     two = CliRunner().invoke(app, ["leaderboard", str(kept.parent), "--html", str(out)])
     assert isinstance(two.exception, UsageError)
@@ -453,14 +453,14 @@ def browse(text, folder, *options):
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
     file = folder / "page.html"
-    file.write_text(text.replace("</body>", f"<script>{script}</script></body>"))
+    file.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     result = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-extensions",
          "--no-first-run", "--disable-background-networking", "--proxy-server=127.0.0.1:9",
          f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr",
          "--virtual-time-budget=60000", "--dump-dom", *options, file.as_uri()],
         capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "HOME": str(folder)},
+        env={**os.environ, "HOME": str(folder)}, encoding="utf-8", errors="replace"
     )  # fmt: skip
     written = re.search(r'<pre id="findings">(.*?)</pre>', result.stdout, re.S)
     assert written is not None, result.stderr[-2000:]

@@ -69,7 +69,9 @@ def sampled(tmp_path):
             "seed": seed, "seconds": seconds, "sampler": "ddim", "steps": 25,
             "weights_sha256": WEIGHTS, "cleaned": None,
         }  # fmt: skip
-        files[-1].with_name(f"synth-{seed:06d}.json").write_text(json.dumps(sidecar))
+        files[-1].with_name(f"synth-{seed:06d}.json").write_text(
+            json.dumps(sidecar), encoding="utf-8"
+        )
     return files
 
 

@@ -11,7 +11,9 @@ from tests.runs.conftest import cells
 
 def test_a_dataset_card_tells_seeds_sampler_and_seconds(run, sampled):
     """Of 2, 3, 4 and 5 s the median is 3.5."""
-    table = cells(dataset_card.write_dataset_card(sampled[0].parent, run, sampled).read_text())
+    table = cells(
+        dataset_card.write_dataset_card(sampled[0].parent, run, sampled).read_text(encoding="utf-8")
+    )
     assert table["seeds"] == "0 to 2, 7"
     assert (table["sampler"], table["denoising steps"]) == ("ddim", "25")
     assert table["time per volume"] == "median 3.5 s, from 2 to 5 s"

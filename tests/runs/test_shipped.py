@@ -27,7 +27,10 @@ def test_it_is_small_whole_and_of_no_machine():
     assert run.weights_file.stat().st_size < 8 * 2**20
     assert run.load_weights()  # raises where the hash is not that of the record
     assert run.record["cohort"]["embedded"]
-    texts = [(run.folder / name).read_text() for name in ("config.yaml", "run.json", "README.md")]
+    texts = [
+        (run.folder / name).read_text(encoding="utf-8")
+        for name in ("config.yaml", "run.json", "README.md")
+    ]
     assert not any("/tmp" in text or "/home" in text or "/work" in text for text in texts)
 
 

@@ -28,14 +28,14 @@ def test_a_sidecar_has_the_name_of_its_volume(volume, sidecar):
 
 def test_what_lies_beside_a_volume_is_read(tmp_path):
     about = {"synthetic": True, "seed": 3}
-    (tmp_path / "a.json").write_text(json.dumps(about))
+    (tmp_path / "a.json").write_text(json.dumps(about), encoding="utf-8")
     assert read_sidecar(tmp_path / "a.nii.gz") == about
     assert found_sidecars([tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]) == [about, {}]
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]"])
 def test_other_programs_files_tell_nothing_and_synthbenchs_own_are_refused(tmp_path, text):
-    (tmp_path / "a.json").write_text(text)
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
     assert found_sidecars([tmp_path / "a.nii.gz"]) == [{}]
     with pytest.raises(UsageError, match=r"a\.json: not readable.*Delete it"):
         read_sidecar(tmp_path / "a.nii.gz")

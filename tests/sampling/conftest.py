@@ -31,4 +31,6 @@ def voxels(file):
 
 
 def sidecar(file):
-    return json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())
+    return json.loads(
+        file.with_name(file.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8")
+    )

@@ -27,7 +27,7 @@ def run(tmp_path):
 
 
 def sidecar(file):
-    return json.loads(sidecar_file(file).read_text())
+    return json.loads(sidecar_file(file).read_text(encoding="utf-8"))
 
 
 def dark(file):
@@ -46,7 +46,7 @@ def table(folder):
 def test_each_volume_is_of_its_row(run, tmp_path):
     """A ball of k voxels of 64 mm³ is asked for by 64 k mm³: 3200 is 50 of them."""
     wanted = tmp_path / "wanted.csv"
-    wanted.write_text("ventricle_volume,sex\n3200,F\n6400,M\n,F\n")
+    wanted.write_text("ventricle_volume,sex\n3200,F\n6400,M\n,F\n", encoding="utf-8")
     files = sampling.sample(run, None, tmp_path / "s", seed=5, conditions=wanted)
     assert [f.name for f in files] == [f"synth-{seed:06d}.nii.gz" for seed in (5, 6, 7)]
     unknown = round(ellipsoids.UNKNOWN / 64) * 64
@@ -163,7 +163,7 @@ def test_guidance_is_for_generators_that_have_it(run, tmp_path, monkeypatch):
         for name, guidance in (("one", None), ("two", 2.0))
     )
     assert (sidecar(one)["guidance"], sidecar(two)["guidance"]) == (1.0, 2.0)
-    assert "| guidance | 2.0 |" in (tmp_path / "two" / "README.md").read_text()
+    assert "| guidance | 2.0 |" in (tmp_path / "two" / "README.md").read_text(encoding="utf-8")
     volumes = [nib.load(file).get_fdata() for file in (one, two)]
     assert np.allclose(2 * volumes[0], volumes[1], atol=2 / 65535)
 
@@ -194,7 +194,7 @@ def test_a_trajectory_is_of_what_was_asked_for(run, tmp_path, monkeypatch):
     series = nib.load(picture.with_suffix(".nii.gz")).get_fdata()
     sampled = sampling.sample(run, 1, tmp_path / "s", seed=2, choices=choices)[0]
     assert np.abs(series[..., -1] - nib.load(sampled).get_fdata()).max() < 1e-6
-    about = json.loads(picture.with_suffix(".json").read_text())
+    about = json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
     assert about["conditions"] == {"ventricle_volume": 3200.0, "sex": "F"}
 
 
@@ -204,13 +204,15 @@ def test_a_trajectory_is_of_what_was_asked_for(run, tmp_path, monkeypatch):
 def test_the_card_tells_what_was_asked_and_what_was_drawn(run, tmp_path):
     """Requested in turn: F twice, M twice; the others are drawn."""
     sampling.sample(run, 4, tmp_path / "s", choices=["sex=F,M", "ventricle_volume=4000,12000"])
-    card = (tmp_path / "s" / "README.md").read_text()
+    card = (tmp_path / "s" / "README.md").read_text(encoding="utf-8")
     section = card.split("## What was requested")[1].split("\n## ")[0]
     assert "| sex | requested | F: 2, M: 2 | 0 |" in section
     assert "| ventricle\\_volume | requested | 4,000 to 12,000, median 8,000 | 2 |" in section
     assert "unconditional" not in card
     sampling.sample(run, 2, tmp_path / "d", choices=["sex=n/a"])
-    section = (tmp_path / "d" / "README.md").read_text().split("## What was requested")[1]
+    section = (
+        (tmp_path / "d" / "README.md").read_text(encoding="utf-8").split("## What was requested")[1]
+    )
     assert "| ventricle\\_volume | drawn |" in section
     assert "| sex | requested | n/a: 2 | 0 |" in section
 
@@ -223,10 +225,13 @@ def package(tmp_path, monkeypatch):
     """The test's generator is announced as another package would announce it, not built in."""
     folder = tmp_path / "site" / "ellipsoids-1.0.dist-info"
     folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: ellipsoids\nVersion: 1.0\n")
+    (folder / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: ellipsoids\nVersion: 1.0\n", encoding="utf-8"
+    )
     (folder / "entry_points.txt").write_text(
         "[synthbench.generators]\nellipsoids = tests.ellipsoids:Ellipsoids\n"
-        "[synthbench.extractors]\ndark = tests.ellipsoids:Dark\n"
+        "[synthbench.extractors]\ndark = tests.ellipsoids:Dark\n",
+        encoding="utf-8",
     )
     # The command runs in this process, where the same plugins are built in.
     monkeypatch.delitem(registry.BUILT_IN["generators"], "ellipsoids")

@@ -111,7 +111,9 @@ def test_score_says_all_that_is_wrong_with_one_command_that_makes_it_right(
     volumes, affine = made
     scale = 1000 if layout == "maisi" else 1
     for copy in sorted(out.glob("*.nii.gz")):
-        sidecar = json.loads((out / copy.name.replace(".nii.gz", ".json")).read_text())
+        sidecar = json.loads(
+            (out / copy.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8")
+        )
         number = int(re.findall(r"\d+", sidecar["imported"]["file"].replace("20260101", ""))[0])
         image = nib.load(copy)
         assert np.allclose(image.affine, affine, atol=1e-3)
@@ -136,14 +138,17 @@ def test_sources_rules_and_the_manifest_are_recorded(folder, real, tmp_path):
     source = folder("arrays")
     table = tmp_path / "table.csv"
     table.write_text("path,age,sex,seed\n" + "".join(
-        f"arrays/{i}.npy,{20 + i},{'MF'[i % 2]},{70 + i}\n" for i in (3, 1, 2)))  # fmt: skip
+        f"arrays/{i}.npy,{20 + i},{'MF'[i % 2]},{70 + i}\n" for i in (3, 1, 2)),
+        encoding="utf-8")  # fmt: skip
     asked = request(
         source, real, stated=RIGHT, manifest=table, name="X", made_by="repo 1.0",
         out=tmp_path / "out",
     )  # fmt: skip
     copies = import_volumes(asked)
-    sidecars = [json.loads(c.with_name(c.name.replace(".nii.gz", ".json")).read_text())
-                for c in copies]  # fmt: skip
+    sidecars = [
+        json.loads(c.with_name(c.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8"))
+        for c in copies
+    ]
     assert [s["seed"] for s in sidecars] == [73, 71, 72]
     assert sidecars[0]["conditions"] == {"age": 23.0, "sex": "F"}
     imported = sidecars[0]["imported"]
@@ -204,6 +209,6 @@ def test_a_manifest_of_other_files_is_refused(folder, real, tmp_path):
     source = folder("arrays")
     np.save(tmp_path / "other.npy", np.random.default_rng(0).random(SHAPE))
     table = tmp_path / "table.csv"
-    table.write_text("path\nother.npy\n")
+    table.write_text("path\nother.npy\n", encoding="utf-8")
     with pytest.raises(UsageError, match="--manifest"):
         import_volumes(request(source, real, stated=RIGHT, manifest=table))

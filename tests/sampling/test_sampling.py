@@ -39,7 +39,7 @@ def test_a_volume_and_its_sidecar_say_what_they_are(run, tmp_path):
         assert about["cleaned"] is None
         assert about["seconds"] >= 0
     assert nib.load(files[0]).affine.ravel().tolist() == run.record["space"]["affine"]
-    assert "noise" in (tmp_path / "s" / "README.md").read_text()
+    assert "noise" in (tmp_path / "s" / "README.md").read_text(encoding="utf-8")
     assert len(read_cohort(tmp_path / "s")) == 2
 
 
@@ -47,7 +47,7 @@ def test_volumes_of_a_version_whose_sidecars_named_no_method_are_kept(run, tmp_p
     (file,) = sampling.sample(run, 1, tmp_path / "s")
     about = sidecar(file)
     del about["method"], about["training_seed"]
-    file.with_name("synth-000000.json").write_text(json.dumps(about))
+    file.with_name("synth-000000.json").write_text(json.dumps(about), encoding="utf-8")
     kept = file.stat().st_mtime_ns
     sampling.sample(run, 1, tmp_path / "s")
     assert file.stat().st_mtime_ns == kept
@@ -86,7 +86,7 @@ def test_a_folder_holds_volumes_of_one_origin(run, make_cohort, tmp_path):
     with pytest.raises(UsageError, match=r"with the weights of another run, or of .* Use another"):
         sampling.sample(other, 1, tmp_path / "s")
     assert len(list((tmp_path / "s").glob("*.nii.gz"))) == 1
-    (tmp_path / "s" / "synth-000100.json").write_text("{")
+    (tmp_path / "s" / "synth-000100.json").write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match=r"synth-000100.json: not readable.*Delete it"):
         sampling.sample(run, 1, tmp_path / "s")
 
@@ -125,7 +125,7 @@ def test_two_processes_write_what_one_does(run, tmp_path):
         "sample(sys.argv[1], 5, out, progress=mine)\n"
     )
     script = tmp_path / "draw.py"
-    script.write_text(program)
+    script.write_text(program, encoding="utf-8")
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no",
@@ -133,11 +133,11 @@ def test_two_processes_write_what_one_does(run, tmp_path):
     ]  # fmt: skip
     launched = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=240, check=False,
+        timeout=240, check=False, encoding="utf-8", errors="replace"
     )  # fmt: skip
     assert launched.returncode == 0, launched.stderr
-    assert (tmp_path / "rank0").read_text() == "seed 0\nseed 2\nseed 4\n"
-    assert (tmp_path / "rank1").read_text() == "seed 1\nseed 3\n"
+    assert (tmp_path / "rank0").read_text(encoding="utf-8") == "seed 0\nseed 2\nseed 4\n"
+    assert (tmp_path / "rank1").read_text(encoding="utf-8") == "seed 1\nseed 3\n"
     for file in sampling.sample(run, 5, tmp_path / "one"):
         twin = tmp_path / "two" / file.name
         assert twin.read_bytes() == file.read_bytes()

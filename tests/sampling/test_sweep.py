@@ -152,7 +152,7 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     assert given["ventricle_volume_scaled"].tolist() == pytest.approx(np.linspace(-0.1, 1.5, 9))
     assert given["measured dark:0"].tolist() == [point.measured for point in found.points]
     assert given["extrapolated"].notna().sum() == 4
-    about = json.loads(sidecar_file(found.points[0].file).read_text())
+    about = json.loads(sidecar_file(found.points[0].file).read_text(encoding="utf-8"))
     assert about["synthetic"] is True
     assert about["conditions"] == dict(found.points[0].row)
     assert [file.name for file in found.written] == ["sweep.tsv", "montage.png", "curve.png"]

@@ -43,7 +43,7 @@ def test_a_trajectory_is_written_as_picture_volumes_and_sidecar(run, tmp_path, m
     assert series.shape == (16, 16, 16, 3)
     assert np.allclose(series[..., 0], end / 2, atol=1 / 65535)
     assert np.allclose(series[..., 2], end, atol=1 / 65535)
-    about = json.loads(picture.with_suffix(".json").read_text())
+    about = json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
     assert (about["timesteps"], about["network_calls"]) == ([2, 1, 0], [0, 1, 2])
     assert (about["synthetic"], about["seed"]) == (True, 3)
     before = picture.read_bytes()
@@ -106,7 +106,9 @@ def test_a_trajectory_is_said_not_to_be_cleaned(run, tmp_path, monkeypatch):
     words: list[str] = []
     sampling.sample(run, 1, tmp_path / "s", follow=0, clean=True, log=words.append)
     assert "The trajectory is not cleaned" in words[1]
-    about = json.loads((tmp_path / "s-trajectory" / "trajectory-000000.json").read_text())
+    about = json.loads(
+        (tmp_path / "s-trajectory" / "trajectory-000000.json").read_text(encoding="utf-8")
+    )
     assert about["cleaned"] is None
 
 
@@ -135,6 +137,6 @@ def test_the_end_of_a_diffusions_trajectory_is_its_sample(make_cohort, tmp_path)
     series = voxels(picture.with_suffix(".nii.gz"))
     assert series.shape == (16, 16, 16, 4)
     assert np.allclose(series[..., -1], voxels(file), atol=1e-4)
-    about = json.loads(picture.with_suffix(".json").read_text())
+    about = json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
     assert about["network_calls"] == [0, 3, 7, 10]
     assert about["timesteps"][0] == 999

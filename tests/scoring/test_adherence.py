@@ -254,7 +254,9 @@ def test_a_table_comes_before_sidecars(tmp_path):
     assert given.columns == {"age": [30.0, None], "sex": ["F", "M"]}
     assert given.extrapolated == (frozenset({"age"}), frozenset())
     file = tmp_path / "wanted.tsv"
-    file.write_text("file\tseed\tage\textrapolated\nb.nii\t1\t70\tage\na.nii\t0\t60\t\n")
+    file.write_text(
+        "file\tseed\tage\textrapolated\nb.nii\t1\t70\tage\na.nii\t0\t60\t\n", encoding="utf-8"
+    )
     given = requested_of(synth, sidecars, file)
     assert given is not None
     assert given.columns == {"age": [60.0, 70.0]}
@@ -264,7 +266,7 @@ def test_a_table_comes_before_sidecars(tmp_path):
 def test_a_table_beside_the_volumes_is_found(tmp_path):
     synth = named_cohort(["a.nii", "b.nii"], folder=tmp_path)
     assert requested_of(synth, []) is None
-    (tmp_path / requested.TABLE).write_text("file\tage\na.nii\t60\nb.nii\t70\n")
+    (tmp_path / requested.TABLE).write_text("file\tage\na.nii\t60\nb.nii\t70\n", encoding="utf-8")
     given = requested_of(synth, [])
     assert given is not None
     assert given.columns == {"age": [60.0, 70.0]}
@@ -278,7 +280,7 @@ def test_conditions_of_some_volumes_only_are_refused():
 
 def test_a_table_of_other_volumes_is_refused(tmp_path):
     file = tmp_path / "wanted.csv"
-    file.write_text("file,age\nx,1\n")
+    file.write_text("file,age\nx,1\n", encoding="utf-8")
     with pytest.raises(UsageError, match="names none of the synthetic volumes"):
         requested_of(named_cohort(["a.nii"]), [], file)
 
@@ -334,14 +336,20 @@ def test_score_takes_conditions_and_measures_of_other_programs(make_cohort, tmp_
     rng = np.random.default_rng(0)
     ages, true = rng.uniform(20, 80, 24), rng.uniform(20, 80, 30)
     participants = [f"sub-r{i:03d}\t{age:.1f}" for i, age in enumerate(true)]
-    (real / "participants.tsv").write_text("\n".join(["participant_id\tage", *participants]) + "\n")
+    (real / "participants.tsv").write_text(
+        "\n".join(["participant_id\tage", *participants]) + "\n", encoding="utf-8"
+    )
     wanted, tables = tmp_path / "wanted.csv", [tmp_path / "of_synth.csv", tmp_path / "of_real.csv"]
-    wanted.write_text("".join(["file,age\n", *(f"sub-{i:03d},{a}\n" for i, a in enumerate(ages))]))
+    wanted.write_text(
+        "".join(["file,age\n", *(f"sub-{i:03d},{a}\n" for i, a in enumerate(ages))]),
+        encoding="utf-8",
+    )
     tables[0].write_text("".join(["subject,age,pallidum\n", *(
-        f"sub-{i:03d},{a},{a / 10 + rng.normal()}\n" for i, a in enumerate(ages))]))  # fmt: skip
+        f"sub-{i:03d},{a},{a / 10 + rng.normal()}\n" for i, a in enumerate(ages))]),
+        encoding="utf-8")  # fmt: skip
     tables[1].write_text("".join(["subject,age,pallidum\n", *(
         f"sub-r{i:03d},{a + rng.normal()},{a / 10 + rng.normal()}\n"
-        for i, a in enumerate(true))]))  # fmt: skip
+        for i, a in enumerate(true))]), encoding="utf-8")  # fmt: skip
     out = tmp_path / "card.json"
     arguments = ["score", "--real", str(real), "--synth", str(synth), "--metric", "mmd_linear",
                  "--extractor", "voxels", "--conditions", str(wanted), "--resamples",
@@ -359,13 +367,13 @@ def test_score_takes_conditions_and_measures_of_other_programs(make_cohort, tmp_
     assert statistic(card.adherence, "age", "mae").synth is None or (
         statistic(card.adherence, "age", "mae").synth.value == 0
     )
-    assert json.loads(out.read_text())["protocol_hash"] == card.protocol.hash
+    assert json.loads(out.read_text(encoding="utf-8"))["protocol_hash"] == card.protocol.hash
 
 
 def test_measures_without_conditions_are_refused(make_cohort, tmp_path, capsys):
     real, synth = make_cohort("real", n=6, seed=1, subject="r"), make_cohort("synth", n=6, seed=2)
     table = tmp_path / "measures.csv"
-    table.write_text("file,age\nsub-000,1\n")
+    table.write_text("file,age\nsub-000,1\n", encoding="utf-8")
     assert run(["score", "--real", str(real), "--synth", str(synth), "--measures", str(table),
                 "--metric", "mmd_linear", "--no-cache"]) == 2  # fmt: skip
     assert "Name them with --conditions FILE" in capsys.readouterr().err

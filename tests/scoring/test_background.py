@@ -90,9 +90,9 @@ def test_the_rule_is_a_field_of_the_protocol_and_enters_the_hash(values):
 def test_benchmarks_without_the_field_keep_their_rule_and_hash(values, folders, tmp_path):
     benchmark, found = values["old"]
     file = benchmark.save(tmp_path / "b")
-    fields = yaml.safe_load(file.read_text())
+    fields = yaml.safe_load(file.read_text(encoding="utf-8"))
     del fields["protocol"]["background"]
-    file.write_text(yaml.safe_dump(fields, sort_keys=False))
+    file.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
     before = Benchmark.load(file)
     assert before.protocol.hash == benchmark.protocol.hash
     card = scoring.score(

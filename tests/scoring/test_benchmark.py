@@ -190,7 +190,7 @@ def test_settings_are_read_from_benchmarks_scorecards_and_yaml(frozen, card, tmp
     assert of_benchmark.model_fields_set - of_card.model_fields_set == {"primary"}
     assert of_card == of_benchmark
     assert (of_card.metrics, of_card.m, of_card.extractors) == (METRICS, 4, EXTRACTORS)
-    (tmp_path / "some.yaml").write_text("metrics: [fid]\nseed: 0\n")
+    (tmp_path / "some.yaml").write_text("metrics: [fid]\nseed: 0\n", encoding="utf-8")
     some = BenchmarkSettings.load(tmp_path / "some.yaml")
     assert some.model_dump(exclude_unset=True) == {"metrics": ("fid",), "seed": 0}
 
@@ -207,7 +207,7 @@ def test_settings_are_read_from_benchmarks_scorecards_and_yaml(frozen, card, tmp
 def test_settings_that_cannot_be_read_are_explained(tmp_path, text, words):
     file = tmp_path / "p.yaml"
     if text is not None:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     with pytest.raises(ScorecardError, match=words):
         BenchmarkSettings.load(file)
 
@@ -221,7 +221,7 @@ def test_settings_that_cannot_be_read_are_explained(tmp_path, text, words):
     ],
 )
 def test_options_against_the_file_are_refused(tmp_path, monkeypatch, capsys, options, words):
-    (tmp_path / "p.yaml").write_text("metrics: [fid]\nseed: 0\n")
+    (tmp_path / "p.yaml").write_text("metrics: [fid]\nseed: 0\n", encoding="utf-8")
     arguments = ("benchmark", "init", "n", "--real", "r", "--protocol", tmp_path / "p.yaml")
     assert run(monkeypatch, *arguments, *options) == 2
     assert words in capsys.readouterr().err
@@ -245,10 +245,10 @@ def test_differences_name_the_settings_themselves(frozen):
 def test_a_benchmark_of_before_loads_and_scores(frozen, real, synth, card, tmp_path):
     """As they were first written: no mask, no floors, no versions."""
     file = frozen.save(tmp_path / "b")
-    fields = yaml.safe_load(file.read_text())
+    fields = yaml.safe_load(file.read_text(encoding="utf-8"))
     for field in ("stored_mask", "floors", "software"):
         del fields[field]
-    file.write_text(yaml.safe_dump(fields, sort_keys=False))
+    file.write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
     before = Benchmark.load(file)
     assert before.mask is None
     assert scoring.score(real, synth, benchmark=before).values == card.values

@@ -42,7 +42,7 @@ def table(folder: Path, columns: dict[str, list[Any]], roles=("synth", "real"), 
     rows = [",".join(["file", *columns])]
     rows += [",".join([file, *(str(c[i]) for c in columns.values())])
              for i, file in enumerate(names)]  # fmt: skip
-    (folder / name).write_text("\n".join(rows) + "\n")
+    (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder / name
 
 
@@ -148,7 +148,7 @@ def test_absent_measures_are_refused(tmp_path):
 
 
 def test_a_table_of_other_volumes_is_refused(tmp_path):
-    (tmp_path / "other.csv").write_text("file,age\nnobody,1\n")
+    (tmp_path / "other.csv").write_text("file,age\nnobody,1\n", encoding="utf-8")
     with pytest.raises(UsageError, match="names none of the volumes"):
         measures(tmp_path / "other.csv").read("age", AGE[N:].tolist(), None, ())
 

@@ -332,7 +332,7 @@ def test_two_processes_score_as_one_and_only_the_main_one_writes(
     assert process.returncode == 0, output
     shown = json.loads(output[output.index("{") : output.rindex("}") + 1])
     assert output.count('"protocol_hash"') == 1
-    assert shown == json.loads(files[0].read_text())
+    assert shown == json.loads(files[0].read_text(encoding="utf-8"))
     assert {used.name: used.files for used in usage(cache)}["random-resnet10"] == 11
     alone = score(real, synth, context=Context(cache=None))
     together = type(alone).load(files[0])

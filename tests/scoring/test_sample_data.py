@@ -38,7 +38,7 @@ def folders(tmp_path_factory):
             if role == "synth":
                 sidecar = {"synthetic": True, "generator": "g", "seed": 100 + i}
                 file.with_name(file.name.replace(".nii.gz", ".json")).write_text(
-                    json.dumps(sidecar)
+                    json.dumps(sidecar), encoding="utf-8"
                 )
     return root
 
@@ -77,7 +77,9 @@ def test_the_file_holds_what_the_cache_holds(scored):
 def test_seeds_follow_the_volumes_in_their_cohorts_order(scored, folders):
     sample_data = require_sample_data(scored[0], "card")
     files = [entry.path for entry in read_cohort(folders / "synth").entries]
-    sidecars = [f.with_name(f.name.replace(".nii.gz", ".json")).read_text() for f in files]
+    sidecars = [
+        f.with_name(f.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8") for f in files
+    ]
     assert sample_data.seeds == tuple(json.loads(text)["seed"] for text in sidecars)
 
 
@@ -207,7 +209,7 @@ def test_scorecards_of_before_still_load(scored, tmp_path):
     record = json.loads(scored[0].model_dump_json())
     for row in record["values"]:
         del row["magnitude"]
-    (tmp_path / "old.json").write_text(json.dumps(record))
+    (tmp_path / "old.json").write_text(json.dumps(record), encoding="utf-8")
     old = Scorecard.load(tmp_path / "old.json")
     assert old.values[0].magnitude is None
     assert old.protocol_hash == scored[0].protocol_hash

@@ -234,7 +234,7 @@ def test_datasets_may_number_their_subjects_alike(make_cohort, tmp_path):
     with pytest.raises(CohortError, match="6 of 6 real volumes are of persons in train"):
         score(real, synth, **options)
     for folder in (real, train):
-        (folder / "dataset_description.json").write_text("{}")
+        (folder / "dataset_description.json").write_text("{}", encoding="utf-8")
     assert score(real, synth, **options).memorization[0].n == 6
 
 
@@ -385,7 +385,7 @@ def test_scans_of_one_subject_are_one_resampling_unit(small, tmp_path):
         np.save(near, np.clip(blob(2000 + i, width=0.9) * 0.9 + 0.05 * (i % 2), 0, 1))
         rows += [f"{file},p{i}", f"{near},p{i}"]
     manifest = tmp_path / "two-scans.csv"
-    manifest.write_text("\n".join(rows) + "\n")
+    manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
     settings = ScoringSettings(extractors=EXTRACTORS, metrics=METRICS)
     found = score_all(settings, real, manifest, assume_grid="real")
     card = found.card
@@ -422,7 +422,7 @@ def test_a_benchmark_survives_its_file(frozen, tmp_path):
     assert Benchmark.load(tmp_path / "b") == frozen
     with pytest.raises(ScorecardError, match="already there"):
         frozen.save(tmp_path / "b")
-    (tmp_path / "b" / "benchmark.yaml").write_text("name: b\n")
+    (tmp_path / "b" / "benchmark.yaml").write_text("name: b\n", encoding="utf-8")
     with pytest.raises(ScorecardError, match="not a benchmark"):
         Benchmark.load(tmp_path / "b")
 
@@ -463,11 +463,13 @@ def test_a_scorecard_survives_its_file_and_refuses_edits(small, tmp_path):
     card = score(*small)
     card.save(tmp_path / "s.json")
     assert Scorecard.load(tmp_path / "s.json") == card
-    text = (tmp_path / "s.json").read_text()
-    (tmp_path / "s.json").write_text(text.replace('"resamples": 200', '"resamples": 9999'))
+    text = (tmp_path / "s.json").read_text(encoding="utf-8")
+    (tmp_path / "s.json").write_text(
+        text.replace('"resamples": 200', '"resamples": 9999'), encoding="utf-8"
+    )
     with pytest.raises(ScorecardError, match="it was edited"):
         Scorecard.load(tmp_path / "s.json")
-    (tmp_path / "s.json").write_text("{}")
+    (tmp_path / "s.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ScorecardError, match="not a scorecard"):
         Scorecard.load(tmp_path / "s.json")
     with pytest.raises(ScorecardError, match="cannot be read"):
@@ -523,7 +525,7 @@ def test_scoring_reads_each_sidecar_once(small, monkeypatch):
 
     for seed, file in enumerate(sorted(small[1].iterdir())):
         about = {"synthetic": True, "generator": "g", "seed": seed}
-        sidecar.sidecar_file(file).write_text(json.dumps(about))
+        sidecar.sidecar_file(file).write_text(json.dumps(about), encoding="utf-8")
     read = []
     find = sidecar.sidecar_file
 

@@ -245,7 +245,7 @@ def test_curves_of_schema_1_are_drawn_as_before(study, tmp_path):
     fields = json.loads(study.model_dump_json()) | {"schema_version": 1}
     for row in fields["rows"]:
         del row["drawn"]
-    (tmp_path / "s.json").write_text(json.dumps(fields))
+    (tmp_path / "s.json").write_text(json.dumps(fields), encoding="utf-8")
     drawn = {row.metric: row.drawn for row in Sensitivity.load(tmp_path / "s.json").rows}
     assert drawn == {"fid": True, "gap": False}
 
@@ -287,7 +287,7 @@ def test_a_changed_file_is_refused(study, tmp_path, edit, message):
     file = tmp_path / "s.json"
     content = json.loads(study.model_dump_json())
     edit(content)
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ScorecardError, match=message):
         Sensitivity.load(file)
 
@@ -295,7 +295,7 @@ def test_a_changed_file_is_refused(study, tmp_path, edit, message):
 def test_what_is_no_record_is_refused(tmp_path):
     with pytest.raises(ScorecardError, match="cannot be read"):
         Sensitivity.load(tmp_path / "absent.json")
-    (tmp_path / "s.json").write_text("{")
+    (tmp_path / "s.json").write_text("{", encoding="utf-8")
     with pytest.raises(ScorecardError, match="not a sensitivity record of schema 2"):
         Sensitivity.load(tmp_path / "s.json")
     (tmp_path / "s.json").write_bytes(b"\xff\xfe")

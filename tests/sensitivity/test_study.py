@@ -192,7 +192,7 @@ def test_a_study_is_repeatable_and_survives_its_file(cohorts, study, tmp_path):
         assert row == study.row(row.corruption, row.metric, row.extractor)
     study.save(tmp_path / "s.json")
     assert Sensitivity.load(tmp_path / "s.json") == study
-    assert ".nii" not in (tmp_path / "s.json").read_text()
+    assert ".nii" not in (tmp_path / "s.json").read_text(encoding="utf-8")
     figure(study, tmp_path / "s.png")
     assert (tmp_path / "s.png").stat().st_size > 10_000
     assert table(study)

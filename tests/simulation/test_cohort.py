@@ -49,7 +49,7 @@ def test_files_load_as_the_drawn_subjects(cohort: Path) -> None:
 
 
 def test_the_description_says_that_it_is_simulated_and_how(cohort: Path) -> None:
-    description = json.loads((cohort / "dataset_description.json").read_text())
+    description = json.loads((cohort / "dataset_description.json").read_text(encoding="utf-8"))
     generator = description["GeneratedBy"][0]
     assert description["DatasetType"] == "derivative"
     assert "simulated" in description["Name"]
@@ -85,7 +85,7 @@ def test_an_interrupted_cohort_has_no_table_and_can_be_resumed(
 
 
 def test_other_files_in_the_folder_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(UsageError, match=r"notes\.txt"):
         cohort_module.atlas_cohort(1, tmp_path, 3, SHAPE)
     assert contents(tmp_path) == {Path("notes.txt"): b"mine"}
@@ -131,6 +131,6 @@ def test_written_maps_lie_beside_the_volumes_and_are_no_volumes_of_the_cohort(tm
         np.testing.assert_array_equal(
             np.asarray(nib.load(file).dataobj), draw(0, index, TINY).labels
         )
-    table = (labelled / "dseg.tsv").read_text().splitlines()
+    table = (labelled / "dseg.tsv").read_text(encoding="utf-8").splitlines()
     assert table == ["index\tname", *(f"{i}\t{name}" for i, name in LABELS.items())]
     assert atlas_cohort(2, labelled, shape=TINY, labels=True) == labelled

@@ -14,10 +14,10 @@ def test_run_skips_cells_that_are_done(study, tiny_cell, tmp_path, capsys):
     null = tiny_cell(regime="null", metrics=("ms_ssim",), permutations=19)
     shifted = tiny_cell(metrics=("ms_ssim",))
     study.run([null], path, reps=3, seed=0)
-    before = path.read_text()
+    before = path.read_text(encoding="utf-8")
     study.run([null, shifted], path, reps=3, seed=0)
-    assert path.read_text().startswith(before)
-    assert len(study.read_records(path)) == len(path.read_text().splitlines()) == 2
+    assert path.read_text(encoding="utf-8").startswith(before)
+    assert len(study.read_records(path)) == len(path.read_text(encoding="utf-8").splitlines()) == 2
     assert len(capsys.readouterr().out.splitlines()) == 2
     with pytest.raises(SystemExit, match="other settings"):
         study.run([null], path, reps=4, seed=0)
@@ -32,8 +32,11 @@ def test_command_exits_1_where_an_interval_undercovers(study, cells, tiny_cell, 
     arguments = ["--n", "30", "--out", str(path), "--report", str(page)]
     for covered, status in ((1900, 0), (1800, 1)):
         intervals = {"mmd2": {**good, "covered": covered}}
-        path.write_text(json.dumps({**record, "name": cell.name, "intervals": intervals}) + "\n")
+        path.write_text(
+            json.dumps({**record, "name": cell.name, "intervals": intervals}) + "\n",
+            encoding="utf-8",
+        )
         assert study.main(arguments) == status
     assert "n=30 r=2 null: mmd2 covers 90.0%" in capsys.readouterr().out
-    assert "**The gate fails:**" in page.read_text()
-    assert "| 30 | 2 | null | 2000 |" in page.read_text()
+    assert "**The gate fails:**" in page.read_text(encoding="utf-8")
+    assert "| 30 | 2 | null | 2000 |" in page.read_text(encoding="utf-8")

@@ -41,14 +41,14 @@ def test_every_share_of_a_cell_is_printed(designs):
 
 def test_both_studies_write_one_page(designs, study, tmp_path):
     page, file = tmp_path / "coverage.md", tmp_path / "designs.jsonl"
-    page.write_text("# Do the intervals cover?\n")
+    page.write_text("# Do the intervals cover?\n", encoding="utf-8")
     counts = {"method": "asinh", "target": 1.0, "printed": 4, "below": 1, "above": 0,
               "covered": 3, "width": 2.0, "sd": 0.5}  # fmt: skip
     record = {"name": "kid r=2 n=m=8 null", "reps": 4, "metrics": {"kid": counts}, "seconds": 1}
-    file.write_text(json.dumps(record) + "\n")
+    file.write_text(json.dumps(record) + "\n", encoding="utf-8")
     for _ in range(2):
         assert designs.main(["--out", str(file), "--report", str(page)]) == 0
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.count(designs.HEADING) == 1
     assert "| r=2 n=m=8 null | kid | 4 | 1 | 100% | 75.0% |" in text
     assert study.designs_of_page(page) == text[text.index("\n" + designs.HEADING) :]

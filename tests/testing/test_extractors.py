@@ -86,7 +86,9 @@ def test_an_exported_network_meets_the_contract(tmp_path: Path):
 
     path = tmp_path / "net.onnx"
     path.write_bytes(channel_mixer(2, 3).SerializeToString())
-    path.with_suffix(".yaml").write_text(yaml.safe_dump(SLICES | {"output": "squares"}))
+    path.with_suffix(".yaml").write_text(
+        yaml.safe_dump(SLICES | {"output": "squares"}), encoding="utf-8"
+    )
     check_extractor(registry.load("extractors", f"slices:{path}"))
 
 

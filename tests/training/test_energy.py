@@ -138,7 +138,7 @@ def test_the_method_says_what_was_measured_and_what_estimated(tmp_path):
     assert "the whole machine" in words
     counter = tmp_path / "intel-rapl:0" / "energy_uj"
     counter.parent.mkdir()
-    counter.write_text("12345")
+    counter.write_text("12345", encoding="utf-8")
     total.gpu_count = 2
     words = method(total, machines=3, powercap=tmp_path)
     assert "CPU from RAPL counters" in words

@@ -75,7 +75,7 @@ def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(UsageError, match="belongs to ldm3d, not to ddpm3d"):
         pretrained_run("ddpm3d", "monai-brain-ldm", tmp_path / "run")
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "file").write_text("")
+    (tmp_path / "full" / "file").write_text("", encoding="utf-8")
     with pytest.raises(RunError, match="already there and not empty"):
         pretrained_run("ldm3d", "monai-brain-ldm", tmp_path / "full")
 

@@ -205,4 +205,6 @@ def test_tensorboard_holds_each_step_once_after_a_resume(tmp_path):
     assert found == [(1, 0.5), (2, 0.25), (3, 0.125), (4, 0.0625)]
     saved = list((tmp_path / "trackers" / "tensorboard").glob("*/hparams.yml"))
     assert len(saved) == 1
-    assert json.loads((tmp_path / "trackers" / "ids.json").read_text()).keys() == {"tensorboard"}
+    assert json.loads((tmp_path / "trackers" / "ids.json").read_text(encoding="utf-8")).keys() == {
+        "tensorboard"
+    }

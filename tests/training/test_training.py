@@ -34,10 +34,10 @@ def test_resume_refuses_a_changed_cohort_and_other_settings(make_cohort, tmp_pat
 
 def test_a_folder_in_use_is_not_overwritten(make_cohort, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    (tmp_path / "run" / "thesis.tex").write_text("precious", encoding="utf-8")
     with pytest.raises(RunError, match="not empty"):
         train(make_cohort("real", n=3), tmp_path / "run")
-    assert (tmp_path / "run" / "thesis.tex").read_text() == "precious"
+    assert (tmp_path / "run" / "thesis.tex").read_text(encoding="utf-8") == "precious"
 
 
 def test_scores_need_volumes_that_are_not_trained_on(make_cohort, tmp_path):
@@ -52,6 +52,6 @@ def test_scores_need_volumes_that_are_not_trained_on(make_cohort, tmp_path):
 def test_a_run_killed_before_its_first_step_is_begun_anew(make_cohort, tmp_path):
     """A folder without a configuration holds nothing that was trained."""
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text("{}")
+    (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
     train(make_cohort("real", n=3), tmp_path / "run", "steps=1")
     assert Run.open(tmp_path / "run").record["finished"]

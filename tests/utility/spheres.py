@@ -19,7 +19,7 @@ COMMON: dict[str, Any] = {"extractor": "voxels", "accept": ACCEPT, "cache": Fals
 def write(folder: Path, n: int, seed: int, table: str = "participants.tsv") -> Path:
     """Spheres: those of class M are larger, and age is brightness."""
     folder.mkdir()
-    (folder / "dataset_description.json").write_text("{}")
+    (folder / "dataset_description.json").write_text("{}", encoding="utf-8")
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(n):

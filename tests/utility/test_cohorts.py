@@ -20,7 +20,9 @@ def test_a_generator_that_was_trained_on_the_test_cohort_is_refused(folders, tmp
     fingerprint = read_cohort(folders["test"]).fingerprint
     for file in synth.glob("*.nii.gz"):
         sidecar = {"synthetic": True, "training_cohort": fingerprint}
-        file.with_name(file.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+        file.with_name(file.name.replace(".nii.gz", ".json")).write_text(
+            json.dumps(sidecar), encoding="utf-8"
+        )
     with pytest.raises(CohortError, match="trained on the test cohort itself"):
         utility(folders["real"], synth, folders["test"], "sex", ratios=(), **COMMON)
 
@@ -36,7 +38,9 @@ def test_labels_may_come_from_a_table_or_from_sidecars(folders, tmp_path):
     )
     for i, file in enumerate(sorted(synth.glob("*.nii.gz"))):
         sidecar = {"synthetic": True, "conditions": {"sex": "FM"[i % 2]}}
-        file.with_name(file.name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+        file.with_name(file.name.replace(".nii.gz", ".json")).write_text(
+            json.dumps(sidecar), encoding="utf-8"
+        )
     by_sidecar = utility(real, synth, test, "sex", ratios=(), **COMMON)
     assert by_sidecar.summary.arms == by_table.summary.arms
 

@@ -62,8 +62,9 @@ def test_a_verdict_is_added_to_a_scorecard_whose_other_bytes_stay(folders, tmp_p
     assert "card.json: the verdict was added\n" in result.stderr
     card = Scorecard.load(file)
     assert card.utility is not None
-    assert file.read_bytes().replace(
-        f'"utility": {json.dumps(json.loads(file.read_text())["utility"], indent=1)}'
+    after = file.read_bytes()
+    assert after.replace(
+        f'"utility": {json.dumps(json.loads(after)["utility"], indent=1)}'
         .replace("\n", "\n ").encode(), b'"utility": null') == before  # fmt: skip
     assert (card.utility.n_real, card.utility.n_synth, card.utility.n_test) == (12, 14, 16)
     held = {role: record.fingerprint for role, record in card.utility.cohorts.items()}

@@ -25,9 +25,9 @@ def test_a_record_holds_no_names_and_survives_its_file(record, tmp_path):
     file = tmp_path / "utility.json"
     record.save(file)
     assert UtilityRecord.load(file) == record
-    assert "sub-" not in file.read_text()
-    changed = json.loads(file.read_text())
+    assert "sub-" not in file.read_text(encoding="utf-8")
+    changed = json.loads(file.read_text(encoding="utf-8"))
     changed["settings"]["seed"] = 7
-    file.write_text(json.dumps(changed))
+    file.write_text(json.dumps(changed), encoding="utf-8")
     with pytest.raises(ScorecardError, match="it was edited"):
         UtilityRecord.load(file)

@@ -21,6 +21,7 @@ from synthbench.cohorts.tables.participants import ids_of, typed
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import name as name_below
 from synthbench.errors import CohortError, UsageError, near_miss
+from synthbench.render.delimited import safe, table_text
 from synthbench.runtime.files import write_atomic
 
 Which = Literal["first", "last"]
@@ -206,11 +207,10 @@ def write_manifest(chosen: Selection, out: Path) -> pd.DataFrame:
     check_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = out.parent.resolve()
-    paths = [os.path.relpath(path, folder) for path in chosen.rows["path"]]
+    paths = [_relative(path, folder) for path in chosen.rows["path"]]
     manifest = chosen.rows.assign(path=paths)
     separator = "\t" if out.suffix.lower() == ".tsv" else ","
-    text = manifest.to_csv(sep=separator, index=False, na_rep="n/a", lineterminator="\n")
-    write_atomic(out, text.encode())
+    write_atomic(out, table_text(manifest, separator).encode())
     return manifest
 
 
@@ -413,6 +413,12 @@ def _kind(values: pd.Series) -> str:
 # ---------------------------------------------------------------- summaries
 
 
+def _relative(path: Path | str, folder: Path) -> str:
+    """Return a path from a folder; one that a spreadsheet would compute starts with "./"."""
+    relative = os.path.relpath(path, folder)
+    return relative if safe(relative) == relative else os.path.join(os.curdir, relative)
+
+
 def _dropped_by(where: str, rows: pd.DataFrame, fits: pd.Series) -> str:
     gaps = []
     for column in sorted(columns_of(where, list(rows.columns))):
@@ -426,7 +432,7 @@ def _dropped_by(where: str, rows: pd.DataFrame, fits: pd.Series) -> str:
 def listing(rows: pd.DataFrame) -> str:
     """Return the chosen scans as tab-separated lines with a header."""
     shown = rows[[name for name in _LISTED if name in rows]]
-    return shown.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n").rstrip("\n")
+    return table_text(shown).rstrip("\n")
 
 
 def _values(rows: pd.DataFrame, columns: Iterable[str]) -> str:

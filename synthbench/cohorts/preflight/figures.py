@@ -15,6 +15,7 @@ from synthbench.cohorts.preflight.check import Report
 from synthbench.cohorts.preflight.survey import inspection_of
 from synthbench.render.montage import montage
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.text import in_figure
 from synthbench.volumes.grid import PAPER_GRID, resample
 
 _MOST_NAMED = 8
@@ -108,7 +109,9 @@ def _intensities(
         centres = (np.arange(len(shares)) + 0.5) / len(shares)
         if name in colours:
             label = f"{short[name]}: {', '.join(dict.fromkeys(odd[name]))}"
-            axes.plot(centres, shares, color=colours[name], lw=1.4, zorder=3, label=label)
+            axes.plot(
+                centres, shares, color=colours[name], lw=1.4, zorder=3, label=in_figure(label)
+            )
         else:
             axes.plot(centres, shares, color="0.5", lw=0.6, alpha=0.5)
     axes.set_xlabel("intensity over the 99.9th percentile")

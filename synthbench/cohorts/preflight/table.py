@@ -84,40 +84,40 @@ def as_json(report: Report) -> dict[str, Any]:
 def as_table(report: Report) -> Any:
     """Return a report as tables for a terminal: properties, findings, the volumes they name."""
     from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+
+    from synthbench.render.terminal import Table, Text
 
     parts: list[Any] = []
     known = properties(report)
     if known:
-        table = Table(box=None, show_header=False, pad_edge=False)
+        table = Table(show_header=False)
         for name, text in known.items():
             table.add_row(Text(name, style="bold"), text)
         parts.append(table)
     parts += [Text(note, style="cyan") for note in report.notes]
     if report.unusable:
-        parts.append(Text(f"\n{len(report.unusable)} unusable files", style="bold red"))
-        table = Table(box=None, show_header=False, pad_edge=False)
+        parts += [Text(), Text(f"{len(report.unusable)} unusable files", style="bold red")]
+        table = Table(show_header=False)
         for names, why in grouped(report.unusable):
             table.add_row(names, why)
         parts.append(table)
     if report.findings:
-        table = Table("", "rule", "finding", box=None, pad_edge=False, header_style="bold")
+        table = Table("", "rule", "finding")
         for f in report.findings:
             table.add_row(Text(f.severity, style=_STYLES[f.severity]), f.rule, f.message)
-        parts += [Text(""), table]
+        parts += [Text(), table]
     if report.odd():
-        parts += [Text(""), _odd_volumes(report)]
+        parts += [Text(), _odd_volumes(report)]
     if known and not report.findings and not report.unusable:
-        parts.append(Text("\nno findings", style="bold green"))
+        parts += [Text(), Text("no findings", style="bold green")]
     return Group(*parts)
 
 
 def _odd_volumes(report: Report) -> Any:
-    from rich.table import Table
+    from synthbench.render.terminal import Table
 
     titles = ("volume", "rules", "99.9 %", "overlap", "corr.", "mL", "non-zero", "clipped")
-    table = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    table = Table(*titles)
     inspections = {entry.name: inspection_of(entry) for entry in report.entries}
     for name, rules in report.odd().items():
         i = inspections[name]

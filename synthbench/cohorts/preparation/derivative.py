@@ -23,6 +23,7 @@ from synthbench.cohorts.preparation.quality import quality_picture
 from synthbench.cohorts.preparation.settings import Settings
 from synthbench.cohorts.preparation.template import NAME as TEMPLATE
 from synthbench.errors import UsageError
+from synthbench.render.delimited import table_text
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.walk import files_below
 from synthbench.volumes.grid import Space
@@ -89,7 +90,7 @@ class Destination:
         """Return the sidecar of a complete scan; None where a file is missing."""
         if not all(f.is_file() for f in (self.sidecar, self.volume, self.mask, self.picture)):
             return None
-        record: dict[str, Any] = json.loads(self.sidecar.read_text())
+        record: dict[str, Any] = json.loads(self.sidecar.read_text(encoding="utf-8"))
         return record
 
     def write(
@@ -162,7 +163,7 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
         raise UsageError(f"--out {out}: that is a file; name a folder.")
     description = out / "dataset_description.json"
     if description.is_file():
-        made_by = json.loads(description.read_text()).get("GeneratedBy") or [{}]
+        made_by = json.loads(description.read_text(encoding="utf-8")).get("GeneratedBy") or [{}]
         if made_by[0].get("Name") != GENERATOR:
             raise UsageError(
                 f"--out {out}: holds another dataset (made by "
@@ -177,7 +178,7 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
     others = [
         sidecar.name.split("_space-")[0]
         for sidecar in sorted(out.glob("sub-*/**/*_desc-prepared_T1w.json"))
-        if json.loads(sidecar.read_text()).get("SettingsDigest") != settings.digest
+        if json.loads(sidecar.read_text(encoding="utf-8")).get("SettingsDigest") != settings.digest
     ]
     if others:
         shown = ", ".join(others[:10]) + (f" and {len(others) - 10} more" * (len(others) > 10))
@@ -247,5 +248,4 @@ def write_covariates(out: Path, rows: pd.DataFrame) -> None:
 
 def table_bytes(table: pd.DataFrame) -> bytes:
     """Return a table in BIDS form: tabs, and n/a for missing values."""
-    text = table.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-    return text.encode()
+    return table_text(table).encode()

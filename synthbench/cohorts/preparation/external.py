@@ -73,7 +73,7 @@ def _python_package_version(command: str, package: str) -> str | None:
 
 def _freesurfer_version(command: str) -> str | None:
     stamp = Path(os.environ.get("FREESURFER_HOME", ""), "build-stamp.txt")
-    return stamp.read_text().strip() if stamp.is_file() else None
+    return stamp.read_text(encoding="utf-8").strip() if stamp.is_file() else None
 
 
 def _ants_version(command: str) -> str | None:
@@ -84,7 +84,15 @@ def _ants_version(command: str) -> str | None:
 def _first_line(command: list[str]) -> str | None:
     """Return the first line that a command prints; None where it fails."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            encoding="utf-8",
+            errors="replace",
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     lines = answer.stdout.strip().splitlines()
@@ -171,7 +179,7 @@ def external_mask(head: Image, name: str) -> Image:
         nib.save(_nifti(head), file)
         ran = subprocess.run(
             [path, *tool.arguments(file, folder)],
-            capture_output=True, text=True, errors="replace", cwd=folder,
+            capture_output=True, text=True, errors="replace", cwd=folder, encoding="utf-8"
         )  # fmt: skip
         made = folder / tool.mask
         if ran.returncode != 0 or not made.is_file():

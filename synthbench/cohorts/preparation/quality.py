@@ -9,6 +9,7 @@ import numpy as np
 from synthbench.cohorts.preparation.pipeline import PreparedScan
 from synthbench.cohorts.preparation.template import template_on
 from synthbench.render.montage import planes
+from synthbench.runtime.text import in_figure
 
 
 def quality_picture(prepared: PreparedScan, title: str) -> bytes:
@@ -36,7 +37,7 @@ def quality_picture(prepared: PreparedScan, title: str) -> bytes:
     outlines = planes(prepared.mask.astype(np.float32), space)
     for number, (name, volume) in enumerate(rows.items()):
         row = axes[number]
-        row[0].set_title(name, color="white", fontsize=8, loc="left")
+        row[0].set_title(in_figure(name), color="white", fontsize=8, loc="left")
         for axis, image, outline, aspect in zip(
             row, planes(volume, space), outlines, pixels, strict=True
         ):

@@ -100,8 +100,8 @@ def _features(
     record = card.protocol.extractors[0]
     try:
         loaded: Extractors = load_extractors([record.name], log)
-    except UsageError as error:
-        return str(error)
+    except UsageError:
+        return f"the extractor {record.name} is not installed here."
     if loaded.missing:
         return str(loaded.missing[record.name])
     if loaded.records[0] != record:

@@ -34,7 +34,11 @@ def available_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/c
     report = proc / "meminfo"
     if not report.is_file():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    lines = dict(line.split(":", 1) for line in report.read_text().splitlines() if ":" in line)
+    lines = dict(
+        line.split(":", 1)
+        for line in report.read_text(encoding="utf-8").splitlines()
+        if ":" in line
+    )
     free = 1024 * int(lines["MemAvailable"].split()[0])
     return min([free, *_cgroup_rooms(proc, cgroups)])
 
@@ -44,7 +48,7 @@ def resident_memory(proc: Path = Path("/proc")) -> int:
     report = proc / "self" / "statm"
     if not report.is_file():
         return 0
-    return int(report.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(report.read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[int]:
@@ -52,7 +56,7 @@ def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[int]:
     membership = proc / "self" / "cgroup"
     if not membership.is_file():
         return
-    for line in membership.read_text().splitlines():
+    for line in membership.read_text(encoding="utf-8").splitlines():
         _, controllers, own = line.split(":", 2)
         if controllers == "":
             root, names = cgroups, ("memory.max", "memory.current")
@@ -72,6 +76,6 @@ def _cgroup_rooms(proc: Path, cgroups: Path) -> Iterator[int]:
 def _number(file: Path) -> int | None:
     """Return the number in a file of a cgroup; None without a file or without a limit."""
     try:
-        return int(file.read_text())
+        return int(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

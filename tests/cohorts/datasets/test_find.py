@@ -17,7 +17,7 @@ from synthbench.cohorts.datasets.layouts.layout import Layout
 from synthbench.errors import CohortError, UsageError
 
 LAYOUTS = known_layouts()
-PAGE = (Path(__file__).parents[3] / "docs" / "cohorts.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "cohorts.md").read_text(encoding="utf-8")
 
 
 def touch(file):
@@ -79,10 +79,12 @@ def of_a_package(tmp_path, monkeypatch):
     package = tmp_path / "site" / "my_package"
     metadata.mkdir(parents=True)
     package.mkdir()
-    (package / "layout.py").write_text(code)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (package / "layout.py").write_text(code, encoding="utf-8")
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n", encoding="utf-8"
+    )
     points = lines.replace('project.entry-points."synthbench.layouts"', "synthbench.layouts")
-    (metadata / "entry_points.txt").write_text(points.replace('"', ""))
+    (metadata / "entry_points.txt").write_text(points.replace('"', ""), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path / "site")
     yield
     for module in ("my_package", "my_package.layout"):

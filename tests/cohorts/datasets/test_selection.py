@@ -42,7 +42,7 @@ def cohort(tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         voxels = np.random.default_rng(seed).random((5, 6, 7), dtype=np.float32)
         nib.save(nib.Nifti1Image(voxels, affine), file)
-    (root / "participants.tsv").write_text(PEOPLE)
+    (root / "participants.tsv").write_text(PEOPLE, encoding="utf-8")
     return root
 
 
@@ -148,10 +148,10 @@ def test_a_manifest_is_selected_from_again(cohort, tmp_path):
 
 def test_broken_manifests_and_outputs_are_refused(cohort, tmp_path):
     manifest = tmp_path / "m.csv"
-    manifest.write_text("path,age\nx.nii,3\n")
+    manifest.write_text("path,age\nx.nii,3\n", encoding="utf-8")
     with pytest.raises(CohortError, match="'participant_id' is needed"):
         chosen_scans(manifest)
-    manifest.write_text("path,participant_id\nx.nii,a\n")
+    manifest.write_text("path,participant_id\nx.nii,a\n", encoding="utf-8")
     with pytest.raises(CohortError, match="1 of 1 listed files do not exist"):
         chosen_scans(manifest)
     with pytest.raises(UsageError, match="has no layout"):
@@ -210,7 +210,7 @@ def test_the_verb_needs_somewhere_to_write(cohort):
 
 def described(folder, text):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dataset_description.json").write_text(text)
+    (folder / "dataset_description.json").write_text(text, encoding="utf-8")
 
 
 def test_a_manifests_terms_are_those_of_the_dataset_its_scans_lie_in(cohort, tmp_path):
@@ -224,7 +224,7 @@ def test_a_manifests_terms_are_those_of_the_dataset_its_scans_lie_in(cohort, tmp
 def test_terms_that_were_carried_over_are_carried_on(cohort, tmp_path):
     described(cohort, '{"DatasetType": "derivative", "License": "X agreement"}')
     carried = DataUseTerms("X agreement", "https://x.org", "Pass nothing on.\nAsk first.")
-    (cohort / "DATA_USE_TERMS.txt").write_text(carried.as_text())
+    (cohort / "DATA_USE_TERMS.txt").write_text(carried.as_text(), encoding="utf-8")
     select(cohort, tmp_path / "m.csv")
     assert chosen_scans(tmp_path / "m.csv").terms == chosen_scans(cohort).terms == carried
 

@@ -58,7 +58,7 @@ def test_a_rule_that_is_none_cannot_be_accepted(real):
 
 
 def test_every_rule_has_a_sentence_in_the_docs(request):
-    page = (request.config.rootpath / "docs" / "preflight.md").read_text()
+    page = (request.config.rootpath / "docs" / "preflight.md").read_text(encoding="utf-8")
     missing = [rule for rule in RULES if f"`{rule}`" not in page]
     assert not missing
 
@@ -78,7 +78,7 @@ def rubbish(brains, tmp_path_factory):
     whole = gzip.compress((folder / "sub-x00.nii").read_bytes())
     (folder / "half.nii.gz").write_bytes(whole[: len(whole) // 2])
     table = "participant_id\tage\tsex\nsub-x00\t30\tF\nsub-x01\tn/a\tM\n"
-    (folder / "participants.tsv").write_text(table)
+    (folder / "participants.tsv").write_text(table, encoding="utf-8")
     return folder
 
 

@@ -105,7 +105,7 @@ def test_a_factor_between_the_sets_is_a_note(real, changed):
 def test_shared_volumes_and_persons(brains, tmp_path):
     """Persons of one dataset: two of the hold-out are of the training set, one by content too."""
     volumes, affine = brains(0)
-    (tmp_path / "dataset_description.json").write_text("{}")
+    (tmp_path / "dataset_description.json").write_text("{}", encoding="utf-8")
     train = save(volumes[:6], affine, tmp_path / "train")
     held = save(volumes[6:], affine, tmp_path / "holdout")
     shutil.copy(train / "sub-train00.nii", held)

@@ -109,7 +109,9 @@ def test_the_files_of_a_scan(out):
 
 
 def test_the_sidecar_says_how_it_was_made(out):
-    sidecar = json.loads((out / f"sub-A/ses-1/anat/{STEM}_desc-prepared_T1w.json").read_text())
+    sidecar = json.loads(
+        (out / f"sub-A/ses-1/anat/{STEM}_desc-prepared_T1w.json").read_text(encoding="utf-8")
+    )
     assert sidecar["Settings"]["shape"] == list(GRID.shape)
     assert sidecar["Settings"]["denoise"] is False
     assert np.shape(sidecar["AffineMNI152ToScanner"]) == (4, 4)
@@ -118,9 +120,9 @@ def test_the_sidecar_says_how_it_was_made(out):
 
 
 def test_the_terms_of_use_go_with_the_data(out):
-    description = json.loads((out / "dataset_description.json").read_text())
+    description = json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))
     assert description["DatasetType"] == "derivative"
-    assert description["License"] in (out / "DATA_USE_TERMS.txt").read_text()
+    assert description["License"] in (out / "DATA_USE_TERMS.txt").read_text(encoding="utf-8")
 
 
 def test_what_is_there_is_kept(good, out, monkeypatch):
@@ -157,7 +159,9 @@ def test_a_source_that_changed_since_is_not_written_over(person, good, out, tmp_
 
 
 def test_a_folder_of_something_else_is_refused(good, tmp_path):
-    (tmp_path / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "fmriprep"}]}')
+    (tmp_path / "dataset_description.json").write_text(
+        '{"GeneratedBy": [{"Name": "fmriprep"}]}', encoding="utf-8"
+    )
     with pytest.raises(UsageError, match="another dataset \\(made by fmriprep\\)"):
         quick(good, tmp_path)
 
@@ -222,7 +226,7 @@ def test_wrong_options_exit_2_with_the_next_step(options, words, good, tmp_path,
 
 def test_covariates_that_change_between_visits_go_to_the_sessions_table(tmp_path):
     """Sex is one a person; age is not. A participant of an earlier run stays in the table."""
-    (tmp_path / "participants.tsv").write_text("participant_id\tsex\nsub-0\tM\n")
+    (tmp_path / "participants.tsv").write_text("participant_id\tsex\nsub-0\tM\n", encoding="utf-8")
     (tmp_path / "sub-A").mkdir()
     (tmp_path / "sub-B").mkdir()
     rows = pd.DataFrame(
@@ -235,9 +239,9 @@ def test_covariates_that_change_between_visits_go_to_the_sessions_table(tmp_path
         }
     )
     write_covariates(tmp_path, rows)
-    table = (tmp_path / "participants.tsv").read_text()
+    table = (tmp_path / "participants.tsv").read_text(encoding="utf-8")
     assert table == "participant_id\tsex\nsub-0\tM\nsub-A\tF\nsub-B\tn/a\n"
-    visits = (tmp_path / "sub-A" / "sub-A_sessions.tsv").read_text()
+    visits = (tmp_path / "sub-A" / "sub-A_sessions.tsv").read_text(encoding="utf-8")
     assert visits == "session_id\tage\nses-1\t60\nses-2\t62\n"
 
 
@@ -253,10 +257,12 @@ def test_a_manifests_scans_bring_their_datasets_terms(good, out, tmp_path):
     """The scan is taken away from the dataset's root; its description says what binds it."""
     for name in ("a.nii.gz", "good.csv"):
         (tmp_path / name).write_bytes((good.parent / name).read_bytes())
-    (tmp_path / "dataset_description.json").write_text('{"License": "X agreement"}')
+    (tmp_path / "dataset_description.json").write_text(
+        '{"License": "X agreement"}', encoding="utf-8"
+    )
     said: list[str] = []
     quick(tmp_path / "good.csv", copied(out, tmp_path), log=said.append)
-    terms = (tmp_path / "out" / "DATA_USE_TERMS.txt").read_text()
+    terms = (tmp_path / "out" / "DATA_USE_TERMS.txt").read_text(encoding="utf-8")
     assert terms.startswith("X agreement\n")
     assert "terms of use: X agreement" in said[0]
 

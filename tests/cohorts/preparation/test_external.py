@@ -53,7 +53,7 @@ def install(person, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(programs))
 
     def write(command: str, program: str) -> None:
-        (programs / command).write_text(f"#!{sys.executable}\n{program}")
+        (programs / command).write_text(f"#!{sys.executable}\n{program}", encoding="utf-8")
         (programs / command).chmod(0o755)
 
     return write

@@ -20,10 +20,10 @@ def bids(tmp_path):
         anat = tmp_path / f"sub-00{i}" / "anat"
         anat.mkdir(parents=True)
         save(blob(i), anat / f"sub-00{i}_T1w.nii.gz")
-    (tmp_path / "dataset_description.json").write_text("{}")
+    (tmp_path / "dataset_description.json").write_text("{}", encoding="utf-8")
 
     def write(text, name="participants.tsv"):
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
         return tmp_path / name
 
     return write
@@ -51,7 +51,9 @@ def test_a_flat_folder_is_matched_by_the_names_of_its_files(make_cohort):
     folder = make_cohort("c", n=2)
     for i in range(2):
         (folder / f"sub-00{i}.nii.gz").rename(folder / f"PAT{i}.nii.gz")
-    (folder / "participants.tsv").write_text("participant_id\tage\npat_0\t30\npat_1\t40\n")
+    (folder / "participants.tsv").write_text(
+        "participant_id\tage\npat_0\t30\npat_1\t40\n", encoding="utf-8"
+    )
     cohort = read_cohort(folder)
     assert {e.subject for e in cohort.entries} == {"pat_0", "pat_1"}
 

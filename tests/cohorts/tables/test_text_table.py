@@ -21,20 +21,20 @@ def test_encodings(tmp_path, encoding):
 @pytest.mark.parametrize("separator", ["\t", ",", ";"])
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
 def test_separators_are_recognised_whatever_the_name_says(tmp_path, separator, name):
-    (tmp_path / name).write_text(TEXT.replace("\t", separator))
+    (tmp_path / name).write_text(TEXT.replace("\t", separator), encoding="utf-8")
     table = read_text_table(tmp_path / name)
     assert list(table.cells) == ["participant_id", "site"]
     assert bool(table.notes) == (name == "t.tsv" and separator != "\t")
 
 
 def test_quoted_cells_and_a_decimal_comma_between_semicolons(tmp_path):
-    (tmp_path / "t.csv").write_text('id;"age, years";note\n1;20,5;"a;b"\n')
+    (tmp_path / "t.csv").write_text('id;"age, years";note\n1;20,5;"a;b"\n', encoding="utf-8")
     table = read_text_table(tmp_path / "t.csv")
     assert table.cells.iloc[0].tolist() == ["1", "20,5", "a;b"]
 
 
 def test_a_header_in_capitals_gets_the_name_that_is_needed(tmp_path):
-    (tmp_path / "t.csv").write_text("Participant ID,age\n1,2\n")
+    (tmp_path / "t.csv").write_text("Participant ID,age\n1,2\n", encoding="utf-8")
     assert "participant_id" in read_text_table(tmp_path / "t.csv", ["participant_id"]).cells
 
 

@@ -94,6 +94,6 @@ def test_conditions_are_dropped_all_at_once_as_often_as_asked():
 def test_the_cache_is_removed_whole(tmp_path):
     cache = LatentCache(tmp_path, "training")
     for file in (cache.mean, cache.sigma, cache.ready):
-        file.write_text("")
+        file.write_text("", encoding="utf-8")
     cache.remove()
     assert list(tmp_path.iterdir()) == []

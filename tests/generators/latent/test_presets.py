@@ -22,7 +22,9 @@ def test_presets_resolve_and_take_their_grid(name):
 @pytest.mark.parametrize("name", ["tiny", "small", "pinaya"])
 def test_every_field_of_a_preset_says_where_it_comes_from(name):
     """A line is a comment, the head of stage 1, or a field with a comment."""
-    text = (files("synthbench.generators") / "presets" / f"ldm3d-{name}.yaml").read_text()
+    text = (files("synthbench.generators") / "presets" / f"ldm3d-{name}.yaml").read_text(
+        encoding="utf-8"
+    )
     fields = [line for line in text.splitlines() if not line.startswith(("#", "autoencoder:"))]
     assert [line for line in fields if "  # " not in line] == []
     assert max(len(line) for line in text.splitlines()) <= 100

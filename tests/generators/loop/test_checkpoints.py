@@ -32,5 +32,7 @@ def test_checkpoints_hold_no_pickle_and_old_ones_go(make_cohort, tmp_path):
     assert files == {
         "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json",
     }  # fmt: skip
-    state = json.loads((tmp_path / "run" / "checkpoints" / folders[1] / "state.json").read_text())
+    state = json.loads(
+        (tmp_path / "run" / "checkpoints" / folders[1] / "state.json").read_text(encoding="utf-8")
+    )
     assert state["step"] == 12

@@ -81,11 +81,11 @@ def session(cohort: Path, folder: Path, environment: dict[str, str], fault: str 
     try:
         fit(cohort, folder, FAULTS[fault](folder) if fault else None)
     except (RunError, Stopped) as error:
-        (folder / "error.txt").write_text(f"{type(error).__name__}: {error}")
+        (folder / "error.txt").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
         os._exit(error.exit_code)
     except BaseException:
         name = f"traceback-{environment.get('RANK', 0)}.txt"
-        (folder / name).write_text(traceback.format_exc())
+        (folder / name).write_text(traceback.format_exc(), encoding="utf-8")
         os._exit(1)
 
 
@@ -175,7 +175,7 @@ class Reference:
 
 
 def losses(folder: Path) -> list[tuple[str, str]]:
-    with (folder / "loss.csv").open() as file:
+    with (folder / "loss.csv").open(encoding="utf-8") as file:
         return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
 
 
@@ -191,7 +191,9 @@ def checkpoint_steps(folder: Path) -> list[int]:
 
 
 def trace(folder: Path) -> str:
-    return "\n".join(file.read_text() for file in sorted(folder.glob("traceback-*.txt")))
+    return "\n".join(
+        file.read_text(encoding="utf-8") for file in sorted(folder.glob("traceback-*.txt"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +312,9 @@ def test_sigterm_finishes_the_step_writes_a_checkpoint_and_stops(
     stopped_at = checkpoint_steps(folder)[-1]
     assert stopped_at < STEPS
     assert len(losses(folder)) == stopped_at
-    assert f"synthbench train --resume --out {folder}" in (folder / "error.txt").read_text()
+    assert f"synthbench train --resume --out {folder}" in (folder / "error.txt").read_text(
+        encoding="utf-8"
+    )
     assert not (folder / "weights.safetensors").exists()
     assert launch(reference.cohort, folder, processes).codes() == [0] * processes, trace(folder)
     ends_as(folder, reference)
@@ -405,7 +409,7 @@ def test_a_row_cut_short_in_the_log_is_done_again(
     """A kill between the log's write and the checkpoint leaves rows, or half of one, too many."""
     folder = tmp_path / "run"
     interrupted(cohort, folder, after=5)
-    with (folder / "loss.csv").open("a") as file:
+    with (folder / "loss.csv").open("a", encoding="utf-8") as file:
         file.write("5,0.25,1.0\n6,0.")
     fit(cohort, folder)
     ends_as(folder, alone)
@@ -415,7 +419,7 @@ def test_a_disk_that_fills_up_keeps_the_checkpoint_before(alone: Reference, tmp_
     """The system refuses the checkpoint of step 4; that of step 2 is whole, and resuming works."""
     folder = tmp_path / "run"
     assert launch(alone.cohort, folder, fault="full disk").codes() == [2], trace(folder)
-    message = (folder / "error.txt").read_text()
+    message = (folder / "error.txt").read_text(encoding="utf-8")
     assert message.startswith("RunError")
     assert str(folder / "checkpoints" / "step-00000004") in message
     assert "step-00000002 is complete" in message
@@ -474,7 +478,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(
     assert checkpoint_steps(folder) == [2, 3]
     newest = folder / "checkpoints" / "step-00000003"
     assert all(np.isfinite(v).all() for v in load_file(newest / "model.safetensors").values())
-    assert json.loads((newest / "state.json").read_text())["step"] == 3
+    assert json.loads((newest / "state.json").read_text(encoding="utf-8"))["step"] == 3
     assert [step for step, _ in losses(folder)] == ["1", "2", "3"]
     fit(cohort, folder)
     ends_as(folder, alone)

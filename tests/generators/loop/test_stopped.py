@@ -87,7 +87,9 @@ def test_a_stopped_run_is_sampled_from_its_newest_checkpoint(real, tmp_path):
     (expected,) = sampling.sample(tmp_path / "planned", 1, tmp_path / "b")
     assert drawn.read_bytes() == expected.read_bytes()
     here, there = (
-        json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())
+        json.loads(
+            file.with_name(file.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8")
+        )
         for file in (drawn, expected)
     )
     assert here["unfinished_at_step"] == 4
@@ -137,9 +139,9 @@ def _spoil(run: Run, step: int) -> None:
     arrays = load_file(folder / "ema.safetensors")
     arrays[next(iter(arrays))].ravel()[0] = np.nan
     save_file(arrays, folder / "ema.safetensors")
-    state = json.loads((folder / "state.json").read_text())
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     state["sha256"]["ema"] = sha256_file(folder / "ema.safetensors")
-    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
 def test_voxels_that_are_not_finite_are_written_as_zero_and_marked(real, tmp_path, monkeypatch):
@@ -148,7 +150,9 @@ def test_voxels_that_are_not_finite_are_written_as_zero_and_marked(real, tmp_pat
     volume[:2] = np.nan
     monkeypatch.setattr(DDPM3D, "sample", lambda *a, **k: iter([volume]))
     (file,) = sampling.sample(run, 1, tmp_path / "s")
-    sidecar = json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())
+    sidecar = json.loads(
+        file.with_name(file.name.replace(".nii.gz", ".json")).read_text(encoding="utf-8")
+    )
     assert sidecar["not_finite"] == 2 * 8 * 8
 
 
@@ -167,7 +171,7 @@ def test_after_a_nan_training_goes_on_with_a_lower_rate(real, tmp_path, monkeypa
     ]
     assert run.config["learning_rate"] == 1e-4
     assert list(losses(run.folder)) == [1, 2, 3, 4, 5, 6]
-    card = (run.folder / "README.md").read_text().replace("\\", "")
+    card = (run.folder / "README.md").read_text(encoding="utf-8").replace("\\", "")
     assert "learning_rate from 0.001 to 0.0001 at step 3" in card
 
 

@@ -43,7 +43,7 @@ def launch(arguments, processes=1):
         ]  # fmt: skip
     return subprocess.Popen(
         [*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        start_new_session=True, encoding="utf-8"
     )  # fmt: skip
 
 

@@ -45,7 +45,9 @@ def test_a_watched_run_resumes_to_the_same_rows(make_cohort, tmp_path):
         train(real, tmp_path / "run", *options, validation=held_out, progress=stop_after(11))
     training.train(out=tmp_path / "run", resume=True)
     for file in ("validation.csv", "scores.csv"):
-        assert (tmp_path / "run" / file).read_text() == (tmp_path / "whole" / file).read_text()
+        assert (tmp_path / "run" / file).read_text(encoding="utf-8") == (
+            tmp_path / "whole" / file
+        ).read_text(encoding="utf-8")
     assert same_weights(tmp_path / "run", tmp_path / "whole")
 
 

@@ -34,5 +34,7 @@ def write(folder, *, safetensors=True, licence="cc-by-nc-4.0"):
     for part, network in zip(("transformer", "vae"), made, strict=True):
         network.save_pretrained(folder / part, safe_serialization=safetensors)
     if licence is not None:
-        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\nA model.\n")
+        (folder / "README.md").write_text(
+            f"---\nlicense: {licence}\n---\nA model.\n", encoding="utf-8"
+        )
     return made

@@ -18,7 +18,8 @@ from tests.generators.tiles import model
 def states(tmp_path):
     networks = model.write(tmp_path)
     configs = [
-        json.loads((tmp_path / p / "config.json").read_text()) for p in ("transformer", "vae")
+        json.loads((tmp_path / p / "config.json").read_text(encoding="utf-8"))
+        for p in ("transformer", "vae")
     ]
     return [network.state_dict() for network in networks], configs
 

@@ -35,7 +35,7 @@ def write(tmp_path: Path) -> Write:
         else:
             onnx.save(content, path)
         described = {key: value for key, value in {**of, **keys}.items() if value != "left out"}
-        path.with_suffix(".yaml").write_text(yaml.safe_dump(described))
+        path.with_suffix(".yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
         return path
 
     return write

@@ -284,7 +284,7 @@ def test_a_yaml_that_describes_no_network_is_refused(
 
 def test_a_file_that_is_no_yaml_is_refused(write: Write):
     path = write(channel_mixer(2, 3))
-    path.with_suffix(".yaml").write_text("name: [")
+    path.with_suffix(".yaml").write_text("name: [", encoding="utf-8")
     with pytest.raises(UsageError, match=r"net\.yaml must be YAML"):
         ExportedSlices(path)
 

@@ -124,7 +124,7 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: object,
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path):
     path = tmp_path / "resnet_10.pth"
-    path.write_text("<html>404</html>")
+    path.write_text("<html>404</html>", encoding="utf-8")
     with pytest.raises(WeightsError, match="must be a PyTorch checkpoint"):
         medicalnet.read_checkpoint(path, 10)
 

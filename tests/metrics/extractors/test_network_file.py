@@ -14,8 +14,8 @@ import torch
 from onnx import TensorProto, helper
 
 from synthbench.errors import UsageError
-from synthbench.metrics.extractors import network_file
 from synthbench.metrics.extractors.exported import ExportedSlices
+from synthbench.metrics.extractors.network_archive import plain_archive
 from tests.metrics.extractors.mixers import Mixer, Write, channel_mixer, heads, saved
 
 
@@ -135,4 +135,4 @@ def test_weights_that_are_marked_as_pickled_are_refused(write: Write, mixer_pt2:
 
 
 def test_a_plain_archive_passes(mixer_pt2: bytes):
-    network_file.refuse_pickles(Path("net.pt2"), tampered(mixer_pt2, {}))
+    assert plain_archive(Path("net.pt2"), tampered(mixer_pt2, {}))

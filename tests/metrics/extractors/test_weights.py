@@ -287,7 +287,9 @@ def test_an_unknown_hash_is_asked_for_once(online: WeightFile, folder: Path):
 
     path = fetch(unknown, sha256=SHA256.upper())
 
-    assert json.loads((folder / "recorded_sha256.json").read_text()) == {"net.pth": SHA256}
+    assert json.loads((folder / "recorded_sha256.json").read_text(encoding="utf-8")) == {
+        "net.pth": SHA256
+    }
     assert known_sha256(unknown) == SHA256
     assert fetch(unknown) == verified(unknown) == path
 
@@ -300,9 +302,11 @@ def test_a_file_of_unknown_hash_is_not_used_but_its_hash_is_said(folder: Path):
 
 def test_recording_keeps_the_other_records(folder: Path):
     put(folder, CONTENT)
-    (folder / "recorded_sha256.json").write_text(json.dumps({"else.pth": OTHER_SHA256}))
+    (folder / "recorded_sha256.json").write_text(
+        json.dumps({"else.pth": OTHER_SHA256}), encoding="utf-8"
+    )
     fetch(replace(OFFLINE, sha256=None), sha256=SHA256)
-    record = json.loads((folder / "recorded_sha256.json").read_text())
+    record = json.loads((folder / "recorded_sha256.json").read_text(encoding="utf-8"))
     assert record == {"else.pth": OTHER_SHA256, "net.pth": SHA256}
 
 
@@ -333,7 +337,7 @@ def test_a_hash_must_be_a_sha256():
 @pytest.mark.parametrize("content", ["not JSON", "[]"])
 def test_an_unreadable_record_is_named(folder: Path, content: str):
     folder.mkdir()
-    (folder / "recorded_sha256.json").write_text(content)
+    (folder / "recorded_sha256.json").write_text(content, encoding="utf-8")
     with pytest.raises(WeightsError, match=r"recorded_sha256\.json must be a JSON object"):
         known_sha256(replace(OFFLINE, sha256=None))
 

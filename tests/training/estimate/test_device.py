@@ -16,12 +16,14 @@ def kernel(tmp_path):
     def write(membership="", **limits):
         proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
         (proc / "self").mkdir(parents=True)
-        (proc / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n")
-        (proc / "self" / "cgroup").write_text(membership)
+        (proc / "meminfo").write_text(
+            "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n", encoding="utf-8"
+        )
+        (proc / "self" / "cgroup").write_text(membership, encoding="utf-8")
         for name, value in limits.items():
             file = cgroups / name.replace("__", "/").replace("DOT", ".")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"{value}\n")
+            file.write_text(f"{value}\n", encoding="utf-8")
         return available_memory(proc, cgroups)
 
     return write

@@ -115,7 +115,10 @@ def _first_table(folder: Path, sessions: list[Path]) -> tuple[pd.DataFrame | Non
 
 def _first_text(file: Path) -> dict[str, object]:
     """Return the lines `NAME: value` of a session's text file, under the names of the table."""
-    lines = (line.partition(":") for line in file.read_text(errors="replace").splitlines())
+    lines = (
+        line.partition(":")
+        for line in file.read_text(errors="replace", encoding="utf-8").splitlines()
+    )
     values = {name.strip(): value.strip() for name, colon, value in lines if colon}
     found: dict[str, object] = {}
     for name, column in _TEXT_NAMES.items():

@@ -40,7 +40,7 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
     def make(name: str, text: str) -> Path:
         file = tmp_path / "download" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         return file
 
     return make

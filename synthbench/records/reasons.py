@@ -1,0 +1,78 @@
+"""Reasons why a value is missing, as they may be published: a code, and numbers.
+
+The message of an error is for the person who scores: it may name a file, a participant or a cell
+of a table. A record holds none of it, only the error's code and numbers, in the words of this
+module. The scoring prints the message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+REASONS: dict[str, str] = {
+    "refused": "not defined for these images; the scoring printed why",
+    "undefined": "undefined at {found} subjects per role",
+    "too few subjects": "needs at least {needed} subjects; found {found}",
+    "too few images": "needs at least {needed} images; found {found}",
+    "small grid": "needs at least {needed} voxels per side; found {found}",
+    "few resamples": "too many resamples of {found} subjects are degenerate",
+    "no spread": "the images do not vary",
+    "not finite": "NaN or infinite in {found} images",
+    "intensities": "a volume's intensities are not finite, or not in [0, 1]",
+    "blank volume": "the voxels of a volume do not differ",
+    "outside the grid": "at least {needed:.0%} of a volume's intensity must lie inside the "
+    "extractor's grid; found {found:.0%}",
+    "no covariate": "no real volume has this covariate, which a model of it is fitted on",
+    "table of measures": "the table of measures does not fit this condition",
+    "few values": "{found} of {needed} entries have a value of it",
+    "no value": "an entry has no value of it",
+}
+"""By code, the words with their numbers."""
+
+
+def words_of(code: str, numbers: Mapping[str, float]) -> str:
+    """Return the words of a reason.
+
+    Raises
+    ------
+    ValueError
+        The code is unknown, or a number of it is missing.
+
+    >>> words_of("small grid", {"needed": 44, "found": 24})
+    'needs at least 44 voxels per side; found 24'
+    """
+    try:
+        return REASONS[code].format(**numbers)
+    except KeyError as error:
+        raise ValueError(f"no reason '{code}' with the numbers {sorted(numbers)}") from error
+
+
+def reason_of(error: Exception) -> dict[str, Any]:
+    """Return the code and the numbers of an error; "refused" where it states none that is known.
+
+    >>> from synthbench.errors import MetricError
+    >>> reason_of(MetricError("a.nii: too small", "small grid", needed=44, found=24))
+    {'code': 'small grid', 'numbers': {'needed': 44, 'found': 24}}
+    >>> reason_of(MetricError("/home/me/a.nii: no"))
+    {'code': 'refused', 'numbers': {}}
+    """
+    code = getattr(error, "code", "refused")
+    numbers = dict(getattr(error, "numbers", {}))
+    plain = all(type(n) in (int, float) and math.isfinite(n) for n in numbers.values())
+    try:
+        words_of(code, numbers)
+    except ValueError:
+        plain = False
+    return {"code": code, "numbers": numbers} if plain else {"code": "refused", "numbers": {}}
+
+
+def public_words(error: Exception) -> str:
+    """Return what may be published of an error.
+
+    >>> from synthbench.errors import MetricError
+    >>> public_words(MetricError("/home/me/a.nii: no"))
+    'not defined for these images; the scoring printed why'
+    """
+    return words_of(**reason_of(error))
