@@ -1,10 +1,10 @@
-"""The memory of a device, with memory limits of containers."""
+"""The memory of the machine, with limits of containers, and the limit for what is read."""
 
 from __future__ import annotations
 
 import pytest
 
-from synthbench.training.estimate.device import available_memory
+from synthbench.runtime.memory import available_memory
 
 # ---------------------------------------------------------------- the machine
 
