@@ -124,7 +124,9 @@ def check_archive(content: bytes) -> None:
     whole = sum(member.file_size for member in members)
     too_large = beyond_limit(whole)
     if too_large:
-        raise ValueError(f"it has {amount(len(content))} and unpacks to {amount(whole)}: {too_large}")
+        raise ValueError(
+            f"it has {amount(len(content))} and unpacks to {amount(whole)}: {too_large}"
+        )
 
 
 def _check_npy(stream: Any, size: int) -> None:

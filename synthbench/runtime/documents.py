@@ -32,9 +32,7 @@ MAX_YAML_NODES = 50_000
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_text(
-    file: Path, *, error: type[SynthbenchError], fix: str, most: int = MAX_TEXT
-) -> str:
+def read_text(file: Path, *, error: type[SynthbenchError], fix: str, most: int = MAX_TEXT) -> str:
     """Return the text of a file in UTF-8; a byte order mark is left out.
 
     Parameters
@@ -163,7 +161,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Return the next node."""
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
                 None, None, "an alias (*NAME), which is not read here. Write the value itself",
                 event.start_mark,
@@ -232,9 +230,7 @@ def _parsed(
         raise error(f"{file}: is not {kind}: {_one_line(found)}. {fix}") from found
 
 
-def _fields(
-    found: Any, file: Path, error: type[SynthbenchError], fix: str
-) -> dict[str, Any]:
+def _fields(found: Any, file: Path, error: type[SynthbenchError], fix: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise error(f"{file}: holds {kind_of(found)}, not named fields. {fix}")
     return found

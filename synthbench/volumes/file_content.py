@@ -119,6 +119,9 @@ def opened(file: Path) -> Iterator[Content]:
 def check_end(content: Content) -> None:
     """Read a compressed stream to its end, where gzip keeps the checksum and the length.
 
+    Nothing is kept, so a stream that holds gigabytes of zeros takes no memory. It is stopped after
+    `MAX_REST` bytes.
+
     Raises
     ------
     CohortError
