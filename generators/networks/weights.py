@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from synthbench.errors import RunError, WeightsError
+from synthbench.runs.folder import FIX
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -61,6 +62,22 @@ def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> Non
             "Use the settings of that run: --config RUN/config.yaml."
         )
     model.load_state_dict(weights, strict=False)  # all but those buffers are there
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file of a run, by name.
+
+    Raises
+    ------
+    RunError
+        The file cannot be read.
+    """
+    try:
+        return dict(load_file(file))
+    except Exception as error:  # SafetensorError, OSError, MemoryError and others
+        raise RunError(
+            f"{file}: cannot be read as safetensors: {error or type(error).__name__}. {FIX}"
+        ) from error
 
 
 def read_state(file: Path) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from synthbench.errors import UsageError, near_miss
+from synthbench.runtime.arrays import check_archive
 
 ONNX_DTYPES = {"tensor(float)": torch.float32, "tensor(double)": torch.float64}
 
@@ -205,6 +206,7 @@ def refuse_pickles(path: Path, content: bytes) -> None:
         The file is no such archive, or holds anything else.
     """
     try:
+        check_archive(content)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             files = {_below_top(name): archive.read(name) for name in archive.namelist()}
             twice = len(files) < len(archive.namelist())

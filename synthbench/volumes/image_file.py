@@ -23,7 +23,14 @@ from nibabel.fileholders import FileHolder
 
 from synthbench.errors import CohortError
 from synthbench.runtime.memory import beyond_limit
-from synthbench.volumes.file_content import MAX_REST, Content, check_end, foreign, opened
+from synthbench.volumes.file_content import (
+    MAX_BEFORE,
+    MAX_REST,
+    Content,
+    check_end,
+    foreign,
+    opened,
+)
 
 SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz", ".npy", ".hdr", ".img")
 """Endings of image files, in lower case; an ANALYZE or NIfTI pair is named by its `.hdr`."""
@@ -346,7 +353,7 @@ def _check_nifti(raw: Any, content: Content, least: int) -> None:
             f"has {8 * dtype.itemsize} bits, but bitpix is {bits}. Copy it again from the original."
         )
     offset = float(raw["vox_offset"])
-    if not (isfinite(offset) and least <= offset <= MAX_REST):
+    if not (isfinite(offset) and least <= offset <= MAX_BEFORE):
         raise CohortError(
             f"cannot be read: its header places the voxels at byte {offset:g} (vox_offset). Copy "
             "it again from the original."
@@ -408,6 +415,11 @@ def _check_array(
             f"cannot be read: it is truncated, or its header is damaged: {words} voxels of "
             f"{dtype.itemsize} bytes need {needed} bytes, and it holds {limit}{content.most}. "
             "Compare its size with the original and copy it again."
+        )
+    if not content.compressed and content.most - needed > MAX_REST:
+        raise CohortError(
+            f"holds {content.most - needed} bytes after the {words} voxels that its header states. "
+            "Its header and its content do not belong together: copy it again from the original."
         )
 
 
