@@ -227,7 +227,7 @@ def _parsed(
         return parse(text)
     except ValueError as found:
         kind = "JSON" if parse is parse_json else "YAML"
-        raise error(f"{file}: is not {kind}: {_one_line(found)}. {fix}") from found
+        raise error(f"{file}: is not valid {kind}: {_one_line(found)}. {fix}") from found
 
 
 def _fields(found: Any, file: Path, error: type[SynthbenchError], fix: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from synthbench.errors import UsageError
@@ -87,6 +88,7 @@ def amount(size: int) -> str:
     return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
 
 
+@lru_cache(maxsize=4)
 def machine_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
     """Return the bytes of main memory that processes like this one may use at most.
 

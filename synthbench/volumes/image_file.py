@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite, prod
@@ -48,6 +49,10 @@ MAX_VALUE = 1e18
 _UNITS_MM = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 _PAIR = "An ANALYZE or NIfTI pair needs both files: copy the other one beside it."
 _MIN_SCALE_CONFLICT = 1.5
+_LAST_CODE = 5  # NIfTI's codes of the space that an affine leads to: 5 is any other template
+
+# nibabel prints what it repairs in a header, without the name of the file.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,6 +340,13 @@ def _check_nifti(raw: Any, content: Content, least: int) -> None:
             f"cannot be read: its header states {dims[0]} dimensions (dim[0]). Copy it again from "
             "the original."
         )
+    for name in ("qform_code", "sform_code"):
+        # A code that is not known is taken for "no affine" by nibabel.
+        if name in raw.structarr.dtype.names and not 0 <= int(raw[name]) <= _LAST_CODE:
+            raise CohortError(
+                f"cannot be read: its header states the {name} {int(raw[name])}, and codes go from "
+                f"0 to {_LAST_CODE}. Copy it again from the original."
+            )
     code = int(raw["datatype"])
     try:
         dtype = raw.get_data_dtype()
