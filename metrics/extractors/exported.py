@@ -463,7 +463,11 @@ def read_description(path: Path, model: type[NetDescription]) -> tuple[Any, str]
         )
     text = read_text(path, error=UsageError, fix="Fix it.", most=MAX_YAML)
     try:
-        described = model.model_validate(parse_yaml(text))
+        found = parse_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"{path} must be YAML; found {error}. Fix it.") from error
+    try:
+        described = model.model_validate(found)
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'as a whole'}: {one['msg']}"

@@ -240,4 +240,7 @@ def configured(run: Run, generator: str | None) -> tuple[RunSettings, BaseModel]
     chosen = {k: v for k, v in saved.items() if k in RunSettings.model_fields}
     plugin = registry.load("generators", name)()
     own = {k: v for k, v in saved.items() if k not in chosen}
-    return validated(RunSettings, chosen, name), validated(plugin.settings, own, name)
+    try:
+        return validated(RunSettings, chosen, name), validated(plugin.settings, own, name)
+    except UsageError as error:
+        raise UsageError(f"{run.folder / 'config.yaml'}: {error}") from error

@@ -8,9 +8,9 @@ have some of the fields only.
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from synthbench.runtime.memory import beyond_limit
 from synthbench.volumes.image_file import MAX_VOXELS
@@ -108,6 +108,28 @@ class DiversityFields(_Fields):
     collapsed: bool
 
 
+class ConditionFields(_Fields):
+    """A condition: its kind and its training range, as aggregates."""
+
+    name: str = Field(min_length=1)
+    kind: Literal["numeric", "categorical"]
+    low: float | None
+    high: float | None
+    levels: list[str]
+    missing: Count
+    quantiles: list[float] = []
+    frequencies: list[float] = []
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        ends = (self.low, self.high)
+        if self.kind == "numeric" and not all(x is not None and abs(x) < 1e300 for x in ends):
+            raise ValueError("low and high must be finite numbers for a numeric condition")
+        if self.kind == "categorical" and not self.levels:
+            raise ValueError("levels must be named for a categorical condition")
+        return self
+
+
 class RunFields(_Fields):
     """The fields of `run.json`."""
 
@@ -122,7 +144,7 @@ class RunFields(_Fields):
     sources: list[SourceFields] = []
     subgroups: dict[str, dict[str, int | str]] | None = None
     space: SpaceFields | None = None
-    conditions: list[dict[str, Any]] | None = None
+    conditions: list[ConditionFields] | None = None
     accepted: list[str] = []
     initialised_from: str | None = None
     environment: EnvironmentFields | None = None

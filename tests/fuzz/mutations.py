@@ -93,8 +93,10 @@ def damaged_fields(draw: st.DrawFn, seeds: tuple[Any, ...]) -> Any:
         holder = found
         for key in path[:-1]:
             holder = holder[key]
-        change = draw(st.integers(0, 5))
-        if change <= 3:
+        change = draw(st.integers(0, 9))
+        if change >= 6:
+            holder[path[-1]] = draw(st.sampled_from(_alike(holder[path[-1]])))
+        elif change <= 3:
             holder[path[-1]] = value
         elif isinstance(holder, dict) and change == 4:
             del holder[path[-1]]
@@ -103,6 +105,23 @@ def damaged_fields(draw: st.DrawFn, seeds: tuple[Any, ...]) -> Any:
         else:
             holder.append(value)
     return found
+
+
+def _alike(value: Any) -> list[Any]:
+    """Return other values of the same kind, which a check of kinds lets through."""
+    if isinstance(value, bool) or value is None:
+        return [not value, None]
+    if isinstance(value, int):
+        return [0, 1, -1, value + 1, 2 * value, 10**6, 2**31 - 1, 2**53]
+    if isinstance(value, float):
+        return [0.0, -value, value + 1.0, 1e-300, 1e308, -1e308, float("nan"), float("inf")]
+    if isinstance(value, str):
+        odd = ["é" * 40, "a|b`[x](y)<b>", "\u202e\x1b[31m", "x" * 3000]
+        return ["", value + "x", value.upper(), *odd]
+    if isinstance(value, list):
+        return [[], value[:1], value + value[:1], value[::-1], value[:-1], [value[:1]]]
+    items = list(value.items())
+    return [dict(items[:1]), dict(items[1:]), {**value, "x": 0}, {f"{k}x": v for k, v in items}]
 
 
 def _nested(depth: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,7 +191,9 @@ def _participants(file: Path) -> object:
 def _selected(file: Path) -> object:
     from synthbench.cohorts.datasets.selection import select
 
-    return select(file, file.with_name("selected.tsv"))
+    out = file.with_name("selected.tsv")
+    out.unlink(missing_ok=True)
+    return select(file, out)
 
 
 def _requested(file: Path) -> object:
@@ -368,12 +371,12 @@ def _runs() -> list[Parser]:
              "conditions": {"age": 61.0, "sex": None}, "extrapolated": ["age"], "drawn": [],
              "seconds": 0.5, "weights_sha256": "ab" * 32, "parameters": 3}  # fmt: skip
     state = {"step": 3, "seconds": 1.0, "volumes_a_step": 1, "sha256": {}}
-    conditional = {**_record(), "generator": "ldm3d", "conditions": [_CONDITION]}
+    conditional = {**_record(), "conditions": [_CONDITION]}
     return [
         Parser("run.json", "run/run.json", damage.damaged_json((_record(), conditional)),
                _opened_run, _run(), ("run", "generator")),
         Parser("config.yaml", "run/config.yaml", damage.damaged_yaml((_CONFIG,)), _opened_run,
-               _run(), ("generator", "--intensity", "intensity", "run")),
+               _run(), ("generator", "intensity", "run")),
         Parser("loss.csv", "run/loss.csv", damage.damaged_bytes((loss,)), _opened_run, _run()),
         Parser("loss.csv, resumed", "loss.csv", damage.damaged_bytes((loss,)), _step_log),
         Parser("weights", "run/weights.safetensors", damage.damaged_bytes((_WEIGHTS,)), _sampled,
@@ -397,6 +400,20 @@ def _runs() -> list[Parser]:
 # ---------------------------------------------------------------- records
 
 _DATA = Path(__file__).resolve().parents[1] / "data" / "rescored"
+_BOARD = Path(__file__).resolve().parents[2] / "leaderboards" / "ixi-hh-4mm"
+
+
+def _board() -> dict[str, bytes]:
+    names = ("benchmark.yaml", "comparisons.json", "multiverse.json", "entries/noise.json",
+             "entries/ddpm3d-tiny.json", "entries/pca-gaussian.json")  # fmt: skip
+    return {f"board/{name}": (_BOARD / name).read_bytes() for name in names}
+
+
+def _page(file: Path) -> object:
+    from synthbench.leaderboard.page import render_leaderboard
+
+    folder = next(parent for parent in file.parents if parent.name == "board")
+    return render_leaderboard(folder)
 
 
 def _loaded(module: str, name: str) -> Read:
@@ -423,17 +440,17 @@ def _mask(file: Path) -> object:
 
     try:
         return unpacked_mask(file.read_bytes().decode("latin-1"), (24, 24, 24))
-    except ValueError as error:  # Benchmark.mask names the benchmark
+    except (ValueError, zlib.error) as error:  # Benchmark.mask names the benchmark
         raise ScorecardError(f"{file.name}: {error}") from error
 
 
 def _cited(file: Path) -> object:
     from synthbench.records.scorecard import Scorecard
-    from synthbench.report.citation import citation
-    from synthbench.report.text import scorecard_text
+    from synthbench.report.citation import cite
+    from synthbench.report.text import header, scorecard_table
 
     card = Scorecard.load(file)
-    return citation(card), scorecard_text(card)
+    return cite(card), header(card), scorecard_table(card)
 
 
 def _sample_data() -> bytes:
@@ -485,12 +502,6 @@ def _prepared(file: Path) -> object:
     return check_folder(file.parents[2], [], Settings.chosen())
 
 
-def _notes(file: Path) -> object:
-    from synthbench.leaderboard.page import _notes as read
-
-    return read(file)
-
-
 def _published(file: Path) -> object:
     from synthbench.training.pretrained_tiles import model_of_folder
 
@@ -500,7 +511,6 @@ def _published(file: Path) -> object:
 def _records() -> list[Parser]:
     import base64
     import zipfile
-    import zlib
 
     import yaml
 
@@ -513,8 +523,13 @@ def _records() -> list[Parser]:
     settings = {"metrics": ["mmd2"], "extractors": ["random-resnet10"], "m": 4, "resamples": 100}
     net = {"name": "n", "licence": "MIT", "source": "x", "output": 0, "pooling": "none", "dim": 4,
            "channels": 1, "dtype": "float32", "space": "protocol", "scaling": "unit"}  # fmt: skip
-    comparisons = {"schema_version": 1, "benchmark": "b", "protocol_hash": "a", "entries": {},
-                   "rows": []}  # fmt: skip
+    comparisons, multiverse = (
+        json.loads((_BOARD / name).read_text(encoding="utf-8"))
+        for name in ("comparisons.json", "multiverse.json")
+    )
+    comparisons["metrics"] = comparisons["metrics"][:1]
+    study = {"schema_version": 2, "created": "", "real": card["real"], "n": 4, "seed": 0,
+             "protocol": card["protocol"], "rows": []}  # fmt: skip
     description = {"Name": "x", "BIDSVersion": "1.9.0", "License": "CC0", "GeneratedBy": [
         {"Name": "synthbench data prepare"}], "SourceDatasets": [{"URL": "https://a"}],
         "ReferencesAndLinks": ["https://b"], "HowToAcknowledge": "thanks"}  # fmt: skip
@@ -536,17 +551,20 @@ def _records() -> list[Parser]:
         Parser("packed mask", "mask", damage.damaged_bytes((mask, bomb), 200), _mask),
         Parser("--protocol", "p.yaml", yaml_((settings,)), load(
             "synthbench.scoring.benchmark", "BenchmarkSettings")),
-        Parser("comparisons.json", "comparisons.json", json_((comparisons, {})), load(
-            "synthbench.leaderboard.ranking", "Comparisons")),
-        Parser("multiverse.json", "multiverse.json", json_((comparisons, {})), load(
-            "synthbench.leaderboard.multiverse", "Multiverse")),
-        Parser("sensitivity", "s.json", json_(({"schema_version": 2, "rows": []}, small)), load(
+        Parser("comparisons.json", "board/comparisons.json", json_((comparisons,)), _page, _board(),
+               ("board",)),
+        Parser("multiverse.json", "board/multiverse.json", json_((multiverse,)), _page, _board(),
+               ("board",)),
+        Parser("leaderboard's entry", "board/entries/noise.json",
+               json_((json.loads((_BOARD / "entries/noise.json").read_text("utf-8")),)), _page,
+               _board(), ("board",)),
+        Parser("sensitivity", "s.json", json_((study,)), load(
             "synthbench.sensitivity.read_back", "Sensitivity")),
         Parser("utility", "u.json", json_(({"schema_version": 1}, small)), load(
             "synthbench.utility.record", "UtilityRecord")),
         Parser("sample data", "d.npz", damage.damaged_bytes((_sample_data(),), 5000), load(
             "synthbench.scoring.sample_data", "SampleData")),
-        Parser("notes.md", "notes.md", damage.damaged_bytes((b"# Notes",)), _notes),
+        Parser("notes.md", "board/notes.md", damage.damaged_bytes((b"# Notes",)), _page, _board()),
         Parser("network's YAML", "net.yaml", yaml_((net,)), _network_description),
         Parser("network archive", "net.pt2", damage.damaged_bytes((archive.getvalue(),)), _archive),
         Parser("dataset_description", "dataset_description.json", json_((description,)), _terms,
