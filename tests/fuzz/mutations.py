@@ -70,6 +70,8 @@ def damaged_gzip(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [path]
+    if len(path) > 8:
+        return found
     items = value.items() if isinstance(value, dict) else enumerate(value[:4]) if isinstance(
         value, list) else ()  # fmt: skip
     for key, inner in items:

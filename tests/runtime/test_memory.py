@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from synthbench.runtime.memory import available_memory
+from synthbench.errors import UsageError
+from synthbench.runtime.memory import (
+    available_memory,
+    beyond_limit,
+    machine_memory,
+    memory_limit,
+    parsed,
+)
 
 # ---------------------------------------------------------------- the machine
 
@@ -50,3 +57,45 @@ def test_limits_of_the_older_cgroups_count(kernel):
         memory__job__memoryDOTusage_in_bytes=3 * 2**30,
     )
     assert room == 2**30
+
+
+# ---------------------------------------------------------------- the limit
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4GiB", 4 * 2**30), ("4G", 4 * 2**30), ("4 GB", 4 * 2**30), ("1.5m", 3 * 2**19), ("7", 7),
+     ("2TiB", 2 * 2**40), ("64KB", 2**16), (" 1g ", 2**30)],
+)  # fmt: skip
+def test_an_amount_is_read_in_powers_of_1024(text, size):
+    assert parsed(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "4X", "GiB", "1e9", "nan", "4GiBs", "½G", "0.1"])
+def test_what_is_no_amount_is_refused(text):
+    with pytest.raises(UsageError, match="--max-memory: an amount such as 4GiB"):
+        parsed(text)
+
+
+def test_the_limit_is_half_of_the_machine_unless_one_is_set(monkeypatch):
+    monkeypatch.delenv("SYNTHBENCH_MAX_MEMORY", raising=False)
+    assert memory_limit() == machine_memory() // 2
+    assert beyond_limit(memory_limit()) is None
+    monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "2GiB")
+    assert beyond_limit(2 * 2**30) is None
+    words = beyond_limit(5 * 2**30 + 1)
+    assert words is not None
+    assert "needs 5 GiB" in words
+    assert "at most 2 GiB" in words
+    assert "--max-memory 6GiB" in words
+
+
+def test_a_container_has_the_memory_that_it_is_given(tmp_path):
+    """A group of 3 MiB within a machine that has more."""
+    proc, group = tmp_path / "proc" / "self", tmp_path / "cgroup" / "job"
+    proc.mkdir(parents=True)
+    group.mkdir(parents=True)
+    (proc / "cgroup").write_text("0::/job\n", encoding="ascii")
+    (group / "memory.max").write_text(f"{3 * 2**20}\n", encoding="ascii")
+    (group / "memory.current").write_text("1\n", encoding="ascii")
+    assert machine_memory(tmp_path / "proc", tmp_path / "cgroup") == 3 * 2**20
