@@ -17,13 +17,14 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick rescore lint format clean
+.PHONY: help install demo test test-quick rescore fuzz lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
 	@echo 'make test      ruff, the import rules, mypy, the tests and the doctests'
 	@echo 'make test-quick  ruff and the tests that are not marked slow: while you write code'
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
+	@echo 'make fuzz      read damaged files with every parser, CASES=1000 per parser; takes long'
 	@echo 'make lint      ruff, the import rules and mypy only'
 	@echo 'make format    let ruff rewrite the code'
 	@echo 'make install   make or refresh .venv (the others do so by themselves)'
@@ -89,6 +90,13 @@ rescore: $(INSTALLED)
 	$(BIN)/synthbench score --benchmark $(FROZEN) --real $(FROZEN)/real --synth $(FROZEN)/synth \
 		--name pca-gaussian --no-cache --out build/rescored.json
 	$(BIN)/synthbench drift $(FROZEN)/baseline.json build/rescored.json
+
+# Damaged files per parser, and the seed of the damage: another SEED makes other files.
+CASES ?= 1000
+SEED ?= 0
+
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -29,6 +29,9 @@ MAX_YAML = 2 * 2**20
 MAX_YAML_NODES = 50_000
 """The most values in a YAML file: they take about four seconds to read."""
 
+MAX_YAML_DEPTH = 50
+"""The most values within values in a YAML file."""
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -156,7 +159,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self.nodes = 0
+        self.nodes = self.depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Return the next node."""
@@ -169,7 +172,12 @@ class _Loader(yaml.SafeLoader):
         self.nodes += 1
         if self.nodes > MAX_YAML_NODES:
             raise yaml.YAMLError(f"it holds more than {MAX_YAML_NODES} values")
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > MAX_YAML_DEPTH:
+            raise yaml.YAMLError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping, whose keys are texts and differ."""

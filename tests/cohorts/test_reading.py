@@ -83,7 +83,7 @@ def test_whatever_is_wrong_with_a_header_the_others_are_read_on(make_cohort):
         damaged = header[:70] + (1000 + i).to_bytes(2, "little") + header[72:]
         (folder / f"type-{i:02}.nii").write_bytes(damaged)
     for i in range(25):
-        (folder / f"cut-{i:02}.nii").write_bytes(header[: 400 + i])
+        (folder / f"z-{i:02}.nii").write_bytes(header[: 400 + i])
     with pytest.raises(CohortError, match="53 of 55 volumes") as caught:
         read_cohort(folder)
     words = str(caught.value)

@@ -22,6 +22,7 @@ LIMIT = 256 * 2**20
 """`--max-memory` of a campaign, in bytes."""
 
 SLOW_S = 10.0
+"""Seconds of a processor that no file may take."""
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Tally:
     faults
         Of the other cases, what is wrong; each kind once.
     slowest, peak
-        The longest time in seconds, and the most memory in bytes that a case added.
+        The longest processor time in seconds, and the most memory in bytes that a case added.
     """
 
     refused: int = 0
@@ -87,7 +88,7 @@ def campaign(parser: Parser, folder: Path, cases: int, start: int | None = None)
 
 def _try(parser: Parser, read: object, file: Path, folder: Path, tally: Tally) -> None:
     assert callable(read)
-    before, began = _reset_peak(), time.perf_counter()
+    before, began = _reset_peak(), time.process_time()
     with watched(folder) as written:
         try:
             read(file)
@@ -100,7 +101,7 @@ def _try(parser: Parser, read: object, file: Path, folder: Path, tally: Tally) -
             last = traceback.extract_tb(error.__traceback__)[-1]
             key = f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}"
             tally.faults.setdefault(key, f"{key}: {error!s:.200} ({file.read_bytes()[:200]!r})")
-    seconds, added = time.perf_counter() - began, max(0, _peak() - before)
+    seconds, added = time.process_time() - began, max(0, _peak() - before)
     tally.slowest, tally.peak = max(tally.slowest, seconds), max(tally.peak, added)
     if seconds > SLOW_S:
         tally.faults.setdefault("slow", f"took {seconds:.1f} s: {file.read_bytes()[:200]!r}")
