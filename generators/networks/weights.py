@@ -14,12 +14,25 @@ from torch.func import functional_call
 
 from synthbench.errors import RunError, WeightsError
 from synthbench.runs.folder import FIX
+from synthbench.runtime.memory import beyond_limit
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def seeded(seed: int, build: Callable[[], Network]) -> Network:
-    """Return a network with initial weights that depend on the seed alone."""
+    """Return a network with initial weights that depend on the seed alone.
+
+    Raises
+    ------
+    RunError
+        Its weights need more memory than the limit: a configuration can state any width.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes only
+        weights = build().parameters()
+        needed = sum(weight.numel() * weight.element_size() for weight in weights)
+    too_large = beyond_limit(needed)
+    if too_large:
+        raise RunError(f"the network of this configuration {too_large}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
