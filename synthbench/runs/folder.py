@@ -221,7 +221,7 @@ class Run:
         os.replace(temporary, self.weights_file)
         self.update(weights_sha256=sha256_file(self.weights_file))
 
-    def load_weights(self) -> dict[str, np.ndarray]:
+    def load_weights(self) -> Weights:
         """Return the arrays of `weights.safetensors`, or those of `unfinished`, by name.
 
         Raises
@@ -230,7 +230,7 @@ class Run:
             There are no weights yet, or their sha256 is not that of the record.
         """
         if self.unfinished is not None:
-            return Weights(self.unfinished.arrays)
+            return Weights(self.unfinished.arrays, self.checkpoints)
         if not self.weights_file.is_file():
             raise RunError(
                 f"{self.folder}: no weights.safetensors: training has not finished. "
@@ -243,14 +243,56 @@ class Run:
                 f"{self.weights_file}: its sha256 is {actual[:12]}..., run.json says "
                 f"{str(expected)[:12]}.... The file was changed or is incomplete."
             )
-        return Weights(read_safetensors(self.weights_file, error=RunError, fix=FIX))
+        return Weights(
+            read_safetensors(self.weights_file, error=RunError, fix=FIX), self.weights_file
+        )
 
 
 class Weights(dict[str, np.ndarray]):
-    """The arrays of a run by name; a RunError names one that is not there."""
+    """The arrays of a run by name; a RunError names one that is missing or has another form.
+
+    Parameters
+    ----------
+    arrays
+        The arrays.
+    file
+        The file that they come from, for messages.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], file: Path) -> None:
+        super().__init__(arrays)
+        self.file = file
 
     def __missing__(self, name: str) -> np.ndarray:
-        raise RunError(f"the run's weights lack the array '{name}'. {FIX}")
+        raise RunError(f"{self.file}: the array '{name}' is missing. {FIX}")
+
+    def array(self, name: str, *sides: int | None, kinds: str = "f") -> np.ndarray:
+        """Return an array of finite numbers.
+
+        Parameters
+        ----------
+        sides
+            Its shape; None: any length but 0.
+        kinds
+            NumPy's letters for the kinds of its numbers.
+
+        Raises
+        ------
+        RunError
+            It is missing, has another shape or kind, or holds NaN or infinity.
+        """
+        found = self[name]
+        fits = len(found.shape) == len(sides) and all(
+            size == side or (side is None and size)
+            for size, side in zip(found.shape, sides)  # noqa: B905
+        )
+        if not fits or found.dtype.kind not in kinds or not np.isfinite(found).all():
+            wanted = " x ".join("n" if side is None else str(side) for side in sides)
+            raise RunError(
+                f"{self.file}: the array '{name}' must hold {wanted} finite numbers; found "
+                f"{found.dtype} of shape {found.shape}. {FIX}"
+            )
+        return found
 
 
 def _contiguous(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -365,6 +365,21 @@ def _step_log(file: Path) -> object:
     return StepLog(file, ("loss",)).keep(2)
 
 
+def _other_arrays() -> st.SearchStrategy[bytes]:
+    """Arrays of other names, shapes and kinds, in a good file."""
+    shapes = st.sampled_from(((), (0,), (1,), (3,), (64,), (2, 64), (2, 63), (64, 2), (4, 4, 4)))
+    kinds = st.sampled_from(("f4", "f8", "f2", "i8", "u1", "?"))
+    values = st.sampled_from((0.0, 1.0, np.nan, np.inf, 1e30))
+    made = st.builds(
+        lambda shape, kind, value: np.full(shape, value if kind[0] == "f" else 1, kind),
+        shapes, kinds, values,
+    )  # fmt: skip
+    names = st.sampled_from(("mean", "components", "shape", "x"))
+    return st.dictionaries(names, made, max_size=3).map(
+        lambda arrays: packed_safetensors({**_ARRAYS, **arrays} if len(arrays) < 3 else arrays)
+    )
+
+
 def _runs() -> list[Parser]:
     loss = b"step,loss\n1,0.5\n2,0.25\n3,0.2\n"
     about = {"synthetic": True, "generator": "g", "seed": 3,
@@ -380,6 +395,8 @@ def _runs() -> list[Parser]:
         Parser("loss.csv", "run/loss.csv", damage.damaged_bytes((loss,)), _opened_run, _run()),
         Parser("loss.csv, resumed", "loss.csv", damage.damaged_bytes((loss,)), _step_log),
         Parser("weights", "run/weights.safetensors", damage.damaged_bytes((_WEIGHTS,)), _sampled,
+               _run(), ("weights",)),
+        Parser("weights of other forms", "run/weights.safetensors", _other_arrays(), _sampled,
                _run(), ("weights",)),
         Parser("state.json", "run/checkpoints/step-00000003/state.json",
                damage.damaged_json((state,)), _checkpoint, also_called=("ema.safetensors",)),
