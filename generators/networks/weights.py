@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from synthbench.errors import RunError, WeightsError
 from synthbench.runs.folder import FIX
+from synthbench.runtime.arrays import load_tensors
 from synthbench.runtime.memory import beyond_limit
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -107,7 +108,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             state: Any = load_file(file)
         else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = load_tensors(file)
     except Exception as error:
         raise WeightsError(
             f"{file}: must be a file of tensors; reading failed with {type(error).__name__}: "

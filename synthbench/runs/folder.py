@@ -284,7 +284,7 @@ class Weights(dict[str, np.ndarray]):
         found = self[name]
         fits = len(found.shape) == len(sides) and all(
             size == side or (side is None and size)
-            for size, side in zip(found.shape, sides)  # noqa: B905
+            for size, side in zip(found.shape, sides, strict=True)
         )
         if not fits or found.dtype.kind not in kinds or not np.isfinite(found).all():
             wanted = " x ".join("n" if side is None else str(side) for side in sides)

@@ -103,8 +103,8 @@ def unpack_npz(content: bytes) -> dict[str, np.ndarray]:
         raise ValueError(_why(error)) from error
 
 
-def check_archive(content: bytes) -> None:
-    """Check that a zip archive unpacks to no more than the limit of memory.
+def check_archive(archive: bytes | Path) -> None:
+    """Check that a zip archive, or the file of one, unpacks to no more than the limit of memory.
 
     Nothing is unpacked: the sizes are those that its directory states, and zipfile reads no more
     of a member.
@@ -114,9 +114,11 @@ def check_archive(content: bytes) -> None:
     ValueError
         It is no zip archive, or its members are too many or too large.
     """
+    packed = len(archive) if isinstance(archive, bytes) else archive.stat().st_size
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
+        source = io.BytesIO(archive) if isinstance(archive, bytes) else archive
+        with zipfile.ZipFile(source) as opened:
+            members = opened.infolist()
     except Exception as error:
         raise ValueError(f"it is no zip archive ({_why(error)})") from error
     if len(members) > MAX_MEMBERS:
@@ -124,9 +126,22 @@ def check_archive(content: bytes) -> None:
     whole = sum(member.file_size for member in members)
     too_large = beyond_limit(whole)
     if too_large:
-        raise ValueError(
-            f"it has {amount(len(content))} and unpacks to {amount(whole)}: {too_large}"
-        )
+        raise ValueError(f"it has {amount(packed)} and unpacks to {amount(whole)}: {too_large}")
+
+
+def load_tensors(file: Path) -> Any:
+    """Return what a PyTorch file holds; nothing but tensors and plain values is unpickled.
+
+    Raises
+    ------
+    Exception
+        Whatever `torch.load` raises; ValueError where it unpacks to more than the limit of memory.
+    """
+    import torch
+
+    if zipfile.is_zipfile(file):
+        check_archive(file)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _check_npy(stream: Any, size: int) -> None:

@@ -111,7 +111,7 @@ def check_fields(
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first field of a record that does not fit, why, and what was found."""
+    """Return the first field of a record that does not fit, and why."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the file"
     return f"{where}: {first['msg']}"

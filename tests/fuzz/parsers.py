@@ -37,8 +37,8 @@ class Parser:
         Reads it.
     beside
         Good files beside it, by path.
-    called
-        Words of which a refusal must have one: the file, or the option that names it.
+    also_called
+        What a refusal may name in place of the file: its folder, the option that names it.
     """
 
     name: str
@@ -214,11 +214,11 @@ def _measures(file: Path) -> object:
     return [table.values(name, [0]) for name in table.columns]
 
 
-def _split(file: Path) -> object:
+def _split(file: Path) -> None:
     from synthbench.cohorts.cohort import Entry
     from synthbench.cohorts.split_record import verify
 
-    return verify(file.parent / "train.tsv", [Entry(file, "a.nii", "sub-0", "ab" * 32, None)])
+    verify(file.parent / "train.tsv", [Entry(file, "a.nii", "sub-0", "ab" * 32, None)])
 
 
 def _tables() -> list[Parser]:
@@ -310,13 +310,13 @@ def _checkpoint(file: Path) -> object:
     return last_good(Run(file.parents[2]))
 
 
-def _sidecar(file: Path) -> object:
+def _sidecar(file: Path) -> None:
     from synthbench.runs.sidecar import read_sidecar
     from synthbench.sampling.folder import write_conditions_table
 
     volume = file.with_name("synth-000000.nii")
     read_sidecar(volume)
-    return write_conditions_table(file.with_name("conditions.tsv"), [volume])
+    write_conditions_table(file.with_name("conditions.tsv"), [volume])
 
 
 def _scored_sidecar(file: Path) -> object:
@@ -359,10 +359,10 @@ def _ready(file: Path) -> object:
     return holds(file, {"cohort": "x"})
 
 
-def _step_log(file: Path) -> object:
+def _step_log(file: Path) -> None:
     from synthbench.generators.loop.step_log import StepLog
 
-    return StepLog(file, ("loss",)).keep(2)
+    StepLog(file, ("loss",)).keep(2)
 
 
 def _other_arrays() -> st.SearchStrategy[bytes]:
@@ -492,10 +492,10 @@ def _network_description(file: Path) -> object:
     return read_description(file, NetDescription)
 
 
-def _archive(file: Path) -> object:
+def _archive(file: Path) -> None:
     from synthbench.metrics.extractors.network_file import refuse_pickles
 
-    return refuse_pickles(file, file.read_bytes())
+    refuse_pickles(file, file.read_bytes())
 
 
 def _terms(file: Path) -> object:
@@ -512,11 +512,11 @@ def _terms(file: Path) -> object:
     return sources(Cohort((entry,), space, space, pd.DataFrame()))
 
 
-def _prepared(file: Path) -> object:
+def _prepared(file: Path) -> None:
     from synthbench.cohorts.preparation.derivative import check_folder
     from synthbench.cohorts.preparation.settings import Settings
 
-    return check_folder(file.parents[2], [], Settings.chosen())
+    check_folder(file.parents[2], [], Settings.chosen())
 
 
 def _published(file: Path) -> object:

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from synthbench.errors import RunError
-from synthbench.runtime.arrays import check_archive, read_npy, read_safetensors, unpack_npz
+from synthbench.runtime.arrays import (
+    check_archive,
+    load_tensors,
+    read_npy,
+    read_safetensors,
+    unpack_npz,
+)
 
 MIB = 2**20
 
@@ -99,3 +105,10 @@ def test_an_npy_that_is_none_is_named(tmp_path, content, mapped):
     file.write_bytes(content)
     with pytest.raises(RunError, match=r"mean\.npy: .*Copy it"):
         read_npy(file, error=RunError, fix="Copy it.", mapped=mapped)
+
+
+@pytest.mark.usefixtures("little")
+def test_a_pytorch_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(zipped(data=bytes(64 * MIB)))
+    with pytest.raises(ValueError, match=r"unpacks to 64 MiB.*--max-memory"):
+        load_tensors(tmp_path / "weights.pth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -18,7 +19,7 @@ from synthbench.runtime.documents import (
     yaml_fields,
 )
 
-NAMED = {"error": RunError, "fix": "Copy it again."}
+NAMED: dict[str, Any] = {"error": RunError, "fix": "Copy it again."}
 
 
 @pytest.mark.parametrize(
