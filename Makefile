@@ -17,7 +17,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick test-locales rescore lint format clean
+.PHONY: help install demo test test-quick test-locales rescore fuzz lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
@@ -25,6 +25,7 @@ help:
 	@echo 'make test-quick  ruff and the tests that are not marked slow: while you write code'
 	@echo 'make test-locales  what reads and writes text, under other locales than UTF-8'
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
+	@echo 'make fuzz      read damaged files with every parser, CASES=1000 per parser; takes long'
 	@echo 'make lint      ruff, the import rules and mypy only'
 	@echo 'make format    let ruff rewrite the code'
 	@echo 'make install   make or refresh .venv (the others do so by themselves)'
@@ -107,6 +108,13 @@ rescore: $(INSTALLED)
 	$(BIN)/synthbench score --benchmark $(FROZEN) --real $(FROZEN)/real --synth $(FROZEN)/synth \
 		--name pca-gaussian --no-cache --out build/rescored.json
 	$(BIN)/synthbench drift $(FROZEN)/baseline.json build/rescored.json
+
+# Damaged files per parser, and the seed of the damage: another SEED makes other files.
+CASES ?= 1000
+SEED ?= 0
+
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from pydantic import BaseModel, Field, model_validator
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from synthbench.cohorts.cohort import Volumes
+from synthbench.errors import RunError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.diffusion.process import Diffusion, Watch
 from synthbench.generators.diffusion.schedule import DiffusionSettings
@@ -34,7 +35,8 @@ from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet
 from synthbench.generators.networks.weights import load, seeded
 from synthbench.generators.volume_prior import PREFIX, VolumePrior
 from synthbench.runs import checkpoint
-from synthbench.runs.folder import CheckpointWeights, Run
+from synthbench.runs.folder import FIX, CheckpointWeights, Run
+from synthbench.runtime.arrays import read_safetensors
 from synthbench.runtime.processes import is_main, processes
 
 FAINT = 0.02
@@ -319,9 +321,7 @@ class DDPM3D:
 
 
 def _settings(run: Run) -> DDPM3DSettings:
-    # A run of an earlier version lacks newer settings. Their defaults are what that version did.
-    config = run.config
-    return DDPM3DSettings(**{k: config[k] for k in DDPM3DSettings.model_fields if k in config})
+    return run.settings(DDPM3DSettings)
 
 
 def _objective(settings: DDPM3DSettings) -> VolumeDiffusion:
@@ -351,7 +351,7 @@ def _fitted_prior(volumes: Volumes, settings: DDPM3DSettings, run: Run) -> Volum
         save_file(prior.arrays(), partial)
         partial.replace(file)
     state.wait_for_everyone()
-    return VolumePrior.of(load_file(file))
+    return VolumePrior.of(_read_prior(run))
 
 
 def _prior_file(run: Run) -> Path:
@@ -359,7 +359,11 @@ def _prior_file(run: Run) -> Path:
 
 
 def _stored_prior(run: Run, settings: DDPM3DSettings) -> dict[str, np.ndarray]:
-    return load_file(_prior_file(run)) if settings.residual else {}
+    return _read_prior(run) if settings.residual else {}
+
+
+def _read_prior(run: Run) -> dict[str, np.ndarray]:
+    return read_safetensors(_prior_file(run), error=RunError, fix=FIX)
 
 
 def _network_weights(run: Run) -> dict[str, np.ndarray]:

@@ -148,8 +148,7 @@ class DiTTiles(ConditionedSampling):
 
 
 def _settings(run: Run) -> DiTTilesSettings:
-    config = run.config
-    return DiTTilesSettings(**{k: config[k] for k in DiTTilesSettings.model_fields if k in config})
+    return run.settings(DiTTilesSettings)
 
 
 def _network(settings: DiTTilesSettings) -> TileTransformer:

@@ -40,7 +40,6 @@ from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.unet import PatchedUNet
 from synthbench.generators.networks.weights import arrays, load, part, seeded
 from synthbench.runs.folder import CheckpointWeights, Run
-from synthbench.runs.validation import by_names_of_today
 from synthbench.runtime.processes import is_main, processes
 
 
@@ -168,8 +167,7 @@ class LDM3D(ConditionedSampling):
 
 
 def _settings(run: Run) -> LDM3DSettings:
-    config = by_names_of_today(LDM3DSettings, run.config)
-    return LDM3DSettings(**{k: config[k] for k in LDM3DSettings.model_fields if k in config})
+    return run.settings(LDM3DSettings)
 
 
 def _network(settings: LDM3DSettings, encoding: ConditionEncoding) -> PatchedUNet:

@@ -263,8 +263,7 @@ def mirrored(volumes: np.ndarray, affine: ArrayLike, first: int = 0) -> np.ndarr
 
 
 def _settings(run: Run) -> LocalSettings:
-    config = run.config
-    return LocalSettings(**{k: config[k] for k in LocalSettings.model_fields if k in config})
+    return run.settings(LocalSettings)
 
 
 def _box(inside: np.ndarray) -> tuple[slice, ...]:

@@ -68,7 +68,8 @@ class Memorizer:
         """Yield one volume per seed: a random training volume with a warp and noise."""
         self.sampling(run, sampler, steps)
         weights = run.load_weights()
-        stored, (warp, noise) = weights["volumes"], weights["warp_noise"]
+        stored = weights.array("volumes", None, *run.space.shape, kinds="u")
+        warp, noise = weights.array("warp_noise", 2)
         for seed in seeds:
             rng = np.random.default_rng(seed)
             volume = stored[rng.integers(len(stored))].astype(np.float32) / 255

@@ -81,7 +81,8 @@ class Mixup:
         """Yield one volume per seed: of two different training volumes, each pair equally often."""
         self.sampling(run, sampler, steps)
         weights = run.load_weights()
-        stored, (alpha,) = weights["volumes"], weights["alpha"]
+        stored = weights.array("volumes", None, *run.space.shape, kinds="u")
+        (alpha,) = weights.array("alpha", 1)
         for seed in seeds:
             rng = np.random.default_rng(seed)
             first, second = rng.choice(len(stored), size=2, replace=False)

@@ -66,7 +66,8 @@ class Noise:
         """Yield one volume per seed."""
         self.sampling(run, sampler, steps)
         weights = run.load_weights()
-        mask, (mean, spread) = weights["mask"], weights["moments"]
+        mask = weights.array("mask", *run.space.shape, kinds="b")
+        mean, spread = weights.array("moments", 2)
         for seed in seeds:
             volume = np.zeros(mask.shape, np.float32)
             draws = np.random.default_rng(seed).normal(mean, spread, int(mask.sum()))

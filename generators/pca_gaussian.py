@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 
 import numpy as np
 from jaxtyping import Float32
@@ -79,8 +80,10 @@ class PCAGaussian:
         """Yield one volume per seed."""
         self.sampling(run, sampler, steps)
         weights = run.load_weights()
-        mean, components = weights["mean"], weights["components"]
+        shape = run.space.shape
+        mean = weights.array("mean", prod(shape))
+        components = weights.array("components", None, prod(shape))
         for seed in seeds:
             scores = np.random.default_rng(seed).standard_normal(len(components))
             volume = mean + scores.astype(np.float32) @ components
-            yield np.clip(volume, 0, 1).reshape(tuple(weights["shape"]))
+            yield np.clip(volume, 0, 1).reshape(shape)

@@ -282,8 +282,7 @@ class RFlow3D:
 
 
 def _settings(run: Run) -> RFlow3DSettings:
-    config = run.config
-    return RFlow3DSettings(**{k: config[k] for k in RFlow3DSettings.model_fields if k in config})
+    return run.settings(RFlow3DSettings)
 
 
 def _initial(settings: RFlow3DSettings) -> PatchedUNet:

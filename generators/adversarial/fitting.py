@@ -121,10 +121,7 @@ class AdversarialPlugin:
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch."""
         self.sampling(run, sampler, steps)
-        config = run.config
-        settings = self.settings(
-            **{k: config[k] for k in self.settings.model_fields if k in config}
-        )
+        settings = run.settings(self.settings)
         shape = run.space.shape
         generator = seeded(settings.seed, lambda: VolumeGenerator(settings, shape))
         load(generator, part(run.load_weights(), "generator."), str(run.folder))

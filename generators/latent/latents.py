@@ -20,7 +20,10 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from synthbench.cohorts.cohort import Volumes
+from synthbench.errors import RunError
 from synthbench.generators.generator import Progress
+from synthbench.generators.loop.volume_cache import REMOVE, holds
+from synthbench.runtime.arrays import read_npy
 from synthbench.runtime.files import write_atomic
 
 _FLOOR = 1e-12
@@ -157,7 +160,7 @@ class LatentCache:
             "intensity": volumes.intensity,
             "autoencoder": autoencoder_sha256,
         }
-        if self.ready.is_file() and json.loads(self.ready.read_text(encoding="utf-8")) == key:
+        if holds(self.ready, key):
             return
         self.ready.unlink(missing_ok=True)
         device = next(autoencoder.parameters()).device
@@ -182,7 +185,8 @@ class LatentCache:
     def read(self) -> Latents:
         """Return the latents from the filled files."""
         mean, sigma = (
-            np.load(file, mmap_mode="r", allow_pickle=False) for file in (self.mean, self.sigma)
+            read_npy(file, error=RunError, fix=REMOVE, mapped=True)
+            for file in (self.mean, self.sigma)
         )
         return Latents(mean, sigma)
 

@@ -11,7 +11,8 @@ from synthbench.generators.latent.latents import LatentMean
 from synthbench.generators.latent.settings import STAGE_1, LDM3DSettings
 from synthbench.generators.networks.weights import part
 from synthbench.runs import checkpoint
-from synthbench.runs.folder import CheckpointWeights, Run
+from synthbench.runs.folder import FIX, CheckpointWeights, Run
+from synthbench.runtime.arrays import read_npy
 
 NETWORK = "U-Net"
 """The name of stage 2's network in messages."""
@@ -74,5 +75,4 @@ def _mean(run: Run, settings: LDM3DSettings, width: int) -> np.ndarray:
             f"{file}: not there, so the volumes of this unfinished run cannot be decoded. Continue "
             f"the run: synthbench train --resume --out {run.folder}"
         )
-    mean: np.ndarray = np.load(file, allow_pickle=False)
-    return mean
+    return read_npy(file, error=RunError, fix=FIX)

@@ -20,10 +20,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from synthbench.errors import RunError, UsageError
+from synthbench.generators.networks.weights import read_tensors
 from synthbench.runs import checkpoint
 from synthbench.runs.folder import Run
 from synthbench.runtime.files import sha256_file, write_atomic
@@ -139,11 +140,20 @@ def restore(
             f"x accumulation x processes), resumed with {volumes_a_step}. Launch as many "
             "processes as before."
         )
-    model.load_state_dict(load_file(found.folder / "model.safetensors"))
-    averaged = load_file(found.folder / "ema.safetensors")
-    for name, value in ema.items():
-        value.copy_(averaged[name])
-    _load_optimizer(optimizer, load_file(found.folder / "optimizer.safetensors"))
+    parts = {
+        part: read_tensors(found.folder / f"{part}.safetensors")
+        for part in ("model", "ema", "optimizer")
+    }
+    try:
+        model.load_state_dict(parts["model"])
+        for name, value in ema.items():
+            value.copy_(parts["ema"][name])
+        _load_optimizer(optimizer, parts["optimizer"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise RunError(
+            f"{found.folder}: its tensors do not fit this network ({error}). Use the settings "
+            "that it was trained with."
+        ) from error
     return state
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from synthbench.errors import RunError
+from synthbench.runtime.documents import read_text
 from synthbench.runtime.files import write_atomic
 
 
@@ -37,7 +37,8 @@ class StepLog:
         """
         rows = []
         if steps and self.file.is_file():
-            for row in list(csv.reader(self.file.read_text(encoding="utf-8").splitlines()))[1:]:
+            text = read_text(self.file, error=RunError, fix="Delete it to go on without it.")
+            for row in (line.split(",") for line in text.splitlines()[1:]):
                 if len(row) == len(self.columns) and row[0].isdigit() and int(row[0]) <= steps:
                     rows.append(",".join(row))
         write_atomic(self.file, ("\n".join([",".join(self.columns), *rows]) + "\n").encode())

@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from synthbench.errors import RunError, Stopped
@@ -30,6 +29,7 @@ from synthbench.generators.loop.signals import flag, stop_signals
 from synthbench.generators.loop.sources import Batch, OptimizerGroup, Task, batches
 from synthbench.generators.loop.step_log import StepLog
 from synthbench.generators.loop.watch import Watch
+from synthbench.generators.networks.weights import read_tensors
 from synthbench.runs.folder import Run
 from synthbench.runtime.processes import on_cpu
 
@@ -340,8 +340,7 @@ class Training:
         file = self.watch.best_of(self.state)
         if file is None:
             return {name: value.cpu() for name, value in self.ema.items()}
-        best: dict[str, Tensor] = load_file(file)
-        return best
+        return read_tensors(file)
 
     def _log_losses(self) -> None:
         if self.main and self.pending:

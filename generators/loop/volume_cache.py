@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from synthbench.cohorts.cohort import Volumes
+from synthbench.errors import RunError
 from synthbench.generators.generator import Progress
+from synthbench.runtime.arrays import read_npy
+from synthbench.runtime.documents import read_json
 from synthbench.runtime.files import write_atomic
+
+REMOVE = "Delete it: it is then written again."
+
+
+def holds(file: Path, key: Mapping[str, Any]) -> bool:
+    """Return True where a file says that the one beside it is complete, and of this key."""
+    if not file.is_file():
+        return False
+    return bool(read_json(file, error=RunError, fix=REMOVE) == key)
 
 
 class VolumeCache:
@@ -44,9 +58,7 @@ class VolumeCache:
             "intensity": volumes.intensity,
         }
         self.fill = fill
-        if fill and not (
-            self.ready.is_file() and json.loads(self.ready.read_text(encoding="utf-8")) == self.key
-        ):
+        if fill and not holds(self.ready, self.key):
             self.ready.unlink(missing_ok=True)
             shape = (len(volumes), int(np.prod(volumes.space.shape)))
             rows = np.lib.format.open_memmap(self.file, "w+", np.float32, shape)
@@ -58,7 +70,7 @@ class VolumeCache:
             write_atomic(self.ready, json.dumps(self.key).encode())
 
     def __enter__(self) -> Float32[np.ndarray, "n voxels"]:
-        return np.load(self.file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return read_npy(self.file, error=RunError, fix=REMOVE, mapped=True)
 
     def __exit__(
         self,

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from synthbench.errors import RunError
 from synthbench.generators.contracts import Monitor, Volume
 from synthbench.generators.loop import checkpoints
 from synthbench.generators.loop.settings import LoopSettings
 from synthbench.generators.loop.sources import VALIDATION, Task, draws_of
 from synthbench.generators.loop.step_log import StepLog
 from synthbench.runs.collapse import collapse_in_words
-from synthbench.runs.folder import Run
+from synthbench.runs.folder import FIX, Run
+from synthbench.runtime.arrays import metadata_of
 
 log = logging.getLogger("synthbench")
 
@@ -228,8 +229,8 @@ class Watch:
         of = self.steps.early_stopping or ("score" if scored else None)
         if state.best_step is None or (state.best_of or "score") != of:
             return None
-        with safe_open(self.best_file, "pt") as file:
-            step = (file.metadata() or {}).get("step", str(state.best_step))
+        about = metadata_of(self.best_file, error=RunError, fix=FIX)
+        step = about.get("step", str(state.best_step))
         if step != str(state.best_step):
             log.warning(
                 "%s: holds the weights of step %s, not those of step %d, which were the best: the "

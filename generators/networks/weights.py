@@ -13,12 +13,27 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from synthbench.errors import RunError, WeightsError
+from synthbench.runs.folder import FIX
+from synthbench.runtime.arrays import load_tensors
+from synthbench.runtime.memory import beyond_limit
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def seeded(seed: int, build: Callable[[], Network]) -> Network:
-    """Return a network with initial weights that depend on the seed alone."""
+    """Return a network with initial weights that depend on the seed alone.
+
+    Raises
+    ------
+    RunError
+        Its weights need more memory than the limit: a configuration can state any width.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes only
+        weights = build().parameters()
+        needed = sum(weight.numel() * weight.element_size() for weight in weights)
+    too_large = beyond_limit(needed)
+    if too_large:
+        raise RunError(f"the network of this configuration {too_large}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
@@ -63,6 +78,22 @@ def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> Non
     model.load_state_dict(weights, strict=False)  # all but those buffers are there
 
 
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file of a run, by name.
+
+    Raises
+    ------
+    RunError
+        The file cannot be read.
+    """
+    try:
+        return dict(load_file(file))
+    except Exception as error:  # SafetensorError, OSError, MemoryError and others
+        raise RunError(
+            f"{file}: cannot be read as safetensors: {error or type(error).__name__}. {FIX}"
+        ) from error
+
+
 def read_state(file: Path) -> dict[str, Tensor]:
     """Return the state dict of a file that others published: safetensors, or PyTorch's format.
 
@@ -77,7 +108,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             state: Any = load_file(file)
         else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = load_tensors(file)
     except Exception as error:
         raise WeightsError(
             f"{file}: must be a file of tensors; reading failed with {type(error).__name__}: "

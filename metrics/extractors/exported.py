@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import yaml
 from jaxtyping import Float32
 from pydantic import (
     BaseModel,
@@ -29,6 +28,7 @@ from pydantic import (
 from synthbench.errors import MetricError, UsageError
 from synthbench.metrics.extractors.extractor import zscore_nonzero_zeros
 from synthbench.metrics.extractors.weights import FOLDER_VARIABLE, weights_folder
+from synthbench.runtime.documents import MAX_YAML, parse_yaml, read_text
 from synthbench.volumes.grid import PAPER_GRID, Space
 
 if TYPE_CHECKING:
@@ -461,15 +461,17 @@ def read_description(path: Path, model: type[NetDescription]) -> tuple[Any, str]
             f"{path} must describe the network of the same name, and is missing. Write it with "
             f"the keys {keys}; docs/extractors.md shows an example."
         )
-    content = path.read_bytes()
+    text = read_text(path, error=UsageError, fix="Fix it.", most=MAX_YAML)
     try:
-        described = model.model_validate(yaml.safe_load(content))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = parse_yaml(text)
+    except ValueError as error:
         raise UsageError(f"{path} must be YAML; found {error}. Fix it.") from error
+    try:
+        described = model.model_validate(found)
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'as a whole'}: {one['msg']}"
             for one in error.errors()
         )
         raise UsageError(f"{path} does not describe a network: {wrong}. Fix those keys.") from error
-    return described, hashlib.sha256(content).hexdigest()
+    return described, hashlib.sha256(path.read_bytes()).hexdigest()

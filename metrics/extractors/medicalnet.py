@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from synthbench.errors import UsageError, WeightsError, near_miss
 from synthbench.metrics.extractors.extractor import ZSCORE_NONZERO_ZEROS
 from synthbench.metrics.extractors.weights import WeightFile, known_sha256, verified
+from synthbench.runtime.arrays import load_tensors
 from synthbench.volumes.grid import PAPER_GRID, Space
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def read_checkpoint(path: Path, depth: Depth) -> MedicalResNet:
     from synthbench.metrics.extractors.resnet import with_weights
 
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load_tensors(path)
     except Exception as error:
         raise WeightsError(
             f"{path} must be a PyTorch checkpoint that holds tensors only; reading it failed with "

@@ -15,6 +15,7 @@ from jaxtyping import Float32
 
 from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics.extractors.weights import WeightFile, known_sha256, verified
+from synthbench.runtime.arrays import load_tensors
 from synthbench.volumes.grid import Space
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def read_checkpoint(path: Path) -> nn.Sequential:
     from synthbench.metrics.extractors.network import with_state
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
     except Exception as error:
         raise WeightsError(
             f"{path} must be a PyTorch checkpoint that holds tensors only; reading it failed with "

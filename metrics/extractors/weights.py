@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from synthbench.errors import UsageError, WeightsError
+from synthbench.runtime.documents import json_fields
 from synthbench.runtime.text import one_line
 
 if TYPE_CHECKING:
@@ -316,14 +317,9 @@ def _recorded() -> dict[str, str]:
     path = _record_path()
     if not path.is_file():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {str(filename): str(sha256) for filename, sha256 in record.items()}
-    except (ValueError, AttributeError) as error:
-        raise WeightsError(
-            f"{path} must be a JSON object of file names and their sha256; found {error}. "
-            "Delete it, and give the hashes again with `synthbench fetch NAME --sha256 HASH`."
-        ) from error
+    fix = "Delete it, and give the hashes again with `synthbench fetch NAME --sha256 HASH`."
+    record = json_fields(path, error=WeightsError, fix=fix)
+    return {filename: str(sha256) for filename, sha256 in record.items()}
 
 
 def _record(file: WeightFile, sha256: str) -> None:

@@ -90,6 +90,13 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         complain(f"error: {where}{error.strerror or error}")
         sys.exit(2)
+    except MemoryError:
+        print(
+            "error: there is not enough memory for this. Use fewer or smaller volumes, or another "
+            "machine.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except SystemExit as stopped:
         # Typer turns Ctrl-C into this exit, and prints nothing.
         if stopped.code == 130:

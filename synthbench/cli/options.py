@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -185,9 +186,28 @@ class VolumeOptions:
     assume_grid: AssumeGrid = None
 
 
+def _limit_memory(context: typer.Context, size: str | None) -> str | None:
+    """Set the limit of memory for this process and those that it starts, until the verb ends."""
+    from synthbench.runtime.memory import VARIABLE, parsed
+
+    if size is None:
+        return None
+    parsed(size)
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = size
+
+    @context.call_on_close
+    def _restore() -> None:
+        os.environ.pop(VARIABLE, None)
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+    return size
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """Which files of a cohort's folder are its volumes."""
+    """Which files of a cohort's folder are its volumes, and how much memory reading them takes."""
 
     suffix: Annotated[
         str | None,
@@ -199,6 +219,17 @@ class FileOptions:
             "--filter",
             metavar="ENTITY=VALUE",
             help="Take files with this BIDS entity, such as ses=1 or space=none; may be repeated.",
+        ),
+    ] = None
+
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            callback=_limit_memory,
+            help="Memory that reading one file may take, such as 8GiB. Default: half of the "
+            "machine's.",
         ),
     ] = None
 

@@ -6,7 +6,6 @@ it, and to score it is not possible.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal
 
 from synthbench.cohorts.volume_file import NotFiniteError, read
 from synthbench.errors import CohortError
+from synthbench.runtime.files import sha256_file
 from synthbench.volumes.grid import Space
 
 Reason = Literal["not-a-volume", "not-finite", "constant", "not-positive", "other-grid"]
@@ -74,7 +74,7 @@ def failures(
 
 def _failure(file: Path, name: str, assume_grid: Space | float | None) -> Failure:
     try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = sha256_file(file)
     except OSError as error:
         raise CohortError(
             f"{name}: cannot be opened ({error.strerror}), so it cannot be counted as a failure of "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from synthbench.cohorts.cohort import Cohort
+from synthbench.cohorts.datasets.description import FILE, read_description
 from synthbench.errors import CohortError
+from synthbench.runtime.documents import read_text
 
 
 def sources(cohort: Cohort) -> list[dict[str, str]]:
@@ -23,7 +24,7 @@ def sources(cohort: Cohort) -> list[dict[str, str]]:
     Raises
     ------
     CohortError
-        A `dataset_description.json` is not valid JSON.
+        A `dataset_description.json` or a text of terms cannot be read.
     """
     folders = {entry.path.resolve().parent for entry in cohort.entries}
     found = {_dataset(folder) for folder in folders}
@@ -35,30 +36,18 @@ def sources(cohort: Cohort) -> list[dict[str, str]]:
 
 def _dataset(folder: Path) -> Path | None:
     candidates = (folder, *folder.parents)
-    return next((f for f in candidates if (f / "dataset_description.json").is_file()), None)
+    return next((f for f in candidates if (f / FILE).is_file()), None)
 
 
 def _described(root: Path) -> dict[str, str]:
-    file = root / "dataset_description.json"
-    try:
-        described = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CohortError(
-            f"{file}: is not valid JSON ({error}), so the terms that bind these data cannot be "
-            "read. Fix it."
-        ) from error
-    described = described if isinstance(described, dict) else {}
-    terms_file = root / "DATA_USE_TERMS.txt"
-    terms = (
-        terms_file.read_text(encoding="utf-8")
-        if terms_file.is_file()
-        else described.get("HowToAcknowledge")
-    )
-    linked = [s.get("URL") for s in described.get("SourceDatasets", []) if isinstance(s, dict)]
-    links = [link for link in (*described.get("ReferencesAndLinks", []), *linked) if link]
+    described = read_description(root)
+    file = root / "DATA_USE_TERMS.txt"
+    terms = described.HowToAcknowledge
+    if file.is_file():
+        terms = read_text(file, error=CohortError, fix="Save it as UTF-8.")
     return {
-        "name": str(described.get("Name") or ""),
-        "licence": str(described.get("DataUse") or described.get("License") or ""),
-        "terms": str(terms or ""),
-        "url": str(links[0]) if links else "",
+        "name": described.Name or "",
+        "licence": described.licence or "",
+        "terms": terms or "",
+        "url": described.link,
     }

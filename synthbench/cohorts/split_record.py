@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from synthbench.cohorts.cohort import Entry
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import CohortError
 
 RECORD = "split.tsv"
@@ -27,14 +28,16 @@ def verify(manifest: Path, entries: Iterable[Entry]) -> None:
     if not record.is_file() or manifest.name == RECORD:
         return
     try:
-        table = pd.read_csv(record, sep="\t", dtype=str)
-        owners = table.groupby("participant_id")["part"].unique()
-        contents = table.set_index("content")
-    except (KeyError, ValueError, OSError) as error:
+        read = read_text_table(record)
+        read.require("participant_id", "part", "content", "path")
+    except CohortError as error:
         raise CohortError(
-            f"{record}: cannot be read as a split ({error}). Draw it again with synthbench data "
-            "split, or move the manifest elsewhere."
+            f"{error} So it cannot be read as a split: draw it again with synthbench data split, "
+            "or move the manifest elsewhere."
         ) from error
+    table = read.cells
+    owners = table.groupby("participant_id")["part"].unique()
+    contents = table.set_index("content")
     on_two = [str(name) for name, sides in owners.items() if len(sides) > 1]
     if on_two:
         raise CohortError(

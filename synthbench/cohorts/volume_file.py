@@ -16,7 +16,7 @@ from scipy import ndimage
 from synthbench.cohorts.inspection import Remark
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
-from synthbench.volumes.image_file import MAX_VALUE, StoredImage, read_stored
+from synthbench.volumes.image_file import MAX_VALUE, ImageHeader, read_stored
 
 MAX_EXTENT_MM = 1000.0
 """The longest field of view: no scanner has one of a metre."""
@@ -24,6 +24,10 @@ MAX_EXTENT_MM = 1000.0
 MIN_EXTENT_MM = 60.0
 """A field of view that is shorter along two axes holds no human head, not even a newborn's."""
 
+MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 20.0
+"""The sizes of voxels that can be right: no scanner of living heads has finer or coarser ones."""
+
+_MAX_ORIGIN_MM = 1e5  # a hundred metres: beyond it, single voxels are lost in rounding
 _SAME_MM = 0.01
 _ASSUME = (
     "If its voxels lie as in the real volumes' files, add --assume-grid real; for a real cohort "
@@ -80,7 +84,7 @@ def read(file: Path, assume: Space | float | None) -> Volume:
     assume
         The geometry of a file that states none, or a wrong one (`placed`).
     """
-    stored = read_stored(file)
+    stored = read_stored(file, lambda header: placed(header, assume))
     affine, assumed, remarks = placed(stored, assume)
     values, outside = finite(stored.values)
     if outside:
@@ -104,7 +108,7 @@ def read(file: Path, assume: Space | float | None) -> Volume:
 
 
 def placed(
-    stored: StoredImage, assume: Space | float | None
+    stored: ImageHeader, assume: Space | float | None
 ) -> tuple[Float64[np.ndarray, "4 4"], Space | None, list[Remark]]:
     """Return an image's affine in mm, the grid that was assumed for it, and remarks.
 
@@ -118,7 +122,7 @@ def placed(
     CohortError
         There is no usable geometry, or the assumed grid has another shape.
     """
-    shape = stored.values.shape
+    shape = stored.shape
     if stored.affine is None or _is_identity(stored.affine):
         if assume is None:
             raise CohortError(f"has no geometry (an array, or an identity affine). {_ASSUME}")
@@ -137,7 +141,7 @@ def placed(
     return assumed.matrix, assumed, [Remark("assumed-grid", f"its header states {header}")]
 
 
-def own_affine(stored: StoredImage) -> Float64[np.ndarray, "4 4"] | None:
+def own_affine(stored: ImageHeader) -> Float64[np.ndarray, "4 4"] | None:
     """Return the affine in mm that an image states; None where it states none that can be used."""
     if stored.affine is None or _is_identity(stored.affine):
         return None
@@ -146,10 +150,10 @@ def own_affine(stored: StoredImage) -> Float64[np.ndarray, "4 4"] | None:
 
 
 def in_mm(
-    affine: Float64[np.ndarray, "4 4"], stored: StoredImage
+    affine: Float64[np.ndarray, "4 4"], stored: ImageHeader
 ) -> tuple[Float64[np.ndarray, "4 4"] | None, str | None]:
     """Return a file's affine in mm (None where it is singular), and why it cannot be used."""
-    shape = stored.values.shape
+    shape = stored.shape
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         return None, "its affine is singular or not finite. Copy the header of the original."
     unit, factor = stored.unit
@@ -161,19 +165,38 @@ def in_mm(
             "mm. If they are in mm, correct the header (nibabel: "
             "image.header.set_xyzt_units('mm'))."
         )
+    return metric, implausible(shape, metric)
+
+
+def implausible(shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"]) -> str | None:
+    """Return why a grid in mm can be that of no scan of a head; None where it can be.
+
+    Resampling to voxels of a wrong size would need memory without bound.
+    """
+    longest = float(_extent(shape, affine).max())
+    fix = "Correct the voxel size or the unit in its header."
     if longest > MAX_EXTENT_MM:
-        return metric, (
-            f"its field of view is {longest:.6g} mm long ({Space.of(shape, metric)}); no head "
-            f"needs more than {MAX_EXTENT_MM:g} mm. Correct the voxel size or the unit in its "
-            "header."
+        return (
+            f"its field of view is {longest:.6g} mm long ({Space.of(shape, affine)}); no head "
+            f"needs more than {MAX_EXTENT_MM:g} mm. {fix}"
         )
-    return metric, None
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if sizes.min() < MIN_VOXEL_MM * (1 - 1e-6) or sizes.max() > MAX_VOXEL_MM * (1 + 1e-6):
+        return (
+            f"its voxels are {' x '.join(f'{size:.3g}' for size in sizes)} mm; those of a head are "
+            f"between {MIN_VOXEL_MM:g} and {MAX_VOXEL_MM:g} mm. {fix}"
+        )
+    origin = float(np.abs(affine[:3, 3]).max())
+    if origin > _MAX_ORIGIN_MM:
+        return f"its first voxel lies {origin:.3g} mm away from the origin. Correct its header."
+    return None
 
 
 def _extent(
     shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"]
 ) -> Float64[np.ndarray, " 3"]:
-    return np.asarray(np.array(shape) * np.linalg.norm(affine[:3, :3], axis=0))
+    with np.errstate(over="ignore"):  # a header may state any number
+        return np.asarray(np.array(shape) * np.linalg.norm(affine[:3, :3], axis=0))
 
 
 def _holds_a_head(shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"]) -> bool:
@@ -224,10 +247,10 @@ def _assumed(
                 f"{assume.shape}. Write it with its own affine instead."
             )
         return assume
-    if not 0 < assume < MAX_EXTENT_MM:
+    if not MIN_VOXEL_MM <= assume <= MAX_VOXEL_MM:
         raise CohortError(
-            f"--assume-grid {assume:g}: a voxel size in mm is needed, above 0 and below "
-            f"{MAX_EXTENT_MM:g}."
+            f"--assume-grid {assume:g}: a voxel size in mm is needed, from {MIN_VOXEL_MM:g} to "
+            f"{MAX_VOXEL_MM:g}."
         )
     directions = np.eye(4) if affine is None else affine
     grid = centred(shape, (assume, assume, assume), nib.io_orientation(directions))

@@ -18,6 +18,7 @@ from synthbench.leaderboard.board import Board, stale_words
 from synthbench.leaderboard.choices import choices
 from synthbench.leaderboard.pictures import ASKED, GRID, pictures
 from synthbench.leaderboard.splits import splits
+from synthbench.runtime.documents import read_text
 from synthbench.runtime.files import write_atomic
 from synthbench.scoring.benchmark import FILE
 
@@ -65,7 +66,7 @@ def render_leaderboard(folder: Path | str) -> str:
         parts += [section(board) for section in SECTIONS]
     parts.append(facts.not_comparable(board))
     if (board.folder / NOTES).is_file():
-        parts.append((board.folder / NOTES).read_text(encoding="utf-8").strip())
+        parts.append(_notes(board.folder / NOTES))
     parts.append(facts.protocol(board.benchmark))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -73,6 +74,10 @@ def render_leaderboard(folder: Path | str) -> str:
 def render_pictures(folder: Path | str) -> dict[str, str]:
     """Return the page's pictures as SVG, by file name."""
     return pictures(Board.read(Path(folder)))
+
+
+def _notes(file: Path) -> str:
+    return read_text(file, error=ScorecardError, fix="Save it as UTF-8.").strip()
 
 
 def write_leaderboard(folder: Path | str) -> Path:

@@ -6,7 +6,6 @@ is upgraded step by step; a newer one is refused with the advice to update synth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthbench.errors import MetricError, ScorecardError
+from synthbench.runtime.documents import first_problem, kind_of, parse_json, read_text
 from synthbench.runtime.files import write_atomic
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -67,7 +67,7 @@ class RecordFile(Record):
         ValueError
             The text is not of this format.
         """
-        return json.loads(text)
+        return parse_json(text)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -80,14 +80,7 @@ class RecordFile(Record):
             so that it contradicts itself (`check`).
         """
         file = Path(file)
-        try:
-            text = file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ScorecardError(
-                f"{file}: cannot be read: {error.strerror}. {cls.remedy(file)}"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise cls._unusable(file, "it is not text") from error
+        text = read_text(file, error=ScorecardError, fix=cls.remedy(file))
         try:
             fields = cls.decode(text)
         except ValueError as error:
@@ -98,6 +91,8 @@ class RecordFile(Record):
             raise cls._unusable(file, first_problem(error)) from error
         except MetricError as error:  # a number does not follow from the others
             raise ScorecardError(f"{file}: it was edited: {error} {cls.remedy(file)}") from error
+        except RecursionError as error:
+            raise cls._unusable(file, "it is nested too deeply") from error
         record.check(file)
         return record
 
@@ -119,7 +114,7 @@ class RecordFile(Record):
             They are no fields, or their version is missing, invalid or newer.
         """
         if not isinstance(fields, dict):
-            raise cls._unusable(file, f"it holds {_kind(fields)}, not fields")
+            raise cls._unusable(file, f"it holds {kind_of(fields)}, not fields")
         found: dict[str, Any] = fields
         newest = cls.newest()
         version = fields.get("schema_version", cls.unstated)
@@ -138,7 +133,7 @@ class RecordFile(Record):
         for step in range(version, newest):
             try:
                 found = {**cls.upgrades[step](found), "schema_version": step + 1}
-            except (KeyError, TypeError, AttributeError) as error:
+            except (LookupError, TypeError, AttributeError, ValueError) as error:
                 raise cls._unusable(
                     file, f"it cannot be upgraded from schema {step}: {error!r}"
                 ) from error
@@ -149,15 +144,3 @@ class RecordFile(Record):
         return ScorecardError(
             f"{file}: not {cls.what} of schema {cls.newest()}: {why}. {cls.remedy(file)}"
         )
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the first field of a record that does not fit, and why."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
-    return f"{where}: {first['msg']}"
-
-
-def _kind(value: Any) -> str:
-    kinds = {"list": "a list", "str": "a text", "NoneType": "nothing"}
-    return kinds.get(type(value).__name__, type(value).__name__)

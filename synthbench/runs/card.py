@@ -17,13 +17,14 @@ import yaml
 from synthbench import registry
 from synthbench.cohorts.conditions import Conditions
 from synthbench.cohorts.disclosure import SMALL_CELL, SUPPRESSED
-from synthbench.errors import UsageError
+from synthbench.errors import RunError, UsageError
 from synthbench.render.markdown import escaped
 from synthbench.render.numbers import duration
 from synthbench.runs.collapse import collapse_of
 from synthbench.runs.configuration import resolve, without_paths
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import sharing_licence
+from synthbench.runtime.documents import read_text
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.text import one_line
 from synthbench.volumes.grid import Space
@@ -356,7 +357,7 @@ def _losses(run: Run) -> list[str]:
         if "discriminator_rate" in run.config
         else "It shows whether training converged, and nothing about the volumes."
     )
-    losses = [float(row["loss"]) for row in _rows(folder / "loss.csv") if row.get("loss")]
+    losses = [_number(row["loss"]) for row in _rows(folder / "loss.csv") if row.get("loss")]
     if losses:
         few = max(1, min(_MEAN_OVER, len(losses) // 2))
         first, last = (float(np.mean(part)) for part in (losses[:few], losses[-few:]))
@@ -382,8 +383,18 @@ _LOGS = {
 def _rows(file: Path) -> list[dict[str, str]]:
     if not file.is_file():
         return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        return [{str(k): str(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+    text = read_text(file, error=RunError, fix="Delete it: the card is then written without it.")
+    lines = text.splitlines()
+    # A row that was cut short when a training was stopped ends the table.
+    rows = [row for row in csv.reader(lines, quoting=csv.QUOTE_NONE) if row]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:] if len(row) == len(rows[0])]
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("nan")
 
 
 def _short(value: str) -> str:

@@ -6,7 +6,6 @@ run that has not finished can be sampled from and started from.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
+from pydantic import BaseModel, ConfigDict, Field
 
-from synthbench.runs.folder import Run
+from synthbench.errors import RunError
+from synthbench.runs.folder import FIX, Run
+from synthbench.runtime.arrays import read_safetensors
+from synthbench.runtime.documents import check_fields, json_fields
 from synthbench.runtime.files import sha256_file
 
 log = logging.getLogger("synthbench")
+
+
+class StateFields(BaseModel):
+    """The fields of `state.json`; a newer version may write more."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    step: int = Field(ge=0, lt=2**53)
+    seconds: float
+    volumes_a_step: int = Field(default=1, ge=1, lt=2**53)
+    best_step: int | None = None
+    best_score: float | None = None
+    best_of: str | None = None
+    looked: int | None = None
+    smoothed: float | None = None
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,20 +67,23 @@ class Checkpoint:
 
     def averaged(self) -> dict[str, np.ndarray]:
         """Return the averaged weights by name."""
-        return dict(load_file(self.folder / "ema.safetensors"))
+        return read_safetensors(self.folder / "ema.safetensors", error=RunError, fix=FIX)
 
 
 def complete(run: Run) -> Iterator[Checkpoint]:
     """Yield the complete checkpoints of a run, the newest first; a damaged one gives a warning."""
     for folder in sorted(run.checkpoints.glob("step-*"), reverse=True):
         try:
-            fields: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            file = folder / "state.json"
+            fields: dict[str, Any] = json_fields(file, error=RunError, fix="")
+            check_fields(StateFields, fields, file, error=RunError, fix="")
             for part, expected in fields.pop("sha256").items():
+                if Path(part).name != part:
+                    raise RunError(f"{part!r} is no name of a file")
                 if sha256_file(folder / f"{part}.safetensors") != expected:
-                    raise ValueError(f"{part}.safetensors has changed since it was written")
+                    raise RunError(f"{part}.safetensors has changed since it was written")
             found = Checkpoint(folder, fields)
-            _ = found.step, found.seconds
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, RunError) as error:
             log.warning("%s is damaged (%s): using the checkpoint before it", folder, error)
             continue
         yield found

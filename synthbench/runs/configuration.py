@@ -9,13 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
 from synthbench import registry
-from synthbench.errors import UsageError, near_miss
-from synthbench.runs.folder import Run
+from synthbench.errors import RunError, UsageError, near_miss
+from synthbench.runs.folder import FIX, Run
 from synthbench.runs.validation import by_names_of_today, validated
+from synthbench.runtime.documents import parse_yaml, yaml_fields
 from synthbench.volumes.intensity import Intensity, quantity
 
 _NOT_OF_THE_METHOD = frozenset({
@@ -148,7 +148,7 @@ def resolve(
 def _preset(generator: str, name: str) -> dict[str, Any]:
     """Return the settings of a preset; with `extends` it changes those of another preset."""
     file = files("synthbench.generators") / "presets" / f"{generator}-{name}.yaml"
-    own = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+    own = dict(parse_yaml(file.read_bytes()))
     below = own.pop("extends", None)
     return own if below is None else merged(_preset(generator, below), own)
 
@@ -172,12 +172,9 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _yaml_file(file: Path, generator: str) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"--config {file}: not readable: {error}") from error
-    if not isinstance(loaded, dict):
-        raise UsageError(f"--config {file}: a YAML mapping of settings is needed.")
+    loaded = yaml_fields(
+        Path(file), error=UsageError, fix="--config needs a YAML mapping of settings."
+    )
     if loaded.get("generator", generator) != generator:
         raise UsageError(f"--config {file} is for {loaded['generator']}, not for {generator}.")
     # A run's config.yaml also has the paths of its data. They are not taken over.
@@ -200,8 +197,8 @@ def override(text: str) -> dict[str, Any]:
     if not equals or not key:
         raise UsageError(f"--set {text}: write it as key=value, for example --set steps=100")
     try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        nested: Any = parse_yaml(value)
+    except ValueError as error:
         raise UsageError(f"--set {text}: the value is not YAML: {error}") from error
     for part in reversed(key.split(".")):
         nested = {part: nested}
@@ -249,10 +246,15 @@ def configured(run: Run, generator: str | None) -> tuple[RunSettings, BaseModel]
         It is a run of another generator, or its configuration does not fit this version.
     """
     saved = run.config
-    name = saved["generator"]
+    name = saved.get("generator")
+    if name is None:
+        raise RunError(f"{run.folder / 'config.yaml'}: generator is missing. {FIX}")
     if generator not in (None, name):
         raise UsageError(f"{run.folder} is a run of {name}, not of {generator}.")
     chosen = {k: v for k, v in saved.items() if k in RunSettings.model_fields}
     plugin = registry.load("generators", name)()
     own = {k: v for k, v in saved.items() if k not in chosen}
-    return validated(RunSettings, chosen, name), validated(plugin.settings, own, name)
+    try:
+        return validated(RunSettings, chosen, name), validated(plugin.settings, own, name)
+    except UsageError as error:
+        raise UsageError(f"{run.folder / 'config.yaml'}: {error}") from error

@@ -64,7 +64,8 @@ def write_dataset_card(
         There is no volume, a volume has no sidecar, or it was sampled from other weights.
     """
     record = run.record
-    sidecars = _sidecars(volumes, run.weights_sha256)
+    needs = ("seed", "conditions") if Conditions.of_run(record).names else ("seed",)
+    sidecars = _sidecars(volumes, run.weights_sha256, needs)
     n = len(sidecars)
     generator = line(record["generator"])
     front = {
@@ -94,12 +95,12 @@ def _hub_size(n: int) -> str:
     return next((label for below, label in _HUB_SIZES if n < below), "n>1M")
 
 
-def _sidecars(volumes: Sequence[Path], weights: str | None) -> list[Sidecar]:
+def _sidecars(volumes: Sequence[Path], weights: str | None, needs: Sequence[str]) -> list[Sidecar]:
     if not volumes:
         raise UsageError("a dataset card needs at least one volume; sample some first.")
     sidecars = []
     for volume in volumes:
-        sidecar = read_sidecar(volume)
+        sidecar = read_sidecar(volume, needs)
         if sidecar.get("weights_sha256") != weights:
             raise UsageError(
                 f"{volume}: was sampled from weights {str(sidecar.get('weights_sha256'))[:12]}, "
@@ -130,15 +131,15 @@ def _requested_section(record: Mapping[str, Any], sidecars: Sequence[Mapping[str
     head = "| condition | | values | extrapolated |\n|---|---|---|---|\n"
     lines = [
         f"| {line(name)} | {_who_chose(name, sidecars)} | "
-        f"{line(_distribution([s['conditions'][name] for s in sidecars]))} | "
-        f"{sum(name in s['extrapolated'] for s in sidecars):,} |"
+        f"{line(_distribution([s['conditions'].get(name) for s in sidecars]))} | "
+        f"{sum(name in s.get('extrapolated', ()) for s in sidecars):,} |"
         for name in names
     ]
     remarks = [
         "Extrapolated: volumes that were requested beyond the training range. A request is not a "
         "measurement of the volume."
     ]
-    if any(sidecar["drawn"] for sidecar in sidecars):
+    if any(sidecar.get("drawn") for sidecar in sidecars):
         remarks.insert(
             0,
             "A condition that was not requested was drawn from the training split's distribution, "
@@ -149,7 +150,7 @@ def _requested_section(record: Mapping[str, Any], sidecars: Sequence[Mapping[str
 
 
 def _who_chose(name: str, sidecars: Sequence[Mapping[str, Any]]) -> str:
-    drawn = sum(name in sidecar["drawn"] for sidecar in sidecars)
+    drawn = sum(name in sidecar.get("drawn", ()) for sidecar in sidecars)
     if drawn in (0, len(sidecars)):
         return "drawn" if drawn else "requested"
     return f"requested: {len(sidecars) - drawn:,}, drawn: {drawn:,}"

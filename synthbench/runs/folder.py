@@ -20,16 +20,25 @@ from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save, save_file
+from pydantic import BaseModel
+from safetensors.numpy import save, save_file
 
 from synthbench.errors import RunError
+from synthbench.runs.record import ConfigFields, RunFields
+from synthbench.runs.validation import by_names_of_today
+from synthbench.runtime.arrays import read_safetensors
+from synthbench.runtime.documents import check_fields, json_fields, yaml_fields
 from synthbench.runtime.files import sha256_file, write_atomic
 from synthbench.volumes.grid import Space
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+FIX = "Copy the run folder again from where it was trained, or train it again."
+"""What to do with a run folder that cannot be read."""
 
 SHIPPED = ("atlas",)
 """Runs that are part of the package, in generators/shipped: a user names them like a folder."""
@@ -98,7 +107,8 @@ class Run:
         Raises
         ------
         RunError
-            The folder has no `config.yaml` or no `run.json`.
+            The folder has no `config.yaml` or no `run.json`, or one of them cannot be read or
+            lacks what each run has.
         """
         place: Any = folder
         if is_shipped(folder):
@@ -110,6 +120,12 @@ class Run:
                     f"{folder}: no run folder ({name} is missing). Train one first: "
                     f"synthbench train GENERATOR --out {folder}"
                 )
+        record = run.record
+        lacking = [name for name in RunFields.WHOLE if record.get(name) is None]
+        if lacking:
+            raise RunError(f"{run.folder / 'run.json'}: {lacking[0]} is missing. {FIX}")
+        if run.config.get("generator") is None:
+            raise RunError(f"{run.folder / 'config.yaml'}: generator is missing. {FIX}")
         return run
 
     @property
@@ -123,20 +139,45 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration."""
-        try:
-            loaded = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise RunError(f"{self.folder / 'config.yaml'}: not readable: {error}") from error
-        return dict(loaded)
+        """The resolved configuration.
+
+        Raises
+        ------
+        RunError
+            `config.yaml` cannot be read, or a field has a wrong value.
+        """
+        file = self.folder / "config.yaml"
+        fields = yaml_fields(file, error=RunError, fix=FIX)
+        check_fields(ConfigFields, fields, file, error=RunError, fix=FIX)
+        return fields
+
+    def settings(self, model: type[Settings]) -> Settings:
+        """Return the part of the configuration that a model of settings knows.
+
+        A run of an earlier version lacks newer settings; their defaults are what it did.
+
+        Raises
+        ------
+        RunError
+            `config.yaml` cannot be read, or a setting has a wrong value.
+        """
+        config = by_names_of_today(model, self.config)
+        own = {name: config[name] for name in model.model_fields if name in config}
+        return check_fields(model, own, self.folder / "config.yaml", error=RunError, fix=FIX)
 
     @property
     def record(self) -> dict[str, Any]:
-        """The fields of `run.json`."""
-        try:
-            return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise RunError(f"{self.folder / 'run.json'}: not readable: {error}") from error
+        """The fields of `run.json`.
+
+        Raises
+        ------
+        RunError
+            It cannot be read, or a field has a wrong value.
+        """
+        file = self.folder / "run.json"
+        fields = json_fields(file, error=RunError, fix=FIX)
+        check_fields(RunFields, fields, file, error=RunError, fix=FIX)
+        return fields
 
     @property
     def space(self) -> Space:
@@ -180,7 +221,7 @@ class Run:
         os.replace(temporary, self.weights_file)
         self.update(weights_sha256=sha256_file(self.weights_file))
 
-    def load_weights(self) -> dict[str, np.ndarray]:
+    def load_weights(self) -> Weights:
         """Return the arrays of `weights.safetensors`, or those of `unfinished`, by name.
 
         Raises
@@ -189,7 +230,7 @@ class Run:
             There are no weights yet, or their sha256 is not that of the record.
         """
         if self.unfinished is not None:
-            return dict(self.unfinished.arrays)
+            return Weights(self.unfinished.arrays, self.checkpoints)
         if not self.weights_file.is_file():
             raise RunError(
                 f"{self.folder}: no weights.safetensors: training has not finished. "
@@ -202,10 +243,56 @@ class Run:
                 f"{self.weights_file}: its sha256 is {actual[:12]}..., run.json says "
                 f"{str(expected)[:12]}.... The file was changed or is incomplete."
             )
-        try:
-            return dict(load_file(self.weights_file))
-        except SafetensorError as error:
-            raise RunError(f"{self.weights_file}: not readable: {error}") from error
+        return Weights(
+            read_safetensors(self.weights_file, error=RunError, fix=FIX), self.weights_file
+        )
+
+
+class Weights(dict[str, np.ndarray]):
+    """The arrays of a run by name; a RunError names one that is missing or has another form.
+
+    Parameters
+    ----------
+    arrays
+        The arrays.
+    file
+        The file that they come from, for messages.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], file: Path) -> None:
+        super().__init__(arrays)
+        self.file = file
+
+    def __missing__(self, name: str) -> np.ndarray:
+        raise RunError(f"{self.file}: the array '{name}' is missing. {FIX}")
+
+    def array(self, name: str, *sides: int | None, kinds: str = "f") -> np.ndarray:
+        """Return an array of finite numbers.
+
+        Parameters
+        ----------
+        sides
+            Its shape; None: any length but 0.
+        kinds
+            NumPy's letters for the kinds of its numbers.
+
+        Raises
+        ------
+        RunError
+            It is missing, has another shape or kind, or holds NaN or infinity.
+        """
+        found = self[name]
+        fits = len(found.shape) == len(sides) and all(
+            size == side or (side is None and size)
+            for size, side in zip(found.shape, sides, strict=True)
+        )
+        if not fits or found.dtype.kind not in kinds or not np.isfinite(found).all():
+            wanted = " x ".join("n" if side is None else str(side) for side in sides)
+            raise RunError(
+                f"{self.file}: the array '{name}' must hold {wanted} finite numbers; found "
+                f"{found.dtype} of shape {found.shape}. {FIX}"
+            )
+        return found
 
 
 def _contiguous(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from synthbench.errors import UsageError
+from pydantic import BaseModel, ConfigDict, Field
+
+from synthbench.errors import SynthbenchError, UsageError
+from synthbench.runtime.documents import check_fields, json_fields
 from synthbench.volumes.image_file import without_suffix
 
 Sidecar = dict[str, Any]
 """The fields of a sidecar; empty for a volume without one."""
+
+
+class SidecarFields(BaseModel):
+    """The fields of a sidecar that are read; the others are kept as they are.
+
+    Attributes
+    ----------
+    conditions
+        The requested value of each condition; None where none was requested.
+    extrapolated, drawn
+        Names of the conditions beyond the training range, and of those that nobody chose.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    synthetic: bool = False
+    generator: str | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    weights_sha256: str | None = None
+    conditions: dict[str, float | str | None] | None = None
+    extrapolated: list[str] = []
+    drawn: list[str] = []
+    seconds: float | None = None
+    training_seconds: float | None = None
+    training_energy_kwh: float | None = None
+    parameters: int | None = Field(default=None, ge=0, lt=2**63)
+    method: str | None = None
+    training_seed: int | None = None
+    training_cohort: str | None = None
+    licence: str | None = None
+    software: str | None = None
+    intensity: str | None = None
+    unit: str | None = None
+
+
+_FIX = "Delete it: synthbench sample then draws its volume again."
 
 
 def sidecar_file(volume: Path) -> Path:
@@ -23,45 +61,58 @@ def sidecar_file(volume: Path) -> Path:
     return volume.with_name(without_suffix(volume.name) + ".json")
 
 
-def read_sidecar(volume: Path) -> Sidecar:
+def read_sidecar(volume: Path, needs: Iterable[str] = ()) -> Sidecar:
     """Return the sidecar of a volume that `synthbench sample` wrote.
+
+    Parameters
+    ----------
+    needs
+        Fields that must be there.
 
     Raises
     ------
     UsageError
-        The volume has no sidecar, or the sidecar is not a JSON object.
+        The volume has no sidecar, or the sidecar is not a JSON object, lacks a field, or has a
+        wrong value in one.
     """
     file = sidecar_file(volume)
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not file.exists():
         raise UsageError(
             f"{volume}: has no sidecar {file.name}, so its origin is unknown. Use only volumes "
             "that synthbench sample wrote."
-        ) from error
-    except ValueError as error:
-        raise UsageError(_unreadable(file, str(error))) from error
-    if not isinstance(fields, dict):
-        raise UsageError(_unreadable(file, f"a JSON object is needed; found {fields!r:.40}"))
+        )
+    fields = json_fields(file, error=UsageError, fix=_FIX)
+    check_fields(SidecarFields, fields, file, error=UsageError, fix=_FIX)
+    for name in needs:
+        if fields.get(name) is None:
+            raise UsageError(f"{file}: {name} is missing. {_FIX}")
     return fields
-
-
-def _unreadable(file: Path, reason: str) -> str:
-    return (
-        f"{file}: not readable: {reason}. Delete it: synthbench sample then draws its volume again."
-    )
 
 
 def found_sidecars(volumes: Iterable[Path]) -> list[Sidecar]:
     """Return the sidecar of each volume, empty for a volume without a readable one.
 
-    Any program may have written the volumes, so nothing is raised.
+    Any program may have written a JSON file beside a volume: one that cannot be read tells nothing.
+
+    Raises
+    ------
+    UsageError
+        A file says that it is a sidecar of synthbench (`synthetic`), and a field has a wrong value.
     """
-    sidecars = []
-    for volume in volumes:
-        try:
-            fields = json.loads(sidecar_file(volume).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            fields = {}
-        sidecars.append(fields if isinstance(fields, dict) else {})
-    return sidecars
+    return [_found(sidecar_file(volume)) for volume in volumes]
+
+
+def _found(file: Path) -> Sidecar:
+    if not file.exists():
+        return {}
+    try:
+        fields = json_fields(file, error=UsageError, fix=_FIX)
+    except SynthbenchError:
+        return {}
+    try:
+        check_fields(SidecarFields, fields, file, error=UsageError, fix=_FIX)
+    except SynthbenchError:
+        if fields.get("synthetic"):
+            raise
+        return {}
+    return fields

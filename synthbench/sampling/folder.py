@@ -18,11 +18,12 @@ def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
     The columns are `file`, `seed`, the conditions in natural units, and `extrapolated`: the names
     of the conditions outside the training range. An empty cell is `n/a`.
     """
-    sidecars = [(volume.name, read_sidecar(volume)) for volume in volumes]
+    needs = ("seed", "conditions")
+    sidecars = [(volume.name, read_sidecar(volume, needs)) for volume in volumes]
     names = list(sidecars[0][1]["conditions"]) if sidecars else []
     lines = [["file", "seed", *names, "extrapolated"]]
     for name, about in sidecars:
-        row, beyond = about["conditions"], ",".join(about["extrapolated"])
+        row, beyond = about["conditions"], ",".join(about.get("extrapolated", ()))
         lines.append([name, str(about["seed"]), *map(cell, map(row.get, names)), beyond or MISSING])
     write_atomic(file, delimited.lines(lines).encode())
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -23,7 +24,9 @@ from synthbench.records.base import Record, RecordFile, Upgrade
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ExtractorRecord, MaskRecord, Protocol, differing
 from synthbench.records.values import FloorRecord, Value
+from synthbench.runtime.documents import parse_yaml, read_yaml
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.memory import beyond_limit
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample, against_itself, measure, shift_of
 
@@ -109,10 +112,7 @@ class Benchmark(RecordFile):
         ValueError
             The text is not YAML.
         """
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from error
+        return parse_yaml(text)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -273,8 +273,12 @@ class BenchmarkSettings(ScoringSettings):
             The file cannot be read, or names an unknown setting.
         """
         path = file / FILE if file.is_dir() else file
+        found = read_yaml(
+            path,
+            error=ScorecardError,
+            fix=f"--protocol needs a {FILE}, a scorecard, or YAML of settings.",
+        )
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
             if isinstance(found, dict) and "protocol" in found:
                 protocol = Protocol.model_validate(found["protocol"])
                 chosen = {"primary": found["primary"]} if found.get("primary") else {}
@@ -285,11 +289,6 @@ class BenchmarkSettings(ScoringSettings):
             if isinstance(found, dict):
                 # A setting that a file leaves empty is not chosen.
                 return cls.model_validate({k: v for k, v in found.items() if v is not None})
-        except OSError as error:
-            raise ScorecardError(
-                f"--protocol {path}: cannot be read: {error.strerror}. "
-                f"Name a {FILE}, a scorecard, or YAML of settings."
-            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -297,8 +296,6 @@ class BenchmarkSettings(ScoringSettings):
             raise ScorecardError(
                 f"--protocol {path}: {where}: {first['msg']}; {near_miss(where, known)}"
             ) from error
-        except yaml.YAMLError as error:
-            raise ScorecardError(f"--protocol {path}: not YAML: {error}") from error
         raise ScorecardError(
             f"--protocol {path}: settings are needed, such as 'metrics: [mmd2, fid]'; "
             f"found {type(found).__name__}."
@@ -346,10 +343,17 @@ def unpacked_mask(text: str, shape: tuple[int, int, int]) -> Bool[np.ndarray, "d
     ValueError, binascii.Error, zlib.error
         The text is no mask of this shape.
     """
-    voxels = int(np.prod(shape))
-    packed = zlib.decompress(base64.b64decode(text, validate=True))
-    if len(packed) != -(-voxels // 8):
-        raise ValueError(f"{len(packed)} bytes for {voxels} voxels")
+    voxels = prod(shape)
+    too_large = beyond_limit(2 * voxels)
+    if min(shape) < 1 or too_large:
+        raise ValueError(f"a grid of {' x '.join(map(str, shape))} voxels {too_large or 'is none'}")
+    needed = -(-voxels // 8)
+    # It stops one byte after what the grid has: a stream of zeros may hold gigabytes.
+    stream = zlib.decompressobj()
+    packed = stream.decompress(base64.b64decode(text, validate=True), needed + 1)
+    if len(packed) != needed or not stream.eof or stream.unused_data:
+        found = f"more than {needed}" if len(packed) > needed else len(packed)
+        raise ValueError(f"{found} bytes for {voxels} voxels")
     bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=voxels)
     return bits.astype(bool).reshape(shape)
 

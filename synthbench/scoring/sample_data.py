@@ -15,8 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +22,19 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthbench import registry
-from synthbench.errors import ScorecardError, UsageError, near_miss
+from synthbench.errors import MetricError, ScorecardError, UsageError, near_miss
 from synthbench.metrics.metric import Composite, Statistic
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import Protocol
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
+from synthbench.runtime.arrays import unpack_npz
+from synthbench.runtime.documents import first_problem, parse_json
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.memory import beyond_limit
 from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.protocol import frozen_settings
 from synthbench.scoring.statistics import Job, prepared
@@ -41,7 +43,7 @@ SCHEMA = 1
 """Part of every key. Raise it when the layout of a file changes."""
 
 _ABOUT = "about"
-_DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
+_FIX = "Write sample data with synthbench score --sample-data."
 
 
 @dataclass(frozen=True)
@@ -194,16 +196,18 @@ class SampleData:
             The file cannot be read, or holds something else.
         """
         try:
+            too_large = beyond_limit(Path(file).stat().st_size)
+            if too_large:
+                raise ScorecardError(f"{file}: reading it {too_large}.")
             content = Path(file).read_bytes()
         except OSError as error:
             raise ScorecardError(f"{file}: cannot be read: {error.strerror}.") from error
-        found = _unpacked(content)
-        if found is None:
+        try:
+            return _unpacked(content)
+        except ValueError as error:
             raise ScorecardError(
-                f"{file}: holds no sample data, or is damaged. Write sample data with synthbench "
-                "score --sample-data."
-            )
-        return found
+                f"{file}: holds no sample data, or is damaged: {error}. {_FIX}"
+            ) from error
 
 
 def sample_data_key(real_fingerprint: str, synth_fingerprint: str, protocol_hash: str) -> str:
@@ -238,7 +242,10 @@ def load_sample_data(
         if found.key == key:
             return found
     content = (cache or Cache()).find_sample_data(key)
-    kept = None if content is None else _unpacked(content)
+    try:
+        kept = None if content is None else _unpacked(content)
+    except ValueError:  # a damaged file of the cache counts as absent
+        return None
     return kept if kept is not None and kept.key == key else None
 
 
@@ -268,24 +275,77 @@ def require_sample_data(card: Scorecard, called: str, files: Sequence[Path] = ()
     return found
 
 
-def _unpacked(content: bytes) -> SampleData | None:
-    """Return the sample data in an `.npz`; None where it is damaged or holds something else."""
+class _About(BaseModel):
+    """The JSON in a file of sample data."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
+    real_fingerprint: str
+    synth_fingerprint: str
+    protocol: dict[str, Any]
+    seeds: list[int] | None
+    jobs: dict[str, int]
+
+
+def _unpacked(content: bytes) -> SampleData:
+    """Return the sample data in an `.npz`.
+
+    Raises
+    ------
+    ValueError
+        It is damaged or holds something else; the first field that does not fit is named.
+    """
+    arrays = unpack_npz(content)
+    if _ABOUT not in arrays:
+        raise ValueError(f"the array '{_ABOUT}' is missing")
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about: dict[str, Any] = json.loads(arrays[_ABOUT].tobytes())
-        if about["schema"] != SCHEMA:
-            return None
-        return SampleData(
-            real_fingerprint=about["real_fingerprint"],
-            synth_fingerprint=about["synth_fingerprint"],
-            protocol=Protocol.model_validate(about["protocol"]),
-            subjects={role: arrays[f"subjects-{role}"] for role in ("real", "synth")},
-            jobs={
-                key: JobData(arrays[f"real-{i}"], arrays[f"synth-{i}"], arrays.get(f"cross-{i}"))
-                for key, i in about["jobs"].items()
-            },
-            seeds=None if about["seeds"] is None else tuple(map(int, about["seeds"])),
+        about = _About.model_validate(parse_json(arrays[_ABOUT].tobytes()))
+        protocol = Protocol.model_validate(about.protocol)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from error
+    except (MetricError, RecursionError) as error:
+        raise ValueError(f"protocol: {error}") from error
+    subjects = {role: _subjects(arrays, role) for role in ("real", "synth")}
+    sizes = {role: len(index) for role, index in subjects.items()}
+    jobs = {}
+    for key, number in about.jobs.items():
+        cross = f"cross-{number}"
+        jobs[key] = JobData(
+            _matrix(arrays, f"real-{number}", sizes["real"]),
+            _matrix(arrays, f"synth-{number}", sizes["synth"]),
+            _matrix(arrays, cross, sizes["real"], sizes["synth"]) if cross in arrays else None,
         )
-    except _DAMAGE:
-        return None
+    if about.seeds is not None and len(about.seeds) != sizes["synth"]:
+        raise ValueError(f"seeds: {sizes['synth']} are needed; found {len(about.seeds)}")
+    return SampleData(
+        real_fingerprint=about.real_fingerprint,
+        synth_fingerprint=about.synth_fingerprint,
+        protocol=protocol,
+        subjects=subjects,
+        jobs=jobs,
+        seeds=None if about.seeds is None else tuple(about.seeds),
+    )
+
+
+def _subjects(arrays: Mapping[str, np.ndarray], role: str) -> Int64[np.ndarray, " _"]:
+    found = arrays.get(f"subjects-{role}")
+    if found is None or found.ndim != 1 or found.dtype.kind not in "iu" or not found.size:
+        raise ValueError(f"the array 'subjects-{role}' must hold one whole number per image")
+    return found
+
+
+def _matrix(
+    arrays: Mapping[str, np.ndarray], name: str, rows: int, columns: int | None = None
+) -> Float[np.ndarray, "_ _"]:
+    found = arrays.get(name)
+    if (
+        found is None
+        or found.ndim != 2
+        or found.dtype.kind != "f"
+        or len(found) != rows
+        or found.shape[1] != (columns or found.shape[1])
+    ):
+        held = "is missing" if found is None else f"holds {found.dtype} of shape {found.shape}"
+        raise ValueError(f"the array '{name}' needs real numbers in {rows} rows; it {held}")
+    return found

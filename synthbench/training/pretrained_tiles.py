@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from synthbench.errors import WeightsError
 from synthbench.generators.networks.weights import read_state
 from synthbench.runs.folder import Run, environment
+from synthbench.runtime.documents import json_fields, parse_yaml, read_text
 from synthbench.runtime.files import sha256_file
 from synthbench.simulation.deformation import box_affine
 
@@ -69,27 +67,25 @@ def model_of_folder(folder: Path) -> Model:
                 f"{folder / part}: holds no {' or '.join(_FILES)}. Copy the whole model."
             )
         files[part] = there[0]
-        try:
-            configs[part] = dict(
-                json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
-            )
-        except ValueError as error:
-            raise WeightsError(
-                f"{folder / part / 'config.json'}: not readable: {error}. Copy it again."
-            ) from error
+        configs[part] = json_fields(
+            folder / part / "config.json", error=WeightsError, fix="Copy it again."
+        )
     return Model(folder.resolve().name, _stated_licence(folder) or LICENCE, files, configs)
 
 
 def _stated_licence(folder: Path) -> str | None:
     """Return the licence in the front matter of a model card, as hubs write it."""
     card = folder / "README.md"
-    lines = card.read_text(encoding="utf-8").split("---", 2) if card.is_file() else []
+    if not card.is_file():
+        return None
+    fix = "Its front matter names the licence: copy it again, or correct it."
+    lines = read_text(card, error=WeightsError, fix=fix).split("---", 2)
     if len(lines) < 3 or lines[0].strip():
         return None
     try:
-        front = yaml.safe_load(lines[1])
-    except yaml.YAMLError:
-        return None
+        front = parse_yaml(lines[1])
+    except ValueError as error:
+        raise WeightsError(f"{card}: its front matter is not YAML: {error}. {fix}") from error
     stated = front.get("license") if isinstance(front, dict) else None
     return str(stated).lower() if stated else None
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from synthbench.errors import UsageError, near_miss
+from synthbench.runtime.documents import json_fields
 from synthbench.runtime.files import write_atomic
 
 log = logging.getLogger("synthbench")
@@ -180,9 +181,14 @@ class _Identities:
     file: Path
 
     def read(self) -> dict[str, str]:
-        return (
-            dict(json.loads(self.file.read_text(encoding="utf-8"))) if self.file.is_file() else {}
-        )
+        if not self.file.is_file():
+            return {}
+        fix = "Delete it: the services then start a new run."
+        found = json_fields(self.file, error=UsageError, fix=fix)
+        for name, identity in found.items():
+            if not isinstance(identity, str):
+                raise UsageError(f"{self.file}: {name}: a text is needed. {fix}")
+        return found
 
     def write(self, identities: Mapping[str, str]) -> None:
         write_atomic(self.file, json.dumps(dict(identities), indent=1).encode())

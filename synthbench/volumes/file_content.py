@@ -21,8 +21,11 @@ from synthbench.errors import CohortError
 HEAD_BYTES = 1024
 """Bytes that are looked at to recognise a format; the longest header has 540."""
 
-MAX_REST = 64 * 2**20
-"""The most bytes before or after the voxels: header extensions, FreeSurfer's tags, padding."""
+MAX_BEFORE = 64 * 2**20
+"""The most bytes before the voxels: header extensions."""
+
+MAX_REST = 2**20
+"""The most bytes after the voxels: FreeSurfer's tags, padding."""
 
 _MOST_DEFLATED = 1032  # deflate cannot compress better than 1032 to 1 (zlib's documentation)
 _GZIP = b"\x1f\x8b"
@@ -119,6 +122,9 @@ def opened(file: Path) -> Iterator[Content]:
 def check_end(content: Content) -> None:
     """Read a compressed stream to its end, where gzip keeps the checksum and the length.
 
+    Nothing is kept, so a stream that holds gigabytes of zeros takes no memory. It is stopped after
+    `MAX_REST` bytes.
+
     Raises
     ------
     CohortError
@@ -129,7 +135,7 @@ def check_end(content: Content) -> None:
     if not content.compressed:
         return
     left = MAX_REST
-    while chunk := content.stream.read(2**20):
+    while chunk := content.stream.read(2**18):
         left -= len(chunk)
         if left < 0:
             raise CohortError(

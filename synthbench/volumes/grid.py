@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from scipy import ndimage
 
 from synthbench.errors import UsageError
+from synthbench.runtime.memory import beyond_limit
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Space:
         Raises
         ------
         UsageError
-            The shape or the spacing is not positive.
+            The shape or the spacing is not positive, or the grid needs more memory than the limit.
         """
         if shape is not None and (len(shape) != 3 or min(shape) < 1):
             raise UsageError(f"shape: three positive numbers are needed; found {shape}.")
@@ -89,8 +90,10 @@ class Space:
         if shape is None:
             if spacing is None:
                 return self
-            wanted = np.maximum(1, np.ceil(extent / spacing - 1e-6)).astype(int)
-            shape = (int(wanted[0]), int(wanted[1]), int(wanted[2]))
+            with np.errstate(over="ignore"):
+                wanted = np.maximum(1, np.ceil(extent / spacing - 1e-6)).tolist()
+            shape = _allowed((wanted[0], wanted[1], wanted[2]), spacing)
+        _allowed(shape, spacing)
         voxel = extent / np.array(shape) if spacing is None else np.full(3, spacing)
         direction = self.matrix[:3, :3] / np.array(self.spacing)
         middle = self.matrix[:3, :3] @ ((np.array(self.shape) - 1) / 2) + self.matrix[:3, 3]
@@ -105,6 +108,18 @@ class Space:
         mm = self.spacing
         size = f"{mm[0]:.3g}" if np.ptp(mm) < 1e-3 else " x ".join(f"{s:.3g}" for s in mm)
         return f"{self.shape[0]} x {self.shape[1]} x {self.shape[2]} at {size} mm"
+
+
+def _allowed(shape: tuple[float, float, float], spacing: float | None) -> tuple[int, int, int]:
+    """Return the shape of a new grid, or raise where its volumes need too much memory."""
+    # One volume, what it is resampled from, and both blurred: 32 bits each.
+    needed = 16.0 * shape[0] * shape[1] * shape[2]
+    too_large = beyond_limit(int(min(needed, 1e30)))
+    if too_large:
+        words = " x ".join(f"{side:.6g}" for side in shape)
+        size = "" if spacing is None else f" (voxels of {spacing:g} mm)"
+        raise UsageError(f"a grid of {words} voxels{size} {too_large}.")
+    return int(shape[0]), int(shape[1]), int(shape[2])
 
 
 # 84 x 128 x 84 over the field of view of MNI152 at 1 mm in FSL's and SPM's convention

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite, prod
 from pathlib import Path
@@ -21,7 +23,15 @@ from jaxtyping import Float64
 from nibabel.fileholders import FileHolder
 
 from synthbench.errors import CohortError
-from synthbench.volumes.file_content import MAX_REST, Content, check_end, foreign, opened
+from synthbench.runtime.memory import beyond_limit
+from synthbench.volumes.file_content import (
+    MAX_BEFORE,
+    MAX_REST,
+    Content,
+    check_end,
+    foreign,
+    opened,
+)
 
 SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz", ".npy", ".hdr", ".img")
 """Endings of image files, in lower case; an ANALYZE or NIfTI pair is named by its `.hdr`."""
@@ -29,22 +39,30 @@ SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz", ".npy", ".hdr", ".img")
 MAX_VOXELS = 2**28
 """The most voxels of a volume: 645 along each axis; 1 GiB as 32-bit floats."""
 
+BYTES_PER_VOXEL = 48
+"""Memory that reading and checking a volume takes at most, as measured: two files are read at a
+time, and each takes up to 24 bytes per voxel for copies in other data types."""
+
 MAX_VALUE = 1e18
 """The greatest size of an intensity: the square of a larger one overflows 32-bit floats."""
 
 _UNITS_MM = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 _PAIR = "An ANALYZE or NIfTI pair needs both files: copy the other one beside it."
 _MIN_SCALE_CONFLICT = 1.5
+_LAST_CODE = 5  # NIfTI's codes of the space that an affine leads to: 5 is any other template
+
+# nibabel prints what it repairs in a header, without the name of the file.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 
-@dataclass(frozen=True)
-class StoredImage:
-    """One volume as its file stores it.
+@dataclass(frozen=True, kw_only=True)
+class ImageHeader:
+    """What a file states of its volume, before the voxels are read.
 
     Attributes
     ----------
-    values
-        Real numbers after the file's scaling rule, in the file's axes.
+    shape
+        Voxels along each axis of the file.
     affine
         Voxel indices to lengths, in the file's unit; None where the header states none.
     zooms
@@ -62,7 +80,7 @@ class StoredImage:
         How the content differs from what the name says; None: it does not.
     """
 
-    values: np.ndarray
+    shape: tuple[int, int, int]
     affine: Float64[np.ndarray, "4 4"] | None
     zooms: tuple[float, float, float] | None
     dtype: str
@@ -72,6 +90,23 @@ class StoredImage:
     conflict: str | None = None
     misnamed: str | None = None
     unscaled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImage(ImageHeader):
+    """One volume as its file stores it.
+
+    Attributes
+    ----------
+    values
+        Real numbers after the file's scaling rule, in the file's axes.
+    """
+
+    values: np.ndarray
+
+
+Accept = Callable[[ImageHeader], object]
+"""Raises a CohortError where the voxels need not be read; what it returns is not used."""
 
 
 def without_suffix(name: str) -> str:
@@ -84,19 +119,24 @@ def without_suffix(name: str) -> str:
     return name[: -len(max(endings, key=len))] if endings else name
 
 
-def read_stored(file: Path) -> StoredImage:
+def read_stored(file: Path, accept: Accept | None = None) -> StoredImage:
     """Return the one volume of an image file.
+
+    Parameters
+    ----------
+    accept
+        Called with the header before memory is allocated for the voxels.
 
     Raises
     ------
     CohortError
         The file is not one whole 3-D image of finite scaling with at most `MAX_VOXELS` real
-        numbers. The message does not name the file.
+        numbers that fit in memory, or `accept` raised. The message does not name the file.
     """
-    file = _header_of_pair(file)
     try:
+        file = _header_of_pair(file)
         with opened(file) as content:
-            return _read(file, content)
+            return _read(file, content, accept or _as_it_is)
     except CohortError:
         raise
     except MemoryError as error:
@@ -108,17 +148,21 @@ def read_stored(file: Path) -> StoredImage:
         ) from error
 
 
-def _read(file: Path, content: Content) -> StoredImage:
+def _as_it_is(header: ImageHeader) -> None:
+    pass
+
+
+def _read(file: Path, content: Content, accept: Accept) -> StoredImage:
     head = content.head
     if head.startswith(b"\x93NUMPY"):
-        return _read_npy(file, content)
+        return _read_npy(file, content, accept)
     if head[:4] == b"\x00\x00\x00\x01" and len(head) >= 284:
-        return _read_mgh(file, content)
+        return _read_mgh(file, content, accept)
     pair = file.suffix.lower() == ".hdr"
     if head[344:347] == b"n+1" or head[4:7] == b"n+2":
-        return _read_nifti(file, content)
+        return _read_nifti(file, content, accept)
     if pair and (head[344:347] == b"ni1" or head[4:7] == b"ni2" or _is_analyze(head)):
-        return _read_pair(file, content)
+        return _read_pair(file, content, accept)
     if head[344:347] == b"ni1" or head[4:7] == b"ni2":
         raise CohortError(f"cannot be read: it is the header of a pair, without voxels. {_PAIR}")
     check_end(content)
@@ -128,7 +172,7 @@ def _read(file: Path, content: Content) -> StoredImage:
 # ---------------------------------------------------------------- formats
 
 
-def _read_npy(file: Path, content: Content) -> StoredImage:
+def _read_npy(file: Path, content: Content, accept: Accept) -> StoredImage:
     stream = content.stream
     try:
         version = np.lib.format.read_magic(stream)
@@ -145,13 +189,18 @@ def _read_npy(file: Path, content: Content) -> StoredImage:
             "Write numbers: np.save(FILE, np.asarray(volume, dtype=np.float32))"
         )
     _check_array(shape, dtype, stream.tell(), content)
+    header = ImageHeader(
+        shape=_three_sides(shape), affine=None, zooms=None, dtype=str(dtype),
+        misnamed=_misnamed(file, content, "npy"),
+    )  # fmt: skip
+    accept(header)
     stream.seek(0)
     values = _three_axes(np.lib.format.read_array(stream, allow_pickle=False))
     check_end(content)
-    return StoredImage(values, None, None, str(dtype), misnamed=_misnamed(file, content, "npy"))
+    return StoredImage(values=values, **vars(header))
 
 
-def _read_mgh(file: Path, content: Content) -> StoredImage:
+def _read_mgh(file: Path, content: Content, accept: Accept) -> StoredImage:
     *shape, code = (int(n) for n in np.frombuffer(content.head[4:24], dtype=">i4"))
     dtypes = {0: "u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
     if code not in dtypes:
@@ -159,53 +208,97 @@ def _read_mgh(file: Path, content: Content) -> StoredImage:
             f"cannot be read: its MGH header states the data type {code}, which is not known. "
             "Copy it again from the original."
         )
-    _check_array(tuple(shape), np.dtype(dtypes[code]), 284, content)
-    # The header goes on after the voxels, so a compressed stream would be read twice.
-    whole = io.BytesIO(content.stream.read(284 + prod(shape) * 8 + MAX_REST))
-    check_end(content)
-    image = nib.MGHImage.from_file_map({"image": FileHolder(fileobj=whole)})
+    dtype = np.dtype(dtypes[code])
+    _check_array(tuple(shape), dtype, 284, content)
+    stated = nib.freesurfer.mghformat.MGHHeader(content.head[:284], check=False)
     # Without the flag, FreeSurfer takes coronal slices of 1 mm: a guess, not what the file says.
     known = content.head[28:30] != bytes(2)
-    affine = np.asarray(image.affine, dtype=np.float64) if known else None
-    return _stored(image, affine, misnamed=_misnamed(file, content, "MGH"))
+    header = ImageHeader(
+        shape=_three_sides(tuple(shape)),
+        affine=np.asarray(stated.get_affine(), dtype=np.float64) if known else None,
+        zooms=_zooms(stated),
+        dtype=dtype.name,
+        misnamed=_misnamed(file, content, "MGH"),
+    )
+    accept(header)
+    # The header goes on after the voxels, so a compressed stream would be read twice.
+    whole = io.BytesIO(content.stream.read(284 + prod(shape) * dtype.itemsize + MAX_REST))
+    check_end(content)
+    image = nib.MGHImage.from_file_map({"image": FileHolder(fileobj=whole)})
+    return StoredImage(values=_values(image), **vars(header))
 
 
-def _read_nifti(file: Path, content: Content) -> StoredImage:
+def _read_nifti(file: Path, content: Content, accept: Accept) -> StoredImage:
     second = content.head[4:7] == b"n+2"
     raw = _header(nib.Nifti2Header if second else nib.Nifti1Header, content.head)
     _check_nifti(raw, content, least=len(raw.binaryblock))
     kind = nib.Nifti2Image if second else nib.Nifti1Image
     image = kind.from_file_map({"image": FileHolder(fileobj=content.stream)})
-    stored = _stored(image, _affine(image.header, raw), raw, _misnamed(file, content, "NIfTI"))
+    header = _stated(image, _affine(image.header, raw), raw, _misnamed(file, content, "NIfTI"))
+    accept(header)
+    stored = StoredImage(values=_values(image), **vars(header))
     check_end(content)
     return stored
 
 
-def _read_pair(file: Path, content: Content) -> StoredImage:
+def _read_pair(file: Path, content: Content, accept: Accept) -> StoredImage:
     second, nifti = content.head[4:7] == b"ni2", content.head[344:347] == b"ni1"
-    kinds = (nib.Nifti2Header, nib.Nifti1Header, nib.AnalyzeHeader)
-    raw = _header(kinds[0] if second else kinds[1] if nifti else kinds[2], content.head)
+    kind, of_header = (nib.Nifti2Pair, nib.Nifti2Header) if second else (
+        (nib.Nifti1Pair, nib.Nifti1Header) if nifti else (nib.Spm2AnalyzeImage, nib.AnalyzeHeader)
+    )  # fmt: skip
+    raw = _header(of_header, content.head)
     voxels = _partner(file, ".img")
     assert voxels is not None
     with opened(voxels) as beside:
         _check_nifti(raw, beside, least=0)
-    image: Any = nib.load(file)
-    if not (second or nifti):
-        return _stored(image, None)
-    return _stored(image, _affine(image.header, raw), raw)
+        parts = {"header": FileHolder(fileobj=content.stream)}
+        parts["image"] = FileHolder(fileobj=beside.stream)
+        # SPM's matrix is not looked for: the directions of an ANALYZE file are not known.
+        parts |= {} if second or nifti else {"mat": FileHolder(fileobj=io.BytesIO())}
+        image = kind.from_file_map(parts)
+        if second or nifti:
+            header = _stated(image, _affine(image.header, raw), raw)
+        else:
+            header = _stated(image, None)
+        accept(header)
+        stored = StoredImage(values=_values(image), **vars(header))
+        check_end(beside)
+    check_end(content)
+    return stored
 
 
-def _stored(
+def _stated(
     image: Any,
     affine: Float64[np.ndarray, "4 4"] | None,
     raw: Any = None,
     misnamed: str | None = None,
-) -> StoredImage:
-    """Return an image of nibabel's as it is stored; `raw` is the header of NIfTI."""
+) -> ImageHeader:
+    """Return what an image of nibabel's states; `raw` is the header of NIfTI."""
     rule = image.dataobj
-    slope, inter = getattr(rule, "slope", 1.0), getattr(rule, "inter", 0.0)
+    code = 0 if raw is None else int(raw["xyzt_units"]) & 7
+    return ImageHeader(
+        shape=_three_sides(image.shape),
+        affine=affine,
+        zooms=_zooms(image.header),
+        dtype=image.get_data_dtype().name,
+        slope=float(getattr(rule, "slope", 1.0)),
+        inter=float(getattr(rule, "inter", 0.0)),
+        unit=_UNITS_MM.get(code, ("millimetres", 1.0)),
+        conflict=None if raw is None else _conflict(image.header),
+        misnamed=misnamed,
+        unscaled=raw is not None and _is_unscaled(raw),
+    )
+
+
+def _zooms(header: Any) -> tuple[float, float, float]:
+    zooms = tuple(float(size) for size in header.get_zooms()[:3])
+    return zooms[0], zooms[1], zooms[2]
+
+
+def _values(image: Any) -> np.ndarray:
+    """Return the voxels of an image of nibabel's."""
     try:
-        values = np.asanyarray(rule)
+        return _three_axes(np.asanyarray(image.dataobj))
     except gzip.BadGzipFile:
         raise
     except OSError as error:
@@ -214,20 +307,6 @@ def _stored(
             f"the {' x '.join(map(str, image.shape))} voxels that its header states. Compare its "
             "size with the original and copy it again."
         ) from error
-    zooms = tuple(float(size) for size in image.header.get_zooms()[:3])
-    code = 0 if raw is None else int(raw["xyzt_units"]) & 7
-    return StoredImage(
-        _three_axes(values),
-        affine,
-        (zooms[0], zooms[1], zooms[2]),
-        image.get_data_dtype().name,
-        float(slope),
-        float(inter),
-        _UNITS_MM.get(code, ("millimetres", 1.0)),
-        None if raw is None else _conflict(image.header),
-        misnamed,
-        raw is not None and _is_unscaled(raw),
-    )
 
 
 # ---------------------------------------------------------------- headers
@@ -261,6 +340,13 @@ def _check_nifti(raw: Any, content: Content, least: int) -> None:
             f"cannot be read: its header states {dims[0]} dimensions (dim[0]). Copy it again from "
             "the original."
         )
+    for name in ("qform_code", "sform_code"):
+        # A code that is not known is taken for "no affine" by nibabel.
+        if name in raw.structarr.dtype.names and not 0 <= int(raw[name]) <= _LAST_CODE:
+            raise CohortError(
+                f"cannot be read: its header states the {name} {int(raw[name])}, and codes go from "
+                f"0 to {_LAST_CODE}. Copy it again from the original."
+            )
     code = int(raw["datatype"])
     try:
         dtype = raw.get_data_dtype()
@@ -279,7 +365,7 @@ def _check_nifti(raw: Any, content: Content, least: int) -> None:
             f"has {8 * dtype.itemsize} bits, but bitpix is {bits}. Copy it again from the original."
         )
     offset = float(raw["vox_offset"])
-    if not (isfinite(offset) and least <= offset <= MAX_REST):
+    if not (isfinite(offset) and least <= offset <= MAX_BEFORE):
         raise CohortError(
             f"cannot be read: its header places the voxels at byte {offset:g} (vox_offset). Copy "
             "it again from the original."
@@ -331,6 +417,9 @@ def _check_array(
             f"is {words}: {prod(shape):.3g} voxels; at most {MAX_VOXELS:.3g} are read "
             "(645 along each axis). Resample it, or correct its header."
         )
+    too_large = beyond_limit(prod(shape) * (BYTES_PER_VOXEL + dtype.itemsize))
+    if too_large:
+        raise CohortError(f"is {words} voxels: reading it {too_large}.")
     needed = offset + prod(shape) * dtype.itemsize
     if needed > content.most:
         limit = "at most " if content.compressed else ""
@@ -339,26 +428,41 @@ def _check_array(
             f"{dtype.itemsize} bytes need {needed} bytes, and it holds {limit}{content.most}. "
             "Compare its size with the original and copy it again."
         )
+    if not content.compressed and content.most - needed > MAX_REST:
+        raise CohortError(
+            f"holds {content.most - needed} bytes after the {words} voxels that its header states. "
+            "Its header and its content do not belong together: copy it again from the original."
+        )
 
 
-def _three_axes(values: np.ndarray) -> np.ndarray:
-    """Return an array with three axes: further ones of length 1 are left out."""
-    if values.dtype.kind not in "biuf":
-        raise CohortError(f"holds {values.dtype} values; real numbers are needed.")
-    shape = values.shape
-    spare = [axis for axis in range(values.ndim) if shape[axis] == 1][: max(0, values.ndim - 3)]
-    values = values.squeeze(tuple(spare))
-    if values.ndim != 3:
+def _spare(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes of length 1 that a volume does not need."""
+    ones = [axis for axis, size in enumerate(shape) if size == 1]
+    return tuple(ones[: max(0, len(shape) - 3)])
+
+
+def _three_sides(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the shape of a volume: further axes of length 1 are left out."""
+    spare = _spare(shape)
+    sides = [int(size) for axis, size in enumerate(shape) if axis not in spare]
+    if len(sides) != 3:
         raise CohortError(
             f"is {len(shape)}-D, of shape {tuple(shape)}; one 3-D volume per file is needed. "
             "Stack the slices into one volume."
         )
-    if min(values.shape) == 1:
+    if min(sides) == 1:
         raise CohortError(
             f"is a single slice, of shape {tuple(shape)}; one 3-D volume per file is needed. Stack "
             "the slices of a person into one volume."
         )
-    return values
+    return sides[0], sides[1], sides[2]
+
+
+def _three_axes(values: np.ndarray) -> np.ndarray:
+    """Return the voxels of a volume, without further axes of length 1."""
+    if values.dtype.kind not in "biuf":
+        raise CohortError(f"holds {values.dtype} values; real numbers are needed.")
+    return values.squeeze(_spare(values.shape))
 
 
 def _affine(header: Any, raw: Any) -> Float64[np.ndarray, "4 4"] | None:

@@ -140,6 +140,40 @@ def test_lengths_that_no_head_has_are_refused_before_anything_is_measured(
     assert read(file, 4.0).grid.spacing == pytest.approx((4, 4, 4))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((4, 4, 0.09), "4 x 4 x 0.09 mm"),
+        ((4, 1e-3, 4), "4 x 0.001 x 4 mm"),
+        ((20.1, 4, 4), "20.1 x 4 x 4 mm"),
+        ((4, 4, 25), "4 x 4 x 25 mm"),
+    ],
+)
+def test_voxels_of_a_size_that_no_scan_has_are_refused(sizes, words, tmp_path):
+    affine = AFFINE.copy()
+    affine[:3, :3] = np.diag(sizes)
+    save(blob(1), tmp_path / "a.nii", affine)
+    with pytest.raises(CohortError, match=f"{words}; those of a head are between 0.1 and 20 mm"):
+        read(tmp_path / "a.nii", None)
+    assert read(tmp_path / "a.nii", 4.0).grid.spacing == pytest.approx((4, 4, 4))
+
+
+@pytest.mark.parametrize("size", [0.1, 20.0])
+def test_voxels_of_a_size_that_a_scan_may_have_are_read(size, tmp_path):
+    affine = AFFINE.copy()
+    affine[:3, :3] = np.diag([size, 4, 4])
+    save(blob(1), tmp_path / "a.nii", affine)
+    assert read(tmp_path / "a.nii", None).grid.spacing == pytest.approx((size, 4, 4), rel=1e-5)
+
+
+def test_a_volume_far_from_the_origin_is_refused(tmp_path):
+    affine = AFFINE.copy()
+    affine[0, 3] = 1e7
+    save(blob(1), tmp_path / "a.nii", affine)
+    with pytest.raises(CohortError, match=r"1e\+07 mm away from the origin"):
+        read(tmp_path / "a.nii", None)
+
+
 def test_a_long_axis_allocates_nothing(tmp_path):
     """A voxel of 100 km: the coarse copy would need 10^12 cells."""
     affine = AFFINE.copy()

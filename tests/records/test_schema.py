@@ -189,7 +189,7 @@ def test_a_version_that_cannot_be_read_is_told_before_anything_else(version, mes
     [
         (b"[1]", "it holds a list, not fields"),
         (b"{", "not a scorecard of schema 2: Expecting"),
-        (b"\xff\xfe", "it is not text"),
+        (b"\xff\xfe", "is not text"),
         (b'{"schema_version": 1}', "cannot be upgraded from schema 1: KeyError"),
     ],
     ids=["a list", "no JSON", "bytes", "no fields"],

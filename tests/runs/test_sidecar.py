@@ -37,7 +37,7 @@ def test_what_lies_beside_a_volume_is_read(tmp_path):
 def test_other_programs_files_tell_nothing_and_synthbenchs_own_are_refused(tmp_path, text):
     (tmp_path / "a.json").write_text(text, encoding="utf-8")
     assert found_sidecars([tmp_path / "a.nii.gz"]) == [{}]
-    with pytest.raises(UsageError, match=r"a\.json: not readable.*Delete it"):
+    with pytest.raises(UsageError, match=r"a\.json: .*Delete it"):
         read_sidecar(tmp_path / "a.nii.gz")
 
 

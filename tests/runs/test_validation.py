@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synthbench.errors import UsageError
+from synthbench.errors import RunError, UsageError
 from synthbench.runs import configuration
 from synthbench.training import training
 
@@ -56,5 +56,5 @@ def test_a_configuration_that_was_edited_is_refused_likewise(make_cohort, tmp_pa
     run = training.train("noise", out=tmp_path / "run", real=make_cohort("real", n=2))
     run.update(finished=False)
     run.write_config({**run.config, "seed": True})
-    with pytest.raises(UsageError, match="noise: seed: a whole number is needed; found true"):
+    with pytest.raises(RunError, match=r"config\.yaml: seed: Input should be a valid integer"):
         training.train(out=run.folder, resume=True)

@@ -78,3 +78,16 @@ def test_coarser_resampling_is_antialiased_and_does_not_overshoot():
 def test_the_same_grid_returns_the_volume_untouched():
     volume = np.random.default_rng(0).random(MNI.shape, dtype=np.float32)
     assert resample(volume, MNI, MNI) is volume
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [({"spacing": 1e-4}, r"1.81e\+06 x 2.17e\+06"), ({"shape": (10**5,) * 3}, "100000 x 100000"),
+     ({"spacing": 5e-324}, "inf"), ({"shape": (10**5,) * 3, "spacing": 1.0}, "100000 x")],
+)  # fmt: skip
+def test_a_grid_beyond_the_limit_of_memory_is_refused(choice, words, monkeypatch):
+    monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "1GiB")
+    space = Space.of((181, 217, 181), np.eye(4))
+    with pytest.raises(UsageError, match=rf"{words}.*--max-memory"):
+        space.regrid(**choice)
+    assert space.regrid(spacing=0.5).shape == (362, 434, 362)

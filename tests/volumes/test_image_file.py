@@ -304,3 +304,61 @@ def test_names_of_volumes():
     assert [is_volume(Path(name)) for name in names] == [True, True, True, False, False, False]
     assert without_suffix("x/a.b.Nii.gz") == "x/a.b"
     assert without_suffix("a.txt") == "a.txt"
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.img"])
+def test_a_pair_is_read_to_its_end_too(name, tmp_path):
+    """Voxels that are compressed under the name of a pair: a wrong checksum is found."""
+    nib.save(nib.Nifti1Pair(VOLUME, AFFINE), tmp_path / "a.img")
+    packed = gzip.compress((tmp_path / "a.img").read_bytes())
+    (tmp_path / "a.img").write_bytes(packed)
+    assert np.array_equal(read_stored(tmp_path / name).values, VOLUME)
+    (tmp_path / "a.img").write_bytes(without_checksum(packed))
+    with pytest.raises(CohortError, match="CRC"):
+        read_stored(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [nifti(), npy(VOLUME)])
+def test_more_bytes_than_the_header_states_are_refused_packed_or_not(content, tmp_path):
+    """A header of a smaller volume than the one that follows: it was damaged."""
+    for name, pack in (("a.nii", bytes), ("a.nii.gz", gzip.compress)):
+        (tmp_path / name).write_bytes(pack(content + bytes(2**20)))
+        assert np.array_equal(read_stored(tmp_path / name).values, VOLUME)
+        (tmp_path / name).write_bytes(pack(content + bytes(2**20 + 1)))
+        with pytest.raises(CohortError, match="do not belong together"):
+            read_stored(tmp_path / name)
+
+
+def test_a_volume_beyond_the_limit_of_memory_is_refused_on_its_header(tmp_path, monkeypatch):
+    """24 x 24 x 24 voxels of 1 byte: reading takes 49 bytes each, 0.65 MiB in all."""
+    for name, content in {
+        "a.nii": nifti(), "b.nii.gz": GZ, "c.npy": npy(VOLUME),
+        "d.mgh": nib.MGHImage(VOLUME, AFFINE).to_bytes(),
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "1MiB")
+        assert read_stored(tmp_path / name).shape == VOLUME.shape
+        monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "0.6MiB")
+        with pytest.raises(CohortError, match=r"needs 662 KiB.*at most 614 KiB.*--max-memory"):
+            read_stored(tmp_path / name)
+
+
+def test_voxels_are_not_read_where_the_header_is_not_accepted(tmp_path):
+    """A volume whose voxels are missing: the header is judged first."""
+
+    def refuse(header):
+        raise CohortError(f"no: {header.shape}")
+
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(nifti()[:400] + bytes(len(VOLUME) * 10**4)))
+    with pytest.raises(CohortError, match=r"no: \(24, 24, 24\)"):
+        read_stored(tmp_path / "a.nii.gz", refuse)
+
+
+@pytest.mark.parametrize("offset", [252, 254])
+def test_a_code_of_an_affine_that_is_not_known_is_refused(offset, tmp_path, capsys):
+    content = bytearray(nifti())
+    struct.pack_into("<h", content, offset, 236)
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(CohortError, match="form_code 236"):
+        read_stored(tmp_path / "a.nii")
+    assert capsys.readouterr().err == ""

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from synthbench.cohorts.volume_file import MAX_EXTENT_MM, centred
+from synthbench.cohorts.volume_file import MAX_VOXEL_MM, MIN_VOXEL_MM, centred
 from synthbench.errors import CohortError, UsageError
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import OVERSHOOT
@@ -99,10 +99,10 @@ def _size(text: str) -> float | Literal["real"]:
         size = float(text)
     except ValueError:
         size = float("nan")
-    if not 0 < size < MAX_EXTENT_MM:
+    if not MIN_VOXEL_MM <= size <= MAX_VOXEL_MM:
         raise UsageError(
-            f"--spacing {text}: a voxel size in mm is needed, above 0, or 'real': that of the real "
-            "volumes."
+            f"--spacing {text}: a voxel size in mm is needed, from {MIN_VOXEL_MM:g} to "
+            f"{MAX_VOXEL_MM:g}, or 'real': that of the real volumes."
         )
     return size
 

@@ -15,15 +15,20 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
+from pydantic import BaseModel, ConfigDict
 
 from synthbench import __version__
+from synthbench.cohorts.datasets.description import FILE as DESCRIPTION
+from synthbench.cohorts.datasets.description import read_description
 from synthbench.cohorts.datasets.scans import DataUseTerms, Scan
 from synthbench.cohorts.preparation.pipeline import PreparedScan
 from synthbench.cohorts.preparation.quality import quality_picture
 from synthbench.cohorts.preparation.settings import Settings
 from synthbench.cohorts.preparation.template import NAME as TEMPLATE
+from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import UsageError
 from synthbench.render.delimited import table_text
+from synthbench.runtime.documents import check_fields, json_fields
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.walk import files_below
 from synthbench.volumes.grid import Space
@@ -90,8 +95,7 @@ class Destination:
         """Return the sidecar of a complete scan; None where a file is missing."""
         if not all(f.is_file() for f in (self.sidecar, self.volume, self.mask, self.picture)):
             return None
-        record: dict[str, Any] = json.loads(self.sidecar.read_text(encoding="utf-8"))
-        return record
+        return _read_sidecar(self.sidecar)
 
     def write(
         self, prepared: PreparedScan, settings: Settings, source: dict[str, str], seconds: float
@@ -106,6 +110,46 @@ class Destination:
         record = _sidecar(prepared, settings, source, seconds)
         write_atomic(self.sidecar, json_bytes(record))
         return record
+
+
+class _SourceFields(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    sha256: str
+
+
+class _MeasuredFields(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    brain_ml: float | None
+    correlation_head: float | None
+    correlation_brain: float | None
+    noise_sd: float | None
+    total_seconds: float
+
+
+class SidecarFields(BaseModel):
+    """The fields of a prepared scan's sidecar that are read."""
+
+    model_config = ConfigDict(strict=True)
+
+    SettingsDigest: str
+    Source: _SourceFields
+    Measured: _MeasuredFields
+
+
+def _read_sidecar(file: Path) -> dict[str, Any]:
+    """Return the sidecar of a prepared scan.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, or a field is missing or has a wrong value.
+    """
+    fix = "Delete it and repeat the command: the scan is then prepared again."
+    fields = json_fields(file, error=UsageError, fix=fix)
+    check_fields(SidecarFields, fields, file, error=UsageError, fix=fix)
+    return fields
 
 
 def _sidecar(
@@ -161,13 +205,13 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: that is a file; name a folder.")
-    description = out / "dataset_description.json"
-    if description.is_file():
-        made_by = json.loads(description.read_text(encoding="utf-8")).get("GeneratedBy") or [{}]
-        if made_by[0].get("Name") != GENERATOR:
+    if (out / DESCRIPTION).is_file():
+        programs = read_description(out).GeneratedBy
+        made_by = programs[0].Name if programs else None
+        if made_by != GENERATOR:
             raise UsageError(
-                f"--out {out}: holds another dataset (made by "
-                f"{made_by[0].get('Name', 'an unnamed program')}). Name a new folder."
+                f"--out {out}: holds another dataset (made by {made_by or 'an unnamed program'}). "
+                "Name a new folder."
             )
     foreign = [file for file in _volumes_in(out) if not file.name.endswith(_WRITTEN)]
     if foreign:
@@ -178,7 +222,7 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
     others = [
         sidecar.name.split("_space-")[0]
         for sidecar in sorted(out.glob("sub-*/**/*_desc-prepared_T1w.json"))
-        if json.loads(sidecar.read_text(encoding="utf-8")).get("SettingsDigest") != settings.digest
+        if _read_sidecar(sidecar)["SettingsDigest"] != settings.digest
     ]
     if others:
         shown = ", ".join(others[:10]) + (f" and {len(others) - 10} more" * (len(others) > 10))
@@ -234,9 +278,10 @@ def write_covariates(out: Path, rows: pd.DataFrame) -> None:
     people = rows.drop_duplicates("participant_id").set_index("participant_id")[lasting]
     table = out / "participants.tsv"
     if table.is_file():
-        known = pd.read_csv(table, sep="\t", na_values=["n/a"], keep_default_na=False)
-        known = known.set_index("participant_id").drop(index=people.index, errors="ignore")
-        people = pd.concat([known, people])
+        read = read_text_table(table)
+        read.require("participant_id")
+        known = read.cells.replace("", "n/a").set_index("participant_id")
+        people = pd.concat([known.drop(index=people.index, errors="ignore"), people])
     write_atomic(table, table_bytes(people.sort_index().reset_index()))
     if not changing or rows["session"].isna().all():
         return

@@ -15,6 +15,7 @@ import numpy as np
 
 from synthbench.cohorts.preparation.image import Image, read_image
 from synthbench.errors import CohortError, UsageError, near_miss
+from synthbench.runtime.documents import read_text
 from synthbench.runtime.files import sha256_file
 
 ANTS_TEMPLATE = "ANTS_BRAIN_TEMPLATE"
@@ -73,7 +74,9 @@ def _python_package_version(command: str, package: str) -> str | None:
 
 def _freesurfer_version(command: str) -> str | None:
     stamp = Path(os.environ.get("FREESURFER_HOME", ""), "build-stamp.txt")
-    return stamp.read_text(encoding="utf-8").strip() if stamp.is_file() else None
+    if not stamp.is_file():
+        return None
+    return read_text(stamp, error=UsageError, fix="Check FREESURFER_HOME.").strip()
 
 
 def _ants_version(command: str) -> str | None:

@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from synthbench.cohorts.volume_file import centred, finite, in_mm
+from synthbench.cohorts.volume_file import centred, finite, implausible, in_mm
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space, resample
-from synthbench.volumes.image_file import StoredImage, read_stored
+from synthbench.volumes.image_file import ImageHeader, read_stored
 
 _HEAD = 0.1  # of the 99th percentile: air is darker, and so is most of the skull
 
@@ -83,14 +83,14 @@ def read_image(path: Path, axes: str | None = None) -> Image:
         The file is unreadable, not one volume, not finite, constant or without geometry.
     """
     try:
-        stored = read_stored(path)
+        stored = read_stored(path, lambda header: _placed(header, axes))
         volume, _ = finite(stored.values)
         if volume.min() == volume.max():
             raise CohortError(
                 f"intensities must be not all equal; every voxel is {volume.flat[0]:g}. Copy the "
                 "original again, or leave the scan out."
             )
-        affine = _affine(stored) if axes is None else _centred(stored, axes)
+        affine = _placed(stored, axes)
     except CohortError as error:
         raise CohortError(f"{path.name}: {error}") from error
     turned = nib.as_closest_canonical(nib.Nifti1Image(volume, affine))
@@ -99,7 +99,11 @@ def read_image(path: Path, axes: str | None = None) -> Image:
     return Image(np.ascontiguousarray(data), Space.of(data.shape, turned.affine))
 
 
-def _affine(stored: StoredImage) -> Float64[np.ndarray, "4 4"]:
+def _placed(stored: ImageHeader, axes: str | None) -> Float64[np.ndarray, "4 4"]:
+    return _affine(stored) if axes is None else _centred(stored, axes)
+
+
+def _affine(stored: ImageHeader) -> Float64[np.ndarray, "4 4"]:
     if stored.affine is None:
         raise CohortError(
             "its header does not state the directions of its axes, so left and right are not "
@@ -112,10 +116,14 @@ def _affine(stored: StoredImage) -> Float64[np.ndarray, "4 4"]:
     return affine
 
 
-def _centred(stored: StoredImage, axes: str) -> Float64[np.ndarray, "4 4"]:
+def _centred(stored: ImageHeader, axes: str) -> Float64[np.ndarray, "4 4"]:
     """Return the affine of a volume with these axes and its middle at the origin."""
     if stored.zooms is None:
         raise CohortError("has no voxel sizes, as every npy array. Convert it to NIfTI.")
     x, y, z = (size * stored.unit[1] for size in stored.zooms)
     orientation = nib.orientations.axcodes2ornt(tuple(axes))
-    return centred(stored.values.shape, (x, y, z), orientation)
+    affine = centred(stored.shape, (x, y, z), orientation)
+    fault = implausible(stored.shape, affine) if np.isfinite(affine).all() else "is not finite."
+    if fault:
+        raise CohortError(fault)
+    return affine

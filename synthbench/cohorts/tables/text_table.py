@@ -25,6 +25,12 @@ _MARKS = (  # the longer marks first: that of UTF-32 begins as that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+MAX_CELLS = 5_000_000
+"""The most cells of a table: the largest of public cohorts has two million."""
+
+MAX_BYTES = 128 * 2**20
+"""The most bytes of a table."""
+
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
@@ -94,6 +100,11 @@ def read_text_table(file: Path | str, named: Iterable[str] = ()) -> TextTable:
     file = Path(file)
     text, notes = decoded(file)
     separator = separator_of(text)
+    if text.count(separator or "\n") + text.count("\n") > MAX_CELLS:
+        raise CohortError(
+            f"{file}: has more than {MAX_CELLS} cells, the most that is read. Leave out columns or "
+            "rows that are not needed."
+        )
     rows = _rows(text, separator, file)
     if not rows:
         raise CohortError(
@@ -134,9 +145,16 @@ def decoded(file: Path) -> tuple[str, tuple[str, ...]]:
         It cannot be opened, is a workbook of a spreadsheet, or is no text.
     """
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise CohortError(f"{file}: cannot be read: {error.strerror}.") from error
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        why = getattr(error, "strerror", None) or error
+        raise CohortError(f"{file}: cannot be read: {why}.") from error
+    if len(content) > MAX_BYTES:
+        raise CohortError(
+            f"{file}: has more than {MAX_BYTES // 2**20} MiB, the most that is read of a table. "
+            "Leave out columns or rows that are not needed."
+        )
     if content.startswith(_WORKBOOKS):
         raise CohortError(
             f"{file}: is a workbook of a spreadsheet (Excel, LibreOffice), not text. Save the "

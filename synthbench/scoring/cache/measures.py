@@ -232,7 +232,9 @@ def _by_partner(values: Mapping[bytes, float]) -> dict[str, np.ndarray]:
 
 
 def _values_by_partner(arrays: Mapping[str, np.ndarray] | None) -> dict[bytes, float]:
-    if arrays is None:
+    if arrays is None or not {"partners", "values"} <= arrays.keys():
+        return {}
+    if len(arrays["partners"]) != len(arrays["values"]):
         return {}
     digests = (digest.tobytes() for digest in arrays["partners"])
     return dict(zip(digests, arrays["values"].tolist(), strict=True))

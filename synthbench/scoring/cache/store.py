@@ -33,6 +33,7 @@ import platformdirs
 from jaxtyping import Float32
 
 from synthbench.errors import UsageError, near_miss
+from synthbench.runtime.arrays import unpack_npz
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.runtime.files import write_atomic
 
@@ -126,8 +127,10 @@ class Cache:
         data = self._checked(self._path("measure", name, key), key)
         if data is None:
             return None
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            return unpack_npz(data)
+        except ValueError:
+            return None
 
     def keep_measure(self, key: str, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep the arrays of a measure; where that fails, log it once and keep no more."""

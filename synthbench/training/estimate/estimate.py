@@ -14,7 +14,8 @@ import torch
 
 from synthbench.generators.generator import Shape, Stage
 from synthbench.generators.loop.settings import StepSettings
-from synthbench.training.estimate.device import device_memory, resident_memory
+from synthbench.runtime.memory import resident_memory
+from synthbench.training.estimate.device import device_memory
 from synthbench.training.estimate.timing import seconds_a_step
 from synthbench.training.estimate.trace import Trace, trace
 from synthbench.training.stages import step_settings

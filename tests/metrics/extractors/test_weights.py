@@ -338,7 +338,7 @@ def test_a_hash_must_be_a_sha256():
 def test_an_unreadable_record_is_named(folder: Path, content: str):
     folder.mkdir()
     (folder / "recorded_sha256.json").write_text(content, encoding="utf-8")
-    with pytest.raises(WeightsError, match=r"recorded_sha256\.json must be a JSON object"):
+    with pytest.raises(WeightsError, match=r"recorded_sha256\.json: .*Delete it"):
         known_sha256(replace(OFFLINE, sha256=None))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from synthbench.cohorts.datasets.description import read_description
 from synthbench.cohorts.datasets.layouts.layout import SIGNED_AGREEMENT, FolderLayout, Layout
 from synthbench.cohorts.datasets.layouts.tables import (
     assemble,
@@ -28,6 +27,7 @@ from synthbench.cohorts.datasets.scans import (
 from synthbench.cohorts.tables.participants import ids_of, read_participants, typed
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import CohortError
+from synthbench.runtime.documents import read_text
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "age": ("age", "age_at_scan", "age_at_session", "age_years"),
@@ -47,7 +47,7 @@ def fits(folder: Path) -> bool:
 
 def is_derivative(folder: Path) -> bool:
     """Return True where the folder's description says that it is a derivative."""
-    return _description(folder).get("DatasetType") == "derivative"
+    return read_description(folder).DatasetType == "derivative"
 
 
 def read(folder: Path) -> ScanTable:
@@ -175,15 +175,7 @@ def _labels(names: pd.Series, prefix: str) -> pd.Series:
     return names.astype(str).str.removeprefix(prefix).map(label)
 
 
-def _description(root: Path) -> dict[str, Any]:
-    file = root / "dataset_description.json"
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise CohortError(f"{file}: is not valid JSON: {error}. Fix it.") from error
-    return found if isinstance(found, dict) else {}
+_FIX = "Save it as UTF-8."
 
 
 def dataset_terms(root: Path) -> DataUseTerms:
@@ -194,16 +186,13 @@ def dataset_terms(root: Path) -> DataUseTerms:
     Raises
     ------
     CohortError
-        `dataset_description.json` is not valid JSON.
+        `dataset_description.json` or `DATA_USE_TERMS.txt` cannot be read.
     """
-    described = _description(root)
-    licence = described.get("DataUse") or described.get("License")
-    thanks = described.get("HowToAcknowledge")
-    sources = [s.get("URL") for s in described.get("SourceDatasets", []) if isinstance(s, dict)]
-    links = [link for link in (*described.get("ReferencesAndLinks", []), *sources) if link]
+    described = read_description(root)
+    licence, thanks = described.licence, described.HowToAcknowledge
     carried = root / "DATA_USE_TERMS.txt"
     if licence and carried.is_file():
-        return DataUseTerms.of_text(str(licence), carried.read_text(encoding="utf-8-sig"))
+        return DataUseTerms.of_text(licence, read_text(carried, error=CohortError, fix=_FIX))
     if not licence:
         text = (
             "dataset_description.json names no licence: find out the terms of use of these data "
@@ -214,8 +203,8 @@ def dataset_terms(root: Path) -> DataUseTerms:
     if thanks:
         text += f" It asks for this acknowledgement: {thanks}"
     return DataUseTerms(
-        name=str(licence) if licence else NOT_KNOWN,
-        url=str(links[0]) if links else "",
+        name=licence or NOT_KNOWN,
+        url=described.link,
         text=f"{text} {SIGNED_AGREEMENT}",
     )
 

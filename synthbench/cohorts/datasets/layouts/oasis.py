@@ -20,6 +20,7 @@ from synthbench.cohorts.datasets.layouts.tables import (
 )
 from synthbench.cohorts.datasets.layouts.tree import complete_pairs, counted, folders
 from synthbench.cohorts.datasets.scans import DataUseTerms, Scan, ScanTable
+from synthbench.cohorts.tables.text_table import decoded
 
 # The scans are sagittal: voxel axes run to the front, to the top and to the left.
 NATIVE_AXES = "ASL"
@@ -115,10 +116,7 @@ def _first_table(folder: Path, sessions: list[Path]) -> tuple[pd.DataFrame | Non
 
 def _first_text(file: Path) -> dict[str, object]:
     """Return the lines `NAME: value` of a session's text file, under the names of the table."""
-    lines = (
-        line.partition(":")
-        for line in file.read_text(errors="replace", encoding="utf-8").splitlines()
-    )
+    lines = (line.partition(":") for line in decoded(file)[0].splitlines())
     values = {name.strip(): value.strip() for name, colon, value in lines if colon}
     found: dict[str, object] = {}
     for name, column in _TEXT_NAMES.items():
