@@ -493,9 +493,9 @@ def _network_description(file: Path) -> object:
 
 
 def _archive(file: Path) -> None:
-    from synthbench.metrics.extractors.network_file import refuse_pickles
+    from synthbench.metrics.extractors.network_archive import plain_archive
 
-    refuse_pickles(file, file.read_bytes())
+    plain_archive(file, file.read_bytes())
 
 
 def _terms(file: Path) -> object:
