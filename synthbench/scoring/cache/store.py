@@ -170,7 +170,7 @@ class Cache:
         try:
             for folder in (self.folder, path.parent.parent, path.parent):
                 folder.mkdir(_OWNER_ONLY, parents=True, exist_ok=True)
-            write_atomic(path, content)
+            write_atomic(path, content, private=True)
         except OSError as error:
             self._refused = True
             self.log(
