@@ -66,7 +66,9 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
         os.close(descriptor)
         yield temporary
-        os.chmod(temporary, mode)  # safetensors writes a file of its own, for its owner only
+        # safetensors puts a file of its own there, which only its owner can read.
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:
+            temporary.chmod(mode)
         flush(temporary)
         os.replace(temporary, target)
     except Exception as error:

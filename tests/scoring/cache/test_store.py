@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from synthbench.errors import UsageError
+from synthbench.runtime.owner import temporary_name
 from synthbench.scoring.cache import keys, store
 from synthbench.scoring.cache.keys import row_key
 from synthbench.scoring.cache.store import Cache, clear, usage
@@ -139,10 +141,11 @@ def test_a_run_that_kept_nothing_scans_nothing(cache, monkeypatch):
 def test_what_a_killed_writer_left_goes_and_what_one_is_writing_stays(cache):
     (one,) = kept(cache, 1)
     path = cache._path("features", "x", one)
-    left, writing = (path.with_name(f".{path.name}.{pid}.tmp") for pid in (1, 2))
+    writing = path.with_name(temporary_name())
+    # The same process number, of a process that began at another time.
+    left = writing.with_name(re.sub(r"-\d+-(?=[0-9a-f]{16})", "-7-", writing.name))
     for file in (left, writing):
         file.write_bytes(b"half")
-    os.utime(left, (0, 0))
     assert cache.find(one, "x", 3) is not None
     assert usage(cache.folder)[0].files == 1
     cache.trim()
