@@ -261,7 +261,6 @@ def _written(file: Path, own: _Owner) -> int:
     descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
     try:
         os.write(descriptor, own.as_bytes())
-        os.fsync(descriptor)
         if fcntl is not None:
             # Not all file systems have it; `_is_free` then takes the owner to be alive.
             with suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from synthbench.runtime.files import OWNER_ONLY, flush
+from synthbench.runtime.files import OWNER_ONLY
 
 
 class RowsFile:
@@ -34,24 +35,34 @@ class RowsFile:
         self.left = shape[0]
 
     def __enter__(self) -> RowsFile:
-        self.path.unlink(missing_ok=True)
-        with self._named_errors():
+        header = io.BytesIO()
+        fields = {"descr": "<f4", "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(header, fields)
+        with self._removed_on_error():
+            self.path.unlink(missing_ok=True)
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
-            self.file = os.fdopen(os.open(self.path, flags, OWNER_ONLY), "wb")
-            header = {"descr": "<f4", "fortran_order": False, "shape": self.shape}
-            np.lib.format.write_array_header_1_0(self.file, header)
-            self.file.flush()
-            begin = self.file.tell()
-            _take(self.file.fileno(), begin, 4 * int(np.prod(self.shape, dtype=np.int64)))
+            self.descriptor = os.open(self.path, flags, OWNER_ONLY)
+            try:
+                self._append(header.getvalue())
+                size = 4 * int(np.prod(self.shape, dtype=np.int64))
+                _take(self.descriptor, len(header.getvalue()), size)
+            except BaseException:
+                os.close(self.descriptor)
+                raise
         return self
 
     def write(self, row: np.ndarray) -> None:
         """Append a row."""
         if row.shape != self.shape[1:] or not self.left:
             raise ValueError(f"{self.path}: row of shape {row.shape} into {self.shape}")
-        with self._named_errors():
-            self.file.write(np.ascontiguousarray(row, dtype="<f4").data)
+        with self._removed_on_error():
+            self._append(np.ascontiguousarray(row, dtype="<f4").tobytes())
         self.left -= 1
+
+    def _append(self, content: bytes) -> None:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(self.descriptor, left) :]
 
     def __exit__(
         self,
@@ -60,17 +71,17 @@ class RowsFile:
         trace: TracebackType | None,
     ) -> None:
         try:
-            with self._named_errors():
-                self.file.close()
-                if kind is None:
-                    flush(self.path)
-        finally:
-            if kind is not None:
+            if kind is None:
+                with self._removed_on_error():
+                    os.fsync(self.descriptor)
+            else:
                 self.path.unlink(missing_ok=True)
+        finally:
+            os.close(self.descriptor)
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        """Give an error of the system the name of the file, which is then removed."""
+    def _removed_on_error(self) -> Iterator[None]:
+        """Remove the file on an error of the system, and give the error the file's name."""
         try:
             yield
         except OSError as error:
