@@ -57,7 +57,8 @@ def only_writer(folder: Path) -> Iterator[bool]:
     Raises
     ------
     InUseError
-        Another process writes into the folder, or may do so.
+        Another process writes into the folder, or may do so. Or, at the end: the folder or its
+        lock was deleted meanwhile.
     OSError
         The folder cannot be made or written to.
     """
@@ -208,18 +209,31 @@ class _Owner:
 
 @contextmanager
 def _held(lock: Path, what: Path) -> Iterator[bool]:
-    """Hold a lock; yield True where it was taken over. `what` is named in messages."""
+    """Hold a lock; yield True where it was taken over. `what` is named in messages.
+
+    Raises
+    ------
+    InUseError
+        Another process holds it; or, at the end, it is no longer this process's.
+    """
     own = _Owner.this()
     descriptor, taken_over = _taken(lock, what, own)
+    kept = False
     try:
         for claim in lock.parent.glob(f"{glob.escape(lock.name)}.*"):
             _remove_dead_claim(claim)
         yield taken_over
     finally:
         with suppress(OSError, InUseError):
-            if _Owner.of(lock) == own:
+            kept = _Owner.of(lock) == own
+            if kept:
                 lock.unlink()
         os.close(descriptor)
+    if not kept:
+        raise InUseError(
+            f"{what}: it was deleted, or its lock {lock.name} was, while this command wrote there: "
+            "what is there now may be incomplete or mixed. Delete it and repeat the command."
+        )
 
 
 def _taken(lock: Path, what: Path, own: _Owner) -> tuple[int, bool]:

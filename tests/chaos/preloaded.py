@@ -29,9 +29,16 @@ import synthbench.utility.command
 from synthbench import registry
 from synthbench.cli import app
 from synthbench.cli.console import log
+from synthbench.cohorts.preparation.template import template_t1
+from synthbench.simulation.template import antialiased_maps, template_anatomy
 
 HEAVY = (matplotlib.figure, nilearn.image, pandas)
 HEADS = 2
+
+# Read and blurred once, for all processes.
+antialiased_maps((16, 20, 16))
+template_anatomy()
+template_t1()
 
 
 def run(command: Sequence[str]) -> None:
@@ -64,7 +71,6 @@ def _write_heads(folder: Path) -> None:
     import numpy as np
 
     from synthbench.cohorts.preparation.image import Image
-    from synthbench.cohorts.preparation.template import template_t1
     from tests.cohorts.preparation.heads import SPACING, save, scanned, turned
 
     template = template_t1()

@@ -59,10 +59,12 @@ def test_a_row_that_does_not_fit_names_the_file_and_removes_it(tmp_path, monkeyp
     def full(descriptor: int, content: object) -> int:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    with pytest.raises(OSError, match="quota") as caught, RowsFile(file, ROWS.shape) as rows:
+    with RowsFile(file, ROWS.shape) as rows:
         rows.write(ROWS[0])
         monkeypatch.setattr(os, "write", full)
-        rows.write(ROWS[1])
+        with pytest.raises(OSError, match="quota") as caught:
+            rows.write(ROWS[1])
+        monkeypatch.undo()
     assert caught.value.filename == str(file)
     assert not file.exists()
 
