@@ -12,10 +12,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 
 from synthbench.runtime.lock import is_lock_or_temporary
 from tests.command_line import run
+from tests.conftest import AFFINE, blob
 
 pytestmark = pytest.mark.slow
 
@@ -26,8 +28,10 @@ COMMANDS = {
     "data atlas": "data atlas --n 3 --shape 24 28 24 --out {}",
     "data info": "data info {real} --out {}",
     "train (weights)": "train pca-gaussian --real {real} --out {}",
-    "train (volumes)": "train ddpm3d --real {real} --preset tiny --set steps=1 --set sampler_steps=1 "
-    "--set components=1 --out {}",
+    "train (volumes)": (
+        "train ddpm3d --real {real} --preset tiny --set steps=1 --set sampler_steps=1 "
+        "--set components=1 --out {}"
+    ),
     "sample": "sample {run} --n 3 --out {}",
     "import": "import {real} --name other --out {}",
 }
@@ -48,12 +52,11 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What the commands read."""
     folder = tmp_path_factory.mktemp("made")
-    for command in (
-        "data atlas --n 4 --shape 24 28 24 --seed 1 --out real",
-        "train pca-gaussian --real real --out run",
-    ):
-        ended = run(*command.split(), cwd=folder)
-        assert ended.returncode == 0, ended.stderr
+    (folder / "real").mkdir()
+    for i in range(4):
+        nib.save(nib.Nifti1Image(blob(i), AFFINE), folder / "real" / f"sub-{i}.nii.gz")
+    ended = run("train", "pca-gaussian", "--real", "real", "--out", "run", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
     return {name: folder / name for name in ("real", "run")}
 
 
