@@ -44,16 +44,19 @@ class Case:
     again
         What is typed to go on, where that is another command and `config.yaml` is there.
     before
-        A command that makes something in the folder first, and is not killed.
+        Commands that make something in the folder first, and are not killed.
     """
 
     command: str
     kills: int
     again: str = ""
-    before: str = ""
+    before: tuple[str, ...] = ()
 
 
 _LEADERBOARD = "benchmark init OUT --folder . --real {real} --m 4 --extractor voxels --metric mmd2"
+_ENTRY = (
+    "score --benchmark OUT --real {real} --synth {synth} --no-cache --out OUT/entries/mine.json"
+)
 
 CASES: Mapping[str, Case] = {
     "data atlas": Case("data atlas --n 4 --shape 16 20 16 --labels --out OUT", 10),
@@ -71,7 +74,9 @@ CASES: Mapping[str, Case] = {
         again="train --resume --out OUT",
     ),
     "sample": Case("sample {run} --n 4 --out OUT", 10),
-    "sweep": Case("sweep {conditional} --vary volume=0:1:3 --measure dark:voxels --out OUT", 5),
+    "sweep": Case(
+        "sweep {conditional} --vary ventricle_volume=0:1:3 --measure dark:0 --out OUT", 5
+    ),
     "import": Case("import {real} --out OUT --name other", 6),
     "score": Case(
         f"score --real {{real}} --synth {{synth}} --no-cache --resamples 100 {NO_WEIGHTS} "
@@ -79,7 +84,7 @@ CASES: Mapping[str, Case] = {
         6,
     ),
     "sensitivity": Case(
-        f"sensitivity --real {{real}} {NO_WEIGHTS} --corruption gaussian-noise --out OUT.json", 3
+        f"sensitivity --real {{real}} {NO_WEIGHTS} --corruption flip --out OUT.json", 3
     ),
     "utility": Case(
         "utility --real {real} --synth {synth} --test {test} --label sex --extractor voxels "
@@ -87,7 +92,7 @@ CASES: Mapping[str, Case] = {
         3,
     ),
     "benchmark init": Case(_LEADERBOARD, 3),
-    "leaderboard": Case("leaderboard OUT", 4, before=_LEADERBOARD),
+    "leaderboard": Case("leaderboard OUT", 4, before=(_LEADERBOARD, _ENTRY)),
     "report": Case("report {card} --out OUT.html", 4),
     "drift": Case("drift {card} {card} --junit OUT.xml", 2),
     "demo": Case("small-demo OUT", 2),
@@ -234,8 +239,8 @@ def _varying(one: tuple[str, ...], other: tuple[str, ...]) -> frozenset[int] | N
 def prepare(case: Case, folder: Path) -> None:
     """Make the folder that a command runs in, with what it needs there."""
     folder.mkdir(parents=True)
-    if case.before:
-        complete(case.before, folder)
+    for command in case.before:
+        complete(command, folder)
 
 
 @dataclass(frozen=True)
@@ -302,7 +307,8 @@ def _next(case: Case, folder: Path) -> str:
 
 def inputs(folder: Path, names: Sequence[str] = ()) -> dict[str, str]:
     """Write what the commands of these cases read; return the paths by name. Empty: of all."""
-    needed = " ".join(CASES[name].command for name in names or CASES)
+    chosen = [CASES[name] for name in names or CASES]
+    needed = " ".join(command for case in chosen for command in (case.command, *case.before))
     paths = {
         name: str(folder / name)
         for name in ("real", "test", "synth", "run", "conditional", "heads", "labels", "card")
@@ -320,7 +326,7 @@ def inputs(folder: Path, names: Sequence[str] = ()) -> dict[str, str]:
         score = CASES["score"].command.replace("OUT.json", "card")
         complete(score.partition(" --features")[0].format(**paths), folder)
     if "{conditional}" in needed:
-        complete("train ellipsoids --real real --out conditional", folder)
+        complete("write-conditional-run conditional", folder)
     if "{heads}" in needed:
         complete("write-heads heads", folder)
     return paths
@@ -332,8 +338,8 @@ def kill_all(folder: Path, kills: Mapping[str, int], seed: int = 0) -> dict[str,
     outcomes = {}
     for name, number in kills.items():
         case = CASES[name]
-        command, before = case.command.format(**paths), case.before.format(**paths)
-        filled = Case(command, number, case.again, before)
+        before = tuple(command.format(**paths) for command in case.before)
+        filled = Case(case.command.format(**paths), number, case.again, before)
         where = folder / name.replace(" ", "-")
         outcomes[name] = disturbed(filled, where, number, seed)
         print(_row(name, outcomes[name]), flush=True)

@@ -31,6 +31,7 @@ from synthbench.cli import app
 from synthbench.cli.console import log
 from synthbench.cohorts.preparation.template import template_t1
 from synthbench.simulation.template import antialiased_maps, template_anatomy
+from tests import ellipsoids
 
 HEAVY = (matplotlib.figure, nilearn.image, pandas)
 HEADS = 2
@@ -97,6 +98,12 @@ def _prepare_coarsely(heads: Path, out: Path) -> None:
         sys.exit(2)
 
 
+def _write_conditional_run(folder: Path) -> None:
+    """A run that `sweep` takes."""
+    ellipsoids.make_run(folder)
+
+
 _SMALL = {
+    "write-conditional-run": _write_conditional_run,
     "small-demo": _small_demo, "write-heads": _write_heads, "prepare-coarsely": _prepare_coarsely,
 }  # fmt: skip
