@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.figure
@@ -63,7 +63,8 @@ def run(command: Sequence[str]) -> None:
 def _small_demo(out: Path) -> None:
     """The demo, with fewer subjects, volumes and steps."""
     demo = synthbench.cli.demo
-    demo.SUBJECTS, demo.VOLUMES, demo.GENERATORS = 6, 5, ("pca-gaussian", "noise")
+    demo.SUBJECTS, demo.VOLUMES = 6, 5
+    vars(demo)["GENERATORS"] = ("pca-gaussian", "noise")
     demo.run_demo(out, steps=2, shape=(16, 20, 16), log=log)
 
 
@@ -103,7 +104,7 @@ def _write_conditional_run(folder: Path) -> None:
     ellipsoids.make_run(folder)
 
 
-_SMALL = {
+_SMALL: Mapping[str, Callable[..., None]] = {
     "write-conditional-run": _write_conditional_run,
     "small-demo": _small_demo, "write-heads": _write_heads, "prepare-coarsely": _prepare_coarsely,
 }  # fmt: skip
