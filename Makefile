@@ -17,7 +17,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick test-locales rescore fuzz lint format clean
+.PHONY: help install demo test test-quick test-locales rescore fuzz chaos lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
@@ -26,6 +26,7 @@ help:
 	@echo 'make test-locales  what reads and writes text, under other locales than UTF-8'
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
 	@echo 'make fuzz      read damaged files with every parser, CASES=1000 per parser; takes long'
+	@echo 'make chaos     kill every command at random moments, 100 times; see docs/chaos.md'
 	@echo 'make lint      ruff, the import rules and mypy only'
 	@echo 'make format    let ruff rewrite the code'
 	@echo 'make install   make or refresh .venv (the others do so by themselves)'
@@ -115,6 +116,10 @@ SEED ?= 0
 
 fuzz: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
+
+# Half an hour: kills every command at random moments, repeats it, and compares.
+chaos: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos.kills
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -37,6 +37,7 @@ from synthbench.generators.volume_prior import PREFIX, VolumePrior
 from synthbench.runs import checkpoint
 from synthbench.runs.folder import FIX, CheckpointWeights, Run
 from synthbench.runtime.arrays import read_safetensors
+from synthbench.runtime.files import replacing
 from synthbench.runtime.processes import is_main, processes
 
 FAINT = 0.02
@@ -347,9 +348,8 @@ def _fitted_prior(volumes: Volumes, settings: DDPM3DSettings, run: Run) -> Volum
     state, file = processes(), _prior_file(run)
     if state.is_main_process and not file.is_file():
         prior = VolumePrior.fit(volumes, most=settings.components, flip=settings.flip)
-        partial = file.with_suffix(".tmp")
-        save_file(prior.arrays(), partial)
-        partial.replace(file)
+        with replacing(file) as temporary:
+            save_file(prior.arrays(), temporary)
     state.wait_for_everyone()
     return VolumePrior.of(_read_prior(run))
 

@@ -40,6 +40,7 @@ from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.unet import PatchedUNet
 from synthbench.generators.networks.weights import arrays, load, part, seeded
 from synthbench.runs.folder import CheckpointWeights, Run
+from synthbench.runtime.files import replacing
 from synthbench.runtime.processes import is_main, processes
 
 
@@ -124,7 +125,8 @@ class LDM3D(ConditionedSampling):
             if is_main():
                 run.update(scale_factor=scale, latent_shape=shape)
                 if settings.residual:
-                    np.save(mean_file(run), mean.coefficients, allow_pickle=False)
+                    with replacing(mean_file(run)) as file, file.open("r+b") as content:
+                        np.save(content, mean.coefficients, allow_pickle=False)
             sampler = Sampler(settings, autoencoder, mean, scale, encoding, volumes.space.shape)
             choice = chosen(settings, settings, None, None, None)
 

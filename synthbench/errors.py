@@ -52,6 +52,10 @@ class RunError(SynthbenchError):
     """A run folder, or a checkpoint in it, cannot be used."""
 
 
+class InUseError(SynthbenchError):
+    """Another process writes into the same folder, or writes the same file."""
+
+
 class Stopped(SynthbenchError):
     """A signal stopped the work; its results so far are kept. The exit code is 128 + the signal."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ from synthbench.generators.generator import Progress
 from synthbench.generators.loop.volume_cache import REMOVE, holds
 from synthbench.runtime.arrays import read_npy
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.rows_file import RowsFile
 
 _FLOOR = 1e-12
 _LEAST_WEIGHT = 0.01
@@ -164,22 +165,21 @@ class LatentCache:
             return
         self.ready.unlink(missing_ok=True)
         device = next(autoencoder.parameters()).device
-        rows: list[np.memmap] = []
-        for index, volume in enumerate(volumes):
-            with torch.inference_mode():
-                encoded = autoencoder.encode(torch.from_numpy(volume)[None, None].to(device))
-            if not rows:
-                shape = (len(volumes), *encoded[0].shape[1:])
-                rows = [
-                    np.lib.format.open_memmap(file, "w+", np.float32, shape)
-                    for file in (self.mean, self.sigma)
-                ]
-            for row, part in zip(rows, encoded, strict=True):
-                row[index] = part[0].cpu().numpy()
-            if progress:
-                progress(index + 1, len(volumes), "encoding")
-        for row in rows:
-            row.flush()
+        with ExitStack() as stack:
+            rows: list[RowsFile] = []
+            for index, volume in enumerate(volumes):
+                with torch.inference_mode():
+                    encoded = autoencoder.encode(torch.from_numpy(volume)[None, None].to(device))
+                if not rows:
+                    shape = (len(volumes), *encoded[0].shape[1:])
+                    rows = [
+                        stack.enter_context(RowsFile(file, shape))
+                        for file in (self.mean, self.sigma)
+                    ]
+                for row, part in zip(rows, encoded, strict=True):
+                    row.write(part[0].cpu().numpy())
+                if progress:
+                    progress(index + 1, len(volumes), "encoding")
         write_atomic(self.ready, json.dumps(key).encode())
 
     def read(self) -> Latents:

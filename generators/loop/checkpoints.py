@@ -15,7 +15,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,8 @@ from synthbench.errors import RunError, UsageError
 from synthbench.generators.networks.weights import read_tensors
 from synthbench.runs import checkpoint
 from synthbench.runs.folder import Run
-from synthbench.runtime.files import sha256_file, write_atomic
+from synthbench.runtime.files import flush, sha256_file, write_atomic
+from synthbench.runtime.owner import temporary_name
 
 KEPT = 2
 """Checkpoints that stay on disk, the newest."""
@@ -79,14 +79,13 @@ def save(
         It could not be written (a full disk, a quota). Earlier checkpoints stay complete.
     """
     final = run.checkpoints / f"step-{state.step:08d}"
-    partial = run.checkpoints / f".{final.name}.tmp"
+    partial = run.checkpoints / temporary_name()
     parts = {
         "model": dict(model.state_dict()),
         "ema": dict(ema),
         "optimizer": _optimizer_tensors(optimizer),
     }
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         hashes = {}
         for part, tensors in parts.items():
@@ -96,10 +95,10 @@ def save(
         whole = {**asdict(state), "sha256": hashes}
         write_atomic(partial / "state.json", json.dumps(whole, indent=1).encode())
         for file in partial.iterdir():
-            _flush(file)
+            flush(file)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
-        _flush(run.checkpoints)
+        flush(run.checkpoints)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         kept = [folder.name for folder in sorted(run.checkpoints.glob("step-*"))]
@@ -168,14 +167,6 @@ def set_aside(run: Run, step: int) -> None:
         shutil.rmtree(old)
     folder = run.checkpoints / f"step-{step:08d}"
     folder.rename(folder.with_name(f"diverged-{step:08d}"))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from synthbench.generators.generator import Progress
 from synthbench.runtime.arrays import read_npy
 from synthbench.runtime.documents import read_json
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.rows_file import RowsFile
 
 REMOVE = "Delete it: it is then written again."
 
@@ -61,12 +62,11 @@ class VolumeCache:
         if fill and not holds(self.ready, self.key):
             self.ready.unlink(missing_ok=True)
             shape = (len(volumes), int(np.prod(volumes.space.shape)))
-            rows = np.lib.format.open_memmap(self.file, "w+", np.float32, shape)
-            for index, volume in enumerate(volumes):
-                rows[index] = volume.ravel()
-                if progress:
-                    progress(index + 1, len(volumes), "reading")
-            rows.flush()
+            with RowsFile(self.file, shape) as rows:
+                for index, volume in enumerate(volumes):
+                    rows.write(volume.ravel())
+                    if progress:
+                        progress(index + 1, len(volumes), "reading")
             write_atomic(self.ready, json.dumps(self.key).encode())
 
     def __enter__(self) -> Float32[np.ndarray, "n voxels"]:

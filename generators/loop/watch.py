@@ -23,6 +23,7 @@ from synthbench.generators.loop.step_log import StepLog
 from synthbench.runs.collapse import collapse_in_words
 from synthbench.runs.folder import FIX, Run
 from synthbench.runtime.arrays import metadata_of
+from synthbench.runtime.files import replacing
 
 log = logging.getLogger("synthbench")
 
@@ -240,10 +241,9 @@ class Watch:
         return self.best_file
 
     def _keep_best(self, ema: Mapping[str, Tensor], step: int) -> None:
-        temporary = self.best_file.with_suffix(".tmp")
         tensors = {k: v.detach().cpu().contiguous() for k, v in ema.items()}
-        save_file(tensors, temporary, {"step": str(step)})
-        temporary.replace(self.best_file)
+        with replacing(self.best_file) as temporary:
+            save_file(tensors, temporary, {"step": str(step)})
 
     def _shared(self, n: int, shape: tuple[int, ...], item: Callable[[int], Tensor]) -> Tensor:
         """Return items 0 to n - 1 in every process; each is computed in one process."""

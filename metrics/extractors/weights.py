@@ -22,6 +22,7 @@ import platformdirs
 
 from synthbench.errors import UsageError, WeightsError
 from synthbench.runtime.documents import json_fields
+from synthbench.runtime.files import NO_ROOM, write_atomic
 from synthbench.runtime.text import one_line
 
 if TYPE_CHECKING:
@@ -194,6 +195,11 @@ def _download(file: WeightFile, path: Path, sha256: str | None, progress: bool) 
         with DownloadBar(file.filename) if shown else nullcontext() as bar:
             _receive_all(file.url, part, bar)
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise WeightsError(
+                f"{file.name}: {part}: {error.strerror}. Make room on that disk, or set "
+                f"{FOLDER_VARIABLE} to a folder on another one; then type `{_fetch_command(file)}`."
+            ) from error
         kept = f"; the {_size(part)} bytes in {part} are kept" if part.exists() else ""
         raise WeightsError(
             f"{file.name}: {file.url} could not be downloaded ({type(error).__name__}: "
@@ -325,9 +331,7 @@ def _recorded() -> dict[str, str]:
 def _record(file: WeightFile, sha256: str) -> None:
     record = {**_recorded(), file.filename: sha256}
     path = _record_path()
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_atomic(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 
 class DownloadBar:

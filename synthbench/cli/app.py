@@ -5,9 +5,11 @@ Nothing heavy is imported before the verb that needs it runs: `synthbench --help
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -78,23 +80,53 @@ def _root(
     pass
 
 
+BROKEN_PIPE = 141
+"""The exit code of a program whose reader has gone: 128 + SIGPIPE, as shells give it."""
+
+
 def main() -> None:
     """Run the command line: exit 0 done, 1 a check failed, 2 could not run."""
     for_every_locale()
+    try:
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_quietly()
+    except SystemExit as stopped:
+        # Typer turns a broken pipe into exit 1, in the handler of its error.
+        if isinstance(stopped.__context__, BrokenPipeError):
+            _leave_quietly()
+        raise
+
+
+def _leave_quietly() -> NoReturn:
+    """Exit as other programs do whose reader (`| head`) has read enough."""
+    # What Python still holds for it is written at the exit, and must not be another error.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(BROKEN_PIPE)
+
+
+def _run() -> None:
     try:
         app()
     except SynthbenchError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        complain(f"error: {where}{error.strerror or error}")
+        complain(f"error: {where}{error.strerror or error}{_advice(error)}")
         sys.exit(2)
     except MemoryError:
-        print(
+        complain(
             "error: there is not enough memory for this. Use fewer or smaller volumes, or another "
-            "machine.",
-            file=sys.stderr,
+            "machine."
         )
         sys.exit(2)
     except SystemExit as stopped:
@@ -109,3 +141,12 @@ def main() -> None:
         complain(traceback.format_exc())
         complain("error: this is a defect of synthbench: please report it with the lines above.")
         sys.exit(2)
+
+
+def _advice(error: OSError) -> str:
+    """Return what to do about an error of the system, where that is known."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ". It did not fit, and nothing of it was left. Make room, and repeat the command."
+    if error.errno == errno.EROFS:
+        return ". Name a folder that can be written."
+    return ""

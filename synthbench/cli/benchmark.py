@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import context_of, is_main, log, progress_bar
+from synthbench.cli.console import context_of, is_main, log, progress_bar, writing_into
 from synthbench.cli.options import (
     FileOptions,
     Like,
@@ -69,6 +69,7 @@ def benchmark_init(
 
     protocol, folder = options.protocol, options.folder / name
     check_new(name, options.folder)
+    context.with_resource(writing_into(folder))
     chosen = BenchmarkSettings() if protocol is None else BenchmarkSettings.load(protocol)
     _refuse_chosen(context, chosen.model_fields_set, protocol)
     settings = chosen.completed(options.settings())

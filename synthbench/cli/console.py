@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,22 +103,55 @@ def context_of(advance: Callable[[int, int, str], None], cached: bool = True) ->
     )
 
 
-def make_room(option: str, file: Path) -> None:
-    """Make the folder of an output file before the work begins.
+@contextmanager
+def writing(**files: Path | None) -> Iterator[None]:
+    """Context manager: this command alone writes its output files, and can write them.
+
+    Folders are made, and a file that cannot be written is found before the work begins.
+
+    Parameters
+    ----------
+    files
+        The files by their options (`sample_data` for --sample-data); None: not asked for.
 
     Raises
     ------
     UsageError
-        The file is a folder, or its folder cannot be made.
+        A file is a folder, is named by two options, or cannot be written.
+    InUseError
+        Another process writes one of the files.
     """
-    if file.is_dir():
-        raise UsageError(f"{option} {file}: that is a folder; name a file in it.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{option} {file}: its folder cannot be made: {error.strerror}."
-        ) from error
+    from synthbench.runtime.files import is_special
+    from synthbench.runtime.lock import only_writer_of
+
+    named: dict[Path, str] = {}
+    with ExitStack() as stack:
+        for name, file in files.items():
+            option = f"--{name.replace('_', '-')}"
+            if file is None or is_special(file) or not is_main():
+                continue
+            if file.is_dir():
+                raise UsageError(f"{option} {file}: that is a folder; name a file in it.")
+            if other := named.get(file.absolute()):
+                raise UsageError(f"{other} and {option} name the same file, {file}.")
+            named[file.absolute()] = option
+            try:
+                stack.enter_context(only_writer_of(file))
+            except OSError as error:
+                raise UsageError(
+                    f"{option} {file}: it cannot be written: {error.strerror}. Name a file in "
+                    "another folder."
+                ) from error
+        yield
+
+
+@contextmanager
+def writing_into(folder: Path | None) -> Iterator[None]:
+    """Context manager: this command alone writes into a folder (`only_writer`); None: into none."""
+    from synthbench.runtime.lock import only_writer
+
+    with nullcontext() if folder is None or not is_main() else only_writer(folder):
+        yield
 
 
 def write_page(file: Path, page: str) -> None:

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import log, make_room, print_json, progress_bar, say, show
+from synthbench.cli.console import (
+    log,
+    print_json,
+    progress_bar,
+    say,
+    show,
+    writing,
+    writing_into,
+)
 from synthbench.cli.options import AssumeGrid, FileOptions, Json, Seed, with_options
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.registry import BUILT_IN
@@ -62,6 +70,7 @@ def atlas(
 @with_options
 def info(
     *,
+    context: typer.Context,
     cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder for montage.png and histograms.png.")
@@ -73,8 +82,7 @@ def info(
     """Look at a cohort before it is used: what it is, and what would make numbers wrong."""
     from synthbench.cohorts.preflight import check, table
 
-    if out is not None:
-        make_room("--out", out / "montage.png")
+    context.with_resource(writing_into(out))
     with progress_bar("reading") as advance:
         report = check.report(
             files.of(cohort), assume_grid, progress=lambda done: advance(done, 0, "")
@@ -100,6 +108,7 @@ def info(
 @with_options
 def select(
     *,
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
     out: Annotated[Path | None, typer.Option("--out", help="A new .csv or .tsv.")] = None,
     where: Annotated[
@@ -122,6 +131,7 @@ def select(
 
     if out is None and not list_:
         raise UsageError("name the manifest to write (--out FILE.csv), or look first (--list).")
+    context.with_resource(writing(out=out))
     if out is not None:
         check_out(out)
     chosen = chosen_scans(

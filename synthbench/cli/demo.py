@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +27,8 @@ DDPM_STEPS = 100
 SAMPLER_STEPS = 8
 PICTURED = 4
 GENERATORS = ("ddpm3d", "pca-gaussian", "memorizer", "noise")
+PARTS = ("training", "reference", "runs", "synth", "leaderboard")  # folders that it makes
+MONTAGE = "montage.png"
 METRICS = ("mmd2", "fid", "coverage", "ms_ssim", "spectrum", "memorization")
 
 # A volume of noise lies nowhere: the demo shows how that scores.
@@ -74,6 +77,35 @@ def run_demo(
     UsageError
         The folder is not empty.
     """
+    from synthbench.runtime.lock import only_writer
+
+    with only_writer(out) as taken_over:
+        _clear(out, taken_over)
+        return _demo(out, steps, shape, overrides, progress, log)
+
+
+def _clear(out: Path, killed: bool) -> None:
+    """Raise where the folder is not empty; where a demo was killed in it, remove what it wrote."""
+    from synthbench.runtime.lock import content_of
+
+    found = content_of(out)
+    if killed and found <= {*PARTS, MONTAGE}:
+        for part in PARTS:
+            rmtree(out / part, ignore_errors=True)
+        (out / MONTAGE).unlink(missing_ok=True)
+    elif found:
+        raise UsageError(f"--out {out}: already there and not empty. Name a new folder.")
+
+
+def _demo(
+    out: Path,
+    steps: int,
+    shape: tuple[int, int, int],
+    overrides: Sequence[str],
+    progress: Callable[[int, int, str], None] | None,
+    log: Log,
+) -> list[Any]:
+    """Run the demo into an empty folder, as the only writer; return its tables."""
     from synthbench.cohorts.reading import read_cohort
     from synthbench.leaderboard.page import write_leaderboard
     from synthbench.render.montage import montage
@@ -86,8 +118,6 @@ def run_demo(
     from synthbench.simulation.cohort import atlas_cohort
     from synthbench.training.training import train
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out}: already there and not empty. Name a new folder.")
     log(f"1. Two simulated cohorts of {SUBJECTS} subjects: one to train on, one as reference.")
     training = atlas_cohort(SUBJECTS, out / "training", seed=1, shape=shape)
     reference = atlas_cohort(SUBJECTS, out / "reference", seed=2, shape=shape)
@@ -138,8 +168,8 @@ def run_demo(
     for generator in GENERATORS:
         cohort = read_cohort(out / "synth" / generator)
         rows[f"{generator} (synthetic)"] = _first(cohort.volumes(intensity="unit"))
-    montage(rows, real.grid, out / "montage.png")
-    log(f"4. Look at {page} and {out / 'montage.png'}.")
+    montage(rows, real.grid, out / MONTAGE)
+    log(f"4. Look at {page} and {out / MONTAGE}.")
     return tables
 
 

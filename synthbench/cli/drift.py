@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import log, make_room, print_json, show
+from synthbench.cli.console import log, print_json, show, writing
 from synthbench.cli.options import Json, SampleDataFiles
 from synthbench.errors import UsageError
 
@@ -43,14 +43,13 @@ def drift(
     from synthbench.drift.drift import drift as compared
     from synthbench.runtime.files import write_atomic
 
-    if junit is not None:
-        make_room("--junit", junit)
-    found = compared(
-        baseline, current, metrics=metrics, deltas=_margins(delta or []), alpha=alpha,
-        sample_data=sample_data or (), gate=gate,
-    )  # fmt: skip
-    if junit is not None:
-        write_atomic(junit, output.junit(found))
+    with writing(junit=junit):
+        found = compared(
+            baseline, current, metrics=metrics, deltas=_margins(delta or []), alpha=alpha,
+            sample_data=sample_data or (), gate=gate,
+        )  # fmt: skip
+        if junit is not None:
+            write_atomic(junit, output.junit(found))
     if json:
         print_json({**found.model_dump(mode="json"), "exit_code": found.exit_code})
     else:

@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import as_progress, log, make_room, progress_bar, write_page
+from synthbench.cli.console import (
+    as_progress,
+    log,
+    progress_bar,
+    write_page,
+    writing,
+    writing_into,
+)
 from synthbench.cli.options import SampleDataFiles
 from synthbench.errors import CheckFailed, UsageError
 
 
 def leaderboard(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A benchmark, or a folder of benchmarks.")] = Path(
         "leaderboards"
     ),
@@ -42,6 +50,7 @@ def leaderboard(
 
     if html is not None:
         _check_html(html, check, pages.benchmarks_in(folder))
+    context.with_resource(writing(html=html))
     if check and (compare or multiverse):
         raise UsageError("--check writes nothing: leave out --compare and --multiverse.")
     if sample_data and not (compare or multiverse):
@@ -55,6 +64,7 @@ def leaderboard(
             except CheckFailed as error:
                 stale.append(str(error))
             continue
+        context.with_resource(writing_into(found))
         if compare:
             _compare(found, sample_data or [])
         if multiverse:
@@ -69,13 +79,12 @@ def leaderboard(
 
 
 def _check_html(file: Path, check: bool, benchmarks: list[Path]) -> None:
-    """Make room for the page of one benchmark, or raise `UsageError`."""
+    """Raise where there is no page of one benchmark to write."""
     if check:
         raise UsageError("--check writes nothing: leave out --html.")
     if len(benchmarks) > 1:
         names = ", ".join(str(found) for found in benchmarks)
         raise UsageError(f"--html {file}: one page shows one benchmark; name one of {names}.")
-    make_room("--html", file)
 
 
 def _compare(folder: Path, sample_data: list[Path]) -> None:

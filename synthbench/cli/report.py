@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import as_progress, is_main, log, make_room, progress_bar, write_page
+from synthbench.cli.console import as_progress, is_main, log, progress_bar, write_page, writing
 from synthbench.cli.options import AssumeGridOrReal, FileOptions, grid_or_real, with_options
 
 
@@ -45,8 +45,7 @@ def report(
     """Write scorecards as a page for a browser: verdicts, charts, pictures; needs no network."""
     from synthbench.report.html import report as rendered
 
-    make_room("--out", out)
-    with progress_bar("report") as advance:
+    with writing(out=out), progress_bar("report") as advance:
         page = rendered(
             scorecards,
             real=files.of(real),
@@ -58,5 +57,5 @@ def report(
             progress=as_progress(advance),
             log=log,
         )
-    if is_main():
-        write_page(out, page)
+        if is_main():
+            write_page(out, page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthbench.cli.console import context_of, is_main, log, make_room, progress_bar, show
+from synthbench.cli.console import context_of, is_main, log, progress_bar, show, writing
 from synthbench.cli.options import (
     Accept,
     AssumeGridOrReal,
@@ -137,11 +138,9 @@ class ScoreFiles:
         typer.Option(help="Save what comparisons elsewhere need (npz): participant-level data."),
     ] = None
 
-    def make_room(self) -> None:
-        """Make the folders of these files, or raise `UsageError`."""
-        for name, file in vars(self).items():
-            if file is not None:
-                make_room(f"--{name.replace('_', '-')}", file)
+    def writing(self) -> AbstractContextManager[None]:
+        """Return the context in which these files are written by this command alone."""
+        return writing(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +188,7 @@ def score(
     scoring.check_choices(settings, accept or ())
     if files.neighbours is not None:
         _check_neighbours(files.neighbours, cohorts, settings)
-    files.make_room()
+    context.with_resource(files.writing())
     study = None if tables.sensitivity is None else Sensitivity.load(tables.sensitivity)
     chosen: dict[str, Any] = cohorts.chosen()
     with progress_bar("scoring") as advance:

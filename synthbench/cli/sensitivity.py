@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import context_of, is_main, log, make_room, progress_bar, show
+from synthbench.cli.console import context_of, is_main, log, progress_bar, show, writing
 from synthbench.cli.options import (
     BenchmarkUsed,
     FileOptions,
@@ -68,7 +68,8 @@ def sensitivity(
         if protocol.benchmark is None
         else frozen_benchmark(context, protocol.benchmark)
     )
-    make_room("--out", out)
+    figure = out.with_suffix(".png")
+    context.with_resource(writing(out=out, figure=figure))
     with progress_bar("sensitivity") as advance:
         found = study.sensitivity(
             files.of(real), settings, context_of(advance), corruptions=protocol.corruption,
@@ -77,7 +78,6 @@ def sensitivity(
     if not is_main():
         return
     found.save(out)
-    figure = out.with_suffix(".png")
     output.figure(found, figure, study.pictured(found))
     if json:
         sys.stdout.write(found.model_dump_json(indent=1) + "\n")

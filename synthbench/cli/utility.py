@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthbench.cli.console import as_progress, is_main, log, make_room, progress_bar, show
+from synthbench.cli.console import as_progress, is_main, log, progress_bar, show, writing
 from synthbench.cli.options import (
     Accept,
     Cached,
@@ -100,6 +100,7 @@ class StudyVolumes:
 @with_options
 def utility(
     *,
+    context: typer.Context,
     cohorts: UtilityCohorts,
     files: FileOptions,
     choices: StudyChoices,
@@ -116,8 +117,7 @@ def utility(
     from synthbench.utility import command
     from synthbench.utility.table import utility_table
 
-    if out is not None:
-        make_room("--out", out)
+    context.with_resource(writing(out=out, scorecard=scorecard))
     if scorecard is not None:
         # A wrong file should not be named only after hours of training.
         Scorecard.load(scorecard)

@@ -24,6 +24,7 @@ from synthbench.cohorts.split_record import RECORD
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.render.delimited import table_text
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.lock import only_writer
 
 SPLITS = "splits.tsv"
 """The table of several splits of one cohort."""
@@ -113,9 +114,13 @@ def split(
         unknown, or the folder holds a split already.
     """
     check_part_names(sizes or PARTS)
-    read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
-    _check_one_name_a_volume(read.entries)
-    return _drawn(read, sizes, out, by, seed)
+    with only_writer(out):
+        _refuse_there(Path(out) / RECORD)
+        read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
+        _check_one_name_a_volume(read.entries)
+        drawn, files = _drawn(read, sizes, out, by, seed)
+        _write(files)
+    return drawn
 
 
 def split_repeatedly(
@@ -153,19 +158,36 @@ def split_repeatedly(
     if repeat < 1:
         raise UsageError(f"--repeat: at least 1 split is needed; found {repeat}.")
     check_part_names(sizes or PARTS)
-    folders = [Path(out) / f"split-{number}" for number in range(1, repeat + 1)]
-    for there in (Path(out) / SPLITS, *folders):
-        if there.exists():
-            raise UsageError(f"{there}: already there, and not overwritten. Name another --out.")
+    with only_writer(out):
+        _refuse_there(Path(out) / SPLITS)
+        seeds = range(seed, seed + repeat)
+        return _split_into(cohort, sizes, out, seeds, by, assume_grid, progress)
+
+
+def _split_into(
+    cohort: Path | CohortFiles,
+    sizes: Mapping[str, int | float] | None,
+    out: Path,
+    seeds: range,
+    by: Sequence[str] | None,
+    assume_grid: float | None,
+    progress: Callable[[int], None] | None,
+) -> list[Split]:
+    """Draw a split per seed, as the only writer into the folder; write and return them."""
+    folders = [Path(out) / f"split-{number}" for number in range(1, len(seeds) + 1)]
     read = read_cohort(cohort, role="cohort", assume_grid=assume_grid, progress=progress)
     _check_one_name_a_volume(read.entries)
-    seeds = [seed + number for number in range(repeat)]
-    found = [
-        _drawn(read, sizes, folder, by, own) for folder, own in zip(folders, seeds, strict=True)
-    ]
+    found: list[Split] = []
+    files: dict[Path, pd.DataFrame] = {}
+    for folder, own in zip(folders, seeds, strict=True):
+        drawn, of_split = _drawn(read, sizes, folder, by, own)
+        found.append(drawn)
+        files |= of_split
     # The table comes last: without it, the folder does not hold all splits.
-    table = pd.DataFrame({"folder": [folder.name for folder in folders], "seed": seeds})
-    _write(Path(out) / SPLITS, table)
+    files[Path(out) / SPLITS] = pd.DataFrame(
+        {"folder": [folder.name for folder in folders], "seed": list(seeds)}
+    )
+    _write(files)
     return found
 
 
@@ -175,20 +197,15 @@ def _drawn(
     out: Path,
     by: Sequence[str] | None,
     seed: int,
-) -> Split:
-    """Draw a split of a cohort, write it and return it."""
+) -> tuple[Split, dict[Path, pd.DataFrame]]:
+    """Draw a split of a cohort; return it, and its tables by file."""
     names = sorted({entry.subject for entry in read.entries})
     counts = _counts(sizes or PARTS, len(names))
     manifests = {part: Path(out) / f"{part}.tsv" for part in counts}
-    record = Path(out) / RECORD
-    for file in (record, *manifests.values()):
-        if file.exists():
-            raise UsageError(f"{file}: already there, and not overwritten. Name another --out.")
     covariates = read.participants.reindex(names)
     chosen = _columns(covariates, by)
     parts = draw(covariates[list(chosen)], counts, np.random.default_rng(seed))
 
-    Path(out).mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(
         {
             "participant_id": [e.subject for e in read.entries],
@@ -199,13 +216,15 @@ def _drawn(
     )
     known = read.covariates.reset_index(drop=True)
     table = table.dropna(subset="part").sort_values(["part", "participant_id", "path"])
+    files = {}
     for part, file in manifests.items():
         rows = table[table["part"] == part].drop(columns=["part", "content"])
-        _write(file, rows.join(known))
+        files[file] = rows.join(known)
     # The record comes last: without it, the folder is not a split.
-    _write(record, table)
+    files[Path(out) / RECORD] = table
     drawn = covariates.assign(part=pd.Series(parts))
-    return Split(manifests, drawn, chosen, tuple(remark.message for remark in read.remarks))
+    remarks = tuple(remark.message for remark in read.remarks)
+    return Split(manifests, drawn, chosen, remarks), files
 
 
 def check_part_names(names: Iterable[str]) -> None:
@@ -372,5 +391,26 @@ def _described(column: pd.Series, in_numbers: bool) -> str:
     return summary + (f" ({unknown} n/a)" if unknown else "")
 
 
-def _write(file: Path, table: pd.DataFrame) -> None:
-    write_atomic(file, table_text(table).encode())
+def _refuse_there(file: Path) -> None:
+    if file.exists():
+        raise UsageError(f"{file}: already there, and not overwritten. Name another --out.")
+
+
+def _write(tables: Mapping[Path, pd.DataFrame]) -> None:
+    """Write the tables of a split in their order; the last one makes it complete.
+
+    A call that was killed may have written some of them. They are kept where the bytes are the
+    same, and nothing else is overwritten.
+
+    Raises
+    ------
+    UsageError
+        There is another file of one of these names; nothing was written.
+    """
+    contents = {file: table_text(table).encode() for file, table in tables.items()}
+    for file, content in contents.items():
+        if not (file.is_file() and file.read_bytes() == content):
+            _refuse_there(file)
+    for file, content in contents.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, content)

@@ -32,7 +32,8 @@ from synthbench.runs.record import ConfigFields, RunFields
 from synthbench.runs.validation import by_names_of_today
 from synthbench.runtime.arrays import read_safetensors
 from synthbench.runtime.documents import check_fields, json_fields, yaml_fields
-from synthbench.runtime.files import sha256_file, write_atomic
+from synthbench.runtime.files import replacing, sha256_file, write_atomic
+from synthbench.runtime.lock import content_of
 from synthbench.volumes.grid import Space
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -137,6 +138,26 @@ class Run:
         """Return a stage of this run, in a folder of its own."""
         return Run(self.folder / name, part_of=self.root)
 
+    def refuse_content(self, advice: str) -> None:
+        """Raise where the folder holds anything but what a run left that was killed at its start.
+
+        `config.yaml` comes last, so without it nothing of a run is of use.
+
+        Raises
+        ------
+        RunError
+            There is something else. `advice` begins the end of the message.
+        """
+        early: set[str] = set()
+        if not (self.folder / "config.yaml").is_file():
+            early = {"atlas", "run.json"}
+            if (self.folder / "run.json").is_file():  # alone, weights may be anybody's
+                early.add(self.weights_file.name)
+        if content_of(self.folder) - early:
+            raise RunError(
+                f"{self.folder}: already there and not empty. {advice} another folder with --out."
+            )
+
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration.
@@ -216,9 +237,8 @@ class Run:
 
     def save_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write `weights.safetensors`, complete or not at all, and its sha256 into the record."""
-        temporary = self.weights_file.with_suffix(".tmp")
-        save_file(_contiguous(arrays), temporary)
-        os.replace(temporary, self.weights_file)
+        with replacing(self.weights_file) as temporary:
+            save_file(_contiguous(arrays), temporary)
         self.update(weights_sha256=sha256_file(self.weights_file))
 
     def load_weights(self) -> Weights:

@@ -26,6 +26,7 @@ from synthbench.errors import CohortError, UsageError
 from synthbench.runs.sidecar import Sidecar, found_sidecars, sidecar_file
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.runtime.files import sha256_file, write_atomic
+from synthbench.runtime.lock import only_writer
 from synthbench.volumes.image_file import read_stored
 from synthbench.volumes.nifti import nifti_bytes
 
@@ -85,6 +86,19 @@ def import_volumes(
     name = _one_line(source.resolve().name if request.name is None else request.name)
     out = _folder(source) if request.out is None else Path(request.out)
     _check_apart(source, out)
+    with only_writer(out):
+        return _imported(request, name, out, progress, log)
+
+
+def _imported(
+    request: ImportRequest,
+    name: str,
+    out: Path,
+    progress: Callable[[int, int, str], None] | None,
+    log: Log,
+) -> list[Path]:
+    """Bring volumes in, as the only writer into the folder; return the copies."""
+    source = request.source.path
     real = None if request.like is None else read_cohort(request.like, role="like")
     found = diagnose(
         request.source, request.stated, real,
@@ -115,7 +129,6 @@ def import_volumes(
         sidecar = {**origin, **row, "imported": about}
         copies.append((out / f"synth-{index:06d}.nii.gz", sidecar))
     kept = _kept(out, copies)
-    out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "dataset_description.json", _description(name))
     for index, (copy, sidecar) in enumerate(copies):
         if copy not in kept:

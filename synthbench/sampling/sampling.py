@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.lock import only_writer
 from synthbench.sampling.folder import count, volumes_in, write_conditions_table
 from synthbench.sampling.source import Source
 from synthbench.sampling.trajectory import FRAMES, Following
@@ -123,11 +125,20 @@ def run_sampling(
 ) -> list[Path]:
     """Sample as requested and return the volumes; raises as `sample` does."""
     # Imported here because it needs torch: importing this module must not.
+    from synthbench.runtime.processes import is_main
+
+    with only_writer(request.out) if is_main() else nullcontext():
+        return _sampled(request, progress, log)
+
+
+def _sampled(
+    request: SamplingRequest, progress: Callable[[int, int, str], None] | None, log: Log
+) -> list[Path]:
+    """Sample as requested, as the only writer into the folder; return the volumes."""
     from synthbench.runtime.processes import processes
 
     plan = _Plan.of(request)
     state = processes()
-    plan.out.mkdir(parents=True, exist_ok=True)
     # No process writes before all have listed what is missing: their lists must be the same.
     state.wait_for_everyone()
     if state.is_main_process:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from synthbench.runs.sidecar import sidecar_file
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.lock import only_writer
 from synthbench.sampling.source import Source
 from synthbench.sampling.sweep_measure import default_measure, measure_of
 from synthbench.sampling.sweep_record import Axis, Point, Sweep, short, varied
@@ -123,12 +125,21 @@ def run_sweep(
 ) -> Sweep:
     """Sweep as requested and return the sweep; raises as `sweep` does."""
     # Imported here because it needs torch: importing this module must not.
+    from synthbench.runtime.processes import is_main
+
+    with only_writer(request.out) if is_main() else nullcontext():
+        return _swept(request, progress, log)
+
+
+def _swept(
+    request: SweepRequest, progress: Callable[[int, int, str], None] | None, log: Log
+) -> Sweep:
+    """Sweep as requested, as the only writer into the folder; return the sweep."""
     from synthbench.runtime.processes import processes
 
     out = Path(request.out)
     source, swept = _planned(request, out)
     state = processes()
-    out.mkdir(parents=True, exist_ok=True)
     missing = [point for point in swept.points if not source.drew(point.file, point.row)]
     # No process writes before all have listed what is missing: their lists must be the same.
     state.wait_for_everyone()

@@ -183,8 +183,8 @@ class SampleData:
         return buffer.getvalue()
 
     def save(self, file: Path) -> None:
-        """Write the sample data, which are participant-level data, to a file."""
-        write_atomic(Path(file), self.packed())
+        """Write the sample data, which are participant-level data, to a file of their owner."""
+        write_atomic(Path(file), self.packed(), private=True)
 
     @classmethod
     def load(cls, file: Path) -> SampleData:

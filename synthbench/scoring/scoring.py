@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,6 +69,8 @@ class Scoring:
     ) -> list[Path]:
         """Write the participant-level data that a file is named for, and return these files.
 
+        Only their owner may read them.
+
         Parameters
         ----------
         features
@@ -79,11 +82,13 @@ class Scoring:
         """
         written = []
         if features is not None:
-            arrays: dict[str, Any] = dict(self.features)
-            np.savez_compressed(features, **arrays)
+            content, arrays = io.BytesIO(), dict[str, Any](self.features)
+            np.savez_compressed(content, **arrays)
+            write_atomic(features, content.getvalue(), private=True)
             written.append(features)
         if neighbours is not None and self.neighbours:
-            write_atomic(neighbours, memorization.neighbours_table(self.neighbours).encode())
+            table = memorization.neighbours_table(self.neighbours)
+            write_atomic(neighbours, table.encode(), private=True)
             written.append(neighbours)
         if sample_data is not None:
             self.sample_data.save(sample_data)

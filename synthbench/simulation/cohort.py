@@ -15,6 +15,7 @@ from jaxtyping import Float64, UInt8
 from synthbench import __version__
 from synthbench.errors import UsageError
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.lock import is_lock_or_temporary, only_writer
 from synthbench.simulation.deformation import Shape
 from synthbench.simulation.subject import (
     DEFAULT_SHAPE,
@@ -72,7 +73,20 @@ def atlas_cohort(
         raise UsageError(f"n must be at least 1 subject; found {n}. Give n=1 or more.")
     check_not_negative("seed", seed)
     grid = checked_shape(shape)
-    out = Path(out)
+    with only_writer(Path(out)):
+        _write_cohort(n, Path(out), seed, grid, labels, progress)
+    return Path(out)
+
+
+def _write_cohort(
+    n: int,
+    out: Path,
+    seed: int,
+    grid: Shape,
+    labels: bool,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Write the cohort, as the only writer into the folder."""
     description = _json_bytes(_dataset_description(seed, grid))
     _check_folder(out, n, description)
     if labels:
@@ -93,7 +107,6 @@ def atlas_cohort(
         if progress is not None:
             progress(index + 1)
     _write(out / "participants.tsv", ("\n".join(rows) + "\n").encode())
-    return out
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -174,12 +187,11 @@ def _write(path: Path, content: bytes) -> None:
 
 def _check_folder(out: Path, n: int, description: bytes) -> None:
     """Refuse a folder that holds anything but this cohort, or its first subjects."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"out must be a folder; found the file {out}. Give another path.")
     ours = {_volume_path(index) for index in range(n)}
     ours |= {_label_path(index) for index in range(n)} | {Path("dseg.tsv")}
     ours |= {Path(f"participants.{ext}") for ext in ("json", "tsv")}
-    found = {path.relative_to(out) for path in out.rglob("*") if not path.is_dir()}
+    files = [path for path in out.rglob("*") if not path.is_dir()]
+    found = {path.relative_to(out) for path in files if not is_lock_or_temporary(path.name)}
     described = out / "dataset_description.json"
     if described.exists() and described.read_bytes() == description:
         ours.add(described.relative_to(out))

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from synthbench.errors import RunError, UsageError, near_miss
+from synthbench.errors import UsageError, near_miss
 from synthbench.generators.networks.weights import read_state
 from synthbench.metrics.extractors.weights import WeightFile, fetch
 from synthbench.runs.folder import Run, environment
 from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.lock import only_writer
 from synthbench.training import pretrained_tiles
 
 _DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
@@ -210,8 +211,16 @@ def pretrained_run(
             f"synthbench train {owner} --pretrained {name} --out {out}"
         )
     run = Run(Path(out))
-    if run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir())):
-        raise RunError(f"{out}: already there and not empty. Name another folder with --out.")
+    with only_writer(run.folder):
+        run.refuse_content("Name")
+        return _written(run, generator, name, local, accept_licence, log)
+
+
+def _written(
+    run: Run, generator: str, name: str, local: bool, accept_licence: str | None, log: Log
+) -> Run:
+    """Write a published generator into an empty run folder, and return the run."""
+    folder, out = Path(name), run.folder
     if local:
         model = pretrained_tiles.model_of_folder(folder)
         log(f"{name}: its weights are under {model.licence}.")
@@ -256,8 +265,7 @@ def _write(run: Run, name: str, one: Published, states: Mapping[str, Mapping[str
     affine = np.eye(4)
     # The bundle does not say where its volumes lie: they are centred on the box of MNI152.
     affine[:3, 3] = np.array([0.0, -18.0, 18.0]) - (np.array(published.SHAPE) - 1) / 2
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.save_weights(arrays)
+    # The configuration comes last: without it, the folder counts as not written.
     run.update(
         generator=one.generator,
         pretrained={"name": name, **published.ABOUT},
@@ -279,4 +287,5 @@ def _write(run: Run, name: str, one: Published, states: Mapping[str, Mapping[str
         environment=environment(),
         finished=True,
     )  # fmt: skip
+    run.save_weights(arrays)
     run.write_config({**common.model_dump(mode="json"), **own.model_dump(mode="json")})

@@ -110,8 +110,7 @@ def write_model(run: Run, model: Model) -> None:
     arrays = published.weights(own, read["transformer"], read["vae"])
     shape = common.space.shape
     assert shape is not None
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.save_weights(arrays)
+    # The configuration comes last: without it, the folder counts as not written.
     run.update(
         generator="dit-tiles",
         pretrained={
@@ -134,4 +133,5 @@ def write_model(run: Run, model: Model) -> None:
         environment=environment(),
         finished=True,
     )  # fmt: skip
+    run.save_weights(arrays)
     run.write_config({**common.model_dump(mode="json"), **own.model_dump(mode="json")})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from synthbench.runs.folder import Run, environment, is_shipped
 from synthbench.runs.model_card import write_model_card
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.lock import only_writer
 from synthbench.training.changes import changed
 from synthbench.training.changes import record as record_changes
 from synthbench.training.data import Data, Job, cohort_record, read_data
@@ -129,6 +130,18 @@ def run_training(
     log: Log = no_log,
 ) -> Run:
     """Train as requested and return the run folder; raises as `train` does."""
+    from synthbench.runtime.processes import is_main
+
+    if request.resume:
+        Run.open(request.out)  # a folder that is not there is not made
+    with only_writer(request.out) if is_main() else nullcontext():
+        return _trained(request, progress, log)
+
+
+def _trained(
+    request: TrainingRequest, progress: Callable[[int, int, str], None] | None, log: Log
+) -> Run:
+    """Train as requested, as the only writer into the run folder; return the run."""
     job = _continued(request) if request.resume else _new(request)
     run = job.run
     if request.resume and not job.changes:
@@ -239,7 +252,7 @@ def _new(request: TrainingRequest) -> Job:
         energy=request.energy,
     )
     run = Run(Path(request.out))
-    _refuse_full(run.folder)
+    run.refuse_content("Continue it with --resume, or name")
     return Job(run, settings, own, registry.load("generators", settings.generator)(), False)
 
 
@@ -335,17 +348,6 @@ def _absolute(path: Path | None) -> str | None:
 
 def _run_to_start_from(init: Path | None) -> str | None:
     return str(init) if init is not None and is_shipped(init) else _absolute(init)
-
-
-def _refuse_full(folder: Path) -> None:
-    """Raise where the folder is not empty; files of a run killed at its start do not count."""
-    early = set() if (folder / "config.yaml").is_file() else {"atlas", "run.json"}
-    there = {p.name for p in folder.iterdir()} - early if folder.is_dir() else set()
-    if there or (folder.exists() and not folder.is_dir()):
-        raise RunError(
-            f"{folder}: already there and not empty. Continue it with --resume, "
-            "or name another folder with --out."
-        )
 
 
 def _starting(job: Job, log: Log) -> Run | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +37,32 @@ def test_version():
     from synthbench import __version__
 
     assert installed("--version").stdout == f"synthbench {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("list", "metrics"), ("--help",), ("list", "layouts", "--json")]
+)
+def test_a_reader_that_has_gone_ends_the_command_quietly(arguments):
+    """As `synthbench list metrics | head -0`: 128 + SIGPIPE, and not a word."""
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [COMMAND, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_file_that_could_not_be_written_is_named_with_what_to_do(number, monkeypatch):
+    def full() -> None:
+        raise OSError(number, os.strerror(number), "runs/x/weights.safetensors")
+
+    monkeypatch.setattr(app, "app", full)
+    ended = run("train")
+    assert ended.returncode == 2
+    assert f"runs/x/weights.safetensors: {os.strerror(number)}. " in ended.stderr
+    assert ("Name a folder" if number == errno.EROFS else "Make room") in ended.stderr
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import stat
 import sys
 
+import numpy as np
 import pytest
 
 from synthbench.cli import app
@@ -19,6 +21,23 @@ def test_a_failed_score_leaves_no_scorecard(make_cohort, tmp_path):
     assert result.returncode == 2
     assert "bad.nii.gz: cannot be read" in result.stderr
     assert not (tmp_path / "a" / "s.json").exists()
+
+
+def test_features_go_to_the_very_file_that_is_named_and_for_its_owner_only(tmp_path):
+    """NumPy would add .npz. What was there stays until the new file is whole."""
+    kept = make_materials(make_protocol(features(0)), features(0), features(1), "1" * 64)
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = scoring.Scoring(make_card("mine", kept), kept, {"real/voxels": rows}, neighbours=())
+    file = tmp_path / "features"
+    file.write_bytes(b"before")
+    assert found.save_volume_data(features=file, sample_data=tmp_path / "data") == [
+        file, tmp_path / "data"
+    ]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "features"]
+    with np.load(file, allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["real/voxels"], rows)
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_scoring_anew_says_that_the_verdict_on_utility_is_gone(tmp_path, monkeypatch, capsys):

@@ -101,7 +101,7 @@ def test_another_cohort_in_the_folder_is_refused(cohort: Path, n: int, seed: int
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="must be a folder"):
+    with pytest.raises(UsageError, match="name a folder"):
         cohort_module.atlas_cohort(1, tmp_path / "file", 3, SHAPE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from synthbench.cohorts.preparation.settings import Settings
 from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
 from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.lock import only_writer
+from synthbench.runtime.parent import end_with_parent
 
 if TYPE_CHECKING:
     from joblib import Parallel
@@ -91,6 +94,21 @@ def prepare(
     _check_packages("SimpleITK", "dipy", extra="prepare")
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: at least 1 is needed.")
+    with only_writer(Path(out)):
+        chosen = _with_tool(settings or Settings())
+        return _prepared_cohort(source, Path(out), chosen, layout, (jobs, dask), progress, log)
+
+
+def _prepared_cohort(
+    source: Path | str | CohortFiles,
+    out: Path,
+    chosen: Settings,
+    layout: str | None,
+    workers: tuple[int, str | None],
+    progress: Progress,
+    log: Log,
+) -> pd.DataFrame:
+    """Prepare a cohort, as the only writer into the folder; return the summary."""
     # These need SimpleITK and dipy, so they are imported after the check.
     from synthbench.cohorts.datasets.selection import chosen_scans
     from synthbench.cohorts.preparation.derivative import (
@@ -101,8 +119,6 @@ def prepare(
         write_description,
     )
 
-    out = Path(out)
-    chosen = _with_tool(settings or Settings())
     found = chosen_scans(source, layout=layout)
     log("\n".join(found.account()))
     scans = _scans(found.rows)
@@ -111,7 +127,7 @@ def prepare(
 
     rows: list[Row | None] = [None] * len(scans)
     try:
-        with _workers(jobs, dask) as parallel:
+        with _workers(*workers) as parallel:
             write_description(out, Path(str(source)).name, found.terms, chosen)
             progress("", 0, len(scans))
             for done, (index, row) in enumerate(_run(parallel, scans, out, chosen), start=1):
@@ -256,12 +272,17 @@ def _run(
     """Yield each scan's index and row, in the order in which they finish."""
     from joblib import delayed
 
+    own = os.getpid()
     yield from parallel(
-        delayed(_numbered)(index, scan, out, settings) for index, scan in enumerate(scans)
+        delayed(_numbered)(index, scan, out, settings, own) for index, scan in enumerate(scans)
     )
 
 
-def _numbered(index: int, scan: Scan, out: Path, settings: Settings) -> tuple[int, Row]:
+def _numbered(
+    index: int, scan: Scan, out: Path, settings: Settings, asked_by: int
+) -> tuple[int, Row]:
+    if os.getppid() == asked_by:  # a process of joblib, not of a Dask cluster
+        end_with_parent()
     return index, prepare_task(scan, out, settings)
 
 

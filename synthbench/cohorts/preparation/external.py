@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import numpy as np
 from synthbench.cohorts.preparation.image import Image, read_image
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.documents import read_text
-from synthbench.runtime.files import sha256_file
+from synthbench.runtime.files import remove_leftovers, sha256_file
+from synthbench.runtime.owner import temporary_name
 
 ANTS_TEMPLATE = "ANTS_BRAIN_TEMPLATE"
 """The environment variable with the folder of ANTs' head template."""
@@ -176,8 +178,7 @@ def external_mask(head: Image, name: str) -> Image:
         The tool fails, or its mask is missing, empty or on another grid.
     """
     tool, path = _tool(name)
-    with tempfile.TemporaryDirectory(prefix="synthbench-") as scratch:
-        folder = Path(scratch)
+    with _scratch() as folder:
         file = folder / "head.nii.gz"
         nib.save(_nifti(head), file)
         ran = subprocess.run(
@@ -198,6 +199,22 @@ def external_mask(head: Image, name: str) -> Image:
             f"{head.space}: another grid, or another origin."
         )
     return Image((mask.volume > 0.5).astype(np.float32), head.space)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Context manager: a new folder for files of the tool, which only their owner can read.
+
+    What a killed process left is removed: it may hold a person's head.
+    """
+    there = Path(tempfile.gettempdir())
+    remove_leftovers(there, below=False)
+    folder = there / temporary_name()
+    folder.mkdir(0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tool(name: str) -> tuple[_Tool, str]:

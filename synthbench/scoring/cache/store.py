@@ -20,7 +20,6 @@ import hashlib
 import io
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,15 +34,12 @@ from jaxtyping import Float32
 from synthbench.errors import UsageError, near_miss
 from synthbench.runtime.arrays import unpack_npz
 from synthbench.runtime.callbacks import Log, no_log
-from synthbench.runtime.files import write_atomic
+from synthbench.runtime.files import remove_leftovers, write_atomic
 
 FOLDER_VARIABLE = "SYNTHBENCH_CACHE"
 LIMIT_VARIABLE = "SYNTHBENCH_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 2**30
 """Bytes that all files may take together, where the user names no limit."""
-
-ABANDONED_S = 3600.0
-"""Age in seconds after which a temporary file counts as left behind by a killed process."""
 
 SAMPLE_DATA = "sample-data"
 """The folder of the sample data of scorings, and their name in `usage`."""
@@ -52,6 +48,7 @@ Kind = Literal["features", "measure", "sample data"]
 """What a file holds: one volume's features, a measure, or the sample data of one scoring."""
 
 _SUFFIXES: Mapping[Kind, str] = {"features": ".row", "measure": ".measure", "sample data": ".npz"}
+_KINDS: Mapping[str, Kind] = {suffix: kind for kind, suffix in _SUFFIXES.items()}
 _DIGEST_BYTES = 32
 _OWNER_ONLY = 0o700
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9,
@@ -173,7 +170,7 @@ class Cache:
         try:
             for folder in (self.folder, path.parent.parent, path.parent):
                 folder.mkdir(_OWNER_ONLY, parents=True, exist_ok=True)
-            write_atomic(path, content)
+            write_atomic(path, content, private=True)
         except OSError as error:
             self._refused = True
             self.log(
@@ -191,8 +188,12 @@ class Cache:
         if not self._kept:
             return
         self._kept = 0
-        _remove_abandoned(self.folder)
-        files = sorted(_files(self.folder), key=lambda file: (file.used, file.path.name))
+        remove_leftovers(self.folder)
+        try:
+            files = sorted(_files(self.folder), key=lambda file: (file.used, file.path.name))
+        except (UsageError, OSError) as error:
+            self.log(f"the cache was not trimmed to its limit: {error}")
+            return
         excess = sum(file.size for file in files) - self.limit
         for file in files:
             if excess <= 0:
@@ -230,7 +231,13 @@ class Usage:
 
 
 def usage(folder: Path) -> list[Usage]:
-    """Return the number and size of the files of every kind and name, in this order."""
+    """Return the number and size of the files of every kind and name, in this order.
+
+    Raises
+    ------
+    UsageError
+        The folder, or one in it, cannot be read.
+    """
     sizes: dict[tuple[Kind, str], list[int]] = {}
     for file in _files(folder):
         sizes.setdefault((file.kind, file.name), []).append(file.size)
@@ -245,7 +252,7 @@ def clear(folder: Path, kind: Kind | None = None, name: str | None = None) -> li
     Raises
     ------
     UsageError
-        There is neither a plugin nor a file of that name.
+        There is neither a plugin nor a file of that name, or a folder cannot be read.
     """
     found = usage(folder)
     if kind is not None and name is not None:
@@ -255,7 +262,7 @@ def clear(folder: Path, kind: Kind | None = None, name: str | None = None) -> li
     for file in list(_files(folder)):
         if (file.kind, file.name) in which:
             _remove(file.path)
-    _remove_abandoned(folder)
+    remove_leftovers(folder)
     return chosen
 
 
@@ -305,22 +312,37 @@ class _File:
 
 
 def _files(folder: Path) -> Iterator[_File]:
-    for kind, suffix in _SUFFIXES.items():
-        for path in folder.glob(f"*/[0-9a-f][0-9a-f]/*{suffix}"):
-            # Another process may have removed it since it was listed.
-            with suppress(OSError):
-                status = path.stat()
-                name = unquote(path.parent.parent.name)
-                yield _File(path, kind, name, status.st_size, status.st_mtime_ns)
+    for named in _listed(folder):
+        for numbered in _listed(named) if named.is_dir() else ():
+            if not re.fullmatch("[0-9a-f]{2}", numbered.name) or not numbered.is_dir():
+                continue
+            for path in _listed(numbered):
+                kind = _KINDS.get(path.suffix)
+                # Another process may have removed it since it was listed.
+                with suppress(FileNotFoundError):
+                    if kind is not None and not path.name.startswith("."):
+                        status = path.stat()
+                        name = unquote(named.name)
+                        yield _File(path, kind, name, status.st_size, status.st_mtime_ns)
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove old temporary files, which killed processes left behind."""
-    for suffix in _SUFFIXES.values():
-        for path in folder.glob(f"*/[0-9a-f][0-9a-f]/.*{suffix}.*.tmp"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > ABANDONED_S:
-                    path.unlink()
+def _listed(folder: Path) -> list[Path]:
+    """Return what a folder of the cache holds; nothing where it is absent.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read. (`Path.glob` would leave it out.)
+    """
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: this part of the cache cannot be read: {error.strerror}. Make it readable, "
+            f"or set {FOLDER_VARIABLE} to another folder."
+        ) from error
 
 
 def _remove(path: Path) -> None:

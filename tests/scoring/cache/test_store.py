@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from synthbench.errors import UsageError
+from synthbench.runtime.owner import temporary_name
 from synthbench.scoring.cache import keys, store
 from synthbench.scoring.cache.keys import row_key
 from synthbench.scoring.cache.store import Cache, clear, usage
@@ -139,15 +142,53 @@ def test_a_run_that_kept_nothing_scans_nothing(cache, monkeypatch):
 def test_what_a_killed_writer_left_goes_and_what_one_is_writing_stays(cache):
     (one,) = kept(cache, 1)
     path = cache._path("features", "x", one)
-    left, writing = (path.with_name(f".{path.name}.{pid}.tmp") for pid in (1, 2))
+    writing = path.with_name(temporary_name())
+    # The same process number, of a process that began at another time.
+    left = writing.with_name(re.sub(r"-\d+-(?=[0-9a-f]{16})", "-7-", writing.name))
     for file in (left, writing):
         file.write_bytes(b"half")
-    os.utime(left, (0, 0))
     assert cache.find(one, "x", 3) is not None
     assert usage(cache.folder)[0].files == 1
     cache.trim()
     assert not left.exists()
     assert writing.exists()
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_folder_that_cannot_be_read_is_named_and_not_counted_as_empty(level, cache, monkeypatch):
+    """Root reads everything, so the system's refusal is played."""
+    (one,) = kept(cache, 1)
+    path = cache._path("features", "x", one)
+    closed = (path.parents[2], path.parents[1], path.parents[0])[level]
+    real = Path.iterdir
+
+    def iterdir(self):
+        if self == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    shown = run("cache", "info", SYNTHBENCH_CACHE=str(cache.folder))
+    assert shown.returncode == 2
+    assert f"{closed}: this part of the cache cannot be read: Permission denied" in shown.stderr
+    with pytest.raises(UsageError, match="cannot be read"):
+        clear(cache.folder)
+    cache.trim()  # a scoring goes on
+
+
+def test_a_file_in_place_of_the_cache_is_not_an_empty_cache(tmp_path):
+    (tmp_path / "cache").touch()
+    shown = run("cache", "info", SYNTHBENCH_CACHE=str(tmp_path / "cache"))
+    assert shown.returncode == 2
+    assert "Not a directory" in shown.stderr
+
+
+def test_only_their_owner_reads_the_files_of_a_shared_folder(tmp_path):
+    (tmp_path / "shared").mkdir(mode=0o755)
+    cache = Cache(tmp_path / "shared", limit=10**6)
+    kept(cache, 2)
+    cache.keep_sample_data("ab" * 32, b"sample data")
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files(cache)} == {0o600}
 
 
 @pytest.mark.slow
@@ -184,7 +225,7 @@ def test_a_folder_that_cannot_be_made_is_said_once(tmp_path):
 
 
 def test_a_full_disk_is_said_once(cache, monkeypatch):
-    def full(path, content):
+    def full(path, content, private):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(store, "write_atomic", full)
