@@ -321,7 +321,7 @@ def inputs(folder: Path, names: Sequence[str] = ()) -> dict[str, str]:
     if "{labels}" in needed:
         complete("data atlas --n 8 --shape 16 20 16 --seed 2 --out test", folder)
         rows = [f"synth-{i:06d}.nii.gz\t{'FM'[i % 2]}" for i in range(8)]
-        Path(paths["labels"]).write_text("\n".join(["file\tsex", *rows]) + "\n")
+        Path(paths["labels"]).write_text("\n".join(["file\tsex", *rows]) + "\n", encoding="utf-8")
     if "{card}" in needed:
         score = CASES["score"].command.replace("OUT.json", "card")
         complete(score.partition(" --features")[0].format(**paths), folder)

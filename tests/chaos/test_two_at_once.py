@@ -56,7 +56,9 @@ def owned_by_parent(file: Path) -> bytes:
 
 
 def _start(pid: int) -> float:
-    return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return float(
+        Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    )
 
 
 @pytest.fixture

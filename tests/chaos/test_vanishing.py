@@ -61,8 +61,8 @@ def test_a_lock_that_is_deleted_by_hand_is_an_error_of_the_first(tmp_path):
 def test_a_folder_in_place_of_which_there_is_a_file_is_refused(command, make_cohort, tmp_path):
     real = make_cohort("real", n=4, shape=(16, 16, 16))
     out: Path = tmp_path / "file"
-    out.write_text("mine")
+    out.write_text("mine", encoding="utf-8")
     ended = run(*command.format(out, real=real).split())
     assert ended.returncode == 2
     assert f"{out}: that is a file" in ended.stderr
-    assert out.read_text() == "mine"
+    assert out.read_text(encoding="utf-8") == "mine"
