@@ -137,10 +137,17 @@ class ScoreFiles:
         typer.Option(help="Save what comparisons elsewhere need (npz): participant-level data."),
     ] = None
 
+    identifiers: Annotated[
+        bool,
+        typer.Option("--identifiers", help="In --neighbours, name real volumes by their files."),
+    ] = False
+
     def make_room(self) -> None:
         """Make the folders of these files, or raise `UsageError`."""
+        if self.identifiers and self.neighbours is None:
+            raise UsageError("--identifiers: it names the volumes of --neighbours FILE; add that.")
         for name, file in vars(self).items():
-            if file is not None:
+            if isinstance(file, Path):
                 make_room(f"--{name.replace('_', '-')}", file)
 
 
@@ -205,7 +212,10 @@ def score(
         return
     written = [] if files.out is None else [_saved(card, files.out)]
     written += found.save_volume_data(
-        features=files.features, neighbours=files.neighbours, sample_data=files.sample_data
+        features=files.features,
+        neighbours=files.neighbours,
+        sample_data=files.sample_data,
+        identifiers=files.identifiers,
     )
     if json:
         sys.stdout.write(card.model_dump_json(indent=1) + "\n")

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 
 from synthbench.cohorts.preflight import check
 from synthbench.cohorts.preflight import findings as findings_module
+from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import CohortError, MetricError, UsageError
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.scorecard import PreflightRecord, Scorecard, software
@@ -65,6 +66,7 @@ class Scoring:
         features: Path | None = None,
         neighbours: Path | None = None,
         sample_data: Path | None = None,
+        identifiers: bool = False,
     ) -> list[Path]:
         """Write the participant-level data that a file is named for, and return these files.
 
@@ -76,6 +78,8 @@ class Scoring:
             A TSV file of the nearest volumes; not written where memorization was not assessed.
         sample_data
             An npz file of the sample data.
+        identifiers
+            True: `neighbours` names real volumes by their files; False: by pseudonyms.
         """
         written = []
         if features is not None:
@@ -83,7 +87,8 @@ class Scoring:
             np.savez_compressed(features, **arrays)
             written.append(features)
         if neighbours is not None and self.neighbours:
-            write_atomic(neighbours, memorization.neighbours_table(self.neighbours).encode())
+            table = memorization.neighbours_table(self.neighbours, Pseudonyms(identifiers))
+            write_atomic(neighbours, table.encode())
             written.append(neighbours)
         if sample_data is not None:
             self.sample_data.save(sample_data)
