@@ -73,9 +73,11 @@ def written(tmp_path_factory):
     ]  # fmt: skip
     printed = []
     for step in steps:
-        import time; t=time.process_time()
+        import time
+
+        t = time.process_time()
         result = run(*step, cwd=out)
-        print(step[0], time.process_time()-t)
+        print(step[0], time.process_time() - t)
         assert result.returncode == 0, (step, result.stderr)
         printed.append(result.stdout)
     return out, "\n".join(printed)

@@ -68,6 +68,10 @@ def info(
     ] = None,
     files: FileOptions,
     assume_grid: AssumeGrid = None,
+    identifiers: Annotated[
+        bool,
+        typer.Option("--identifiers", help="Print what may tell a person, not only where it is."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Look at a cohort before it is used: what it is, and what would make numbers wrong."""
@@ -77,7 +81,10 @@ def info(
         make_room("--out", out / "montage.png")
     with progress_bar("reading") as advance:
         report = check.report(
-            files.of(cohort), assume_grid, progress=lambda done: advance(done, 0, "")
+            files.of(cohort),
+            assume_grid,
+            progress=lambda done: advance(done, 0, ""),
+            identifiers=identifiers,
         )
     if json:
         print_json(table.as_json(report))
