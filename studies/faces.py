@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage
+from scipy.stats import binomtest
 
 from synthbench.cohorts.cohort import read_volume
 from synthbench.cohorts.inspection import Inspection, inspect
 from synthbench.cohorts.preflight.faces import Face, face_of
 from synthbench.cohorts.preflight.survey import inspection_of
 from synthbench.cohorts.reading import examine
-from synthbench.metrics.inference.binomial import clopper_pearson
 
 
 def removals(
@@ -81,7 +81,7 @@ def main() -> None:
     print("heads | n | said to have a face | 95% CI | mL, least to greatest | fit, least")
     for name, faces in found.items():
         said = sum(face.there is True for face in faces)
-        low, high = clopper_pearson(said, len(faces))
+        low, high = binomtest(said, len(faces)).proportion_ci(method="exact")
         volumes = [face.foreground_ml for face in faces]
         print(
             f"{name} | {len(faces)} | {said} | {low:.0%} to {high:.0%} | "

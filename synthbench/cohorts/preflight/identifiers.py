@@ -76,9 +76,9 @@ _NO_PERSON = frozenset(CONTRASTS) | frozenset(
      "synth", "real", "train", "test", "sample", "healthy", "young", "old", "the", "anat")
 )  # fmt: skip
 _SOFTWARE = re.compile(
-    r"(?i)^(?:fsl[\w. :-]*|\d+\.\d+(?:\.\d+)?(?::[0-9a-f]+)?|spm[\w ,.+*()-]*|freesurfer .*"
-    r"|itk[\w ./-]*|ants[\w .-]*|afni[\w .-]*|nibabel.*|c3d.*|niftyreg.*|mrtrix.*"
-    r"|synthetic: .*|te=[-\d.;a-z=]*)$"
+    r"(?i)(?:fsl ?[\d.]*|\d+\.\d+(?:\.\d+)?(?::[0-9a-f]+)?|spm[\d ,.+*-]*(?:3d normalized|"
+    r"realigned|segmented|smoothed)?|freesurfer [a-z]{3} +\d{1,2} +\d{4}|(?:itk|ants|afni|nibabel|"
+    r"c3d|niftyreg|mrtrix|mrtrix3)[ -]?v?[\d.]*|synthetic: [a-z]+|te=[-\d.;a-z=]*)"
 )
 """What programs write into `descrip` of every file."""
 _ALWAYS = frozenset(("patient_id", "scannum", "exp_date", "generated", "gzip comment"))
@@ -115,7 +115,7 @@ def in_header(file: Path) -> dict[str, str]:
     """
     found = {}
     for field, text in header_texts(file).items():
-        if text.lower() in _NOTHING:
+        if text.lower() in _NOTHING or (field == "descrip" and _SOFTWARE.fullmatch(text)):
             continue
         kind = ", ".join(kinds_of(text))
         if field == "gzip file name":
@@ -125,7 +125,7 @@ def in_header(file: Path) -> dict[str, str]:
             found[f"{field}: {kind}"] = text
         elif field in _ALWAYS or field.startswith("extension"):
             found[field] = text
-        elif field != "intent_name" and not _SOFTWARE.match(text):
+        elif field != "intent_name":
             found[f"{field}: a free text"] = text
     return found
 
