@@ -17,13 +17,14 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick rescore lint format clean
+.PHONY: help install demo test test-quick rescore audit lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
 	@echo 'make test      ruff, the import rules, mypy, the tests and the doctests'
 	@echo 'make test-quick  ruff and the tests that are not marked slow: while you write code'
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
+	@echo 'make audit     compare the pinned packages with the known holes; skipped without a network'
 	@echo 'make lint      ruff, the import rules and mypy only'
 	@echo 'make format    let ruff rewrite the code'
 	@echo 'make install   make or refresh .venv (the others do so by themselves)'
@@ -89,6 +90,9 @@ rescore: $(INSTALLED)
 	$(BIN)/synthbench score --benchmark $(FROZEN) --real $(FROZEN)/real --synth $(FROZEN)/synth \
 		--name pca-gaussian --no-cache --out build/rescored.json
 	$(BIN)/synthbench drift $(FROZEN)/baseline.json build/rescored.json
+
+audit: $(INSTALLED)
+	$(BIN)/python .ci/audit
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
