@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -24,7 +25,6 @@ from synthbench.runs.sidecar import found_sidecars, sidecar_file
 from synthbench.runs.signing import PublicKey, SigningKey, key_file
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.runtime.files import sha256_file, write_atomic
-from synthbench.runtime.walk import files_below
 
 SEAL = "seal.json"
 VERSION: Literal[1] = 1
@@ -142,9 +142,7 @@ def canonical(value: Any) -> bytes:
     >>> canonical({"b": [1, None], "a": "é"}).decode()
     '{"a":"é","b":[1,null]}'
     """
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
 
 
@@ -389,8 +387,7 @@ def verify(folder: Path, expected: str | None = None) -> Verdict:
         for name, digest in sealed.items()
         if name not in missing and not _holds(folder / name, digest)
     ]
-    there = {file.relative_to(folder).as_posix() for file in files_below(folder)}
-    added = sorted(name for name in there - set(sealed) if _counts(name))
+    added = sorted(name for name in _names_in(folder) if name not in sealed and _counts(name))
     signer = None if seal.signature is None else seal.signature.key.fingerprint
     return Verdict(
         len(sealed), tuple(sorted(changed)), tuple(sorted(missing)), tuple(added),
@@ -416,6 +413,20 @@ def _own() -> str | None:
         ).fingerprint
     except (OSError, ValueError):
         return None
+
+
+def _names_in(folder: Path) -> Iterator[str]:
+    """Yield the names of the files below a folder, and of the links to folders, not followed."""
+
+    def refused(error: OSError) -> None:
+        raise error
+
+    # A link may lead anywhere, for example to the root of the disk.
+    for where, folders, files in os.walk(folder, onerror=refused):
+        links = [name for name in folders if (Path(where) / name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*files, *links):
+            yield (Path(where) / name).relative_to(folder).as_posix()
 
 
 def _there(file: Path) -> bool:

@@ -167,6 +167,15 @@ def test_a_pipe_in_place_of_a_volume_is_a_change(folder, volumes):
     assert verify(folder).changed == ("synth-000000.nii.gz",)
 
 
+def test_a_link_to_a_folder_is_named_and_not_followed(folder, volumes, tmp_path):
+    seal(folder, volumes)
+    elsewhere = tmp_path / "elsewhere"
+    add(elsewhere, 7)
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "loop").symlink_to(folder)
+    assert verify(folder).added == ("linked", "loop")
+
+
 def test_a_seal_without_a_key_says_so(folder, volumes):
     said: list[str] = []
     seal_folder(folder, volumes, run=None, generator="x", log=said.append)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from synthbench import registry
 from synthbench.errors import UsageError
+from synthbench.runs.seal import verify
 from synthbench.runs.sidecar import sidecar_file
 from synthbench.sampling.sweep import parse_vary, sweep
 from synthbench.sampling.sweep_figures import curve, montage
@@ -144,6 +145,7 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     assert [bool(point.extrapolated) for point in found.points] == [True] + [False] * 5 + [True] * 3
     *said, sealed = said
     assert "sealed" in sealed
+    assert verify(tmp_path / "w").untouched
     assert said == ["4 of 9 volumes are requested beyond the training range: "
                     "they are extrapolated, and marked so."]  # fmt: skip
     # The seed's noise is the same in all: outside every ventricle the volumes agree.
