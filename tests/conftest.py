@@ -34,8 +34,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _features_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Neither find features of the user's own volumes, nor leave those of the tests with them."""
+    """Neither find the user's own features and key, nor leave those of the tests with them."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("SYNTHBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

@@ -24,7 +24,7 @@ from synthbench.cli.fetch import fetch
 from synthbench.cli.leaderboard import leaderboard
 from synthbench.cli.listing import list_
 from synthbench.cli.report import report
-from synthbench.cli.sample import import_, sample
+from synthbench.cli.sample import import_, key, sample, verify
 from synthbench.cli.score import score
 from synthbench.cli.sensitivity import sensitivity
 from synthbench.cli.sweep import sweep
@@ -58,6 +58,8 @@ def _version(value: bool) -> None:
 app.command()(train)
 app.command()(sample)
 app.command("import")(import_)
+app.command()(verify)
+app.command()(key)
 app.command()(sweep)
 app.command()(score)
 app.command()(sensitivity)

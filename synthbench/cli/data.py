@@ -77,6 +77,10 @@ def info(
     ] = None,
     files: FileOptions,
     assume_grid: AssumeGrid = None,
+    identifiers: Annotated[
+        bool,
+        typer.Option("--identifiers", help="Print what may tell a person, not only where it is."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Look at a cohort before it is used: what it is, and what would make numbers wrong."""
@@ -85,7 +89,10 @@ def info(
     context.with_resource(writing_into(out))
     with progress_bar("reading") as advance:
         report = check.report(
-            files.of(cohort), assume_grid, progress=lambda done: advance(done, 0, "")
+            files.of(cohort),
+            assume_grid,
+            progress=lambda done: advance(done, 0, ""),
+            identifiers=identifiers,
         )
     if json:
         print_json(table.as_json(report))

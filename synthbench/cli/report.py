@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthbench.cli.console import as_progress, is_main, log, progress_bar, write_page, writing
 from synthbench.cli.options import AssumeGridOrReal, FileOptions, grid_or_real, with_options
+from synthbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from synthbench.report.sections.at_hand import RealVolumes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownOptions:
+    """How real volumes are shown."""
+
+    real_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--real-pictures/--no-real-pictures",
+            help="Show real volumes, under pseudonyms, or leave them out.",
+        ),
+    ] = True
+    identifiers: Annotated[
+        bool, typer.Option("--identifiers", help="Name real volumes by their files.")
+    ] = False
+
+    @property
+    def real_volumes(self) -> RealVolumes:
+        """The choice, or a `UsageError` where the two options contradict each other."""
+        if self.identifiers and not self.real_pictures:
+            raise UsageError(
+                "--identifiers names the pictures that --no-real-pictures leaves out: choose one."
+            )
+        if not self.real_pictures:
+            return "hidden"
+        return "named" if self.identifiers else "unnamed"
 
 
 @with_options
@@ -32,19 +64,14 @@ def report(
     sensitivity: Annotated[
         Path | None, typer.Option(help="Record of `synthbench sensitivity`: shows its curves.")
     ] = None,
-    real_pictures: Annotated[
-        bool,
-        typer.Option(
-            "--real-pictures/--no-real-pictures",
-            help="Show and name real volumes, or leave them out.",
-        ),
-    ] = True,
+    shown: ShownOptions,
     files: FileOptions,
     assume_grid: AssumeGridOrReal = None,
 ) -> None:
     """Write scorecards as a page for a browser: verdicts, charts, pictures; needs no network."""
     from synthbench.report.html import report as rendered
 
+    real_volumes = shown.real_volumes
     with writing(out=out), progress_bar("report") as advance:
         page = rendered(
             scorecards,
@@ -52,7 +79,7 @@ def report(
             synths=[files.of(path) for path in synth or ()],
             train=files.of(train),
             sensitivity=sensitivity,
-            real_pictures=real_pictures,
+            real_volumes=real_volumes,
             assume_grid=grid_or_real(assume_grid),
             progress=as_progress(advance),
             log=log,

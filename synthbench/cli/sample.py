@@ -1,16 +1,20 @@
-"""The verbs that make folders of synthetic volumes: `sample`, and `import`."""
+"""The verbs of folders of synthetic volumes: `sample`, `import`, `verify`; and `key`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthbench.cli.console import log, print_json, progress_bar
 from synthbench.cli.options import FileOptions, Guidance, Json, Seed, Steps, with_options
+from synthbench.errors import CheckFailed, UsageError
 from synthbench.generators.diffusion.samplers import samplers_in_words
+
+if TYPE_CHECKING:
+    from synthbench.runs.seal import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,3 +147,77 @@ def import_(
         copies = import_volumes(request, advance, log)
     if json:
         print_json([str(copy) for copy in copies])
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of volumes.")],
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PUBLIC",
+            help="The maker's public key: its file, its line, or its fingerprint (SHA256:...). "
+            "Default: any key.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Verify that volumes are those that were sealed, and say by whose key."""
+    from synthbench.runs import seal
+    from synthbench.runs.signing import expected_fingerprint
+
+    expected = None if key is None else expected_fingerprint(key)
+    found = seal.verify(folder, expected)
+    if json:
+        print_json({"verified": found.verified, "expected": expected, **asdict(found)})
+    for what in ("changed", "missing", "added"):
+        for name in getattr(found, what):
+            log(f"{what}: {name if name.isprintable() else ascii(name)}")
+    sentences = [_files_in_words(found), _signature_in_words(found, expected)]
+    if not found.verified:
+        raise CheckFailed(f"{folder}: {' '.join(sentences)}")
+    log(f"{folder}: {' '.join(sentences)}")
+
+
+def _files_in_words(found: Verdict) -> str:
+    if found.untouched:
+        return f"all {found.files} files are as they were sealed."
+    return (
+        f"not as it was sealed: of {found.files} files {len(found.changed)} are changed and "
+        f"{len(found.missing)} missing, and {len(found.added)} are added."
+    )
+
+
+def _signature_in_words(found: Verdict, expected: str | None) -> str:
+    whose = f"the key {found.signer}" + (" (yours)" if found.own else "")
+    if found.signature == "none":
+        return "The seal is not signed, so anybody could have written it."
+    if found.signature == "broken":
+        return f"The seal was changed after {whose} signed it."
+    if found.signature == "of another key":
+        return f"The seal is signed by {whose}, not by {expected}."
+    if expected is None and not found.own:
+        return f"Signed by {whose}: compare it with the one that the maker published."
+    return f"Signed by {whose}."
+
+
+def key(
+    new: Annotated[bool, typer.Option("--new", help="Make your key, in your own folder.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the public key of your seals, or make one: `key > maker.pub` writes it to a file."""
+    from synthbench.runs.signing import SigningKey, key_file
+
+    held = SigningKey.new() if new else SigningKey.found()
+    if held is None:
+        raise UsageError(f"{key_file()}: you have no key yet. Make one: synthbench key --new")
+    if json:
+        fields = {"fingerprint": held.public.fingerprint, "public_key": held.public.line}
+        print_json({**fields, "file": str(held.file)})
+    else:
+        typer.echo(held.public.line)
+    if new:
+        log(
+            f"made: {held.file} (private, keep it to yourself) and {held.file}.pub. Publish the "
+            "public key, or its fingerprint, where others can trust that it is yours."
+        )
+    log(f"fingerprint: {held.public.fingerprint}")

@@ -138,9 +138,23 @@ class ScoreFiles:
         typer.Option(help="Save what comparisons elsewhere need (npz): participant-level data."),
     ] = None
 
+    identifiers: Annotated[
+        bool,
+        typer.Option("--identifiers", help="In --neighbours, name real volumes by their files."),
+    ] = False
+
     def writing(self) -> AbstractContextManager[None]:
-        """Return the context in which these files are written by this command alone."""
-        return writing(**vars(self))
+        """Return the context in which these files are written by this command alone.
+
+        Raises
+        ------
+        UsageError
+            An option is about a file that is not asked for.
+        """
+        if self.identifiers and self.neighbours is None:
+            raise UsageError("--identifiers: it names the volumes of --neighbours FILE; add that.")
+        files = {name: file for name, file in vars(self).items() if not isinstance(file, bool)}
+        return writing(**files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +218,10 @@ def score(
         return
     written = [] if files.out is None else [_saved(card, files.out)]
     written += found.save_volume_data(
-        features=files.features, neighbours=files.neighbours, sample_data=files.sample_data
+        features=files.features,
+        neighbours=files.neighbours,
+        sample_data=files.sample_data,
+        identifiers=files.identifiers,
     )
     if json:
         sys.stdout.write(card.model_dump_json(indent=1) + "\n")

@@ -294,7 +294,7 @@ class Placement:
 def place(inspection: Inspection) -> Placement:
     """Return a volume's place: its coarse copy compared with the MNI152 T1 image."""
     grid = inspection.coarse_grid
-    template, distance = _template_on(grid)
+    template, distance = template_on(grid)
     coarse = inspection.coarse.astype(np.float32)
     foreground, brain, near = coarse > FOREGROUND, distance == 0, distance <= RIM_MM
     foreground_ml = float(foreground.sum() * np.prod(grid.spacing) / 1000)
@@ -354,7 +354,7 @@ def _centre(inside: np.ndarray, grid: Space) -> tuple[float, float, float]:
 
 
 @lru_cache(maxsize=8)
-def _template_on(
+def template_on(
     grid: Space,
 ) -> tuple[Float32[np.ndarray, "a b c"], Float32[np.ndarray, "a b c"]]:
     """Return MNI152's T1 image in [0, about 1] on a grid, and the distance from its brain in mm."""

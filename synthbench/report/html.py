@@ -21,12 +21,13 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from synthbench import __version__
+from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.records.scorecard import Scorecard
 from synthbench.render.numbers import number
 from synthbench.render.svg import rules
 from synthbench.report.sections import SECTIONS
-from synthbench.report.sections.at_hand import AtHand, Cohorts, cohorts_of
+from synthbench.report.sections.at_hand import AtHand, Cohorts, RealVolumes, cohorts_of
 from synthbench.report.sections.section import Page
 from synthbench.runtime.text import visible
 
@@ -49,7 +50,7 @@ def report(
     synths: Sequence[Path | CohortFiles] = (),
     train: Path | CohortFiles | None = None,
     sensitivity: Path | None = None,
-    real_pictures: bool = True,
+    real_volumes: RealVolumes = "unnamed",
     assume_grid: Literal["real"] | float | None = None,
     progress: Progress | None = None,
     log: Log = lambda message: None,
@@ -65,8 +66,9 @@ def report(
         order: they are recognised by their fingerprints.
     sensitivity
         A record of `synthbench.sensitivity.study.sensitivity`, for its curves.
-    real_pictures
-        True where volumes of `real` and `train` may be pictured and named.
+    real_volumes
+        How volumes of `real` and `train` are shown: pictured under pseudonyms ("unnamed"), pictured
+        and named by their files ("named"), or not at all ("hidden").
     assume_grid
         The grid of arrays without one: "real", or an isotropic voxel size in mm.
     progress
@@ -101,12 +103,14 @@ def report(
     if real is not None:
         from synthbench.scoring.cache.store import Cache
 
+        # One for all cards: the real volumes are the same.
+        names_of_volumes = Pseudonyms(identifiers=real_volumes == "named")
         found = _matched(cards, real, synths, train, assume_grid, progress)
         at_hand = {
             index: AtHand(
                 cards[index], cohorts, budget=PICTURE_BUDGET // len(found),
-                real_pictures=real_pictures, cache=Cache(log=log), progress=progress,
-                log=log,
+                real_volumes=real_volumes, names=names_of_volumes, cache=Cache(log=log),
+                progress=progress, log=log,
             )
             for index, cohorts in found.items()
         }  # fmt: skip

@@ -23,6 +23,7 @@ from synthbench.cohorts.tables.participants import typed
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import finite
 from synthbench.errors import CohortError, UsageError
+from synthbench.runs.seal import check_sealed_before, seal_folder
 from synthbench.runs.sidecar import Sidecar, found_sidecars, sidecar_file
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.runtime.files import sha256_file, write_atomic
@@ -129,12 +130,14 @@ def _imported(
         sidecar = {**origin, **row, "imported": about}
         copies.append((out / f"synth-{index:06d}.nii.gz", sidecar))
     kept = _kept(out, copies)
+    check_sealed_before(out, sorted(kept))
     write_atomic(out / "dataset_description.json", _description(name))
     for index, (copy, sidecar) in enumerate(copies):
         if copy not in kept:
             _write(found, index, scaling, copy, sidecar)
         if progress is not None:
             progress(index + 1, len(copies), copy.name)
+    seal_folder(out, [copy for copy, _ in copies], run=None, generator=name, log=log)
     log(_account(found, scaling, name, out, len(kept)))
     return [copy for copy, _ in copies]
 

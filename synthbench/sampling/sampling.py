@@ -15,6 +15,7 @@ from synthbench.cohorts.requests import requested_for
 from synthbench.errors import UsageError
 from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
+from synthbench.runs.seal import check_sealed_before
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.runtime.lock import only_writer
@@ -35,7 +36,8 @@ class SamplingRequest:
         Number of volumes: seeds `seed` to `seed + n - 1`. None: one per row of `conditions`.
     out
         The folder of the volumes. Volumes of the same run, sampler and seed that are there are
-        kept, so an interrupted call can be repeated. A dataset card (README.md) is written too.
+        kept, so an interrupted call can be repeated. A dataset card (README.md) and a seal
+        (`synthbench.runs.seal`) are written too.
     seed
         The first seed.
     sampler, steps
@@ -109,8 +111,8 @@ def sample(
     ------
     SynthbenchError
         The run has not finished or is not conditional, the request is impossible, or `out` or
-        OUT-trajectory holds volumes of another origin or of other conditions. It is raised before
-        anything is drawn or written.
+        OUT-trajectory holds volumes of another origin or of other conditions, or volumes that were
+        changed since they were sealed. It is raised before anything is drawn or written.
     TypeError
         There is no such option; the nearest is named.
     """
@@ -148,7 +150,9 @@ def _sampled(
     if state.is_main_process:
         if plan.source.conditions.names:
             write_conditions_table(plan.out / "conditions.tsv", volumes_in(plan.out))
-        write_dataset_card(plan.out, plan.source.run, volumes_in(plan.out), log=log)
+        volumes = volumes_in(plan.out)
+        write_dataset_card(plan.out, plan.source.run, volumes, log=log)
+        plan.source.seal(plan.out, volumes, log)
     return list(plan.files.values())
 
 
@@ -193,6 +197,7 @@ class _Plan:
         files = {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
         rows_of_files = {files[s]: row for s, row in rows.items()}
         there = {f for f in volumes_in(out) if source.drew(f, rows_of_files.get(f))}
+        check_sealed_before(out, volumes_in(out))
         return cls(
             source, out, files, rows,
             missing=[s for s, file in files.items() if file not in there],

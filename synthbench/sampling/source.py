@@ -24,7 +24,9 @@ from synthbench.runs.collapse import collapse_of
 from synthbench.runs.configuration import method
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import licence
+from synthbench.runs.seal import seal_folder
 from synthbench.runs.sidecar import read_sidecar, sidecar_file
+from synthbench.runtime.callbacks import Log
 from synthbench.runtime.files import write_atomic
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import quantity
@@ -215,6 +217,10 @@ class Source:
             "GeneratedBy": [{"Name": "synthbench", "Version": synthbench.__version__}],
         }
         write_atomic(out / "dataset_description.json", json.dumps(description, indent=1).encode())
+
+    def seal(self, out: Path, volumes: Sequence[Path], log: Log) -> None:
+        """Seal a folder of this source's volumes (`synthbench.runs.seal.seal_folder`)."""
+        seal_folder(out, volumes, run=self.run, generator=self.origin["generator"], log=log)
 
     def write(
         self,

@@ -25,6 +25,7 @@ from synthbench.errors import CohortError, SynthbenchError, UsageError
 from synthbench.render import delimited
 from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
+from synthbench.runs.seal import check_sealed_before
 from synthbench.runs.sidecar import sidecar_file
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
@@ -141,6 +142,7 @@ def _swept(
     source, swept = _planned(request, out)
     state = processes()
     missing = [point for point in swept.points if not source.drew(point.file, point.row)]
+    check_sealed_before(out, _volumes_in(out))
     # No process writes before all have listed what is missing: their lists must be the same.
     state.wait_for_everyone()
     mine = missing[state.process_index :: state.num_processes]
@@ -160,7 +162,9 @@ def _swept(
             swept, source, lambda done, text: advance(len(mine) + done, total, text), log
         )
     swept = replace(swept, written=_write(swept, source, out))
-    write_dataset_card(out, source.run, _volumes_in(out), log=log)
+    volumes = _volumes_in(out)
+    write_dataset_card(out, source.run, volumes, log=log)
+    source.seal(out, volumes, log)
     return swept
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from synthbench.cohorts.cohort import Cohort, overlap
+from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import MetricError
 from synthbench.metrics.memorization import Assessment, CopyingTest, Memorization
 from synthbench.metrics.nearest.distances import (
@@ -229,11 +230,20 @@ def _neighbours(space: str, found: Assessment, cohorts: Mapping[str, Cohort]) ->
     ]  # fmt: skip
 
 
-def neighbours_table(neighbours: Iterable[Neighbours]) -> str:
-    """Return a table of tab-separated values, with one row per space and synthetic volume."""
+def neighbours_table(neighbours: Iterable[Neighbours], names: Pseudonyms | None = None) -> str:
+    """Return a table of tab-separated values, with one row per space and synthetic volume.
+
+    Parameters
+    ----------
+    names
+        What training and hold-out volumes are called; None: pseudonyms.
+    """
+    names = names or Pseudonyms()
     rows: list[Sequence[Any]] = [[field.name for field in fields(Neighbours)]]
     for found in neighbours:
         row = asdict(found)
+        row["train"] = names.of("train", found.train)
+        row["holdout"] = names.of("holdout", found.holdout)
         row["mirrored"] = "either" if found.mirrored else "no"
         for distance in ("train_distance", "holdout_distance"):
             row[distance] = f"{row[distance]:.6g}"

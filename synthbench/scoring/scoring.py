@@ -14,6 +14,7 @@ from jaxtyping import Float32
 
 from synthbench.cohorts.preflight import check
 from synthbench.cohorts.preflight import findings as findings_module
+from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import CohortError, MetricError, UsageError
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.scorecard import PreflightRecord, Scorecard, software
@@ -66,6 +67,7 @@ class Scoring:
         features: Path | None = None,
         neighbours: Path | None = None,
         sample_data: Path | None = None,
+        identifiers: bool = False,
     ) -> list[Path]:
         """Write the participant-level data that a file is named for, and return these files.
 
@@ -79,6 +81,8 @@ class Scoring:
             A TSV file of the nearest volumes; not written where memorization was not assessed.
         sample_data
             An npz file of the sample data.
+        identifiers
+            True: `neighbours` names real volumes by their files; False: by pseudonyms.
         """
         written = []
         if features is not None:
@@ -87,7 +91,7 @@ class Scoring:
             write_atomic(features, content.getvalue(), private=True)
             written.append(features)
         if neighbours is not None and self.neighbours:
-            table = memorization.neighbours_table(self.neighbours)
+            table = memorization.neighbours_table(self.neighbours, Pseudonyms(identifiers))
             write_atomic(neighbours, table.encode(), private=True)
             written.append(neighbours)
         if sample_data is not None:

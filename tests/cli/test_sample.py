@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from tests.command_line import run
 
 
@@ -17,3 +19,56 @@ def test_sample_says_what_to_type_instead(make_cohort, tmp_path):
     assert (drawn.returncode, "1 volume, seed 0, in synth" in drawn.stderr) == (0, True)
     again = run(*sample, "--clean", cwd=tmp_path)
     assert "with no --clean. Use another --out" in again.stderr
+
+
+def test_samples_are_sealed_resumed_and_verified(make_cohort, tmp_path, monkeypatch):
+    """Exit 0 for untouched and signed, 1 for anything else, 2 where there is no seal."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert run("train", "noise", "--real", make_cohort("real", n=4), "--out", "run",
+               cwd=tmp_path).returncode == 0  # fmt: skip
+
+    def sample(n, folder="synth"):
+        return run("sample", "run", "--n", n, "--out", folder, cwd=tmp_path)
+
+    def verify(*arguments):
+        return run("verify", "synth", *arguments, cwd=tmp_path)
+
+    assert verify().returncode == 2
+    assert "without a signature" in sample(2).stderr
+    unsigned = verify()
+    assert (unsigned.returncode, "not signed" in unsigned.stderr) == (1, True)
+
+    assert run("key").returncode == 2
+    made = run("key", "--new")
+    assert (made.returncode, made.stdout) == (0, run("key").stdout)
+    (tmp_path / "maker.pub").write_text(made.stdout)
+    assert sample(3).returncode == 0  # a volume is added, and all are signed
+    verified = json.loads(verify("--key", "maker.pub", "--json").stdout)
+    assert (verified["verified"], verified["files"], verified["own"]) == (True, 7, True)
+    assert verify("--key", "SHA256:" + "A" * 43).returncode == 1
+
+    synth = tmp_path / "synth"
+    (synth / "synth-000001.nii.gz").write_bytes(b"")
+    (synth / "synth-000002.json").unlink()
+    changed = verify("--json")
+    found = json.loads(changed.stdout)
+    assert changed.returncode == 1
+    assert found["changed"] == ["synth-000001.nii.gz"]
+    assert found["missing"] == ["synth-000002.json"]
+    assert "changed: synth-000001.nii.gz" in changed.stderr
+    refused = sample(3)
+    assert (refused.returncode, "synth-000001.nii.gz" in refused.stderr) == (2, True)
+    (synth / "synth-000001.nii.gz").unlink()
+    assert sample(3).returncode == 0
+    assert verify("--key", "maker.pub").returncode == 0
+
+    # As after a kill: a volume whose sidecar came, and no new seal.
+    other = tmp_path / "other"
+    sample(4, "other")
+    for name in ("synth-000003.nii.gz", "synth-000003.json"):
+        (synth / name).write_bytes((other / name).read_bytes())
+    assert json.loads(verify("--json").stdout)["added"] == [
+        "synth-000003.json", "synth-000003.nii.gz",
+    ]  # fmt: skip
+    assert sample(4).returncode == 0
+    assert verify().returncode == 0

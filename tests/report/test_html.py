@@ -186,7 +186,7 @@ def test_pictures_of_people_are_announced_and_can_be_left_out(full, card_file, f
     assert "This page holds pictures of real people" in text_of(full)
     without = report(
         [card_file], real=folders["real"], synths=[folders["synth"]], train=folders["train"],
-        real_pictures=False,
+        real_volumes="hidden",
     )  # fmt: skip
     words = text_of(without)
     assert "not real people" in words
@@ -194,6 +194,21 @@ def test_pictures_of_people_are_announced_and_can_be_left_out(full, card_file, f
     assert "sub-train" not in words
     assert len(Page(without).tagged("canvas")) == 4 + 3 + 3 + 4
     assert len(Page(full).tagged("canvas")) == 8 + 3 + 3 + 8
+
+
+def test_volumes_of_people_are_named_only_where_that_is_asked_for(full, card_file, folders):
+    """Under a pseudonym, a training volume keeps one name in all galleries of a page."""
+    words = text_of(full)
+    assert not re.search("sub-real|sub-train", full)
+    assert len(set(re.findall(r"\breal-\d+", words))) == 4
+    assert set(re.findall(r"\btrain-\d+", words)) <= {f"train-{i}" for i in range(1, 5)}
+    assert "train-1 its nearest training volume" in words
+    named = report(
+        [card_file], real=folders["real"], synths=[folders["synth"]], train=folders["train"],
+        real_volumes="named",
+    )  # fmt: skip
+    assert len(set(re.findall(r"sub-real\d+", text_of(named)))) == 4
+    assert re.search(r"sub-train\d+\.nii\.gz its nearest", text_of(named))
 
 
 def test_several_scorecards_share_axes_only_where_their_protocols_agree(card):

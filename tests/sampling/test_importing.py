@@ -18,6 +18,7 @@ from synthbench.cli.app import app
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.foreign.rules import Statement
 from synthbench.errors import CohortError, UsageError
+from synthbench.runs.seal import verify
 from synthbench.sampling.importing import ImportRequest, import_volumes
 from synthbench.scoring.scoring import score
 from synthbench.simulation.cohort import atlas_cohort
@@ -159,6 +160,12 @@ def test_sources_rules_and_the_manifest_are_recorded(folder, real, tmp_path):
     kept = copies[0].stat().st_mtime_ns
     assert import_volumes(asked) == copies
     assert copies[0].stat().st_mtime_ns == kept
+    sealed = verify(tmp_path / "out")
+    assert (sealed.untouched, sealed.files) == (True, 7)
+    copies[1].write_bytes(copies[0].read_bytes())
+    assert verify(tmp_path / "out").changed == (copies[1].name,)
+    with pytest.raises(UsageError, match="were changed since they were sealed"):
+        import_volumes(asked)
     with pytest.raises(UsageError, match="another origin"):
         import_volumes(request(source, real, stated=RIGHT, name="Y", out=tmp_path / "out"))
 

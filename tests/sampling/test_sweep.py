@@ -14,6 +14,7 @@ from PIL import Image
 
 from synthbench import registry
 from synthbench.errors import UsageError
+from synthbench.runs.seal import verify
 from synthbench.runs.sidecar import sidecar_file
 from synthbench.sampling.sweep import parse_vary, sweep
 from synthbench.sampling.sweep_figures import curve, montage
@@ -142,6 +143,9 @@ def test_a_row_is_of_one_seed_and_measures_what_was_asked(run, tmp_path):
     assert [point.measured for point in found.points] == pytest.approx(requested, abs=33)
     assert {point.seed for point in found.points} == {4}
     assert [bool(point.extrapolated) for point in found.points] == [True] + [False] * 5 + [True] * 3
+    *said, sealed = said
+    assert "sealed" in sealed
+    assert verify(tmp_path / "w").untouched
     assert said == ["4 of 9 volumes are requested beyond the training range: "
                     "they are extrapolated, and marked so."]  # fmt: skip
     # The seed's noise is the same in all: outside every ventricle the volumes agree.
@@ -216,8 +220,9 @@ def test_a_volume_that_cannot_be_measured_is_named_and_left_out(run, tmp_path, m
         run, ["ventricle_volume=0:1:3"], tmp_path / "w", measure="dark:0", log=said.append
     )
     assert [point.measured is None for point in found.points] == [False, True, False]
-    assert "1 of 3 volumes cannot be measured" in said[-1]
-    assert "sweep-000000-001.nii.gz: no voxel is above zero" in said[-1]
+    (refused,) = [sentence for sentence in said if "cannot be measured" in sentence]
+    assert "1 of 3 volumes cannot be measured" in refused
+    assert "sweep-000000-001.nii.gz: no voxel is above zero" in refused
     assert table(tmp_path / "w")["measured dark:0"].isna().tolist() == [False, True, False]
 
 

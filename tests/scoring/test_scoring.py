@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from synthbench import metrics
+from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError, MetricError, ScorecardError, UsageError
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
@@ -170,11 +171,20 @@ def test_copies_are_found_in_features_and_voxels(full_card):
         assert record.plain.near_p is not None
         assert record.sides_p is not None
     assert card.not_assessed is None
-    table = pd.read_csv(io.StringIO(neighbours_table(neighbours)), sep="\t")
+    named = neighbours_table(neighbours, Pseudonyms(identifiers=True))
+    table = pd.read_csv(io.StringIO(named), sep="\t")
     copies = table[(table.space == VOXELS) & (table.mirrored == "no")].set_index("synth")
     assert copies.loc["copy1.nii.gz", "train"] == "train-01.nii.gz"
     assert copies.loc["copy1.nii.gz", "train_distance"] == pytest.approx(0, abs=1e-3)
     assert len(table) == 2 * 2 * 14
+    # By default the same rows, each real name under one pseudonym, numbered as they appear.
+    hidden = pd.read_csv(io.StringIO(neighbours_table(neighbours)), sep="\t")
+    for role in ("train", "holdout"):
+        numbers, known = pd.factorize(table[role])
+        assert hidden[role].tolist() == [f"{role}-{number + 1}" for number in numbers]
+        assert len(known) > 1
+    unnamed = [name for name in table if name not in ("train", "holdout")]
+    pd.testing.assert_frame_equal(hidden[unnamed], table[unnamed])
 
 
 def test_copied_parts_are_found_and_located(full_card):

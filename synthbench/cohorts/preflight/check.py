@@ -23,6 +23,7 @@ from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.preflight.file_rules import OF_FILES
 from synthbench.cohorts.preflight.findings import Finding, of_set
 from synthbench.cohorts.preflight.pair_rules import BETWEEN, Pair, shared
+from synthbench.cohorts.preflight.privacy import privacy
 from synthbench.cohorts.preflight.set_rules import WITHIN
 from synthbench.cohorts.preflight.survey import Power, Survey, inspection_of
 from synthbench.cohorts.reading import PREPARE, examine, verify_split
@@ -176,7 +177,8 @@ class Report:
     unusable
         For each file that is not part of the cohort, by name, the fault and how to fix it.
     findings
-        Errors first. In addition to `RULES`, "grid": each scan has a grid of its own.
+        Errors first. In addition to `RULES`, "grid" (each scan has a grid of its own), and the
+        rules of `synthbench.cohorts.preflight.privacy`.
     power
         How well a left-right flip can be found; None where volumes cannot be compared.
     """
@@ -207,6 +209,8 @@ def report(
     path: Path | str | CohortFiles,
     assume_grid: Space | float | None = None,
     progress: Callable[[int], None] | None = None,
+    *,
+    identifiers: bool = False,
 ) -> Report:
     """Return all findings on a cohort; neither unusable files nor errors stop it.
 
@@ -214,6 +218,8 @@ def report(
     ----------
     path, assume_grid, progress
         As for `read_cohort`.
+    identifiers
+        True: findings on privacy print what they found, not only where.
 
     Raises
     ------
@@ -246,7 +252,14 @@ def report(
         notes=found.cohort.notes,
         unusable=unusable,
         findings=tuple(
-            _ordered([*_told(found.cohort, "cohort"), *_within(survey, "cohort"), *findings])
+            _ordered(
+                [
+                    *_told(found.cohort, "cohort"),
+                    *_within(survey, "cohort"),
+                    *privacy(Path(str(path)), survey, "cohort", identifiers=identifiers),
+                    *findings,
+                ]
+            )
         ),
         power=survey.power if survey.comparable else None,
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from synthbench.cohorts.cohort import Cohort, majority_mask
+from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.metrics.kernels import median_bandwidth
 from synthbench.metrics.mmd import MMD2
@@ -21,6 +23,9 @@ from synthbench.scoring.features import Extractors, add_features, load_extractor
 from synthbench.scoring.inputs import scored_cohort
 from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
+
+RealVolumes: TypeAlias = Literal["unnamed", "named", "hidden"]
+"""How real and training volumes are shown: under pseudonyms, named by their files, or not."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,10 @@ class AtHand:
         The scorecard, and the cohorts that it is about.
     budget
         Characters that its pictures may take.
-    real_pictures
-        True where real and training volumes may be pictured and named.
+    real_volumes
+        How real and training volumes are shown: under pseudonyms, named by their files, or hidden.
+    names
+        What the volumes of the page are called.
     seed
         Seed for choosing the volumes that are pictured as examples.
     cache
@@ -142,7 +149,8 @@ class AtHand:
     card: Scorecard
     cohorts: Cohorts
     budget: int
-    real_pictures: bool = True
+    real_volumes: RealVolumes = "unnamed"
+    names: Pseudonyms = field(default_factory=Pseudonyms)
     seed: int = 0
     cache: Cache | None = None
     progress: Progress | None = None
@@ -153,6 +161,15 @@ class AtHand:
         """The cohorts by role; training only where it was named."""
         sides = {"real": self.cohorts.real, "synth": self.cohorts.synth}
         return sides if self.cohorts.train is None else {**sides, "train": self.cohorts.train}
+
+    @property
+    def shows_real(self) -> bool:
+        """True where real and training volumes may be pictured."""
+        return self.real_volumes != "hidden"
+
+    def title(self, role: str, index: int) -> str:
+        """Return what a volume is called on the page."""
+        return self.names.of(role, self.sides[role].entries[index].name)
 
     @cached_property
     def samples(self) -> Mapping[str, Sample]:

@@ -17,7 +17,7 @@ PICTURED = 4
 
 @dataclass(frozen=True)
 class Shown:
-    """A volume in a gallery: its name, a description and its picture."""
+    """A volume in a gallery: its title, a description and its picture."""
 
     title: str
     words: str
@@ -39,7 +39,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A volume to be pictured: its cohort's role, its index, its name and a description."""
+    """A volume to be pictured: its cohort's role, its index, its title and a description."""
 
     role: str
     index: int
@@ -63,14 +63,15 @@ def examples(at_hand: AtHand) -> Plan:
     plan = Plan(
         "Examples",
         f"Chosen at random (seed {seed})."
-        + ("" if at_hand.real_pictures else " Pictures of real volumes were left out."),
+        + ("" if at_hand.shows_real else " Pictures of real volumes were left out."),
     )
-    for role in ("real", "synth") if at_hand.real_pictures else ("synth",):
+    for role in ("real", "synth") if at_hand.shows_real else ("synth",):
         cohort = at_hand.sides[role]
         rng = np.random.default_rng(seed)
         for index in np.sort(rng.permutation(len(cohort))[:PICTURED]):
             words = "real" if role == "real" else "synthetic"
-            plan.volumes.append(Chosen(role, int(index), cohort.entries[index].name, words))
+            title = at_hand.title(role, int(index))
+            plan.volumes.append(Chosen(role, int(index), title, words))
     return plan
 
 

@@ -87,30 +87,29 @@ def neighbours(at_hand: AtHand) -> Plan:
 
     The folder of the training set must have been named.
     """
-    cohorts, samples = at_hand.cohorts, at_hand.samples
-    assert cohorts.train is not None
+    samples = at_hand.samples
     found = nearest_training(samples["synth"], samples["train"], at_hand.mask, at_hand.progress)
     plan = Plan(
         "Nearest to the training volumes",
         "The synthetic volumes nearest to a training volume, by the root mean squared difference "
         "of voxels inside the mask, as they are or mirrored. For comparison: the usual distance "
         f"of a training volume to the nearest other subject is {found.usual:.3g} (median)."
-        + ("" if at_hand.real_pictures else " The training volumes are neither shown nor named."),
-        pairs=at_hand.real_pictures,
+        + ("" if at_hand.shows_real else " The training volumes are neither shown nor named."),
+        pairs=at_hand.shows_real,
     )
     for i in np.argsort(found.distance, kind="stable")[:PICTURED]:
         share = found.distance[i] / found.usual if found.usual > 0 else np.nan
         flipped = ", mirrored" if found.mirrored[i] else ""
         plan.volumes.append(
             Chosen(
-                "synth", int(i), cohorts.synth.entries[i].name,
+                "synth", int(i), at_hand.title("synth", int(i)),
                 f"synthetic; nearest at {found.distance[i]:.3g}{flipped}, {share:.0%} of the "
                 "usual distance",
             )
         )  # fmt: skip
-        if at_hand.real_pictures:
+        if at_hand.shows_real:
             j = int(found.index[i])
             plan.volumes.append(
-                Chosen("train", j, cohorts.train.entries[j].name, "its nearest training volume")
+                Chosen("train", j, at_hand.title("train", j), "its nearest training volume")
             )
     return plan
