@@ -58,6 +58,8 @@ def complete(run: Run) -> Iterator[Checkpoint]:
         try:
             fields: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             for part, expected in fields.pop("sha256").items():
+                if not part.isidentifier():
+                    raise ValueError(f"{part!r} is not the name of a part")
                 if sha256_file(folder / f"{part}.safetensors") != expected:
                     raise ValueError(f"{part}.safetensors has changed since it was written")
             found = Checkpoint(folder, fields)
