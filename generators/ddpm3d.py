@@ -218,6 +218,8 @@ class DDPM3D:
     name = "ddpm3d"
     summary = "3-D DDPM of whole volumes (MONAI U-Net); tiny: a shape prior and a local network"
     needs = "tiny: two CPU cores, an hour; paper: GPUs, hours"
+    paper = "Ho et al. 2020, arXiv 2006.11239"
+    licence = "as the training data"
     settings = DDPM3DSettings
 
     def stages(self, settings: BaseModel) -> list[Stage]:

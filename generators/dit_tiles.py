@@ -54,11 +54,10 @@ class DiTTiles(ConditionedSampling):
     """The tiled 2-D diffusion transformer."""
 
     name = "dit-tiles"
-    summary = (
-        "2-D diffusion transformer (DiT, Peebles and Xie 2023) of tiled slices, with labels: "
-        "presets tiny, xl2"
-    )
+    summary = "2-D diffusion transformer (DiT, Peebles and Xie 2023) of tiled slices, with labels"
     needs = "tiny: two CPU cores, an hour; xl2: a GPU and published weights (CC BY-NC 4.0)"
+    paper = "Peebles and Xie 2023, arXiv 2212.09748"
+    licence = "as the training data; from published weights of DiT (preset xl2): CC BY-NC 4.0"
     settings = DiTTilesSettings
 
     def stages(self, settings: BaseModel) -> list[Stage]:

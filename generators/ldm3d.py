@@ -48,8 +48,10 @@ class LDM3D(ConditionedSampling):
     """Conditional latent diffusion."""
 
     name = "ldm3d"
-    summary = "latent diffusion with covariates (Pinaya et al.): presets tiny, small, pinaya"
+    summary = "latent diffusion with covariates (Pinaya et al.)"
     needs = "tiny: two CPU cores, half an hour; small: a GPU; pinaya: large GPUs, days"
+    paper = "Pinaya et al. 2022, arXiv 2209.07162"
+    licence = "as the training data"
     settings = LDM3DSettings
 
     def stages(self, settings: BaseModel) -> list[Stage]:

@@ -64,6 +64,8 @@ class Local3D:
     name = "local3d"
     summary = "the local score in closed form: new shapes, patches of training volumes; no training"
     needs = "3 registered volumes; its weights ARE the training volumes: do not publish them"
+    paper = "Kamb and Ganguli, ICML 2025; Lukoianov et al. 2025, arXiv 2509.09672"
+    licence = "as the training data: the run holds the training volumes"
     settings = LocalSettings
 
     def fit(

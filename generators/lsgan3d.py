@@ -16,7 +16,9 @@ class LSGAN3D(AdversarialPlugin):
     """The least-squares GAN."""
 
     name = "lsgan3d"
-    summary = "least-squares GAN of whole volumes, no conditions: presets tiny, paper"
+    summary = "least-squares GAN of whole volumes"
     needs = "tiny: two CPU cores, half an hour; paper: GPUs, days"
+    paper = "Mao et al. 2017, arXiv 1611.04076"
+    licence = "as the training data"
     settings = LSGANSettings
     networks = LSGAN

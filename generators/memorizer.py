@@ -31,6 +31,8 @@ class Memorizer:
     name = "memorizer"
     summary = "training volumes with imperceptible noise and warps: metrics must catch it"
     needs = "nothing; its weights ARE the training volumes: do not publish them"
+    paper = "none: a control for the tests of copies"
+    licence = "as the training data: the run holds the training volumes"
     settings = MemorizerSettings
 
     def fit(

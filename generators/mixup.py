@@ -35,6 +35,8 @@ class Mixup:
     name = "mixup"
     summary = "convex pairs of training volumes: two brains in one; tests for copies must catch it"
     needs = "2 volumes; its weights ARE the training volumes: do not publish them"
+    paper = "Zhang et al. 2018, arXiv 1710.09412"
+    licence = "as the training data: the run holds the training volumes"
     settings = MixupSettings
 
     def fit(

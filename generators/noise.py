@@ -22,6 +22,8 @@ class Noise:
     name = "noise"
     summary = "Gaussian noise inside the brain's outline: the far end of every leaderboard"
     needs = "nothing; fits in seconds"
+    paper = "none: the far end of a leaderboard"
+    licence = "as the training data"
     settings = Settings
 
     def fit(

@@ -30,6 +30,8 @@ class PCAGaussian:
     name = "pca-gaussian"
     summary = "a Gaussian in the training volumes' PCA subspace: right on average, blurred"
     needs = "two volumes at least; fits in seconds"
+    paper = "none: principal components, a Gaussian"
+    licence = "as the training data"
     settings = PCASettings
 
     def fit(

@@ -189,10 +189,10 @@ class RFlow3D:
     """Rectified flow of volumes."""
 
     name = "rflow3d"
-    summary = (
-        "rectified flow in voxels or Haar bands, ten steps a sample: presets tiny, haar, small"
-    )
+    summary = "rectified flow in voxels or Haar bands, ten steps per sample"
     needs = "tiny and haar: two CPU cores, minutes; small: a GPU"
+    paper = "Liu et al. 2023, arXiv 2209.03003"
+    licence = "as the training data"
     settings = RFlow3DSettings
 
     def stages(self, settings: BaseModel) -> list[Stage]:

@@ -15,7 +15,9 @@ class VAEGAN3D(AdversarialPlugin):
     """The autoencoder with a discriminator."""
 
     name = "vaegan3d"
-    summary = "VAE-GAN of whole volumes, no conditions: presets tiny, paper"
+    summary = "VAE-GAN of whole volumes"
     needs = "tiny: two CPU cores, half an hour; paper: GPUs, days"
+    paper = "Larsen et al. 2016, arXiv 1512.09300"
+    licence = "as the training data"
     settings = VAEGANSettings
     networks = VAEGAN

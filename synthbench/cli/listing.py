@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ class Kind(StrEnum):
 
 
 LISTED: dict[Kind, tuple[str, ...]] = {
-    Kind.generators: ("summary", "needs"),
+    Kind.generators: ("summary",),
     Kind.metrics: ("label", "needs", "direction", "target", "sees", "misses"),
     Kind.extractors: ("summary", "needs"),
     Kind.layouts: ("signs",),
@@ -45,6 +46,8 @@ def list_(
             rows.append({"name": name, "broken": str(error)})
             continue
         row = {"name": name, **{field: getattr(plugin, field) for field in LISTED[kind]}}
+        if kind is Kind.generators:
+            row |= _of_a_generator(name, plugin)
         if kind is Kind.metrics:
             row["responds to"] = ", ".join(getattr(plugin, "responds_to", ()))
         if kind is Kind.layouts:
@@ -61,7 +64,40 @@ def list_(
     if json:
         print_json(rows)
         return
-    show(_metrics_listed(rows) if kind is Kind.metrics else _listed(rows))
+    if kind is Kind.metrics:
+        titles = {
+            row["name"]: f"{row['label']}; of {row['needs']}; best {row['direction']}; "
+            f"target {row['target']}"
+            for row in rows
+            if "broken" not in row
+        }
+        show(_in_blocks(rows, titles, ("sees", "misses", "responds to")))
+    elif kind is Kind.generators:
+        titles = {row["name"]: row.get("summary", "") for row in rows}
+        show(_in_blocks(rows, titles, GENERATOR_FIELDS))
+    else:
+        show(_listed(rows))
+
+
+GENERATOR_FIELDS = ("paper", "licence", "conditions", "presets", "cost")
+"""What `list` says of a generator below its summary. Presets stand with their parameters."""
+
+
+def _of_a_generator(name: str, plugin: Any) -> dict[str, str]:
+    """Return what a user chooses a generator by; the parameters are counted, not written down."""
+    from synthbench.generators.generator import Conditional, Guided
+    from synthbench.runs.configuration import presets
+    from synthbench.training.stages import parameters
+
+    conditions = "covariates" if isinstance(plugin, Conditional) else "none"
+    sizes = {preset: parameters(name, preset) for preset in presets(name)}
+    return {
+        "paper": getattr(plugin, "paper", "not said"),  # a plugin need not say these two
+        "licence": getattr(plugin, "licence", "not said"),
+        "conditions": f"{conditions}, guidance" if isinstance(plugin, Guided) else conditions,
+        "presets": "; ".join(f"{preset} ({n / 1e6:.1f} M)" for preset, n in sizes.items()),
+        "cost": plugin.needs,
+    }
 
 
 def _listed(rows: list[dict[str, str]]) -> Any:
@@ -74,8 +110,8 @@ def _listed(rows: list[dict[str, str]]) -> Any:
     return table
 
 
-def _metrics_listed(rows: list[dict[str, str]]) -> Any:
-    """Return each metric's name and kind on one line, and its sentences below."""
+def _in_blocks(rows: list[dict[str, str]], titles: Mapping[str, str], fields: Sequence[str]) -> Any:
+    """Return each plugin's name and title on one line, and its sentences below."""
     from rich.console import Group
 
     from synthbench.render.terminal import Table, Text
@@ -86,10 +122,10 @@ def _metrics_listed(rows: list[dict[str, str]]) -> Any:
         if "broken" in row:
             parts += [Text(f"{row['name']}: {row['broken']}", style="yellow"), Text()]
             continue
-        kind = f"{row['label']}; of {row['needs']}; best {row['direction']}; target {row['target']}"
         words = Table(show_header=False)
-        for field in ("sees", "misses", "responds to"):
+        for field in fields:
             if row[field]:
                 words.add_row("  " + field, row[field])
-        parts += [Text(row["name"], style="bold").append(f"  {one_line(kind)}", "not bold"), words]
+        title = one_line(titles[row["name"]])
+        parts += [Text(row["name"], style="bold").append(f"  {title}", "not bold"), words]
     return Group(*parts)

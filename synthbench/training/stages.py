@@ -1,4 +1,4 @@
-"""Checks of the stages of a generator: the networks that it trains."""
+"""The stages of a generator: the networks that it trains, their size, and checks of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
+from synthbench import registry
 from synthbench.errors import UsageError
-from synthbench.generators.generator import Stage
+from synthbench.generators.generator import Stage, TrainedBySteps
 from synthbench.generators.loop import freezing
 from synthbench.generators.loop.settings import StepSettings
+from synthbench.runs.configuration import resolve
 
 
 def check_freeze(stages: Sequence[Stage]) -> None:
@@ -41,3 +43,17 @@ def step_settings(stage: Stage) -> StepSettings:
             f"(synthbench.generators.loop.settings); found {type(stage.settings).__name__}."
         )
     return stage.settings
+
+
+def parameters(generator: str, preset: str) -> int:
+    """Return how many parameters the networks of a preset have; 0 without training by steps.
+
+    The networks are built without memory for their weights.
+    """
+    plugin = registry.load("generators", generator)()
+    if not isinstance(plugin, TrainedBySteps):
+        return 0
+    _, settings = resolve(generator, preset=preset)
+    with torch.device("meta"):
+        networks = [stage.build() for stage in plugin.stages(settings)]
+    return sum(weight.numel() for network in networks for weight in network.parameters())

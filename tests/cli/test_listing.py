@@ -17,4 +17,23 @@ def test_list_says_what_each_needs():
         assert row["misses"]
         assert row["target"] in ("zero", "floor")
         assert row["needs"] in ("features", "volumes", "training")
-    assert "memorizer" in run("list", "generators").stdout
+
+
+def test_generators_are_listed_with_paper_licence_conditions_presets_and_cost():
+    listed = {row["name"]: row for row in json.loads(run("list", "generators", "--json").stdout)}
+    assert {"ddpm3d", "ldm3d", "memorizer", "noise"} <= set(listed)
+    for row in listed.values():
+        assert all(row[field] for field in ("summary", "paper", "licence", "conditions", "cost"))
+    assert listed["ldm3d"]["conditions"] == "covariates, guidance"
+    assert listed["local3d"]["conditions"] == "covariates"
+    assert listed["lsgan3d"]["conditions"] == "none"
+    assert "tiny (0.2 M)" in listed["ddpm3d"]["presets"]
+    assert listed["noise"]["presets"] == ""
+
+
+def test_the_printed_list_has_one_block_per_generator():
+    lines = run("list", "generators").stdout.splitlines()
+    (start,) = (i for i, line in enumerate(lines) if line.startswith("lsgan3d"))
+    assert [line.split()[0] for line in lines[start + 1 : start + 6]] == [
+        "paper", "licence", "conditions", "presets", "cost",
+    ]  # fmt: skip
