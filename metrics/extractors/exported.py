@@ -160,6 +160,10 @@ class _Exported(ABC):
         self.needs = "nothing" if self._path.suffix == ".pt2" else "the extra onnx"
         self._network: Network | None = None
 
+    def file_sha256(self) -> str:
+        """Return the SHA-256 of the network file as it is now, without opening the network."""
+        return hashlib.sha256(self._path.read_bytes()).hexdigest()
+
     def load(self) -> Network:
         """Read and hash the file and build the network from it, once.
 

@@ -10,6 +10,7 @@ import typer
 
 from synthbench.cli.console import context_of, is_main, log, progress_bar, writing_into
 from synthbench.cli.options import (
+    AllowNetwork,
     FileOptions,
     Like,
     MetricOptions,
@@ -34,6 +35,7 @@ class BenchmarkOptions:
         Path | None,
         typer.Option(help="File of settings: a benchmark, a scorecard, or YAML of some settings."),
     ] = None
+    allow_network: AllowNetwork = None
     metrics: MetricOptions
     primary: Annotated[str, typer.Option(help="Metric that entries are ordered by.")] = "mmd2"
     like: Like = None
@@ -66,6 +68,7 @@ def benchmark_init(
     """Freeze a protocol on a real cohort: grid, mask, extractors, bandwidths, floors, n and m."""
     from synthbench.scoring import freeze
     from synthbench.scoring.benchmark import BenchmarkSettings, check_new, protocol_differences
+    from synthbench.scoring.features import check_networks, network_hashes
 
     protocol, folder = options.protocol, options.folder / name
     check_new(name, options.folder)
@@ -73,6 +76,8 @@ def benchmark_init(
     chosen = BenchmarkSettings() if protocol is None else BenchmarkSettings.load(protocol)
     _refuse_chosen(context, chosen.model_fields_set, protocol)
     settings = chosen.completed(options.settings())
+    if "extractors" in chosen.model_fields_set:
+        check_networks(settings.extractors, network_hashes(options.allow_network or ()))
     if settings.m is None:
         raise UsageError("--m: say with how many synthetic volumes an entry is scored.")
     with progress_bar("freezing") as advance:

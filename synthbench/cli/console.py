@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,15 +91,24 @@ def as_progress(advance: Callable[[int, int, str], None]) -> Progress:
     return lambda what, done, total: advance(done, total, what)
 
 
-def context_of(advance: Callable[[int, int, str], None], cached: bool = True) -> Context:
-    """Return how a verb scores: with its bar and, where `cached`, with the user's cache."""
+def context_of(
+    advance: Callable[[int, int, str], None],
+    cached: bool = True,
+    networks: Sequence[Path] | None = None,
+) -> Context:
+    """Return how a verb scores: with its bar and, where `cached`, with the user's cache.
+
+    `networks` are the files that a benchmark may name (`--allow-network`).
+    """
     from synthbench.scoring.cache.store import Cache
+    from synthbench.scoring.features import network_hashes
     from synthbench.scoring.settings import Context
 
     return Context(
         cache=Cache(log=log) if cached else None,
         progress=as_progress(advance),
         log=log,
+        networks=network_hashes(networks or ()),
     )
 
 

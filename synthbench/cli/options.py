@@ -123,6 +123,14 @@ Intensity = Annotated[
 BenchmarkUsed = Annotated[
     Path | None, typer.Option("--benchmark", help="Benchmark whose frozen protocol to use.")
 ]
+AllowNetwork = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--allow-network",
+        metavar="FILE",
+        help="A network file that the benchmark may run; may be repeated.",
+    ),
+]
 Like = Annotated[
     Path | None,
     typer.Option("--like", help="A run whose grid to use. Default: the real cohort's."),

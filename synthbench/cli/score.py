@@ -14,6 +14,7 @@ import typer
 from synthbench.cli.console import context_of, is_main, log, progress_bar, show, writing
 from synthbench.cli.options import (
     Accept,
+    AllowNetwork,
     AssumeGridOrReal,
     BenchmarkUsed,
     Cached,
@@ -88,6 +89,7 @@ class ScoreProtocol:
 
     metrics: MetricOptions
     benchmark: BenchmarkUsed = None
+    allow_network: AllowNetwork = None
     name: Name = None
     space: Annotated[
         Grid,
@@ -206,7 +208,7 @@ def score(
     study = None if tables.sensitivity is None else Sensitivity.load(tables.sensitivity)
     chosen: dict[str, Any] = cohorts.chosen()
     with progress_bar("scoring") as advance:
-        work = context_of(advance, cached)
+        work = context_of(advance, cached, protocol.allow_network)
         read = CohortSet.read(
             **chosen, assume_grid=grid_or_real(assume_grid), conditions=tables.conditions,
             measures=tables.measures or (), count_failures=cohorts.count_failures,

@@ -11,6 +11,7 @@ import typer
 
 from synthbench.cli.console import context_of, is_main, log, progress_bar, show, writing
 from synthbench.cli.options import (
+    AllowNetwork,
     BenchmarkUsed,
     FileOptions,
     Json,
@@ -28,6 +29,7 @@ class SensitivityProtocol:
     """What the damage is, and what it is scored with."""
 
     benchmark: BenchmarkUsed = None
+    allow_network: AllowNetwork = None
     metrics: MetricOptions
     corruption: Annotated[
         list[str] | None, typer.Option("--corruption", help="May be repeated. Default: all.")
@@ -72,7 +74,8 @@ def sensitivity(
     context.with_resource(writing(out=out, figure=figure))
     with progress_bar("sensitivity") as advance:
         found = study.sensitivity(
-            files.of(real), settings, context_of(advance), corruptions=protocol.corruption,
+            files.of(real), settings,
+            context_of(advance, networks=protocol.allow_network), corruptions=protocol.corruption,
             assume_grid=protocol.volumes.assume_grid,
         )  # fmt: skip
     if not is_main():

@@ -78,8 +78,8 @@ def complete(run: Run) -> Iterator[Checkpoint]:
             fields: dict[str, Any] = json_fields(file, error=RunError, fix="")
             check_fields(StateFields, fields, file, error=RunError, fix="")
             for part, expected in fields.pop("sha256").items():
-                if Path(part).name != part:
-                    raise RunError(f"{part!r} is no name of a file")
+                if not part.isidentifier():
+                    raise RunError(f"{part!r} is not the name of a part")
                 if sha256_file(folder / f"{part}.safetensors") != expected:
                     raise RunError(f"{part}.safetensors has changed since it was written")
             found = Checkpoint(folder, fields)

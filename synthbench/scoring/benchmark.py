@@ -310,7 +310,7 @@ def check_new(name: str, folder: Path) -> None:
     UsageError
         The name is not that of one folder, or there is a benchmark of that name.
     """
-    if name in ("", ".", "..") or Path(name).name != name:
+    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
         raise UsageError(
             f"{name!r}: a benchmark's name is that of one folder; --folder says where it lies."
         )

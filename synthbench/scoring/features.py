@@ -6,10 +6,12 @@ runs, and several processes divide the volumes among them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -93,14 +95,74 @@ def named_extractors(names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def load_extractors(names: Sequence[str], log: Log) -> Extractors:
+def network_hashes(files: Iterable[Path]) -> frozenset[str]:
+    """Return the SHA-256 of network files that a benchmark or a record may name.
+
+    Raises
+    ------
+    UsageError
+        A file cannot be read.
+    """
+    try:
+        return frozenset(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    except OSError as error:
+        raise UsageError(
+            f"--allow-network {error.filename}: cannot be read: {error.strerror}. Name the network "
+            "file itself."
+        ) from error
+
+
+def check_networks(names: Iterable[str], allowed: frozenset[str]) -> None:
+    """Check that a benchmark or a record names no network file but those that are allowed.
+
+    A network runs as a program, and whoever wrote the benchmark chose it.
+
+    Parameters
+    ----------
+    names
+        Names of extractors.
+    allowed
+        The SHA-256 of network files.
+
+    Raises
+    ------
+    UsageError
+        A name is that of a file (`net:`, `slices:`) with another hash.
+    """
+    for name in names:
+        scheme = name.partition(":")[0]
+        if ":" not in name or scheme not in registry.FROM_FILE["extractors"]:
+            continue
+        if not allowed or registry.load("extractors", name)().file_sha256() not in allowed:
+            raise UsageError(
+                f"{name}: the benchmark or record names this network file, which would run on "
+                "your machine. Look where it comes from (docs/extractors.md); if you trust it, "
+                "allow exactly this file: --allow-network FILE"
+            )
+
+
+def load_extractors(
+    names: Sequence[str], log: Log, allowed: frozenset[str] | None = None
+) -> Extractors:
     """Return loaded extractors; their weights are fetched on first use.
+
+    Parameters
+    ----------
+    names
+        Names in the registry.
+    log
+        Called with a sentence for the user.
+    allowed
+        Where a benchmark or a record chose the names: the SHA-256 of the network files that it
+        may name (`check_networks`). None: the user chose the names.
 
     Raises
     ------
     UsageError
         A name is unknown, or two extractors define the same name.
     """
+    if allowed is not None:
+        check_networks(names, allowed)
     loaded: dict[str, Any] = {}
     missing: dict[str, Missing] = {}
     records: list[ExtractorRecord] = []

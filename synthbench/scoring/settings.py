@@ -48,6 +48,8 @@ class Context:
         Called with (what, done, total).
     log
         Called with one sentence for the user.
+    networks
+        The SHA-256 of network files (`net:`, `slices:`) that a benchmark may name.
     """
 
     workers: int = 2
@@ -55,6 +57,7 @@ class Context:
     cache: Cache | None = field(default_factory=Cache)
     progress: Progress = no_progress
     log: Log = no_log
+    networks: frozenset[str] = frozenset()
 
 
 class ScoringSettings(Record):

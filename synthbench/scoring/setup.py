@@ -191,7 +191,8 @@ def set_up(
         role: Sample(role, volumes[role], cohort.subjects, threshold)
         for role, cohort in cohorts.by_role.items()
     }
-    extractors = load_extractors(own.extractors, context.log)
+    allowed = None if frozen is None else context.networks
+    extractors = load_extractors(own.extractors, context.log, allowed)
     add_features(samples.values(), extractors, context)
     todo = jobs(metrics_of(own), extractors.names)
     if frozen is None:

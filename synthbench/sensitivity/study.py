@@ -169,7 +169,8 @@ def _prepared(
     mask = None if frozen is None else frozen.mask
     if mask is None:
         mask = real_mask(real.volumes(grid, intensity, context.workers), context.cache)
-    loaded = load_extractors(settings.extractors, context.log)
+    allowed = None if frozen is None else context.networks
+    loaded = load_extractors(settings.extractors, context.log, allowed)
     threshold = BackgroundRecord.threshold_of(settings.background, mask, grid)
     clean = Sample("undamaged", volumes, real.subjects, threshold)
     add_features([clean], loaded, context)

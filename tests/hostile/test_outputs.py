@@ -143,6 +143,7 @@ def test_terminal(name, card, capsys, monkeypatch):
     with bar(name, lines=True) as advance:
         advance(1, 2, name)
     for_every_locale()
+    assert logging.lastResort is not None
     logging.lastResort.handle(logging.makeLogRecord({"msg": "%s", "args": (name,)}))
     out, err = capsys.readouterr()
     assert commands(out) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from synthbench.errors import UsageError
 from synthbench.render.delimited import table_text
 from synthbench.runtime.documents import check_fields, json_fields
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.names import entity
 from synthbench.runtime.walk import files_below
 from synthbench.volumes.grid import Space
 from synthbench.volumes.image_file import is_volume
@@ -60,10 +62,17 @@ class Destination:
 
     @classmethod
     def of(cls, scan: Scan, out: Path) -> Destination:
-        """Return the destination of a scan in the derivative `out`."""
-        parts = [part for part in (scan.participant_id, scan.session) if part]
+        """Return the destination of a scan in the derivative `out`.
+
+        Raises
+        ------
+        CohortError
+            An id of the scan cannot be part of a file's name.
+        """
+        parts = [entity("sub", scan.participant_id, "participant")]
+        parts += [entity("ses", scan.session, "session")] if scan.session else []
+        run = [entity("run", scan.run, "run")] if scan.run else []
         folder = out.joinpath(*parts, "anat")
-        run = [f"run-{scan.run.removeprefix('run-')}"] if scan.run else []
         return cls(folder, "_".join([*parts, *run]) + _SPACE)
 
     @property
@@ -231,7 +240,9 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
             "Name another folder, repeat with the settings in their sidecars, or delete them."
         )
     names = [destination.stem for destination in destinations]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    # Some file systems do not tell capitals from small letters.
+    counts = Counter(name.lower() for name in names)
+    repeated = sorted({name for name in names if counts[name.lower()] > 1})
     if repeated:
         raise UsageError(
             f"{len(repeated)} names belong to several scans each (first: {repeated[0]}). Choose "
@@ -288,7 +299,8 @@ def write_covariates(out: Path, rows: pd.DataFrame) -> None:
     for person, visits in rows.groupby("participant_id"):
         sessions = visits.drop_duplicates("session")[["session", *changing]]
         sessions = sessions.rename(columns={"session": "session_id"})
-        write_atomic(out / str(person) / f"{person}_sessions.tsv", table_bytes(sessions))
+        folder = entity("sub", str(person), "participant")
+        write_atomic(out / folder / f"{folder}_sessions.tsv", table_bytes(sessions))
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:

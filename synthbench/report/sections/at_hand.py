@@ -104,9 +104,9 @@ def _features(
         return "the protocol has no extractor."
     record = card.protocol.extractors[0]
     try:
-        loaded: Extractors = load_extractors([record.name], log)
+        loaded: Extractors = load_extractors([record.name], log, allowed=frozenset())
     except UsageError:
-        return f"the extractor {record.name} is not installed here."
+        return f"the extractor {record.name} is not installed here, or is a network of a file."
     if loaded.missing:
         return str(loaded.missing[record.name])
     if loaded.records[0] != record:

@@ -1,0 +1,43 @@
+"""Names from data that become names of files: one function, so that none leaves its folder."""
+
+from __future__ import annotations
+
+import re
+
+from synthbench.errors import CohortError
+
+_LABEL = re.compile(r"[A-Za-z0-9]{1,64}")
+
+
+def entity(key: str, value: str, what: str) -> str:
+    """Return an id as an entity of a BIDS file name, such as "sub-01".
+
+    A label of BIDS has letters and digits only. Nothing is dropped silently: two ids could become
+    one.
+
+    Parameters
+    ----------
+    key
+        The entity: "sub", "ses" or "run".
+    value
+        The id, with the key before it or without.
+    what
+        What the id is, for the message.
+
+    Raises
+    ------
+    CohortError
+        The id has other characters, or is longer than 64.
+
+    >>> entity("sub", "sub-01", "participant"), entity("run", "2", "run")
+    ('sub-01', 'run-2')
+    """
+    label = value.removeprefix(f"{key}-")
+    if not _LABEL.fullmatch(label):
+        plain = re.sub(r"[^A-Za-z0-9]", "", label)[:64]
+        advice = f" such as {key}-{plain}" if plain else ""
+        raise CohortError(
+            f"{what} {value!r}: cannot be the name of a file: letters and digits are needed, at "
+            f"most 64. Write another id into the table{advice}."
+        )
+    return f"{key}-{label}"
