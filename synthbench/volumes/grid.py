@@ -112,6 +112,8 @@ class Space:
 
 def _allowed(shape: tuple[float, float, float], spacing: float | None) -> tuple[int, int, int]:
     """Return the shape of a new grid, or raise where its volumes need too much memory."""
+    if not min(shape) >= 1:
+        raise UsageError(f"a grid of {' x '.join(map(str, shape))} voxels: each axis needs one.")
     # One volume, what it is resampled from, and both blurred: 32 bits each.
     needed = 16.0 * shape[0] * shape[1] * shape[2]
     too_large = beyond_limit(int(min(needed, 1e30)))
@@ -121,6 +123,9 @@ def _allowed(shape: tuple[float, float, float], spacing: float | None) -> tuple[
         raise UsageError(f"a grid of {words} voxels{size} {too_large}.")
     return int(shape[0]), int(shape[1]), int(shape[2])
 
+
+MAX_RATIO = 1000.0
+"""The most voxels that one coarser voxel may cover along an axis."""
 
 # 84 x 128 x 84 over the field of view of MNI152 at 1 mm in FSL's and SPM's convention
 # (181 x 217 x 181 voxels, centres from -90 -126 -72 to 90 90 108 mm): the paper's grid.
@@ -139,12 +144,25 @@ def resample(
     Gaussian of sigma = sqrt(ratio^2 - 1) / 2.355 source voxels, which gives the coarse voxel
     its own point-spread function (Cardoso et al. 2015, MICCAI). Linear interpolation cannot
     overshoot the range of the input.
+
+    Raises
+    ------
+    UsageError
+        The target needs more memory than the limit, or one of its voxels covers more than
+        `MAX_RATIO` of the source along an axis.
     """
     if source.same_grid(target):
         return volume
-    mapping = np.linalg.inv(source.matrix) @ target.matrix
+    _allowed(target.shape, None)
+    with np.errstate(invalid="ignore", over="ignore"):  # a protocol may state any number
+        mapping = np.linalg.inv(source.matrix) @ target.matrix
     # Along each source axis, the most voxels that one step along a target axis crosses.
     ratio = np.abs(mapping[:3, :3]).max(axis=1)
+    if not ratio.max() <= MAX_RATIO:
+        raise UsageError(
+            f"a volume of {source} cannot be brought to a grid of {target}: the voxels differ too "
+            "much. Correct the grid."
+        )
     sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / 2.355
     smooth = ndimage.gaussian_filter(volume, sigma, mode="constant", truncate=4.0)
     moved = ndimage.affine_transform(

@@ -91,3 +91,16 @@ def test_a_grid_beyond_the_limit_of_memory_is_refused(choice, words, monkeypatch
     with pytest.raises(UsageError, match=rf"{words}.*--max-memory"):
         space.regrid(**choice)
     assert space.regrid(spacing=0.5).shape == (362, 434, 362)
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "words"),
+    [((10**5, 10**5, 10**5), 1.0, "--max-memory"), ((9, 0, 9), 1.0, "each axis needs one"),
+     ((9, 9, 9), 2e4, "the voxels differ too much"), ((9, 9, 9), np.inf, "the voxels differ")],
+)  # fmt: skip
+def test_a_target_that_no_volume_can_be_brought_to_is_refused(shape, scale, words):
+    """As the protocol of a benchmark may state it; nothing is allocated."""
+    volume = np.zeros(MNI.shape, np.float32)
+    target = Space.of(shape, np.diag([scale, scale, scale, 1.0]))
+    with pytest.raises(UsageError, match=words):
+        resample(volume, MNI, target)
