@@ -147,7 +147,9 @@ def _run() -> None:
 
 def _advice(error: OSError) -> str:
     """Return what to do about an error of the system, where that is known."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    from synthbench.runtime.files import NO_ROOM
+
+    if error.errno in NO_ROOM:
         return ". It did not fit, and nothing of it was left. Make room, and repeat the command."
     if error.errno == errno.EROFS:
         return ". Name a folder that can be written."

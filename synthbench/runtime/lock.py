@@ -82,7 +82,7 @@ def only_writer_of(file: Path) -> Iterator[None]:
 
     The folder of the file is made if absent.
     """
-    file = Path(file)
+    file = Path(file).resolve() if Path(file).is_symlink() else Path(file)
     made = _make(file.parent)
     try:
         with _held(file.with_name(f".{file.name}.lock"), file):

@@ -26,6 +26,7 @@ from synthbench.runs.folder import Run, environment, is_shipped
 from synthbench.runs.model_card import write_model_card
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.files import NO_ROOM
 from synthbench.runtime.lock import only_writer
 from synthbench.training.changes import changed
 from synthbench.training.changes import record as record_changes
@@ -135,7 +136,15 @@ def run_training(
     if request.resume:
         Run.open(request.out)  # a folder that is not there is not made
     with only_writer(request.out) if is_main() else nullcontext():
-        return _trained(request, progress, log)
+        try:
+            return _trained(request, progress, log)
+        except OSError as error:
+            if error.errno in NO_ROOM and (Path(request.out) / "config.yaml").is_file():
+                raise RunError(
+                    f"{error.filename}: {error.strerror}. Make room on that disk, then continue: "
+                    f"synthbench train --resume --out {request.out}"
+                ) from error
+            raise
 
 
 def _trained(

@@ -80,6 +80,7 @@ def test_what_does_not_fit_is_named_and_the_command_goes_on_with_room(name, disk
     assert not list(out.glob("volumes.npy"))
     resized(disk, "64m")
     if (out / "config.yaml").is_file():
+        assert f"synthbench train --resume --out {out}" in ended.stderr
         arguments = ["train", "--resume", "--out", str(out)]
     again = run(*arguments)
     assert again.returncode == 0, again.stderr
