@@ -56,10 +56,8 @@ class Process:
         """Return whether the process has ended; None where that cannot be known from here."""
         if self.host != socket.gethostname():
             return None
-        if self.boot != _boot():
-            return True  # its machine was started again since
-        if self.namespace != _namespace():
-            return None
+        if (self.boot, self.namespace) != (_boot(), _namespace()):
+            return None  # started again since, or another machine or container of this name
         return not _lives(self.pid, self.started)
 
 
