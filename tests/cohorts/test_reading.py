@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -73,6 +74,24 @@ def test_all_bad_files_are_named_at_once(make_cohort):
         read_cohort(folder)
     assert "bad1" in str(caught.value)
     assert "bad2" in str(caught.value)
+
+
+def test_whatever_is_wrong_with_a_header_the_others_are_read_on(make_cohort):
+    """One file each of 28 other data types, which is one fault, and 25 other faults."""
+    folder = make_cohort("c", n=2)
+    content = (folder / "sub-000.nii.gz").read_bytes()
+    header = gzip.decompress(content)
+    for i in range(28):
+        damaged = header[:70] + (1000 + i).to_bytes(2, "little") + header[72:]
+        (folder / f"type-{i:02}.nii").write_bytes(damaged)
+    for i in range(25):
+        (folder / f"cut-{i:02}.nii").write_bytes(header[: 400 + i])
+    with pytest.raises(CohortError, match="53 of 55 volumes") as caught:
+        read_cohort(folder)
+    words = str(caught.value)
+    assert "type-00.nii" in words
+    assert words.count("cannot be read") == 20
+    assert "and 33 more faults" in words
 
 
 @pytest.mark.parametrize(
