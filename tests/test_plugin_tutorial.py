@@ -21,7 +21,7 @@ TUTORIAL = Path(__file__).parents[1] / "docs" / "plugins.md"
 def fenced(language: str) -> list[str]:
     """The contents of the page's fenced blocks of one language."""
     return re.findall(
-        rf"^```{language}\n(.*?)^```$", TUTORIAL.read_text("utf8", encoding="utf-8"), re.M | re.S
+        rf"^```{language}\n(.*?)^```$", TUTORIAL.read_text(encoding="utf-8"), re.M | re.S
     )
 
 
@@ -51,7 +51,7 @@ def package(tmp_path: Path) -> Path:
     for path, block in modules().items():
         file = tmp_path / path
         file.parent.mkdir(exist_ok=True)
-        file.write_text(block, "utf8", encoding="utf-8")
+        file.write_text(block, encoding="utf-8")
     metadata = tmp_path / "my_metrics-0.1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(

@@ -97,7 +97,7 @@ PARTS = {
 def test_a_scorecard_tells_nobody(part, folders, monkeypatch, tmp_path):
     """The message reaches the log, where the person who scores needs it, and nothing else."""
     said: list[str] = []
-    metrics = ("fid", "intensity", "memorization", "local_copying")
+    metrics: tuple[str, ...] = ("fid", "intensity", "memorization", "local_copying")
     if PARTS[part]:
         fail(monkeypatch, PARTS[part])
     if part == "measures":  # of the conditions alone
@@ -171,7 +171,7 @@ def test_a_reason_is_a_code_and_numbers():
         MetricError(SECRET),
         MetricError(SECRET, SECRET),
         MetricError(SECRET, "small grid"),
-        MetricError(SECRET, "undefined", found=SECRET),
+        MetricError(SECRET, "undefined", found=SECRET),  # type: ignore[arg-type]
         MetricError(SECRET, "undefined", found=float("nan")),
         RuntimeError(SECRET),
     ],
