@@ -304,3 +304,54 @@ def test_file_names_reach_no_terminal_as_they_are(make_cohort, tmp_path):
             assert commands(text) == []
     assert "sub-z[final].nii.gz" in outputs[0].stdout + outputs[0].stderr
     json.loads(outputs[1].stdout)
+
+
+CELLS = [name for name in POISON if not set(name) & set("\0\r\n\t\u2028\u2029")]
+
+
+def test_tables_of_participants_reach_no_terminal_as_they_are(make_cohort, tmp_path):
+    """Ids, values and names of covariates, through reading, choosing and splitting."""
+    folder = make_cohort("some", n=len(CELLS), shape=(8, 8, 8))
+    quoted = ['"' + name.replace('"', '""') + '"' for name in CELLS]
+    rows = ["\t".join(["path", "participant_id", "age", "site", *quoted[:5]])]
+    for i, (file, name) in enumerate(zip(sorted(folder.iterdir()), quoted, strict=True)):
+        person = f'{name[:-1]}p{i}"'  # ids that differ in signs only are one person
+        rows.append("\t".join([f"some/{file.name}", person, str(20 + i % 9), name, *[name] * 5]))
+    manifest = tmp_path / "people.tsv"
+    manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    outputs = [
+        run("data", "info", manifest),
+        run("data", "info", manifest, "--json"),
+        run("data", "select", manifest, "--list"),
+        run("data", "select", manifest, "--out", tmp_path / "chosen.csv"),
+        run("data", "select", manifest, "--where", "site == '\x1b[31m'", "--list"),
+        run("data", "split", manifest, "--out", tmp_path / "split", "--by", "\n::error::"),
+        run("data", "split", manifest, "--out", tmp_path / "split"),
+    ]
+    for finished in outputs:
+        assert "Traceback" not in finished.stderr, finished.stderr
+        for text in (finished.stdout, finished.stderr):
+            assert commands(text) == []
+    assert [finished.returncode for finished in outputs[2:4]] == [0, 0]
+    assert outputs[-1].returncode == 0, outputs[-1].stderr
+    for file in tmp_path.rglob("*.[ct]sv"):
+        if file != manifest:
+            for row in csv.reader(file.read_text(encoding="utf-8").splitlines()):
+                assert not any(re.match(r"[=@]|[+-]\S*[A-Za-z(|]", cell) for cell in row)
+
+
+def test_names_of_plugins(monkeypatch):
+
+    from synthbench import registry
+    from synthbench.errors import UsageError
+
+    def load(kind, name):
+        raise UsageError(f"{name} is broken")
+
+    monkeypatch.setattr(registry, "names", lambda kind: dict.fromkeys(POISON, "x:y"))
+    monkeypatch.setattr(registry, "load", load)
+    for kind in ("generators", "metrics", "extractors", "layouts"):
+        for options in ((), ("--json",)):
+            finished = run("list", kind, *options)
+            assert "Traceback" not in finished.stderr
+            assert commands(finished.stdout + finished.stderr) == []

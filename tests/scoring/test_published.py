@@ -17,7 +17,7 @@ from synthbench.errors import MetricError
 from synthbench.leaderboard import multiverse, ranking
 from synthbench.leaderboard.html import leaderboard_report
 from synthbench.leaderboard.page import render_leaderboard, render_pictures
-from synthbench.metrics.extractors.random_resnet import RandomResNet10
+from synthbench.metrics.extractors.anatomy import Anatomy
 from synthbench.metrics.inference import intervals
 from synthbench.metrics.local_copying import LocalCopying
 from synthbench.metrics.memorization import Memorization
@@ -85,7 +85,7 @@ def fail(monkeypatch, where):
 
 PARTS = {
     "nothing": None,
-    "features": (RandomResNet10, "features"),
+    "measures": (Anatomy, "features"),
     "interval": (intervals, "interval"),
     "memorization": (Memorization, "assess"),
     "copied parts": (LocalCopying, "assess"),
@@ -97,10 +97,10 @@ PARTS = {
 def test_a_scorecard_tells_nobody(part, folders, monkeypatch, tmp_path):
     """The message reaches the log, where the person who scores needs it, and nothing else."""
     said: list[str] = []
-    metrics = ("fid", "intensity", "memorization", "local_copying")
+    metrics: tuple[str, ...] = ("fid", "intensity", "memorization", "local_copying")
     if PARTS[part]:
         fail(monkeypatch, PARTS[part])
-    if part == "features":  # the scoring itself needs them
+    if part == "measures":  # of the conditions alone
         metrics = ("intensity",)
     cohorts = CohortSet.read(
         folders["real"], folders["synth"], train=folders["train"],
@@ -113,7 +113,7 @@ def test_a_scorecard_tells_nobody(part, folders, monkeypatch, tmp_path):
     card = scoring.score_cohorts(cohorts, settings, context=context, accept=ACCEPT).card
     file = card.save(tmp_path / "card.json")
     assert card == Scorecard.load(file)
-    if part not in ("nothing",):
+    if part != "nothing":
         assert any(SECRET in line for line in said)
     pages = {
         "scorecard": file.read_text(encoding="utf-8"),
@@ -171,7 +171,7 @@ def test_a_reason_is_a_code_and_numbers():
         MetricError(SECRET),
         MetricError(SECRET, SECRET),
         MetricError(SECRET, "small grid"),
-        MetricError(SECRET, "undefined", found=SECRET),
+        MetricError(SECRET, "undefined", found=SECRET),  # type: ignore[arg-type]
         MetricError(SECRET, "undefined", found=float("nan")),
         RuntimeError(SECRET),
     ],
