@@ -77,17 +77,17 @@ def plain_archive(path: Path, content: bytes) -> bytes:
         model = _json(records, MODEL)
         checked = {MODEL: _checked_model(model), **_checked_payloads(records)}
         checked[SAMPLE_INPUTS] = _checked_inputs(records.get(SAMPLE_INPUTS, b""))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UsageError(
-            f"{path} must be an archive written by torch.export.save; found {error}. "
-            "Export it again."
-        ) from error
     except (_NotPlainError, RecursionError, KeyError, TypeError, AttributeError) as error:
         found = str(error) if isinstance(error, _NotPlainError) else "a graph of another form"
         raise UsageError(
             f"{path} must hold one exported network as JSON and raw tensors, written by "
             f"torch.export.save; found {found}. Export it again with a current torch, on plain "
             "example tensors."
+        ) from error
+    except Exception as error:  # zipfile and zlib raise many kinds for a damaged archive
+        raise UsageError(
+            f"{path} must be an archive written by torch.export.save; found {error}. "
+            "Export it again."
         ) from error
     fixed = {name: records[name] for name in _FIXED if name in records}
     return _packed({**fixed, **checked})

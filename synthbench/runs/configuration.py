@@ -137,12 +137,19 @@ def resolve(
         if key not in common | own:
             raise UsageError(f"{generator} has no setting '{key}': {near_miss(key, common | own)}")
     shared = {k: v for k, v in wanted.items() if k in common}
-    return (
-        validated(
-            RunSettings, {**shared, "generator": generator, "preset": preset, **fields}, generator
-        ),
-        validated(plugin.settings, {k: v for k, v in wanted.items() if k in own}, generator),
-    )
+    try:
+        return (
+            validated(
+                RunSettings,
+                {**shared, "generator": generator, "preset": preset, **fields},
+                generator,
+            ),
+            validated(plugin.settings, {k: v for k, v in wanted.items() if k in own}, generator),
+        )
+    except UsageError as error:
+        if config is None:
+            raise
+        raise UsageError(f"--config {config}: {error}") from error
 
 
 def _preset(generator: str, name: str) -> dict[str, Any]:

@@ -92,6 +92,8 @@ class ChangeFields(_Fields):
     """A setting that was changed when a run was resumed."""
 
     setting: str
+    before: Any
+    after: Any
     step: Count
 
 

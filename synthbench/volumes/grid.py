@@ -160,8 +160,8 @@ def resample(
     ratio = np.abs(mapping[:3, :3]).max(axis=1)
     if not ratio.max() <= MAX_RATIO:
         raise UsageError(
-            f"a volume of {source} cannot be brought to a grid of {target}: the voxels differ too "
-            "much. Correct the grid."
+            f"a volume of {source} cannot be brought to a grid of {target.shape}: its voxels are "
+            "too large. Correct the grid's voxel size."
         )
     sigma = np.sqrt(np.maximum(ratio**2 - 1, 0)) / 2.355
     smooth = ndimage.gaussian_filter(volume, sigma, mode="constant", truncate=4.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from copy import deepcopy
 from typing import Any
 
 import yaml
@@ -85,7 +86,8 @@ def damaged_fields(draw: st.DrawFn, seeds: tuple[Any, ...]) -> Any:
     found = json.loads(json.dumps(draw(st.sampled_from(seeds))))
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(_places(found)))
-        value: Any = draw(st.sampled_from(SCALARS))
+        # A copy: a later change may reach into it.
+        value: Any = deepcopy(draw(st.sampled_from(SCALARS)))
         if draw(st.integers(0, 30)) == 0:
             value = _nested(draw(st.sampled_from((30, 3000))))
         if not path:

@@ -299,7 +299,7 @@ def test_what_is_no_record_is_refused(tmp_path):
     with pytest.raises(ScorecardError, match="not a sensitivity record of schema 2"):
         Sensitivity.load(tmp_path / "s.json")
     (tmp_path / "s.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(ScorecardError, match="it is not text"):
+    with pytest.raises(ScorecardError, match="is not text"):
         Sensitivity.load(tmp_path / "s.json")
 
 
