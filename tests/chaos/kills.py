@@ -166,7 +166,7 @@ def content(folder: Path) -> Content:
     }
 
 
-_TIME = re.compile(rb"\b\d[\d.e-]* (s|min|h)\b")
+_TIME = re.compile(rb"\b(from \d[\d.e-]* to )?\d[\d.e-]* (s|min|h)\b")
 
 
 def _hashed(line: bytes) -> str:
