@@ -23,10 +23,10 @@ from tests import ellipsoids
 HEAVY = (matplotlib.figure, nilearn.image, pandas)
 HEADS = 2
 
-# Read and blurred once, for all processes.
-antialiased_maps((16, 20, 16))
-template_anatomy()
-template_t1()
+if os.environ.get("CHAOS_TEMPLATE"):  # read and blurred once, for all processes
+    antialiased_maps((16, 20, 16))
+    template_anatomy()
+    template_t1()
 
 
 def run(command: Sequence[str]) -> None:
@@ -86,12 +86,23 @@ def _prepare_coarsely(heads: Path, out: Path) -> None:
         sys.exit(2)
 
 
+def _write_cohort(folder: Path) -> None:
+    """A small cohort that needs no template."""
+    import nibabel as nib
+
+    from tests.conftest import AFFINE, blob
+
+    folder.mkdir()
+    for i in range(12):
+        nib.save(nib.Nifti1Image(blob(i, (16, 20, 16)), AFFINE), folder / f"sub-{i:02d}.nii.gz")
+
+
 def _write_conditional_run(folder: Path) -> None:
     """A run that `sweep` takes."""
     ellipsoids.make_run(folder)
 
 
 _SMALL: Mapping[str, Callable[..., None]] = {
-    "write-conditional-run": _write_conditional_run,
+    "write-cohort": _write_cohort, "write-conditional-run": _write_conditional_run,
     "small-demo": _small_demo, "write-heads": _write_heads, "prepare-coarsely": _prepare_coarsely,
 }  # fmt: skip
