@@ -140,7 +140,7 @@ def in_sidecar(file: Path) -> dict[str, str]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             return {}
-        content = json.loads(file.read_text("utf-8-sig"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return {}
     found: dict[str, str] = {}
@@ -178,7 +178,7 @@ def in_table(file: Path) -> dict[str, str]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             return {}
-        lines = file.read_text("utf-8-sig").splitlines()[:_MOST_LINES]
+        lines = file.read_text(encoding="utf-8-sig").splitlines()[:_MOST_LINES]
     except (OSError, ValueError):
         return {}
     if not lines:

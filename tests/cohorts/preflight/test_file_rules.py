@@ -8,6 +8,7 @@ import pytest
 
 from synthbench.cohorts.preflight.check import findings_between, findings_within
 from synthbench.cohorts.reading import read_cohort
+from synthbench.errors import CohortError
 from tests.cohorts.preflight.sets import SPACING, N, save
 
 
@@ -35,7 +36,7 @@ def rules(findings, severity=None):
     return [f.rule for f in findings if f.rule != "few" and severity in (None, f.severity)]
 
 
-@pytest.mark.parametrize("mm", [0.005, 1, 2.5, 10])
+@pytest.mark.parametrize("mm", [0.2, 1, 2.5, 10])
 @pytest.mark.parametrize("role", ["real", "synth"])
 def test_a_set_with_a_wrong_voxel_size_is_found(mm, role, written):
     """Brains of the template's 1.9 L at 5 mm have 1/125 of it at 1 mm, 1/8 at 2.5, 8 times at 10.
@@ -48,6 +49,11 @@ def test_a_set_with_a_wrong_voxel_size_is_found(mm, role, written):
         assert "voxel-size" in rules(found, "error")
     else:
         assert ("voxel-size" in rules(found, "warning")) == (role == "real")
+
+
+def test_micrometres_taken_for_millimetres_are_refused_before_voxels_are_read(written):
+    with pytest.raises(CohortError, match=r"its voxels are 0\.005 x 0\.005 x 0\.005 mm"):
+        written(lambda affine: scaled(affine, 0.005 / SPACING))
 
 
 @pytest.mark.parametrize("mm", [1, 2.5, 4, 10])
