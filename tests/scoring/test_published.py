@@ -121,7 +121,7 @@ def test_a_scorecard_tells_nobody(part, folders, monkeypatch, tmp_path):
         "report": report([file]),
         "report with volumes": report(
             [file], real=folders["real"], synths=[folders["synth"]], train=folders["train"],
-            real_pictures=False,
+            real_volumes="hidden",
         ) if part == "nothing" else "",
     }  # fmt: skip
     for name, text in pages.items():
