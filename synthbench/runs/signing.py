@@ -127,7 +127,7 @@ class SigningKey:
         try:
             with os.fdopen(opened, "wb") as stream:
                 stream.write(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-            file.with_name(file.name + ".pub").write_text(made.public.line + "\n", "ascii")
+            file.with_name(file.name + ".pub").write_text(made.public.line + "\n", encoding="ascii")
         except BaseException:
             file.unlink(missing_ok=True)  # half a key would stand in the way of the next call
             raise
