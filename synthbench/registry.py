@@ -7,6 +7,7 @@ Nothing is imported until it is used.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -140,6 +141,25 @@ def _imported(kind: Kind, name: str, value: str) -> Any:
             f"the {kind[:-1]} '{name}' ({value}) cannot be loaded: {error}. "
             "Reinstall the package that provides it."
         ) from error
+
+
+def author_of(modules: Iterable[str]) -> str | None:
+    """Return words for the installed plugin that one of these modules belongs to, or None.
+
+    The first module that belongs to one decides. A module belongs to the plugins whose package has
+    the same top name.
+    """
+    by_package: dict[str, str] = {}
+    for kind in BUILT_IN:
+        for entry in entry_points(group=f"synthbench.{kind}"):
+            package = entry.dist.name if entry.dist else "an unknown package"
+            words = f"the {kind[:-1]} '{entry.name}' of the package {package}"
+            by_package.setdefault(_top(entry.value.partition(":")[0]), words)
+    return next((by_package[_top(one)] for one in modules if _top(one) in by_package), None)
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def entry_points(*, group: str) -> EntryPoints:

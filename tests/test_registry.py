@@ -148,3 +148,9 @@ def test_a_broken_plugin_is_named_with_the_cause(
     assert f"the extractor 'echo' ({value}) cannot be loaded" in message
     assert cause in message
     assert "Reinstall the package" in message
+
+
+def test_the_author_of_code_that_failed_is_the_package_of_the_plugin(installed: str) -> None:
+    modules = ["numpy.linalg", "thirdparty.networks", "synthbench.training.training"]
+    assert registry.author_of(modules) == "the generator 'echo' of the package thirdparty"
+    assert registry.author_of(["numpy", "synthbench.training.training", "__main__"]) is None

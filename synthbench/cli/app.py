@@ -139,10 +139,23 @@ def _run() -> None:
     except KeyboardInterrupt:
         complain("interrupted")
         sys.exit(130)
-    except Exception:
+    except Exception as error:
         complain(traceback.format_exc())
-        complain("error: this is a defect of synthbench: please report it with the lines above.")
+        complain(f"error: {_whose_defect(error)} with the lines above.")
         sys.exit(2)
+
+
+def _whose_defect(error: Exception) -> str:
+    """Return the beginning of a sentence on whose code failed, and who should hear of it."""
+    from synthbench.registry import author_of
+
+    frames = [
+        frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    plugin = author_of(reversed(frames))  # the innermost frame first
+    if plugin is None:
+        return "this is a defect of synthbench: please report it"
+    return f"{plugin} failed, not synthbench: please report it to its authors"
 
 
 def _advice(error: OSError) -> str:

@@ -17,7 +17,7 @@ from synthbench import registry
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.disclosure import subgroups
 from synthbench.cohorts.provenance import sources
-from synthbench.errors import RunError, UsageError
+from synthbench.errors import RunError, Stopped, UsageError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.generator import TrainedBySteps, check_settings_used
 from synthbench.runs import checkpoint
@@ -27,7 +27,7 @@ from synthbench.runs.model_card import write_model_card
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, no_log
 from synthbench.runtime.files import NO_ROOM
-from synthbench.runtime.lock import only_writer
+from synthbench.runtime.lock import content_of, only_writer
 from synthbench.training.changes import changed
 from synthbench.training.changes import record as record_changes
 from synthbench.training.data import Data, Job, cohort_record, read_data
@@ -181,7 +181,14 @@ def _trained(
         + (f" (preset {job.settings.preset})" if job.settings.preset else "")
         + f" on {len(data.volumes)} volumes, {data.volumes.space}; into {run.folder}"
     )
-    _fit(job, data, starting, progress, log)
+    try:
+        _fit(job, data, starting, progress, log)
+    except Stopped:
+        raise
+    except Exception:
+        if state.is_main_process and not request.resume:
+            _withdraw_beginning(run)
+        raise
     return _finished(run, log)
 
 
@@ -296,6 +303,20 @@ def _write_beginning(job: Job, data: Data, starting: Run | None) -> None:
         environment=environment(),
     )
     run.write_config({**job.settings.model_dump(mode="json"), **job.own.model_dump(mode="json")})
+
+
+_BEGINNING = {"config.yaml", "run.json", "atlas", "volumes.json", "volumes.npy"}
+
+
+def _withdraw_beginning(run: Run) -> None:
+    """Remove the beginning of a run whose fit has failed, so that the folder is free again.
+
+    What the generator wrote itself (losses, checkpoints, its own files) stays, and so does the
+    beginning then.
+    """
+    if content_of(run.folder) <= _BEGINNING:
+        for name in ("config.yaml", "run.json", "volumes.json", "volumes.npy"):
+            (run.folder / name).unlink(missing_ok=True)
 
 
 def _fit(

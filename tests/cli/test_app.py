@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from synthbench import registry
 from synthbench.cli import app
 from synthbench.sampling import sampling
 from tests.command_line import run
@@ -63,6 +65,27 @@ def test_a_file_that_could_not_be_written_is_named_with_what_to_do(number, monke
     assert ended.returncode == 2
     assert f"runs/x/weights.safetensors: {os.strerror(number)}. " in ended.stderr
     assert ("Name a folder" if number == errno.EROFS else "Make room") in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("thirdparty.net", "the generator 'echo' of the package an unknown package failed, not"),
+        ("synthbench.training.training", "this is a defect of synthbench"),
+    ],
+)
+def test_a_crash_is_blamed_on_the_package_whose_code_failed(module, words, monkeypatch):
+    echo = EntryPoint(name="echo", value="thirdparty:Echo", group="synthbench.generators")
+    monkeypatch.setattr(
+        registry, "entry_points", lambda *, group: [echo] if group == echo.group else []
+    )
+    crash = {"__name__": module}
+    exec("def crash(): 1 / 0", crash)  # noqa: S102 - code of a module of that name
+    monkeypatch.setattr(app, "app", crash["crash"])
+    ended = run("train")
+    assert ended.returncode == 2
+    assert "ZeroDivisionError" in ended.stderr
+    assert words in ended.stderr
 
 
 @pytest.mark.slow

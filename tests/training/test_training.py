@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from synthbench.errors import CohortError, RunError, UsageError
+from synthbench.generators.noise import Noise
 from synthbench.runs.folder import Run
 from synthbench.training import training
 from tests.generators.loop.short_runs import interrupted, train
@@ -55,3 +56,30 @@ def test_a_run_killed_before_its_first_step_is_begun_anew(make_cohort, tmp_path)
     (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
     train(make_cohort("real", n=3), tmp_path / "run", "steps=1")
     assert Run.open(tmp_path / "run").record["finished"]
+
+
+def test_a_fit_that_fails_leaves_the_folder_free(make_cohort, tmp_path, monkeypatch):
+    """The same command can be repeated once the generator is repaired."""
+    real, out = make_cohort("real", n=3), tmp_path / "run"
+
+    def fails(self, volumes, settings, run, **options):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Noise, "fit", fails)
+        with pytest.raises(ZeroDivisionError):
+            training.train("noise", real=real, out=out)
+    assert not out.exists()
+    training.train("noise", real=real, out=out)
+    assert Run.open(out).record["finished"]
+
+
+def test_what_a_generator_wrote_before_it_failed_stays(make_cohort, tmp_path, monkeypatch):
+    def fails(self, volumes, settings, run, **options):
+        (run.folder / "mine.csv").write_text("hours of work", encoding="utf-8")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Noise, "fit", fails)
+    with pytest.raises(ZeroDivisionError):
+        training.train("noise", real=make_cohort("real", n=3), out=tmp_path / "run")
+    assert {"mine.csv", "config.yaml", "run.json"} <= {f.name for f in (tmp_path / "run").iterdir()}
