@@ -80,7 +80,7 @@ def test_a_crash_is_blamed_on_the_package_whose_code_failed(module, words, monke
         registry, "entry_points", lambda *, group: [echo] if group == echo.group else []
     )
     crash = {"__name__": module}
-    exec("def crash(): 1 / 0", crash)  # noqa: S102 - code of a module of that name
+    exec("def crash(): 1 / 0", crash)  # code of a module of that name
     monkeypatch.setattr(app, "app", crash["crash"])
     ended = run("train")
     assert ended.returncode == 2

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from synthbench.errors import SynthbenchError
 from synthbench.runtime.memory import VARIABLE
-from tests.fuzz.parsers import Parser
+from tests.fuzz.parser import Parser
 
 LIMIT = 256 * 2**20
 """`--max-memory` of a campaign, in bytes."""
