@@ -200,7 +200,7 @@ def test_settings_are_read_from_benchmarks_scorecards_and_yaml(frozen, card, tmp
     [
         ("metric: [fid]", r"metric: .*did you mean 'metrics'\?"),
         ("- fid", "settings are needed"),
-        ("a: [", "not YAML"),
+        ("a: [", "not valid YAML"),
         (None, "cannot be read"),
     ],
 )

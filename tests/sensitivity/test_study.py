@@ -213,7 +213,7 @@ def test_what_cannot_be_studied_is_refused_or_noted(cohorts, make_cohort):
     few = make_cohort("dozen", n=12)
     found = sensitivity(few, settings("fid", "ms_ssim", "coverage"), corruptions=("modes",))
     assert any("at least 44 voxels per side" in note for note in found.notes)
-    assert any("dropped modes: coverage" in note for note in found.notes)
+    assert any("dropped modes, coverage" in note for note in found.notes)
 
 
 # ---------------------------------------------------------------- the embedded cohort
