@@ -170,7 +170,17 @@ _TIME = re.compile(rb"\b(from \d[\d.e-]* to )?\d[\d.e-]* (s|min|h)\b")
 
 
 def _lines(file: Path) -> list[bytes]:
-    return re.sub(rb'"seconds": \{[^}]*\}', b"", file.read_bytes()).split(b"\n")
+    """Return a file's lines, without what must differ in several lines or columns.
+
+    These are seconds, and which scans an earlier call had prepared (`kept`).
+    """
+    lines = re.sub(rb'"seconds": \{[^}]*\}', b"", file.read_bytes()).split(b"\n")
+    if file.suffix != ".tsv":
+        return lines
+    names = lines[0].split(b"\t")
+    left_out = {i for i, name in enumerate(names) if b"seconds" in name or name == b"kept"}
+    rows = [line.split(b"\t") for line in lines]
+    return [b"\t".join(cell for i, cell in enumerate(row) if i not in left_out) for row in rows]
 
 
 def _hashed(line: bytes) -> str:

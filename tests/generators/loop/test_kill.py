@@ -37,7 +37,7 @@ from synthbench.runs.folder import Run
 
 pytestmark = pytest.mark.slow
 
-KILLS = 20
+RUNS = {1: 20, 2: 10}  # by number of processes
 MOST_SESSIONS = 8  # killed at most so often before a run is left in peace
 PATIENCE = 60.0  # seconds after which a process is taken to hang
 STEPS, EVERY = 6, 2
@@ -260,9 +260,9 @@ def disturbed(reference: Reference, folder: Path, processes: int, seed: int) -> 
 def test_kills_at_random_moments_change_nothing(
     processes: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Twenty runs, each killed once or more, and each resumed to the same bytes."""
+    """Thirty runs in all, each killed once or more, and each resumed to the same bytes."""
     reference = request.getfixturevalue("alone" if processes == 1 else "pair")
-    for seed in range(KILLS):
+    for seed in range(RUNS[processes]):
         folder = tmp_path / f"seed-{seed}"
         folder.mkdir()
         disturbed(reference, folder, processes, seed)
