@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_locale_without_utf_8_is_said(looked, monkeypatch):
     class Latin:
         encoding = "latin-1"
 
-    monkeypatch.setattr(doctor.sys, "stdout", Latin())
+    monkeypatch.setattr(sys, "stdout", Latin())
     found = looked()["locale"]
     assert (found.state, "latin-1" in found.found) == ("note", True)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from synthbench.cli.common import settings_file
 from synthbench.cli.common.settings_file import NAME, find
 from tests.command_line import run
 
@@ -175,7 +174,7 @@ def test_a_file_of_another_user_is_passed_over_and_that_is_said(tmp_path, monkey
     assert find(tmp_path) is None
     assert f"{file}: not used, because everybody can change it" in capsys.readouterr().err
     file.chmod(0o644)
-    monkeypatch.setattr(settings_file.os, "getuid", lambda: file.stat().st_uid + 1)
+    monkeypatch.setattr(os, "getuid", lambda: file.stat().st_uid + 1)
     if file.stat().st_uid != 0:
         assert find(tmp_path) is None
         assert "another user" in capsys.readouterr().err
@@ -185,7 +184,7 @@ def test_none_is_looked_for_above_the_home_folder(tmp_path, monkeypatch):
     home = tmp_path / "home"
     (home / "work").mkdir(parents=True)
     wrote(tmp_path, "all: {seed: 3}\n")
-    monkeypatch.setattr(settings_file.Path, "home", lambda: home)
+    monkeypatch.setattr(Path, "home", lambda: home)
     assert find(home / "work") is None
     file = wrote(home, "all: {seed: 3}\n")
     assert find(home / "work") == file

@@ -7,6 +7,7 @@ import logging
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -41,7 +42,7 @@ def test_the_help_of_a_verb_has_an_example_a_page_and_the_options_of_all(verb):
     words = shlex.split(example)
     words = words[: words.index(">")] if ">" in words else words
     assert tuple(words[: len(verb)]) == verb
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     for name in verb:
         command = command.commands[name]
     command.make_context(verb[-1], words[len(verb) :])

@@ -147,14 +147,14 @@ def take_settings(context: typer.Context, named: Path | None) -> Path | None:
         return None
     verb = _path(context)
     if named is not None:
-        sections = _sections(named)
+        sections = sections_of(named)
         if verb == ("train",) and not set(sections) & _top():
             return named
         _give(context, named, settings_of(named, sections, verb, found=False))
         return None
     file = find(Path.cwd())
     if file is not None:
-        _give(context, file, settings_of(file, _sections(file), verb, found=True))
+        _give(context, file, settings_of(file, sections_of(file), verb, found=True))
     return None
 
 
@@ -229,7 +229,14 @@ def _why_not(file: Path) -> str | None:
 # ---------------------------------------------------------------- what a file holds
 
 
-def _sections(file: Path) -> dict[str, Any]:
+def sections_of(file: Path) -> dict[str, Any]:
+    """Return what a settings file holds, by verb or group; not checked further.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, or holds something else.
+    """
     from synthbench.runtime.documents import kind_of, read_yaml
 
     found = read_yaml(file, error=UsageError, fix=_FIX)
@@ -334,7 +341,18 @@ def _checked(where: str, option: FileOption, value: Any, file: Path) -> Any:
             "a text or a number")  # fmt: skip
         raise UsageError(f"{where}: {what} is needed; found {value!r}.")
     texts = [str(file.parent / str(one)) if option.path else str(one) for one in values]
+    if any("\0" in text for text in texts):
+        raise UsageError(f"{where}: a text with a zero byte cannot be used; found {value!r}.")
     return texts if option.kind == "many" else texts[0]
+
+
+def _below(folder: Path, path: Path) -> tuple[str, ...]:
+    """Return the parts of a path below a folder, links followed; none where it is elsewhere."""
+    try:
+        inside, folder = path.resolve(), folder.resolve()
+    except (OSError, RuntimeError):  # a loop of links, or a name that is too long
+        return ()
+    return inside.relative_to(folder).parts if inside.is_relative_to(folder) else ()
 
 
 def _check_found(where: str, key: str, value: Any, file: Path) -> None:
@@ -342,10 +360,8 @@ def _check_found(where: str, key: str, value: Any, file: Path) -> None:
     named = f"Type it, or name the file: --config {file}"
     values = [str(one) for one in (value if isinstance(value, list) else [value])]
     if key in MAY_WRITE:
-        folder = file.parent.resolve()
         for one in values:
-            inside = Path(one).resolve()
-            parts = inside.relative_to(folder).parts if inside.is_relative_to(folder) else ()
+            parts = _below(file.parent, Path(one))
             if not parts or any(part.startswith(".") for part in parts):
                 raise UsageError(
                     f"{where}: a settings file that was found may write only into its own folder; "
