@@ -15,7 +15,7 @@ from synthbench.simulation.cohort import atlas_cohort
 work = Path(tempfile.mkdtemp())
 atlas_cohort(16, work / "real", seed=1, shape=(24, 28, 24))
 atlas_cohort(12, work / "synth", seed=2, shape=(24, 28, 24))
-settings = dict(extractors=["random-resnet10"], metrics=["kid", "spectrum"], resamples=100)
+settings = {"extractors": ["random-resnet10"], "metrics": ["kid", "spectrum"], "resamples": 100}
 
 # %%
 # The same volumes twice: nothing may move.
