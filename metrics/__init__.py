@@ -14,11 +14,25 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # without these imports, a type checker takes the file for the function
+if TYPE_CHECKING:  # without these imports, editors know none, and a file is taken for its function
+    from synthbench.metrics.fid import effective_rank as effective_rank
     from synthbench.metrics.fid import fid as fid
     from synthbench.metrics.g4r_ssim import g4r_ssim as g4r_ssim
+    from synthbench.metrics.intensity import intensity_distance as intensity_distance
+    from synthbench.metrics.kernels import median_bandwidth as median_bandwidth
+    from synthbench.metrics.linear_mmd import mmd_linear as mmd_linear
     from synthbench.metrics.local_copying import local_copying as local_copying
     from synthbench.metrics.memorization import memorization as memorization
+    from synthbench.metrics.mmd import kid as kid
+    from synthbench.metrics.mmd import mmd2 as mmd2
+    from synthbench.metrics.mmd_permutation import permutation_p as permutation_p
+    from synthbench.metrics.prdc import coverage as coverage
+    from synthbench.metrics.prdc import density as density
+    from synthbench.metrics.prdc import precision as precision
+    from synthbench.metrics.prdc import recall as recall
+    from synthbench.metrics.similarity.msssim_pairs import ms_ssim as ms_ssim
+    from synthbench.metrics.spectrum import seam_energy as seam_energy
+    from synthbench.metrics.spectrum import spectrum_distance as spectrum_distance
 
 if __name__ != "synthbench.metrics":
     raise ImportError(f"import synthbench.metrics, not {__name__}: one name, one module")
@@ -51,6 +65,10 @@ def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(import_module(f"synthbench.metrics.{_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'synthbench.metrics' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class _Package(ModuleType):

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # editors complete and check what is imported when it is used
+    from synthbench.cohorts.cohort import Cohort as Cohort
+    from synthbench.cohorts.reading import read_cohort as read_cohort
+    from synthbench.leaderboard.page import render_leaderboard as render_leaderboard
+    from synthbench.records.scorecard import Scorecard as Scorecard
+    from synthbench.sampling.sampling import sample as sample
+    from synthbench.scoring.inputs import CohortSet as CohortSet
+    from synthbench.scoring.scoring import score as score
+    from synthbench.scoring.scoring import score_cohorts as score_cohorts
+    from synthbench.scoring.settings import Context as Context
+    from synthbench.scoring.settings import ScoringSettings as ScoringSettings
+    from synthbench.training.training import train as train
+    from synthbench.volumes.grid import Space as Space
 
 __version__ = "0.1.0"
 
@@ -23,14 +37,19 @@ _EXPORTS = {
     "train": "synthbench.training.training",
 }
 
+# Modules that are written with the package's name: `synthbench.metrics.fid(X, Y)`.
+_MODULES = ("errors", "metrics", "registry", "testing")
+
 __all__ = ["__version__", *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(import_module(_EXPORTS[name]), name)
+    if name in _MODULES:
+        return import_module(f"synthbench.{name}")
     raise AttributeError(f"module 'synthbench' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_MODULES])

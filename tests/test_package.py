@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from build import ProjectBuilder
 from pyproject_hooks import quiet_subprocess_runner
 
@@ -136,9 +137,19 @@ def test_an_unpacked_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_p
     assert contents(build(unpacked, "wheel", tmp_path / "wheel")) == contents(wheel)
 
 
-def test_the_version_stands_in_two_places_and_is_one() -> None:
+def test_the_version_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == synthbench.__version__
+
+
+def test_the_citation_file_is_of_this_version_and_licence() -> None:
+    """The fields that its schema (1.2.0) demands, and those that also stand elsewhere."""
+    fields = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(fields)
+    assert fields["version"] == synthbench.__version__
+    assert fields["license"] == project["license"]
+    assert project["description"][1:] in fields["title"]
 
 
 def test_every_dependency_is_pinned() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,12 @@ def cite(
     scorecard: Annotated[Path, typer.Argument(help="A scorecard (JSON).")],
     json: Json = False,
 ) -> None:
-    """Print a LaTeX row, a methods paragraph and a reporting checklist of a scorecard."""
+    """Print a LaTeX table, a methods paragraph, its references and a reporting checklist."""
     from synthbench.records.scorecard import Scorecard
     from synthbench.report.citation import cite as citation
 
     found = citation(Scorecard.load(scorecard))
     if json:
-        print_json({"row": found.row, "methods": found.methods, "checklist": found.checklist})
+        print_json(asdict(found))
     else:
         say(found.text)

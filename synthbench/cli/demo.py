@@ -11,7 +11,7 @@ import typer
 
 from synthbench.cli.console import as_progress, log, progress_bar, show
 from synthbench.errors import UsageError
-from synthbench.runtime.callbacks import Log, no_log, no_progress
+from synthbench.runtime.callbacks import Log, no_progress, to_logger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def run_demo(
     shape: tuple[int, int, int] = SHAPE,
     overrides: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> list[Any]:
     """Run the demo into a new folder and return its tables as Rich renderables.
 

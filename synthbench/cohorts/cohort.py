@@ -21,10 +21,11 @@ from synthbench.cohorts.failures import Failure
 from synthbench.cohorts.inspection import Inspection
 from synthbench.cohorts.remarks import CohortRemark
 from synthbench.cohorts.tables.persons import person_key
-from synthbench.cohorts.volume_file import read
+from synthbench.cohorts.volume_file import placed_volume, read
 from synthbench.errors import CohortError
 from synthbench.runtime.parallel import read_ahead
 from synthbench.volumes.grid import Space, resample
+from synthbench.volumes.image_file import StoredImage
 from synthbench.volumes.intensity import (
     Intensity,
     intensity_words,
@@ -52,7 +53,8 @@ class Entry:
     """One volume of a cohort: its file, its name, its subject and the hash of its content.
 
     `inspection` holds the measurements that were made when it was read. Two entries that differ
-    in them alone are equal.
+    in them alone are equal. `held` are the voxels of a volume that a program holds; its path leads
+    nowhere.
     """
 
     path: Path
@@ -60,6 +62,7 @@ class Entry:
     subject: str
     digest: str
     inspection: Inspection | None = field(default=None, compare=False, repr=False)
+    held: StoredImage | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,14 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def __repr__(self) -> str:
+        """The cohort in one line, without names of files and persons."""
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return (
+            f"<Cohort: {len(self)} volumes of {len(set(self.subjects))} subjects, "
+            f"{self.grid}{failed}>"
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -341,7 +352,10 @@ def read_volume(entry: Entry) -> Float32[np.ndarray, "d h w"]:
         It cannot be read any more.
     """
     try:
-        return read(entry.path, assumed_grid(entry)).data
+        grid = assumed_grid(entry)
+        if entry.held is not None:
+            return placed_volume(entry.held, grid).data
+        return read(entry.path, grid).data
     except CohortError as error:
         raise CohortError(f"{entry.name}: {error}") from error
 

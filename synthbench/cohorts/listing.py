@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 import pandas as pd
 
@@ -24,7 +26,8 @@ from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import name
 from synthbench.errors import CohortError
 from synthbench.runtime.walk import dicom_advice, files_below
-from synthbench.volumes.image_file import SUFFIXES, is_volume
+from synthbench.volumes.image_file import SUFFIXES, StoredImage, is_volume
+from synthbench.volumes.in_memory import Held, held_volumes
 
 
 @dataclass(frozen=True)
@@ -35,22 +38,41 @@ class Listing:
     ----------
     files
         Each volume's file and the person it is of; a file that names nobody is its own person.
+    root
+        The folder or manifest that names of files are relative to.
     participants
         One row per person, indexed by participant; empty where no table was found.
     scans
         One row per volume, indexed by its name, where the table has one; else empty.
     remarks
         What was left out, and what was read by a rule.
+    held
+        The volumes that a program holds, by the paths that stand for them in `files`.
     """
 
     files: list[tuple[Path, str]]
     participants: pd.DataFrame
     scans: pd.DataFrame
+    root: Path
     remarks: tuple[CohortRemark, ...] = ()
+    held: Mapping[Path, StoredImage] = field(default_factory=dict)
+
+    def name_of(self, file: Path) -> str:
+        """Return the name of a volume in messages and tables."""
+        return file.name if file in self.held else name(file, self.root)
 
 
-def list_cohort(source: Path | str | CohortFiles, role: str) -> Listing:
-    """Return the files of a folder, a BIDS folder or a manifest.
+NOWHERE = Path(os.devnull)
+"""The folder of volumes that a program holds: no file can lie below it."""
+
+
+def is_path(source: object) -> TypeGuard[Path | str | CohortFiles]:
+    """Return whether a cohort lies in files that one path names."""
+    return isinstance(source, (str, Path, CohortFiles))
+
+
+def list_cohort(source: Path | str | CohortFiles | Held, role: str) -> Listing:
+    """Return the files of a folder, a BIDS folder or a manifest, or what a program holds.
 
     Raises
     ------
@@ -58,6 +80,8 @@ def list_cohort(source: Path | str | CohortFiles, role: str) -> Listing:
         The path holds no volumes, several images of one scan could be meant, or a table cannot be
         used.
     """
+    if not is_path(source):
+        return _listed(source, role)
     source = source if isinstance(source, CohortFiles) else CohortFiles(Path(source))
     path, choice = Path(source.path), source.choice
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
@@ -98,7 +122,44 @@ def list_cohort(source: Path | str | CohortFiles, role: str) -> Listing:
         participants = participants.of(people, f"{role}: {table}")
         remarks += _remarks(participants.notes, table)
     listed = [(named.file, person) for named, person in zip(chosen.names, people, strict=True)]
-    return Listing(listed, participants.table, pd.DataFrame(), tuple(remarks))
+    return Listing(listed, participants.table, pd.DataFrame(), path, tuple(remarks))
+
+
+def _listed(source: Held, role: str) -> Listing:
+    """Return the files in a list, and the volumes that a program holds."""
+    try:
+        volumes = held_volumes(source)
+    except CohortError as error:
+        raise CohortError(f"{role}: {error}") from error
+    if not volumes:
+        raise CohortError(f"{role}: an empty list. Give volumes, or their paths.")
+    paths = [one for one in volumes if isinstance(one, Path)]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise CohortError(
+            f"{role}: {len(missing)} of {len(paths)} listed files do not exist (first: "
+            f"{missing[0]})."
+        )
+    _check_repeated(paths, role)
+    folders = [os.path.abspath(path.parent) for path in paths]
+    root = Path(os.path.commonpath(folders)) if folders else NOWHERE
+    files: list[tuple[Path, str]] = []
+    held: dict[Path, StoredImage] = {}
+    for number, one in enumerate(volumes, 1):
+        if isinstance(one, Path):
+            one = Path(os.path.abspath(one))
+            files.append((one, _person(file_name(one, name(one, root)))))
+            continue
+        stands_for = NOWHERE / f"volume-{number:04d}"
+        held[stands_for] = one
+        files.append((stands_for, stands_for.name))
+    return Listing(files, pd.DataFrame(), pd.DataFrame(), root, held=held)
+
+
+def _check_repeated(paths: Sequence[Path], where: str) -> None:
+    repeated = [str(p) for p, count in Counter(p.resolve() for p in paths).items() if count > 1]
+    if repeated:
+        raise CohortError(f"{where}: listed more than once: {', '.join(repeated[:5])}.")
 
 
 def _person(named: FileName) -> str:
@@ -144,9 +205,7 @@ def _manifest(file: Path, choice: Choice, role: str) -> Listing:
             + (f" (first: {missing[0]})" if missing else "")
             + ". Paths are relative to the manifest's folder."
         )
-    repeated = [str(p) for p, count in Counter(p.resolve() for p in paths).items() if count > 1]
-    if repeated:
-        raise CohortError(f"{role}: {file}: listed more than once: {', '.join(repeated[:5])}.")
+    _check_repeated(paths, f"{role}: {file}")
     names = [file_name(p, name(p, file)) for p in paths]
     people = [_person(named) for named in names]
     participants = scans = pd.DataFrame()
@@ -166,4 +225,4 @@ def _manifest(file: Path, choice: Choice, role: str) -> Listing:
                 CohortRemark("files", f"{what}: {first_names(gone)}", f"{len(gone)} rows left out")
             )
     listed = [(n.file, p) for n, p in zip(names, people, strict=True) if n in kept]
-    return Listing(listed, participants, scans, tuple(remarks))
+    return Listing(listed, participants, scans, file, tuple(remarks))

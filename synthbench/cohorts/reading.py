@@ -19,12 +19,14 @@ from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, Entry
 from synthbench.cohorts.failures import failures
 from synthbench.cohorts.inspection import Inspection, inspect
-from synthbench.cohorts.listing import list_cohort
+from synthbench.cohorts.listing import is_path, list_cohort
 from synthbench.cohorts.split_record import verify
-from synthbench.cohorts.volume_file import name, read
-from synthbench.errors import CohortError
+from synthbench.cohorts.volume_file import placed_volume, read
+from synthbench.errors import CohortError, UsageError
 from synthbench.runtime.parallel import read_ahead
 from synthbench.volumes.grid import Space
+from synthbench.volumes.image_file import StoredImage
+from synthbench.volumes.in_memory import Held
 
 _SHOWN = 5  # names of files with one fault
 
@@ -38,12 +40,17 @@ _OF_A_GENERATOR = (
     "the files again."
 )
 
+_WITHOUT_GRID = (
+    "an array has no geometry. Give its voxel size in mm (assume_grid=2.0; axes to the right, "
+    "front and top), assume_grid='real' for the grid of the real volumes, or images of nibabel's."
+)
+
 PREPARE = "synthbench data prepare DIR --out PREPARED"
 """The command that messages about unprepared scans name."""
 
 
 def read_cohort(
-    path: Path | str | CohortFiles,
+    path: Path | str | CohortFiles | Held,
     *,
     role: str = "cohort",
     assume_grid: Space | float | None = None,
@@ -57,7 +64,9 @@ def read_cohort(
     path
         A directory, a BIDS folder, or a CSV/TSV manifest with a column `path` (relative to the
         manifest), and optionally `participant_id` and covariates. A `CohortFiles` also says which
-        of its files to take; `synthbench.cohorts.choice` gives the rules.
+        of its files to take; `synthbench.cohorts.choice` gives the rules. Or what a program holds:
+        a list of paths, arrays, tensors or images of nibabel's, or one array of several volumes
+        (`synthbench.volumes.in_memory`). These must not change while the cohort is used.
     role
         The cohort's name in messages ("real", "synth").
     assume_grid
@@ -74,6 +83,8 @@ def read_cohort(
         The path holds no volumes, or any volume is unreadable, truncated, not 3-D, not finite,
         constant, without geometry or on another grid than the rest. The message names up to 20.
     """
+    if count_failures and not is_path(path):
+        raise UsageError("count_failures: name a folder or a manifest, so that files can fail.")
     found = examine(path, role=role, assume_grid=assume_grid, progress=progress)
     if count_failures and found.cohort is not None:
         good = [e for e in found.cohort.entries if e.inspection is None or e.inspection.high > 0]
@@ -120,7 +131,7 @@ def few_of(files: Sequence[str]) -> str:
     return f"{len(files)} files ({', '.join(files[:_SHOWN])}{more})"
 
 
-def verify_split(path: Path | str | CohortFiles, cohort: Cohort) -> None:
+def verify_split(path: Path | str | CohortFiles | Held, cohort: Cohort) -> None:
     """Compare the volumes of a manifest with the split that it belongs to, where there is one.
 
     A choice among its files is no other split, and is not compared.
@@ -130,6 +141,8 @@ def verify_split(path: Path | str | CohortFiles, cohort: Cohort) -> None:
     CohortError
         They are not those that were drawn.
     """
+    if not is_path(path):
+        return
     chosen = isinstance(path, CohortFiles) and bool(path.choice)
     file = Path(str(path))
     if file.is_file() and not chosen:
@@ -159,7 +172,7 @@ class Examined:
 
 
 def examine(
-    path: Path | str | CohortFiles,
+    path: Path | str | CohortFiles | Held,
     *,
     role: str = "cohort",
     assume_grid: Space | float | None = None,
@@ -175,14 +188,16 @@ def examine(
         The path holds no volumes, or the manifest cannot be used.
     """
     listing = list_cohort(path, role)
-    path, listed = Path(str(path)), listing.files
+    listed = listing.files
     notes = [remark.summary for remark in listing.remarks if remark.severity == "note"]
     problems: dict[str, str] = {}
     good: list[tuple[Path, str, _Checked]] = []
-    checks = read_ahead(lambda item: _check(item[0], assume_grid), listed, workers=2)
+    checks = read_ahead(
+        lambda item: _check(listing.held.get(item[0], item[0]), assume_grid), listed, workers=2
+    )
     for done, ((file, subject), check) in enumerate(zip(listed, checks, strict=True), 1):
         if isinstance(check, str):
-            problems[name(file, path)] = check
+            problems[listing.name_of(file)] = check
         else:
             good.append((file, subject, check))
         if progress:
@@ -195,7 +210,8 @@ def examine(
     entries: list[Entry] = []
     elsewhere: list[Entry] = []
     for file, subject, check in good:
-        entry = Entry(file, name(file, path), subject, check.digest, check.inspection)
+        held = listing.held.get(file)
+        entry = Entry(file, listing.name_of(file), subject, check.digest, check.inspection, held)
         if check.grid.same_grid(common):
             usable.append(check)
             entries.append(entry)
@@ -241,10 +257,15 @@ class _Checked:
         return self.inspection.assumed and not replaced
 
 
-def _check(file: Path, assume: Space | float | None) -> _Checked | str:
-    """Return a file's content hash, grids and measurements; or a text that says its fault."""
+def _check(source: Path | StoredImage, assume: Space | float | None) -> _Checked | str:
+    """Return a volume's content hash, grids and measurements; or a text that says its fault."""
     try:
-        volume = read(file, assume)
+        if isinstance(source, Path):
+            volume = read(source, assume)
+        elif source.affine is None and assume is None:
+            return _WITHOUT_GRID
+        else:
+            volume = placed_volume(source, assume)
     except CohortError as error:
         return str(error)
     if volume.data.min() == volume.data.max():

@@ -16,7 +16,7 @@ from scipy import ndimage
 from synthbench.cohorts.inspection import Remark
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
-from synthbench.volumes.image_file import MAX_VALUE, ImageHeader, read_stored
+from synthbench.volumes.image_file import MAX_VALUE, ImageHeader, StoredImage, read_stored
 
 MAX_EXTENT_MM = 1000.0
 """The longest field of view: no scanner has one of a metre."""
@@ -84,7 +84,11 @@ def read(file: Path, assume: Space | float | None) -> Volume:
     assume
         The geometry of a file that states none, or a wrong one (`placed`).
     """
-    stored = read_stored(file, lambda header: placed(header, assume))
+    return placed_volume(read_stored(file, lambda header: placed(header, assume)), assume)
+
+
+def placed_volume(stored: StoredImage, assume: Space | float | None) -> Volume:
+    """Return a volume in RAS+ from its voxels and header; otherwise as `read`."""
     affine, assumed, remarks = placed(stored, assume)
     values, outside = finite(stored.values)
     if outside:

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
-from synthbench.errors import MetricError, ScorecardError
+from synthbench.errors import MetricError, ScorecardError, UsageError, near_miss
 from synthbench.leaderboard.entries import (
     Entry,
     Source,
@@ -38,10 +38,16 @@ from synthbench.metrics.metric import Direction, Statistic
 from synthbench.records.base import Record, RecordFile
 from synthbench.records.reasons import public_words
 from synthbench.records.scorecard import Scorecard
+from synthbench.render.notebook import Shown, draw_row, name_rows, new_axes
 from synthbench.runtime.callbacks import Progress
+from synthbench.runtime.text import in_figure
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.sample_data import SampleData, load_sample_data
 from synthbench.scoring.statistics import Job, jobs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 FILE = "comparisons.json"
 
@@ -164,7 +170,7 @@ class Aggregates(RecordFile):
         return stale_entries(self.entries, folder, cards)
 
 
-class Comparisons(Aggregates):
+class Comparisons(Shown, Aggregates):
     """All pairs of a benchmark's comparable entries."""
 
     file: ClassVar[str] = FILE
@@ -176,6 +182,60 @@ class Comparisons(Aggregates):
     metrics: tuple[MetricRanking, ...]
     unranked: tuple[Unranked, ...] = ()
     overall: Overall | None = None
+
+    @property
+    def title(self) -> str:
+        """The comparisons in one line."""
+        return (
+            f"{len(self.entries)} entries of {self.benchmark} by {len(self.metrics)} metrics, "
+            f"protocol {self.protocol_hash}"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per metric and entry, best first.
+
+        Returns
+        -------
+        Columns `metric`, `label`, `extractor`, `entry`, `value`, `rank_low`, `rank_high`, and
+        `best`: the share of resamples in which the entry is the best.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([
+            {"metric": one.metric, "label": one.label, "extractor": one.extractor,
+             **place.model_dump()}
+            for one in self.metrics
+            for place in one.places
+        ])  # fmt: skip
+
+    def plot(
+        self, metric: str | None = None, extractor: str | None = None, *, ax: Axes | None = None
+    ) -> Axes:
+        """Draw the ranks of the entries under one metric as intervals; return the axes.
+
+        Parameters
+        ----------
+        metric, extractor
+            The metric; None: the first that was compared, by the first extractor.
+
+        Raises
+        ------
+        UsageError
+            There is no such metric among the comparisons.
+        """
+        names = [one.metric for one in self.metrics]
+        found = self.ranking(metric or (names or [""])[0], extractor)
+        if found is None:
+            raise UsageError(f"plot: no metric '{metric}': {near_miss(str(metric), names)}")
+        ax = new_axes(ax, len(found.places))
+        for at, place in enumerate(found.places):
+            draw_row(ax, at, (place.rank_low + place.rank_high) / 2,
+                     (place.rank_low - 0.2, place.rank_high + 0.2))  # fmt: skip
+        name_rows(ax, [place.entry for place in found.places])
+        ax.set_xlabel(f"rank by {in_figure(found.label)}, {self.level:.0%} over all pairs")
+        ax.set_xticks(range(1, len(found.places) + 1))
+        ax.set_title(in_figure(self.benchmark))
+        return ax
 
     def ranking(self, metric: str, extractor: str | None = None) -> MetricRanking | None:
         """Return the ranking by a metric, by the first extractor where None is named."""

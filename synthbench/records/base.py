@@ -47,6 +47,10 @@ class RecordFile(Record):
 
     schema_version: int
 
+    def __repr__(self) -> str:
+        """The record in one line; its fields may be thousands of numbers."""
+        return f"<{type(self).__name__}: {self.what.partition(' ')[2]}, schema {self.newest()}>"
+
     @classmethod
     def newest(cls) -> int:
         """Return the version that this synthbench writes."""

@@ -7,11 +7,12 @@ the data cannot.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +26,12 @@ from synthbench.records.protocol import Protocol
 from synthbench.records.schema import SCHEMA, UNTRAINED_BEFORE, UPGRADES
 from synthbench.records.utility import Utility
 from synthbench.records.values import Value
+from synthbench.render.notebook import BAND, Shown, draw_row, name_rows, new_axes
+from synthbench.runtime.text import in_figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 class PreflightRecord(Record):
@@ -60,7 +67,7 @@ class Origin(Record):
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 
 
-class Scorecard(RecordFile):
+class Scorecard(Shown, RecordFile):
     """The record of one scoring."""
 
     what: ClassVar[str] = "a scorecard"
@@ -101,6 +108,76 @@ class Scorecard(RecordFile):
             if value.metric == metric and extractor in (None, value.extractor):
                 return value
         return None
+
+    @property
+    def title(self) -> str:
+        """The scorecard in one line."""
+        missing = sum(value.value is None for value in self.values)
+        without = f", {missing} without a value" if missing else ""
+        return (
+            f"{self.name}: {self.synth.n} synthetic against {self.real.n} real volumes, "
+            f"{len(self.values)} rows{without}, protocol {self.protocol_hash}"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per value, with its interval, its floor and why it is missing.
+
+        Returns
+        -------
+        Columns `metric`, `label`, `extractor`, `value`, `low` and `high` (of the interval),
+        `synth_at_n`, `floor`, `floor_low`, `floor_high` and `floor_n` (real against real, and the
+        synthetic volumes at the same n), `detectable` (the minimum detectable effect), `p`, one
+        column per corruption that was read back, and `missing`. NaN or None: not known.
+        """
+        import pandas as pd
+
+        rows = []
+        for value in self.values:
+            interval, floor = value.interval, value.floor
+            rows.append({
+                "metric": value.metric,
+                "label": value.label,
+                "extractor": value.extractor,
+                "value": value.value,
+                "low": interval and interval.low,
+                "high": interval and interval.high,
+                "synth_at_n": floor and floor.synth_mean,
+                "floor": floor and floor.mean,
+                "floor_low": floor and floor.low,
+                "floor_high": floor and floor.high,
+                "floor_n": floor and floor.n,
+                "detectable": floor and floor.minimum_detectable_effect,
+                "p": value.p,
+                **{f"as {e.corruption}": e.text for e in value.equivalents},
+                "missing": None if value.missing is None else str(value.missing),
+            })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw where the values lie beside their floors, all on one scale; return the axes.
+
+        Each row is a metric that ranks. Zero is the floor's mean, and the band is its central 95%:
+        a mark at 3 is three times as far from the mean as the floor's edge on that side. Marks are
+        of synthetic volumes at the floor's n, so that both are on one footing.
+        """
+        rows = [v for v in self.values if v.floor and v.role == "ranked" and v.key.part is None]
+        ax = new_axes(ax, len(rows))
+        ax.axvspan(-1, 1, color=BAND, lw=0)
+        for at, value in enumerate(rows):
+            assert value.floor is not None
+            distance = value.floor.distance(value.floor.synth_mean)
+            if math.isfinite(distance):
+                draw_row(ax, at, distance, None)
+            else:
+                ax.annotate("outside a floor of no width", (0, at), va="center", fontsize=8)
+        several = len(self.protocol.extractors) > 1
+        name_rows(ax, [f"{v.label} {v.extractor}" if several and v.extractor else v.label
+                       for v in rows])  # fmt: skip
+        ax.set_xscale("symlog", linthresh=2)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel("distance from real vs real, in widths of the floor (grey)")
+        ax.set_title(in_figure(self.name))
+        return ax
 
     @property
     def scored_on_training(self) -> bool:

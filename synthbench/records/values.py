@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -45,6 +46,17 @@ class FloorRecord(Record):
         description="smallest excess over the mean that is shown with 80% power, if all synthetic "
         "volumes are shifted",
     )
+
+    def distance(self, value: float) -> float:
+        """Return how far a value lies from the mean: 1 or -1 at the edge on its side.
+
+        >>> floor = FloorRecord(n=9, mean=1.0, low=0.5, high=3.0, synth_mean=2.0)
+        >>> floor.distance(5.0), floor.distance(0.0)
+        (2.0, -2.0)
+        """
+        edge = self.high if value > self.mean else self.low
+        width = abs(edge - self.mean)
+        return (value - self.mean) / width if width else math.copysign(math.inf, value - self.mean)
 
 
 class EquivalentRecord(Record):

@@ -1,50 +1,33 @@
-"""Text about a scoring for a paper: a LaTeX row, a methods paragraph, a reporting checklist.
+"""Text about a scoring for a paper: a LaTeX table, a methods paragraph, BibTeX, a checklist.
 
-All three are made from the scorecard alone, so that no setting that can change a number is
-forgotten. Names in a scorecard are not trusted: LaTeX commands in them are escaped.
+All are made from the scorecard alone, so that no setting that can change a number is forgotten.
+Names in a scorecard are not trusted: `synthbench.render.latex` escapes them.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.keys import JobKey
-from synthbench.records.protocol import ExtractorRecord, Protocol
+from synthbench.records.protocol import ExtractorRecord
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render import markdown
-from synthbench.render.numbers import number, p_text
+from synthbench.render.latex import DAGGER, code, comment, escaped, numeric, table
+from synthbench.render.numbers import p_text
 from synthbench.report.memorization import copies_found
-from synthbench.report.text import DAGGER
+from synthbench.report.references import OWN, bibtex
+from synthbench.report.wording import in_words
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    # At the start of a row LaTeX would take a bracket for an option of the line break before.
-    "[": "{[}",
-    "]": "{]}",
-    "`": r"\textasciigrave{}",
-    "²": r"\textsuperscript{2}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "–": "--",
-    "→": r"$\rightarrow$",
-    DAGGER: r"\textdagger{}",
-}
+BIB_FILE = "synthbench.bib"
+"""The file that the BibTeX entries go to where the whole text is pasted."""
+
+_EXTRACTORS = {"medicalnet": "chen2019", "qiu2022": "qiu2022"}
+"""The work behind an extractor, by the first word of its name."""
 
 
 @dataclass(frozen=True)
@@ -53,80 +36,192 @@ class Citation:
 
     Attributes
     ----------
-    row
-        LaTeX: a comment that names the columns, the entry's row, and the floor's.
+    table
+        LaTeX: a table with a header row, one row per value, beside its floor.
     methods
-        LaTeX: a paragraph with every field of the protocol.
+        LaTeX: a paragraph with every field of the protocol, in words, with references.
+    bibtex
+        The entries of these references.
     checklist
         Markdown: the items to report, ticked where this scoring has them.
     """
 
-    row: str
+    table: str
     methods: str
+    bibtex: str
     checklist: str
 
     @property
     def text(self) -> str:
-        """All three, under headings that LaTeX takes as comments."""
-        return (
-            f"% a row of a table\n{self.row}\n\n% a paragraph of the methods\n{self.methods}\n\n"
-            f"% the reporting checklist (markdown)\n{self.checklist}"
-        )
+        """All four as one text that LaTeX compiles: headings and the checklist are comments."""
+        return "\n\n".join([
+            f"% A table.\n{self.table}",
+            f"% A paragraph for the methods.\n{self.methods}",
+            "% The references: LaTeX writes this file. Or move the entries into your own.",
+            f"\\begin{{filecontents*}}{{{BIB_FILE}}}\n{self.bibtex}\n\\end{{filecontents*}}",
+            r"% Put \bibliographystyle{plain} and \bibliography{synthbench} where references go.",
+            f"% The reporting checklist (markdown).\n{comment(self.checklist)}",
+        ])  # fmt: skip
 
 
 def cite(card: Scorecard) -> Citation:
     """Return the text about a scorecard for a paper."""
-    return Citation(latex_row(card), methods_paragraph(card), checklist(card))
+    methods = methods_paragraph(card)
+    keys = {key for found in re.findall(r"\\cite\{([^}]*)\}", methods) for key in found.split(",")}
+    version = card.software.get("synthbench", "?")
+    return Citation(latex_table(card), methods, bibtex(keys, version), checklist(card))
 
 
-def escaped(text: str) -> str:
-    r"""Return text that LaTeX prints as it is: one line, no command, no comment.
-
-    >>> print(escaped("50% of A_1 & B^2"))
-    50\% of A\_1 \& B\textasciicircum{}2
-    """
-    visible = "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
-    return "".join(_LATEX.get(c, c) for c in " ".join(visible.split()))
+# ---------------------------------------------------------------- the table
 
 
-def latex_row(card: Scorecard) -> str:
-    """Return a row of values with their intervals, and the real-vs-real floors below it."""
+def latex_table(card: Scorecard) -> str:
+    """Return a table of values with their intervals, each beside its real-vs-real floor."""
     rows = [row for row in card.values if row.value is not None and _is_cited(row)]
     several = len(card.protocol.extractors) > 1
-    titles = ["entry", "n", "m", *(_title(row, card, several) for row in rows)]
-    cells = [escaped(card.name), str(card.real.n), str(card.synth.n), *map(_value_cell, rows)]
-    lines = [f"% {' & '.join(titles)}", " & ".join(cells) + r" \\"]
-    floors = [row.floor for row in rows if row.floor]
-    if floors:
-        n = floors[0].n
-        words = ["" if row.floor is None else _floor_cell(row) for row in rows]
-        lines.append(" & ".join(["real vs real (floor)", str(n), str(n), *words]) + r" \\")
-    if any(_is_conditional(row) for row in rows):
-        lines.append(f"% {_LATEX[DAGGER]} sampling variability at this n; it excludes bias")
-    return "\n".join(lines)
+    n = "/".join(map(str, sorted({row.floor.n for row in rows if row.floor})))
+    at_n = f" ($n={n}$)" if n else ""
+    level = f"{card.protocol.level:.0%}".replace("%", r"\%")
+    extractors = ", ".join(extractor.name for extractor in card.protocol.extractors)
+    return table(
+        ["Metric", f"Value [{level} CI]", f"Synthetic{at_n}", f"Real vs real{at_n}", "$p$"],
+        [_cells(row, card, several) for row in rows],
+        caption=(
+            f"{escaped(card.name)}: {card.synth.n} synthetic against {card.real.n} real volumes. "
+            + (f"Features: {escaped(extractors)}. " if extractors else "")
+            + "Real vs real is the floor: the mean, and 95\\% of the values, over "
+            f"{card.protocol.floor_splits} random disjoint halves of the real volumes."
+        ),
+        label="tab:synthbench",
+        notes=(
+            f"{DAGGER} Sampling variability at this $n$; it excludes bias."
+            if any(row.interval is not None and row.interval.conditional_on_n for row in rows)
+            else ""
+        ),
+    )  # fmt: skip
+
+
+def _is_cited(row: Value) -> bool:
+    return row.role != "for_papers" and row.tabled
+
+
+def _cells(row: Value, card: Scorecard, several: bool) -> list[str]:
+    assert row.value is not None
+    label = row.label_at(card.real.n, card.synth.n)
+    value, matched, floor = numeric(row.value), "", ""
+    if row.interval is not None and row.interval.low < row.interval.high:
+        value += f" [{numeric(row.interval.low)}, {numeric(row.interval.high)}]"
+        value += DAGGER if row.interval.conditional_on_n else ""
+    if row.floor is not None:
+        f = row.floor
+        matched = numeric(f.synth_mean)
+        floor = f"{numeric(f.mean)} ({numeric(f.low)} to {numeric(f.high)})"
+    return [
+        escaped(f"{label}, {row.extractor}" if several and row.extractor else label),
+        value, matched, floor, escaped("" if row.p is None else p_text(row.p)),
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- the paragraph
 
 
 def methods_paragraph(card: Scorecard) -> str:
     """Return a paragraph that names every setting that can change a number, with its hash."""
     p = card.protocol
+    affine = ", ".join(numeric(x, 6) for x in p.space.affine[:12])
+    background = "" if p.background is None else f"; {escaped(p.background.words)}"
+    benchmark = f" of the benchmark {code(card.benchmark)}" if card.benchmark else ""
     sentences = [
-        f"We scored {card.synth.n} synthetic against {card.real.n} real volumes "
-        f"({card.real.subjects} subjects) with synthbench {card.software.get('synthbench', '?')}, "
-        f"protocol {p.hash} (version {p.version})"
-        + (f", benchmark {card.benchmark}" if card.benchmark else ""),
-        f"The protocol sets n = {p.n_real} and m = {p.n_synth}",
-        f"Volumes were compared on a grid of {p.space.grid} with the affine "
-        f"({', '.join(f'{x:g}' for x in p.space.affine[:12])}), resampled where needed "
-        f"({p.space.resampling}); intensities ({p.space.intensity}): {p.space.scaling}",
-        f"The mask ({p.mask.rule}) held {p.mask.voxels} voxels (sha256 {p.mask.sha256[:12]})"
-        + ("" if p.background is None else f"; {p.background.words}"),
+        f"We compared {card.synth.n} synthetic with {card.real.n} real volumes of "
+        f"{card.real.subjects} subjects, with synthbench "
+        f"{escaped(card.software.get('synthbench', '?'))}~\\cite{{{OWN}}} and the protocol "
+        f"{code(p.hash)}{benchmark} (version {p.version}, $n={p.n_real}$, $m={p.n_synth}$)",
+        *_failures(card),
+        f"Volumes were compared on a grid of {escaped(str(p.space.grid))}, whose affine has the "
+        f"rows ({affine}), and resampled to it where needed ({escaped(p.space.resampling)})",
+        f"Intensities followed the rule {code(p.space.intensity)}: {escaped(p.space.scaling)}",
+        f"The mask ({escaped(p.mask.rule)}) held {p.mask.voxels} voxels (SHA-256 "
+        f"{code(p.mask.sha256[:12])}){background}",
         *map(_extractor_words, p.extractors),
-        *_metric_words(p),
-        f"Intervals are at {p.level:.0%} with {p.resamples} resamples of subjects and seed "
-        f"{p.seed}; floors are means over {p.floor_splits} random disjoint splits of the real "
-        f"volumes; p-values are of {p.permutations} permutations",
+        *_metric_words(card),
+        f"Intervals are at {p.level:.0%} and resample subjects {p.resamples} times, with the seed "
+        f"{p.seed}; the real-vs-real floors are means over {p.floor_splits} random disjoint splits "
+        f"of the real volumes; $p$-values are those of {p.permutations} permutations".replace(
+            "%", r"\%"
+        ),
     ]
-    return " ".join(f"{escaped(sentence)}." for sentence in sentences)
+    return " ".join(f"{sentence}." for sentence in sentences)
+
+
+def _failures(card: Scorecard) -> Iterator[str]:
+    if card.synth.failed:
+        yield (
+            f"Of {card.synth.drawn} synthetic volumes {len(card.synth.failed)} could not be used "
+            "and were left out"
+        )
+
+
+def _extractor_words(e: ExtractorRecord) -> str:
+    work = _EXTRACTORS.get(e.name.partition("-")[0])
+    cited = f"~\\cite{{{work}}}" if work else ""
+    weights = (
+        "without weights"
+        if e.weights_sha256 is None
+        else f"weights of SHA-256 {code(e.weights_sha256[:12])}"
+    )
+    grid = "the common grid"
+    if e.grid is not None:
+        affine = ", ".join(numeric(x, 6) for x in e.grid.affine[:12])
+        shape = " x ".join(map(str, e.grid.shape))
+        grid = f"its own grid of {escaped(shape)} voxels, whose affine has the rows ({affine})"
+    return (
+        f"Features were the {e.dim} numbers of {code(e.name)}{cited} ({escaped(e.layer)}; "
+        f"preprocessing {code(e.preprocessing)}; {weights}) on {grid}"
+    )
+
+
+def _metric_words(card: Scorecard) -> Iterator[str]:
+    """Yield one sentence per metric and extractor: its formula, its settings, its interval."""
+    p = card.protocol
+    labels = {row.metric: row.label for row in card.values}
+    for metric, method in p.intervals.items():
+        label = labels.get(metric, metric)
+        name = escaped(label[:1].upper() + label[1:])
+        keys = [key for key in p.settings if JobKey.parse(key).metric == metric]
+        if not keys:
+            yield f"{name} had the interval method {method}"
+        for key in keys:
+            extractor = JobKey.parse(key).extractor
+            several = extractor is not None and len(p.extractors) > 1
+            of = f" of the features of {code(extractor)}" if extractor and several else ""
+            yield f"{name}{of} is {_formula_words(p.settings[key], method)}"
+
+
+def _formula_words(settings: Mapping[str, Any], method: IntervalMethod) -> str:
+    """Return what a metric is, in LaTeX, with all its settings and the method of its interval."""
+    left = {name: value for name, value in settings.items() if name != "formula"}
+    words = in_words(settings)
+    if words is None:
+        text = f"computed as {code(str(settings.get('formula', 'its authors define it')))}"
+    else:
+        text = words.text
+        for name in re.findall("«(.*?)»", text):
+            text = text.replace(f"«{name}»", _latex_value(left.pop(name, "not recorded")))
+        if words.cites:
+            text += f"~\\cite{{{','.join(words.cites)}}}"
+    others = [f"{escaped(name.replace('_', ' '))} {_latex_value(v)}" for name, v in left.items()]
+    return f"{text} ({', '.join([*others, f'{method} interval'])})"
+
+
+def _latex_value(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"({', '.join(map(_latex_value, value))})"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return numeric(value, 6) if isinstance(value, float) else numeric(value, 15)
+    return escaped(str(value))
+
+
+# ---------------------------------------------------------------- the checklist
 
 
 def checklist(card: Scorecard) -> str:
@@ -180,59 +275,6 @@ def checklist(card: Scorecard) -> str:
 
 def _item(done: bool, what: str, found: str) -> str:
     return f"- [{'x' if done else ' '}] {markdown.escaped(f'{what}: {found}')}"
-
-
-def _is_cited(row: Value) -> bool:
-    return row.role != "for_papers" and row.tabled
-
-
-def _is_conditional(row: Value) -> bool:
-    return row.interval is not None and row.interval.conditional_on_n
-
-
-def _title(row: Value, card: Scorecard, several: bool) -> str:
-    label = row.label_at(card.real.n, card.synth.n)
-    return escaped(f"{label}, {row.extractor}" if several and row.extractor else label)
-
-
-def _value_cell(row: Value) -> str:
-    assert row.value is not None
-    words = _minus(number(row.value))
-    if row.interval is not None and row.interval.low < row.interval.high:
-        words += f" [{_minus(number(row.interval.low))}, {_minus(number(row.interval.high))}]"
-    return words + (_LATEX[DAGGER] if _is_conditional(row) else "")
-
-
-def _floor_cell(row: Value) -> str:
-    assert row.floor is not None
-    f = row.floor
-    ends = f"{_minus(number(f.low))} to {_minus(number(f.high))}"
-    return f"{_minus(number(f.mean))} ({ends}), synth {_minus(number(f.synth_mean))}"
-
-
-def _minus(text: str) -> str:
-    return text if not text.startswith("-") else f"$-${text[1:]}"
-
-
-def _extractor_words(e: ExtractorRecord) -> str:
-    grid = "the common grid" if e.grid is None else f"its own grid {e.grid.shape}"
-    affine = "" if e.grid is None else f" with the affine {_listed(e.grid.affine[:12])}"
-    weights = "no weights" if e.weights_sha256 is None else f"weights sha256 {e.weights_sha256}"
-    return (
-        f"Features were those of {e.name} ({e.layer}; {e.dim} numbers; preprocessing "
-        f"{e.preprocessing}; {weights}) on {grid}{affine}"
-    )
-
-
-def _metric_words(p: Protocol) -> Iterable[str]:
-    for metric, method in p.intervals.items():
-        keys = [key for key in p.settings if JobKey.parse(key).metric == metric]
-        if not keys:
-            yield f"{metric} had the interval method {method}"
-        for key in keys:
-            extractor = JobKey.parse(key).extractor
-            name = metric if extractor is None else f"{metric} on {extractor}"
-            yield f"{name} ({method} interval): {_setting_words(p.settings[key])}"
 
 
 def _setting_words(settings: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from synthbench.runs.card import CARD
 from synthbench.runs.folder import Run
 from synthbench.runs.sidecar import found_sidecars, sidecar_file
 from synthbench.runs.signing import PublicKey, SigningKey, key_file
-from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import sha256_file, write_atomic
 
 SEAL = "seal.json"
@@ -204,7 +204,7 @@ def check_sealed_before(out: Path, volumes: Sequence[Path]) -> None:
 
 
 def seal_folder(
-    out: Path, volumes: Sequence[Path], *, run: Run | None, generator: str, log: Log = no_log
+    out: Path, volumes: Sequence[Path], *, run: Run | None, generator: str, log: Log = to_logger
 ) -> Path:
     """Seal a folder of volumes, and return the seal's file.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -12,8 +13,12 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what, done, total); a total of 0 means not known."""
 
 
-def no_log(message: str) -> None:
-    """Drop a sentence."""
+def to_logger(message: str) -> None:
+    """Give a sentence to the logger `synthbench`, which shows nothing unless a program asks it to.
+
+    `logging.basicConfig(level="INFO")` shows it.
+    """
+    logging.getLogger("synthbench").info(message)
 
 
 def no_progress(what: str, done: int, total: int) -> None:

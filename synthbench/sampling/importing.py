@@ -25,7 +25,7 @@ from synthbench.cohorts.volume_file import finite
 from synthbench.errors import CohortError, UsageError
 from synthbench.runs.seal import check_sealed_before, seal_folder
 from synthbench.runs.sidecar import Sidecar, found_sidecars, sidecar_file
-from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import sha256_file, write_atomic
 from synthbench.runtime.lock import only_writer
 from synthbench.volumes.image_file import read_stored
@@ -67,7 +67,7 @@ class ImportRequest:
 def import_volumes(
     request: ImportRequest,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> list[Path]:
     """Bring volumes in, and return the copies, in the order of the names of their sources.
 

@@ -17,7 +17,7 @@ from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
 from synthbench.runs.seal import check_sealed_before
 from synthbench.runs.validation import from_options
-from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.lock import only_writer
 from synthbench.sampling.folder import count, volumes_in, write_conditions_table
 from synthbench.sampling.source import Source
@@ -76,7 +76,7 @@ def sample(
     out: Path,
     *,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
     **options: Any,
 ) -> list[Path]:
     """Sample volumes from a finished run: one seed, one NIfTI file and one sidecar per volume.
@@ -123,7 +123,7 @@ def sample(
 def run_sampling(
     request: SamplingRequest,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> list[Path]:
     """Sample as requested and return the volumes; raises as `sample` does."""
     # Imported here because it needs torch: importing this module must not.

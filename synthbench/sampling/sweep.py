@@ -28,7 +28,7 @@ from synthbench.runs.folder import Run
 from synthbench.runs.seal import check_sealed_before
 from synthbench.runs.sidecar import sidecar_file
 from synthbench.runs.validation import from_options
-from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.lock import only_writer
 from synthbench.sampling.source import Source
@@ -85,7 +85,7 @@ def sweep(
     out: Path,
     *,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
     **options: Any,
 ) -> Sweep:
     """Vary one or two conditions with fixed noise, measure the volumes, and return the sweep.
@@ -122,7 +122,7 @@ def sweep(
 def run_sweep(
     request: SweepRequest,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> Sweep:
     """Sweep as requested and return the sweep; raises as `sweep` does."""
     # Imported here because it needs torch: importing this module must not.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.foreign.diagnosis import Diagnosis, diagnose
+from synthbench.cohorts.listing import is_path
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable
 from synthbench.errors import CohortError
@@ -20,12 +21,16 @@ from synthbench.runs.sidecar import Sidecar, found_sidecars
 from synthbench.runtime.callbacks import Progress, checking, no_progress
 from synthbench.scoring.condition_measures import read_tables
 from synthbench.volumes.grid import Space
+from synthbench.volumes.in_memory import Held
 
 FEWEST_SUBJECTS = 4
 """Subjects that each cohort needs at least."""
 
-Source = Path | str | CohortFiles | Cohort
-"""A cohort that was read, or a path that `read_cohort` reads."""
+OPTIONAL = ("train", "holdout")
+"""The roles that need no cohort."""
+
+Source: TypeAlias = Path | str | CohortFiles | Cohort | Held
+"""A cohort that was read, or what `read_cohort` reads: a path, or volumes that a program holds."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,10 @@ class CohortSet:
     synth: Cohort
     train: Cohort | None = None
     holdout: Cohort | None = None
-    sidecars: tuple[Sidecar, ...] = ()
+    sidecars: tuple[Sidecar, ...] = field(default=(), repr=False)
     conditions: Path | None = None
     measures: tuple[VolumeTable, ...] = ()
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(
@@ -193,13 +198,13 @@ def _read(
     """Return the cohorts that were named, the real one first: others may need its grid."""
     cohorts: dict[str, Cohort] = {}
     for role, source in sources.items():
-        if source is None:
+        if source is None and role in OPTIONAL:
             continue
         if isinstance(source, Cohort):
             cohorts[role] = source
             continue
         grid: Space | float | None = None
-        if isinstance(assume_grid, float):
+        if isinstance(assume_grid, (int, float)):
             grid = assume_grid
         elif assume_grid == "real" and role != "real":
             grid = cohorts["real"].stored_grid
@@ -226,7 +231,7 @@ def _foreign(sources: Mapping[str, Source | None], real: Cohort | None) -> Diagn
     None where nothing can be told by reading the synthetic volumes again: they are not foreign.
     """
     synth, given = sources.get("synth"), sources.get("real")
-    if real is None or synth is None or isinstance(synth, Cohort) or isinstance(given, Cohort):
+    if real is None or not is_path(synth) or not is_path(given):
         return None
     try:
         found = diagnose(synth, real=real, like=Path(str(given)))

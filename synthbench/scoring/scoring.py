@@ -120,7 +120,9 @@ def score(
     Parameters
     ----------
     real, synth, train, holdout
-        Folders, tables or cohorts (`CohortSet.read`).
+        Folders or manifests, cohorts, lists of paths, arrays or tensors `(n, d, h, w)` whose axes
+        go to the right, front and top, or lists of arrays, tensors or images of nibabel's
+        (`synthbench.read_cohort`). An array has no geometry: `assume_grid` gives it.
     benchmark
         Settings that were frozen on this real cohort, in place of `settings`.
     assume_grid

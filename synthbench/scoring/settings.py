@@ -12,7 +12,7 @@ from synthbench.errors import UsageError, near_miss
 from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.base import Record
 from synthbench.records.protocol import BackgroundRecord, GridRecord, Protocol, SpaceRecord
-from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
+from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
 from synthbench.scoring.cache.store import Cache
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import Intensity
@@ -56,7 +56,7 @@ class Context:
     batch_size: int | None = None
     cache: Cache | None = field(default_factory=Cache)
     progress: Progress = no_progress
-    log: Log = no_log
+    log: Log = to_logger
     networks: frozenset[str] = frozenset()
 
 

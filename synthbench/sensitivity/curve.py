@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
+from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 from scipy.optimize import isotonic_regression
 
@@ -325,6 +326,11 @@ class Curve(Record):
             return self.doses[-1] if end is None else None
         dose = self._between(rising, index, level)
         return None if end is not None and dose >= end else dose
+
+    def in_half_widths(self, values: ArrayLike) -> Float64[np.ndarray, ...]:
+        """Return distances from the floor's mean, in the floor's half-widths."""
+        scale = self.floor.half_width or float(np.ptp(self.values)) or 1.0
+        return (np.asarray(values, dtype=np.float64) - self.floor.mean) / scale
 
     def _between(self, rising: Float64[np.ndarray, " k"], index: int, level: float) -> float:
         """Return the dose of a level that lies between the points `index` - 1 and `index`."""

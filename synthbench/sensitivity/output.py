@@ -224,12 +224,8 @@ def _draw_curves(below: Any, sensitivity: Sensitivity, drawn: dict[Column, str])
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
-    scale = curve.floor.half_width or float(np.ptp(curve.values)) or 1.0
-
-    def distance(value: Any) -> Any:
-        return (np.asarray(value) - curve.floor.mean) / scale
-
-    axes.axhspan(distance(curve.floor.low), distance(curve.floor.high), color="0.85", lw=0)
+    distance = curve.in_half_widths
+    axes.axhspan(*distance((curve.floor.low, curve.floor.high)).tolist(), color="0.85", lw=0)
     if curve.intervals is not None:
         axes.vlines(curve.doses, *distance(curve.intervals).T, color="0.4", lw=1)
     axes.plot(curve.doses, distance(curve.values), "o-", color="black", ms=2.5, lw=1)

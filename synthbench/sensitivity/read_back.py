@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from synthbench.errors import MetricError
+from synthbench.errors import MetricError, UsageError, near_miss
 from synthbench.records.base import RecordFile, Upgrade
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.protocol import Protocol, SpaceRecord
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import EquivalentRecord, Value
+from synthbench.render.notebook import BAND, Shown, new_axes
+from synthbench.runtime.text import in_figure
 from synthbench.sensitivity.curve import Equivalent, Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 _DRAWN_OF_1 = (
     "mmd2", "fid", "coverage", "ms_ssim", "spectrum", "spectrum.seam_z", "intensity",
@@ -30,7 +36,7 @@ def _upgrade_1_to_2(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-class Sensitivity(RecordFile):
+class Sensitivity(Shown, RecordFile):
     """The record of a study: the curves of metrics on one cohort by some extractors."""
 
     what: ClassVar[str] = "a sensitivity record"
@@ -66,6 +72,76 @@ class Sensitivity(RecordFile):
             ):
                 return row
         return None
+
+    @property
+    def title(self) -> str:
+        """The study in one line."""
+        damage = dict.fromkeys(row.corruption for row in self.rows)
+        return (
+            f"{self.real.n} real volumes, {self.n} per side, damaged by {', '.join(damage)}: "
+            f"{len(self.rows)} curves, protocol {self.protocol.hash}"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per corruption, metric and dose.
+
+        Returns
+        -------
+        Columns `corruption`, `metric`, `label`, `extractor`, `dose`, `unit`, `value`, `low`,
+        `high`, `floor`, `floor_low`, `floor_high`, and `leaves_floor`: the dose from which on the
+        metric sees the damage; NaN where it does not.
+        """
+        import pandas as pd
+
+        rows = []
+        for row in self.rows:
+            curve = row.curve
+            for i, dose in enumerate(curve.doses):
+                low, high = (None, None) if curve.intervals is None else curve.intervals[i]
+                rows.append({
+                    "corruption": row.corruption, "metric": row.metric, "label": row.label,
+                    "extractor": row.extractor, "dose": dose, "unit": curve.unit,
+                    "value": curve.values[i], "low": low, "high": high,
+                    "floor": curve.floor.mean, "floor_low": curve.floor.low,
+                    "floor_high": curve.floor.high, "leaves_floor": row.leaves_floor,
+                })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def plot(self, corruption: str | None = None, *, ax: Axes | None = None) -> Axes:
+        """Draw the curves of all metrics under one kind of damage; return the axes.
+
+        Each curve is the distance from the floor's mean in the floor's half-widths: the band is
+        the floor.
+
+        Parameters
+        ----------
+        corruption
+            The damage; None: the first of the study.
+
+        Raises
+        ------
+        UsageError
+            There is no such damage in the study.
+        """
+        names = list(dict.fromkeys(row.corruption for row in self.rows))
+        chosen = corruption or (names or [""])[0]
+        rows = [row for row in self.rows if row.corruption == chosen]
+        if not rows:
+            raise UsageError(f"plot: no damage '{chosen}': {near_miss(chosen, names)}")
+        ax = new_axes(ax)
+        ax.axhspan(-1, 1, color=BAND, lw=0)
+        for row in rows:
+            name = f"{row.label} | {row.extractor}" if row.extractor else row.label
+            ax.plot(
+                row.curve.doses, row.curve.in_half_widths(row.curve.values), "o-", ms=3,
+                label=in_figure(name),
+            )  # fmt: skip
+        ax.set_yscale("symlog", linthresh=2)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel(in_figure(f"{rows[0].corruption_label}, {rows[0].curve.unit}"))
+        ax.set_ylabel("distance from real vs real, in half-widths of the floor")
+        ax.legend(fontsize=7, frameon=False)
+        return ax
 
     def equivalents(
         self,

@@ -13,7 +13,7 @@ from synthbench.errors import UsageError, near_miss
 from synthbench.generators.networks.weights import read_state
 from synthbench.metrics.extractors.weights import WeightFile, fetch
 from synthbench.runs.folder import Run, environment
-from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.lock import only_writer
 from synthbench.training import pretrained_tiles
 
@@ -155,7 +155,7 @@ def published_file(name: str) -> tuple[Published, WeightFile] | None:
 
 
 def fetch_published(
-    name: str, *, accept_licence: str | None = None, log: Log = no_log
+    name: str, *, accept_licence: str | None = None, log: Log = to_logger
 ) -> dict[str, Path]:
     """Fetch and verify the weights of a published generator; return their files by role.
 
@@ -174,7 +174,7 @@ def fetch_published(
 
 
 def pretrained_run(
-    generator: str, name: str, out: Path, *, accept_licence: str | None = None, log: Log = no_log
+    generator: str, name: str, out: Path, *, accept_licence: str | None = None, log: Log = to_logger
 ) -> Run:
     """Write a run folder that holds a published generator, without any training.
 

@@ -25,7 +25,7 @@ from synthbench.runs.configuration import RunSettings, configured, resolve, with
 from synthbench.runs.folder import Run, environment, is_shipped
 from synthbench.runs.model_card import write_model_card
 from synthbench.runs.validation import from_options
-from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import NO_ROOM
 from synthbench.runtime.lock import content_of, only_writer
 from synthbench.training.changes import changed
@@ -97,7 +97,7 @@ def train(
     *,
     out: Path,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
     **options: Any,
 ) -> Run:
     """Train a generator and return its run folder.
@@ -128,7 +128,7 @@ def train(
 def run_training(
     request: TrainingRequest,
     progress: Callable[[int, int, str], None] | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> Run:
     """Train as requested and return the run folder; raises as `train` does."""
     from synthbench.runtime.processes import is_main

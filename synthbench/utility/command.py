@@ -15,7 +15,7 @@ from synthbench.errors import ScorecardError, UsageError, near_miss
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.utility import Utility
 from synthbench.records.verdict import add_verdict
-from synthbench.runtime.callbacks import Log, Progress, no_log
+from synthbench.runtime.callbacks import Log, Progress, to_logger
 from synthbench.scoring.inputs import scored_cohort
 from synthbench.utility.network import NetworkSettings
 from synthbench.utility.record import UtilityRecord
@@ -54,7 +54,7 @@ def run(
     *,
     cache: bool = True,
     progress: Progress | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> UtilityRecord:
     """Run the study of the options, and return its record.
 

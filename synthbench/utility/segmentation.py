@@ -25,7 +25,7 @@ from synthbench.metrics.inference.downstream import DICE, Predictions, differenc
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.protocol import SpaceRecord
 from synthbench.records.scorecard import software
-from synthbench.runtime.callbacks import Log, Progress, no_log
+from synthbench.runtime.callbacks import Log, Progress, to_logger
 from synthbench.utility.cohorts import Source, generator_of, read_sides, seeds_notes
 from synthbench.utility.record import (
     BOTH,
@@ -109,7 +109,7 @@ def segmentation_utility(
     settings: SegmentationSettings | None = None,
     study: StudySettings | None = None,
     progress: Progress | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> UtilityRecord:
     """Return a study of a U-Net trained on real, synthetic and both, by Dice on real subjects.
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from synthbench.cohorts.cohort import Cohort, check_intensities
+from synthbench.cohorts.listing import is_path
 from synthbench.cohorts.preflight import check
 from synthbench.errors import UsageError, WeightsError
 from synthbench.metrics.inference.downstream import Estimate, repeated_splits
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.protocol import ExtractorRecord, SpaceRecord
 from synthbench.records.scorecard import software
-from synthbench.runtime.callbacks import Log, Progress, no_log, shown
+from synthbench.runtime.callbacks import Log, Progress, shown, to_logger
 from synthbench.runtime.processes import is_main
 from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.features import extract, load_extractors
@@ -91,7 +92,7 @@ def utility(
     workers: int = 2,
     cache: bool = True,
     progress: Progress | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
     **settings: Any,
 ) -> UtilityRecord:
     """Return a study: training on real, synthetic and both, compared on the same real subjects.
@@ -130,7 +131,7 @@ def utility_study(
     workers: int = 2,
     cache: bool = True,
     progress: Progress | None = None,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> UtilityRecord:
     """Return a study: training on real, synthetic and both, compared on the same real subjects.
 
@@ -213,7 +214,7 @@ def _read(
         progress=context.progress, log=context.log,
     )  # fmt: skip
     label = settings.label
-    folder = None if isinstance(synth, Cohort) else Path(str(synth))
+    folder = Path(str(synth)) if is_path(synth) else None
     folder = folder if folder is not None and folder.is_dir() else None
     labels = {
         "real": real_labels(cohorts["real"], label, "real"),

@@ -148,6 +148,35 @@ def read_stored(file: Path, accept: Accept | None = None) -> StoredImage:
         ) from error
 
 
+def of_array(values: np.ndarray) -> StoredImage:
+    """Return an array of voxels as a file would store it that states no geometry.
+
+    Raises
+    ------
+    CohortError
+        It is not one 3-D array of real numbers.
+    """
+    return StoredImage(
+        shape=_three_sides(values.shape), affine=None, zooms=None, dtype=str(values.dtype),
+        values=_three_axes(values),
+    )  # fmt: skip
+
+
+def of_nibabel(image: Any) -> StoredImage:
+    """Return an image of nibabel's, which a program holds, as a file would store it.
+
+    Raises
+    ------
+    CohortError
+        It is not one 3-D image of real numbers.
+    """
+    # NIfTI knows headers without a valid affine, for which nibabel makes one up.
+    raw = image.header if "sform_code" in image.header else None
+    affine = image.affine if raw is None else _affine(image.header, raw)
+    stated = _stated(image, None if affine is None else np.asarray(affine, dtype=np.float64), raw)
+    return StoredImage(values=_values(image), **vars(stated))
+
+
 def _as_it_is(header: ImageHeader) -> None:
     pass
 

@@ -28,7 +28,7 @@ from synthbench.cohorts.preflight.set_rules import WITHIN
 from synthbench.cohorts.preflight.survey import Power, Survey, inspection_of
 from synthbench.cohorts.reading import PREPARE, examine, verify_split
 from synthbench.errors import CohortError, UsageError, near_miss
-from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.volumes.grid import Space
 
 RULES: dict[str, str] = {
@@ -114,7 +114,7 @@ def check_rules(names: Iterable[str]) -> None:
 def check(
     cohorts: Mapping[str, Cohort],
     accepted: Collection[str] = (),
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> list[Finding]:
     """Apply all rules, and raise an error where one finds an error that was not accepted.
 

@@ -18,7 +18,7 @@ from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.datasets.scans import Scan
 from synthbench.cohorts.preparation.settings import Settings
 from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
-from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
+from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.lock import only_writer
 from synthbench.runtime.parent import end_with_parent
@@ -41,7 +41,7 @@ def prepare(
     jobs: int = 1,
     dask: str | None = None,
     progress: Progress = no_progress,
-    log: Log = no_log,
+    log: Log = to_logger,
 ) -> pd.DataFrame:
     """Write every T1-weighted scan of a cohort, prepared, into a BIDS derivative.
 

@@ -17,7 +17,7 @@ from synthbench.metrics.kernels import median_bandwidth
 from synthbench.metrics.mmd import MMD2
 from synthbench.records.keys import JobKey
 from synthbench.records.scorecard import Scorecard
-from synthbench.runtime.callbacks import Log, Progress, no_log, no_progress
+from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
 from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.features import Extractors, add_features, load_extractors
 from synthbench.scoring.inputs import scored_cohort
@@ -154,7 +154,7 @@ class AtHand:
     seed: int = 0
     cache: Cache | None = None
     progress: Progress | None = None
-    log: Log = no_log
+    log: Log = to_logger
 
     @property
     def sides(self) -> Mapping[str, Cohort]:

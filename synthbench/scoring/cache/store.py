@@ -33,7 +33,7 @@ from jaxtyping import Float32
 
 from synthbench.errors import UsageError, near_miss
 from synthbench.runtime.arrays import unpack_npz
-from synthbench.runtime.callbacks import Log, no_log
+from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import remove_leftovers, write_atomic
 
 FOLDER_VARIABLE = "SYNTHBENCH_CACHE"
@@ -102,7 +102,7 @@ class Cache:
 
     folder: Path = field(default_factory=cache_folder)
     limit: int = field(default_factory=cache_limit)
-    log: Log = no_log
+    log: Log = to_logger
     _kept: int = field(default=0, init=False, repr=False)
     _refused: bool = field(default=False, init=False, repr=False)
     _damaged: bool = field(default=False, init=False, repr=False)

@@ -1,0 +1,140 @@
+r"""What a formula of the protocol says, in words and mathematics for a paper.
+
+A protocol records formulas as lines of text. Each of them that synthbench writes has words here,
+by the text itself: a formula of a plugin, or of another version, has none and is quoted as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+_BALL = (
+    r"the closed ball around a {set} volume that reaches its $k$-th nearest {set} volume "
+    "of another subject"
+)
+
+
+class Words(NamedTuple):
+    """What a formula says.
+
+    Attributes
+    ----------
+    text
+        LaTeX: a clause that follows "The NAME is". A name between « and » stands for a setting.
+    cites
+        Keys of `synthbench.report.references.WORKS`.
+    """
+
+    text: str
+    cites: tuple[str, ...] = ()
+
+
+WORDS: Mapping[str, Words] = {
+    "U-statistic; exp(-|a-b|^2 / (2 l^2)); l^2 = median |a-b|^2 over distinct real pairs": Words(
+        r"the U-statistic of the squared maximum mean discrepancy under the kernel "
+        r"$\exp(-\|a-b\|^2/(2\ell^2))$, with $\ell^2$ the median of $\|a-b\|^2$ over distinct real "
+        r"pairs ($\ell=$ «bandwidth»)",
+        ("gretton2012",),
+    ),
+    "|mu_x - mu_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)); divisors n - 1; not clamped": Words(
+        r"the Fr\'echet distance $\|\mu_x-\mu_y\|^2+\mathrm{tr}(S_x+S_y-2(S_xS_y)^{1/2})$ between "
+        r"Gaussians fitted to the features, whose covariances have the divisor $n-1$; it is not "
+        "clamped at zero",
+        ("dowson1982", "heusel2017"),
+    ),
+    "U-statistic; (a.b / d + 1)^3, d features; whole sets, no subsets": Words(
+        r"the U-statistic of the squared maximum mean discrepancy under the kernel "
+        r"$(a\cdot b/d+1)^3$ of the $d$ features, over whole sets and not over subsets",
+        ("binkowski2018",),
+    ),
+    "share of synth within the k-NN balls (closed) of real; k over other subjects": Words(
+        "the share of synthetic volumes that lie in a real ball: "
+        + _BALL.format(set="real") + r" ($k=$ «k»)",
+        ("kynkaanniemi2019",),
+    ),
+    "share of real within the k-NN balls (closed) of synth; k over other subjects": Words(
+        "the share of real volumes that lie in a synthetic ball: "
+        + _BALL.format(set="synthetic") + r" ($k=$ «k»)",
+        ("kynkaanniemi2019",),
+    ),
+    "mean number of k-NN balls (closed) of real that a synth is in, / k; may exceed 1": Words(
+        "the mean number of real balls that a synthetic volume lies in, divided by $k$, which may "
+        "exceed one ($k=$ «k»)",
+        ("naeem2020",),
+    ),
+    "share of the k-NN balls (closed) of real that hold a synth; k over other subjects": Words(
+        "the share of real balls that hold a synthetic volume: "
+        + _BALL.format(set="real") + r" ($k=$ «k»)",
+        ("naeem2020",),
+    ),
+    "mean MS-SSIM over synthetic pairs less that over real pairs, inside the mask": Words(
+        "the mean multiscale structural similarity over pairs of synthetic volumes less that over "
+        "pairs of real volumes, inside the mask",
+        ("wang2003",),
+    ),
+    "mean MS-SSIM over synthetic pairs less that over real pairs, over the full frame": Words(
+        "the mean multiscale structural similarity over pairs of synthetic volumes less that over "
+        "pairs of real volumes, over the full frame",
+        ("wang2003",),
+    ),
+    "U-statistic of the squared difference of mean 10 log10(radial power + 8-bit rounding), "
+    "averaged over bins of 1/(mask box's shortest side) up to Nyquist; in-mask mean removed, "
+    "sin^2 taper of 8 mm into the mask. Seams: likewise of 10 log10 of each slice's mean square "
+    "second difference, averaged over 30 mm in-plane patches; less the volume's mean level along "
+    "the other axis that rose less from real to synth; slices of at least 0.2 of the largest":
+    Words(
+        r"the U-statistic of the squared difference of the sets' mean $10\log_{10}$ of the radial "
+        "power (to which the power of rounding to 8 bits is added), averaged over bins of one over "
+        "the shortest side of the mask's box up to the Nyquist frequency; the mean inside the mask "
+        r"is removed, and a $\sin^2$ taper reaches 8~mm into the mask. Seams along an axis are "
+        r"compared likewise, by $10\log_{10}$ of each slice's mean square second difference, "
+        "averaged over in-plane patches of 30~mm, less the volume's mean level along that other "
+        "axis which rose less from real to synthetic; slices count that have at least 0.2 of the "
+        "largest slice's area",
+        ("durall2020",),
+    ),
+    "Wasserstein-1 distance of the sets' mean in-mask intensity distributions, from cumulative "
+    "shares at 255 thresholds (k + 1/2)/255": Words(
+        "the Wasserstein-1 distance of the sets' mean distributions of intensities inside the "
+        r"mask, from cumulative shares at the 255 thresholds $(k+1/2)/255$",
+        ("villani2009",),
+    ),
+    "mean over synth of log(d_H / d_T), d to the nearest image of the hold-out and of training "
+    "(mean over subsets of equal numbers of subjects), floored; permuted labels, one-sided": Words(
+        r"the mean over synthetic volumes of $\log(d_H/d_T)$, with $d_H$ and $d_T$ the distances "
+        "to the nearest volume of the hold-out and of the training set (means over subsets of "
+        "equal numbers of subjects) and a floor below both; the one-sided test permutes the labels",
+        ("alaa2022", "meehan2020"),
+    ),
+    "share of cubes with d to one real subject < ratio x d to every other, of training less of "
+    "hold-out subjects; cubes inside the mask, real ones as they are or mirrored; permuted "
+    "labels, studentized, max over sides": Words(
+        r"the share of synthetic cubes of voxels whose distance to one real subject is below the "
+        "ratio times that to every other one, of training less that of hold-out subjects; cubes "
+        "lie inside the mask, and real ones are taken as they are or mirrored; the studentized "
+        "test permutes the labels and takes the largest statistic over the cubes' sides",
+        ("chung2013", "kamb2025"),
+    ),
+    "U-statistic; -|a-b|^2 / 2 over all voxels, which gives the linear kernel's value": Words(
+        r"the U-statistic of the squared maximum mean discrepancy under $-\|a-b\|^2/2$ over all "
+        "voxels, which gives the linear kernel's value",
+        ("gretton2012",),
+    ),
+    "mean 4-G-R-SSIM over synthetic pairs less that over real pairs, inside the mask; r = "
+    "s_xy/(s_x s_y) of 3-D Sobel |gx|+|gy|+|gz|, Gaussian window 11, sigma 1.5; mean over "
+    "preserved edges, changed edges, smooth, texture (0.12 and 0.06 of the largest gradient); "
+    "mean of both volumes as reference": Words(
+        "the mean 4-G-R-SSIM over pairs of synthetic volumes less that over pairs of real volumes, "
+        r"inside the mask: $r=s_{xy}/(s_xs_y)$ of Sobel's gradients $|g_x|+|g_y|+|g_z|$, in a "
+        r"Gaussian window of 11 voxels with $\sigma=1.5$, averaged over preserved edges, changed "
+        "edges, smooth voxels and texture (0.12 and 0.06 of the largest gradient), with each "
+        "volume of a pair as the reference once",
+        ("chen2006", "li2010", "pinaya2022", "rouse2008"),
+    ),
+}  # fmt: skip
+
+
+def in_words(settings: Mapping[str, Any]) -> Words | None:
+    """Return what the formula among a metric's settings says; None where it has no words."""
+    return WORDS.get(str(settings.get("formula")))
