@@ -15,6 +15,7 @@ from typer import Context
 from synthbench.cli.app import app
 
 ROOT = Path(__file__).parents[2]
+ROOT_COMMAND = typer.main.get_command(app)
 PAGES = sorted(
     [
         *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("leaderboards/*/notes.md"),
@@ -54,7 +55,7 @@ def parse(command: str) -> None:
     # "..." stands for options that the text around it names: then some may be missing.
     words = [word for word in every if word not in {"...", "…"}]
     partial = len(words) < len(every)
-    group = typer.main.get_command(app)
+    group = ROOT_COMMAND
     context = Context(group, info_name="synthbench")
     while hasattr(group, "commands") and words and not words[0].startswith("-"):
         group = group.commands[words.pop(0)]
