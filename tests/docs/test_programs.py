@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import nibabel as nib
@@ -15,7 +16,7 @@ from tests.conftest import AFFINE, blob
 from tests.docs.pages import DOCS, blocks, run_page
 
 ELSEWHERE = {
-    "cohorts.md": "tests/cohorts/datasets/test_find.py; its second part needs lists of three cohorts",
+    "cohorts.md": "tests/cohorts/datasets/test_find.py; part 2 needs lists of three cohorts",
     "sealing.md": "tests/runs/test_seal.py reads a signed seal in the same way",
     "python.md": "below",
     "plugins.md": "tests/test_plugin_tutorial.py",
@@ -42,7 +43,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     for number, name in enumerate(("real", "synth", "training")):
         cohort(folder / name, VOLUMES * number)
-    settings = {"extractors": ["random-resnet10"], "metrics": ["mmd2"], "resamples": 100}
+    settings: dict[str, Any] = {"extractors": ["random-resnet10"], "metrics": ["mmd2"], "resamples": 100}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHBENCH_CACHE", str(folder / "cache"))
         for name, synth in {"baseline": "synth", "current": "training"}.items():
