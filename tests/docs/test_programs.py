@@ -43,7 +43,11 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     for number, name in enumerate(("real", "synth", "training")):
         cohort(folder / name, VOLUMES * number)
-    settings: dict[str, Any] = {"extractors": ["random-resnet10"], "metrics": ["mmd2"], "resamples": 100}
+    settings: dict[str, Any] = {
+        "extractors": ["random-resnet10"],
+        "metrics": ["mmd2"],
+        "resamples": 100,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNTHBENCH_CACHE", str(folder / "cache"))
         for name, synth in {"baseline": "synth", "current": "training"}.items():
