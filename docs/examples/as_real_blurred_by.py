@@ -23,7 +23,11 @@ settings = synthbench.ScoringSettings(
 # One half of the subjects against the other half, which is blurred more and more. At no blur the
 # curve is the floor.
 study = sensitivity(work / "real", settings, corruptions=["blur"])
-study.to_frame().round(3)
+frame = study.to_frame()
+frame.loc[
+    frame["metric"].isin(["kid", "spectrum"]),
+    ["metric", "dose", "value", "floor_low", "floor_high"],
+].round(3)
 
 # %%
 axes = study.plot()

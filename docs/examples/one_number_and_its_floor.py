@@ -43,4 +43,4 @@ for y, (name, features) in enumerate(sets.items()):
     ax.plot(np.mean([fid(real[order[:40]], features) for order in halves[:50]]), y, "o", label=name)
 ax.set(xlabel="FID at n = 40", yticks=[])
 ax.legend(loc="center right", fontsize=8)
-ax.set_xlim(right=high * 1.9)
+ax.set_xlim(right=1.5)

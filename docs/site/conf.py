@@ -71,6 +71,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": ["docs/_site/examples"],
     "filename_pattern": ".*",
     "abort_on_example_error": True,
+    "capture_repr": ("_repr_html_",),
+    "parallel": 2,
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
