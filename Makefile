@@ -17,7 +17,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-quick test-locales rescore fuzz chaos audit lint format clean
+.PHONY: help install demo docs test test-quick test-locales rescore fuzz chaos dist audit lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
@@ -28,6 +28,7 @@ help:
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
 	@echo 'make fuzz      read damaged files with every parser, CASES=1000 per parser; takes long'
 	@echo 'make chaos     kill every command at random moments, 100 times; see docs/chaos.md'
+	@echo 'make dist      wheel and sdist, into dist/, checked by twine'
 	@echo 'make audit     compare the pinned packages with the known holes; skipped without a network'
 	@echo 'make lint      ruff, the import rules and mypy only'
 	@echo 'make format    let ruff rewrite the code'
@@ -127,6 +128,12 @@ fuzz: $(INSTALLED)
 # Half an hour: kills every command at random moments, repeats it, and compares.
 chaos: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos.kills
+
+# What an index would take, into dist/.
+dist: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 audit: $(INSTALLED)
 	$(BIN)/python .ci/audit

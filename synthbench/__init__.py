@@ -3,21 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # editors complete and check what is imported when it is used
-    from synthbench.cohorts.cohort import Cohort as Cohort
-    from synthbench.cohorts.reading import read_cohort as read_cohort
-    from synthbench.leaderboard.page import render_leaderboard as render_leaderboard
-    from synthbench.records.scorecard import Scorecard as Scorecard
-    from synthbench.sampling.sampling import sample as sample
-    from synthbench.scoring.inputs import CohortSet as CohortSet
-    from synthbench.scoring.scoring import score as score
-    from synthbench.scoring.scoring import score_cohorts as score_cohorts
-    from synthbench.scoring.settings import Context as Context
-    from synthbench.scoring.settings import ScoringSettings as ScoringSettings
-    from synthbench.training.training import train as train
-    from synthbench.volumes.grid import Space as Space
+from typing import Any
 
 __version__ = "0.1.0"
 

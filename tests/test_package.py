@@ -137,6 +137,13 @@ def test_an_unpacked_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_p
     assert contents(build(unpacked, "wheel", tmp_path / "wheel")) == contents(wheel)
 
 
+@pytest.mark.slow
+def test_an_index_would_take_both(wheel: Path, sdist: Path) -> None:
+    """`twine check`: the metadata are complete, and the description is shown."""
+    check = pytest.importorskip("twine.commands.check", reason="twine is not installed")
+    assert check.check([str(wheel), str(sdist)], strict=True) is False, "the check found a fault"
+
+
 def test_the_version_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == synthbench.__version__
@@ -201,7 +208,7 @@ def test_every_public_name_resolves_and_is_listed(name: str) -> None:
 
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'synthbench' has no attribute 'scroe'"):
-        synthbench.scroe  # noqa: B018
+        synthbench.scroe  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from synthbench.cli.benchmark import benchmark
-from synthbench.cli.cache import cache
-from synthbench.cli.cite import cite
+from synthbench.cli.benchmark import benchmark_init
+from synthbench.cli.cache import cache_clear, cache_info
+from synthbench.cli.common.verbs import add
 from synthbench.cli.console import complain
-from synthbench.cli.data import data
+from synthbench.cli.data import atlas, info, prepare, select, split_
 from synthbench.cli.demo import demo
+from synthbench.cli.doctor import doctor
 from synthbench.cli.drift import drift
 from synthbench.cli.fetch import fetch
 from synthbench.cli.leaderboard import leaderboard
 from synthbench.cli.listing import list_
-from synthbench.cli.report import report
+from synthbench.cli.report import cite, report
 from synthbench.cli.sample import import_, key, sample, verify
 from synthbench.cli.score import score
 from synthbench.cli.sensitivity import sensitivity
@@ -36,14 +37,83 @@ from synthbench.runtime.text import for_every_locale
 app = typer.Typer(
     name="synthbench",
     help="Judge synthetic 3-D brain MRI: train, sample, score, rank.",
+    epilog="Start with: synthbench demo\n\nMore: docs/README.md",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cache, name="cache")
-app.add_typer(data, name="data")
-app.add_typer(benchmark, name="benchmark")
+
+
+def _group(name: str, words: str) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, help=words)
+    app.add_typer(group, name=name)
+    return group
+
+
+_GROUPS = {
+    "": app,
+    "data": _group("data", "Cohorts: simulate, look at, select, split, prepare."),
+    "benchmark": _group("benchmark", "Protocols frozen on a real cohort."),
+    "cache": _group("cache", "Features and measures that earlier runs kept on this machine."),
+}
+
+# In this order `--help` lists them: the verb, its function, its page of docs/, and an example.
+# fmt: off
+for _group_, _name, _verb, _page, _example in (
+    ("", "train", train, "training.md",
+     "train ddpm3d --real split/train.tsv"),
+    ("", "sample", sample, "training.md",
+     "sample runs/ddpm3d --n 16 --out synth/"),
+    ("", "import", import_, "import.md",
+     "import theirs/ --like real/ --range -1:1 --orientation RAS"),
+    ("", "verify", verify, "sealing.md",
+     "verify synth/ --key maker.pub"),
+    ("", "key", key, "sealing.md",
+     "key --new"),
+    ("", "sweep", sweep, "conditions.md",
+     "sweep runs/ldm3d --vary age=0:1:5 --out sweep/"),
+    ("", "score", score, "scoring.md",
+     "score --real split/reference.tsv --synth synth/ --train split/train.tsv"),
+    ("", "sensitivity", sensitivity, "sensitivity.md",
+     "sensitivity --real split/reference.tsv --extractor random-resnet10"),
+    ("", "utility", utility, "utility.md",
+     "utility --real train.tsv --synth synth/ --test test.tsv --label sex"),
+    ("", "leaderboard", leaderboard, "leaderboards.md",
+     "leaderboard leaderboards/mine --compare"),
+    ("", "cite", cite, "leaderboards.md",
+     "cite card.json > scoring.tex"),
+    ("", "drift", drift, "drift.md",
+     "drift baseline.json card.json --metric fid"),
+    ("", "report", report, "report.md",
+     "report card.json --real real/ --synth synth/ --out report.html"),
+    ("", "list", list_, "extractors.md",
+     "list metrics"),
+    ("", "fetch", fetch, "extractors.md",
+     "fetch medicalnet-resnet50-23dataset"),
+    ("", "doctor", doctor, "installation.md",
+     "doctor"),
+    ("", "demo", demo, "README.md",
+     "demo --out demo/"),
+    ("data", "atlas", atlas, "scoring.md",
+     "data atlas --n 32 --shape 48 56 48 --out real/"),
+    ("data", "info", info, "preflight.md",
+     "data info real/ --out looked/"),
+    ("data", "select", select, "cohorts.md",
+     'data select OASIS/ --where "age > 50" --out chosen.csv'),
+    ("data", "split", split_, "training.md",
+     "data split real/ --part train=60% --part reference=40% --out split/"),
+    ("data", "prepare", prepare, "preparation.md",
+     "data prepare scans/ --out prepared/"),
+    ("benchmark", "init", benchmark_init, "scoring.md",
+     "benchmark init mine --real split/reference.tsv --m 100"),
+    ("cache", "info", cache_info, "speed.md",
+     "cache info"),
+    ("cache", "clear", cache_clear, "speed.md",
+     "cache clear --metric ms_ssim"),
+):
+    add(_GROUPS[_group_], _name, _verb, of=_group_, page=_page, example=_example)
+# fmt: on
 
 
 def _version(value: bool) -> None:
@@ -52,25 +122,6 @@ def _version(value: bool) -> None:
 
         print(f"synthbench {__version__}")
         raise typer.Exit
-
-
-# In this order `--help` lists them.
-app.command()(train)
-app.command()(sample)
-app.command("import")(import_)
-app.command()(verify)
-app.command()(key)
-app.command()(sweep)
-app.command()(score)
-app.command()(sensitivity)
-app.command()(utility)
-app.command()(leaderboard)
-app.command()(cite)
-app.command()(drift)
-app.command()(report)
-app.command("list")(list_)
-app.command()(fetch)
-app.command()(demo)
 
 
 @app.callback()

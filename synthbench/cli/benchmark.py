@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
-from synthbench.cli.console import context_of, is_main, log, progress_bar, writing_into
+from synthbench.cli.console import answer, context_of, is_main, log, progress_bar, writing_into
 from synthbench.cli.options import (
     AllowNetwork,
     FileOptions,
@@ -16,17 +16,17 @@ from synthbench.cli.options import (
     MetricOptions,
     Real,
     VolumeOptions,
+    named,
     was_typed,
-    with_options,
 )
 from synthbench.errors import UsageError
-
-benchmark = typer.Typer(no_args_is_help=True, help="Protocols frozen on a real cohort.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
     """What is frozen, and where it is kept."""
+
+    panel: ClassVar[str] = "What is frozen"
 
     m: Annotated[
         int | None, typer.Option("--m", help="How many synthetic volumes an entry is scored with.")
@@ -56,8 +56,6 @@ class BenchmarkOptions:
         }
 
 
-@benchmark.command("init")
-@with_options
 def benchmark_init(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the benchmark and of its folder.")],
@@ -99,6 +97,7 @@ def benchmark_init(
         f"{file}: protocol {frozen.protocol.hash}. Next: synthbench score --benchmark "
         f"{folder} --real {real} --synth SYNTH --out {folder}/entries/NAME.json"
     )
+    answer({"file": str(file), "benchmark": name, "protocol_hash": frozen.protocol.hash})
 
 
 def _refuse_chosen(context: typer.Context, chosen: set[str], file: Path | None) -> None:
@@ -107,7 +106,7 @@ def _refuse_chosen(context: typer.Context, chosen: set[str], file: Path | None) 
                 "primary": "primary", "like": "space", "intensity": "intensity",
                 "seed": "seed"}  # fmt: skip
     given = [
-        f"--{option}"
+        named(context, option)
         for option, setting in settings.items()
         if setting in chosen and was_typed(context, option)
     ]

@@ -7,43 +7,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthbench.cli.console import log, print_json, show
-from synthbench.cli.options import Json
+from synthbench.cli.console import answer, log
 from synthbench.errors import UsageError
 
 if TYPE_CHECKING:
     from synthbench.scoring.cache.store import Kind, Usage
 
 
-cache = typer.Typer(
-    no_args_is_help=True, help="Features and measures that earlier runs kept on this machine."
-)
-
-
-@cache.command("info")
-def info(json: Json = False) -> None:
+def cache_info() -> None:
     """Show where results are kept, how many, and of which extractors and metrics."""
     from synthbench.scoring.cache.store import cache_folder, cache_limit, usage
 
     folder, limit = cache_folder(), cache_limit()
     found = usage(folder)
-    if json:
-        print_json({"folder": str(folder), "limit": limit, **_record(found)})
-        return
     log(f"{folder}: {_words(found)}, at most {_megabytes(limit)} MB")
-    if found:
-        show(_table(found))
+    answer(
+        {"folder": str(folder), "limit": limit, **_record(found)},
+        (lambda: _table(found)) if found else None,
+    )
 
 
-@cache.command("clear")
-def clear(
+def cache_clear(
     extractor: Annotated[
         str | None, typer.Option("--extractor", help="Only the features of this one.")
     ] = None,
     metric: Annotated[
         str | None, typer.Option("--metric", help="Only what this metric measured.")
     ] = None,
-    json: Json = False,
 ) -> None:
     """Remove what is kept: the next run computes it again."""
     from synthbench.scoring.cache import store
@@ -53,10 +43,8 @@ def clear(
     kind: Kind | None = "features" if extractor else "measure" if metric else None
     folder = store.cache_folder()
     removed = store.clear(folder, kind, extractor or metric)
-    if json:
-        print_json({"folder": str(folder), **_record(removed)})
-        return
     log(f"{folder}: {_words(removed)} removed")
+    answer({"folder": str(folder), **_record(removed)})
 
 
 def _record(found: Sequence[Usage]) -> dict[str, Any]:

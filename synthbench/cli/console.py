@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +30,80 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+@dataclass(frozen=True)
+class Voice:
+    """How much a verb says: the options that all verbs have."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+_voice: ContextVar[Voice] = ContextVar("voice", default=Voice())  # noqa: B039 - it is frozen
+
+
+@contextmanager
+def speaking(**how: bool) -> Iterator[None]:
+    """Context manager: a verb speaks so (`Voice`).
+
+    With `verbose`, what the library says is shown too, with the time since the start, and an error
+    with where it was raised.
+    """
+    voice, library, began = Voice(**how), logging.getLogger("synthbench"), time.monotonic()
+    before, level = _voice.set(voice), library.level
+    handler = _Spoken(began)
+    if voice.verbose:
+        library.addHandler(handler)
+    library.setLevel("INFO" if voice.verbose else "ERROR" if voice.quiet else level)
+    try:
+        yield
+    except Exception:
+        if voice.verbose:
+            complain(traceback.format_exc())
+        raise
+    finally:
+        library.removeHandler(handler)
+        library.setLevel(level)
+        _voice.reset(before)
+        if voice.verbose:
+            complain(f"{time.monotonic() - began:.1f} s")
+
+
+class _Spoken(logging.Handler):
+    """Writes what the library says as the verb speaks, with the seconds since its start."""
+
+    def __init__(self, began: float) -> None:
+        super().__init__()
+        self.began = began
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one sentence."""
+        if is_main():
+            complain(f"{time.monotonic() - self.began:6.1f} s  {record.getMessage()}")
+
+
 def log(message: str) -> None:
     """Write a sentence for the user to standard error, on the main process only."""
-    if is_main():
+    if is_main() and not _voice.get().quiet:
         complain(message)
+
+
+def answer(value: Any, shown: Callable[[], Any] | None = None) -> None:
+    """Give a verb's result on standard output, on the main process only.
+
+    Parameters
+    ----------
+    value
+        The result: a record, or what JSON can hold. It is printed where `--json` is given.
+    shown
+        Called where it is not: returns a text, or a renderable of Rich's. None: nothing is shown,
+        since the verb has said it.
+    """
+    if _voice.get().json:
+        print_json(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
+    elif shown is not None and is_main():
+        words = shown()
+        say(words) if isinstance(words, str) else show(words)
 
 
 def complain(message: str) -> None:
@@ -68,17 +143,17 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, *, lines: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar of (done, total, words) on standard error, where that is a terminal.
+def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar of (done, total, words) on standard error: `synthbench.runtime.progress.bar`.
 
-    Only the main process shows one. Where there is no terminal, `lines` prints one line per step.
+    Only the main process shows one, and none where the verb is quiet.
     """
     from synthbench.runtime.progress import bar
 
-    if not is_main():
+    if not is_main() or _voice.get().quiet:
         yield _unseen
         return
-    with bar(title, lines=lines) as advance:
+    with bar(title) as advance:
         yield advance
 
 

@@ -8,16 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import (
-    log,
-    print_json,
-    progress_bar,
-    say,
-    show,
-    writing,
-    writing_into,
-)
-from synthbench.cli.options import AssumeGrid, FileOptions, Json, Seed, with_options
+from synthbench.cli.console import answer, log, progress_bar, writing, writing_into
+from synthbench.cli.options import AssumeGrid, FileOptions, Seed
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.registry import BUILT_IN
 
@@ -39,10 +31,6 @@ class ScanOptions:
     layout: Layout = None
 
 
-data = typer.Typer(no_args_is_help=True, help="Cohorts: simulate, look at, select, split, prepare.")
-
-
-@data.command("atlas")
 def atlas(
     n: Annotated[int, typer.Option("--n", help="Subjects.")],
     out: Annotated[Path, typer.Option("--out", help="A new folder (BIDS derivative).")],
@@ -64,10 +52,9 @@ def atlas(
             seed=seed, shape=shape, labels=labels, progress=lambda done: advance(done, n, ""),
         )  # fmt: skip
     log(f"{n} simulated subjects in {out}; their truth in {out / 'participants.tsv'}")
+    answer({"folder": str(out), "subjects": n, "seed": seed, "shape": list(shape)})
 
 
-@data.command("info")
-@with_options
 def info(
     *,
     context: typer.Context,
@@ -81,7 +68,6 @@ def info(
         bool,
         typer.Option("--identifiers", help="Print what may tell a person, not only where it is."),
     ] = False,
-    json: Json = False,
 ) -> None:
     """Look at a cohort before it is used: what it is, and what would make numbers wrong."""
     from synthbench.cohorts.preflight import check, table
@@ -94,10 +80,7 @@ def info(
             progress=lambda done: advance(done, 0, ""),
             identifiers=identifiers,
         )
-    if json:
-        print_json(table.as_json(report))
-    else:
-        show(table.as_table(report))
+    answer(table.as_json(report), lambda: table.as_table(report))
     if out is not None:
         from synthbench.cohorts.preflight.figures import figures
 
@@ -111,8 +94,6 @@ def info(
         )
 
 
-@data.command("select")
-@with_options
 def select(
     *,
     context: typer.Context,
@@ -133,6 +114,7 @@ def select(
         check_out,
         chosen_scans,
         listing,
+        records,
         write_manifest,
     )
 
@@ -146,15 +128,16 @@ def select(
         layout=scans.layout,
     )  # fmt: skip
     log("\n".join(chosen.account()))
-    if list_:
-        say(listing(chosen.rows))
     if out is not None:
         write_manifest(chosen, out)
         log(f"written: {out}")
+    account = {"account": list(chosen.account()), "manifest": out and str(out)}
+    answer(
+        {**account, "scans": records(chosen.rows)} if list_ else account,
+        (lambda: listing(chosen.rows)) if list_ else None,
+    )
 
 
-@data.command("split")
-@with_options
 def split_(
     *,
     cohort: Annotated[Path, typer.Argument(help="A folder, BIDS folder or manifest.")],
@@ -208,6 +191,17 @@ def split_(
             log(f"{drawn.manifests[str(part)]}: {words}")
     if splits[0].left_out:
         log(f"{splits[0].left_out} of {len(splits[0].subjects)} subjects are in no part")
+    answer([
+        {
+            "parts": {
+                str(part): {"manifest": str(drawn.manifests[str(part)]), **row.astype(str)}
+                for part, row in drawn.balance().iterrows()
+            },
+            "balanced_on": list(drawn.stratified_by),
+            "left_out": drawn.left_out,
+        }
+        for drawn in splits
+    ])  # fmt: skip
 
 
 def _part(text: str) -> tuple[str, int | float]:
@@ -220,8 +214,6 @@ def _part(text: str) -> tuple[str, int | float]:
     return part, int(number) / 100 if size.endswith("%") else int(number)
 
 
-@data.command("prepare")
-@with_options
 def prepare(
     *,
     source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
@@ -258,7 +250,7 @@ def prepare(
     settings = Settings.chosen(
         PAPER_GRID.regrid(shape, spacing), brain_extraction=brain_extraction, denoise=denoise
     )
-    with progress_bar("preparing", lines=True) as advance:
+    with progress_bar("preparing") as advance:
         summary = prepare_cohort(
             scans.files.of(source),
             out,
@@ -275,3 +267,4 @@ def prepare(
         f"{len(summary) - kept} scans prepared{before}, in {out}; look at the pictures "
         "*_desc-quality_T1w.png"
     )
+    answer({"folder": str(out), "prepared": len(summary) - kept, "kept": kept})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from synthbench.cli.console import as_progress, log, progress_bar, show
+from synthbench.cli.console import answer, as_progress, log, progress_bar
 from synthbench.errors import UsageError
 from synthbench.runtime.callbacks import Log, no_progress, to_logger
 
@@ -40,10 +40,16 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path("demo"),
 ) -> None:
     """Train, sample, score and rank on the embedded cohort, in minutes on two cores."""
+    from rich.console import Group
+
     with progress_bar("demo") as advance:
         tables = run_demo(out, progress=advance, log=log)
-    for table in tables:
-        show(table)
+    entries = sorted((out / "leaderboard" / "entries").glob("*.json"))
+    answer(
+        {"folder": str(out), "scorecards": [str(file) for file in entries],
+         "page": str(out / "leaderboard" / "README.md"), "picture": str(out / MONTAGE)},
+        lambda: Group(*tables),
+    )  # fmt: skip
 
 
 def run_demo(

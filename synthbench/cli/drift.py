@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-from synthbench.cli.console import log, print_json, show, writing
-from synthbench.cli.options import Json, SampleDataFiles
+from synthbench.cli.console import answer, log, writing
+from synthbench.cli.options import SampleDataFiles
 from synthbench.errors import UsageError
 
 
 def drift(
     baseline: Annotated[Path, typer.Argument(help="A scorecard.")],
     current: Annotated[Path, typer.Argument(help="Another scorecard, to compare with it.")],
-    metrics: Annotated[
+    metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metrics", help="Row to compare, such as fid or ms_ssim.synth; may be repeated."
+            "--metric", help="Row to compare, such as fid or ms_ssim.synth; may be repeated."
         ),
     ] = None,
     delta: Annotated[
@@ -36,7 +36,6 @@ def drift(
         bool, typer.Option("--gate", help="Exit 1 also where two generators differ.")
     ] = False,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file (XML).")] = None,
-    json: Json = False,
 ) -> None:
     """Say whether two scorecards differ by more than noise: exit 0 no, 1 drift, 2 incomparable."""
     from synthbench.drift import output
@@ -45,15 +44,15 @@ def drift(
 
     with writing(junit=junit):
         found = compared(
-            baseline, current, metrics=metrics, deltas=_margins(delta or []), alpha=alpha,
+            baseline, current, metrics=metric, deltas=_margins(delta or []), alpha=alpha,
             sample_data=sample_data or (), gate=gate,
         )  # fmt: skip
         if junit is not None:
             write_atomic(junit, output.junit(found))
-    if json:
-        print_json({**found.model_dump(mode="json"), "exit_code": found.exit_code})
-    else:
-        show(output.drift_table(found))
+    answer(
+        {**found.model_dump(mode="json"), "exit_code": found.exit_code},
+        lambda: output.drift_table(found),
+    )
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in output.workflow_commands(found):
             log(line)

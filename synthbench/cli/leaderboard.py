@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from synthbench.cli.console import (
+    answer,
     as_progress,
     log,
     progress_bar,
@@ -56,8 +57,10 @@ def leaderboard(
     if sample_data and not (compare or multiverse):
         raise UsageError("--sample-data is for a ranking: add --compare or --multiverse.")
     stale: list[str] = []
+    written: list[Path] = []
     for found in pages.benchmarks_in(folder):
         if check:
+            written.append(found / pages.PAGE)
             try:
                 pages.check_leaderboard(found)
                 log(f"{found / pages.PAGE} is up to date")
@@ -69,11 +72,17 @@ def leaderboard(
             _compare(found, sample_data or [])
         if multiverse:
             _multiverse(found, sample_data or [])
-        log(f"{pages.write_leaderboard(found)} written")
+        written.append(pages.write_leaderboard(found))
+        log(f"{written[-1]} written")
         if html is not None:
             from synthbench.leaderboard.html import leaderboard_report
 
             write_page(html, leaderboard_report(found))
+    answer({
+        "pages": [str(page) for page in written],
+        "html": html and str(html),
+        **({"stale": stale} if check else {}),
+    })  # fmt: skip
     if stale:
         raise CheckFailed("\n".join(stale))
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from synthbench.cli.console import print_json, show
-from synthbench.cli.options import Json
+from synthbench.cli.console import answer
 from synthbench.errors import SynthbenchError
 
 
@@ -33,7 +32,6 @@ LISTED: dict[Kind, tuple[str, ...]] = {
 
 def list_(
     kind: Annotated[Kind, typer.Argument()],
-    json: Json = False,
 ) -> None:
     """List what is installed, and what each needs."""
     from synthbench import registry
@@ -63,9 +61,11 @@ def list_(
                 ("net", "a 3-D network of yours"),
             )
         ]
-    if json:
-        print_json(rows)
-        return
+    answer(rows, lambda: _shown(kind, rows))
+
+
+def _shown(kind: Kind, rows: list[dict[str, Any]]) -> Any:
+    """Return what is listed, as a renderable."""
     if kind is Kind.metrics:
         titles = {
             row["name"]: f"{row['label']}; of {row['needs']}; best {row['direction']}; "
@@ -73,12 +73,11 @@ def list_(
             for row in rows
             if "broken" not in row
         }
-        show(_in_blocks(rows, titles, ("sees", "misses", "responds to")))
-    elif kind is Kind.generators:
+        return _in_blocks(rows, titles, ("sees", "misses", "responds to"))
+    if kind is Kind.generators:
         titles = {row["name"]: row.get("summary", "") for row in rows}
-        show(_in_blocks(rows, titles, GENERATOR_FIELDS))
-    else:
-        show(_listed(rows))
+        return _in_blocks(rows, titles, GENERATOR_FIELDS)
+    return _listed(rows)
 
 
 GENERATOR_FIELDS = ("paper", "licence", "conditions", "presets", "cost")

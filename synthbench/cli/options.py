@@ -11,17 +11,29 @@ import inspect
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    get_args,
+    get_type_hints,
+    overload,
+)
 
 import typer
+from typer.models import OptionInfo
 
 from synthbench.errors import UsageError
 
 if TYPE_CHECKING:
     from synthbench.cohorts.choice import Choice, CohortFiles
+    from synthbench.registry import Kind
     from synthbench.scoring.benchmark import Benchmark
 
 # ---------------------------------------------------------------- records of options
@@ -30,7 +42,8 @@ if TYPE_CHECKING:
 def with_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Return a verb as Typer reads it: with one parameter per option in place of each record.
 
-    A record is a dataclass. Each of its fields is an option, annotated as a parameter of a verb
+    A record is a dataclass; its `panel` is the heading of its options in the help page. Each of its
+    fields is an option, annotated as a parameter of a verb
     would be (`Annotated[type, typer.Option(...)]`), or a record again. The options are listed in
     the order of parameters and fields. A field without a default is a required option. When the
     verb is called, the records are built of what was typed.
@@ -67,9 +80,38 @@ def _options(name: str, hint: Any, default: Any) -> Iterator[Parameter]:
         # By keyword only, a required option may follow one that has a default.
         yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
         return
-    hints = get_type_hints(hint, include_extras=True)
-    for field in fields(hint):
-        yield from _options(field.name, hints[field.name], _default(field))
+    yield from _of_record(hint)  # type: ignore[arg-type]
+
+
+@functools.cache  # verbs share records, and `--help` must be quick
+def _of_record(record: Any) -> tuple[Parameter, ...]:
+    hints = get_type_hints(record, include_extras=True)
+    panel = getattr(record, "panel", None)
+    return tuple(
+        option if panel is None else _in_panel(option, panel)
+        for field in fields(record)
+        for option in _options(field.name, hints[field.name], _default(field))
+    )
+
+
+def _in_panel(option: Parameter, panel: str) -> Parameter:
+    """Return an option that the help page lists under a heading, unless it has one already."""
+    kind, *rest = get_args(option.annotation)
+    moved = [
+        _with(one, rich_help_panel=panel)
+        if isinstance(one, OptionInfo) and one.rich_help_panel is None
+        else one
+        for one in rest
+    ]
+    return option.replace(annotation=Annotated[kind, *moved])
+
+
+def _with(info: OptionInfo, **changes: Any) -> OptionInfo:
+    """Return a copy of an option's description, in which some fields differ."""
+    changed = copy(info)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return changed
 
 
 def _default(field: Field[Any]) -> Any:
@@ -89,7 +131,18 @@ def _built(name: str, hint: Any, typed: Mapping[str, Any]) -> Any:
 
 # ---------------------------------------------------------------- options that verbs share
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+def completed(kind: Kind) -> Callable[[str], list[str]]:
+    """Return what completes a name of a kind (`synthbench.registry.names`) in a shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        from synthbench import registry
+
+        return [name for name in registry.names(kind) if name.startswith(incomplete)]
+
+    return complete
+
+
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N")]
 Real = Annotated[
     Path, typer.Option("--real", help="Real cohort: a folder, BIDS folder or CSV/TSV manifest.")
@@ -162,14 +215,22 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps.")]
 class MetricOptions:
     """What is measured: by which extractors and metrics."""
 
+    panel: ClassVar[str] = "What is measured"
+
     extractor: Annotated[
         list[str] | None,
-        typer.Option("--extractor", help="May be repeated. Default: medicalnet-resnet50-23dataset"),
+        typer.Option(
+            "--extractor",
+            autocompletion=completed("extractors"),
+            help="May be repeated. Default: medicalnet-resnet50-23dataset",
+        ),
     ] = None
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric", help="May be repeated. `default`: those of `synthbench list metrics`."
+            "--metric",
+            autocompletion=completed("metrics"),
+            help="May be repeated. `default`: those of `synthbench list metrics`.",
         ),
     ] = None
 
@@ -188,6 +249,8 @@ class MetricOptions:
 @dataclass(frozen=True, kw_only=True)
 class VolumeOptions:
     """How real volumes are read and scaled, and the seed of all that is random."""
+
+    panel: ClassVar[str] = "Volumes and chance"
 
     intensity: Intensity = "percentile"
     seed: Seed = 0
@@ -216,6 +279,8 @@ def _limit_memory(context: typer.Context, size: str | None) -> str | None:
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
     """Which files of a cohort's folder are its volumes, and how much memory reading them takes."""
+
+    panel: ClassVar[str] = "Which files are read"
 
     suffix: Annotated[
         str | None,
@@ -307,12 +372,18 @@ def frozen_benchmark(context: typer.Context, benchmark: Path) -> Benchmark:
         "seed",
         "like",
     )
-    given = [f"--{option}" for option in frozen if was_typed(context, option)]
+    given = [named(context, option) for option in frozen if was_typed(context, option)]
     if given:
         raise UsageError(f"--benchmark has frozen this: leave out {', '.join(given)}.")
     return Benchmark.load(benchmark)
 
 
 def was_typed(context: typer.Context, option: str) -> bool:
-    """Return whether the user typed this option, rather than left it at its default."""
-    return str(context.get_parameter_source(option)).endswith("COMMANDLINE")
+    """Return whether the user typed this option or a settings file has it: no default."""
+    return str(context.get_parameter_source(option)).endswith(("COMMANDLINE", "DEFAULT_MAP"))
+
+
+def named(context: typer.Context, option: str) -> str:
+    """Return an option's name for a message, with where it was set if it was not typed."""
+    of_file = str(context.get_parameter_source(option)).endswith("DEFAULT_MAP")
+    return f"--{option}{' (of the settings file)' if of_file else ''}"

@@ -1,15 +1,23 @@
-"""The verb `report`."""
+"""The verbs of texts and pages about scorecards: `report` and `cite`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from synthbench.cli.console import as_progress, is_main, log, progress_bar, write_page, writing
-from synthbench.cli.options import AssumeGridOrReal, FileOptions, grid_or_real, with_options
+from synthbench.cli.console import (
+    answer,
+    as_progress,
+    is_main,
+    log,
+    progress_bar,
+    write_page,
+    writing,
+)
+from synthbench.cli.options import AssumeGridOrReal, FileOptions, grid_or_real
 from synthbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +27,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class ShownOptions:
     """How real volumes are shown."""
+
+    panel: ClassVar[str] = "What is shown"
 
     real_pictures: Annotated[
         bool,
@@ -43,7 +53,6 @@ class ShownOptions:
         return "named" if self.identifiers else "unnamed"
 
 
-@with_options
 def report(
     *,
     scorecards: Annotated[
@@ -86,3 +95,15 @@ def report(
         )
         if is_main():
             write_page(out, page)
+    answer({"file": str(out), "scorecards": [str(file) for file in scorecards]})
+
+
+def cite(
+    scorecard: Annotated[Path, typer.Argument(help="A scorecard (JSON).")],
+) -> None:
+    """Print a LaTeX table, a methods paragraph, its references and a reporting checklist."""
+    from synthbench.records.scorecard import Scorecard
+    from synthbench.report.citation import cite as citation
+
+    found = citation(Scorecard.load(scorecard))
+    answer(asdict(found), lambda: found.text)

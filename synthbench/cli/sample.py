@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from synthbench.cli.console import log, print_json, progress_bar
-from synthbench.cli.options import FileOptions, Guidance, Json, Seed, Steps, with_options
+from synthbench.cli.console import answer, log, progress_bar
+from synthbench.cli.options import FileOptions, Guidance, Seed, Steps
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.generators.diffusion.samplers import samplers_in_words
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
     """How many volumes, of which conditions, and how they are drawn."""
+
+    panel: ClassVar[str] = "What is drawn, and how"
 
     n: Annotated[
         int | None,
@@ -54,12 +56,10 @@ class SampleOptions:
     ] = None
 
 
-@with_options
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder; atlas: the one in the package.")],
     out: Annotated[Path, typer.Option("--out", help="Where the volumes go.")],
     options: SampleOptions,
-    json: Json = False,
 ) -> None:
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
     from synthbench.sampling import sampling
@@ -72,20 +72,20 @@ def sample(
             conditions=options.conditions, choices=options.condition or (),
             guidance=options.guidance, follow=options.trajectory, progress=advance, log=log,
         )  # fmt: skip
-    if json:
-        print_json([str(file) for file in files])
-    else:
-        drawn = (
-            f"{len(files)} volumes, seeds {seed} to {seed + len(files) - 1}"
-            if len(files) > 1
-            else f"1 volume, seed {seed}"
-        )
-        log(f"{drawn}, in {out}")
+    drawn = (
+        f"{len(files)} volumes, seeds {seed} to {seed + len(files) - 1}"
+        if len(files) > 1
+        else f"1 volume, seed {seed}"
+    )
+    log(f"{drawn}, in {out}")
+    answer([str(file) for file in files])
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
     """What is stated of volumes that were made elsewhere."""
+
+    panel: ClassVar[str] = "What is stated of the volumes"
 
     name: Annotated[
         str | None,
@@ -127,12 +127,10 @@ class ImportOptions:
     ] = None
 
 
-@with_options
 def import_(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of volumes.")],
     options: ImportOptions,
     files: FileOptions,
-    json: Json = False,
 ) -> None:
     """Bring in volumes that were made elsewhere: npy, no geometry, any scale, any axes."""
     from synthbench.cohorts.foreign.rules import Statement
@@ -145,8 +143,7 @@ def import_(
     )  # fmt: skip
     with progress_bar("importing") as advance:
         copies = import_volumes(request, advance, log)
-    if json:
-        print_json([str(copy) for copy in copies])
+    answer([str(copy) for copy in copies])
 
 
 def verify(
@@ -159,7 +156,6 @@ def verify(
             "Default: any key.",
         ),
     ] = None,
-    json: Json = False,
 ) -> None:
     """Verify that volumes are those that were sealed, and say by whose key."""
     from synthbench.runs import seal
@@ -167,8 +163,7 @@ def verify(
 
     expected = None if key is None else expected_fingerprint(key)
     found = seal.verify(folder, expected)
-    if json:
-        print_json({"verified": found.verified, "expected": expected, **asdict(found)})
+    answer({"verified": found.verified, "expected": expected, **asdict(found)})
     for what in ("changed", "missing", "added"):
         for name in getattr(found, what):
             log(f"{what}: {name if name.isprintable() else ascii(name)}")
@@ -202,7 +197,6 @@ def _signature_in_words(found: Verdict, expected: str | None) -> str:
 
 def key(
     new: Annotated[bool, typer.Option("--new", help="Make your key, in your own folder.")] = False,
-    json: Json = False,
 ) -> None:
     """Show the public key of your seals, or make one: `key > maker.pub` writes it to a file."""
     from synthbench.runs.signing import SigningKey, key_file
@@ -210,11 +204,8 @@ def key(
     held = SigningKey.new() if new else SigningKey.found()
     if held is None:
         raise UsageError(f"{key_file()}: you have no key yet. Make one: synthbench key --new")
-    if json:
-        fields = {"fingerprint": held.public.fingerprint, "public_key": held.public.line}
-        print_json({**fields, "file": str(held.file)})
-    else:
-        typer.echo(held.public.line)
+    fields = {"fingerprint": held.public.fingerprint, "public_key": held.public.line}
+    answer({**fields, "file": str(held.file)}, lambda: held.public.line)
     if new:
         log(
             f"made: {held.file} (private, keep it to yourself) and {held.file}.pub. Publish the "

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from synthbench.cli.console import context_of, is_main, log, progress_bar, show, writing
+from synthbench.cli.console import answer, context_of, is_main, log, progress_bar, writing
 from synthbench.cli.options import (
     Accept,
     AllowNetwork,
@@ -21,14 +20,12 @@ from synthbench.cli.options import (
     CountFailures,
     FileOptions,
     Intensity,
-    Json,
     MetricOptions,
     Name,
     Real,
     Seed,
     frozen_benchmark,
     grid_or_real,
-    with_options,
 )
 from synthbench.errors import UsageError
 
@@ -61,6 +58,8 @@ class Method(StrEnum):
 class ScoreCohorts:
     """The cohorts of a scoring."""
 
+    panel: ClassVar[str] = "Volumes"
+
     real: Real
     synth: Annotated[
         Path, typer.Option("--synth", help="Synthetic cohort, in one of the same forms.")
@@ -86,6 +85,8 @@ class ScoreCohorts:
 @dataclass(frozen=True, kw_only=True)
 class ScoreProtocol:
     """What a scoring is done with, and what its volumes are called."""
+
+    panel: ClassVar[str] = "How it is scored"
 
     metrics: MetricOptions
     benchmark: BenchmarkUsed = None
@@ -126,6 +127,8 @@ class ScoreProtocol:
 class ScoreFiles:
     """The files that a scoring writes."""
 
+    panel: ClassVar[str] = "Files that are written"
+
     out: Annotated[Path | None, typer.Option("--out", help="Scorecard (JSON).")] = None
     features: Annotated[
         Path | None,
@@ -163,6 +166,8 @@ class ScoreFiles:
 class ScoreTables:
     """What else is read: records and tables beside the cohorts."""
 
+    panel: ClassVar[str] = "What else is read"
+
     sensitivity: Annotated[
         Path | None,
         typer.Option(help="Record of `synthbench sensitivity`: scores are read as doses."),
@@ -177,7 +182,6 @@ class ScoreTables:
     ] = None
 
 
-@with_options
 def score(
     *,
     context: typer.Context,
@@ -188,9 +192,9 @@ def score(
     files: ScoreFiles,
     tables: ScoreTables,
     cached: Cached = True,
-    json: Json = False,
 ) -> None:
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
+    from synthbench.report.text import scorecard_table
     from synthbench.scoring import scoring
     from synthbench.scoring.inputs import CohortSet
     from synthbench.scoring.settings import ScoringSettings
@@ -225,12 +229,7 @@ def score(
         sample_data=files.sample_data,
         identifiers=files.identifiers,
     )
-    if json:
-        sys.stdout.write(card.model_dump_json(indent=1) + "\n")
-    else:
-        from synthbench.report.text import scorecard_table
-
-        show(scorecard_table(card))
+    answer(card, lambda: scorecard_table(card))
     for file in written:
         log(f"written: {file}")
     if files.neighbours is not None and files.neighbours not in written:

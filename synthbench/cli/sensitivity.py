@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
-from synthbench.cli.console import context_of, is_main, log, progress_bar, show, writing
+from synthbench.cli.console import answer, context_of, is_main, log, progress_bar, writing
 from synthbench.cli.options import (
     AllowNetwork,
     BenchmarkUsed,
     FileOptions,
-    Json,
     Like,
     MetricOptions,
     Real,
     VolumeOptions,
     frozen_benchmark,
-    with_options,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SensitivityProtocol:
     """What the damage is, and what it is scored with."""
+
+    panel: ClassVar[str] = "What is measured"
 
     benchmark: BenchmarkUsed = None
     allow_network: AllowNetwork = None
@@ -49,7 +48,6 @@ class SensitivityProtocol:
         }
 
 
-@with_options
 def sensitivity(
     *,
     context: typer.Context,
@@ -59,7 +57,6 @@ def sensitivity(
     out: Annotated[
         Path, typer.Option("--out", help="Record (JSON); the figure goes beside it (PNG).")
     ] = Path("sensitivity.json"),
-    json: Json = False,
 ) -> None:
     """Show what the metrics see on your data: known damage to real volumes, dose by dose."""
     from synthbench.scoring.settings import ScoringSettings
@@ -82,10 +79,7 @@ def sensitivity(
         return
     found.save(out)
     output.figure(found, figure, study.pictured(found))
-    if json:
-        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
-        return
-    show(output.table(found))
+    answer(found, lambda: output.table(found))
     log(
         f"{out}, {figure}. Next: synthbench score --real {real} --synth SYNTH --sensitivity {out} "
         "reads scores back as doses."

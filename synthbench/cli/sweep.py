@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from synthbench.cli.console import log, print_json, progress_bar, show
-from synthbench.cli.options import Guidance, Json, Seed, Steps, with_options
+from synthbench.cli.console import answer, log, progress_bar
+from synthbench.cli.options import Guidance, Seed, Steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions:
     """The other conditions, the seeds, what is measured, and how volumes are drawn."""
+
+    panel: ClassVar[str] = "What is drawn, and how"
 
     fix: Annotated[
         list[str] | None,
@@ -44,7 +46,6 @@ class SweepOptions:
     guidance: Guidance = None
 
 
-@with_options
 def sweep(
     run: Annotated[Path, typer.Argument(help="A run folder of a conditional generator.")],
     vary: Annotated[
@@ -58,7 +59,6 @@ def sweep(
     ],
     out: Annotated[Path, typer.Option("--out", help="Where volumes, pictures and table go.")],
     options: SweepOptions,
-    json: Json = False,
 ) -> None:
     """Vary a condition from one noise seed: draw a row of volumes and measure them."""
     from synthbench.sampling.sweep import sweep as swept
@@ -66,8 +66,5 @@ def sweep(
     given = {**vars(options), "fix": options.fix or ()}
     with progress_bar("sweep") as advance:
         found = swept(run, vary, out, progress=advance, log=log, **given)
-    if json:
-        print_json(found.as_json())
-        return
-    show(found.table())
+    answer(found.as_json(), found.table)
     log(f"written: {', '.join(str(file) for file in found.written)}")

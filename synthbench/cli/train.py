@@ -5,18 +5,18 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from synthbench.cli.console import log, print_json, progress_bar, say
+from synthbench.cli.common.settings_file import TrainSettings
+from synthbench.cli.console import answer, log, progress_bar
 from synthbench.cli.options import (
     Accept,
     AcceptLicence,
     AssumeGrid,
     FileOptions,
-    Json,
-    with_options,
+    completed,
 )
 from synthbench.errors import CheckFailed, Stopped, UsageError
 
@@ -24,6 +24,8 @@ from synthbench.errors import CheckFailed, Stopped, UsageError
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """What a generator is trained on and with, and where its run goes."""
+
+    panel: ClassVar[str] = "What is trained, and how"
 
     real: Annotated[
         Path | None,
@@ -39,7 +41,7 @@ class TrainOptions:
         str | None,
         typer.Option(help="ddpm3d: tiny, small, paper, and more. Default: tiny without CUDA."),
     ] = None
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None
+    config: TrainSettings = None
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, key=value; may be repeated.")
     ] = None
@@ -69,15 +71,16 @@ class TrainOptions:
     accept: Accept = None
 
 
-@with_options
 def train(
     generator: Annotated[
-        str | None, typer.Argument(help="See `synthbench list generators`.")
+        str | None,
+        typer.Argument(
+            autocompletion=completed("generators"), help="See `synthbench list generators`."
+        ),
     ] = None,
     *,
     options: TrainOptions,
     files: FileOptions,
-    json: Json = False,
 ) -> None:
     """Train a generator on a cohort, into a run folder."""
     if options.resume and options.out is None:
@@ -88,16 +91,14 @@ def train(
         raise UsageError("--accept-licence: is for --pretrained. Leave it out.")
     folder = options.out or Path("runs") / str(generator)
     if options.pretrained is not None:
-        _write_published(str(generator), options.pretrained, folder, options, json)
+        _write_published(str(generator), options.pretrained, folder, options)
     elif options.dry_run:
-        _estimate(str(generator), options, files, json)
+        _estimate(str(generator), options, files)
     else:
-        _train(generator, folder, options, files, json)
+        _train(generator, folder, options, files)
 
 
-def _write_published(
-    generator: str, name: str, folder: Path, options: TrainOptions, json: bool
-) -> None:
+def _write_published(generator: str, name: str, folder: Path, options: TrainOptions) -> None:
     """Write a published generator as a run folder."""
     from synthbench.training.pretrained import pretrained_run
 
@@ -110,11 +111,10 @@ def _write_published(
             "are given."
         )
     run = pretrained_run(generator, name, folder, accept_licence=options.accept_licence, log=log)
-    if json:
-        print_json({"run": str(run.folder), **run.record})
+    answer({"run": str(run.folder), **run.record})
 
 
-def _estimate(generator: str, options: TrainOptions, files: FileOptions, json: bool) -> None:
+def _estimate(generator: str, options: TrainOptions, files: FileOptions) -> None:
     """Print what a training would take; raise where it does not fit."""
     from synthbench.training.dry_run import dry_run, refusal
 
@@ -125,18 +125,15 @@ def _estimate(generator: str, options: TrainOptions, files: FileOptions, json: b
         overrides=options.settings or (), assume_grid=options.assume_grid,
         accept=options.accept or (),
     )  # fmt: skip
-    if json:
-        print_json(plan.record())
-    else:
-        for name, value in plan.rows():
-            say(f"{name:<18} {value}")
+    answer(
+        plan.record(),
+        lambda: "\n".join(f"{name:<18} {value}" for name, value in plan.rows()),
+    )
     if not plan.fits:
         raise CheckFailed(refusal(plan))
 
 
-def _train(
-    generator: str | None, folder: Path, options: TrainOptions, files: FileOptions, json: bool
-) -> None:
+def _train(generator: str | None, folder: Path, options: TrainOptions, files: FileOptions) -> None:
     """Train, and say what comes next."""
     from synthbench.training import training
 
@@ -154,13 +151,11 @@ def _train(
         # Before the first step or after the last, or the second Ctrl-C: the loop has not answered.
         raise Stopped(_interrupted(folder), signal.SIGINT) from None
     record = run.record
-    if json:
-        print_json({"run": str(run.folder), **record})
-        return
     log(
         f"trained in {record['training_seconds']:.0f} s. {run.folder} holds the weights, the "
         f"configuration and preview.png.\nNext: synthbench sample {run.folder} --n 16 --out synth/"
     )
+    answer({"run": str(run.folder), **record})
 
 
 def _interrupted(folder: Path) -> str:

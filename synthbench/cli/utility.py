@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from synthbench.cli.console import as_progress, is_main, log, progress_bar, show, writing
+from synthbench.cli.console import answer, as_progress, is_main, log, progress_bar, writing
 from synthbench.cli.options import (
     Accept,
     Cached,
     CountFailures,
     FileOptions,
-    Json,
     Name,
     Real,
     VolumeOptions,
-    with_options,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +27,8 @@ if TYPE_CHECKING:
 class UtilityCohorts:
     """The cohorts of a study."""
 
+    panel: ClassVar[str] = "Volumes"
+
     real: Real
     synth: Annotated[Path, typer.Option("--synth", help="Synthetic cohort, with labels.")]
     test: Annotated[Path, typer.Option("--test", help="Real cohort of other subjects, to test on.")]
@@ -39,6 +38,8 @@ class UtilityCohorts:
 @dataclass(frozen=True, kw_only=True)
 class StudyChoices:
     """Which study is run: the fields of `synthbench.utility.command.Choices`."""
+
+    panel: ClassVar[str] = "The study"
 
     label: Annotated[
         str | None, typer.Option(help="Column to predict, such as sex: two classes, or numbers.")
@@ -97,7 +98,6 @@ class StudyVolumes:
         )  # fmt: skip
 
 
-@with_options
 def utility(
     *,
     context: typer.Context,
@@ -110,7 +110,6 @@ def utility(
         Path | None, typer.Option(help="Scorecard of the same volumes to add the verdict to.")
     ] = None,
     cached: Cached = True,
-    json: Json = False,
 ) -> None:
     """Train on real, synthetic and both, test on real: do the volumes help, or hurt?"""
     from synthbench.records.scorecard import Scorecard
@@ -136,7 +135,4 @@ def utility(
         before = command.add_to_scorecard(record, scorecard, files.of(cohorts.synth))
         replaced = "" if before is None else f", in place of: {before.sentence} ({before.label})"
         log(f"{scorecard}: the verdict was added{replaced}")
-    if json:
-        sys.stdout.write(record.model_dump_json(indent=1) + "\n")
-        return
-    show(utility_table(record))
+    answer(record, lambda: utility_table(record))

@@ -1,8 +1,10 @@
-"""Progress bars: on standard error, and none where that is not a terminal."""
+"""Progress: on standard error, a bar where that is a terminal, and else a line now and then."""
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,26 +17,30 @@ from synthbench.runtime.text import one_line, printed
 
 Advance = Callable[[int, int, str], None]
 
+EVERY = 10.0
+"""Seconds between the lines where there is no terminal."""
+
 _BAR = 20
 _COUNT_AND_TIME = len(" 1000/1000  0:00:00 elapsed ")
 
 
 @contextmanager
-def bar(title: str, *, lines: bool = False, console: Console | None = None) -> Iterator[Advance]:
+def bar(title: str, *, console: Console | None = None) -> Iterator[Advance]:
     """Show a bar; the yielded function takes (done, total, text).
+
+    Where there is no terminal, a line says every `EVERY` seconds how far the work is.
 
     Parameters
     ----------
     title
         The name of the work.
-    lines
-        Print one line per step where there is no terminal.
     console
         The console of the bar; None: standard error.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        yield _print_line if lines else _show_nothing
+        with _lines(one_line(title)) as advance:
+            yield advance
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -45,28 +51,74 @@ def bar(title: str, *, lines: bool = False, console: Console | None = None) -> I
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(one_line(title), total=None, count="", text="", due=None)
-        began: tuple[int, float] | None = None
+        pace = _Pace()
         # Rich would cut every column of a line that is too long, also the time.
         room = max(8, console.width - len(title) - _BAR - _COUNT_AND_TIME)
 
         def advance(done: int, total: int, text: str = "") -> None:
-            nonlocal began
             shown = progress.tasks[0]
-            now = shown.elapsed or 0.0
-            # A verb shows several pieces of work in one bar, each with its own speed.
-            if began is None or total != (shown.total or 0) or done < shown.completed:
-                began = done, now
-            left = seconds_left(done - began[0], total - began[0], now - began[1])
+            due = pace.due(done, total, shown.elapsed or 0.0)
             shown.total = total or None
             progress.update(
                 task,
                 completed=done,
-                count=f"{done}/{total}" if total else str(done),
+                count=_count(done, total),
                 text=_shortened(text, room),
-                due=None if left is None else now + left,
+                due=due,
             )
 
         yield advance
+
+
+class _Pace:
+    """How fast a piece of work goes: a verb shows several in one bar, each with its own speed."""
+
+    def __init__(self) -> None:
+        self.done = self.total = 0
+        self.began: tuple[int, float] | None = None
+
+    def due(self, done: int, total: int, now: float) -> float | None:
+        """Return when the piece of work will be done, in seconds since the start."""
+        if self.began is None or total != self.total or done < self.done:
+            self.began = done, now
+        self.done, self.total = done, total
+        first, start = self.began
+        left = seconds_left(done - first, total - first, now - start)
+        return None if left is None else now + left
+
+
+@contextmanager
+def _lines(title: str) -> Iterator[Advance]:
+    """Print a line every `EVERY` seconds, also while one step takes longer than that."""
+    pace, began, ended = _Pace(), time.monotonic(), threading.Event()
+    state: list[tuple[str, str, float | None]] = [("", "", None)]
+
+    def advance(done: int, total: int, text: str = "") -> None:
+        due = pace.due(done, total, time.monotonic() - began)
+        state[0] = _count(done, total), one_line(text), due
+
+    def speak() -> None:
+        while not ended.wait(EVERY):
+            count, text, due = state[0]
+            words = " ".join(word for word in (count, text) if word)
+            clock = time_text(time.monotonic() - began, due)
+            line = f"{title}: {words}, {clock}" if words else f"{title}: {clock}"
+            try:
+                print(printed(line), file=sys.stderr, flush=True)
+            except OSError:  # nobody reads it any more
+                return
+
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+        speaker.join()
+
+
+def _count(done: int, total: int) -> str:
+    return f"{done}/{total}" if total else str(done)
 
 
 class _Clock(ProgressColumn):
@@ -110,12 +162,3 @@ def _shortened(text: str, room: int) -> str:
 
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=int(seconds)))
-
-
-def _print_line(done: int, total: int, text: str = "") -> None:
-    if done:
-        print(printed(f"{done}/{total} {text}"), file=sys.stderr, flush=True)
-
-
-def _show_nothing(done: int, total: int, text: str = "") -> None:
-    pass

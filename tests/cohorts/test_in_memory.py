@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -118,7 +120,11 @@ def test_tables_of_the_current_folder_are_not_those_of_volumes_in_memory(tmp_pat
 @pytest.mark.slow
 def test_scores_are_those_of_the_files(files):
     other = [blob(100 + i) for i in range(5)]
-    settings = {"extractors": ["voxels"], "metrics": ["intensity"], "resamples": 100}
+    settings: dict[str, Any] = {
+        "extractors": ["voxels"],
+        "metrics": ["intensity"],
+        "resamples": 100,
+    }
     accept = ("background", "registered", "shift")
     context = synthbench.Context(cache=None)
     cards = [
@@ -126,5 +132,5 @@ def test_scores_are_those_of_the_files(files):
                          **settings)
         for real in (files[0].parent, files, IMAGES)
     ]  # fmt: skip
-    assert len({card.row("intensity").value for card in cards}) == 1
+    assert len({card.values[0].value for card in cards}) == 1
     assert len({card.protocol_hash for card in cards}) == 1

@@ -201,8 +201,18 @@ _ARRAYS = {"mean": np.zeros(64, "f4"), "components": np.ones((2, 64), "f4"),
 _WEIGHTS = packed_safetensors(_ARRAYS)
 _CONFIG = {"generator": "pca-gaussian", "preset": None, "real": None, "intensity": "percentile",
            "space": {"shape": [4, 4, 4], "spacing": None}, "seed": 3, "variance": 0.7}  # fmt: skip
+_OPTIONS = {"all": {"seed": 3, "extractor": ["voxels"]}, "score": {"real": "r", "cache": True},
+            "data": {"split": {"by": ["sex"], "out": "split"}}}  # fmt: skip
 _CONDITION = {"name": "age", "kind": "numeric", "low": 20.0, "high": 80.0, "levels": [],
               "missing": 0, "quantiles": [20.0, 50.0, 80.0], "frequencies": []}  # fmt: skip
+
+
+def _options(file: Path) -> object:
+    import synthbench.cli.app
+    from synthbench.cli.common.settings_file import sections_of, settings_of
+
+    assert synthbench.cli.app  # it fills the table of verbs
+    return settings_of(file, sections_of(file), ("score",), found=True)
 
 
 def _record() -> dict[str, Any]:
@@ -364,6 +374,7 @@ def _runs() -> list[Parser]:
                _scored_sidecar),
         Parser("--config", "settings.yaml", damage.damaged_yaml((_CONFIG,)), _settings,
                also_called=("pca-gaussian",)),
+        Parser("synthbench.yaml", "synthbench.yaml", damage.damaged_yaml((_OPTIONS,)), _options),
         Parser("--set", "typed", damage.damaged_yaml(({"a": 1},)), _override),
         Parser("trackers", "ids.json", damage.damaged_json(({"wandb": "x"},)), _tracked),
         Parser("volumes.json", "volumes.json", damage.damaged_json(({"cohort": "x"},)), _ready),

@@ -142,7 +142,7 @@ def test_terminal(name, card, capsys, monkeypatch):
     console.complain(f"error: {name}")
     console.say(name)
     console.print_json({"a": name})
-    with bar(name, lines=True) as advance:
+    with bar(name) as advance:
         advance(1, 2, name)
     for_every_locale()
     assert logging.lastResort is not None

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 
 import pytest
 from rich.console import Console
 
+from synthbench.runtime import progress
 from synthbench.runtime.progress import bar, seconds_left, time_text
 
 
@@ -59,10 +62,25 @@ def test_time_left_is_the_mean_pace_times_what_is_left(done, total, seconds, lef
     assert seconds_left(done, total, seconds) == left
 
 
-@pytest.mark.parametrize(("lines", "printed"), [(True, "1/2 sub-A\n"), (False, "")])
-def test_without_a_terminal_there_is_a_line_a_step_or_nothing(lines, printed, capsys):
-    with bar("preparing", lines=lines) as advance:
+def test_without_a_terminal_short_work_says_nothing(capsys):
+    with bar("preparing") as advance:
         advance(0, 2, "")
         advance(1, 2, "sub-A")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_long_work_says_a_line_now_and_then(capsys, monkeypatch):
+    """Also while one step takes longer, and the last word is that of the last step."""
+    monkeypatch.setattr(progress, "EVERY", 0.02)
+    with bar("preparing") as advance:
+        time.sleep(0.05)
+        advance(1, 2, "sub-A\n::error::x")
+        time.sleep(0.1)
     written = capsys.readouterr()
-    assert (written.out, written.err) == ("", printed)
+    first, *rest = written.err.splitlines()
+    assert (written.out, first) == ("", "preparing: 0:00:00 elapsed")
+    assert rest[-1].startswith("preparing: 1/2 sub-A\\n::error::x, 0:00:00")
+    assert len(rest) < 10
+    threads = [thread for thread in threading.enumerate() if thread.daemon]
+    time.sleep(0.05)
+    assert (capsys.readouterr().err, threads) == ("", [])

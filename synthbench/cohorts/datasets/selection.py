@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -431,8 +432,17 @@ def _dropped_by(where: str, rows: pd.DataFrame, fits: pd.Series) -> str:
 
 def listing(rows: pd.DataFrame) -> str:
     """Return the chosen scans as tab-separated lines with a header."""
-    shown = rows[[name for name in _LISTED if name in rows]]
-    return table_text(shown).rstrip("\n")
+    return table_text(_shown(rows)).rstrip("\n")
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the chosen scans as values that JSON can hold, with the columns of `listing`."""
+    fields: list[dict[str, Any]] = json.loads(_shown(rows).to_json(orient="records"))
+    return fields
+
+
+def _shown(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[[name for name in _LISTED if name in rows]]
 
 
 def _values(rows: pd.DataFrame, columns: Iterable[str]) -> str:
