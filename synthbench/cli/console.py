@@ -42,8 +42,11 @@ def say(text: str) -> None:
         print(printed(text))
 
 
-def show(renderable: Any) -> None:
-    """Print a table or a text to standard output, on the main process only."""
+def show(renderable: Any, columns: int = 200) -> None:
+    """Print a table or a text to standard output, on the main process only.
+
+    Where that is no terminal, lines are at most `columns` wide.
+    """
     from rich.console import Console
 
     if not is_main():
@@ -52,7 +55,7 @@ def show(renderable: Any) -> None:
     terminal = Console().is_terminal
     # A table that is read by a program or a log must not be wrapped at 80 columns. What is shown
     # is text: brackets in it are no markup, and words between colons no pictures.
-    console = Console(width=None if terminal else 200, markup=False, emoji=False)
+    console = Console(width=None if terminal else columns, markup=False, emoji=False)
     with console.capture() as shown:
         console.print(renderable)
     sys.stdout.write(shown.get() if terminal else without_commands(shown.get()))

@@ -42,8 +42,10 @@ def demo(
     """Train, sample, score and rank on the embedded cohort, in minutes on two cores."""
     with progress_bar("demo") as advance:
         tables = run_demo(out, progress=advance, log=log)
+    from synthbench.report.text import COLUMNS
+
     for table in tables:
-        show(table)
+        show(table, COLUMNS)
 
 
 def run_demo(

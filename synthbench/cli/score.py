@@ -124,7 +124,7 @@ class ScoreProtocol:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreFiles:
-    """The files that a scoring writes."""
+    """The files that a scoring writes, and how much of the scorecard it prints."""
 
     out: Annotated[Path | None, typer.Option("--out", help="Scorecard (JSON).")] = None
     features: Annotated[
@@ -143,6 +143,10 @@ class ScoreFiles:
     identifiers: Annotated[
         bool,
         typer.Option("--identifiers", help="In --neighbours, name real volumes by their files."),
+    ] = False
+    wide: Annotated[
+        bool,
+        typer.Option("--wide", help="Print all rows and columns: parts, p, values of all volumes."),
     ] = False
 
     def writing(self) -> AbstractContextManager[None]:
@@ -228,9 +232,10 @@ def score(
     if json:
         sys.stdout.write(card.model_dump_json(indent=1) + "\n")
     else:
-        from synthbench.report.text import scorecard_table
+        from synthbench.report.text import COLUMNS, WIDE_COLUMNS, scorecard_table
 
-        show(scorecard_table(card))
+        columns = WIDE_COLUMNS if files.wide else COLUMNS
+        show(scorecard_table(card, wide=files.wide), columns)
     for file in written:
         log(f"written: {file}")
     if files.neighbours is not None and files.neighbours not in written:

@@ -38,7 +38,8 @@ from synthbench.records.keys import JobKey
 from synthbench.render import html
 from synthbench.render.markdown import code, escaped, table
 from synthbench.render.numbers import number, p_text
-from synthbench.report.text import SATURATED, SATURATION
+from synthbench.report.standing import SATURATED
+from synthbench.report.text import SATURATION
 from synthbench.runtime.text import one_line
 
 SEEDS = (
