@@ -130,7 +130,7 @@ def test_the_default_table_fits_100_columns_and_keeps_numbers_whole():
     assert all(len(line) <= 100 for line in text.splitlines())
     for whole in ("-0.000123 ‡ (-0.00123, 0.00123)", "-0.00123 to -0.000123", "3.8 [3.8, > 8]"):
         assert whole in text
-    assert "like real, but" in text
+    assert "like real," in text
     narrow = shown(card.model_copy(update={"values": (long,)}), 60)
     assert "like real" in narrow
     assert all(len(line) <= 60 for line in narrow.splitlines())
