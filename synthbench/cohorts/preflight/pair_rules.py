@@ -34,6 +34,13 @@ SATURATED_LEVEL = 0.9
 _ROLES = ("synth", "holdout", "real", "validation", "train")
 """The order of the roles: of two sets, the first is the one to fix."""
 
+DRAWN = (
+    "These volumes are as synthbench drew them, on the grid of their run (the sidecars say so): no "
+    "header is wrong. The generator draws them so, or it learnt from volumes that were prepared in "
+    "another way than the real ones. They are scored as they are."
+)
+"""What is said in place of a fix where the volumes cannot have been damaged on the way."""
+
 _FIX_SHARED = {
     "synth": "If the generator copies, that is a result. If the folder is the wrong one, name "
     "another.",
@@ -45,10 +52,25 @@ _FIX_SHARED = {
 
 
 class Pair:
-    """The real set and another one, and comparisons of both."""
+    """The real set and another one, and comparisons of both.
 
-    def __init__(self, real: Survey, other: Survey, role: str) -> None:
-        self.real, self.other, self.role = real, other, role
+    Attributes
+    ----------
+    real, other, role
+        The two sets, and the role of the other.
+    drawn
+        True where a run of synthbench drew the other set, and it lies on the run's grid. Then a
+        difference in anatomy is the generator's, and a warning.
+    """
+
+    def __init__(self, real: Survey, other: Survey, role: str, *, drawn: bool = False) -> None:
+        self.real, self.other, self.role, self.drawn = real, other, role, drawn
+
+    def differ(self, rule: str, what: str, fix: str) -> list[Finding]:
+        """Return the finding that the anatomy of both sets differs, with what to do about it."""
+        if self.drawn:
+            return [of_set(rule, "warning", self.role, f"{what}. {DRAWN}")]
+        return [of_set(rule, "error", self.role, f"{what}{fix}")]
 
     @property
     def comparable(self) -> bool:
@@ -180,11 +202,11 @@ def _skull_mismatch(pair: Pair) -> list[Finding]:
     if None in states or states[0] is states[1]:
         return []
     label = {True: "skull-stripped", False: "not skull-stripped"}
-    message = (
-        f"the {role} volumes are {label[bool(states[1])]}, the real ones "
-        f"{label[bool(states[0])]}. Prepare both in the same way; whole heads: {PREPARE}"
+    what = (
+        f"the {role} volumes are {label[bool(states[1])]}, the real ones {label[bool(states[0])]}"
     )
-    return [of_set("skull-mismatch", "error", role, message)]
+    fix = f". Prepare both in the same way; whole heads: {PREPARE}"
+    return pair.differ("skull-mismatch", what, fix)
 
 
 def _registered_mismatch(pair: Pair) -> list[Finding]:
@@ -194,13 +216,15 @@ def _registered_mismatch(pair: Pair) -> list[Finding]:
     if None in states or states[0] is states[1] or pair.turn != alignment.Turn():
         return []
     means = [np.nanmedian([p.agreement for p in s.placements]) for s in (other, real)]
-    message = (
+    what = (
         f"correlation with MNI152, in the place that the affines give: {role} {means[0]:.2f}, real "
-        f"{means[1]:.2f}. One side is registered to it and the other is not: resample both to one "
-        "space, or write the synthetic volumes with the affine of the training data; whole heads: "
-        + PREPARE
+        f"{means[1]:.2f}"
     )
-    return [of_set("registered-mismatch", "error", role, message)]
+    fix = (
+        ". One side is registered to it and the other is not: resample both to one space, or write "
+        f"the synthetic volumes with the affine of the training data; whole heads: {PREPARE}"
+    )
+    return pair.differ("registered-mismatch", what, fix)
 
 
 def _range_mismatch(pair: Pair) -> list[Finding]:
@@ -231,11 +255,12 @@ def _flip_mismatch(pair: Pair) -> list[Finding]:
     role = pair.role
     if pair.turn == alignment.Turn():
         return []
-    message = (
-        f"{pair.turn}, the {role} volumes fit the real ones better. {CONTRADICTION}: write the "
-        "volumes with the affine of the training data, or undo the turn."
+    what = f"{pair.turn}, the {role} volumes fit the real ones better"
+    fix = (
+        f". {CONTRADICTION}: write the volumes with the affine of the training data, or undo the "
+        "turn."
     )
-    return [of_set("flip-mismatch", "error", role, message)]
+    return pair.differ("flip-mismatch", what, fix)
 
 
 def _shift_mismatch(pair: Pair) -> list[Finding]:
@@ -254,12 +279,15 @@ def _shift_mismatch(pair: Pair) -> list[Finding]:
     off = min(np.linalg.norm(moved), np.linalg.norm(centres[1] - centres[0]))
     if not off > MIN_SET_SHIFT_MM:
         return []
-    message = (
+    what = (
         "the mean {} brain is displaced by {:+.1f} {:+.1f} {:+.1f} mm (right, front, top) from "
-        "the mean real one. The affine's origin is wrong, or a resize lost half a voxel: write the "
-        "volumes with the grid that they were made on."
+        "the mean real one"
     ).format(role, *moved)
-    return [of_set("shift-mismatch", "error", role, message)]
+    fix = (
+        ". The affine's origin is wrong, or a resize lost half a voxel: write the volumes with the "
+        "grid that they were made on."
+    )
+    return pair.differ("shift-mismatch", what, fix)
 
 
 def _background_mismatch(pair: Pair) -> list[Finding]:
@@ -273,11 +301,12 @@ def _background_mismatch(pair: Pair) -> list[Finding]:
     offset = [MAX_LEVEL < level < SATURATED_LEVEL and noise < level / 2
               for level, noise in zip(levels, noises, strict=True)]  # fmt: skip
     if offset[0] != offset[1] and pair.similar:
-        message = (
+        what = (
             f"the background is an even {max(levels):.2g} of the scale on one side, and zero on "
-            "the other. An offset was added in preparation: subtract it."
+            "the other"
         )
-        return [of_set("background-mismatch", "error", role, message)]
+        fix = ". An offset was added in preparation: subtract it."
+        return pair.differ("background-mismatch", what, fix)
     stray = pair.stray
     if stray is None or max(stray) <= max(MIN_STRAY, MAX_STRAY_FACTOR * min(stray)):
         return []

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from synthbench.cohorts.preflight.check import (
-    findings_between,
-    findings_within,
-)
+from synthbench.cohorts.preflight.check import check, findings_between, findings_within
+from synthbench.cohorts.preflight.pair_rules import DRAWN
 from synthbench.cohorts.reading import PREPARE, read_cohort
+from synthbench.errors import CohortError
 from tests.cohorts.preflight.sets import SPACING, save, with_scalp
 
 
@@ -41,6 +40,29 @@ def test_a_set_that_was_prepared_otherwise_is_refused(real, changed, name):
     assert words in found[0].message
     assert found[0].volumes == ()
     assert (PREPARE in found[0].message) == (rule in ("skull-mismatch", "registered-mismatch"))
+
+
+@pytest.mark.parametrize("name", [name for name in MISMATCHES if name != "centred"])
+def test_the_anatomy_of_volumes_that_synthbench_drew_is_warned_of_and_scored(real, changed, name):
+    """The same mismatches: no header can be wrong, so there is nothing to fix or to accept."""
+    function, rule, _ = MISMATCHES[name]
+    synth = changed(lambda v, i: function(v), seed=1)
+    said = []
+    found = check({"real": real, "synth": synth}, log=said.append, drawn=("synth",))
+    (warned,) = [f for f in found if f.rule == rule]
+    assert (warned.severity, warned.role) == ("warning", "synth")
+    assert warned.message.endswith(DRAWN)
+    assert "affine of the training data" not in warned.message
+    assert PREPARE not in warned.message
+    assert f"warning: synth: {warned.message}" in said
+    with pytest.raises(CohortError, match=rule):
+        check({"real": real, "synth": synth})
+
+
+def test_values_below_zero_are_refused_whoever_drew_them(real, changed):
+    synth = changed(lambda v, i: 2 * v - 1, seed=1)
+    with pytest.raises(CohortError, match="range-mismatch"):
+        check({"real": real, "synth": synth}, drawn=("synth",))
 
 
 def test_axes_exchanged_in_a_whole_set_are_found(brains, tmp_path):
