@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -26,7 +27,12 @@ MISMATCHES = {
     "shift": (lambda v: np.roll(v, 2, axis=1), "shift-mismatch", "displaced"),
     "centred": (lambda v: 2 * v - 1, "range-mismatch", "-1 to"),
     "head": (with_scalp, "skull-mismatch", "not skull-stripped"),
-    "elsewhere": (lambda v: np.roll(v, 7, axis=1), "registered-mismatch", "MNI152"),
+    "elsewhere": (lambda v: np.roll(v, 7, axis=1), "shift-mismatch", "displaced"),
+    "not registered": (
+        lambda v: zoomed(ndimage.rotate(v, 40, (1, 2), reshape=False, order=1)),
+        "registered-mismatch",
+        "MNI152",
+    ),
     "offset": (lambda v: 0.2 + v, "background-mismatch", "offset"),
 }
 
@@ -63,6 +69,37 @@ def test_values_below_zero_are_refused_whoever_drew_them(real, changed):
     synth = changed(lambda v, i: 2 * v - 1, seed=1)
     with pytest.raises(CohortError, match="range-mismatch"):
         check({"real": real, "synth": synth}, drawn=("synth",))
+
+
+@pytest.mark.parametrize("cells", [(0, 4, 4), (0, 5, -3), (2, -4, 4)])
+def test_a_wrong_origin_is_no_flip(real, changed, cells):
+    """Displaced so far, the mean brain fits better when it is also turned: the shift is cheaper.
+
+    The message names the truth to a millimetre, and how well each explanation fits.
+    """
+    synth = changed(lambda v, i: np.roll(v, cells, (0, 1, 2)), seed=1)
+    (found,) = [
+        f for f in findings_between({"real": real, "synth": synth}) if f.severity == "error"
+    ]
+    assert found.rule == "shift-mismatch"
+    words = re.search(r"displaced by (\S+) (\S+) (\S+) mm \(right, front, top\)", found.message)
+    assert words is not None
+    assert [float(mm) for mm in words.groups()] == pytest.approx(
+        [SPACING * cell for cell in cells], abs=1
+    )
+    fits = [float(fit) for fit in re.findall(r" ([01]\.\d\d)[,)]", found.message)]
+    as_it_is, shifted, turned, both = fits
+    assert shifted >= 0.97 > max(as_it_is, turned, both) + 0.02
+    rules = {f.rule for f in findings_within(synth, "synth")}
+    assert "flip" not in rules
+
+
+def zoomed(volume):
+    """A brain of half the size: no shift makes it fit."""
+    small = ndimage.zoom(volume, 0.5, order=1)
+    pads = [((a - b) // 2, a - b - (a - b) // 2)
+            for a, b in zip(volume.shape, small.shape, strict=True)]  # fmt: skip
+    return np.pad(small, pads)
 
 
 def test_axes_exchanged_in_a_whole_set_are_found(brains, tmp_path):
