@@ -500,7 +500,7 @@ def _rows(pair: _Pair, *, everything: bool) -> Iterator[tuple[Value, Value]]:
     known = {metric for metric, _ in keys}
     for name in pair.metrics or ():
         if name not in known:
-            raise UsageError(f"--metrics {name}: no such row; {near_miss(name, known)}")
+            raise UsageError(f"--metric {name}: no such row; {near_miss(name, known)}")
     for key in keys:
         one = before.get(key) or _absent(after[key])
         other = after.get(key) or _absent(one)
@@ -554,7 +554,7 @@ def _partly(rows: Sequence[MetricDrift]) -> str:
     if not others:
         return f"no metric can be compared; {benchmark}"
     options = " ".join(
-        f"--metrics {name}"
+        f"--metric {name}"
         for name in others
         if JobKey.parse(name).part is None or JobKey.parse(name).metric not in others
     )

@@ -12,6 +12,10 @@ from synthbench.sensitivity.curve import short
 BLURRED = ("spectrum", "kid", "fid", "mmd2")
 """Metrics whose blur is named, the first that was read back: the spectrum measures sharpness."""
 
+FEW_PER_SIDE = 15
+"""With fewer volumes per side than this, the sentence says how little they show: preflight calls
+fewer than 30 subjects few, and a floor takes half of them."""
+
 _DOSES = {"at": "", "at least": "at least ", "beyond": "more than "}
 
 
@@ -20,6 +24,7 @@ def opening(card: Scorecard) -> str:
     against = families_words(card)
     clauses = [
         against or "no value has a floor to compare with",
+        _few_words(card),
         _blur_words(card),
         _copies_words(card),
         "scored against the volumes of its own training" if card.scored_on_training else "",
@@ -27,6 +32,13 @@ def opening(card: Scorecard) -> str:
     ]
     sentence = "; ".join(clause for clause in clauses if clause)
     return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _few_words(card: Scorecard) -> str:
+    counts = [row.floor.n for row in ranked_rows(card) if row.floor]
+    if not counts or min(counts) >= FEW_PER_SIDE:
+        return ""
+    return f"only large differences show at {min(counts)} volumes per side"
 
 
 def blur_of(value: Value) -> EquivalentRecord | None:

@@ -92,7 +92,8 @@ def scorecard_table(card: Scorecard, *, wide: bool = False) -> Group:
     lines += [Text(line) for line in equivalent_lines(own)]
     lines += [Text(line) for line in _copies(card, wide)]
     lines += [Text(line, style="dim") for line in legend(card, wide=wide)]
-    lines += [Text(line, style="yellow") for line in preflight_lines(card)]
+    found = preflight_lines(card, accepted=not wide)
+    lines += [Text(line, style="yellow") for line in found]
     lines += [Text(f"note: {note}", style="dim") for note in card.notes]
     return Group(*lines, *adherence_tables(card))
 
@@ -219,10 +220,15 @@ def seen_line(card: Scorecard) -> str:
     )
 
 
-def preflight_lines(card: Scorecard) -> list[str]:
-    """Return one line per finding of preflight, accepted errors first."""
+def preflight_lines(card: Scorecard, *, accepted: bool = False) -> list[str]:
+    """Return one line per finding of preflight, accepted errors first; or `accepted` ones alone.
+
+    The scoring itself says each warning in full, so that its table need not repeat it.
+    """
     lines = []
     for found in sorted(card.preflight, key=lambda found: not found.accepted):
+        if accepted and not found.accepted:
+            continue
         what = "accepted" if found.accepted else found.severity
         which = f", {found.volumes} volumes" if found.volumes > 1 else ""
         which = ", 1 volume" if found.volumes == 1 else which

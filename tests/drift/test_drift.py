@@ -112,7 +112,7 @@ def test_a_changed_protocol_is_named_and_touches_its_own_metrics(card, alter, fi
     assert all("another quantity: " in words and field in words for words in refused.values())
     # What the message says to type does compare.
     for name in untouched:
-        assert f"--metrics {name}" in found.verdict
+        assert f"--metric {name}" in found.verdict
     assert drift(card, alter(card), metrics=sorted(untouched)).exit_code == 0
 
 
