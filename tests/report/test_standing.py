@@ -142,6 +142,7 @@ def test_the_opening_names_distance_blur_and_copies():
     values = (row(metric="fid", equivalents=blur("beyond"), **FAR), row(metric="m", **LIKE))
     shown = card.model_copy(update={"values": values, "memorization": (), "local_copying": None})
     assert opening(shown) == (
-        "Further from real than real from itself in 1 of 2 families of metrics (FID); as real "
-        "brains blurred by more than 3.8 mm (FID); copying was not tested."
+        "Further from real than real from itself in 1 of 2 families of metrics (FID); only "
+        "large differences show at 9 volumes per side; as real brains blurred by more than 3.8 mm "
+        "(FID); copying was not tested."
     )

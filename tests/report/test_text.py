@@ -56,7 +56,9 @@ def test_the_minimum_detectable_effect_has_its_column_and_its_line():
     text = io.StringIO()
     card = Scorecard.load(CARD).model_copy(update={"values": rows})
     Console(file=text, width=200).print(scorecard_table(card, wide=True))
-    head, row = text.getvalue().splitlines()[2:4]
+    lines = text.getvalue().splitlines()
+    at = next(i for i, line in enumerate(lines) if EFFECT in line)
+    head, row = lines[at : at + 2]
     assert EFFECT == "min. detectable effect"
     assert head.index(EFFECT) + len(EFFECT) == row.index("+0.25") + len("+0.25")
     assert "min. detectable effect: the smallest excess over the floor" in text.getvalue()
@@ -73,6 +75,11 @@ def test_findings_of_preflight_stand_beside_what_is_asked_for():
         "preflight, accepted: synth, 2 volumes: flip (checks: no volume fits"
     )
     assert warned.startswith("preflight, warning: real: few (checks: at least 4 subjects")
+    # The scoring says warnings in full before its table.
+    text = shown(card)
+    assert "preflight, accepted" in text
+    assert "preflight, warning" not in text
+    assert "preflight, warning" in shown(card, 200, wide=True)
 
 
 def test_a_value_is_read_back_in_noise_and_misregistration():
