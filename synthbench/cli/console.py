@@ -88,7 +88,7 @@ def log(message: str) -> None:
         complain(message)
 
 
-def answer(value: Any, shown: Callable[[], Any] | None = None) -> None:
+def answer(value: Any, shown: Callable[[], Any] | None = None, columns: int = 200) -> None:
     """Give a verb's result on standard output, on the main process only.
 
     Parameters
@@ -98,12 +98,14 @@ def answer(value: Any, shown: Callable[[], Any] | None = None) -> None:
     shown
         Called where it is not: returns a text, or a renderable of Rich's. None: nothing is shown,
         since the verb has said it.
+    columns
+        The width of what is shown, where the output is no terminal.
     """
     if _voice.get().json:
         print_json(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
     elif shown is not None and is_main():
         words = shown()
-        say(words) if isinstance(words, str) else show(words)
+        say(words) if isinstance(words, str) else show(words, columns)
 
 
 def complain(message: str) -> None:
@@ -117,8 +119,11 @@ def say(text: str) -> None:
         print(printed(text))
 
 
-def show(renderable: Any) -> None:
-    """Print a table or a text to standard output, on the main process only."""
+def show(renderable: Any, columns: int = 200) -> None:
+    """Print a table or a text to standard output, on the main process only.
+
+    Where that is no terminal, lines are at most `columns` wide.
+    """
     from rich.console import Console
 
     if not is_main():
@@ -127,7 +132,7 @@ def show(renderable: Any) -> None:
     terminal = Console().is_terminal
     # A table that is read by a program or a log must not be wrapped at 80 columns. What is shown
     # is text: brackets in it are no markup, and words between colons no pictures.
-    console = Console(width=None if terminal else 200, markup=False, emoji=False)
+    console = Console(width=None if terminal else columns, markup=False, emoji=False)
     with console.capture() as shown:
         console.print(renderable)
     sys.stdout.write(shown.get() if terminal else without_commands(shown.get()))

@@ -19,7 +19,9 @@ def drift(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric", help="Row to compare, such as fid or ms_ssim.synth; may be repeated."
+            "--metric",
+            "--metrics",
+            help="Row to compare, such as fid or ms_ssim.synth; may be repeated.",
         ),
     ] = None,
     delta: Annotated[

@@ -44,6 +44,10 @@ multiplies it by the number of metrics: 1000 resamples could not show any change
 LEVEL = 0.95
 """Nominal coverage of the intervals that are shown."""
 
+NO_CHANGE = "no change shown"
+NO_CLOSER = "no difference shown"
+"""The words of a metric whose corrected p shows nothing."""
+
 Status = Literal["pass", "warn", "fail", "shown", "not compared"]
 
 
@@ -354,16 +358,16 @@ def _metric_drift(
     better = None if rivals is None else _closer(wide, requested, rivals.names)
     status: Status
     if adjusted is None:
-        status, words = "shown", "fails nothing: it rewards shrunk spread"
+        status, words = "shown", "shown only: a smaller spread improves it"
     elif rivals is not None:
         status = "fail" if different and rivals.gate else "pass"
-        words = f"{better} is closer" if different else "no difference shown"
+        words = f"{better} is closer" if different else NO_CLOSER
     elif requested.given:
         status = "pass" if equivalent else "fail"
         words = "within the margin" if equivalent else "not shown to be within the margin"
     else:
         status = "fail" if different and not rounding else "pass"
-        words = "no change shown" if not different else "rounding" if rounding else "changed"
+        words = NO_CHANGE if not different else "rounding" if rounding else "changed"
     return MetricDrift(
         metric=requested.metric, extractor=requested.extractor, label=requested.label,
         status=status,
@@ -374,6 +378,11 @@ def _metric_drift(
         else "given" if requested.given else "minimum detectable effect",
         equivalent=equivalent,
     )  # fmt: skip
+
+
+def excludes_zero(row: MetricDrift) -> bool:
+    """Return True where the interval of the difference, of the metric alone, excludes zero."""
+    return row.low is not None and row.high is not None and not row.low <= 0 <= row.high
 
 
 def _closer(comparison: Comparison, requested: Requested, names: tuple[str, str]) -> str:

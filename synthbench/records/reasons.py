@@ -11,12 +11,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+SMALL_GRID = "small grid"
+
 REASONS: dict[str, str] = {
     "refused": "not defined for these images; the scoring printed why",
     "undefined": "undefined at {found} subjects per role",
     "too few subjects": "needs at least {needed} subjects; found {found}",
     "too few images": "needs at least {needed} images; found {found}",
-    "small grid": "needs at least {needed} voxels per side; found {found}",
+    SMALL_GRID: "needs at least {needed} voxels per side; found {found}",
     "few resamples": "too many resamples of {found} subjects are degenerate",
     "no spread": "the images do not vary",
     "not finite": "NaN or infinite in {found} images",

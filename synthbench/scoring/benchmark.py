@@ -23,6 +23,7 @@ from synthbench.metrics.metric import Composite, Statistic
 from synthbench.records.base import Record, RecordFile, Upgrade
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ExtractorRecord, MaskRecord, Protocol, differing
+from synthbench.records.reasons import SMALL_GRID
 from synthbench.records.values import FloorRecord, Value
 from synthbench.runtime.documents import parse_yaml, read_yaml
 from synthbench.runtime.files import write_atomic
@@ -369,6 +370,12 @@ def real_floors(
 
     This n is half of the real subjects, or n_synth where that is less. A metric that cannot be
     computed on these volumes has no floor here; its rows say why when an entry is scored.
+
+    Raises
+    ------
+    UsageError
+        The grid is too small for a metric, so that no entry could have it. Metrics for papers are
+        not asked for, and only have no floor.
     """
     side = min(subjects.n_subjects(real.subjects) // 2, protocol.n_synth)
     floors = []
@@ -382,7 +389,12 @@ def real_floors(
             for part, row in {None: statistic, **parts}.items():
                 shift = shift_of(job, real, settings, part)
                 floors.append(_floor(job, part, row, shift, protocol, side))
-        except MetricError:
+        except MetricError as error:
+            if error.code == SMALL_GRID and job.metric.role != "for_papers":
+                raise UsageError(
+                    f"{error} No entry could have {job.metric.label}: a benchmark cannot freeze "
+                    "it. To leave it out, name the other metrics (--metric)."
+                ) from error
             continue
     return floors
 
