@@ -29,6 +29,7 @@ from synthbench.errors import MetricError, UsageError
 from synthbench.metrics.extractors.extractor import zscore_nonzero_zeros
 from synthbench.metrics.extractors.weights import FOLDER_VARIABLE, weights_folder
 from synthbench.runtime.documents import MAX_YAML, parse_yaml, read_text
+from synthbench.runtime.files import sha256_file
 from synthbench.volumes.grid import PAPER_GRID, Space
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class _Exported(ABC):
 
     def file_sha256(self) -> str:
         """Return the SHA-256 of the network file as it is now, without opening the network."""
-        return hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return sha256_file(self._path)
 
     def load(self) -> Network:
         """Read and hash the file and build the network from it, once.
@@ -478,4 +479,4 @@ def read_description(path: Path, model: type[NetDescription]) -> tuple[Any, str]
             for one in error.errors()
         )
         raise UsageError(f"{path} does not describe a network: {wrong}. Fix those keys.") from error
-    return described, hashlib.sha256(path.read_bytes()).hexdigest()
+    return described, sha256_file(path)

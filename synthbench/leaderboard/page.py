@@ -18,7 +18,7 @@ from synthbench.leaderboard.board import Board, stale_words
 from synthbench.leaderboard.choices import choices
 from synthbench.leaderboard.pictures import ASKED, GRID, pictures
 from synthbench.leaderboard.splits import splits
-from synthbench.runtime.documents import read_text
+from synthbench.runtime.documents import check_own, read_text
 from synthbench.runtime.files import write_atomic
 from synthbench.scoring.benchmark import FILE
 
@@ -77,6 +77,7 @@ def render_pictures(folder: Path | str) -> dict[str, str]:
 
 
 def _notes(file: Path) -> str:
+    check_own(file, file.parent, ScorecardError)
     return read_text(file, error=ScorecardError, fix="Save it as UTF-8.").strip()
 
 
