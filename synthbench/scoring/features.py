@@ -382,7 +382,8 @@ def _features(
     if rows.shape != (len(batch), extractor.dim):
         raise MetricError(
             f"{extractor.name}: its `dim` declares {extractor.dim} features per volume; found an "
-            f"array of shape {rows.shape} for {len(batch)} volumes. Fix the extractor."
+            f"array of shape {rows.shape} for {len(batch)} volumes. Fix the extractor.",
+            "other length",
         )
     return rows
 
