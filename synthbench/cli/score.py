@@ -145,7 +145,7 @@ class ScoreFiles:
         typer.Option("--identifiers", help="In --neighbours, name real volumes by their files."),
     ] = False
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, reads: dict[str, Any]) -> AbstractContextManager[None]:
         """Return the context in which these files are written by this command alone.
 
         Raises
@@ -156,7 +156,7 @@ class ScoreFiles:
         if self.identifiers and self.neighbours is None:
             raise UsageError("--identifiers: it names the volumes of --neighbours FILE; add that.")
         files = {name: file for name, file in vars(self).items() if not isinstance(file, bool)}
-        return writing(**files)
+        return writing(reads, **files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def score(
     scoring.check_choices(settings, accept or ())
     if files.neighbours is not None:
         _check_neighbours(files.neighbours, cohorts, settings)
-    context.with_resource(files.writing())
+    context.with_resource(files.writing(context.params))
     study = None if tables.sensitivity is None else Sensitivity.load(tables.sensitivity)
     chosen: dict[str, Any] = cohorts.chosen()
     with progress_bar("scoring") as advance:

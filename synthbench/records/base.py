@@ -6,11 +6,11 @@ is upgraded step by step; a newer one is refused with the advice to update synth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from synthbench.errors import MetricError, ScorecardError
 from synthbench.runtime.documents import first_problem, kind_of, parse_json, read_text
@@ -20,10 +20,37 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the fields of one version as those of the next; it may change its argument in place."""
 
 
+MOST = 1e100
+"""The greatest size of a number in a record: pages and comparisons compute with it."""
+
+
 class Record(BaseModel):
-    """The base of all records: unknown fields are refused, and no field changes in place."""
+    """The base of all records: unknown fields are refused, and no field changes in place.
+
+    Numbers are finite and at most `MOST`: a record may come from a stranger.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _are_numbers_to_compute_with(cls, value: Any) -> Any:
+        for number in _numbers_in(value):
+            if not abs(number) <= MOST:  # also NaN
+                raise ValueError(f"a number of at most {MOST:g} in size is needed; found {number}")
+        return value
+
+
+def _numbers_in(value: Any) -> Iterator[float]:
+    """Yield the numbers in a field; those of records in it are checked by themselves."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _numbers_in(one)
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from _numbers_in(one)
 
 
 class RecordFile(Record):

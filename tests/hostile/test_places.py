@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -198,3 +199,51 @@ def test_samples_into_a_folder_of_a_stranger_stay_in_it(name, outside, tmp_path)
     (tmp_path / "synth" / name).symlink_to(outside.with_name("absent"))
     run("sample", "atlas", "--n", 2, "--steps", 1, "--out", tmp_path / "synth")
     assert [file.name for file in outside.parent.iterdir()] == ["file"]
+
+
+# ---------------------------------------------------------------- results over inputs
+
+
+@pytest.fixture
+def cards(make_cohort, tmp_path):
+    """Two cohorts with tables and sidecars, a manifest, and the card of a scoring."""
+    real, synth = make_cohort("real", n=4), make_cohort("synth", n=4, seed=9)
+    (real / "participants.tsv").write_text("participant_id\tage\nsub-000\t50\n")
+    (synth / "sub-000.json").write_text("{}")
+    rows = "".join(f"real/{file.name}\n" for file in sorted(real.glob("*.nii.gz")))
+    (tmp_path / "people.csv").write_text(f"path\n{rows}")
+    board, _ = make_board(tmp_path / "b", {"near": 0.1})
+    shutil.copy(board / "entries" / "near.json", tmp_path / "card.json")
+    return tmp_path
+
+
+SCORE = ("score", "--real", "people.csv", "--synth", "synth", "--extractor", "voxels")
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        (SCORE, "--out=real/sub-000.nii.gz"),
+        (SCORE, "--out=real/sub-999.nii.gz"),
+        (SCORE, "--out=synth/sub-000.json"),
+        (SCORE, "--out=people.csv"),
+        (SCORE, "--features=people.csv"),
+        (SCORE, "--neighbours=real/participants.tsv"),
+        (("report", "card.json"), "--out=card.json"),
+        (("drift", "card.json", "card.json"), "--junit=card.json"),
+        (("data", "select", "people.csv"), "--out=people.csv"),
+        (("utility", "--real", "people.csv", "--synth", "synth", "--test", "real", "--label",
+          "age"), "--out=people.csv"),
+        (("sensitivity", "--real", "people.csv"), "--out=people.csv"),
+    ],
+)  # fmt: skip
+def test_a_result_takes_the_place_of_no_input(command, out, cards):
+    def content():
+        files = [file for file in sorted(cards.rglob("*")) if file.is_file()]
+        return {file: file.read_bytes() for file in files}
+
+    before = content()
+    found = run(*command, out, cwd=cards)
+    assert found.returncode == 2
+    assert out.partition("=")[0] in found.stderr
+    assert content() == before
