@@ -6,11 +6,11 @@ is upgraded step by step; a newer one is refused with the advice to update synth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthbench.errors import MetricError, ScorecardError
 from synthbench.runtime.documents import first_problem, kind_of, parse_json, read_text
@@ -21,36 +21,23 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 MOST = 1e100
-"""The greatest size of a number in a record: pages and comparisons compute with it."""
+"""The greatest size of a number in a file: pages and comparisons compute with it."""
 
 
 class Record(BaseModel):
-    """The base of all records: unknown fields are refused, and no field changes in place.
-
-    Numbers are finite and at most `MOST`: a record may come from a stranger.
-    """
+    """The base of all records: unknown fields are refused, and no field changes in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @field_validator("*", mode="after")
-    @classmethod
-    def _are_numbers_to_compute_with(cls, value: Any) -> Any:
-        for number in _numbers_in(value):
-            if not abs(number) <= MOST:  # also NaN
-                raise ValueError(f"a number of at most {MOST:g} in size is needed; found {number}")
-        return value
 
-
-def _numbers_in(value: Any) -> Iterator[float]:
-    """Yield the numbers in a field; those of records in it are checked by themselves."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _numbers_in(one)
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _numbers_in(one)
+def _check_numbers(value: Any, where: str = "") -> None:
+    """Raise a ValueError where a number in a file is no number, or larger than `MOST`."""
+    if isinstance(value, int | float):
+        if not abs(value) <= MOST:  # also NaN
+            raise ValueError(f"{where}: a number of at most {MOST:g} in size is needed")
+    elif isinstance(value, dict | list):
+        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_numbers(one, f"{where}.{name}".lstrip("."))
 
 
 class RecordFile(Record):
@@ -110,6 +97,9 @@ class RecordFile(Record):
         text = read_text(file, error=ScorecardError, fix=cls.remedy(file))
         try:
             fields = cls.decode(text)
+            _check_numbers(fields)
+        except RecursionError as error:
+            raise cls._unusable(file, "it is nested too deeply") from error
         except ValueError as error:
             raise cls._unusable(file, " ".join(str(error).split())) from error
         try:
