@@ -368,10 +368,10 @@ def test_names_of_plugins(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "number", ["1e308", "-1e308", "5e-324", "-0.0", "NaN", "Infinity", "1e999"]
+    ("field", "number"),
+    [("value", "-1e308"), ("value", "5e-324"), ("low", "1e999"), ("high", "NaN")],
 )
-@pytest.mark.parametrize("field", ["value", "low", "high"])
-def test_absurd_numbers_are_shown_or_refused_by_name(number, field, tmp_path):
+def test_absurd_numbers_are_shown_or_refused_by_name(field, number, tmp_path):
     board, _ = make_board(tmp_path / "b", {"near": 0.1, "far": 0.6})
     file = board / "entries" / "near.json"
     text = file.read_text(encoding="utf-8")
