@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -193,20 +193,23 @@ def context_of(
 
 
 @contextmanager
-def writing(**files: Path | None) -> Iterator[None]:
+def writing(reads: Mapping[str, Any], /, **files: Path | None) -> Iterator[None]:
     """Context manager: this command alone writes its output files, and can write them.
 
     Folders are made, and a file that cannot be written is found before the work begins.
 
     Parameters
     ----------
+    reads
+        What the command reads, by its options; values that are no paths are passed over.
     files
         The files by their options (`sample_data` for --sample-data); None: not asked for.
 
     Raises
     ------
     UsageError
-        A file is a folder, is named by two options, or cannot be written.
+        A file is a folder, is named by two options, is one that the command reads or that belongs
+        to a cohort, or cannot be written.
     InUseError
         Another process writes one of the files.
     """
@@ -224,6 +227,7 @@ def writing(**files: Path | None) -> Iterator[None]:
             if other := named.get(file.absolute()):
                 raise UsageError(f"{other} and {option} name the same file, {file}.")
             named[file.absolute()] = option
+            _check_replaces_no_input(name, file, reads)
             try:
                 stack.enter_context(only_writer_of(file))
             except OSError as error:
@@ -232,6 +236,32 @@ def writing(**files: Path | None) -> Iterator[None]:
                     "another folder."
                 ) from error
         yield
+
+
+_OF_A_COHORT = ("participants.tsv", "dataset_description.json", "DATA_USE_TERMS.txt", "seal.json")
+
+
+def _check_replaces_no_input(name: str, file: Path, reads: Mapping[str, Any]) -> None:
+    """Raise a UsageError where a result would take the place of what it was computed from."""
+    from synthbench.volumes.image_file import SUFFIXES, is_volume
+
+    option = f"--{name.replace('_', '-')}"
+    if not file.exists():
+        if is_volume(file):
+            raise UsageError(f"{option} {file}: that is the name of a volume; name another file.")
+        return
+    beside = any(file.with_name(f"{file.stem}{suffix}").exists() for suffix in SUFFIXES)
+    if is_volume(file) or file.name in _OF_A_COHORT or (beside and file.suffix == ".json"):
+        raise UsageError(
+            f"{option} {file}: that file belongs to a cohort, and would be replaced. Name another."
+        )
+    for other, value in reads.items():
+        for read in value if isinstance(value, list | tuple) else (value,):
+            if other != name and isinstance(read, Path) and read.exists() and read.samefile(file):
+                raise UsageError(
+                    f"{option} {file}: the command reads that file, for "
+                    f"--{other.replace('_', '-')}. Name another."
+                )
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def select(
 
     if out is None and not list_:
         raise UsageError("name the manifest to write (--out FILE.csv), or look first (--list).")
-    context.with_resource(writing(out=out))
+    context.with_resource(writing(context.params, out=out))
     if out is not None:
         check_out(out)
     chosen = chosen_scans(

@@ -152,7 +152,7 @@ class ScoreFiles:
         typer.Option("--wide", help="Print all rows and columns: parts, p, values of all volumes."),
     ] = False
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, reads: dict[str, Any]) -> AbstractContextManager[None]:
         """Return the context in which these files are written by this command alone.
 
         Raises
@@ -163,7 +163,7 @@ class ScoreFiles:
         if self.identifiers and self.neighbours is None:
             raise UsageError("--identifiers: it names the volumes of --neighbours FILE; add that.")
         files = {name: file for name, file in vars(self).items() if not isinstance(file, bool)}
-        return writing(**files)
+        return writing(reads, **files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ def score(
     scoring.check_choices(settings, accept or ())
     if files.neighbours is not None:
         _check_neighbours(files.neighbours, cohorts, settings)
-    context.with_resource(files.writing())
+    context.with_resource(files.writing(context.params))
     study = None if tables.sensitivity is None else Sensitivity.load(tables.sensitivity)
     chosen: dict[str, Any] = cohorts.chosen()
     with progress_bar("scoring") as advance:

@@ -25,6 +25,7 @@ from synthbench.cohorts.tables.persons import person_key
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import name
 from synthbench.errors import CohortError
+from synthbench.runtime.documents import is_there
 from synthbench.runtime.walk import dicom_advice, files_below
 from synthbench.volumes.image_file import SUFFIXES, StoredImage, is_volume
 from synthbench.volumes.in_memory import Held, held_volumes
@@ -116,7 +117,7 @@ def list_cohort(source: Path | str | CohortFiles | Held, role: str) -> Listing:
     people = [_person(named) for named in chosen.names]
     table = path / "participants.tsv"
     participants = Participants(pd.DataFrame())
-    if table.is_file():
+    if is_there(table, CohortError):
         participants = read_participants(table)
         people = _known(chosen.names, people, participants)
         participants = participants.of(people, f"{role}: {table}")

@@ -6,6 +6,7 @@ with each other.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,10 @@ from synthbench.metrics.mmd import MMD2
 from synthbench.metrics.mmd_permutation import permutation_p
 from synthbench.records.base import Record
 from synthbench.records.keys import JobKey
+from synthbench.records.reasons import reason_of, words_of
 from synthbench.scoring.sample_data import SampleData
+
+log = logging.getLogger("synthbench")
 
 RESOLUTION = 4
 """Factor by which the smallest possible adjusted p must lie below the threshold.
@@ -236,15 +240,24 @@ def compare_samples(
         try:
             compared[one] = _compared(first, second, one, paired, terms)
         except (MetricError, UsageError) as error:
+            # Annotations and JUnit files of a build are published; a message may name files.
+            log.warning("%s: %s", one.label, error)
             rows.append(
                 MetricDrift(metric=one.metric, extractor=one.extractor, label=one.label,
-                            status="not compared", words=str(error))
+                            status="not compared", words=_public(error))
             )  # fmt: skip
     p_values = {one: found.wide.p for one, found in compared.items() if one.gates}
     adjusted = dict(zip(p_values, holm(list(p_values.values())).tolist(), strict=True))
     for one, found in compared.items():
         rows.append(_metric_drift(one, found, adjusted.get(one), half, terms))
     return tests, rows
+
+
+def _public(error: Exception) -> str:
+    reason = reason_of(error)
+    if reason["code"] == "refused":
+        return "cannot be computed; the command printed why"
+    return words_of(**reason)
 
 
 def share_seeds(first: SampleData, second: SampleData) -> bool:

@@ -40,11 +40,18 @@ def _walk(roots: Iterable[Path], seen: set[str], found: list[Path]) -> list[Path
         with os.scandir(folder) as entries:
             for entry in entries:
                 place = folder / entry.name
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     found.append(place)
                 elif not entry.name.startswith("."):
                     (links if entry.is_symlink() else waiting).append(place)
     return sorted(links)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself; whoever opens it says so
+        return False
 
 
 def is_dicom(file: Path) -> bool:

@@ -28,6 +28,7 @@ from synthbench.records.values import FloorRecord, Value
 from synthbench.runtime.documents import parse_yaml, read_yaml
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.memory import beyond_limit
+from synthbench.runtime.names import is_folder_name
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample, against_itself, measure, shift_of
 
@@ -311,9 +312,10 @@ def check_new(name: str, folder: Path) -> None:
     UsageError
         The name is not that of one folder, or there is a benchmark of that name.
     """
-    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
+    if not is_folder_name(name):
         raise UsageError(
-            f"{name!r}: a benchmark's name is that of one folder; --folder says where it lies."
+            f"{name!r}: a benchmark's name is that of one folder: at most 64 letters, digits and "
+            "._+-, the first a letter or digit and the last no dot. --folder says where it lies."
         )
     file = folder / name / FILE
     if file.exists():

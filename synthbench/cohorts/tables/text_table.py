@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from synthbench.errors import CohortError, near_miss
+from synthbench.runtime.files import check_is_file
 
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _MARKS = (  # the longer marks first: that of UTF-32 begins as that of UTF-16
@@ -145,6 +146,7 @@ def decoded(file: Path) -> tuple[str, tuple[str, ...]]:
         It cannot be opened, is a workbook of a spreadsheet, or is no text.
     """
     try:
+        check_is_file(file)
         with file.open("rb") as opened:
             content = opened.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte

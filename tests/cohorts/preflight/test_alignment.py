@@ -143,7 +143,7 @@ def test_the_fit_is_pearsons_over_the_padded_grid():
     for padded, volume in zip(whole, (one, other), strict=True):
         padded[:24, :26, :22] = volume
     _, fit = shifted_fit(one, other, (1.0, 1.0, 1.0))
-    assert fit == pytest.approx(np.corrcoef(*(v.ravel() for v in whole))[0, 1], abs=1e-3)
+    assert fit == pytest.approx(np.corrcoef(whole[0].ravel(), whole[1].ravel())[0, 1], abs=1e-3)
 
 
 def test_a_turn_that_a_shift_explains_is_none():

@@ -53,7 +53,7 @@ def test_the_anatomy_of_volumes_that_synthbench_drew_is_warned_of_and_scored(rea
     """The same mismatches: no header can be wrong, so there is nothing to fix or to accept."""
     function, rule, _ = MISMATCHES[name]
     synth = changed(lambda v, i: function(v), seed=1)
-    said = []
+    said: list[str] = []
     found = check({"real": real, "synth": synth}, log=said.append, drawn=("synth",))
     (warned,) = [f for f in found if f.rule == rule]
     assert (warned.severity, warned.role) == ("warning", "synth")
