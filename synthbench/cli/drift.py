@@ -19,9 +19,7 @@ def drift(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            "--metric",
-            "--metrics",
-            help="Row to compare, such as fid or ms_ssim.synth; may be repeated.",
+            "--metric", help="Row to compare, such as fid or ms_ssim.synth; may be repeated."
         ),
     ] = None,
     delta: Annotated[

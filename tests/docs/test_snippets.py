@@ -55,6 +55,9 @@ def parse(command: str) -> None:
     # "..." stands for options that the text around it names: then some may be missing.
     words = [word for word in every if word not in {"...", "…"}]
     partial = len(words) < len(every)
+    if "--config" in words:  # it is read at once, and is not there
+        place = words.index("--config")
+        words = words[:place] + words[place + 2 :]
     group = ROOT_COMMAND
     context = Context(group, info_name="synthbench")
     while hasattr(group, "commands") and words and not words[0].startswith("-"):
@@ -70,6 +73,7 @@ def typed() -> list[tuple[str, str]]:
         for language, text in blocks(page)
         if language not in PROGRAMS | {"yaml", "toml", "json", "text"}
         for command in commands(text)
+        if "-completion" not in command  # the shell's own files would be written
     ]
 
 
