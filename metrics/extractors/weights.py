@@ -11,29 +11,30 @@ import hashlib
 import json
 import os
 import re
-import sys
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import platformdirs
 
 from synthbench.errors import UsageError, WeightsError
+from synthbench.runtime.callbacks import Progress, no_progress
 from synthbench.runtime.documents import json_fields
 from synthbench.runtime.files import NO_ROOM, write_atomic
-from synthbench.runtime.text import one_line
 
 if TYPE_CHECKING:
     import requests
 
+Advance = Callable[[int, int], None]
+"""Called with the bytes so far and in all; 0 where that is not known."""
 
 FOLDER_VARIABLE = "SYNTHBENCH_WEIGHTS"
 RECORD_FILENAME = "recorded_sha256.json"
 PART_SUFFIX = ".part"
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 30.0
 CHUNK_BYTES = 2**18
+MEGABYTE = 10**6
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 
@@ -121,7 +122,7 @@ def verified(file: WeightFile) -> Path:
     return path
 
 
-def fetch(file: WeightFile, sha256: str | None = None, progress: bool = True) -> Path:
+def fetch(file: WeightFile, sha256: str | None = None, progress: Progress = no_progress) -> Path:
     """Download a weight file, verify it and return its path; a verified file is not downloaded.
 
     The download goes to a file that ends in `.part`, which gets the final name after the check of
@@ -135,7 +136,7 @@ def fetch(file: WeightFile, sha256: str | None = None, progress: bool = True) ->
     sha256
         The hash that the file must have, where none is published; recorded for later loads.
     progress
-        Show a progress bar, if standard error is a terminal.
+        Called with (the file's name, megabytes so far, megabytes); 0 where the server does not say.
 
     Raises
     ------
@@ -183,17 +184,19 @@ def _agreed_sha256(file: WeightFile, given: str | None) -> str:
     return given
 
 
-def _download(file: WeightFile, path: Path, sha256: str | None, progress: bool) -> None:
+def _download(file: WeightFile, path: Path, sha256: str | None, progress: Progress) -> None:
     """Download to a `.part` file next to `path`, check it, and rename it to `path`.
 
     The check compares the SHA-256, or the file's MD5 where there is no SHA-256.
     """
     part = path.with_name(path.name + PART_SUFFIX)
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = progress and sys.stderr.isatty()
+
+    def advance(done: int, total: int) -> None:
+        progress(f"{file.filename}, MB", done // MEGABYTE, total // MEGABYTE)
+
     try:
-        with DownloadBar(file.filename) if shown else nullcontext() as bar:
-            _receive_all(file.url, part, bar)
+        _receive_all(file.url, part, advance)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise WeightsError(
@@ -219,7 +222,7 @@ def _download(file: WeightFile, path: Path, sha256: str | None, progress: bool) 
     part.replace(path)
 
 
-def _receive_all(url: str, part: Path, bar: DownloadBar | None) -> None:
+def _receive_all(url: str, part: Path, advance: Advance) -> None:
     """Receive the rest of a file, and ask again after a connection that broke with some progress.
 
     Raises
@@ -234,14 +237,14 @@ def _receive_all(url: str, part: Path, bar: DownloadBar | None) -> None:
         while True:
             before = _size(part)
             try:
-                _receive(session, url, part, bar)
+                _receive(session, url, part, advance)
                 return
             except broken:
                 if _size(part) <= before:
                     raise
 
 
-def _receive(session: requests.Session, url: str, part: Path, bar: DownloadBar | None) -> None:
+def _receive(session: requests.Session, url: str, part: Path, advance: Advance) -> None:
     """Append the missing rest of a file to `part`, in one request.
 
     Proxies are those of the environment (HTTPS_PROXY, NO_PROXY), as always with requests. The
@@ -260,16 +263,16 @@ def _receive(session: requests.Session, url: str, part: Path, bar: DownloadBar |
         if reply.status_code != PARTIAL_CONTENT:
             have = 0
         length = reply.headers.get("Content-Length")
-        if bar is not None:
-            bar.start(done=have, total=have + int(length) if length else None)
+        total = have + int(length) if length else 0
+        advance(have, total)
         # seek() and not append: a second process that fetches the file at the same time then
         # writes the same bytes to the same places.
         with part.open("r+b" if have else "wb") as stream:
             stream.seek(have)
             for chunk in reply.iter_content(CHUNK_BYTES):
                 stream.write(chunk)
-                if bar is not None:
-                    bar.update(len(chunk))
+                have += len(chunk)
+                advance(have, total)
 
 
 def _size(part: Path) -> int:
@@ -332,39 +335,3 @@ def _record(file: WeightFile, sha256: str) -> None:
     record = {**_recorded(), file.filename: sha256}
     path = _record_path()
     write_atomic(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
-
-
-class DownloadBar:
-    """A progress bar of bytes on standard error."""
-
-    def __init__(self, description: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task(one_line(description), total=None)
-
-    def __enter__(self) -> DownloadBar:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def start(self, done: int, total: int | None) -> None:
-        """Show `done` of `total` bytes; None where the server does not send the total."""
-        self._progress.update(self._task, completed=done, total=total)
-
-    def update(self, amount: int) -> None:
-        """Advance by a number of bytes."""
-        self._progress.update(self._task, advance=amount)

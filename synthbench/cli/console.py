@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class Voice:
     verbose: bool = False
 
 
-_voice: ContextVar[Voice] = ContextVar("voice", default=Voice())  # noqa: B039 - it is frozen
+_voices = [Voice()]  # the last one speaks, in every thread
 
 
 @contextmanager
@@ -50,7 +50,8 @@ def speaking(**how: bool) -> Iterator[None]:
     with where it was raised.
     """
     voice, library, began = Voice(**how), logging.getLogger("synthbench"), time.monotonic()
-    before, level = _voice.set(voice), library.level
+    level = library.level
+    _voices.append(voice)
     handler = _Spoken(began)
     if voice.verbose:
         library.addHandler(handler)
@@ -64,7 +65,7 @@ def speaking(**how: bool) -> Iterator[None]:
     finally:
         library.removeHandler(handler)
         library.setLevel(level)
-        _voice.reset(before)
+        _voices.pop()
         if voice.verbose:
             complain(f"{time.monotonic() - began:.1f} s")
 
@@ -84,7 +85,7 @@ class _Spoken(logging.Handler):
 
 def log(message: str) -> None:
     """Write a sentence for the user to standard error, on the main process only."""
-    if is_main() and not _voice.get().quiet:
+    if is_main() and not _voices[-1].quiet:
         complain(message)
 
 
@@ -101,7 +102,7 @@ def answer(value: Any, shown: Callable[[], Any] | None = None, columns: int = 20
     columns
         The width of what is shown, where the output is no terminal.
     """
-    if _voice.get().json:
+    if _voices[-1].json:
         print_json(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
     elif shown is not None and is_main():
         words = shown()
@@ -139,12 +140,23 @@ def show(renderable: Any, columns: int = 200) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON to standard output, on the main process only."""
+    """Print a value as JSON to standard output, on the main process only.
+
+    Numbers that are not finite, which JSON does not have, are null.
+    """
     import json
 
     if is_main():
         # The same value, but no command of a workflow's runner.
-        print(json.dumps(value, indent=1).replace("##[", r"#\u0023["))
+        print(json.dumps(_finite(value), indent=1).replace("##[", r"#\u0023["))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -155,7 +167,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """
     from synthbench.runtime.progress import bar
 
-    if not is_main() or _voice.get().quiet:
+    if not is_main() or _voices[-1].quiet:
         yield _unseen
         return
     with bar(title) as advance:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthbench.cli.console import answer, log
+from synthbench.cli.console import answer, as_progress, log, progress_bar
 from synthbench.cli.options import AcceptLicence, completed
 from synthbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from synthbench.metrics.extractors.weights import WeightFile
 
 
 def fetch(
@@ -27,7 +29,6 @@ def fetch(
 ) -> None:
     """Fetch the weights of an extractor or a published generator, and verify their hash."""
     from synthbench import registry
-    from synthbench.metrics.extractors import weights
     from synthbench.training.pretrained import (
         PUBLISHED,
         check_licence,
@@ -36,7 +37,11 @@ def fetch(
     )
 
     if name in PUBLISHED:
-        paths = list(fetch_published(name, accept_licence=accept_licence, log=log).values())
+        with progress_bar("fetching") as advance:
+            fetched = fetch_published(
+                name, accept_licence=accept_licence, log=log, progress=as_progress(advance)
+            )
+        paths = list(fetched.values())
         for path in paths:
             log(f"{path}: hash verified, sha256 recorded")
         answer({"name": name, "files": [str(path) for path in paths]})
@@ -44,7 +49,7 @@ def fetch(
     if found := published_file(name):
         one, part = found
         check_licence(name, one.licence, accept_licence)
-        _fetched(name, weights.fetch(part, sha256=sha256), part.licence)
+        _fetch(name, part, sha256)
         return
     if accept_licence is not None:
         raise UsageError("--accept-licence: extractors have no licence to accept. Leave it out.")
@@ -53,9 +58,13 @@ def fetch(
         log(f"{name} has no weights to fetch: it is ready.")
         answer({"name": name, "files": []})
         return
-    _fetched(name, weights.fetch(file, sha256=sha256), file.licence)
+    _fetch(name, file, sha256)
 
 
-def _fetched(name: str, path: Path, licence: str) -> None:
-    log(f"{path}: sha256 verified, licence {licence}")
-    answer({"name": name, "files": [str(path)], "licence": licence})
+def _fetch(name: str, file: WeightFile, sha256: str | None) -> None:
+    from synthbench.metrics.extractors.weights import fetch as fetched
+
+    with progress_bar("fetching") as advance:
+        path = fetched(file, sha256, as_progress(advance))
+    log(f"{path}: sha256 verified, licence {file.licence}")
+    answer({"name": name, "files": [str(path)], "licence": file.licence})

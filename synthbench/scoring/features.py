@@ -20,7 +20,7 @@ from synthbench import registry
 from synthbench.errors import MetricError, UsageError, WeightsError
 from synthbench.records.protocol import ExtractorRecord, GridRecord
 from synthbench.records.values import Missing
-from synthbench.runtime.callbacks import Log, shown
+from synthbench.runtime.callbacks import Log, Progress, no_progress, shown
 from synthbench.runtime.files import sha256_file
 from synthbench.runtime.parallel import read_ahead
 from synthbench.scoring.cache.keys import row_key
@@ -142,7 +142,10 @@ def check_networks(names: Iterable[str], allowed: frozenset[str]) -> None:
 
 
 def load_extractors(
-    names: Sequence[str], log: Log, allowed: frozenset[str] | None = None
+    names: Sequence[str],
+    log: Log,
+    allowed: frozenset[str] | None = None,
+    progress: Progress = no_progress,
 ) -> Extractors:
     """Return loaded extractors; their weights are fetched on first use.
 
@@ -155,6 +158,8 @@ def load_extractors(
     allowed
         Where a benchmark or a record chose the names: the SHA-256 of the network files that it
         may name (`check_networks`). None: the user chose the names.
+    progress
+        Called with (what, done, total) while weights are fetched.
 
     Raises
     ------
@@ -168,7 +173,7 @@ def load_extractors(
     records: list[ExtractorRecord] = []
     for name, extractor in named_extractors(names).items():
         try:
-            _make_ready(extractor, log)
+            _make_ready(extractor, log, progress)
             loaded[name] = extractor
         except WeightsError as error:
             missing[name] = to_fetch(name)
@@ -192,16 +197,16 @@ def _grid_record(space: Space | None) -> GridRecord | None:
     return None if space is None else GridRecord(shape=space.shape, affine=space.affine)
 
 
-def _make_ready(extractor: Any, log: Log) -> None:
+def _make_ready(extractor: Any, log: Log, progress: Progress) -> None:
     file = getattr(extractor, "weight_file", None)
     if file is not None:
-        _fetch_once(file, log)
+        _fetch_once(file, log, progress)
     load = getattr(extractor, "load", None)
     if load is not None:
         load()
 
 
-def _fetch_once(file: WeightFile, log: Log) -> None:
+def _fetch_once(file: WeightFile, log: Log, progress: Progress) -> None:
     """Fetch a missing weight file in one process of each machine; the others wait."""
     from synthbench.metrics.extractors import weights
     from synthbench.runtime.processes import processes
@@ -210,7 +215,7 @@ def _fetch_once(file: WeightFile, log: Log) -> None:
     try:
         if state.is_local_main_process and weights.locate(file) is None:
             log(f"fetching {file.name} ({file.megabytes} MB, licence {file.licence}) ...")
-            weights.fetch(file)
+            weights.fetch(file, progress=progress)
     finally:
         # Also after a failure: loading then reports the missing file in every process.
         state.wait_for_everyone()

@@ -76,7 +76,7 @@ def freeze(
     mask = real_mask(volumes, context.cache)
     threshold = BackgroundRecord.threshold_of(settings.background, mask, grid)
     sample = Sample("real", volumes, real.subjects, threshold)
-    loaded = load_extractors(settings.extractors, context.log)
+    loaded = load_extractors(settings.extractors, context.log, progress=context.progress)
     if loaded.missing:
         raise WeightsError("; ".join(map(str, loaded.missing.values())))
     add_features([sample], loaded, context)

@@ -192,7 +192,7 @@ def set_up(
         for role, cohort in cohorts.by_role.items()
     }
     allowed = None if frozen is None else context.networks
-    extractors = load_extractors(own.extractors, context.log, allowed)
+    extractors = load_extractors(own.extractors, context.log, allowed, context.progress)
     add_features(samples.values(), extractors, context)
     todo = jobs(metrics_of(own), extractors.names)
     if frozen is None:

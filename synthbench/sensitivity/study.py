@@ -170,7 +170,7 @@ def _prepared(
     if mask is None:
         mask = real_mask(real.volumes(grid, intensity, context.workers), context.cache)
     allowed = None if frozen is None else context.networks
-    loaded = load_extractors(settings.extractors, context.log, allowed)
+    loaded = load_extractors(settings.extractors, context.log, allowed, context.progress)
     threshold = BackgroundRecord.threshold_of(settings.background, mask, grid)
     clean = Sample("undamaged", volumes, real.subjects, threshold)
     add_features([clean], loaded, context)

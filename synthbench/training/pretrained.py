@@ -13,7 +13,7 @@ from synthbench.errors import UsageError, near_miss
 from synthbench.generators.networks.weights import read_state
 from synthbench.metrics.extractors.weights import WeightFile, fetch
 from synthbench.runs.folder import Run, environment
-from synthbench.runtime.callbacks import Log, to_logger
+from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
 from synthbench.runtime.lock import only_writer
 from synthbench.training import pretrained_tiles
 
@@ -155,7 +155,11 @@ def published_file(name: str) -> tuple[Published, WeightFile] | None:
 
 
 def fetch_published(
-    name: str, *, accept_licence: str | None = None, log: Log = to_logger
+    name: str,
+    *,
+    accept_licence: str | None = None,
+    log: Log = to_logger,
+    progress: Progress = no_progress,
 ) -> dict[str, Path]:
     """Fetch and verify the weights of a published generator; return their files by role.
 
@@ -170,7 +174,7 @@ def fetch_published(
     one = published(name)
     log(f"{name}: {one.terms}.")
     check_licence(name, one.licence, accept_licence)
-    return {role: fetch(file) for role, file in one.files.items()}
+    return {role: fetch(file, progress=progress) for role, file in one.files.items()}
 
 
 def pretrained_run(

@@ -125,6 +125,14 @@ def test_a_quiet_verb_says_results_and_errors_only(tmp_path):
     assert run("cite", "nowhere.json", "-q").stderr.startswith("error: nowhere.json")
 
 
+def test_json_has_no_number_that_is_not_finite(capsys):
+    with console.speaking(json=True):
+        console.answer({"a": [float("nan"), 1.5], "b": (float("inf"), "##[x]")})
+    out = capsys.readouterr().out
+    assert json.loads(out, parse_constant=pytest.fail) == {"a": [None, 1.5], "b": [None, "##[x]"]}
+    assert "##[" not in out
+
+
 def test_a_quiet_verb_silences_the_library_and_leaves_it_as_it_was():
     library = logging.getLogger("synthbench")
     before = library.level, list(library.handlers)

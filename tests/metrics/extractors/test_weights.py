@@ -258,25 +258,20 @@ def test_the_proxy_of_the_environment_is_asked(serve: Serve, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_the_bar_goes_on_where_the_download_does(
+def test_progress_goes_on_where_the_download_does(
     serve: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Of 7000 bytes, 1000 are there; then come 6000 more, and the total stays the same."""
-    steps: list[tuple[str, int, int | None]] = []
-
-    class Noted(weights.DownloadBar):
-        def start(self, done: int, total: int | None) -> None:
-            steps.append(("start", done, total))
-
-        def update(self, amount: int) -> None:
-            steps.append(("update", amount, None))
-
-    monkeypatch.setattr(weights, "DownloadBar", Noted)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    steps: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(weights, "MEGABYTE", 1)
     put(folder, CONTENT[:1000]).rename(folder / "net.pth.part")
-    fetch(replace(OFFLINE, url=serve(breaking_off()) + "/net.pth"))
-    assert steps[0] == ("start", 1000, 7000)
-    assert sum(amount for _, amount, _ in steps[1:]) == 6000
+    fetch(
+        replace(OFFLINE, url=serve(breaking_off()) + "/net.pth"),
+        progress=lambda *step: steps.append(step),
+    )
+    assert (steps[0], steps[-1]) == (("net.pth, MB", 1000, 7000), ("net.pth, MB", 7000, 7000))
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+    assert {total for *_, total in steps} == {7000}
 
 
 def test_an_unknown_hash_is_asked_for_once(online: WeightFile, folder: Path):
@@ -340,15 +335,3 @@ def test_an_unreadable_record_is_named(folder: Path, content: str):
     (folder / "recorded_sha256.json").write_text(content, encoding="utf-8")
     with pytest.raises(WeightsError, match=r"recorded_sha256\.json: .*Delete it"):
         known_sha256(replace(OFFLINE, sha256=None))
-
-
-def test_the_bar_is_drawn_on_a_terminal_only(
-    online: WeightFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    path = fetch(online)
-    assert "net.pth" in capsys.readouterr().err
-    path.unlink()
-    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
-    fetch(online)
-    assert "━" not in capsys.readouterr().err
