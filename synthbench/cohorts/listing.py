@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def list_cohort(source: Path | str | CohortFiles, role: str) -> Listing:
 
 def _person(named: FileName) -> str:
     label = named.entities.get("sub")
-    return named.name if label is None else f"sub-{label}"
+    # Two files of one person may spell an accent as one character and as two.
+    return unicodedata.normalize("NFC", named.name if label is None else f"sub-{label}")
 
 
 def _known(
