@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +166,8 @@ def _check_repeated(paths: Sequence[Path], where: str) -> None:
 
 def _person(named: FileName) -> str:
     label = named.entities.get("sub")
-    return named.name if label is None else f"sub-{label}"
+    # Two files of one person may spell an accent as one character and as two.
+    return unicodedata.normalize("NFC", named.name if label is None else f"sub-{label}")
 
 
 def _known(

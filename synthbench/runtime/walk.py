@@ -15,10 +15,11 @@ def files_below(root: Path) -> list[Path]:
     """Return the files below a folder at any depth, sorted; hidden folders are skipped.
 
     Links to folders are followed, and keep their own names in the paths. Every folder is listed
-    once: a link to a folder that is listed under its own name, or that lies above, adds nothing,
-    so loops end. A link to a missing file is listed.
+    once: a link to a folder that is listed under its own name adds nothing, so loops end. Nor does
+    a link to a folder above the root. A link to a missing file is listed.
     """
-    seen: set[str] = set()
+    # What lies above the root holds the root, and other data that nobody named.
+    seen = {str(above) for above in Path(os.path.realpath(root)).parents}
     found: list[Path] = []
     waiting = [root]
     while waiting:
