@@ -51,7 +51,12 @@ def test_only_the_network_that_is_allowed_runs(networks, make_cohort, tmp_path, 
 
     opened = []
     load = torch.export.load
-    monkeypatch.setattr(torch.export, "load", lambda *a, **k: opened.append(a) or load(*a, **k))
+
+    def watched(*given, **options):
+        opened.append(given)
+        return load(*given, **options)
+
+    monkeypatch.setattr(torch.export, "load", watched)
     other = tmp_path / "other.pt2"
     other.write_bytes(saved(Other().eval()))
     for allowed in ((), (other,)):
