@@ -19,6 +19,7 @@ from synthbench.runtime import files
 from synthbench.runtime.documents import read_text
 from synthbench.runtime.files import holding, sha256_file, write_atomic
 from synthbench.runtime.lock import LOCK, only_writer
+from synthbench.sampling.folder import check_is_for_samples
 from tests.boards import make_board
 from tests.command_line import run
 
@@ -247,3 +248,14 @@ def test_a_result_takes_the_place_of_no_input(command, out, cards):
     assert found.returncode == 2
     assert out.partition("=")[0] in found.stderr
     assert content() == before
+
+
+@pytest.mark.parametrize("name", ["participants.tsv", "sub-000.nii.gz", "run.json"])
+def test_samples_are_not_mixed_with_what_is_no_sample(name, tmp_path):
+    (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "synth-000009.nii.gz").write_bytes(b"x")
+    with pytest.raises(UsageError, match=name):
+        check_is_for_samples(tmp_path)
+    (tmp_path / name).unlink()
+    check_is_for_samples(tmp_path)
+    check_is_for_samples(tmp_path / "absent")
