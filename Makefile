@@ -17,10 +17,11 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick test-locales rescore fuzz chaos dist audit lint format clean
+.PHONY: help install demo docs test test-quick test-locales rescore fuzz chaos dist audit lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
+	@echo 'make docs      build the documentation site, into build/docs, and check its links'
 	@echo 'make test      ruff, the import rules, mypy, the tests and the doctests'
 	@echo 'make test-quick  ruff and the tests that are not marked slow: while you write code'
 	@echo 'make test-locales  what reads and writes text, under other locales than UTF-8'
@@ -72,6 +73,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	@if grep -qs '"synthbench atlas"' demo/training/dataset_description.json; then rm -rf demo; fi
 	$(BIN)/synthbench demo --out demo
+
+# The examples run while it is built; a second build runs those that were changed since.
+docs: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W --keep-going -c docs/site . build/docs
+	$(BIN)/python docs/site/check.py build/docs
 
 # One thread per worker: threads that compete for cores made the tests twice as slow. A file stays
 # with one worker: what its tests share is made once.
@@ -143,5 +149,5 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist synthbench.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist docs/_site synthbench.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -168,7 +168,12 @@ class G4RSSIM(BaseMetric):
             There are fewer than two volumes, or `gradient_pair_matrix` refuses them.
         """
         if len(volumes) < 2:
-            raise MetricError(f"g4r_ssim: a set needs at least 2 volumes; found {len(volumes)}.")
+            raise MetricError(
+                f"g4r_ssim: a set needs at least 2 volumes; found {len(volumes)}.",
+                "too few images",
+                needed=2,
+                found=len(volumes),
+            )
         n = len(volumes)
         affordable = n * (n - 1) // 2 <= PAIR_BUDGET
         design = (
@@ -416,7 +421,10 @@ def _place(mask: Bool[Tensor, "d h w"], volume: Tensor) -> _Place:
     if mask.ndim != 3 or min(mask.shape) <= 2 * MARGIN:
         raise MetricError(
             f"g4r_ssim: {WINDOW}-voxel windows of gradients need a (d, h, w) grid of at least "
-            f"{2 * MARGIN + 1} voxels per side; found {tuple(mask.shape)}. Use a finer grid."
+            f"{2 * MARGIN + 1} voxels per side; found {tuple(mask.shape)}. Use a finer grid.",
+            "small grid",
+            needed=2 * MARGIN + 1,
+            found=min(mask.shape),
         )
     mask = mask.to(device=volume.device, dtype=torch.bool)
     inner = mask[MARGIN:-MARGIN, MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -424,7 +432,8 @@ def _place(mask: Bool[Tensor, "d h w"], volume: Tensor) -> _Place:
     if len(occupied) == 0:
         raise MetricError(
             f"g4r_ssim: no voxel of the mask lies {MARGIN} or more voxels inside the grid; found "
-            f"{int(mask.sum())} of {mask.numel()} voxels in it. Use a larger mask or grid."
+            f"{int(mask.sum())} of {mask.numel()} voxels in it. Use a larger mask or grid.",
+            "empty mask",
         )
     low, high = occupied.amin(dim=0).tolist(), (occupied.amax(dim=0) + 1).tolist()
     d, h, w = (slice(a, b + 2 * MARGIN) for a, b in zip(low, high, strict=True))
@@ -512,8 +521,11 @@ def _checked(volume: Tensor, index: int, mask: Tensor) -> Float32[Tensor, "d h w
         raise MetricError(
             f"g4r_ssim: volumes and mask must share one grid; found volume {index} of shape "
             f"{tuple(volume.shape)} where the grid is {tuple(mask.shape)}. "
-            "Bring all of them to one space."
+            "Bring all of them to one space.",
+            "another grid",
         )
     if not bool(torch.isfinite(volume).all()):
-        raise MetricError(f"g4r_ssim: volume {index} holds NaN or infinity. Remove or fix it.")
+        raise MetricError(
+            f"g4r_ssim: volume {index} holds NaN or infinity. Remove or fix it.", "intensities"
+        )
     return volume.to(torch.float32)

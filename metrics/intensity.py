@@ -194,12 +194,16 @@ def check_set(metric: str, volumes: VolumeSource, mask: Bool[np.ndarray, "d h w"
     """
     if len(volumes) < 2:
         raise MetricError(
-            f"{metric}: a set needs at least 2 volumes; found {len(volumes)}. Add more."
+            f"{metric}: a set needs at least 2 volumes; found {len(volumes)}. Add more.",
+            "too few images",
+            needed=2,
+            found=len(volumes),
         )
     if not mask.any():
         raise MetricError(
             f"{metric}: the mask must hold at least one voxel; found none of {mask.size}. "
-            "Use the mask of the real set (synthbench.cohorts.cohort.majority_mask)."
+            "Use the mask of the real set (synthbench.cohorts.cohort.majority_mask).",
+            "empty mask",
         )
 
 
@@ -239,10 +243,13 @@ def _checked_volumes(
         if volume.shape != mask.shape:
             raise MetricError(
                 f"{metric}: volumes and mask must share one grid; found volume {index} of shape "
-                f"{volume.shape} and a mask of shape {mask.shape}. Bring all of them to one space."
+                f"{volume.shape} and a mask of shape {mask.shape}. Bring all of them to one space.",
+                "another grid",
             )
         if not np.isfinite(volume).all():
-            raise MetricError(f"{metric}: volume {index} holds NaN or infinity. Remove or fix it.")
+            raise MetricError(
+                f"{metric}: volume {index} holds NaN or infinity. Remove or fix it.", "intensities"
+            )
         yield index, volume
 
 

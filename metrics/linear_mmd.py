@@ -162,7 +162,8 @@ def _check_grams(grams: Mapping[str, Float64[np.ndarray, "_ _"]]) -> None:
         if not np.isfinite(gram).all():
             raise MetricError(
                 f"mmd_linear: the inner products of {name} hold NaN or infinity. "
-                "Use measure and measure_across, which name the volume."
+                "Use measure and measure_across, which name the volume.",
+                "intensities",
             )
 
 

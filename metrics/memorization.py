@@ -528,7 +528,8 @@ def _site_of_subjects(
             if len(found) > 1:
                 raise MetricError(
                     f"memorization: a subject must have one site; found {', '.join(found)} for one "
-                    f"subject of {role}. Correct the participants table."
+                    f"subject of {role}. Correct the participants table.",
+                    "two sites",
                 )
             names.append(str(found[0]))
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
@@ -542,5 +543,7 @@ def _check_disjoint(train_holdout: Float64[np.ndarray, "n_t n_h"], tolerance: fl
             "memorization: the hold-out must be images that the generator never saw; found "
             f"{shared.any(axis=0).sum()} training images in the hold-out (first: hold-out "
             f"image {first_holdout} is training image {first_train}). Remove them from the "
-            "hold-out, or split by subject with synthbench data split."
+            "hold-out, or split by subject with synthbench data split.",
+            "shared images",
+            found=int(shared.any(axis=0).sum()),
         )

@@ -479,7 +479,8 @@ def check_features(
         found = ", ".join(f"{role} {d}" for role, d in widths.items())
         raise MetricError(
             f"{metric}: all sets need the same number of features; found {found}. "
-            "Use one extractor for every set."
+            "Use one extractor for every set.",
+            "other length",
         )
     return checked
 
@@ -497,5 +498,6 @@ def _check_range(metric: str, role: str, x: Float64[np.ndarray, "n d"], power: i
         f"{metric}: {role} features reach {largest:.3g} (row {int(sizes.argmax())}): their powers "
         f"up to {power} {what} in float64. The largest feature must lie between {1 / most:.0e} and "
         f"{most:.0e}. Look for a network that diverged, or scale the features of all sets by one "
-        "factor."
+        "factor.",
+        "feature size",
     )

@@ -197,7 +197,8 @@ class GaussianDiscrepancy(KernelDiscrepancy):
         if not ceiling > 0:
             raise MetricError(
                 "mmd2: the kernel must be above zero for some pair of images of a set; found 0 "
-                "for all of them, so the bandwidth is far too small. Use median_bandwidth(real)."
+                "for all of them, so the bandwidth is far too small. Use median_bandwidth(real).",
+                "small bandwidth",
             )
         return estimate(self) / ceiling
 

@@ -84,7 +84,10 @@ def radial_bins(
         raise MetricError(
             f"spectrum: at least 2 frequencies of {step:.3g} cycles/mm must lie below the Nyquist "
             f"frequency {nyquist:.3g}; found {count} in a box of {shape} voxels of {spacing} mm. "
-            "Use a larger mask, or resample to isotropic voxels."
+            "Use a larger mask, or resample to isotropic voxels.",
+            "few frequencies",
+            needed=2,
+            found=count,
         )
     along = [fftfreq(shape[0], spacing[0]), fftfreq(shape[1], spacing[1])]
     half = rfftfreq(shape[2], spacing[2])

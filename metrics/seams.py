@@ -168,7 +168,9 @@ def _slices_along(
     if len(kept) == 0:
         raise MetricError(
             f"spectrum: the mask must be at least 3 voxels thick along {AXES[axis]}; found "
-            f"{int(mask.sum())} voxels without both neighbours. Use a solid mask."
+            f"{int(mask.sum())} voxels without both neighbours. Use a solid mask.",
+            "thin mask",
+            needed=3,
         )
     voxels = _patch_sums(inside.astype(np.float32), patch)
     return _Slices(axis, box, inside, patch, voxels, per_slice[kept], kept)

@@ -118,7 +118,8 @@ def _grid(
     if not chosen.any():
         raise MetricError(
             "voxel products: the mask must hold at least 1 voxel; found none in its grid of "
-            f"{_shape(chosen.shape)}. Check how it was made."
+            f"{_shape(chosen.shape)}. Check how it was made.",
+            "empty mask",
         )
     return chosen
 
@@ -163,10 +164,13 @@ def _checked(
         raise MetricError(
             f"voxel products: volumes and mask must share one grid; found {name} of shape "
             f"{_shape(array.shape)} where the grid is {_shape(shape)}. "
-            "Bring all of them to one space."
+            "Bring all of them to one space.",
+            "another grid",
         )
     if not np.isfinite(array).all():
-        raise MetricError(f"voxel products: {name} holds NaN or infinity. Remove or fix it.")
+        raise MetricError(
+            f"voxel products: {name} holds NaN or infinity. Remove or fix it.", "intensities"
+        )
     return array
 
 

@@ -75,6 +75,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "oasis3": "synthbench.cohorts.datasets.layouts.oasis3:oasis3",
         "camcan": "synthbench.cohorts.datasets.layouts.camcan:camcan",
         "ixi": "synthbench.cohorts.datasets.layouts.ixi:ixi",
+        "files": "synthbench.cohorts.datasets.layouts.files:files",
     },
 }
 

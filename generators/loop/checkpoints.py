@@ -26,7 +26,7 @@ from synthbench.errors import RunError, UsageError
 from synthbench.generators.networks.weights import read_tensors
 from synthbench.runs import checkpoint
 from synthbench.runs.folder import Run
-from synthbench.runtime.files import flush, sha256_file, write_atomic
+from synthbench.runtime.files import flush, is_held, sha256_file, write_atomic
 from synthbench.runtime.owner import temporary_name
 
 KEPT = 2
@@ -85,6 +85,7 @@ def save(
         "ema": dict(ema),
         "optimizer": _optimizer_tensors(optimizer),
     }
+    is_held(partial)
     try:
         partial.mkdir(parents=True)
         hashes = {}

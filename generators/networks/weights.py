@@ -15,6 +15,7 @@ from torch.func import functional_call
 from synthbench.errors import RunError, WeightsError
 from synthbench.runs.folder import FIX
 from synthbench.runtime.arrays import load_tensors
+from synthbench.runtime.files import check_is_file
 from synthbench.runtime.memory import beyond_limit
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -87,6 +88,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         The file cannot be read.
     """
     try:
+        check_is_file(file)
         return dict(load_file(file))
     except Exception as error:  # SafetensorError, OSError, MemoryError and others
         raise RunError(
@@ -105,6 +107,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
         The file is not readable, or holds something else.
     """
     try:
+        check_is_file(file)
         if file.suffix == ".safetensors":
             state: Any = load_file(file)
         else:

@@ -147,13 +147,17 @@ def _check_target(y: np.ndarray, index: np.ndarray, folds: int) -> None:
     if subjects < 4 * folds:
         raise MetricError(
             f"a model needs at least {4 * folds} real subjects with a value; found {subjects}. "
-            "Score against more real volumes, or bring measures of your own: --measures FILE.csv"
+            "Score against more real volumes, or bring measures of your own: --measures FILE.csv",
+            "too few subjects",
+            needed=4 * folds,
+            found=subjects,
         )
     levels = np.unique(y)
     if len(levels) == 1:
         raise MetricError(
             f"a model needs at least two different values; every real volume has {levels[0]}, so "
-            "there is nothing to learn. Bring measures of your own: --measures FILE.csv"
+            "there is nothing to learn. Bring measures of your own: --measures FILE.csv",
+            "one value",
         )
     if y.dtype.kind == "U":
         counts = {level: len(np.unique(index[y == level])) for level in levels}
@@ -162,7 +166,10 @@ def _check_target(y: np.ndarray, index: np.ndarray, folds: int) -> None:
             raise MetricError(
                 f"a classifier needs at least {2 * folds} real subjects of each category; "
                 f"'{rare}' has {counts[rare]}. Score against more real volumes, or bring measures "
-                "of your own: --measures FILE.csv"
+                "of your own: --measures FILE.csv",
+                "small category",
+                needed=2 * folds,
+                found=counts[rare],
             )
 
 

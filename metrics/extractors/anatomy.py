@@ -272,12 +272,14 @@ def _check(volume: Float32[np.ndarray, "d h w"], space: Space) -> None:
     if volume.shape != space.shape:
         raise MetricError(
             f"the volume must be on the grid {space}; found the shape {volume.shape}. Pass its "
-            "own grid: volumes_of(volume, space)."
+            "own grid: volumes_of(volume, space).",
+            "another grid",
         )
     low, high = float(volume.min()), float(volume.max())
     # A comparison with NaN is false, so this refuses NaN too.
     if not (low >= 0.0 and high < np.inf):
         raise MetricError(
             f"intensities must be finite and at least 0; found {low:g} to {high:g}. Bring the "
-            "volume to [0, 1] with synthbench.volumes.intensity.to_unit."
+            "volume to [0, 1] with synthbench.volumes.intensity.to_unit.",
+            "intensities",
         )

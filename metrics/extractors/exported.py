@@ -29,6 +29,7 @@ from synthbench.errors import MetricError, UsageError
 from synthbench.metrics.extractors.extractor import zscore_nonzero_zeros
 from synthbench.metrics.extractors.weights import FOLDER_VARIABLE, weights_folder
 from synthbench.runtime.documents import MAX_YAML, parse_yaml, read_text
+from synthbench.runtime.files import sha256_file
 from synthbench.volumes.grid import PAPER_GRID, Space
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class _Exported(ABC):
 
     def file_sha256(self) -> str:
         """Return the SHA-256 of the network file as it is now, without opening the network."""
-        return hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return sha256_file(self._path)
 
     def load(self) -> Network:
         """Read and hash the file and build the network from it, once.
@@ -201,7 +202,8 @@ class _Exported(ABC):
             if self.space is not None and tuple(volume.shape) != self.space.shape:
                 raise MetricError(
                     f"the grid must be {self.space}; found the shape {tuple(volume.shape)}. "
-                    "Bring the volume there with synthbench.volumes.grid.resample."
+                    "Bring the volume there with synthbench.volumes.grid.resample.",
+                    "another grid",
                 )
             if self.description.scaling == "zscore-nonzero-zeros":
                 return self._features(network, zscore_nonzero_zeros(volume), volume > 0)
@@ -253,7 +255,8 @@ class _Exported(ABC):
         if not bool(output.isfinite().all()):
             raise MetricError(
                 f"{self._path.name} gives NaN or infinity. Check the volume, and the scaling in "
-                "the YAML file."
+                "the YAML file.",
+                "not finite output",
             )
         return output[0]
 
@@ -302,7 +305,8 @@ class ExportedNet(_Exported):
         if not network.input.takes((1, self.description.channels, *scaled.shape)):
             raise MetricError(
                 f"the network takes {network.input}; found the grid {tuple(scaled.shape)}. Set "
-                "space in the YAML file to the network's grid."
+                "space in the YAML file to the network's grid.",
+                "another grid",
             )
         return self._row(network, scaled).float()
 
@@ -394,7 +398,8 @@ def slice_stack(
     if not bool(area.any()):
         raise MetricError(
             "slices are cut through the voxels above zero; found none. Check the volume, then "
-            "remove it or sample it again."
+            "remove it or sample it again.",
+            "blank volume",
         )
     met = (area >= BRAIN_SHARE * area.max()).nonzero().flatten()
     first, extent = int(met[0]), int(met[-1] - met[0] + 1)
@@ -478,4 +483,4 @@ def read_description(path: Path, model: type[NetDescription]) -> tuple[Any, str]
             for one in error.errors()
         )
         raise UsageError(f"{path} does not describe a network: {wrong}. Fix those keys.") from error
-    return described, hashlib.sha256(path.read_bytes()).hexdigest()
+    return described, sha256_file(path)

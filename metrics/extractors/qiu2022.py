@@ -126,13 +126,15 @@ def mean_scaled(volume: Float32[Tensor, "182 218 182"]) -> Float32[Tensor, "182 
     if tuple(volume.shape) != FSL_MNI152.shape:
         raise MetricError(
             f"the grid must be {FSL_MNI152}; found the shape {tuple(volume.shape)}. Bring the "
-            "volume there with synthbench.volumes.grid.resample."
+            "volume there with synthbench.volumes.grid.resample.",
+            "another grid",
         )
     mean = volume.mean(dtype=volume.double().dtype)
     if not mean > 0:
         raise MetricError(
             "a volume is divided by its mean, which must be above zero; found no voxel above "
-            "zero. Check the volume, then remove it or sample it again."
+            "zero. Check the volume, then remove it or sample it again.",
+            "blank volume",
         )
     return (volume.flip(0).double() / mean).clamp(0.0, BRIGHTEST).float()
 

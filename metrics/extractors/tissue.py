@@ -125,7 +125,10 @@ def tissues_of(volume: Float32[np.ndarray, "91 109 91"]) -> Tissues:
             f"tissues are fitted to voxels more than {RIM_MM:g} mm inside the head: at least "
             f"{FEWEST_VOXELS} voxels, not all equal, are needed; found {len(intensities)} voxels "
             f"with {len(np.unique(intensities))} different intensities. Check the volume, then "
-            "remove it or sample it again."
+            "remove it or sample it again.",
+            "few voxels",
+            needed=FEWEST_VOXELS,
+            found=len(intensities),
         )
     mixture, bias = _fit(intensities, voxels)
     inside = _indices(head)
@@ -151,7 +154,8 @@ def head_of(volume: Float32[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
     if positive.size == 0:
         raise MetricError(
             "a volume needs voxels above zero; found none. Check the volume, then remove it or "
-            "sample it again."
+            "sample it again.",
+            "blank volume",
         )
     above = volume > BACKGROUND * np.percentile(positive, 98)
     return np.asarray(ndimage.binary_fill_holes(above))

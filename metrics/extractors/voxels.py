@@ -78,7 +78,8 @@ class Voxels:
             raise MetricError(
                 f"{self.name}: the grid must be {COARSE_MNI152}; found the shape "
                 f"{tuple(volumes.shape[2:])}. Bring the volumes there with "
-                "synthbench.volumes.grid.resample."
+                "synthbench.volumes.grid.resample.",
+                "another grid",
             )
         inside = torch.from_numpy(np.flatnonzero(self.load())).to(volumes.device)
         return volumes.flatten(1)[:, inside] / math.sqrt(self.dim)

@@ -168,7 +168,9 @@ def _r2_terms(predicted: Float64[np.ndarray, "s n"], truth: Float64[np.ndarray, 
     deviations = (truth - truth.mean()) ** 2
     a, b = squared_errors.mean(axis=1, keepdims=True), deviations.mean()
     if b == 0:
-        raise MetricError("r2: the label must differ between test subjects. Test on others.")
+        raise MetricError(
+            "r2: the label must differ between test subjects. Test on others.", "one value"
+        )
     return Terms(1 - a[:, 0] / b, (-squared_errors / b + a * deviations / b**2,))
 
 
@@ -305,7 +307,12 @@ def _of_subjects(strata: Sequence[Float64[np.ndarray, "s _"]]) -> list[Component
     for terms in strata:
         n = terms.shape[1]
         if n < 2:
-            raise MetricError(f"at least 2 test subjects are needed in each class; found {n}.")
+            raise MetricError(
+                f"at least 2 test subjects are needed in each class; found {n}.",
+                "small category",
+                needed=2,
+                found=n,
+            )
         spread = float(np.var(terms.mean(axis=0), ddof=1)) / n
         components.append(Component("test subjects", spread, n - 1))
     return components

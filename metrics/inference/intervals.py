@@ -247,7 +247,8 @@ def score_interval(statistic: Bounded, *, level: float = 0.95) -> Interval:
     if not math.isfinite(low):
         raise MetricError(
             f"--ci score: {type(statistic).__name__} has no lowest value. Use --ci jackknife or "
-            "--ci percentile."
+            "--ci percentile.",
+            "no interval",
         )
     value, variance = estimate(statistic), central_jackknife_variance(statistic)
     n = min(n_subjects(index) for index in statistic.subjects.values())
@@ -381,5 +382,6 @@ def interval(
 def _lacks(statistic: Statistic, method: IntervalMethod, what: str) -> MetricError:
     return MetricError(
         f"--ci {method}: {type(statistic).__name__} has no {what}. "
-        "Use --ci jackknife or --ci percentile."
+        "Use --ci jackknife or --ci percentile.",
+        "no interval",
     )

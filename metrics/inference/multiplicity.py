@@ -50,7 +50,10 @@ def max_t(
     place = ceil((len(largest) + 1) * level - _ROUNDING)
     if place > len(largest):
         raise MetricError(
-            f"max-t: a level of {level} needs more than {len(largest)} resamples. Use 1000."
+            f"max-t: a level of {level} needs more than {len(largest)} resamples. Use 1000.",
+            "few permutations",
+            needed=len(largest) + 1,
+            found=len(largest),
         )
     below = np.searchsorted(largest, np.abs(observed), side="left")
     adjusted: Float64[np.ndarray, " p"] = (1 + len(largest) - below) / (len(largest) + 1)

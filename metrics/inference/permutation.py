@@ -87,7 +87,9 @@ def permutation_test(
         if not np.isfinite(values).all():
             raise MetricError(
                 "permutation test: the statistic is undefined on a labelling; found "
-                f"{n_real} real of {n_subjects(index)} subjects. Give both sets more subjects."
+                f"{n_real} real of {n_subjects(index)} subjects. Give both sets more subjects.",
+                "undefined",
+                found=min(n_real, n_subjects(index) - n_real),
             )
         p.append(_p(values, direction))
     return combined_p(p)

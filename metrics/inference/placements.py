@@ -88,10 +88,16 @@ def placements(scores: Float64[np.ndarray, "s n"], positive: Bool[np.ndarray, " 
     if min(n1, n0) < 2:
         raise MetricError(
             f"auc: each class needs at least 2 test subjects; found {n1} of one and {n0} of the "
-            "other. Test on more subjects."
+            "other. Test on more subjects.",
+            "too few subjects",
+            needed=2,
+            found=min(n1, n0),
         )
     if not np.isfinite(scores).all():
-        raise MetricError("auc: scores must be finite; found NaN or infinity. Check the model.")
+        raise MetricError(
+            "auc: scores must be finite; found NaN or infinity. Check the model.",
+            "not finite output",
+        )
     once = np.ones((1, len(positive)))
     rows = [placements_under_weights(row, positive)(once) for row in scores]
     return Placements(

@@ -87,7 +87,9 @@ def pair_of(first: Entry, second: Entry) -> Pair:
         return Pair(first, second, d, 0.0, 0.0, np.zeros(len(differences) - 1))
     raise MetricError(
         f"comparison of {first.name} with {second.name}: the standard error must be above zero "
-        f"where the values differ; found 0, and a difference of {d:g}. Look for duplicated volumes."
+        f"where the values differ; found 0, and a difference of {d:g}. Look for duplicated "
+        "volumes.",
+        "no spread",
     )
 
 
@@ -173,7 +175,8 @@ def _linear_terms(statistic: Statistic, weights: Weights) -> dict[str, _Terms]:
     if not isinstance(statistic, Linear):
         raise MetricError(
             f"comparison: {type(statistic).__name__} has no contributions(weights), which "
-            "method='studentized' needs. Use method='jackknife'."
+            "method='studentized' needs. Use method='jackknife'.",
+            "no comparison",
         )
     return {
         role: _Terms(values, weights[role], statistic.subjects[role])
@@ -234,7 +237,8 @@ def _check_shared(statistics: Mapping[str, Statistic], shared: Sequence[str]) ->
                 raise MetricError(
                     f"comparison: {names[0]} and {name} must share the images of '{role}'; found "
                     f"{len(index)} of {n_subjects(index)} subjects and {len(other)} of "
-                    f"{n_subjects(other)}. Score both against one {role} set."
+                    f"{n_subjects(other)}. Score both against one {role} set.",
+                    "other images",
                 )
 
 
@@ -263,5 +267,6 @@ def _check_sizes(statistics: Mapping[str, Statistic], shared: Sequence[str]) -> 
                     "because the expected value of this metric depends on their number; found "
                     f"{len(index)} of {n_subjects(index)} subjects and {len(other)} of "
                     f"{n_subjects(other)}. Score equally many of each, or compare by a metric "
-                    "whose target is zero, such as mmd2."
+                    "whose target is zero, such as mmd2.",
+                    "other numbers",
                 )

@@ -61,7 +61,10 @@ class Distances:
         for role, size in sizes.items():
             if size < 2:
                 raise MetricError(
-                    f"memorization: {role} needs at least 2 images; found {size}. Add volumes."
+                    f"memorization: {role} needs at least 2 images; found {size}. Add volumes.",
+                    "too few images",
+                    needed=2,
+                    found=size,
                 )
         if (self.flipped_train is None) != (self.flipped_holdout is None):
             raise MetricError(
@@ -81,7 +84,8 @@ class Distances:
             if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
                 raise MetricError(
                     f"memorization: distances.{name} must be finite and not negative; found NaN, "
-                    "infinity or a negative number. Look for such values in the images."
+                    "infinity or a negative number. Look for such values in the images.",
+                    "not finite output",
                 )
 
     @property
@@ -272,7 +276,8 @@ def typical_distance(
         raise MetricError(
             "memorization: training images of different subjects must differ; found an identical "
             "twin for at least half of them. Remove duplicates from the training set, or give its "
-            "subjects in the participants table."
+            "subjects in the participants table.",
+            "equal images",
         )
     return unit
 

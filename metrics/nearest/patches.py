@@ -204,7 +204,8 @@ def search(
     if compared == 0:
         raise MetricError(
             "local_copying: real patches of different subjects are equal at every place inside "
-            "the mask. Remove duplicates from the training set and the hold-out."
+            "the mask. Remove duplicates from the training set and the hold-out.",
+            "equal images",
         )
     return Search(places, stride, found, between / compared)
 
@@ -258,7 +259,9 @@ def grid_places(mask: Bool[np.ndarray, "d h w"], most: int) -> tuple[Int64[np.nd
         The mask is empty.
     """
     if not mask.any():
-        raise MetricError("local_copying: the mask holds no voxel. Check how it was made.")
+        raise MetricError(
+            "local_copying: the mask holds no voxel. Check how it was made.", "empty mask"
+        )
     stride = 0
     while True:
         stride += 1
@@ -390,11 +393,13 @@ def _read(
         if volume.shape != shape:
             raise MetricError(
                 f"local_copying: volumes and mask must share one grid; found {role}[{i}] of shape "
-                f"{volume.shape} where the grid is {shape}. Bring all of them to one space."
+                f"{volume.shape} where the grid is {shape}. Bring all of them to one space.",
+                "another grid",
             )
         if not np.isfinite(volume).all():
             raise MetricError(
-                f"local_copying: {role}[{i}] holds NaN or infinity. Remove or fix it."
+                f"local_copying: {role}[{i}] holds NaN or infinity. Remove or fix it.",
+                "intensities",
             )
         slab[i] = _cut(volume, box)
     return slab

@@ -20,7 +20,8 @@ def needs_training_images(metric: str) -> MetricError:
     return MetricError(
         f"{metric}: compares synthetic images with training images and with a hold-out; found a "
         "real and a synthetic set only. Pass --train, or call "
-        f"synthbench.metrics.{metric}(synth, train, holdout)."
+        f"synthbench.metrics.{metric}(synth, train, holdout).",
+        "no training set",
     )
 
 
@@ -56,5 +57,8 @@ def check_testable(
     if permutations < least:
         raise MetricError(
             f"{metric}: with a level of {level:g} the test needs at least {least} permutations to "
-            f"detect anything; found {permutations}. Use 1000."
+            f"detect anything; found {permutations}. Use 1000.",
+            "few permutations",
+            needed=least,
+            found=permutations,
         )

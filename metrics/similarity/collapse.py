@@ -75,13 +75,17 @@ def diversity(synth: Float64[np.ndarray, "n n"], real: Float64[np.ndarray, "m m"
         if len(matrix) < 2 or not np.isfinite(matrix).all():
             raise MetricError(
                 f"diversity: needs the finite similarities of at least 2 {name}; found a matrix of "
-                f"{len(matrix)} x {len(matrix)}. Sample or add more volumes."
+                f"{len(matrix)} x {len(matrix)}. Sample or add more volumes.",
+                "too few images",
+                needed=2,
+                found=len(matrix),
             )
     apart, real_apart = 1 - _off_diagonal(synth), 1 - _off_diagonal(real)
     if real_apart.mean() < SAME:
         raise MetricError(
             f"diversity: the {len(real)} real volumes are copies of each other, so there is "
-            "nothing to compare samples with. Use volumes of different subjects."
+            "nothing to compare samples with. Use volumes of different subjects.",
+            "equal images",
         )
     nearest = apart.min(axis=1)
     share = float(apart.mean() / real_apart.mean())

@@ -276,7 +276,10 @@ def computed_pairs(
             f"{metric}: the pair matrix {which} must hold at least {MIN_PARTNERS} finite "
             f"pairs of each image; found {fewest} of one, and NaN for "
             f"{int((needed & ~computed).sum())} of {int(needed.sum())} entries. "
-            "Use a design of more pairs, or none."
+            "Use a design of more pairs, or none.",
+            "too many images",
+            needed=MIN_PARTNERS,
+            found=fewest,
         )
     return computed
 
@@ -303,5 +306,8 @@ def _check_partners(fewest: int, found: str) -> None:
     if fewest < MIN_PARTNERS:
         raise MetricError(
             f"MS-SSIM: each image must be in at least {MIN_PARTNERS} of the {PAIR_BUDGET} pairs "
-            f"that are computed; found {found}, which leaves {fewest}. Score fewer volumes."
+            f"that are computed; found {found}, which leaves {fewest}. Score fewer volumes.",
+            "too many images",
+            needed=MIN_PARTNERS,
+            found=fewest,
         )

@@ -80,7 +80,8 @@ def mask_pyramid(mask: Bool[Tensor, "d h w"], settings: Settings) -> list[Bool[T
             raise MetricError(
                 f"MS-SSIM: the mask is empty at scale {scale + 1} of {settings.scales}, "
                 f"{settings.window}-voxel windows taken off; {int(mask.sum())} of {mask.numel()} "
-                "voxels are in it at full resolution. Use a larger mask or fewer scales."
+                "voxels are in it at full resolution. Use a larger mask or fewer scales.",
+                "empty mask",
             )
     return pyramid
 
@@ -392,4 +393,9 @@ def _check_grid(shape: tuple[int, ...], settings: Settings) -> None:
     if refusal := grid_refusal(shape, settings):
         fit = scales_that_fit(shape, settings)
         remedy = f"at most {fit} scales" if fit else f"a window of at most {min(shape)} voxels"
-        raise MetricError(f"{refusal} Use {remedy}, or volumes on a finer grid.")
+        raise MetricError(
+            f"{refusal} Use {remedy}, or volumes on a finer grid.",
+            "small grid",
+            needed=smallest_side(settings.scales, settings.window),
+            found=min(shape),
+        )

@@ -157,7 +157,8 @@ def as_volume(name: str, array: Tensor | np.ndarray, data_range: float) -> Float
     if not (low >= 0 and high <= data_range):
         raise MetricError(
             f"MS-SSIM: intensities must be finite and lie in [0, {data_range:g}]; {name} spans "
-            f"[{low:g}, {high:g}]. Scale both volumes by one factor first."
+            f"[{low:g}, {high:g}]. Scale both volumes by one factor first.",
+            "intensities",
         )
     return volume.to(torch.float32)
 
@@ -182,10 +183,13 @@ def check_volume(volume: Tensor, name: str, mask: Tensor) -> Float32[Tensor, "d 
         raise MetricError(
             f"MS-SSIM: volumes and mask must share one grid; found {name} of shape "
             f"{tuple(volume.shape)} where the grid is {tuple(mask.shape)}. "
-            "Bring all of them to one space."
+            "Bring all of them to one space.",
+            "another grid",
         )
     if not bool(torch.isfinite(volume).all()):
-        raise MetricError(f"MS-SSIM: {name} holds NaN or infinity. Remove or fix it.")
+        raise MetricError(
+            f"MS-SSIM: {name} holds NaN or infinity. Remove or fix it.", "intensities"
+        )
     return volume.to(torch.float32)
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +89,7 @@ def log(message: str) -> None:
         complain(message)
 
 
-def answer(value: Any, shown: Callable[[], Any] | None = None) -> None:
+def answer(value: Any, shown: Callable[[], Any] | None = None, columns: int = 200) -> None:
     """Give a verb's result on standard output, on the main process only.
 
     Parameters
@@ -99,12 +99,14 @@ def answer(value: Any, shown: Callable[[], Any] | None = None) -> None:
     shown
         Called where it is not: returns a text, or a renderable of Rich's. None: nothing is shown,
         since the verb has said it.
+    columns
+        The width of what is shown, where the output is no terminal.
     """
     if _voices[-1].json:
         print_json(value.model_dump(mode="json") if hasattr(value, "model_dump") else value)
     elif shown is not None and is_main():
         words = shown()
-        say(words) if isinstance(words, str) else show(words)
+        say(words) if isinstance(words, str) else show(words, columns)
 
 
 def complain(message: str) -> None:
@@ -118,8 +120,11 @@ def say(text: str) -> None:
         print(printed(text))
 
 
-def show(renderable: Any) -> None:
-    """Print a table or a text to standard output, on the main process only."""
+def show(renderable: Any, columns: int = 200) -> None:
+    """Print a table or a text to standard output, on the main process only.
+
+    Where that is no terminal, lines are at most `columns` wide.
+    """
     from rich.console import Console
 
     if not is_main():
@@ -128,7 +133,7 @@ def show(renderable: Any) -> None:
     terminal = Console().is_terminal
     # A table that is read by a program or a log must not be wrapped at 80 columns. What is shown
     # is text: brackets in it are no markup, and words between colons no pictures.
-    console = Console(width=None if terminal else 200, markup=False, emoji=False)
+    console = Console(width=None if terminal else columns, markup=False, emoji=False)
     with console.capture() as shown:
         console.print(renderable)
     sys.stdout.write(shown.get() if terminal else without_commands(shown.get()))
@@ -200,20 +205,23 @@ def context_of(
 
 
 @contextmanager
-def writing(**files: Path | None) -> Iterator[None]:
+def writing(reads: Mapping[str, Any], /, **files: Path | None) -> Iterator[None]:
     """Context manager: this command alone writes its output files, and can write them.
 
     Folders are made, and a file that cannot be written is found before the work begins.
 
     Parameters
     ----------
+    reads
+        What the command reads, by its options; values that are no paths are passed over.
     files
         The files by their options (`sample_data` for --sample-data); None: not asked for.
 
     Raises
     ------
     UsageError
-        A file is a folder, is named by two options, or cannot be written.
+        A file is a folder, is named by two options, is one that the command reads or that belongs
+        to a cohort, or cannot be written.
     InUseError
         Another process writes one of the files.
     """
@@ -231,6 +239,7 @@ def writing(**files: Path | None) -> Iterator[None]:
             if other := named.get(file.absolute()):
                 raise UsageError(f"{other} and {option} name the same file, {file}.")
             named[file.absolute()] = option
+            _check_replaces_no_input(name, file, reads)
             try:
                 stack.enter_context(only_writer_of(file))
             except OSError as error:
@@ -239,6 +248,32 @@ def writing(**files: Path | None) -> Iterator[None]:
                     "another folder."
                 ) from error
         yield
+
+
+_OF_A_COHORT = ("participants.tsv", "dataset_description.json", "DATA_USE_TERMS.txt", "seal.json")
+
+
+def _check_replaces_no_input(name: str, file: Path, reads: Mapping[str, Any]) -> None:
+    """Raise a UsageError where a result would take the place of what it was computed from."""
+    from synthbench.volumes.image_file import SUFFIXES, is_volume
+
+    option = f"--{name.replace('_', '-')}"
+    if not file.exists():
+        if is_volume(file):
+            raise UsageError(f"{option} {file}: that is the name of a volume; name another file.")
+        return
+    beside = any(file.with_name(f"{file.stem}{suffix}").exists() for suffix in SUFFIXES)
+    if is_volume(file) or file.name in _OF_A_COHORT or (beside and file.suffix == ".json"):
+        raise UsageError(
+            f"{option} {file}: that file belongs to a cohort, and would be replaced. Name another."
+        )
+    for other, value in reads.items():
+        for read in value if isinstance(value, list | tuple) else (value,):
+            if other != name and isinstance(read, Path) and read.exists() and read.samefile(file):
+                raise UsageError(
+                    f"{option} {file}: the command reads that file, for "
+                    f"--{other.replace('_', '-')}. Name another."
+                )
 
 
 @contextmanager

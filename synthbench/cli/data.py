@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,10 @@ from synthbench.cli.console import answer, log, progress_bar, writing, writing_i
 from synthbench.cli.options import AssumeGrid, FileOptions, Seed
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.registry import BUILT_IN
+
+if TYPE_CHECKING:
+    from synthbench.cohorts.choice import CohortFiles
+    from synthbench.cohorts.preflight.check import Report
 
 Layout = Annotated[
     str | None,
@@ -90,8 +94,18 @@ def info(
         raise CheckFailed(
             f"{cohort} cannot be used as it is: {len(report.unusable)} unusable files, "
             f"{sum(f.severity == 'error' for f in report.findings)} findings that would make "
-            "numbers wrong."
+            f"numbers wrong.{_foreign(files.of(cohort), report)}"
         )
+
+
+def _foreign(source: CohortFiles, report: Report) -> str:
+    """Return what is wrong with volumes that were made elsewhere, where no file can be used."""
+    from synthbench.cohorts.foreign.diagnosis import diagnose
+
+    if report.entries:
+        return ""
+    found = diagnose(source)
+    return f"\n{found.message}" if found.is_foreign else ""
 
 
 def select(
@@ -120,7 +134,7 @@ def select(
 
     if out is None and not list_:
         raise UsageError("name the manifest to write (--out FILE.csv), or look first (--list).")
-    context.with_resource(writing(out=out))
+    context.with_resource(writing(context.params, out=out))
     if out is not None:
         check_out(out)
     chosen = chosen_scans(

@@ -42,7 +42,8 @@ def drift(
     from synthbench.drift.drift import drift as compared
     from synthbench.runtime.files import write_atomic
 
-    with writing(junit=junit):
+    reads = {"baseline": baseline, "current": current, "sample-data": sample_data}
+    with writing(reads, junit=junit):
         found = compared(
             baseline, current, metrics=metric, deltas=_margins(delta or []), alpha=alpha,
             sample_data=sample_data or (), gate=gate,

@@ -51,7 +51,7 @@ def leaderboard(
 
     if html is not None:
         _check_html(html, check, pages.benchmarks_in(folder))
-    context.with_resource(writing(html=html))
+    context.with_resource(writing(context.params, html=html))
     if check and (compare or multiverse):
         raise UsageError("--check writes nothing: leave out --compare and --multiverse.")
     if sample_data and not (compare or multiverse):

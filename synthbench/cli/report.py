@@ -81,7 +81,8 @@ def report(
     from synthbench.report.html import report as rendered
 
     real_volumes = shown.real_volumes
-    with writing(out=out), progress_bar("report") as advance:
+    reads = {"scorecards": scorecards, "sensitivity": sensitivity}
+    with writing(reads, out=out), progress_bar("report") as advance:
         page = rendered(
             scorecards,
             real=files.of(real),

@@ -125,7 +125,7 @@ class ScoreProtocol:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreFiles:
-    """The files that a scoring writes."""
+    """The files that a scoring writes, and how much of the scorecard it prints."""
 
     panel: ClassVar[str] = "Files that are written"
 
@@ -147,8 +147,12 @@ class ScoreFiles:
         bool,
         typer.Option("--identifiers", help="In --neighbours, name real volumes by their files."),
     ] = False
+    wide: Annotated[
+        bool,
+        typer.Option("--wide", help="Print all rows and columns: parts, p, values of all volumes."),
+    ] = False
 
-    def writing(self) -> AbstractContextManager[None]:
+    def writing(self, reads: dict[str, Any]) -> AbstractContextManager[None]:
         """Return the context in which these files are written by this command alone.
 
         Raises
@@ -159,7 +163,7 @@ class ScoreFiles:
         if self.identifiers and self.neighbours is None:
             raise UsageError("--identifiers: it names the volumes of --neighbours FILE; add that.")
         files = {name: file for name, file in vars(self).items() if not isinstance(file, bool)}
-        return writing(**files)
+        return writing(reads, **files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +198,7 @@ def score(
     cached: Cached = True,
 ) -> None:
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
-    from synthbench.report.text import scorecard_table
+    from synthbench.report.text import COLUMNS, WIDE_COLUMNS, scorecard_table
     from synthbench.scoring import scoring
     from synthbench.scoring.inputs import CohortSet
     from synthbench.scoring.settings import ScoringSettings
@@ -208,7 +212,7 @@ def score(
     scoring.check_choices(settings, accept or ())
     if files.neighbours is not None:
         _check_neighbours(files.neighbours, cohorts, settings)
-    context.with_resource(files.writing())
+    context.with_resource(files.writing(context.params))
     study = None if tables.sensitivity is None else Sensitivity.load(tables.sensitivity)
     chosen: dict[str, Any] = cohorts.chosen()
     with progress_bar("scoring") as advance:
@@ -229,7 +233,8 @@ def score(
         sample_data=files.sample_data,
         identifiers=files.identifiers,
     )
-    answer(card, lambda: scorecard_table(card))
+    columns = WIDE_COLUMNS if files.wide else COLUMNS
+    answer(card, lambda: scorecard_table(card, wide=files.wide), columns)
     for file in written:
         log(f"written: {file}")
     if files.neighbours is not None and files.neighbours not in written:

@@ -68,7 +68,7 @@ def sensitivity(
         else frozen_benchmark(context, protocol.benchmark)
     )
     figure = out.with_suffix(".png")
-    context.with_resource(writing(out=out, figure=figure))
+    context.with_resource(writing(context.params, out=out, figure=figure))
     with progress_bar("sensitivity") as advance:
         found = study.sensitivity(
             files.of(real), settings,

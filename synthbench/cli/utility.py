@@ -116,7 +116,7 @@ def utility(
     from synthbench.utility import command
     from synthbench.utility.table import utility_table
 
-    context.with_resource(writing(out=out, scorecard=scorecard))
+    context.with_resource(writing(context.params, out=out, scorecard=scorecard))
     if scorecard is not None:
         # A wrong file should not be named only after hours of training.
         Scorecard.load(scorecard)

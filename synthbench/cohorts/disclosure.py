@@ -47,6 +47,30 @@ def subgroups(cohort: Cohort) -> dict[str, dict[str, int | str]]:
     return counts
 
 
+def hidden_words(column: str, counts: Mapping[str, int | str]) -> str:
+    """Return which subgroups of a column are hidden, by name, and why; empty where none is.
+
+    >>> print(hidden_words("sex", {"F": 33, "M": 38, "other": "<5"}))
+    sex: other is hidden (fewer than 5 subjects)
+    """
+    if not counts:
+        return (
+            f"{column}: all subgroups are hidden: one has fewer than {SMALL_CELL} subjects and "
+            "could be calculated from the others"
+        )
+    small = [name for name, count in counts.items() if count == SUPPRESSED]
+    others = [name for name, count in counts.items() if count == _COARSENED]
+    if not small:
+        return ""
+    are = "is" if len(small) == 1 else "are"
+    words = f"{column}: {', '.join(small)} {are} hidden (fewer than {SMALL_CELL} subjects)"
+    if others:
+        are = "is" if len(others) == 1 else "are"
+        words += f"; {', '.join(others)} {are} hidden, as {small[0]} could be calculated from "
+        words += "it" if len(others) == 1 else "them"
+    return words
+
+
 def subgroup_names(values: pd.Series[Any]) -> list[str]:
     """Return the subgroup of each row of a column: a band of ten years of `age`, else the value.
 

@@ -7,6 +7,7 @@ Entities stand in the file's name or in the names of its folders, such as `sub-0
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -176,3 +177,17 @@ def _entity(part: str) -> tuple[str, str] | None:
     if found and found[1] in ENTITIES:
         return found[1], found[2]
     return None
+
+
+def without_folders(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of files without their folders, by the whole name.
+
+    Whole names stay where two would be the same.
+
+    >>> without_folders(["../a/sub-1_T1w.nii", "../a/sub-2_T1w.nii"])["../a/sub-1_T1w.nii"]
+    'sub-1_T1w.nii'
+    >>> without_folders(["sub-1/T1w.nii", "sub-2/T1w.nii"])["sub-1/T1w.nii"]
+    'sub-1/T1w.nii'
+    """
+    short = {name: PurePath(name).name for name in names}
+    return short if len(set(short.values())) == len(short) else {name: name for name in short}

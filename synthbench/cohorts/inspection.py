@@ -194,12 +194,15 @@ def inspect(
         foreground = above[above > floor + BACKGROUND * (rough - floor)]
         scale = float(np.percentile(foreground, 99.9))
         clipped = float(np.mean(foreground == high))
-        bins = ((foreground - floor) * (_BINS / (scale - floor))).astype(np.intp)
-        histogram = np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS) / bins.size
+        # In float64, and cut before it is a whole number: one voxel may be far above the scale.
+        share = (foreground.astype(np.float64) - floor) / (scale - floor)
+        bins = np.minimum(share * _BINS, _BINS - 1).astype(np.intp)
+        histogram = np.bincount(bins, minlength=_BINS) / bins.size
     span = scale - floor
     # Without a foreground, no voxel lies above the scale.
     foreground_voxels = (volume > floor + max(BACKGROUND * span, 0.0)).astype(np.float32)
-    coarse = (cell_means(volume, grid.spacing, COARSE_MM) - floor) / (span if span > 0 else 1.0)
+    with np.errstate(over="ignore"):  # of one voxel far above the scale; it is cut below
+        coarse = (cell_means(volume, grid.spacing, COARSE_MM) - floor) / (span if span > 0 else 1.0)
     return Inspection(
         grid=grid,
         stored=stored,

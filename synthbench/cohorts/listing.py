@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from synthbench.cohorts.tables.persons import person_key
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import name
 from synthbench.errors import CohortError
+from synthbench.runtime.documents import is_there
 from synthbench.runtime.walk import dicom_advice, files_below
 from synthbench.volumes.image_file import SUFFIXES, StoredImage, is_volume
 from synthbench.volumes.in_memory import Held, held_volumes
@@ -116,7 +118,7 @@ def list_cohort(source: Path | str | CohortFiles | Held, role: str) -> Listing:
     people = [_person(named) for named in chosen.names]
     table = path / "participants.tsv"
     participants = Participants(pd.DataFrame())
-    if table.is_file():
+    if is_there(table, CohortError):
         participants = read_participants(table)
         people = _known(chosen.names, people, participants)
         participants = participants.of(people, f"{role}: {table}")
@@ -164,7 +166,8 @@ def _check_repeated(paths: Sequence[Path], where: str) -> None:
 
 def _person(named: FileName) -> str:
     label = named.entities.get("sub")
-    return named.name if label is None else f"sub-{label}"
+    # Two files of one person may spell an accent as one character and as two.
+    return unicodedata.normalize("NFC", named.name if label is None else f"sub-{label}")
 
 
 def _known(

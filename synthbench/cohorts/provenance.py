@@ -7,7 +7,7 @@ from pathlib import Path
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.datasets.description import FILE, read_description
 from synthbench.errors import CohortError
-from synthbench.runtime.documents import read_text
+from synthbench.runtime.documents import check_own, is_there, read_text
 
 
 def sources(cohort: Cohort) -> list[dict[str, str]]:
@@ -36,7 +36,7 @@ def sources(cohort: Cohort) -> list[dict[str, str]]:
 
 def _dataset(folder: Path) -> Path | None:
     candidates = (folder, *folder.parents)
-    return next((f for f in candidates if (f / FILE).is_file()), None)
+    return next((f for f in candidates if is_there(f / FILE, CohortError)), None)
 
 
 def _described(root: Path) -> dict[str, str]:
@@ -44,6 +44,7 @@ def _described(root: Path) -> dict[str, str]:
     file = root / "DATA_USE_TERMS.txt"
     terms = described.HowToAcknowledge
     if file.is_file():
+        check_own(file, root, CohortError)
         terms = read_text(file, error=CohortError, fix="Save it as UTF-8.")
     return {
         "name": described.Name or "",

@@ -7,7 +7,7 @@ The sample data (`synthbench.scoring.sample_data`) show, to the bit, which image
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -53,13 +53,17 @@ class Cause(Record):
 
     def touches(self, row: Value) -> bool:
         """Return True where a row is another quantity on the two sides for this reason."""
+        return self.touches_job(row.key.job) or (self.scope == "size" and row.target == "floor")
+
+    def touches_job(self, job: JobKey) -> bool:
+        """Return True where a job's numbers of single volumes are other ones for this reason."""
         return {
             "all": True,
-            "volumes": row.extractor is None,
-            "features": row.extractor is not None,
-            "extractor": row.extractor is not None and row.extractor == self.of,
-            "job": str(row.key.job) == self.of,
-            "size": row.target == "floor",
+            "volumes": job.extractor is None,
+            "features": job.extractor is not None,
+            "extractor": job.extractor is not None and job.extractor == self.of,
+            "job": str(job) == self.of,
+            "size": False,
             "none": False,
         }[self.scope]
 
@@ -190,10 +194,13 @@ def images_in_common(
     return None
 
 
-def moved_reals(first: SampleData, second: SampleData) -> Iterator[Cause]:
+def moved_reals(
+    first: SampleData, second: SampleData, causes: Sequence[Cause] = ()
+) -> Iterator[Cause]:
     """Yield the extractors and metrics that give other numbers for the same real volumes.
 
-    Software causes such a change, not the samples.
+    Software causes such a change, not the samples. Where `causes` already say why the numbers are
+    others, such as another grid, nothing can be said of the software.
     """
     seen = set()
     for key in first.jobs:
@@ -201,16 +208,22 @@ def moved_reals(first: SampleData, second: SampleData) -> Iterator[Cause]:
         source = named.source
         if key not in second.jobs or source in seen:
             continue
+        if any(cause.touches_job(named.job) for cause in causes):
+            continue
         seen.add(source)
         moved = _moved(first.jobs[key].real, second.jobs[key].real)
         if moved > ROUNDING:
             features = named.extractor is not None
             yield Cause(
                 kind="software", field=f"{source} of the same real volumes", baseline="0",
-                current=f"moved by {moved:.2g} of its spread",
+                current=_moved_words(moved),
                 scope="none" if moved <= SMALL else "extractor" if features else "job",
                 of=source, small=moved <= SMALL,
             )  # fmt: skip
+
+
+def _moved_words(moved: float) -> str:
+    return f"moved by {moved:.2g} of its spread" if math.isfinite(moved) else "of another size"
 
 
 def _moved(before: Float[np.ndarray, "n _"], after: Float[np.ndarray, "n _"]) -> float:

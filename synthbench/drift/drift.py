@@ -34,6 +34,8 @@ from synthbench.drift.causes import (
     relative,
 )
 from synthbench.drift.two_samples import (
+    NO_CHANGE,
+    NO_CLOSER,
     GeneratorTest,
     MetricDrift,
     Requested,
@@ -41,6 +43,7 @@ from synthbench.drift.two_samples import (
     Status,
     Terms,
     compare_samples,
+    excludes_zero,
     share_seeds,
 )
 from synthbench.errors import UsageError, near_miss
@@ -346,7 +349,7 @@ def _rescore_verdict(outcome: Outcome, rows: Sequence[MetricDrift], causes: Sequ
 
 def _resampled(pair: _Pair, one: SampleData, other: SampleData, common: int) -> Drift:
     """Judge new samples, or two generators, by `synthbench.drift.two_samples`."""
-    pair = replace(pair, causes=(*pair.causes, *moved_reals(one, other)))
+    pair = replace(pair, causes=(*pair.causes, *moved_reals(one, other, pair.causes)))
     rival = _two_generators(pair)
     chosen = list(_rows(pair, everything=False))
     _check_deltas(pair.deltas, [before.metric for before, _ in chosen])
@@ -367,12 +370,15 @@ def _resampled(pair: _Pair, one: SampleData, other: SampleData, common: int) -> 
     outcome = _outcome(rows, tests, warn=any(cause.small for cause in pair.causes))
     return pair.result(
         "side by side" if rival else "resample",
-        _statement(pair, rival, share_seeds(one, other)),
+        _statement(pair, rival, _seeds(one, other)),
         outcome,
         _resample_verdict(outcome, rows, tests, pair.names, rival),
         generator=tests,
         metrics=rows,
-        notes=list(_notes_on_samples(one, other, common, rows)),
+        notes=[
+            *([] if rival else _notes_on_seeds(_seeds(one, other))),
+            *_notes_on_samples(common, rows, pair.alpha, tested=bool(tests)),
+        ],
     )
 
 
@@ -402,13 +408,53 @@ def _check_deltas(deltas: Mapping[str, float], known: Sequence[str]) -> None:
             raise UsageError(f"--delta {name}: a positive number is needed; found {delta}.")
 
 
-def _statement(pair: _Pair, rival: bool, same_seeds: bool) -> str:
+@dataclass(frozen=True)
+class _Seeds:
+    """Which seeds two samples have in common: all, some (`shared`) or none; or it is not known."""
+
+    named: bool
+    same: bool
+    shared: int
+
+    @property
+    def words(self) -> str:
+        if self.same:
+            return "of the same seeds"
+        if not self.named:
+            return "seeds not named"
+        return f"{self.shared} seeds in both" if self.shared else "of other seeds"
+
+
+def _seeds(one: SampleData, other: SampleData) -> _Seeds:
+    if one.seeds is None or other.seeds is None:
+        return _Seeds(named=False, same=False, shared=0)
+    return _Seeds(True, share_seeds(one, other), len({*one.seeds} & {*other.seeds}))
+
+
+def _notes_on_seeds(seeds: _Seeds) -> list[str]:
+    if seeds.same:
+        return []
+    gain = (
+        "with the same seeds on both sides the standard deviation of a difference is up to 7 times "
+        "smaller"
+    )
+    if not seeds.named:
+        return [f"not every volume has a sidecar that names its seed; {gain}"]
+    if not seeds.shared:
+        return [f"the seeds differ; {gain}"]
+    return [
+        f"{seeds.shared} seeds are in both samples and the others in one: the tests take all "
+        f"volumes as independent, which is careful; {gain}"
+    ]
+
+
+def _statement(pair: _Pair, rival: bool, seeds: _Seeds) -> str:
     n, m = pair.baseline.synth.n, pair.current.synth.n
     if rival:
         first, second = pair.names
         return f"two generators against the same real volumes: {first} ({n}), {second} ({m})"
-    seeds = "of the same seeds" if same_seeds else "of other seeds, or of seeds not named"
-    return f"new samples ({n} and {m}, {seeds}) against the same {pair.current.real.n} real volumes"
+    real = pair.current.real.n
+    return f"new samples ({n} and {m}, {seeds.words}) against the same {real} real volumes"
 
 
 def _resample_verdict(
@@ -425,7 +471,8 @@ def _resample_verdict(
         for name in names:
             found = [row.name for row in rows if row.closer == name]
             clauses += [f"{name} is closer in {', '.join(found)}"] if found else []
-        return "; ".join(clauses) or "no difference shown at this n, which is no proof of equality"
+        nothing = "no difference shown at this n, which is no proof of equality"
+        return "; ".join(clauses) or nothing + _uncorrected(rows)
     if outcome == "drift":
         failed = [
             f"the generator changed ({test.extractor}, p {p_text(test.p_adjusted)})"
@@ -434,20 +481,37 @@ def _resample_verdict(
         ]
         failed += [f"{row.name}: {row.words}" for row in rows if row.status == "fail"]
         return f"drift: {'; '.join(failed)}"
-    return "no drift shown at this n, which is no proof that nothing changed"
+    nothing = "no drift shown at this n, which is no proof that nothing changed"
+    return nothing + _uncorrected(rows)
+
+
+def _uncorrected(rows: Sequence[MetricDrift]) -> str:
+    """Return, for a verdict, which differences are shown only until they are corrected."""
+    tested = sum(row.p_adjusted is not None for row in rows)
+    alone = [
+        f"{row.name} (p {p_text(row.p)} alone, {p_text(row.p_adjusted)} corrected)"
+        for row in rows
+        if row.p_adjusted is not None and excludes_zero(row) and row.words in (NO_CHANGE, NO_CLOSER)
+    ]
+    if not alone:
+        return ""
+    return (
+        f". Taken alone, the interval of {', '.join(alone)} excludes zero; among {tested} metrics "
+        "chance gives such a one, which Holm's correction accounts for"
+    )
 
 
 def _notes_on_samples(
-    one: SampleData, other: SampleData, common: int, rows: Sequence[MetricDrift]
+    common: int, rows: Sequence[MetricDrift], alpha: float, *, tested: bool
 ) -> Iterator[str]:
-    if not share_seeds(one, other):
+    corrected = sum(row.p_adjusted is not None for row in rows)
+    if corrected:
+        level = f"{alpha / 2:g} (half of {alpha:g}; the other half is for the generator's test)"
         yield (
-            "the seeds differ or are not named: with the same seeds on both sides the standard "
-            "deviation of a difference is up to 7 times smaller"
+            f"p is corrected for {corrected} metrics (Holm) and shows a change where it is at most "
+            f"{level if tested else f'{alpha:g}'}; each interval is of its metric alone, "
+            "uncorrected"
         )
-        shared = len({*(one.seeds or ())} & {*(other.seeds or ())})
-        if shared:
-            yield f"{shared} seeds are in both samples, but the tests assume independent samples"
     if common:
         yield f"{common} synthetic volumes are in both samples, to the bit"
     without = [row.metric for row in rows if row.delta is None and row.difference is not None]

@@ -43,7 +43,7 @@ def _metrics(found: Drift) -> Table:
     sampled = found.kind in ("resample", "side by side")
     titles = ["", found.baseline, found.current]
     if sampled:
-        titles += ["difference", "95% CI", "p (Holm)", "within the margin"]
+        titles += ["difference", "95% CI, alone", "p (Holm)", "within the margin"]
     else:
         titles.append("change / terms")
     table = Table()

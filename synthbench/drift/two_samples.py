@@ -6,6 +6,7 @@ with each other.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,10 @@ from synthbench.metrics.mmd import MMD2
 from synthbench.metrics.mmd_permutation import permutation_p
 from synthbench.records.base import Record
 from synthbench.records.keys import JobKey
+from synthbench.records.reasons import reason_of, words_of
 from synthbench.scoring.sample_data import SampleData
+
+log = logging.getLogger("synthbench")
 
 RESOLUTION = 4
 """Factor by which the smallest possible adjusted p must lie below the threshold.
@@ -43,6 +47,10 @@ multiplies it by the number of metrics: 1000 resamples could not show any change
 
 LEVEL = 0.95
 """Nominal coverage of the intervals that are shown."""
+
+NO_CHANGE = "no change shown"
+NO_CLOSER = "no difference shown"
+"""The words of a metric whose corrected p shows nothing."""
 
 Status = Literal["pass", "warn", "fail", "shown", "not compared"]
 
@@ -232,15 +240,24 @@ def compare_samples(
         try:
             compared[one] = _compared(first, second, one, paired, terms)
         except (MetricError, UsageError) as error:
+            # Annotations and JUnit files of a build are published; a message may name files.
+            log.warning("%s: %s", one.label, error)
             rows.append(
                 MetricDrift(metric=one.metric, extractor=one.extractor, label=one.label,
-                            status="not compared", words=str(error))
+                            status="not compared", words=_public(error))
             )  # fmt: skip
     p_values = {one: found.wide.p for one, found in compared.items() if one.gates}
     adjusted = dict(zip(p_values, holm(list(p_values.values())).tolist(), strict=True))
     for one, found in compared.items():
         rows.append(_metric_drift(one, found, adjusted.get(one), half, terms))
     return tests, rows
+
+
+def _public(error: Exception) -> str:
+    reason = reason_of(error)
+    if reason["code"] == "refused":
+        return "cannot be computed; the command printed why"
+    return words_of(**reason)
 
 
 def share_seeds(first: SampleData, second: SampleData) -> bool:
@@ -354,16 +371,16 @@ def _metric_drift(
     better = None if rivals is None else _closer(wide, requested, rivals.names)
     status: Status
     if adjusted is None:
-        status, words = "shown", "fails nothing: it rewards shrunk spread"
+        status, words = "shown", "shown only: a smaller spread improves it"
     elif rivals is not None:
         status = "fail" if different and rivals.gate else "pass"
-        words = f"{better} is closer" if different else "no difference shown"
+        words = f"{better} is closer" if different else NO_CLOSER
     elif requested.given:
         status = "pass" if equivalent else "fail"
         words = "within the margin" if equivalent else "not shown to be within the margin"
     else:
         status = "fail" if different and not rounding else "pass"
-        words = "no change shown" if not different else "rounding" if rounding else "changed"
+        words = NO_CHANGE if not different else "rounding" if rounding else "changed"
     return MetricDrift(
         metric=requested.metric, extractor=requested.extractor, label=requested.label,
         status=status,
@@ -374,6 +391,11 @@ def _metric_drift(
         else "given" if requested.given else "minimum detectable effect",
         equivalent=equivalent,
     )  # fmt: skip
+
+
+def excludes_zero(row: MetricDrift) -> bool:
+    """Return True where the interval of the difference, of the metric alone, excludes zero."""
+    return row.low is not None and row.high is not None and not row.low <= 0 <= row.high
 
 
 def _closer(comparison: Comparison, requested: Requested, names: tuple[str, str]) -> str:

@@ -17,7 +17,8 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import FloorRecord, Value
 from synthbench.render.markdown import escaped
 from synthbench.render.numbers import number
-from synthbench.report.text import SATURATED, interval_words
+from synthbench.report.standing import SATURATED
+from synthbench.report.text import interval_words
 from synthbench.scoring.benchmark import Benchmark, FrozenFloor
 
 REASON = 80

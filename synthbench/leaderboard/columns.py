@@ -29,14 +29,10 @@ from synthbench.render.markdown import code, escaped
 from synthbench.render.numbers import duration, number
 from synthbench.report.failures import share_words
 from synthbench.report.memorization import copies_found
+from synthbench.report.opening import blur_cell
+from synthbench.report.standing import Standing, headline_text, verdict
 from synthbench.report.text import FAILED
-from synthbench.report.verdicts import (
-    FEW_SEEDS,
-    Standing,
-    copied_parts,
-    copies,
-    read_back_words,
-)
+from synthbench.report.verdicts import FEW_SEEDS, copied_parts, copies
 from synthbench.utility.table import verdict_words
 
 ONE_SEED = "¹"
@@ -258,21 +254,29 @@ def _values(entries: Sequence[Entry]) -> Cell:
 
 def _matched_head(board: Board, key: Key) -> str:
     floor = floor_of(key, board)
-    return f"at n = {floor.n} per side" if floor else "at the floor's n"
+    at = f"n = {floor.n} per side" if floor else "the floor's n"
+    return f"{key_heading(key, board, n=False)} at {at}"
 
 
 def _matched(entry: Entry) -> Cell:
     if entry.row is None or entry.row.floor is None:
         return EMPTY
-    return Cell(number(entry.row.floor.synth_mean), sort=entry.row.floor.synth_mean)
+    return Cell(headline_text(entry.row), sort=entry.row.floor.synth_mean)
 
 
 def _matched_floor(floor: Floor) -> str:
     return f"**{number(floor.mean)}** ({number(floor.low)} to {number(floor.high)})"
 
 
+def _verdict(entry: Entry) -> Cell:
+    if entry.row is None or entry.row.floor is None:
+        return EMPTY
+    found = verdict(entry.row)
+    return Cell(found.words, quoted=True, standing=found.standing)
+
+
 def _blur(entry: Entry) -> Cell:
-    return Cell(read_back_words(entry.row) if entry.row else "", quoted=True)
+    return Cell(blur_cell(entry.row) if entry.row else "", quoted=True)
 
 
 def _best(entry: Entry) -> Cell:
@@ -345,9 +349,10 @@ _SEEDS_COLUMN = Column("training seeds", lambda entry: _seeds([entry]), always=T
 RANKING: tuple[Column, ...] = (
     Column("rank", lambda entry: _rank([entry]), always=True, pooled=_rank),
     Column("tied with", lambda entry: _tied([entry]), always=True, pooled=_tied),
-    Column(_value_head, _value, always=True, pooled=_values),
     Column(_matched_head, _matched, floor=_matched_floor),
-    Column("as real, blurred by", _blur, prose=True),
+    Column("verdict", _verdict, prose=True),
+    Column(_value_head, _value, always=True, pooled=_values),
+    Column("as real, blurred by (mm FWHM)", _blur, prose=True),
     Column("best", _best),
     Column("n", _size),
     Column(FAILED, _failed),

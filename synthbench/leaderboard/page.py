@@ -18,8 +18,9 @@ from synthbench.leaderboard.board import Board, stale_words
 from synthbench.leaderboard.choices import choices
 from synthbench.leaderboard.pictures import ASKED, GRID, pictures
 from synthbench.leaderboard.splits import splits
-from synthbench.runtime.documents import read_text
+from synthbench.runtime.documents import check_own, read_text
 from synthbench.runtime.files import write_atomic
+from synthbench.runtime.text import visible
 from synthbench.scoring.benchmark import FILE
 
 PAGE = "README.md"
@@ -77,7 +78,9 @@ def render_pictures(folder: Path | str) -> dict[str, str]:
 
 
 def _notes(file: Path) -> str:
-    return read_text(file, error=ScorecardError, fix="Save it as UTF-8.").strip()
+    check_own(file, file.parent, ScorecardError)
+    text = read_text(file, error=ScorecardError, fix="Save it as UTF-8.").strip()
+    return visible(text, kept="\n\t")
 
 
 def write_leaderboard(folder: Path | str) -> Path:

@@ -14,6 +14,7 @@ from synthbench.leaderboard.board import (
 from synthbench.render.forest import Floor, Row, forest_plot
 from synthbench.render.grid import rank_grid
 from synthbench.report.adherence import requested_measured
+from synthbench.report.standing import depends_on_n, headline
 
 GRID = "multiverse.svg"
 ASKED = "requested-measured.svg"
@@ -50,19 +51,20 @@ def _forest(key: Key, board: Board) -> str:
     rows = []
     for name, card in board.ordered.items():
         row = key.of(card)
-        interval = row.interval if row else None
+        found = headline(row) if row else None
+        low, high = (found and (found.interval or found.spread)) or (None, None)
         rows.append(
             Row(
                 name=plain_title(board, name),
-                value=row.value if row else None,
-                low=interval.low if interval else None,
-                high=interval.high if interval else None,
-                matched=row.floor.synth_mean if row and row.floor else None,
+                value=found.value if found else None,
+                low=low,
+                high=high,
+                whole=row.value if row and row.floor and depends_on_n(row) else None,
             )
         )
     level = f"{board.benchmark.protocol.level:.0%} intervals"
     shaded = Floor(floor.low, floor.high, floor.n) if floor else None
-    title = f"{key_title(key, board)} {ARROWS[key.direction]}"
+    title = f"{key_title(key, board, n=False)} {ARROWS[key.direction]}"
     return forest_plot(title, rows, shaded, note=level)
 
 

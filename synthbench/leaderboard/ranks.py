@@ -38,7 +38,8 @@ from synthbench.records.keys import JobKey
 from synthbench.render import html
 from synthbench.render.markdown import code, escaped, table
 from synthbench.render.numbers import number, p_text
-from synthbench.report.text import SATURATED, SATURATION
+from synthbench.report.standing import SATURATED, VERDICT_WORDS
+from synthbench.report.text import SATURATION
 from synthbench.runtime.text import one_line
 
 SEEDS = (
@@ -79,13 +80,15 @@ def ranking(board: Board) -> str:
     head = ["", "entry", *heads(columns, board, key)]
     return (
         f"## Ranking by {escaped(key.label)}\n\n{table(head, rows, words=2)}\n\n"
-        + _ranking_words(board, ranking_by(board, key))
+        + _ranking_words(board, key, ranking_by(board, key))
         + f"\n\n![{escaped(key.label)}: values, intervals and the floor]({forest_file(key, board)})"
     )
 
 
-def _ranking_words(board: Board, found: MetricRanking | None) -> str:
+def _ranking_words(board: Board, key: Key, found: MetricRanking | None) -> str:
     lines = []
+    if floor_of(key, board) is not None:
+        lines.append(f"{VERDICT_WORDS[0].upper()}{VERDICT_WORDS[1:]}.")
     if found is not None and board.comparisons is not None:
         c = board.comparisons
         places = {place.entry for place in found.places}

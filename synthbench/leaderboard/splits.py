@@ -19,7 +19,8 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.render.markdown import escaped, table
 from synthbench.render.numbers import number
 from synthbench.report.memorization import copies_found
-from synthbench.report.verdicts import copied_parts, verdict
+from synthbench.report.standing import verdict
+from synthbench.report.verdicts import copied_parts
 
 FOLDER = "splits"
 

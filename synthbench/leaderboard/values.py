@@ -22,7 +22,8 @@ from synthbench.render.markdown import code, escaped, table
 from synthbench.render.numbers import number, p_text
 from synthbench.report.adherence import condition_charts, headline, leakage_lines
 from synthbench.report.failures import share_words
-from synthbench.report.text import BIASED, FAILED, SATURATED, SATURATION
+from synthbench.report.standing import SATURATED
+from synthbench.report.text import BIASED, FAILED, SATURATION
 from synthbench.utility.table import subject_words, trained_words, verdict_words
 
 FAILURES = (

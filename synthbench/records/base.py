@@ -20,10 +20,24 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the fields of one version as those of the next; it may change its argument in place."""
 
 
+MOST = 1e100
+"""The greatest size of a number in a file: pages and comparisons compute with it."""
+
+
 class Record(BaseModel):
     """The base of all records: unknown fields are refused, and no field changes in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _check_numbers(value: Any, where: str = "") -> None:
+    """Raise a ValueError where a number in a file is no number, or larger than `MOST`."""
+    if isinstance(value, int | float):
+        if not abs(value) <= MOST:  # also NaN
+            raise ValueError(f"{where}: a number of at most {MOST:g} in size is needed")
+    elif isinstance(value, dict | list):
+        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_numbers(one, f"{where}.{name}".lstrip("."))
 
 
 class RecordFile(Record):
@@ -87,6 +101,9 @@ class RecordFile(Record):
         text = read_text(file, error=ScorecardError, fix=cls.remedy(file))
         try:
             fields = cls.decode(text)
+            _check_numbers(fields)
+        except RecursionError as error:
+            raise cls._unusable(file, "it is nested too deeply") from error
         except ValueError as error:
             raise cls._unusable(file, " ".join(str(error).split())) from error
         try:

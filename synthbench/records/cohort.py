@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -11,13 +12,24 @@ from synthbench.records.base import Record
 
 if TYPE_CHECKING:
     from synthbench.cohorts.cohort import Cohort
+    from synthbench.cohorts.failures import Failure
+
+_OWN_NAME = re.compile(r"(synth|sweep)-\d{1,9}(-\d{1,9})?\.nii(\.gz)?")
 
 
 class FailedRecord(Record):
     """A synthetic volume that failed and was not scored."""
 
-    file: str = Field(description="name of the file, without its folder")
+    file: str = Field(
+        description="its name where synthbench gave it, such as synth-000001.nii.gz; else sha256: "
+        "and 12 digits of the file's hash, as a name may be that of a person"
+    )
     reason: str = Field(description="a key of `synthbench.cohorts.failures.REASONS`")
+
+
+def _public_name(failure: Failure) -> str:
+    name = Path(failure.name).name
+    return name if _OWN_NAME.fullmatch(name) else f"sha256:{failure.digest[:12]}"
 
 
 class CohortRecord(Record):
@@ -48,7 +60,7 @@ class CohortRecord(Record):
         """Return the record of a cohort that was drawn from `available` volumes; None: from all."""
         n = len(cohort)
         failed = None if cohort.failed is None else tuple(
-            FailedRecord(file=Path(failure.name).name, reason=failure.reason)
+            FailedRecord(file=_public_name(failure), reason=failure.reason)
             for failure in sorted(cohort.failed, key=lambda failure: failure.name)
         )  # fmt: skip
         return cls(

@@ -38,6 +38,10 @@ class FloorRecord(Record):
     low: float = Field(description="2.5th percentile over random disjoint halves")
     high: float = Field(description="97.5th percentile")
     synth_mean: float = Field(description="mean of n real against n synth")
+    synth_low: float | None = Field(
+        default=None, description="2.5th percentile of n real against n synth; None: not recorded"
+    )
+    synth_high: float | None = Field(default=None, description="97.5th percentile, likewise")
     source: Literal["halves", "hold-out"] = Field(
         default="halves", description="disjoint sides of the real set, or of it and the hold-out"
     )

@@ -15,6 +15,10 @@ MARGIN = 0.05
 """Room at each end of an axis, as a share of its span."""
 
 
+TINY = 1e-100
+"""What is smaller is drawn as zero: below, the steps of an axis would vanish."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """An axis from `low` to `high`.
@@ -84,7 +88,8 @@ def axis_over(numbers: Iterable[float], floor_width: float = 0.0) -> Axis:
     floor_width
         Width of the widest floor; 0 for a linear axis.
     """
-    values = list(numbers)
+    values = [0.0 if abs(x) < TINY else x for x in numbers]
+    floor_width = 0.0 if floor_width < TINY else floor_width
     low, high = min(values), max(values)
     if low == high:
         room = abs(low) / 2 or 1.0

@@ -37,7 +37,7 @@ class ValueMarks:
     interval: tuple[float, float] | None
     floor: tuple[float, float] | None
     floor_mean: float | None
-    matched: float | None
+    whole: float | None
     words: str
 
 
@@ -109,7 +109,7 @@ def _value_row(row: ValueMarks, y: float) -> list[str]:
     if row.floor_mean is not None:
         x = f"{row.floor_mean}%"
         parts.append(element("line", class_="floor-mean", x1=x, x2=x, y1=y - 9, y2=y + 9))
-    return parts + mark_row(lambda percent: f"{percent}%", y, row.value, row.interval, row.matched)
+    return parts + mark_row(lambda percent: f"{percent}%", y, row.value, row.interval, row.whole)
 
 
 # ---------------------------------------------------------------- lines

@@ -24,16 +24,17 @@ class Row:
     name
         Shown at its left.
     value, low, high
-        The value, shown as a filled mark, and its interval, a line; None where there is none.
-    matched
-        The value at the floor's n, shown as a hollow mark; None where there is none.
+        The value at the floor's n, shown as a filled mark, and its interval, a line; None where
+        there is none.
+    whole
+        The value of all volumes, shown as a hollow mark where the metric depends on their number.
     """
 
     name: str
     value: float | None
     low: float | None = None
     high: float | None = None
-    matched: float | None = None
+    whole: float | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -52,9 +53,7 @@ class Floor:
 
 def axis_of(rows: Sequence[Row], floor: Floor | None) -> Axis:
     """Return an axis that holds all marks of the rows and the floor."""
-    marks = [
-        x for row in rows for x in (row.value, row.low, row.high, row.matched) if x is not None
-    ]
+    marks = [x for row in rows for x in (row.value, row.low, row.high, row.whole) if x is not None]
     marks += [floor.low, floor.high] if floor else []
     return axis_over(marks or [0.0, 1.0], floor.high - floor.low if floor else 0.0)
 
@@ -93,7 +92,9 @@ def forest_plot(title: str, rows: Sequence[Row], floor: Floor | None, *, note: s
         parts += _row(row, axis, top + ROW * i + ROW / 2)
     words = [note] if note else []
     if floor:
-        words.append(f"shaded: real vs real, hollow: synth, both at n = {floor.n} per side")
+        words.append(f"shaded: real vs real, filled: synth, both at n = {floor.n} per side")
+        if any(row.whole is not None for row in rows):
+            words.append("hollow: all volumes")
     if axis.stretch is not None:
         words.append("axis stretched near zero (asinh)")
     parts.append(text("; ".join(words), EDGE, bottom + 38, class_="tick"))
@@ -107,7 +108,7 @@ def _row(row: Row, axis: Axis, y: float) -> list[str]:
     name = row.name if len(row.name) <= LONGEST else f"{row.name[: LONGEST - 2]}…"
     return [
         text(name, EDGE, y + 4),
-        *mark_row(lambda value: _x(axis, value), y, row.value, row.interval, row.matched),
+        *mark_row(lambda value: _x(axis, value), y, row.value, row.interval, row.whole),
         text(words, LABEL + AXIS + 12, y + 4, class_="tick"),
     ]
 

@@ -44,7 +44,7 @@ def rules(colours: Mapping[str, str]) -> str:
         f".floor-mean{{stroke:{soft};stroke-width:2}}"
         f".interval{{stroke:{accent};stroke-width:3}}"
         f".value{{fill:{accent};stroke:{paper};stroke-width:1}}"
-        f".matched{{fill:{paper};fill-opacity:0;stroke:{ink};stroke-width:1.6}}"
+        f".whole{{fill:{paper};fill-opacity:0;stroke:{ink};stroke-width:1.6}}"
         f".line{{fill:none;stroke-width:2}}"
         f".line.real{{stroke:{ink}}}"
         f".line.synth{{stroke:{accent};stroke-dasharray:6 4;stroke-width:2.4}}"
@@ -115,7 +115,7 @@ def mark_row(
     y: float,
     value: float | None,
     interval: tuple[float, float] | None = None,
-    matched: float | None = None,
+    hollow: float | None = None,
 ) -> list[str]:
     """Return the marks of one value: its interval, a filled mark, and a hollow one.
 
@@ -127,8 +127,8 @@ def mark_row(
         Of the row, in pixels.
     value, interval
         The filled mark and the line; None where there is none.
-    matched
-        The value at the floor's n, the hollow mark; None where there is none.
+    hollow
+        The value of all volumes; None where there is none.
     """
     parts = []
     if interval is not None:
@@ -136,7 +136,7 @@ def mark_row(
         parts.append(element("line", class_="interval", x1=x1, x2=x2, y1=y, y2=y))
     if value is not None:
         parts.append(element("circle", class_="value", cx=place(value), cy=y, r=5))
-    if matched is not None:
-        diamond = element("path", class_="matched", d="M0-6 6 0 0 6-6 0z")
-        parts.append(element("svg", diamond, x=place(matched), y=y, overflow="visible"))
+    if hollow is not None:
+        diamond = element("path", class_="whole", d="M0-6 6 0 0 6-6 0z")
+        parts.append(element("svg", diamond, x=place(hollow), y=y, overflow="visible"))
     return parts

@@ -23,10 +23,14 @@ class CopiesFound:
         The gravest verdict of any space; None where there was no test.
     details
         The spaces with that verdict, or the power of the tests; empty where there was no test.
+    share
+        Where no copies were found, the smallest share of copies that a test would have found with
+        80% probability; None where no test would have.
     """
 
     verdict: CopyVerdict | None
     details: str
+    share: float | None = None
 
     @property
     def words(self) -> str:
@@ -48,7 +52,8 @@ def copies_found(card: Scorecard) -> CopiesFound:
     if verdict == "none":
         tests = [t for record in records for t in (record.plain, record.flipped) if t]
         shares = [t.detectable_share for t in tests if t.detectable_share is not None]
-        return CopiesFound(verdict, f"({power_text(min(shares, default=None))})")
+        share = min(shares, default=None)
+        return CopiesFound(verdict, f"({power_text(share)})", share)
     spaces = [_where(record) for record in records if record.verdict == verdict]
     details = f"in {', '.join(spaces)}"
     exact = max(record.exact_copies for record in records)

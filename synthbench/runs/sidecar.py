@@ -6,14 +6,36 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import SynthbenchError, UsageError
 from synthbench.runtime.documents import check_fields, json_fields
+from synthbench.volumes.grid import Space
 from synthbench.volumes.image_file import without_suffix
 
 Sidecar = dict[str, Any]
 """The fields of a sidecar; empty for a volume without one."""
+
+
+class GridFields(BaseModel):
+    """The grid that a run drew a volume on; the affine is 4 x 4, row by row."""
+
+    model_config = ConfigDict(strict=True)
+
+    shape: list[int] = Field(min_length=3, max_length=3)
+    affine: list[float] = Field(min_length=16, max_length=16)
+
+    @classmethod
+    def of(cls, space: Space) -> dict[str, Any]:
+        """Return the fields of a grid."""
+        return cls(shape=list(space.shape), affine=list(space.affine)).model_dump()
+
+    @property
+    def space(self) -> Space:
+        """The grid."""
+        return Space.of(tuple(self.shape), np.array(self.affine))
 
 
 class SidecarFields(BaseModel):
@@ -21,6 +43,8 @@ class SidecarFields(BaseModel):
 
     Attributes
     ----------
+    grid
+        The grid that the run drew the volume on; None in sidecars of earlier versions.
     conditions
         The requested value of each condition; None where none was requested.
     extrapolated, drawn
@@ -33,6 +57,7 @@ class SidecarFields(BaseModel):
     generator: str | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     weights_sha256: str | None = None
+    grid: GridFields | None = None
     conditions: dict[str, float | str | None] | None = None
     extrapolated: list[str] = []
     drawn: list[str] = []
@@ -116,3 +141,19 @@ def _found(file: Path) -> Sidecar:
             raise
         return {}
     return fields
+
+
+def drawn_by_synthbench(cohort: Cohort) -> bool:
+    """Return True where a run of synthbench drew all volumes, and they lie on the run's grid.
+
+    Then no header and no preparation can be at fault: what is odd about them, the generator did.
+    False for volumes that were imported, and for sidecars of versions that did not state the grid.
+    """
+    sidecars = found_sidecars(entry.path for entry in cohort.entries)
+    return bool(sidecars) and all(_on_its_grid(sidecar, cohort.grid) for sidecar in sidecars)
+
+
+def _on_its_grid(sidecar: Sidecar, grid: Space) -> bool:
+    if not sidecar.get("synthetic") or "imported" in sidecar or sidecar.get("grid") is None:
+        return False
+    return GridFields(**sidecar["grid"]).space.same_grid(grid)

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from synthbench.errors import UsageError
+from synthbench.runtime.files import check_is_file
 
 _KIND = "ssh-ed25519"
 _MOST_BYTES = 64 * 2**10  # a key file has a few hundred
@@ -144,6 +145,7 @@ class SigningKey:
         """
         file = key_file()
         try:
+            check_is_file(file)
             content = file.read_bytes()
         except FileNotFoundError:
             return None
@@ -196,6 +198,7 @@ def expected_fingerprint(text: str) -> str:
     else:
         named = text
         try:
+            check_is_file(Path(text))
             with Path(text).open("rb") as stream:
                 content = stream.read(_MOST_BYTES)
         except OSError as error:

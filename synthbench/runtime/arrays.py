@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from synthbench.errors import SynthbenchError
+from synthbench.runtime.files import check_is_file
 from synthbench.runtime.memory import amount, beyond_limit
 
 MAX_MEMBERS = 100_000
@@ -42,6 +43,7 @@ def read_safetensors(
         `error`.
     """
     try:
+        check_is_file(Path(file))
         needed = Path(file).stat().st_size
         too_large = beyond_limit(needed)
         if too_large:
@@ -66,6 +68,7 @@ def read_npy(
         As in `read_safetensors`, which also has the errors.
     """
     try:
+        check_is_file(Path(file))
         if not mapped:
             too_large = beyond_limit(Path(file).stat().st_size)
             if too_large:
@@ -139,6 +142,7 @@ def load_tensors(file: Path) -> Any:
     """
     import torch
 
+    check_is_file(file)
     if zipfile.is_zipfile(file):
         check_archive(file)
     return torch.load(file, map_location="cpu", weights_only=True)
@@ -161,6 +165,7 @@ def _check_npy(stream: Any, size: int) -> None:
 def metadata_of(file: Path, *, error: type[SynthbenchError], fix: str) -> dict[str, str]:
     """Return the metadata of a safetensors file; the errors are those of `read_safetensors`."""
     try:
+        check_is_file(Path(file))
         with safe_open(file, "np") as opened:
             return dict(opened.metadata() or {})
     except Exception as found:

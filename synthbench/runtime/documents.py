@@ -7,6 +7,7 @@ becomes an error of synthbench that names the file and says what to do.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from synthbench.errors import SynthbenchError
+from synthbench.runtime.files import check_is_file, leads_out
 from synthbench.runtime.memory import amount
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -53,6 +55,7 @@ def read_text(file: Path, *, error: type[SynthbenchError], fix: str, most: int =
         The file cannot be opened, is larger than `most`, or is not UTF-8. It is of kind `error`.
     """
     try:
+        check_is_file(Path(file))
         with Path(file).open("rb") as opened:
             content = opened.read(most + 1)
         if len(content) > most:
@@ -64,6 +67,45 @@ def read_text(file: Path, *, error: type[SynthbenchError], fix: str, most: int =
         raise error(f"{file}: is not text in UTF-8: {found}. {fix}") from found
     except MemoryError as found:
         raise error(f"{file}: cannot be read: there is not enough memory. {fix}") from found
+
+
+def is_there(file: Path, error: type[SynthbenchError]) -> bool:
+    """Return True where a file is there that may be absent, and False where nothing has its name.
+
+    Raises
+    ------
+    SynthbenchError
+        Something has its name and is no file: what it should say would be left out silently. It is
+        of kind `error`.
+    """
+    if file.is_file():
+        return True
+    if not os.path.lexists(file):
+        return False
+    if file.is_symlink() and not file.exists():
+        raise error(
+            f"{file}: is a link to {os.readlink(file)}, which is not there. Fetch it (datalad get, "
+            "git annex get), or delete the link."
+        )
+    raise error(f"{file}: is no file. Put the file there, or give this another name.")
+
+
+def check_own(file: Path, folder: Path, error: type[SynthbenchError]) -> None:
+    """Check that a file whose text will be published belongs to its folder.
+
+    A link in a folder of a stranger may lead to any file of the user. The links of git-annex lead
+    to the dataset's own content.
+
+    Raises
+    ------
+    SynthbenchError
+        A link leads out of the folder. It is of kind `error`.
+    """
+    if leads_out(file, folder) and "annex/objects" not in Path(os.path.realpath(file)).as_posix():
+        raise error(
+            f"{file}: it is a link that leads out of its folder, to {os.path.realpath(file)}, and "
+            "its text would be published. Put the file itself there, or delete the link."
+        )
 
 
 def read_json(file: Path, *, error: type[SynthbenchError], fix: str) -> Any:

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from synthbench.errors import InUseError, UsageError
-from synthbench.runtime.files import remove_leftovers
+from synthbench.runtime.files import check_is_file, holding, remove_leftovers
 from synthbench.runtime.owner import Process, is_temporary, temporary_name
 
 fcntl: ModuleType | None
@@ -39,6 +39,7 @@ LOCK = ".synthbench.lock"
 """The lock of a folder, in it."""
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_MOST_BYTES = 64 * 2**10  # a lock has a few hundred
 _SHOWN = "%Y-%m-%d %H:%M:%S UTC"
 
 
@@ -61,13 +62,17 @@ def only_writer(folder: Path) -> Iterator[bool]:
         lock was deleted meanwhile.
     OSError
         The folder cannot be made or written to.
+
+    Notes
+    -----
+    Until the end, nothing that is written below the folder leaves it through a link (`holding`).
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: that is a file; name a folder.")
     made = _make(folder)
     try:
-        with _held(folder / LOCK, folder) as taken_over:
+        with _held(folder / LOCK, folder) as taken_over, holding(folder):
             remove_leftovers(folder)
             yield taken_over
     finally:
@@ -157,10 +162,14 @@ class _Owner:
             The lock names no owner.
         """
         try:
-            return cls._parsed(json.loads(lock.read_text(encoding="utf-8")))
+            check_is_file(lock)
+            if lock.is_symlink():  # nobody's lock is one; where it leads nowhere, it never goes
+                raise ValueError("a link")
+            with lock.open("rb") as file:
+                return cls._parsed(json.loads(file.read(_MOST_BYTES)))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             raise InUseError(
                 f"{lock}: this lock names no owner. If nothing writes there, delete this file and "
                 "repeat the command."

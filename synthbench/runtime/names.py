@@ -7,6 +7,20 @@ import re
 from synthbench.errors import CohortError
 
 _LABEL = re.compile(r"[A-Za-z0-9]{1,64}")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+
+
+def is_folder_name(name: str) -> bool:
+    """Return True for a name that is that of one folder on every system.
+
+    Windows has devices under some names in every folder, and drops dots and spaces at the end.
+    Letters are those of ASCII: others are written in two ways, which look the same.
+
+    >>> [is_folder_name(name) for name in ("ixi-4mm", "..", "con.v2", "b.", "a b")]
+    [True, False, False, False, False]
+    """
+    device = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)
+    return bool(_FOLDER.fullmatch(name)) and not name.endswith(".") and device is None
 
 
 def entity(key: str, value: str, what: str) -> str:

@@ -15,10 +15,11 @@ def files_below(root: Path) -> list[Path]:
     """Return the files below a folder at any depth, sorted; hidden folders are skipped.
 
     Links to folders are followed, and keep their own names in the paths. Every folder is listed
-    once: a link to a folder that is listed under its own name, or that lies above, adds nothing,
-    so loops end. A link to a missing file is listed.
+    once: a link to a folder that is listed under its own name adds nothing, so loops end. Nor does
+    a link to a folder above the root. A link to a missing file is listed.
     """
-    seen: set[str] = set()
+    # What lies above the root holds the root, and other data that nobody named.
+    seen = {str(above) for above in Path(os.path.realpath(root)).parents}
     found: list[Path] = []
     waiting = [root]
     while waiting:
@@ -40,11 +41,18 @@ def _walk(roots: Iterable[Path], seen: set[str], found: list[Path]) -> list[Path
         with os.scandir(folder) as entries:
             for entry in entries:
                 place = folder / entry.name
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     found.append(place)
                 elif not entry.name.startswith("."):
                     (links if entry.is_symlink() else waiting).append(place)
     return sorted(links)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself; whoever opens it says so
+        return False
 
 
 def is_dicom(file: Path) -> bool:

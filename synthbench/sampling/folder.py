@@ -10,6 +10,7 @@ from synthbench.errors import UsageError
 from synthbench.render import delimited
 from synthbench.runs.sidecar import read_sidecar, sidecar_file
 from synthbench.runtime.files import write_atomic
+from synthbench.volumes.image_file import is_volume
 
 
 def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
@@ -31,6 +32,26 @@ def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
 def volumes_in(out: Path) -> list[Path]:
     """Return the volumes of a folder that have a sidecar: those that were written completely."""
     return sorted(f for f in out.glob("synth-*.nii.gz") if sidecar_file(f).is_file())
+
+
+def check_is_for_samples(out: Path) -> None:
+    """Check that a folder holds nothing that samples would be mixed with.
+
+    Raises
+    ------
+    UsageError
+        It is a run folder, or a cohort: it has a participants.tsv or volumes of another origin.
+    """
+    if not out.is_dir():
+        return
+    names = sorted(file.name for file in out.iterdir() if is_volume(file))
+    others = [name for name in names if not name.startswith(("synth-", "sweep-"))]
+    others += [name for name in ("run.json", "participants.tsv") if (out / name).exists()]
+    if others:
+        raise UsageError(
+            f"--out {out}: it holds {others[0]}, which is no sample, and samples would be mixed "
+            "with it. Name a new folder."
+        )
 
 
 def count(n: int | None, table: Sequence[Row] | None) -> int:

@@ -19,7 +19,12 @@ from synthbench.runs.seal import check_sealed_before
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.lock import only_writer
-from synthbench.sampling.folder import count, volumes_in, write_conditions_table
+from synthbench.sampling.folder import (
+    check_is_for_samples,
+    count,
+    volumes_in,
+    write_conditions_table,
+)
 from synthbench.sampling.source import Source
 from synthbench.sampling.trajectory import FRAMES, Following
 
@@ -197,6 +202,7 @@ class _Plan:
         files = {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
         rows_of_files = {files[s]: row for s, row in rows.items()}
         there = {f for f in volumes_in(out) if source.drew(f, rows_of_files.get(f))}
+        check_is_for_samples(out)
         check_sealed_before(out, volumes_in(out))
         return cls(
             source, out, files, rows,

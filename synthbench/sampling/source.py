@@ -25,7 +25,7 @@ from synthbench.runs.configuration import method
 from synthbench.runs.folder import Run
 from synthbench.runs.licence import licence
 from synthbench.runs.seal import seal_folder
-from synthbench.runs.sidecar import read_sidecar, sidecar_file
+from synthbench.runs.sidecar import GridFields, read_sidecar, sidecar_file
 from synthbench.runtime.callbacks import Log
 from synthbench.runtime.files import write_atomic
 from synthbench.volumes.grid import Space
@@ -118,6 +118,7 @@ class Source:
                 "with conditions=[], or choose another generator."
             )
         affine = np.array(record["space"]["affine"]).reshape(4, 4)
+        space = Space.of(record["space"]["shape"], affine)
         rule = run.config.get("intensity", "percentile")
         measured = quantity(rule)
         cleaning = f"zero outside the largest component above {CLEAN_ABOVE}, holes filled"
@@ -126,6 +127,7 @@ class Source:
             "generator": record["generator"],
             **plugin.sampling(run, sampler, steps, **guided),
             "weights_sha256": run.weights_sha256,
+            "grid": GridFields.of(space),
             "method": method(run.config),
             "training_seed": run.config.get("seed"),
             **_stopped_at(run),
@@ -142,7 +144,7 @@ class Source:
         }
         return cls(
             run, plugin, {"sampler": sampler, "steps": steps, **guided},
-            Space.of(record["space"]["shape"], affine),
+            space,
             1.0 if measured is None else measured.scale, clean, conditions, origin,
         )  # fmt: skip
 
@@ -300,7 +302,7 @@ _OF_THE_RUN = (
     "weights_sha256", "training_cohort", "training_seconds", "training_energy_kwh", "licence",
     "parameters", "intensity", "unit", "unfinished_at_step",
 )  # fmt: skip
-_NEWER = ("method", "training_seed")
+_NEWER = ("method", "training_seed", "grid")
 """Fields that sidecars of earlier versions lack; the weights tell those apart."""
 
 _SHOWN = {

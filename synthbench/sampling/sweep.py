@@ -31,6 +31,7 @@ from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.lock import only_writer
+from synthbench.sampling.folder import check_is_for_samples
 from synthbench.sampling.source import Source
 from synthbench.sampling.sweep_measure import default_measure, measure_of
 from synthbench.sampling.sweep_record import Axis, Point, Sweep, short, varied
@@ -142,6 +143,7 @@ def _swept(
     source, swept = _planned(request, out)
     state = processes()
     missing = [point for point in swept.points if not source.drew(point.file, point.row)]
+    check_is_for_samples(out)
     check_sealed_before(out, _volumes_in(out))
     # No process writes before all have listed what is missing: their lists must be the same.
     state.wait_for_everyone()

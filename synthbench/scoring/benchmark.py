@@ -23,10 +23,12 @@ from synthbench.metrics.metric import Composite, Statistic
 from synthbench.records.base import Record, RecordFile, Upgrade
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ExtractorRecord, MaskRecord, Protocol, differing
+from synthbench.records.reasons import SMALL_GRID
 from synthbench.records.values import FloorRecord, Value
 from synthbench.runtime.documents import parse_yaml, read_yaml
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.memory import beyond_limit
+from synthbench.runtime.names import is_folder_name
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample, against_itself, measure, shift_of
 
@@ -310,9 +312,10 @@ def check_new(name: str, folder: Path) -> None:
     UsageError
         The name is not that of one folder, or there is a benchmark of that name.
     """
-    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
+    if not is_folder_name(name):
         raise UsageError(
-            f"{name!r}: a benchmark's name is that of one folder; --folder says where it lies."
+            f"{name!r}: a benchmark's name is that of one folder: at most 64 letters, digits and "
+            "._+-, the first a letter or digit and the last no dot. --folder says where it lies."
         )
     file = folder / name / FILE
     if file.exists():
@@ -369,6 +372,12 @@ def real_floors(
 
     This n is half of the real subjects, or n_synth where that is less. A metric that cannot be
     computed on these volumes has no floor here; its rows say why when an entry is scored.
+
+    Raises
+    ------
+    UsageError
+        The grid is too small for a metric, so that no entry could have it. Metrics for papers are
+        not asked for, and only have no floor.
     """
     side = min(subjects.n_subjects(real.subjects) // 2, protocol.n_synth)
     floors = []
@@ -382,7 +391,12 @@ def real_floors(
             for part, row in {None: statistic, **parts}.items():
                 shift = shift_of(job, real, settings, part)
                 floors.append(_floor(job, part, row, shift, protocol, side))
-        except MetricError:
+        except MetricError as error:
+            if error.code == SMALL_GRID and job.metric.role != "for_papers":
+                raise UsageError(
+                    f"{error} No entry could have {job.metric.label}: a benchmark cannot freeze "
+                    "it. To leave it out, name the other metrics (--metric)."
+                ) from error
             continue
     return floors
 

@@ -6,7 +6,6 @@ runs, and several processes divide the volumes among them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from synthbench.errors import MetricError, UsageError, WeightsError
 from synthbench.records.protocol import ExtractorRecord, GridRecord
 from synthbench.records.values import Missing
 from synthbench.runtime.callbacks import Log, Progress, no_progress, shown
+from synthbench.runtime.files import sha256_file
 from synthbench.runtime.parallel import read_ahead
 from synthbench.scoring.cache.keys import row_key
 from synthbench.scoring.cache.store import Cache
@@ -104,7 +104,7 @@ def network_hashes(files: Iterable[Path]) -> frozenset[str]:
         A file cannot be read.
     """
     try:
-        return frozenset(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+        return frozenset(sha256_file(file) for file in files)
     except OSError as error:
         raise UsageError(
             f"--allow-network {error.filename}: cannot be read: {error.strerror}. Name the network "
@@ -387,7 +387,8 @@ def _features(
     if rows.shape != (len(batch), extractor.dim):
         raise MetricError(
             f"{extractor.name}: its `dim` declares {extractor.dim} features per volume; found an "
-            f"array of shape {rows.shape} for {len(batch)} volumes. Fix the extractor."
+            f"array of shape {rows.shape} for {len(batch)} volumes. Fix the extractor.",
+            "other length",
         )
     return rows
 

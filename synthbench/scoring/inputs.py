@@ -12,6 +12,7 @@ import numpy as np
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.foreign.diagnosis import Diagnosis, diagnose
+from synthbench.cohorts.foreign.rules import Statement
 from synthbench.cohorts.listing import is_path
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable
@@ -57,6 +58,8 @@ class CohortSet:
         The user's tables of measures that other programs wrote.
     sources
         By role, what the cohorts were read from; empty where they were given.
+    spacing
+        The voxel size in mm that the user stated for files without geometry; None: not stated.
     """
 
     real: Cohort
@@ -67,6 +70,7 @@ class CohortSet:
     conditions: Path | None = None
     measures: tuple[VolumeTable, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False)
+    spacing: float | None = None
 
     @classmethod
     def read(
@@ -114,11 +118,12 @@ class CohortSet:
             sidecars=tuple(found_sidecars(entry.path for entry in cohorts["synth"].entries)),
             conditions=conditions, measures=tables,
             sources={role: source for role, source in sources.items() if source is not None},
+            spacing=assume_grid if isinstance(assume_grid, float) else None,
         )  # fmt: skip
 
     def explained(self, error: CohortError) -> CohortError:
         """Return an error about these volumes, with the command that brings in foreign ones."""
-        advice = _foreign(self.sources, self.real)
+        advice = _foreign(self.sources, self.real, self.spacing)
         return error if advice is None else CohortError(f"{error}\n{advice.message}")
 
     @property
@@ -214,7 +219,8 @@ def _read(
                 count_failures=count_failures and role == "synth",
             )  # fmt: skip
         except CohortError as error:
-            advice = _foreign(sources, cohorts.get("real")) if role == "synth" else None
+            spacing = grid if isinstance(grid, float) else None
+            advice = _foreign(sources, cohorts.get("real"), spacing) if role == "synth" else None
             if advice is None:
                 raise
             # What is said of damaged files (a failure can be counted) stays.
@@ -225,7 +231,9 @@ def _read(
     return cohorts
 
 
-def _foreign(sources: Mapping[str, Source | None], real: Cohort | None) -> Diagnosis | None:
+def _foreign(
+    sources: Mapping[str, Source | None], real: Cohort | None, spacing: float | None
+) -> Diagnosis | None:
     """Return what is wrong with volumes that were made elsewhere, with the command to type.
 
     None where nothing can be told by reading the synthetic volumes again: they are not foreign.
@@ -234,7 +242,7 @@ def _foreign(sources: Mapping[str, Source | None], real: Cohort | None) -> Diagn
     if real is None or not is_path(synth) or not is_path(given):
         return None
     try:
-        found = diagnose(synth, real=real, like=Path(str(given)))
+        found = diagnose(synth, Statement(spacing=spacing), real=real, like=Path(str(given)))
     except CohortError:
         return None  # no volumes: nothing to bring in
     return found if found.is_foreign else None

@@ -137,7 +137,7 @@ def _floor(metric: Metric, statistic: Statistic, null: _Null, protocol: Protocol
     matched = floors.matched(statistic, n, repeats=splits, seed=seed)
     return FloorRecord(
         n=n, mean=floor.mean, low=floor.low, high=floor.high, synth_mean=matched.mean,
-        source=null.source,
+        synth_low=matched.low, synth_high=matched.high, source=null.source,
         minimum_detectable_effect=floor.minimum_detectable_effect,
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.runtime.arrays import unpack_npz
 from synthbench.runtime.documents import first_problem, parse_json
-from synthbench.runtime.files import write_atomic
+from synthbench.runtime.files import check_is_file, write_atomic
 from synthbench.runtime.memory import beyond_limit
 from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.protocol import frozen_settings
@@ -196,6 +196,7 @@ class SampleData:
             The file cannot be read, or holds something else.
         """
         try:
+            check_is_file(Path(file))
             too_large = beyond_limit(Path(file).stat().st_size)
             if too_large:
                 raise ScorecardError(f"{file}: reading it {too_large}.")

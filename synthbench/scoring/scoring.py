@@ -19,6 +19,7 @@ from synthbench.errors import CohortError, MetricError, UsageError
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.scorecard import PreflightRecord, Scorecard, software
 from synthbench.records.values import Value
+from synthbench.runs.sidecar import drawn_by_synthbench
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.processes import is_main
 from synthbench.scoring import adherence, local_copying, memorization
@@ -208,7 +209,8 @@ def score_cohorts(
     check_choices(settings, accept)
     origin = origin_of(cohorts.synthbench_sidecars)
     try:
-        findings = check.check(cohorts.by_role, accept, context.log)
+        drawn = ("synth",) if drawn_by_synthbench(cohorts.synth) else ()
+        findings = check.check(cohorts.by_role, accept, context.log, drawn=drawn)
         target, notes = common_space(cohorts, settings, origin)
     except CohortError as error:
         raise cohorts.explained(error) from error

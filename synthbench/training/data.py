@@ -69,6 +69,7 @@ class Data:
 
 def read_data(job: Job, accept: Sequence[str], log: Log) -> Data:
     """Return the cohorts and all that belongs to them; raise before anything is written."""
+    check_stated_grid(job.settings, job.own)
     cohorts = _cohorts(job, log)
     # A resumed run passed these checks before; its record names the accepted rules.
     findings = [] if job.resume else check.check(cohorts, accept, log)
@@ -79,6 +80,18 @@ def read_data(job: Job, accept: Sequence[str], log: Log) -> Data:
     perceptual = _perceptual(job.own, volumes.space)
     accepted = sorted({f.rule for f in findings if f.severity == "error"})
     return Data(cohorts, volumes, rows, conditions, perceptual, accepted)
+
+
+def check_stated_grid(settings: RunSettings, own: BaseModel) -> None:
+    """Check the grid that the settings state, which needs no scan: reading scans takes time.
+
+    Raises
+    ------
+    UsageError
+        The generator cannot train on it.
+    """
+    if settings.space.shape is not None and isinstance(own, GridRule):
+        own.check_grid(settings.space.shape)
 
 
 def _cohorts(job: Job, log: Log) -> dict[str, Cohort]:

@@ -23,7 +23,7 @@ from synthbench.generators.generator import (
 )
 from synthbench.render.numbers import duration
 from synthbench.runs.configuration import ATLAS_SHAPE, RunSettings, resolve
-from synthbench.training.data import ATLAS_SUBJECTS, training_volumes
+from synthbench.training.data import ATLAS_SUBJECTS, check_stated_grid, training_volumes
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ def dry_run(
     check_settings_used(generator, plugin, own)
     networks = plugin.stages(own)
     check_freeze(networks)
+    check_stated_grid(settings, own)
     if real is None:
         n, shape = ATLAS_SUBJECTS, settings.space.shape or ATLAS_SHAPE
     else:

@@ -24,7 +24,7 @@ from typing import Any
 
 from synthbench.errors import UsageError, near_miss
 from synthbench.runtime.documents import json_fields
-from synthbench.runtime.files import write_atomic
+from synthbench.runtime.files import is_held, write_atomic
 
 log = logging.getLogger("synthbench")
 
@@ -143,6 +143,7 @@ def trackers(
     # Without trackers neither their packages nor torch, which knows the main process, is imported.
     if names and _is_main():
         folder = run_folder / "trackers"
+        is_held(folder / "events")
         folder.mkdir(parents=True, exist_ok=True)
         for name in dict.fromkeys(names):
             tracker.services[name] = _started(name, run_folder, config, first_step)

@@ -21,7 +21,7 @@ from synthbench.cohorts.preflight.near_identity import near_copies
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable, typed
 from synthbench.errors import CohortError, UsageError, near_miss
-from synthbench.runs.sidecar import Sidecar, found_sidecars
+from synthbench.runs.sidecar import Sidecar, drawn_by_synthbench, found_sidecars
 from synthbench.runtime.callbacks import Log, Progress, checking
 from synthbench.utility.probe import Task
 
@@ -147,7 +147,8 @@ def read_sides(
     notes += _failure_notes(cohorts["synth"])
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
     trained_on = {role: cohorts[role] for role in ("real", "synth")}
-    notes += accepted_notes(check.check(trained_on, accept, log))
+    drawn = ("synth",) if drawn_by_synthbench(cohorts["synth"]) else ()
+    notes += accepted_notes(check.check(trained_on, accept, log, drawn=drawn))
     for remark in cohorts["test"].remarks:
         log(f"{remark.severity}: test: {remark.message}")
     return cohorts, notes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import io
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite, prod
@@ -53,6 +54,7 @@ _LAST_CODE = 5  # NIfTI's codes of the space that an affine leads to: 5 is any o
 
 # nibabel prints what it repairs in a header, without the name of the file.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"nibabel\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,8 @@ def read_stored(file: Path, accept: Accept | None = None) -> StoredImage:
     """
     try:
         file = _header_of_pair(file)
-        with opened(file) as content:
+        # A header may state any number; what cannot be used is refused by the checks.
+        with opened(file) as content, np.errstate(all="ignore"):
             return _read(file, content, accept or _as_it_is)
     except CohortError:
         raise

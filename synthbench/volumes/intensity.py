@@ -142,5 +142,6 @@ def to_unit(
             f"{brightest:.4g}. Intensities must be non-negative with background zero: undo the "
             "centring (for example (x + 1) / 2 for volumes in [-1, 1]) before scoring."
         )
-    scaled = np.clip(volume / np.float32(scale), 0, 1)
+    with np.errstate(over="ignore"):  # of one voxel far above the scale
+        scaled = np.clip(volume / np.float32(scale), 0, 1)
     return np.where(scaled < BACKGROUND, np.float32(0), scaled)

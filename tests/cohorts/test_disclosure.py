@@ -80,3 +80,18 @@ def test_what_is_hidden_could_be_anything():
         for place, cell in enumerate(hidden):
             if cell == "<5":
                 assert {filling[place] for filling in fillings} == {1, 2, 3, 4}, triple
+
+
+def test_hidden_subgroups_are_named_with_the_reason():
+    """One of 33 is hidden as well, where one of 2 could be calculated from it."""
+    given = disclosure.hidden_words("sex", {"F": "5 or more", "M": 38, "not known": "<5"})
+    assert given == (
+        "sex: not known is hidden (fewer than 5 subjects); F is hidden, as not known could be "
+        "calculated from it"
+    )
+    assert disclosure.hidden_words("sex", {"F": 33, "M": 38}) == ""
+    assert disclosure.hidden_words("site", {}).startswith("site: all subgroups are hidden")
+    both = disclosure.hidden_words(
+        "age", {"a": "<5", "b": "<5", "c": "5 or more", "d": "5 or more"}
+    )
+    assert both.startswith("age: a, b are hidden (fewer than 5 subjects); c, d are hidden")

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from synthbench.cohorts.inspection import cell_means, inspect
 from synthbench.volumes.grid import Space
+from synthbench.volumes.intensity import to_unit
 
 
 def grid_of(shape, spacing=4.0, centre=(0.0, -18.0, 18.0)):
@@ -43,6 +44,17 @@ def test_cell_means_keep_the_sum_and_mirror_with_the_volume(spacing):
     assert means.sum() * 6**3 == pytest.approx(volume.sum() * np.prod(spacing), rel=1e-4)
     flipped = cell_means(volume[::-1], spacing, 6.0)
     np.testing.assert_allclose(flipped, means[::-1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("bright", [4e-38, 1.0, 1e18])
+def test_tissue_may_be_tiny_beside_a_bright_voxel(bright):
+    """Tissue of 1e-40 overflows 32-bit floats where it divides; the warning would be an error."""
+    volume = np.zeros((20, 20, 20), dtype=np.float32)
+    volume[5:15, 5:15, 5:15] = np.linspace(1e-40, 1e-39, 1000).reshape(10, 10, 10)
+    volume[10, 10, 10] = bright
+    found = inspected(volume)
+    assert sum(found.histogram) == pytest.approx(1)
+    assert to_unit(volume, "percentile", "v").max() == 1
 
 
 def test_numbers_of_a_volume_that_is_known():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ def blocks(page: str) -> Iterator[tuple[str, str]]:
     That text is a block `text` which follows with nothing but blank lines between.
     """
     found = list(_BLOCK.finditer((DOCS / page).read_text(encoding="utf-8")))
-    for one, following in zip(found, [*found[1:], None], strict=True):
+    for one, following in zip(found, [*found[1:], None], strict=False):
         if one[1] != "python":
             continue
         between = following and one.string[one.end() : following.start()].strip()
@@ -26,15 +26,22 @@ def blocks(page: str) -> Iterator[tuple[str, str]]:
         yield one[2], promised if between == "" else ""
 
 
-def run_page(page: str) -> int:
+def run_page(
+    page: str, given: Mapping[str, Any] | None = None, left_out: Sequence[int] = ()
+) -> int:
     """Run a page in the current folder and return the number of its blocks.
+
+    `given` are names that a page takes for given, and `left_out` the numbers of blocks that are
+    not run.
 
     The value of a block's last line is compared with the promised text, in which `...` stands
     for anything.
     """
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = dict(given or {})
     number = 0
     for number, (code, promised) in enumerate(blocks(page), 1):
+        if number in left_out:
+            continue
         tree = ast.parse(code)
         last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, f"{page}, block {number}", "exec"), names)

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
-from synthbench.drift.causes import differences
+import numpy as np
+import pytest
+
+from synthbench.drift.causes import Cause, differences, moved_reals
 from synthbench.records.scorecard import Origin
 from tests.drift.cards import (
+    EXTRACTOR,
+    KEYS,
+    features,
+    sample_data_of,
     with_bandwidth,
     with_software,
 )
@@ -32,3 +39,38 @@ def test_differences_are_separated_by_cause(card):
         ("images", "train"), ("protocol", "settings / mmd2 | voxels / bandwidth"),
         ("software", "numpy"), ("origin", "generator"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scope", "of", "words"),
+    [
+        (None, None, "0 -> of another size"),
+        ("none", None, "0 -> of another size"),
+        ("size", None, "0 -> of another size"),
+        ("volumes", None, "0 -> of another size"),
+        ("all", None, None),
+        ("features", None, None),
+        ("extractor", EXTRACTOR, None),
+        ("extractor", "another", "0 -> of another size"),
+        ("job", KEYS[1], "0 -> of another size"),
+    ],
+)
+def test_software_is_named_only_where_the_protocol_does_not_explain_the_move(
+    card, scope, of, words
+):
+    """On another grid the same real volumes have other numbers, and another number of them."""
+    one, other = (
+        sample_data_of(card, features(0)[:, :d], features(1)[:, :d], fingerprint="b")
+        for d in (12, 9)
+    )
+    causes = [] if scope is None else [
+        Cause(kind="protocol", field="space / shape", baseline="a", current="b", scope=scope, of=of)
+    ]  # fmt: skip
+    found = [cause.words for cause in moved_reals(one, other, causes)]
+    assert found == (
+        [] if words is None else [f"software: {EXTRACTOR} of the same real volumes: {words}"]
+    )
+    assert not any("inf" in line.split() for line in found)
+    same = sample_data_of(card, features(0), np.zeros((40, 12)), fingerprint="c")
+    assert list(moved_reals(one, one, [])) == []
+    assert list(moved_reals(same, same, [])) == []

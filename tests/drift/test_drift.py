@@ -11,6 +11,7 @@ import pytest
 from synthbench.cohorts.reading import read_cohort
 from synthbench.drift.causes import ROUNDING, SMALL
 from synthbench.drift.drift import change, drift
+from synthbench.drift.two_samples import NO_CHANGE, MetricDrift
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.records.scorecard import Origin, Scorecard
 from synthbench.records.values import Missing, Value
@@ -256,6 +257,61 @@ def test_volumes_of_one_seed_that_moved_by_rounding_are_no_drift(card):
     assert found.generator[0].p == pytest.approx(1 / 401)
     assert found.exit_code == 0
     assert "rounding" in found.generator[0].words
+
+
+@pytest.mark.parametrize(
+    ("seeds", "statement", "note"),
+    [
+        ((None, None), "seeds not named", "not every volume has a sidecar that names its seed"),
+        ((range(N), None), "seeds not named", "not every volume has a sidecar"),
+        ((range(N), range(N)), "of the same seeds", None),
+        ((range(N), range(N, 2 * N)), "of other seeds", "the seeds differ"),
+        ((range(N), range(5, N + 5)), f"{N - 5} seeds in both", f"{N - 5} seeds are in both"),
+    ],
+    ids=["none", "one side", "same", "other", "some"],
+)
+def test_statement_and_notes_say_one_thing_of_the_seeds(card, seeds, statement, note):
+    named = tuple(None if one is None else tuple(one) for one in seeds)
+    found = drift(*two_cards(card, features(1), features(2), named))
+    assert f", {statement})" in found.statement
+    notes = [line for line in found.notes if "seed" in line]
+    assert [line.startswith(note) for line in notes] == ([] if note is None else [True])
+
+
+def test_nothing_is_said_of_the_seeds_of_two_generators(card):
+    """Two networks draw other volumes of one seed: it makes no difference more certain."""
+    origins = [{"origin": Origin(generator=name)} for name in ("a", "b")]
+    found = drift(*two_cards(card, features(1), features(2), updates=origins))
+    assert found.kind == "side by side"
+    assert not any("seed" in line for line in found.notes)
+
+
+def test_a_difference_that_only_the_correction_hides_is_named(card, monkeypatch):
+    """Of 3 metrics, one has p = 0.02 alone: Holm makes it 0.06, above 0.025 or 0.05."""
+
+    def compared(one, other, requested, terms):
+        rows = [
+            MetricDrift(
+                metric=r.metric, extractor=r.extractor, label=r.label, status="pass",
+                words=NO_CHANGE, baseline=1, current=2, difference=1, low=low, high=2, level=0.95,
+                p=p, p_adjusted=adjusted,
+            )
+            for r, (low, p, adjusted) in zip(
+                requested, ((0.1, 0.02, 0.06), (-1, 0.5, 1)), strict=True
+            )
+        ]  # fmt: skip
+        return [], rows
+
+    monkeypatch.setattr("synthbench.drift.drift.compare_samples", compared)
+    found = drift(*two_cards(card, features(1), features(2)), metrics=["mmd2", "fid"])
+    first, second = found.metrics
+    assert found.verdict == (
+        "no drift shown at this n, which is no proof that nothing changed. Taken alone, the "
+        f"interval of {first.name} (p 0.020 alone, 0.060 corrected) excludes zero; among 2 metrics "
+        "chance gives such a one, which Holm's correction accounts for"
+    )
+    assert second.name not in found.verdict
+    assert any(line.startswith("p is corrected for 2 metrics (Holm)") for line in found.notes)
 
 
 def test_a_margin_that_is_given_decides_and_the_floors_is_shown(card):

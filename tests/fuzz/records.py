@@ -6,8 +6,10 @@ import io
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from tests.fuzz import mutations as damage
 from tests.fuzz.parser import Parser, Read
@@ -82,6 +84,32 @@ def _sample_data() -> bytes:
     return content.getvalue()
 
 
+def _utility() -> Any:
+    """A study of one label, by a model on features."""
+    from synthbench.records.protocol import SpaceRecord
+    from synthbench.utility.record import Arm, Difference, Estimated, Settings, UtilityRecord
+    from tests.boards import make_verdict
+
+    found = Estimated(value=0.7, low=0.6, high=0.8, se=0.05, df=9.5, p=0.01,
+                      variance={"test subjects": 0.0025})  # fmt: skip
+    settings = Settings(
+        label="sex", task="classification", levels=("F", "M"), model="probe", details={"folds": 5},
+        extractor=None, space=SpaceRecord(
+            shape=(4, 4, 4), affine=tuple(np.eye(4).ravel().tolist()), intensity="percentile",
+            scaling="x",
+        ), ratios=(1.0,), splits=None, level=0.95, seed=0,
+    )  # fmt: skip
+    summary = make_verdict()
+    record = UtilityRecord(
+        name="x", created="2026-01-01", settings=settings, settings_hash=settings.hash,
+        cohorts=summary.cohorts, measures=("auc",),
+        arms=(Arm(name="real", real=20, tested=300, values={"auc": found}),),
+        differences=(Difference(arm="both", against="real", values={"auc": found}),),
+        summary=summary, software={"synthbench": "0"},
+    )  # fmt: skip
+    return record.model_dump(mode="json")
+
+
 def _network_description(file: Path) -> object:
     from synthbench.metrics.extractors.exported import NetDescription, read_description
 
@@ -127,6 +155,8 @@ def records() -> list[Parser]:
 
     import yaml
 
+    from synthbench.cohorts.preparation.settings import Settings
+
     card = json.loads((_DATA / "baseline.json").read_text(encoding="utf-8"))
     small = {**card, "values": card["values"][:3], "images": []} if "images" in card else {
         **card, "values": card["values"][:3]}  # fmt: skip
@@ -146,7 +176,7 @@ def records() -> list[Parser]:
     description = {"Name": "x", "BIDSVersion": "1.9.0", "License": "CC0", "GeneratedBy": [
         {"Name": "synthbench data prepare"}], "SourceDatasets": [{"URL": "https://a"}],
         "ReferencesAndLinks": ["https://b"], "HowToAcknowledge": "thanks"}  # fmt: skip
-    prepared = {"SettingsDigest": "a", "Source": {"sha256": "a"}, "Measured": {
+    prepared = {"SettingsDigest": Settings.chosen().digest, "Source": {"sha256": "a"}, "Measured": {
         "brain_ml": 1.0, "correlation_head": 1.0, "correlation_brain": 1.0, "noise_sd": 1.0,
         "total_seconds": 1.0}}  # fmt: skip
     archive = io.BytesIO()
@@ -161,7 +191,10 @@ def records() -> list[Parser]:
         Parser("scorecard", "card.json", json_((small,)), _cited),
         Parser("benchmark.yaml", "benchmark.yaml", yaml_(({**benchmark, "floors": []},)),
                _benchmark, also_called=("benchmark",)),
-        Parser("packed mask", "mask", damage.damaged_bytes((mask, bomb), 200), _mask),
+        # Nearly every change of a stream is found, so whole ones of all lengths are tried too.
+        Parser("packed mask", "mask", damage.damaged_bytes((mask, bomb), 200) | st.binary(
+            min_size=1727, max_size=1729).map(lambda bits: base64.b64encode(zlib.compress(bits))),
+               _mask),
         Parser("--protocol", "p.yaml", yaml_((settings,)), load(
             "synthbench.scoring.benchmark", "BenchmarkSettings")),
         Parser("comparisons.json", "board/comparisons.json", json_((comparisons,)), _page, _board(),
@@ -173,7 +206,7 @@ def records() -> list[Parser]:
                _board(), ("board",)),
         Parser("sensitivity", "s.json", json_((study,)), load(
             "synthbench.sensitivity.read_back", "Sensitivity")),
-        Parser("utility", "u.json", json_(({"schema_version": 1}, small)), load(
+        Parser("utility", "u.json", json_((_utility(),)), load(
             "synthbench.utility.record", "UtilityRecord")),
         Parser("sample data", "d.npz", damage.damaged_bytes((_sample_data(),), 5000), load(
             "synthbench.scoring.sample_data", "SampleData")),

@@ -358,3 +358,19 @@ def test_names_of_plugins(monkeypatch):
             finished = run("list", kind, *options)
             assert "Traceback" not in finished.stderr
             assert commands(finished.stdout + finished.stderr) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [("value", "-1e308"), ("value", "5e-324"), ("low", "1e999"), ("high", "NaN")],
+)
+def test_absurd_numbers_are_shown_or_refused_by_name(field, number, tmp_path):
+    board, _ = make_board(tmp_path / "b", {"near": 0.1, "far": 0.6})
+    file = board / "entries" / "near.json"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(re.sub(f'"{field}": [-0-9.e]+', f'"{field}": {number}', text), encoding="utf-8")
+    for command in (("leaderboard", board), ("report", file, "--out", tmp_path / "r.html"),
+                    ("cite", file), ("drift", file, board / "entries" / "far.json")):  # fmt: skip
+        found = run(*command)
+        assert "Traceback" not in found.stderr
+        assert found.returncode in (0, 1) or f"{file}: " in found.stderr or command[0] == "drift"

@@ -26,12 +26,12 @@ def test_an_axis_is_logarithmic_where_rows_are_far_from_the_floor():
 
 
 def test_a_forest_plot_draws_each_row_and_the_floor():
-    rows = [Row("1. a & b", 1.0, 0.5, 1.5, matched=1.2), Row("2. none", None)]
+    rows = [Row("1. a & b", 1.0, 0.5, 1.5, whole=1.2), Row("2. none", None)]
     svg = forest_plot("FID ↓", rows, Floor(0.0, 0.2, n=4))
-    assert svg.count('class="matched"') == 1
+    assert svg.count('class="whole"') == 1
     assert svg.count("<circle") == 1
     assert "1. a &amp; b" in svg
     assert "1 [0.5, 1.5]" in svg
-    assert "both at n = 4 per side" in svg
+    assert "both at n = 4 per side; hollow: all volumes" in svg
     alone = forest_plot("x", [Row("only", 2.0)], None)
     assert '<rect class="band-floor"' not in alone

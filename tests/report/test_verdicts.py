@@ -9,45 +9,8 @@ import pytest
 
 from synthbench.records.conditional import ReplicationRecord
 from synthbench.records.memorization import CopiesTest, MemorizationRecord
-from synthbench.records.values import FloorRecord, Missing, Value
-from synthbench.report.verdicts import SIGNS, copies, limits, verdict
+from synthbench.report.verdicts import copies, limits
 from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
-
-
-def row(direction, at_n, **rest):
-    floor = FloorRecord(n=9, mean=1.0, low=0.9, high=1.2, synth_mean=at_n)
-    return Value(metric="m", label="M", direction=direction, value=5.0, floor=floor, **rest)
-
-
-@pytest.mark.parametrize(
-    ("direction", "at_n", "standing", "words"),
-    [
-        ("lower", 1.1, "within", "as real against real"),
-        ("lower", 1.3, "worse", "further from real"),
-        ("lower", 0.8, "other side", "copies?"),
-        ("higher", 1.3, "other side", "above"),
-        ("higher", 0.8, "worse", "below"),
-        ("zero", 1.3, "worse", "above"),
-        ("zero", 0.8, "worse", "below"),
-    ],
-)
-def test_a_value_stands_against_its_floor_at_the_floors_n(direction, at_n, standing, words):
-    """The floor runs from 0.9 to 1.2; the value at the full n, 5, is not what is compared."""
-    found = verdict(row(direction, at_n))
-    assert found.standing == standing
-    assert words in found.words
-
-
-def test_without_a_floor_or_a_value_it_says_so():
-    assert verdict(Value(metric="m", label="M", direction="zero", value=1.0)).standing == "no floor"
-    why = Missing(reason="weights", text="fetch it")
-    lacking = Value(metric="m", label="M", direction="zero", missing=why)
-    assert verdict(lacking).words == "fetch it"
-
-
-def test_every_standing_has_a_sign_of_its_own():
-    """Readers without colour tell them apart."""
-    assert len(set(SIGNS.values())) == len(SIGNS)
 
 
 def memorization(space, verdict=None, share=None, *, copies=0, p=0.5, level=0.05):

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError
-from synthbench.runs.sidecar import found_sidecars, read_sidecar, sidecar_file
+from synthbench.runs.sidecar import (
+    GridFields,
+    drawn_by_synthbench,
+    found_sidecars,
+    read_sidecar,
+    sidecar_file,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +52,33 @@ def test_other_programs_files_tell_nothing_and_synthbenchs_own_are_refused(tmp_p
 def test_a_missing_sidecar_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"a\.nii\.gz: has no sidecar a\.json"):
         read_sidecar(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("changed", "ours"),
+    [
+        ({}, True),
+        ({"grid": None}, False),
+        ({"synthetic": False}, False),
+        ({"imported": {"file": "gan.npy"}}, False),
+        ({"shift": 0.5}, False),
+        ({"shape": [16, 16, 15]}, False),
+    ],
+    ids=["ours", "older version", "not ours", "imported", "another origin", "another shape"],
+)
+def test_volumes_are_drawn_by_synthbench_where_each_sidecar_has_their_grid(
+    make_cohort, changed, ours
+):
+    """The files keep the affine in float32, so that the last digits may differ."""
+    folder = make_cohort("synth", n=4, shape=(16, 16, 16), affine=np.diag([3.7, 3.7, 3.7, 1]))
+    cohort = read_cohort(folder)
+    grid = GridFields.of(cohort.grid)
+    grid["affine"][3] += changed.get("shift", 1e-6)
+    grid["shape"] = changed.get("shape", grid["shape"])
+    fields = {"synthetic": True, "grid": grid}
+    fields |= {key: value for key, value in changed.items() if key not in ("shift", "shape")}
+    for entry in cohort.entries:
+        sidecar_file(entry.path).write_text(json.dumps(fields), encoding="utf-8")
+    assert drawn_by_synthbench(cohort) is ours
+    sidecar_file(cohort.entries[0].path).unlink()
+    assert not drawn_by_synthbench(cohort)

@@ -84,7 +84,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     """So is /dev/null, which root could replace."""
     pipe, found = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()), daemon=True)
     reader.start()
     write_atomic(pipe, b"card")
     reader.join(timeout=10)

@@ -39,7 +39,28 @@ def test_labels_are_kept():
     assert entity("run", "run-2", "run") == "run-2"
 
 
-@pytest.mark.parametrize("name", ["..", "", "a/b", "/a", "../a", "a\n", "\x1b[31m", "\u202e"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        "",
+        "a/b",
+        "/a",
+        "../a",
+        "a\n",
+        "\x1b[31m",
+        "\u202e",
+        "CON",
+        "nul.x",
+        "b ",
+        "b.",
+        "..\\x",
+        "~x",
+        "-x",
+        "e\u0301",
+        "n" * 65,
+    ],
+)
 def test_the_name_of_a_benchmark_is_one_folder(name, tmp_path):
     with pytest.raises(UsageError):
         check_new(name, tmp_path)

@@ -32,6 +32,15 @@ def test_loops_end_and_every_folder_is_listed_once_by_its_own_name(tmp_path):
     assert names(tmp_path) == ["z/x.nii"]
 
 
+def test_a_link_to_what_lies_above_adds_nothing(tmp_path):
+    """It would add the folders beside the root, or the whole disk."""
+    touch(tmp_path / "beside" / "x.nii")
+    touch(tmp_path / "root" / "a" / "y.nii")
+    (tmp_path / "root" / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "root" / "disk").symlink_to("/")
+    assert names(tmp_path / "root") == ["a/y.nii"]
+
+
 def test_hidden_folders_are_passed_over_unless_a_link_leads_there(tmp_path):
     touch(tmp_path / ".git" / "annex" / "x.nii")
     assert names(tmp_path) == []

@@ -15,6 +15,7 @@ from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import RunError, UsageError
 from synthbench.generators.noise import Noise
 from synthbench.runs.configuration import method
+from synthbench.runs.sidecar import drawn_by_synthbench
 from synthbench.sampling import sampling
 from synthbench.sampling.source import brain_only
 from synthbench.training import training
@@ -40,13 +41,15 @@ def test_a_volume_and_its_sidecar_say_what_they_are(run, tmp_path):
         assert about["seconds"] >= 0
     assert nib.load(files[0]).affine.ravel().tolist() == run.record["space"]["affine"]
     assert "noise" in (tmp_path / "s" / "README.md").read_text(encoding="utf-8")
-    assert len(read_cohort(tmp_path / "s")) == 2
+    cohort = read_cohort(tmp_path / "s")
+    assert len(cohort) == 2
+    assert drawn_by_synthbench(cohort)
 
 
 def test_volumes_of_a_version_whose_sidecars_named_no_method_are_kept(run, tmp_path):
     (file,) = sampling.sample(run, 1, tmp_path / "s")
     about = sidecar(file)
-    del about["method"], about["training_seed"]
+    del about["method"], about["training_seed"], about["grid"]
     file.with_name("synth-000000.json").write_text(json.dumps(about), encoding="utf-8")
     file.with_name("seal.json").unlink()
     kept = file.stat().st_mtime_ns

@@ -142,6 +142,13 @@ def test_floors_are_those_of_a_scoring_without_the_benchmark(frozen, real, synth
         )  # fmt: skip
 
 
+def test_a_metric_that_the_grid_cannot_have_is_not_frozen(real):
+    """Three scales of 11 voxels need 44 per side, and these volumes have 24: no entry has it."""
+    settings = ScoringSettings(extractors=(), metrics=("intensity", "ms_ssim"), resamples=100)
+    with pytest.raises(UsageError, match=r"--scales 2.* a benchmark cannot freeze it"):
+        freeze.freeze(real, "b", settings, n_synth=4, primary="intensity")
+
+
 def test_entries_stand_against_the_frozen_floor_and_keep_their_own_value(frozen, real, synth):
     own = scoring.score(real, synth, benchmark=frozen.model_copy(update={"floors": ()}))
     moved = [f.model_copy(update={"mean": f.mean + 1}) for f in frozen.floors]

@@ -6,13 +6,20 @@ that can become a reason in a record names them all.
 
 from __future__ import annotations
 
+import ast
+import os
 import platform
 import socket
+from dataclasses import replace
 from pathlib import Path
+from string import Formatter
 
 import nibabel as nib
+import numpy as np
 import pytest
 
+from synthbench.cohorts.failures import Failure
+from synthbench.drift import two_samples
 from synthbench.errors import MetricError
 from synthbench.leaderboard import multiverse, ranking
 from synthbench.leaderboard.html import leaderboard_report
@@ -21,6 +28,7 @@ from synthbench.metrics.extractors.anatomy import Anatomy
 from synthbench.metrics.inference import intervals
 from synthbench.metrics.local_copying import LocalCopying
 from synthbench.metrics.memorization import Memorization
+from synthbench.records.cohort import CohortRecord
 from synthbench.records.reasons import REASONS, reason_of, words_of
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Missing
@@ -30,8 +38,9 @@ from synthbench.scoring import scoring
 from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.settings import Context, ScoringSettings
-from tests.boards import make_board
+from tests.boards import features, make_board, make_materials, make_protocol
 from tests.conftest import AFFINE, blob
+from tests.named_cohorts import named_cohort
 
 ACCEPT = ("background", "registered")
 PERSON, FOLDER = "SURNAMEGIVEN", "hospitalward"
@@ -186,6 +195,56 @@ def test_what_is_no_code_with_its_numbers_is_refused_in_general_words(error):
 def test_every_code_has_words_with_numbers_only():
     for code in REASONS:
         assert words_of(code, {"needed": 2, "found": 1})
+
+
+def test_every_code_that_an_error_states_is_known_and_has_its_numbers():
+    """Else a record would say only that the metric is not defined."""
+    stated = set()
+    for file in _sources(Path(scoring.__file__).parents[1]):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+                continue
+            if call.func.id != "MetricError":
+                continue
+            codes = [str(a.value) for a in call.args[1:] if isinstance(a, ast.Constant)]
+            numbers = {k.arg for k in call.keywords if k.arg}
+            if codes:
+                stated.add(codes[0])
+                needed = {name for _, name, _, _ in Formatter().parse(REASONS[codes[0]]) if name}
+                assert numbers == needed, (file, call.lineno)
+    assert set(REASONS) - stated <= {"refused"}
+
+
+def _sources(package):
+    for folder, _, names in os.walk(package, followlinks=True):
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = MetricError(SECRET, "too few images", needed=2, found=np.int64(1))  # type: ignore[arg-type]
+    assert reason_of(found) == {"code": "too few images", "numbers": {"needed": 2, "found": 1}}
+
+
+def test_a_volume_that_failed_is_not_named_by_a_name_that_may_be_a_persons():
+    failed = [Failure(name, "constant", "ab" * 32)
+              for name in ("sub-Wernicke.nii.gz", "a/synth-000003.nii.gz")]  # fmt: skip
+    cohort = replace(named_cohort(["x.nii"]), failed=tuple(failed))
+    names = [record.file for record in CohortRecord.of(cohort).failed or ()]
+    assert names == ["synth-000003.nii.gz", "sha256:abababababab"]
+
+
+def test_a_comparison_that_is_refused_says_so_without_the_message(monkeypatch, caplog):
+    real = features(0)
+    first = make_materials(make_protocol(real), real, features(1), "1" * 64)
+    asked = [two_samples.Requested("fid", "first", "FID", "lower")]
+
+    def refuse(*_):
+        raise MetricError(SECRET)
+
+    monkeypatch.setattr(two_samples, "_compared", refuse)
+    _, rows = two_samples.compare_samples(first, first, asked, extractors=())
+    assert [SECRET in row.model_dump_json() for row in rows] == [False]
+    assert SECRET in caplog.text
 
 
 def test_no_reason_is_the_text_of_an_error():

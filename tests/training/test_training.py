@@ -8,6 +8,7 @@ from synthbench.errors import CohortError, RunError, UsageError
 from synthbench.generators.noise import Noise
 from synthbench.runs.folder import Run
 from synthbench.training import training
+from synthbench.training.dry_run import dry_run
 from tests.generators.loop.short_runs import interrupted, train
 
 pytestmark = pytest.mark.slow
@@ -83,3 +84,17 @@ def test_what_a_generator_wrote_before_it_failed_stays(make_cohort, tmp_path, mo
     with pytest.raises(ZeroDivisionError):
         training.train("noise", real=make_cohort("real", n=3), out=tmp_path / "run")
     assert {"mine.csv", "config.yaml", "run.json"} <= {f.name for f in (tmp_path / "run").iterdir()}
+
+
+@pytest.mark.parametrize("started", [training.train, dry_run])
+def test_a_grid_that_the_settings_state_is_refused_before_any_scan_is_read(
+    started, tmp_path, monkeypatch
+):
+    def read(*_, **__):
+        raise AssertionError("a scan was read")
+
+    monkeypatch.setattr("synthbench.training.data.read_cohort", read)
+    monkeypatch.setattr("synthbench.training.dry_run.read_cohort", read)
+    out = {} if started is dry_run else {"out": tmp_path / "run"}
+    with pytest.raises(UsageError, match=r"space\.shape: every side must be divisible"):
+        started("ddpm3d", real=tmp_path, preset="tiny", overrides=["space.shape=[30,30,30]"], **out)

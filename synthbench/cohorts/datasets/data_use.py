@@ -10,6 +10,8 @@ from synthbench.cohorts.datasets.layouts import known_layouts
 from synthbench.cohorts.datasets.layouts.bids import dataset_terms, is_derivative
 from synthbench.cohorts.datasets.layouts.layout import Layout
 from synthbench.cohorts.datasets.scans import NOT_KNOWN, DataUseTerms
+from synthbench.errors import CohortError
+from synthbench.runtime.documents import is_there
 
 UNKNOWN = DataUseTerms(
     name=NOT_KNOWN,
@@ -49,7 +51,7 @@ def terms_of(files: Iterable[Path]) -> DataUseTerms:
 def _stated(folder: Path) -> tuple[DataUseTerms, bool]:
     """Return the terms of the dataset around a folder; True where it is a derivative with terms."""
     above = (folder, *folder.parents)
-    root = next((f for f in above if (f / "dataset_description.json").is_file()), None)
+    root = next((f for f in above if is_there(f / "dataset_description.json", CohortError)), None)
     if root is None:
         return UNKNOWN, False
     terms = dataset_terms(root)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from synthbench.errors import CohortError
-from synthbench.runtime.documents import check_fields, json_fields
+from synthbench.runtime.documents import check_fields, is_there, json_fields
 
 FILE = "dataset_description.json"
 _FIX = "Correct it: the terms that bind these data are read from it."
@@ -73,7 +73,7 @@ def read_description(root: Path) -> Description:
         The file cannot be read, is not JSON, or a field has a wrong value.
     """
     file = root / FILE
-    if not file.is_file():
+    if not is_there(file, CohortError):
         return Description()
     fields = json_fields(file, error=CohortError, fix=_FIX)
     return check_fields(Description, fields, file, error=CohortError, fix=_FIX)

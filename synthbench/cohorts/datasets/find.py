@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from synthbench.cohorts.datasets.layouts import known_layouts, load_layout
+from synthbench.cohorts.datasets.layouts.files import NAME
 from synthbench.cohorts.datasets.layouts.layout import Layout
 from synthbench.cohorts.datasets.scans import ScanTable
 from synthbench.errors import CohortError
@@ -46,6 +47,9 @@ def find_scans(folder: Path | str, layout: str | None = None) -> ScanTable:
 def _recognised(folder: Path) -> Layout:
     layouts = known_layouts()
     fitting = [name for name, layout in layouts.items() if layout.fits(folder)]
+    # Loose files are what is left where no layout is known.
+    if len(fitting) > 1:
+        fitting = [name for name in fitting if name != NAME]
     if len(fitting) > 1:
         # Some cohorts come as BIDS; their own layout also knows their tables and terms.
         fitting = [name for name in fitting if name != "bids"]

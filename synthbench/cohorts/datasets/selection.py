@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -376,10 +377,33 @@ def columns_of(where: str, columns: list[str]) -> set[str]:
             used.add(back.get(node.id, node.id))
     for name in sorted(used):
         if name not in columns:
-            raise UsageError(f"--where: no column '{name}'; {near_miss(name, columns)}")
+            hint = _quoted_hint(tree, name, names)
+            raise UsageError(f"--where: no column '{name}'{hint}; {near_miss(name, columns)}")
     if not used:
         raise UsageError(f'--where "{where}": names no column; known: {", ".join(columns)}.')
     return used
+
+
+def _quoted_hint(tree: ast.Expression, name: str, aliases: Mapping[str, str]) -> str:
+    """Return the condition with an unknown name as a word, where it is compared with a column."""
+    compared = (
+        value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for side in node.comparators
+        for value in (side.elts if isinstance(side, ast.List | ast.Tuple) else [side])
+    )
+    if not any(isinstance(value, ast.Name) and value.id == name for value in compared):
+        return ""
+
+    class AsWord(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.AST:
+            return ast.Constant(name) if node.id == name else node
+
+    words = ast.unparse(AsWord().visit(copy.deepcopy(tree)))
+    for column, alias in aliases.items():
+        words = words.replace(alias, f"`{column}`")
+    return f'. If it is a value, quote it: --where "{words}"'
 
 
 def _is_part_of_a_condition(node: ast.AST) -> bool:

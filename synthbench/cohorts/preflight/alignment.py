@@ -72,20 +72,40 @@ def turns(shape: tuple[int, ...]) -> list[Turn]:
     ]
 
 
+def is_shift(
+    as_it_is: Float32[np.ndarray, "a b c"],
+    turned: Float32[np.ndarray, "a b c"],
+    reference: Float32[np.ndarray, "a b c"],
+    least_gain: float,
+) -> bool:
+    """Return True where a shift explains what a turn seemed to explain.
+
+    A displaced brain may overlap better when it is turned. A shift is the cheaper explanation: the
+    turned volume, which may be shifted too, must correlate better by `least_gain`.
+    """
+    cells = (1.0, 1.0, 1.0)
+    without = shifted_fit(as_it_is, reference, cells)[1]
+    return without >= shifted_fit(turned, reference, cells)[1] - least_gain
+
+
 def best_turns(
     stack: Float32[np.ndarray, "n a b c"], least_gain: float, least_agreement: float
 ) -> list[Turn]:
     """Return the turn of each volume after which it correlates best with the mean of the others.
 
     A volume stays as it is unless a turn raises Pearson's correlation by `least_gain`, and to
-    `least_agreement`: a brain in another place may overlap better when turned, and still not fit.
+    `least_agreement`, and no shift does (`is_shift`): a brain in another place may overlap better
+    when turned, and still not fit.
     """
     total = stack.sum(axis=0, dtype=np.float64)
     best = []
     for volume in stack:
         others = total - volume
         agreements = {turn: correlation(turn(volume), others) for turn in turns(volume.shape)}
-        best.append(best_turn(agreements, least_gain, least_agreement))
+        turn = best_turn(agreements, least_gain, least_agreement)
+        if turn != Turn() and is_shift(volume, turn(volume), others, least_gain):
+            turn = Turn()
+        best.append(turn)
     return best
 
 
@@ -202,3 +222,37 @@ def outlying(
     median, deviation = spread(values)
     with np.errstate(invalid="ignore"):
         return np.abs(values - median) > max(least, deviations * deviation)
+
+
+def shifted_fit(
+    moved: Float32[np.ndarray, "a b c"],
+    reference: Float32[np.ndarray, "a b c"],
+    spacing: tuple[float, float, float],
+) -> tuple[tuple[float, float, float], float]:
+    """Return the displacement in mm after whose undoing a volume correlates best, and that value.
+
+    All displacements are tried at once, by the cross-correlation of both volumes (Fourier), which
+    are zero outside the grid; the best one is refined by a parabola along each axis. The
+    correlation is Pearson's over the padded grid.
+    """
+    shape = tuple(a + b - 1 for a, b in zip(moved.shape, reference.shape, strict=True))
+    one, other = moved.astype(np.float64), reference.astype(np.float64)
+    n = float(np.prod(shape))
+    means = one.sum() / n, other.sum() / n
+    size = np.sqrt(((one**2).sum() - n * means[0] ** 2) * ((other**2).sum() - n * means[1] ** 2))
+    if not size > 0:
+        return (0.0, 0.0, 0.0), 0.0
+    axes = (0, 1, 2)
+    spectrum = np.fft.rfftn(one, shape, axes) * np.conj(np.fft.rfftn(other, shape, axes))
+    found = (np.fft.irfftn(spectrum, shape, axes) - n * means[0] * means[1]) / size
+    peak = np.unravel_index(int(found.argmax()), shape)
+    fit, cells = float(found[peak]), []
+    for axis, side in enumerate(shape):
+        beside = [found[(*peak[:axis], (peak[axis] + step) % side, *peak[axis + 1 :])]
+                  for step in (-1, 1)]  # fmt: skip
+        bend = beside[0] - 2 * found[peak] + beside[1]
+        part = 0.0 if bend >= 0 else 0.5 * (beside[0] - beside[1]) / bend
+        fit -= 0.25 * (beside[0] - beside[1]) * part
+        cells.append((peak[axis] + side // 2) % side - side // 2 + part)
+    x, y, z = (float(cell * mm) for cell, mm in zip(cells, spacing, strict=True))
+    return (x, y, z), min(fit, 1.0)

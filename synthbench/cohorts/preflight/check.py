@@ -115,6 +115,8 @@ def check(
     cohorts: Mapping[str, Cohort],
     accepted: Collection[str] = (),
     log: Log = to_logger,
+    *,
+    drawn: Collection[str] = (),
 ) -> list[Finding]:
     """Apply all rules, and raise an error where one finds an error that was not accepted.
 
@@ -126,6 +128,9 @@ def check(
         Names of rules whose errors are accepted.
     log
         Called with each finding that is accepted or no error.
+    drawn
+        Roles of volumes that a run of synthbench drew, and that lie on the run's grid: how their
+        anatomy differs from that of the real ones is the generator's, and a warning.
 
     Returns
     -------
@@ -142,7 +147,7 @@ def check(
     surveys = {role: Survey(cohort.entries) for role, cohort in cohorts.items()}
     found = [finding for role, cohort in cohorts.items() for finding in _told(cohort, role)]
     found += [finding for role, survey in surveys.items() for finding in _within(survey, role)]
-    found = _ordered([*found, *_between(surveys)])
+    found = _ordered([*found, *_between(surveys, drawn)])
     refused = [f for f in found if f.severity == "error" and f.rule not in accepted]
     if refused:
         rules = dict.fromkeys(finding.rule for finding in refused)
@@ -290,11 +295,11 @@ def _ordered(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda f: ("error", "warning", "note").index(f.severity))
 
 
-def _between(surveys: Mapping[str, Survey]) -> list[Finding]:
+def _between(surveys: Mapping[str, Survey], drawn: Collection[str] = ()) -> list[Finding]:
     found = shared(surveys)
     if "real" in surveys:
         for role, survey in surveys.items():
             if role != "real":
-                pair = Pair(surveys["real"], survey, role)
+                pair = Pair(surveys["real"], survey, role, drawn=role in drawn)
                 found += [finding for rule in BETWEEN for finding in rule(pair)]
     return _ordered(found)

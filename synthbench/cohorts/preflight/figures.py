@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from synthbench.cohorts.cohort import read_volume
+from synthbench.cohorts.file_names import without_folders
 from synthbench.cohorts.inspection import Inspection
 from synthbench.cohorts.preflight.check import Report
 from synthbench.cohorts.preflight.survey import inspection_of
@@ -50,7 +51,7 @@ def volumes(report: Report, odd: Mapping[str, Sequence[str]], file: Path) -> Non
     # Scans with a grid of their own are shown in the place that their affine gives.
     space = PAPER_GRID if len(grids) > 1 else grids.pop()
     rows = {}
-    names = _short([entry.name for entry in report.entries])
+    names = without_folders([entry.name for entry in report.entries])
     for entry in chosen:
         inspection = inspection_of(entry)
         floor, span = inspection.background[1], inspection.scale - inspection.background[1]
@@ -103,7 +104,7 @@ def _intensities(
     odd: Mapping[str, Sequence[str]],
     colours: Mapping[str, str],
 ) -> None:
-    short = _short(inspections)
+    short = without_folders(inspections)
     for name, inspection in inspections.items():
         shares = np.array(inspection.histogram)
         centres = (np.arange(len(shares)) + 0.5) / len(shares)
@@ -132,9 +133,3 @@ def _strip(axes: Any, values: Mapping[str, float], colours: Mapping[str, str], t
         )  # fmt: skip
     axes.set_xlabel("volumes, in order")
     axes.set_title(title, fontsize=10)
-
-
-def _short(names: Iterable[str]) -> dict[str, str]:
-    """Return names of files without their folders, if they are still distinct."""
-    short = {name: Path(name).name for name in names}
-    return short if len(set(short.values())) == len(short) else {name: name for name in short}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from synthbench.cohorts.cohort import (
     BACKGROUND_MARGIN_MM,
@@ -21,10 +21,16 @@ from synthbench.cohorts.preflight.near_identity import near_identical_across
 from synthbench.cohorts.preflight.set_rules import CONTRADICTION, MIN_SCALE_FACTOR, is_centred
 from synthbench.cohorts.preflight.survey import MIN_TURN_AGREEMENT, MIN_TURN_GAIN, Survey
 from synthbench.cohorts.reading import PREPARE
-from synthbench.volumes.grid import resample
+from synthbench.volumes.grid import Space, resample
 from synthbench.volumes.intensity import BACKGROUND
 
 MIN_SET_SHIFT_MM = 1.5
+MIN_SHIFT_FIT = 0.9
+"""The least correlation of displaced mean brains, after the shift, for nothing else to be wrong."""
+MAX_SMALL_SHIFT_MM = 20.0
+"""The largest displacement that `alignment.displacements` estimates well."""
+MARGIN_CELLS = 12
+"""Cells around the real grid in which a displaced brain is looked for: 72 mm."""
 MIN_SIZE_RATIO = 2.3
 MAX_LEVEL = 0.05
 MIN_STRAY = 0.0005
@@ -33,6 +39,13 @@ SATURATED_LEVEL = 0.9
 
 _ROLES = ("synth", "holdout", "real", "validation", "train")
 """The order of the roles: of two sets, the first is the one to fix."""
+
+DRAWN = (
+    "These volumes are as synthbench drew them, on the grid of their run (the sidecars say so): no "
+    "header is wrong. The generator draws them so, or it learnt from volumes that were prepared in "
+    "another way than the real ones. They are scored as they are."
+)
+"""What is said in place of a fix where the volumes cannot have been damaged on the way."""
 
 _FIX_SHARED = {
     "synth": "If the generator copies, that is a result. If the folder is the wrong one, name "
@@ -45,10 +58,25 @@ _FIX_SHARED = {
 
 
 class Pair:
-    """The real set and another one, and comparisons of both."""
+    """The real set and another one, and comparisons of both.
 
-    def __init__(self, real: Survey, other: Survey, role: str) -> None:
-        self.real, self.other, self.role = real, other, role
+    Attributes
+    ----------
+    real, other, role
+        The two sets, and the role of the other.
+    drawn
+        True where a run of synthbench drew the other set, and it lies on the run's grid. Then a
+        difference in anatomy is the generator's, and a warning.
+    """
+
+    def __init__(self, real: Survey, other: Survey, role: str, *, drawn: bool = False) -> None:
+        self.real, self.other, self.role, self.drawn = real, other, role, drawn
+
+    def differ(self, rule: str, what: str, fix: str) -> list[Finding]:
+        """Return the finding that the anatomy of both sets differs, with what to do about it."""
+        if self.drawn:
+            return [of_set(rule, "warning", self.role, f"{what}. {DRAWN}")]
+        return [of_set(rule, "error", self.role, f"{what}{fix}")]
 
     @property
     def comparable(self) -> bool:
@@ -102,6 +130,10 @@ class Pair:
             for turn in alignment.turns(self.other.mean.shape)
         }
         turn = alignment.best_turn(agreements, MIN_TURN_GAIN, MIN_TURN_AGREEMENT)
+        if turn != alignment.Turn() and alignment.is_shift(
+            self._around(), self._around(turn), self._real_around, MIN_TURN_GAIN
+        ):
+            turn = alignment.Turn()
         # With less than four deviations between the two, the sign of the asymmetry is not certain.
         if agreements[turn] < MIN_TURN_AGREEMENT or self.real.power.separation < 4:
             return turn
@@ -110,6 +142,51 @@ class Pair:
         if np.median(scores) < -self.real.power.median / 2:
             return alignment.Turn(turn.order, (0, *turn.reversed_axes))
         return turn
+
+    @cached_property
+    def shift(self) -> tuple[tuple[float, float, float], float]:
+        """The displacement in mm after which the mean brains correlate best, and how well then."""
+        return alignment.shifted_fit(
+            self._around(), self._real_around, self.real.coarse_grid.spacing
+        )
+
+    @cached_property
+    def is_displaced(self) -> bool:
+        """True where a shift alone brings the other set, which is elsewhere, onto the real one."""
+        if not self.comparable or self.turn != alignment.Turn():
+            return False
+        as_they_are = correlation(self.placed(self.other.mean), self.real.mean)
+        fit = self.shift[1]
+        return fit >= MIN_SHIFT_FIT and fit > as_they_are + MIN_TURN_GAIN
+
+    def fits(self) -> str:
+        """Return how well the mean brains fit under each explanation, for a message."""
+        if not self.comparable:
+            return ""
+        mean, real = self.other.mean, self.real.mean
+        ways = {"as they are": correlation(self.placed(mean), real)}
+        ways["displaced by {:+.0f} {:+.0f} {:+.0f} mm".format(*self.shift[0])] = self.shift[1]
+        others = [turn for turn in alignment.turns(mean.shape) if turn != alignment.Turn()]
+        best = max(others, key=lambda turn: correlation(self.placed(turn(mean)), real))
+        cells = self.real.coarse_grid.spacing
+        both = alignment.shifted_fit(self._around(best), self._real_around, cells)
+        ways[str(best)] = correlation(self.placed(best(mean)), real)
+        ways["{} and displaced by {:+.0f} {:+.0f} {:+.0f} mm".format(best, *both[0])] = both[1]
+        listed = ", ".join(f"{way} {fit:.2f}" for way, fit in ways.items())
+        return f" (correlation of the mean brains: {listed})"
+
+    def _around(self, turn: alignment.Turn | None = None) -> Float32[np.ndarray, "d e f"]:
+        """Return the other mean, turned, on the real grid and the space around it."""
+        grid = self.real.coarse_grid
+        corner = grid.matrix.copy()
+        corner[:3, 3] -= corner[:3, :3] @ np.full(3, MARGIN_CELLS)
+        wide = Space.of(tuple(side + 2 * MARGIN_CELLS for side in grid.shape), corner)
+        mean = self.other.mean if turn is None else turn(self.other.mean)
+        return resample(mean, self.other.coarse_grid, wide)
+
+    @cached_property
+    def _real_around(self) -> Float32[np.ndarray, "d e f"]:
+        return np.pad(self.real.mean, MARGIN_CELLS)
 
 
 def shared(surveys: Mapping[str, Survey]) -> list[Finding]:
@@ -180,27 +257,31 @@ def _skull_mismatch(pair: Pair) -> list[Finding]:
     if None in states or states[0] is states[1]:
         return []
     label = {True: "skull-stripped", False: "not skull-stripped"}
-    message = (
-        f"the {role} volumes are {label[bool(states[1])]}, the real ones "
-        f"{label[bool(states[0])]}. Prepare both in the same way; whole heads: {PREPARE}"
+    what = (
+        f"the {role} volumes are {label[bool(states[1])]}, the real ones {label[bool(states[0])]}"
     )
-    return [of_set("skull-mismatch", "error", role, message)]
+    fix = f". Prepare both in the same way; whole heads: {PREPARE}"
+    return pair.differ("skull-mismatch", what, fix)
 
 
 def _registered_mismatch(pair: Pair) -> list[Finding]:
     real, other, role = pair.real, pair.other, pair.role
     states = real.most(lambda p: p.registered), other.most(lambda p: p.registered)
-    # Turned volumes are not in their place either, but another finding reports them.
+    # Turned and displaced volumes are not in their place either: other findings report them.
     if None in states or states[0] is states[1] or pair.turn != alignment.Turn():
         return []
+    if pair.is_displaced:
+        return []
     means = [np.nanmedian([p.agreement for p in s.placements]) for s in (other, real)]
-    message = (
+    what = (
         f"correlation with MNI152, in the place that the affines give: {role} {means[0]:.2f}, real "
-        f"{means[1]:.2f}. One side is registered to it and the other is not: resample both to one "
-        "space, or write the synthetic volumes with the affine of the training data; whole heads: "
-        + PREPARE
+        f"{means[1]:.2f}{pair.fits()}"
     )
-    return [of_set("registered-mismatch", "error", role, message)]
+    fix = (
+        ". One side is registered to it and the other is not: resample both to one space, or write "
+        f"the synthetic volumes with the affine of the training data; whole heads: {PREPARE}"
+    )
+    return pair.differ("registered-mismatch", what, fix)
 
 
 def _range_mismatch(pair: Pair) -> list[Finding]:
@@ -231,35 +312,58 @@ def _flip_mismatch(pair: Pair) -> list[Finding]:
     role = pair.role
     if pair.turn == alignment.Turn():
         return []
-    message = (
-        f"{pair.turn}, the {role} volumes fit the real ones better. {CONTRADICTION}: write the "
-        "volumes with the affine of the training data, or undo the turn."
+    what = f"{pair.turn}, the {role} volumes fit the real ones better{pair.fits()}"
+    fix = (
+        f". {CONTRADICTION}: write the volumes with the affine of the training data, or undo the "
+        "turn."
     )
-    return [of_set("flip-mismatch", "error", role, message)]
+    return pair.differ("flip-mismatch", what, fix)
 
 
 def _shift_mismatch(pair: Pair) -> list[Finding]:
-    real, other, role = pair.real, pair.other, pair.role
+    moved = pair.shift[0] if pair.is_displaced and _elsewhere(pair) else _small_shift(pair)
+    if moved is None:
+        return []
+    what = (
+        "the mean {} brain is displaced by {:+.1f} {:+.1f} {:+.1f} mm (right, front, top) from "
+        "the mean real one"
+    ).format(pair.role, *moved) + pair.fits()
+    fix = (
+        ". The affine's origin is wrong, or a resize lost half a voxel: write the volumes with the "
+        "grid that they were made on. Where nobody knows that grid, as of imported arrays, accept "
+        "it: metrics that compare voxels then see the shift too."
+    )
+    if all(inspection.assumed for inspection in pair.other.inspections):
+        fix = (
+            ". Their grid was assumed, with its middle at 0 mm: do not turn them. Bring them in "
+            "with synthbench import --like REAL --orientation RAS --spacing MM, which puts it in "
+            "the middle of the real grid."
+        )
+    return pair.differ("shift-mismatch", what, fix)
+
+
+def _elsewhere(pair: Pair) -> bool:
+    """Return True where the other set is not in the place of the template, and the real one is."""
+    placed = [s.most(lambda p: p.registered) for s in (pair.real, pair.other)]
+    return placed == [True, False] or float(np.linalg.norm(pair.shift[0])) > MAX_SMALL_SHIFT_MM
+
+
+def _small_shift(pair: Pair) -> Float64[np.ndarray, " 3"] | None:
+    """Return the displacement in mm of a set that is in its place but for some millimetres."""
+    real, other = pair.real, pair.other
     placed = [s.most(lambda p: p.registered) for s in (real, other)]
     if placed != [True, True] or not pair.comparable:
-        return []
+        return None
     # These move the foreground too, and other findings report them.
     if pair.turn != alignment.Turn() or is_centred(real) != is_centred(other):
-        return []
+        return None
     mean = pair.placed(other.mean)[None]
     moved = alignment.displacements(mean, real.coarse_grid.spacing, real.mean.astype(np.float64))[0]
     centres = [np.nanmedian([p.centre_mm for p in s.placements], axis=0) for s in (real, other)]
     # Both must move: the pattern of tissue, which a poor generator may lack (NaN where the means do
     # not look similar), and the outline, which another brain mask moves.
     off = min(np.linalg.norm(moved), np.linalg.norm(centres[1] - centres[0]))
-    if not off > MIN_SET_SHIFT_MM:
-        return []
-    message = (
-        "the mean {} brain is displaced by {:+.1f} {:+.1f} {:+.1f} mm (right, front, top) from "
-        "the mean real one. The affine's origin is wrong, or a resize lost half a voxel: write the "
-        "volumes with the grid that they were made on."
-    ).format(role, *moved)
-    return [of_set("shift-mismatch", "error", role, message)]
+    return moved if off > MIN_SET_SHIFT_MM else None
 
 
 def _background_mismatch(pair: Pair) -> list[Finding]:
@@ -273,11 +377,12 @@ def _background_mismatch(pair: Pair) -> list[Finding]:
     offset = [MAX_LEVEL < level < SATURATED_LEVEL and noise < level / 2
               for level, noise in zip(levels, noises, strict=True)]  # fmt: skip
     if offset[0] != offset[1] and pair.similar:
-        message = (
+        what = (
             f"the background is an even {max(levels):.2g} of the scale on one side, and zero on "
-            "the other. An offset was added in preparation: subtract it."
+            "the other"
         )
-        return [of_set("background-mismatch", "error", role, message)]
+        fix = ". An offset was added in preparation: subtract it."
+        return pair.differ("background-mismatch", what, fix)
     stray = pair.stray
     if stray is None or max(stray) <= max(MIN_STRAY, MAX_STRAY_FACTOR * min(stray)):
         return []

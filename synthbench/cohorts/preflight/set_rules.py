@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from synthbench.cohorts.inspection import MIN_AGREEMENT, Inspection
+from synthbench.cohorts.inspection import MIN_AGREEMENT, Inspection, template_on
 from synthbench.cohorts.preflight import alignment
 from synthbench.cohorts.preflight.findings import Finding, Severity, if_any, of_set, of_volumes
 from synthbench.cohorts.preflight.label_maps import label_maps
@@ -18,6 +18,7 @@ from synthbench.cohorts.preflight.survey import (
     FLIP_DEVIATIONS,
     LEAST_ASYMMETRY_SPREAD,
     MIN_COMPARED,
+    MIN_TURN_AGREEMENT,
     MIN_TURN_GAIN,
     Power,
     Survey,
@@ -87,7 +88,8 @@ def _mirrored_set(survey: Survey, role: str) -> list[Finding]:
     as_is = float(np.median([p.agreement for p in known]))
     for axis, name in ((1, "front-back"), (2, "up-down")):
         mirrored = float(np.median([p.mirrored[axis] for p in known]))
-        if mirrored >= MIN_AGREEMENT and mirrored > as_is + MIN_TURN_GAIN:
+        better = mirrored >= MIN_AGREEMENT and mirrored > as_is + MIN_TURN_GAIN
+        if better and not _is_displaced(survey, axis):
             message = (
                 f"mirrored {name}, the volumes correlate with MNI152 by {mirrored:.2f}, but by "
                 f"{as_is:.2f} as they are. {CONTRADICTION}: write the volumes with the affine of "
@@ -95,6 +97,33 @@ def _mirrored_set(survey: Survey, role: str) -> list[Finding]:
             )
             return [of_set("flip", _single(role), role, message)]
     return []
+
+
+def _is_displaced(survey: Survey, axis: int) -> bool:
+    """Return True where a shift explains why a set fits MNI152 better when it is mirrored."""
+    if not survey.on_one_grid:
+        return False
+    template, _ = template_on(survey.coarse_grid)
+    mean = survey.mean
+    _, fit = alignment.shifted_fit(mean, template, survey.coarse_grid.spacing)
+    return fit >= MIN_TURN_AGREEMENT and alignment.is_shift(
+        mean, np.flip(mean, axis), template, MIN_TURN_GAIN
+    )
+
+
+def _shift_words(survey: Survey) -> str:
+    """Return how far a set is displaced from MNI152, where a shift alone makes it fit."""
+    if not survey.on_one_grid:
+        return ""
+    template, _ = template_on(survey.coarse_grid)
+    moved, fit = alignment.shifted_fit(survey.mean, template, survey.coarse_grid.spacing)
+    if fit < MIN_TURN_AGREEMENT:
+        return ""
+    words = "{:+.0f} {:+.0f} {:+.0f} mm (right, front, top)".format(*moved)
+    return (
+        f" Their mean fits it by {fit:.2f} once it is moved back by {words}: if that is so, only "
+        "the origin of the affine is wrong."
+    )
 
 
 def _mirrored_volumes(survey: Survey, role: str) -> list[Finding]:
@@ -198,7 +227,8 @@ def _registered(survey: Survey, role: str) -> list[Finding]:
     if most is False:
         message = (
             f"{len(off)} of {len(states)} volumes are not registered to MNI152 (median correlation "
-            f"{np.nanmedian([p.agreement for p in survey.placements]):.2f}). Metrics that compare "
+            f"{np.nanmedian([p.agreement for p in survey.placements]):.2f})."
+            f"{_shift_words(survey)} Metrics that compare "
             "voxels see position first: register the volumes (to MNI152, or all to one space). "
             f"Whole heads: {PREPARE}"
         )

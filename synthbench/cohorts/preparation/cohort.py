@@ -19,7 +19,7 @@ from synthbench.cohorts.datasets.scans import Scan
 from synthbench.cohorts.preparation.settings import Settings
 from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
 from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
-from synthbench.runtime.files import write_atomic
+from synthbench.runtime.files import holding, write_atomic
 from synthbench.runtime.lock import only_writer
 from synthbench.runtime.parent import end_with_parent
 
@@ -159,7 +159,8 @@ def prepare_task(scan: Scan, out: Path, settings: Settings) -> Row:
     destination = Destination.of(scan, out)
     empty = {**dict.fromkeys((*_MEASURED, "seconds")), "kept": False}
     try:
-        sidecar, kept = _prepared(scan, destination, settings)
+        with holding(out):  # a worker process does not know what the command holds
+            sidecar, kept = _prepared(scan, destination, settings)
     except SynthbenchError as error:
         return {"scan": destination.name, "status": "failed", "reason": _one_line(error), **empty}
     except Exception as error:

@@ -30,7 +30,7 @@ from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import UsageError
 from synthbench.render.delimited import table_text
 from synthbench.runtime.documents import check_fields, json_fields
-from synthbench.runtime.files import write_atomic
+from synthbench.runtime.files import is_held, write_atomic
 from synthbench.runtime.names import entity
 from synthbench.runtime.walk import files_below
 from synthbench.volumes.grid import Space
@@ -110,6 +110,7 @@ class Destination:
         self, prepared: PreparedScan, settings: Settings, source: dict[str, str], seconds: float
     ) -> dict[str, Any]:
         """Write a scan's files, each whole or not at all, and return the sidecar."""
+        is_held(self.sidecar)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.sidecar.unlink(missing_ok=True)
         text = f"prepared by synthbench {__version__}, settings {settings.digest}"

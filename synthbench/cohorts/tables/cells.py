@@ -173,13 +173,15 @@ def _without_codes(
 
 def _is_code(name: str, number: float, known: Sequence[float]) -> bool:
     if name.lower() in AGES:
-        others = [other for other in known if other != number]
         if number < 0 or number > OLDEST:
             return True
         if number == 0:
+            others = [other for other in known if other != number]
             return bool(others) and median(others) > CHILD
+    if number not in CODES:  # nearly all: the other values are looked at for codes alone
+        return False
     rest = [other for other in known if other not in CODES]
-    if number not in CODES or len(rest) < 3:
+    if len(rest) < 3:
         return False
     # Further from the others than their whole range.
     low, high = min(rest), max(rest)

@@ -142,11 +142,11 @@ def typed(
 def _one_row_each(columns: pd.DataFrame, table: TextTable) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return one row per person; rows that say the same are one, others are refused."""
     twice = columns.index[columns.index.duplicated()]
-    for name in dict.fromkeys(twice):
+    repeated = columns[columns.index.duplicated(keep=False)]
+    values_of = repeated.groupby(level=0, sort=False).nunique(dropna=False)
+    for name in values_of.index[(values_of > 1).any(axis=1)][:1]:
         places = [i for i, other in enumerate(columns.index) if other == name]
-        differing = [c for c in columns if columns[c].iloc[places].nunique(dropna=False) > 1]
-        if differing:
-            column = differing[0]
+        for column in values_of.columns[values_of.loc[name] > 1][:1]:
             values = [table.cells[column].iloc[i] or "n/a" for i in places]
             lines = ", ".join(str(table.lines[i]) for i in places[:5])
             raise CohortError(

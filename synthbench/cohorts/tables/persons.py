@@ -9,6 +9,7 @@ zeros. So "sub-007", "007", "7", "7.0" and " SUB-07" are one person, and so are 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from synthbench.errors import CohortError
@@ -18,14 +19,17 @@ RULE = "without 'sub-', capitals, signs and leading zeros"
 
 
 def person_key(name: object) -> str:
-    """Return what two spellings of one person have in common.
+    r"""Return what two spellings of one person have in common.
 
     >>> {person_key(name) for name in ("sub-007", "007", 7, "7.0", " SUB-07")}
     {'7'}
     >>> person_key("PAT_12") == person_key("sub-pat12")
     True
+    >>> person_key("sub-e\u0301") == person_key("sub-\u00e9")
+    True
     """
-    text = str(name).strip().lower()
+    # A letter with its accent is one character or two; file systems exchange these.
+    text = unicodedata.normalize("NFC", str(name)).strip().lower()
     if re.fullmatch(r"\d+\.0+", text):  # a spreadsheet made a number of it
         text = text.partition(".")[0]
     text = re.sub(r"^sub[-_ ]", "", text)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from synthbench.errors import CohortError, near_miss
+from synthbench.runtime.files import check_is_file
 
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _MARKS = (  # the longer marks first: that of UTF-32 begins as that of UTF-16
@@ -25,8 +26,11 @@ _MARKS = (  # the longer marks first: that of UTF-32 begins as that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-MAX_CELLS = 5_000_000
+MAX_CELLS = 2_500_000
 """The most cells of a table: the largest of public cohorts has two million."""
+
+MAX_COLUMNS = 5_000
+"""The most columns of a table: they take about six seconds."""
 
 MAX_BYTES = 128 * 2**20
 """The most bytes of a table."""
@@ -114,6 +118,11 @@ def read_text_table(file: Path | str, named: Iterable[str] = ()) -> TextTable:
     header = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(rows[0][1])]
     header = _renamed(header, named)
     _check_header(header, file)
+    if len(header) > MAX_COLUMNS:
+        raise CohortError(
+            f"{file}: has {len(header)} columns; at most {MAX_COLUMNS} are read. Leave out those "
+            "that are not needed."
+        )
     body = [(line, _fitted(cells, len(header), line, file)) for line, cells in rows[1:]]
     expected = "\t" if file.suffix.lower() == ".tsv" else None
     if expected and separator not in (expected, None):
@@ -145,6 +154,7 @@ def decoded(file: Path) -> tuple[str, tuple[str, ...]]:
         It cannot be opened, is a workbook of a spreadsheet, or is no text.
     """
     try:
+        check_is_file(file)
         with file.open("rb") as opened:
             content = opened.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from synthbench.cohorts.cohort import Cohort, majority_mask
+from synthbench.cohorts.file_names import without_folders
 from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.metrics.kernels import median_bandwidth
@@ -168,8 +169,17 @@ class AtHand:
         return self.real_volumes != "hidden"
 
     def title(self, role: str, index: int) -> str:
-        """Return what a volume is called on the page."""
-        return self.names.of(role, self.sides[role].entries[index].name)
+        """Return what a volume is called on the page; a file, without its folders."""
+        name = self.sides[role].entries[index].name
+        called = self.names.of(role, name)
+        return self._files[role][name] if called == name else called
+
+    @cached_property
+    def _files(self) -> Mapping[str, Mapping[str, str]]:
+        return {
+            role: without_folders(entry.name for entry in cohort.entries)
+            for role, cohort in self.sides.items()
+        }
 
     @cached_property
     def samples(self) -> Mapping[str, Sample]:

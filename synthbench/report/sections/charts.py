@@ -11,6 +11,7 @@ from synthbench.render.charts import MetricChart, Tick, ValueMarks
 from synthbench.render.numbers import number
 from synthbench.report.sections.rows import Group, groups
 from synthbench.report.sections.section import Page, Section
+from synthbench.report.standing import Headline, depends_on_n, headline
 
 
 def _build(page: Page) -> Mapping[str, Any]:
@@ -79,24 +80,31 @@ def _numbers(value: Value) -> list[float]:
 
 
 def _marks(name: str, value: Value, axis: Axis) -> ValueMarks:
+    """Return the marks of a row: filled is the number that is compared with the floor."""
     assert value.value is not None
-    words = [f"{name}: {number(value.value)}"]
-    interval = floor = floor_mean = matched = None
-    if value.interval is not None and value.interval.low < value.interval.high:
-        ends = value.interval.low, value.interval.high
-        interval = axis.percent(ends[0]), axis.percent(ends[1])
-        words.append(f"{value.interval.level:.0%} interval {number(ends[0])} to {number(ends[1])}")
+    found = headline(value)
+    assert found is not None
+    at = "" if found.n is None else f" at n = {found.n} per side"
+    words = [f"{name}{at}: {found.text}"]
+    floor = floor_mean = whole = None
     if value.floor is not None:
         f = value.floor
-        floor = axis.percent(f.low), axis.percent(f.high)
-        floor_mean, matched = axis.percent(f.mean), axis.percent(f.synth_mean)
-        words.append(
-            f"at n = {f.n} per side {number(f.synth_mean)}; floor {number(f.mean)} "
-            f"({number(f.low)} to {number(f.high)})"
-        )
+        floor, floor_mean = (axis.percent(f.low), axis.percent(f.high)), axis.percent(f.mean)
+        words.append(f"floor {number(f.mean)} ({number(f.low)} to {number(f.high)})")
+        if depends_on_n(value):
+            whole = axis.percent(value.value)
+            words.append(f"of all volumes {number(value.value)}")
     return ValueMarks(
-        name, axis.percent(value.value), interval, floor, floor_mean, matched, "; ".join(words)
-    )
+        name, axis.percent(found.value), _line(found, axis), floor, floor_mean, whole,
+        "; ".join(words),
+    )  # fmt: skip
+
+
+def _line(found: Headline, axis: Axis) -> tuple[float, float] | None:
+    ends = found.interval or found.spread
+    if ends is None or ends[0] >= ends[1]:
+        return None
+    return axis.percent(ends[0]), axis.percent(ends[1])
 
 
 SECTION = Section("charts", "Charts", "Charts", 30, _build)

@@ -11,16 +11,9 @@ from synthbench.report.adherence import adherence_sentences
 from synthbench.report.failures import failures_line
 from synthbench.report.sections.rows import Group, groups, row_of
 from synthbench.report.sections.section import Page, Section
+from synthbench.report.standing import Verdict, headline_text, ranked_rows, verdict
 from synthbench.report.text import header
-from synthbench.report.verdicts import (
-    Verdict,
-    copied_parts,
-    copies,
-    ranked_rows,
-    summary,
-    value_words,
-    verdict,
-)
+from synthbench.report.verdicts import copied_parts, copies, summary
 from synthbench.scoring.benchmark import protocol_differences
 
 DIFFERING = 6
@@ -78,7 +71,7 @@ def _side_by_side(group: Group) -> Mapping[str, Any]:
 def _cell(value: Value | None) -> tuple[Verdict, str]:
     if value is None:
         return Verdict("missing", "not scored"), "–"
-    return verdict(value), value_words(value)
+    return verdict(value), headline_text(value)
 
 
 def _differing(compared: Sequence[Group]) -> list[str]:

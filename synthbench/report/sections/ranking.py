@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from synthbench.report.verdicts import SIGNS, Standing
+from synthbench.report.standing import SIGNS, Standing
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ class Group:
 
     def label(self, value: Value) -> str:
         """Return a row's label, with its extractor where there are several."""
-        first = self.cards[0]
-        return label_of(value, first, len(first.protocol.extractors) > 1)
+        several = len(self.cards[0].protocol.extractors) > 1
+        return f"{value.label}, {value.extractor}" if several and value.extractor else value.label
 
 
 def groups(page: Page) -> list[Group]:
@@ -66,9 +66,3 @@ def row_of(card: Scorecard, metric: str, extractor: str | None) -> Value | None:
     # `Scorecard.row` would take None for any extractor.
     rows = (v for v in card.values if (v.metric, v.extractor) == (metric, extractor))
     return next(rows, None)
-
-
-def label_of(value: Value, card: Scorecard, several: bool) -> str:
-    """Return a row's label, with its extractor where there are several."""
-    label = value.label_at(card.real.n, card.synth.n)
-    return f"{label}, {value.extractor}" if several and value.extractor else label

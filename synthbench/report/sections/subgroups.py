@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from synthbench.cohorts.cohort import Cohort
-from synthbench.cohorts.disclosure import subgroup_names, subgroups
+from synthbench.cohorts.disclosure import hidden_words, subgroup_names, subgroups
 from synthbench.errors import MetricError
 from synthbench.metrics.inference import intervals, resampling, subgroup
 from synthbench.metrics.metric import Statistic
@@ -22,11 +22,13 @@ from synthbench.report.sections.section import Page, Section
 
 def _build(page: Page) -> Mapping[str, Any] | None:
     tables = [
-        (page.names[index], _subgroup_words(at_hand.card, at_hand.features), rows)
+        (page.names[index], _subgroup_words(at_hand.card, at_hand.features), rows,
+         _hidden(at_hand.cohorts.real))
         for index, at_hand in page.at_hand.items()
         if not isinstance(at_hand.features, str)
-        and (rows := _rows(at_hand.card, at_hand.cohorts.real, at_hand.features))
-    ]
+        and ((rows := _rows(at_hand.card, at_hand.cohorts.real, at_hand.features))
+             or _hidden(at_hand.cohorts.real))
+    ]  # fmt: skip
     return {"cards": tables, "several": page.several} if tables else None
 
 
@@ -52,6 +54,12 @@ class SubgroupRow:
     value: float | None = None
     interval: tuple[float, float] | None = None
     others: float | None = None
+
+
+def _hidden(real: Cohort) -> list[str]:
+    """Return which subgroups are hidden, and why, one line per column."""
+    lines = (hidden_words(column, counts) for column, counts in subgroups(real).items())
+    return [line for line in lines if line]
 
 
 def _rows(card: Scorecard, real: Cohort, space: FeatureSpace) -> tuple[SubgroupRow, ...]:

@@ -12,17 +12,25 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
 from synthbench.report.failures import share_words
+from synthbench.report.opening import blur_cell
 from synthbench.report.sections.rows import Group, groups
 from synthbench.report.sections.section import Page, Section
+from synthbench.report.standing import (
+    SATURATED,
+    TEST_WORDS,
+    VERDICT_WORDS,
+    Verdict,
+    headline,
+    verdict,
+)
 from synthbench.report.text import (
     BIASED,
     EFFECT,
     EFFECT_WORDS,
-    SATURATED,
     SATURATION,
+    effect_text,
     interval_words,
 )
-from synthbench.report.verdicts import Verdict, read_back_words, value_words, verdict
 
 
 def _build(page: Page) -> Mapping[str, Any]:
@@ -35,6 +43,8 @@ def _build(page: Page) -> Mapping[str, Any]:
         "effect_title": EFFECT,
         "effect_words": EFFECT_WORDS,
         "saturated": f"{SATURATED} {SATURATION}" if saturated else "",
+        "verdict_words": VERDICT_WORDS,
+        "test_words": TEST_WORDS,
     }
 
 
@@ -68,8 +78,8 @@ class _TableRow:
     volumes: str
     verdict: Verdict
     value: str
+    whole: str
     interval: str
-    matched: str
     floor: str
     effect: str
     p: str
@@ -79,27 +89,25 @@ class _TableRow:
 
 
 def _table_row(label: str, name: str, value: Value, failed: str) -> _TableRow:
-    floor = value.floor
+    floor, found = value.floor, headline(value)
     return _TableRow(
         label=label,
         part=value.key.part is not None,
         volumes=name,
         verdict=verdict(value),
-        value=value_words(value),
+        value="" if floor is None or found is None else found.text,
+        whole="–" if value.value is None else number(value.value),
         interval=interval_words(value),
-        matched="" if floor is None else number(floor.synth_mean),
         floor=""
         if floor is None
         else f"{number(floor.mean)} ({number(floor.low)} to {number(floor.high)})",
-        effect=""
-        if floor is None or floor.minimum_detectable_effect is None
-        else f"+{number(floor.minimum_detectable_effect)}",
+        effect="" if floor is None else effect_text(floor),
         p=p_text(value.p),
-        blur=read_back_words(value),
+        blur=blur_cell(value),
         failed=failed,
         sort={
-            "value": value.value,
-            "matched": None if floor is None else floor.synth_mean,
+            "value": None if floor is None else floor.synth_mean,
+            "whole": value.value,
             "floor": None if floor is None else floor.mean,
             "effect": None if floor is None else floor.minimum_detectable_effect,
             "p": value.p,

@@ -103,7 +103,7 @@ def test_a_layout_of_another_package_is_recognised_and_read(tmp_path):
 
 @pytest.mark.usefixtures("of_a_package")
 def test_a_tree_that_is_not_recognised_names_the_layouts_of_other_packages_too(tmp_path):
-    touch(tmp_path / "cohort" / "a.nii.gz")
+    touch(tmp_path / "cohort" / "below" / "a.nii.gz")
     with pytest.raises(CohortError, match="mine: mine-<person>"):
         find_scans(tmp_path / "cohort")
 

@@ -14,7 +14,7 @@ from synthbench.cli.app import app
 from synthbench.cohorts.datasets.data_use import terms_of
 from synthbench.cohorts.datasets.layouts import known_layouts
 from synthbench.cohorts.datasets.scans import DataUseTerms
-from synthbench.cohorts.datasets.selection import chosen_scans, describe, select
+from synthbench.cohorts.datasets.selection import chosen_scans, columns_of, describe, select
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError, UsageError
 
@@ -249,7 +249,7 @@ ORIGINAL = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "bids"])
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name not in ("bids", "files")])
 def test_scans_of_a_public_cohort_keep_its_terms_in_a_manifest(name, tmp_path):
     """Whatever a dataset_description.json says there; and no other cohort claims them."""
     described(tmp_path, '{"License": "see website"}')
@@ -265,3 +265,22 @@ def test_scans_of_several_datasets_bring_all_terms(tmp_path):
     assert terms.name == "CC0; CC BY-SA 3.0"
     assert "2 scans: CC0." in terms.text
     assert "1 scans: CC BY-SA 3.0. https://creativecommons.org" in terms.text
+
+
+@pytest.mark.parametrize(
+    ("where", "hint"),
+    [
+        ("sex == F", "sex == 'F'"),
+        ("age > 50 and sex == F", "age > 50 and sex == 'F'"),
+        ("sex in [F, M]", "sex in ['F', M]"),
+        ("`M/F` == F", "`M/F` == 'F'"),
+        ("F > 3", None),
+        ("ages > 3", None),
+    ],
+)
+def test_an_unknown_name_that_is_compared_is_offered_in_quotes(where, hint):
+    with pytest.raises(UsageError) as refused:
+        columns_of(where, ["age", "sex", "M/F"])
+    quoted = f'If it is a value, quote it: --where "{hint}"'
+    assert (quoted in str(refused.value)) is (hint is not None)
+    assert ("quote it" in str(refused.value)) is (hint is not None)

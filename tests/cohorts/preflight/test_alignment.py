@@ -9,7 +9,9 @@ from synthbench.cohorts.preflight.alignment import (
     asymmetry_scores,
     best_turns,
     displacements,
+    is_shift,
     outlying,
+    shifted_fit,
     spread,
     turns,
 )
@@ -115,3 +117,39 @@ def test_outlying_needs_both_the_least_and_the_deviations():
     assert not outlying(tight, least=4.0).any()
     np.testing.assert_array_equal(np.flatnonzero(outlying(tight, least=1.0)), [9])
     assert not outlying(np.array([np.nan] * 9 + [1.0]), least=0.5)[0]
+
+
+@pytest.mark.parametrize("cells", [(0, 0, 0), (3, -2, 5), (-6, 0, 1)])
+def test_a_displacement_is_found_and_undone_wherever_it_is(cells):
+    """Inside the padded grid the correlation after the shift is 1, of any gain and offset of 0."""
+    rng = np.random.default_rng(0)
+    reference = np.zeros((24, 26, 22), dtype=np.float32)
+    reference[8:16, 8:16, 8:16] = ndimage.gaussian_filter(rng.random((8, 8, 8)), 1)
+    moved = 3 * np.roll(reference, cells, (0, 1, 2))
+    found, fit = shifted_fit(moved, reference, (2.0, 3.0, 4.0))
+    wanted = np.array(cells) * (2.0, 3.0, 4.0)
+    assert found == pytest.approx(tuple(wanted), abs=0.7)
+    assert fit == pytest.approx(1, abs=0.02)
+    assert shifted_fit(reference * 0, reference, (1, 1, 1))[1] == 0
+
+
+def test_the_fit_is_pearsons_over_the_padded_grid():
+    """Two different volumes at no displacement: 47 x 51 x 43 cells hold both and zeros."""
+    rng = np.random.default_rng(2)
+    one, other = (rng.random((24, 26, 22)).astype(np.float32) for _ in range(2))
+    one[10:14, 10:14, 10:14] += 9  # so that no displacement is the best
+    other[10:14, 10:14, 10:14] += 9
+    whole = [np.zeros((47, 51, 43)) for _ in range(2)]
+    for padded, volume in zip(whole, (one, other), strict=True):
+        padded[:24, :26, :22] = volume
+    _, fit = shifted_fit(one, other, (1.0, 1.0, 1.0))
+    assert fit == pytest.approx(np.corrcoef(whole[0].ravel(), whole[1].ravel())[0, 1], abs=1e-3)
+
+
+def test_a_turn_that_a_shift_explains_is_none():
+    """A wedge: mirrored, no shift makes it fit."""
+    wedge = np.zeros((24, 24, 24), dtype=np.float32)
+    wedge[8:16, 6:18, 9:14] = np.arange(12)[:, None] ** 2
+    displaced, mirrored = np.roll(wedge, 5, axis=1), wedge[:, ::-1]
+    assert is_shift(displaced, displaced[:, ::-1], wedge, 0.02)
+    assert not is_shift(mirrored, mirrored[:, ::-1], wedge, 0.02)

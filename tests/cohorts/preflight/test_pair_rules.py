@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from synthbench.cohorts.preflight.check import (
-    findings_between,
-    findings_within,
-)
+from synthbench.cohorts.preflight.check import check, findings_between, findings_within
+from synthbench.cohorts.preflight.pair_rules import DRAWN
 from synthbench.cohorts.reading import PREPARE, read_cohort
+from synthbench.errors import CohortError
 from tests.cohorts.preflight.sets import SPACING, save, with_scalp
 
 
@@ -27,7 +27,12 @@ MISMATCHES = {
     "shift": (lambda v: np.roll(v, 2, axis=1), "shift-mismatch", "displaced"),
     "centred": (lambda v: 2 * v - 1, "range-mismatch", "-1 to"),
     "head": (with_scalp, "skull-mismatch", "not skull-stripped"),
-    "elsewhere": (lambda v: np.roll(v, 7, axis=1), "registered-mismatch", "MNI152"),
+    "elsewhere": (lambda v: np.roll(v, 7, axis=1), "shift-mismatch", "displaced"),
+    "not registered": (
+        lambda v: zoomed(ndimage.rotate(v, 40, (1, 2), reshape=False, order=1)),
+        "registered-mismatch",
+        "MNI152",
+    ),
     "offset": (lambda v: 0.2 + v, "background-mismatch", "offset"),
 }
 
@@ -41,6 +46,60 @@ def test_a_set_that_was_prepared_otherwise_is_refused(real, changed, name):
     assert words in found[0].message
     assert found[0].volumes == ()
     assert (PREPARE in found[0].message) == (rule in ("skull-mismatch", "registered-mismatch"))
+
+
+@pytest.mark.parametrize("name", [name for name in MISMATCHES if name != "centred"])
+def test_the_anatomy_of_volumes_that_synthbench_drew_is_warned_of_and_scored(real, changed, name):
+    """The same mismatches: no header can be wrong, so there is nothing to fix or to accept."""
+    function, rule, _ = MISMATCHES[name]
+    synth = changed(lambda v, i: function(v), seed=1)
+    said: list[str] = []
+    found = check({"real": real, "synth": synth}, log=said.append, drawn=("synth",))
+    (warned,) = [f for f in found if f.rule == rule]
+    assert (warned.severity, warned.role) == ("warning", "synth")
+    assert warned.message.endswith(DRAWN)
+    assert "affine of the training data" not in warned.message
+    assert PREPARE not in warned.message
+    assert f"warning: synth: {warned.message}" in said
+    with pytest.raises(CohortError, match=rule):
+        check({"real": real, "synth": synth})
+
+
+def test_values_below_zero_are_refused_whoever_drew_them(real, changed):
+    synth = changed(lambda v, i: 2 * v - 1, seed=1)
+    with pytest.raises(CohortError, match="range-mismatch"):
+        check({"real": real, "synth": synth}, drawn=("synth",))
+
+
+@pytest.mark.parametrize("cells", [(0, 4, 4), (0, 5, -3), (2, -4, 4)])
+def test_a_wrong_origin_is_no_flip(real, changed, cells):
+    """Displaced so far, the mean brain fits better when it is also turned: the shift is cheaper.
+
+    The message names the truth to a millimetre, and how well each explanation fits.
+    """
+    synth = changed(lambda v, i: np.roll(v, cells, (0, 1, 2)), seed=1)
+    (found,) = [
+        f for f in findings_between({"real": real, "synth": synth}) if f.severity == "error"
+    ]
+    assert found.rule == "shift-mismatch"
+    words = re.search(r"displaced by (\S+) (\S+) (\S+) mm \(right, front, top\)", found.message)
+    assert words is not None
+    assert [float(mm) for mm in words.groups()] == pytest.approx(
+        [SPACING * cell for cell in cells], abs=1
+    )
+    fits = [float(fit) for fit in re.findall(r" ([01]\.\d\d)[,)]", found.message)]
+    as_it_is, shifted, turned, both = fits
+    assert shifted >= 0.97 > max(as_it_is, turned, both) + 0.02
+    rules = {f.rule for f in findings_within(synth, "synth")}
+    assert "flip" not in rules
+
+
+def zoomed(volume):
+    """A brain of half the size: no shift makes it fit."""
+    small = ndimage.zoom(volume, 0.5, order=1)
+    pads = [((a - b) // 2, a - b - (a - b) // 2)
+            for a, b in zip(volume.shape, small.shape, strict=True)]  # fmt: skip
+    return np.pad(small, pads)
 
 
 def test_axes_exchanged_in_a_whole_set_are_found(brains, tmp_path):

@@ -36,6 +36,7 @@ DAMAGE = {
     ),
     "head": (with_scalp, "skull", "error"),
     "elsewhere": (lambda v: np.roll(v, 7, axis=1), "registered", "error"),
+    "wrong origin": (lambda v: np.roll(v, (4, 4), (1, 2)), "shift", "error"),
     "noise": (
         lambda v: v + np.abs(np.random.default_rng(0).normal(0, 0.03, v.shape)),
         "background",
@@ -56,7 +57,9 @@ def test_the_one_damaged_volume_is_named(changed, damage):
     assert found[rule].volumes[0] in found[rule].message
     assert found[rule].volumes[0] not in found[rule].summary
     assert (PREPARE in found[rule].message) == (rule in ("skull", "registered"))
-    also = {"up-down": {"registered"}, "elsewhere": {"shift"}}.get(damage, set())
+    also = {
+        "up-down": {"registered"}, "elsewhere": {"shift"}, "wrong origin": {"registered"},
+    }.get(damage, set())  # fmt: skip
     assert {f.rule for f in found.values() if f.severity == "error"} <= {rule, *also}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import unicodedata
+
 import pytest
 
 from synthbench.cohorts.conditions import rows_of
@@ -105,3 +108,36 @@ def test_a_person_spelt_in_two_ways_on_two_sides_is_found(bids):
     cohorts = {"real": read_cohort(real), "train": read_cohort(train)}
     (found,) = [f for f in findings_between(cohorts) if f.rule == "subjects"]
     assert found.volumes == (rows[0],)
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_the_time_of_a_large_table_grows_with_its_rows_alone(repeats, tmp_path):
+    """Of 30,000 ages, or 15,000 pairs of rows, all pairs would take more than a minute."""
+    rows = [f"p{i // repeats}\t{20 + i // repeats * 1e-3:.3f}\n" for i in range(30_000)]
+    file = tmp_path / "participants.tsv"
+    file.write_text(f"participant_id\tage\n{''.join(rows)}", encoding="utf-8")
+    began = time.process_time()
+    assert len(read_participants(file).table) == 30_000 / repeats
+    assert time.process_time() - began < 10
+
+
+def test_more_columns_than_a_table_of_people_has_are_refused(tmp_path):
+    file = tmp_path / "participants.tsv"
+    names = "\t".join(f"c{i}" for i in range(5_000))
+    file.write_text(f"participant_id\t{names}\n", encoding="utf-8")
+    with pytest.raises(CohortError, match="5001 columns"):
+        read_participants(file)
+
+
+def test_an_accent_in_one_character_or_two_is_the_same_person(make_cohort):
+    """Some file systems write the accent of a file's name as a character of its own."""
+    one, two = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
+    folder = make_cohort("c", n=3)
+    (folder / "sub-000.nii.gz").rename(folder / f"{one}.nii.gz")
+    (folder / "sub-001.nii.gz").rename(folder / f"{two}.nii.gz")
+    assert len({entry.subject for entry in read_cohort(folder).entries}) == 2
+    table = folder.parent / "people.csv"
+    rows = [f"c/{name}.nii.gz,{name}\n" for name in (one, two, "sub-002")]
+    table.write_text(f"path,participant_id\n{''.join(rows)}", encoding="utf-8")
+    with pytest.raises(CohortError, match="one person or two"):
+        read_cohort(table)

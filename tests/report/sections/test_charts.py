@@ -27,11 +27,25 @@ def test_marks_lie_where_the_axis_says():
     def percent(x):
         return pytest.approx(100 * (x + 1.25) / 5.5, abs=0.01)
 
-    assert (row.value, row.matched, row.floor_mean) == (percent(3), percent(2), percent(0))
+    assert (row.value, row.whole, row.floor_mean) == (percent(2), None, percent(0))
     assert row.interval == (percent(2.5), percent(4))
     assert row.floor == (percent(-1), percent(1))
     assert chart.null == percent(0)
-    assert "95% interval 2.5 to 4" in row.words
+    assert row.words == "a at n = 3 per side: 2 [2.5, 4]; floor 0 (-1 to 1)"
+
+
+def test_a_value_that_depends_on_n_is_marked_at_the_floors_n_and_of_all_volumes():
+    """The interval of all volumes does not belong to the filled mark: it is not drawn there."""
+    floor = FLOOR.model_copy(update={"synth_low": 1.5, "synth_high": 2.5})
+    rows = [("a", value(3.0, 2.5, 4.0, f, target="floor")) for f in (FLOOR, floor)]
+    old, new = metric_chart("M", rows).rows
+
+    def percent(x):
+        return pytest.approx(100 * (x + 1.25) / 5.5, abs=0.01)
+
+    assert (old.value, old.whole, old.interval) == (percent(2), percent(3), None)
+    assert new.interval == (percent(1.5), percent(2.5))
+    assert new.words.endswith("of all volumes 3")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from synthbench.cohorts.datasets.scans import (
 from synthbench.cohorts.tables.participants import ids_of, read_participants, typed
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.errors import CohortError
-from synthbench.runtime.documents import read_text
+from synthbench.runtime.documents import check_own, is_there, read_text
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "age": ("age", "age_at_scan", "age_at_session", "age_years"),
@@ -129,7 +129,7 @@ def participants_table(
         The table is unreadable or has no column participant_id, rows of a participant contradict
         each other, or no id is that of a scan.
     """
-    if not file.is_file():
+    if not is_there(file, CohortError):
         note = "no participants.tsv: age, sex and other covariates are not known"
         return no_participants(), (note,)
     found = read_participants(file).of(people, str(file))
@@ -191,7 +191,8 @@ def dataset_terms(root: Path) -> DataUseTerms:
     described = read_description(root)
     licence, thanks = described.licence, described.HowToAcknowledge
     carried = root / "DATA_USE_TERMS.txt"
-    if licence and carried.is_file():
+    if licence and is_there(carried, CohortError):
+        check_own(carried, root, CohortError)
         return DataUseTerms.of_text(licence, read_text(carried, error=CohortError, fix=_FIX))
     if not licence:
         text = (
