@@ -237,6 +237,26 @@ class _Loader(yaml.SafeLoader):
         return found
 
 
+def _without_base_60() -> dict[Any, Any]:
+    """Return the rules by which YAML takes a text for a value, without two that surprise.
+
+    YAML 1.1 reads -1:1 as -61, in base 60, and 010 as 8. Here both are texts.
+    """
+    surprising = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+    return {
+        first: [
+            (tag, re.compile(f"(?!.*:)(?![-+]?0[0-9])(?:{rule.pattern})", rule.flags))
+            if tag in surprising
+            else (tag, rule)
+            for tag, rule in rules
+        ]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.yaml_implicit_resolvers = _without_base_60()
+
+
 def parse_yaml(text: str | bytes) -> Any:
     """Return the content of a YAML text of safe types.
 

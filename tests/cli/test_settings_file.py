@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synthbench.cli.common.settings_file import NAME, find
+from synthbench.cli.common.settings_file import NAME, find, sections_of, settings_of
 from tests.command_line import run
 
 SPLIT = "data: {split: {part: [a=2, b=2], seed: 7}}\n"
@@ -110,6 +110,16 @@ def test_what_cannot_be_used_is_refused_by_name(text, words, tmp_path):
     assert words in ended.stderr
     assert "mine.yaml" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_values_are_those_that_would_be_typed(tmp_path):
+    """A range is no number in base 60, and a seed no octal number."""
+    named = wrote(tmp_path, "import: {range: -1:1}\nscore: {seed: 010}\n")
+    sections = sections_of(named)
+    assert settings_of(named, sections, ("import",), found=True) == {
+        "value_range": ("range", "-1:1")
+    }
+    assert settings_of(named, sections, ("score",), found=True) == {"seed": ("seed", "010")}
 
 
 def test_an_empty_file_sets_nothing(tmp_path, taken):

@@ -113,7 +113,10 @@ def test_json_of_verbs_that_write(tmp_path):
     (split,) = answer("data", "split", "real", "--part", "a=4", "--part", "b=4", "--out", "split")
     assert split["parts"]["a"]["subjects"] == "4"
     assert (tmp_path / split["parts"]["b"]["manifest"]).is_file()
-    frozen = answer("benchmark", "init", "x", "--real", "real", "--m", 4, "--metric", "intensity")
+    frozen = answer(
+        "benchmark", "init", "x", "--real", "real", "--m", 4, "--metric", "intensity",
+        "--primary", "intensity", "--extractor", "voxels",
+    )  # fmt: skip
     assert len(frozen["protocol_hash"]) == 12
     page = answer("report", ENTRIES / "noise.json", "--out", "report.html")
     assert page["file"] == "report.html"

@@ -113,3 +113,16 @@ def test_the_field_that_does_not_fit_is_named(tmp_path):
 
     with pytest.raises(RunError, match=r"run\.json: cohort\.n: .*integer.*Copy it again"):
         check_fields(Outer, {"cohort": {"n": "many"}}, tmp_path / "run.json", **NAMED)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("-1:1", "-1:1"), ("12:30:45.5", "12:30:45.5"), ("010", "010"), ("-07", "-07"),
+        ("0", 0), ("12", 12), ("-3", -3), ("0.5", 0.5), ("-0.25", -0.25), ("1.0e-3", 0.001),
+        ("1_000", 1000), ("0x1f", 31), (".5", 0.5), (".inf", float("inf")),
+    ],
+)  # fmt: skip
+def test_numbers_of_yaml_are_those_that_a_reader_takes_them_for(text, value):
+    """YAML 1.1 reads -1:1 as -61, in base 60, and 010 as 8."""
+    assert parse_yaml(f"a: {text}") == {"a": value}
