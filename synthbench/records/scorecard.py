@@ -174,6 +174,12 @@ class Scorecard(Shown, RecordFile):
         name_rows(ax, [f"{v.label} {v.extractor}" if several and v.extractor else v.label
                        for v in rows])  # fmt: skip
         ax.set_xscale("symlog", linthresh=2)
+        low, high = ax.get_xlim()
+        powers = [10.0**k for k in range(math.ceil(math.log10(max(-low, high, 1))) + 1)]
+        ticks = [-power for power in reversed(powers)] + [0.0, *powers]
+        ax.set_xticks([tick for tick in ticks if low <= tick <= high], minor=False)
+        ax.set_xticks([], minor=True)
+        ax.set_xlim(low, high)
         ax.xaxis.set_major_formatter("{x:g}")
         ax.set_xlabel("distance from real vs real, in widths of the floor (grey)")
         ax.set_title(in_figure(self.name))

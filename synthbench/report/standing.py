@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from synthbench.records.scorecard import Scorecard
-from synthbench.records.values import Value
+from synthbench.records.values import FloorRecord, Value
 from synthbench.render.numbers import number, p_text
 
 Standing = Literal["within", "worse", "other side", "no floor", "missing"]
@@ -153,7 +153,7 @@ def verdict(value: Value) -> Verdict:
         return Verdict("missing", "no value" if value.missing is None else value.missing.text)
     if floor is None:
         return Verdict("no floor", "no floor to compare with")
-    if floor.low <= found.value <= floor.high:
+    if floor.low <= found.value <= floor.high or _reaches(found, floor):
         return Verdict("within", _like_real(value))
     above = found.value > floor.high
     if value.of_variety:
@@ -164,6 +164,16 @@ def verdict(value: Value) -> Verdict:
         return Verdict("other side", "too near: copies?")
     worse = value.direction == "zero" or not above
     return Verdict("worse" if worse else "other side", "above real" if above else "below real")
+
+
+def _reaches(found: Headline, floor: FloorRecord) -> bool:
+    """Return True where real volumes always score the same, and many draws of the value do too.
+
+    A share may be 1 for all halves of a small real set. Then any single miss puts the mean outside.
+    """
+    if floor.low != floor.high or found.spread is None:
+        return False
+    return found.spread[0] <= floor.low <= found.spread[1]
 
 
 def _like_real(value: Value) -> str:

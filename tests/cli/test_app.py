@@ -95,7 +95,8 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     steps = [
         ("train", "noise", "--real", real, "--out", "run", "--json"),
         ("sample", "run", "--n", 5, "--out", "synth", "--json"),
-        ("benchmark", "init", "b", "--real", real, "--m", 5, "--extractor", "random-resnet10"),
+        ("benchmark", "init", "b", "--real", real, "--m", 5, "--extractor", "random-resnet10",
+         "--scales", 2),
         ("score", "--benchmark", "leaderboards/b", "--real", real, "--synth", "synth", "--out",
          "leaderboards/b/entries/noise.json"),
         ("leaderboard",),
@@ -112,7 +113,14 @@ def test_the_story_from_training_to_leaderboard(make_cohort, tmp_path):
     table = outputs[3].stdout
     assert "written: leaderboards/b/entries/noise.json" in outputs[3].stderr
     assert "noise | real 6 | synth 5 | random-resnet10@" in table
-    labels = ("value", "95% CI", "floor, real vs real (n=3)", "MMD² (RBF)", "FID (6 real, 5 synth)")
+    labels = (
+        "value (n=3)",
+        "95% confidence interval",
+        "floor (n=3)",
+        "verdict",
+        "MMD² (RBF)",
+        "FID ",
+    )
     for words in labels:
         assert words in table
     card = json.loads((tmp_path / "leaderboards/b/entries/noise.json").read_text(encoding="utf-8"))

@@ -49,6 +49,18 @@ def test_a_value_stands_against_its_floor_at_the_floors_n(direction, at_n, rest,
     assert (0.9 <= shown.value <= 1.2) is (standing == "within")
 
 
+def test_a_floor_of_no_width_is_reached_by_some_of_the_draws():
+    """Precision is 1 for all halves of 12 real volumes: a mean of 0.99 is no difference."""
+    floor = {"mean": 1.0, "low": 1.0, "high": 1.0}
+    value = row("higher", 0.99, target="floor", floor={"synth_low": 0.8, "synth_high": 1.0})
+    assert value.floor is not None
+    value = value.model_copy(update={"floor": value.floor.model_copy(update=floor)})
+    assert verdict(value).words == "like real"
+    assert value.floor is not None
+    far = value.floor.model_copy(update={"synth_high": 0.95})
+    assert verdict(value.model_copy(update={"floor": far})).words == "below real"
+
+
 def test_without_a_floor_or_a_value_it_says_so():
     assert verdict(Value(metric="m", label="M", direction="zero", value=1.0)).standing == "no floor"
     why = Missing(reason="weights", text="fetch it")

@@ -83,6 +83,7 @@ def test_an_archive_that_unpacks_to_too_much_is_not_unpacked():
         (zipped(a=header((2,), "|O") + pickle.dumps([1, 2])), "Python objects"),
         (zipped(a=b"\x93NUMPY"), "magic|header"),
         (zipped(a=b""), "magic|header"),
+        (b"x" + npz(a=np.ones(9)), "never loaded"),  # not numpy's advice to load it all the same
     ],
 )
 def test_what_is_no_archive_of_numbers_is_refused(content, reason):

@@ -42,11 +42,14 @@ def test_two_scales_are_scored_frozen_and_hashed(make_cohort):
     benchmark = freeze.freeze(real, "b", settings(scales=2), CONTEXT, **FROZEN)
     assert benchmark.protocol.settings["ms_ssim"]["weights"] == list(first_weights(2))
     assert benchmark.settings.scales == 2
-    three = freeze.freeze(real, "c", settings(), CONTEXT, **FROZEN)
-    assert three.protocol.hash != benchmark.protocol.hash
-    assert three.protocol.hash == freeze.freeze(
-        real, "d", settings(scales=3), CONTEXT, **FROZEN
-    ).protocol.hash  # fmt: skip
+    with pytest.raises(UsageError, match=r"--scales 2.* a benchmark cannot freeze it"):
+        freeze.freeze(real, "c", settings(), CONTEXT, **FROZEN)
+    large = make_cohort("large", n=4, seed=3, shape=(44, 44, 44))
+    two, three, default = (
+        freeze.freeze(large, "c", settings(**scales), CONTEXT, **FROZEN).protocol.hash
+        for scales in ({"scales": 2}, {"scales": 3}, {})
+    )
+    assert three == default != two
     card = scoring.score(real, synth, benchmark=benchmark, accept=["few"], context=CONTEXT)
     row = card.row("ms_ssim")
     assert row is not None
