@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import SynthbenchError, UsageError
 from synthbench.runtime.documents import check_fields, json_fields
 from synthbench.volumes.grid import Space
@@ -143,14 +142,13 @@ def _found(file: Path) -> Sidecar:
     return fields
 
 
-def drawn_by_synthbench(cohort: Cohort) -> bool:
-    """Return True where a run of synthbench drew all volumes, and they lie on the run's grid.
+def drawn_by_synthbench(sidecars: Sequence[Sidecar], grid: Space) -> bool:
+    """Return True where a run of synthbench drew all volumes, and `grid` is the run's.
 
     Then no header and no preparation can be at fault: what is odd about them, the generator did.
     False for volumes that were imported, and for sidecars of versions that did not state the grid.
     """
-    sidecars = found_sidecars(entry.path for entry in cohort.entries)
-    return bool(sidecars) and all(_on_its_grid(sidecar, cohort.grid) for sidecar in sidecars)
+    return bool(sidecars) and all(_on_its_grid(sidecar, grid) for sidecar in sidecars)
 
 
 def _on_its_grid(sidecar: Sidecar, grid: Space) -> bool:

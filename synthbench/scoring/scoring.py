@@ -209,7 +209,7 @@ def score_cohorts(
     check_choices(settings, accept)
     origin = origin_of(cohorts.synthbench_sidecars)
     try:
-        drawn = ("synth",) if drawn_by_synthbench(cohorts.synth) else ()
+        drawn = ("synth",) if drawn_by_synthbench(cohorts.sidecars, cohorts.synth.grid) else ()
         findings = check.check(cohorts.by_role, accept, context.log, drawn=drawn)
         target, notes = common_space(cohorts, settings, origin)
     except CohortError as error:

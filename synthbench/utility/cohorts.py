@@ -147,7 +147,8 @@ def read_sides(
     notes += _failure_notes(cohorts["synth"])
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
     trained_on = {role: cohorts[role] for role in ("real", "synth")}
-    drawn = ("synth",) if drawn_by_synthbench(cohorts["synth"]) else ()
+    synth = cohorts["synth"]
+    drawn = ("synth",) if drawn_by_synthbench(sidecars(synth), synth.grid) else ()
     notes += accepted_notes(check.check(trained_on, accept, log, drawn=drawn))
     for remark in cohorts["test"].remarks:
         log(f"{remark.severity}: test: {remark.message}")

@@ -15,7 +15,7 @@ from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import RunError, UsageError
 from synthbench.generators.noise import Noise
 from synthbench.runs.configuration import method
-from synthbench.runs.sidecar import drawn_by_synthbench
+from synthbench.runs.sidecar import drawn_by_synthbench, found_sidecars
 from synthbench.sampling import sampling
 from synthbench.sampling.source import brain_only
 from synthbench.training import training
@@ -43,7 +43,7 @@ def test_a_volume_and_its_sidecar_say_what_they_are(run, tmp_path):
     assert "noise" in (tmp_path / "s" / "README.md").read_text(encoding="utf-8")
     cohort = read_cohort(tmp_path / "s")
     assert len(cohort) == 2
-    assert drawn_by_synthbench(cohort)
+    assert drawn_by_synthbench(found_sidecars(e.path for e in cohort.entries), cohort.grid)
 
 
 def test_volumes_of_a_version_whose_sidecars_named_no_method_are_kept(run, tmp_path):

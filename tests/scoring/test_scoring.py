@@ -415,7 +415,7 @@ def test_scans_of_one_subject_are_one_resampling_unit(small, tmp_path):
 
 @pytest.fixture
 def frozen(small):
-    settings = ScoringSettings(extractors=EXTRACTORS, metrics=METRICS, resamples=200)
+    settings = ScoringSettings(extractors=EXTRACTORS, metrics=METRICS, resamples=200, scales=2)
     return freeze.freeze(small[0], "b", settings, n_synth=4)
 
 

@@ -97,4 +97,6 @@ def test_a_grid_that_the_settings_state_is_refused_before_any_scan_is_read(
     monkeypatch.setattr("synthbench.training.dry_run.read_cohort", read)
     out = {} if started is dry_run else {"out": tmp_path / "run"}
     with pytest.raises(UsageError, match=r"space\.shape: every side must be divisible"):
-        started("ddpm3d", real=tmp_path, preset="tiny", overrides=["space.shape=[30,30,30]"], **out)
+        started(
+            "ddpm3d", real=tmp_path, preset="tiny-unet", overrides=["space.shape=[30,30,30]"], **out
+        )
