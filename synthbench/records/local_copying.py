@@ -20,7 +20,7 @@ class LocalScaleRecord(Record):
     gap: float = Field(description="mean log(d_holdout / d_train); above zero: nearer training")
     gap_low: float | None = Field(description="None: a single synthetic volume")
     gap_high: float | None
-    nearer_p: float = Field(description="test that cubes are nearest to training, likewise")
+    nearer_p: float = Field(description="permutation test that cubes are nearest to training")
 
 
 class PlaceMapRecord(Record):

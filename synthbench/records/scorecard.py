@@ -158,7 +158,7 @@ class Scorecard(Shown, RecordFile):
 
         Each row is a metric that ranks. Zero is the floor's mean, and the band is its central 95%:
         a mark at 3 is three times as far from the mean as the floor's edge on that side. Marks are
-        of synthetic volumes at the floor's n, so that both are on one footing.
+        of synthetic volumes at the floor's n, so that both can be compared.
         """
         rows = [v for v in self.values if v.floor and v.role == "ranked" and v.key.part is None]
         ax = new_axes(ax, len(rows))

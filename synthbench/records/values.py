@@ -41,7 +41,7 @@ class FloorRecord(Record):
     synth_low: float | None = Field(
         default=None, description="2.5th percentile of n real against n synth; None: not recorded"
     )
-    synth_high: float | None = Field(default=None, description="97.5th percentile, likewise")
+    synth_high: float | None = Field(default=None, description="97.5th percentile of the same")
     source: Literal["halves", "hold-out"] = Field(
         default="halves", description="disjoint sides of the real set, or of it and the hold-out"
     )

@@ -42,7 +42,7 @@ BLURRED_BY = rich.text.Text("as real, blurred\nby (mm FWHM)")
 COLUMNS = 100
 """Columns that the default table needs to keep each number on one line."""
 WIDE_COLUMNS = 190
-"""Columns that the table of all rows and columns needs, likewise."""
+"""Columns that the table of all rows and columns needs, where the output is no terminal."""
 EFFECT_WORDS = f"{EFFECT}: the smallest excess over the floor that a shift shows with 80% power"
 
 

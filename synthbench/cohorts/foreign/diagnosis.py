@@ -261,7 +261,7 @@ def _proposed(
         orientation, spacing = stated.orientation or "RAS", stated.spacing
         remarks.append(
             "RAS (to the right, front and top) is a guess: look at a volume. REAL is the cohort "
-            "that they shall be like; without one, state --spacing MM."
+            "that they should be like; without one, state --spacing MM."
         )
         return replace(proposal, orientation=orientation, spacing=spacing), remarks
     orientation, seen = stated.orientation or "", True

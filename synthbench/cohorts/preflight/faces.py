@@ -45,7 +45,8 @@ class Face:
     foreground_ml
         Foreground in the region of the face; NaN where the head could not be placed.
     to_mni
-        The affine from its own mm to those of the MNI152 brain, moved and pitched; None likewise.
+        The affine from its own mm to those of the MNI152 brain, moved and pitched; None where the
+        head could not be placed.
     """
 
     fit: float
