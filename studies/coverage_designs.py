@@ -333,7 +333,8 @@ correlation of 0.8. The target of the shares is the mean of the estimates, their
 these n and m. The target of KID is the populations' value, in closed form. Large sets compute
 MS-SSIM of a random design of pairs; "of 8 partners" means 8 pairs of each image.
 *printed* is the share of samples with an interval, and *covers* is among these. Cells that the
-tables lack were not run. `--method kid=studentized` gives the interval of earlier versions. No test holds these cells."""
+tables lack were not run. `--method kid=studentized` gives the interval of earlier
+versions. No test holds these cells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
