@@ -114,11 +114,12 @@ def holding(folder: Path) -> Iterator[None]:
 
     The folder may come from a stranger: an archive can hold a link to any file of the user.
     """
-    _held.append(Path(os.path.abspath(folder)))
+    whole = Path(os.path.abspath(folder))
+    _held.append(whole)
     try:
         yield
     finally:
-        _held.pop()
+        _held.remove(whole)
 
 
 def is_held(path: Path) -> bool:
