@@ -182,8 +182,8 @@ def _table(card: Scorecard, wide: bool, *, whole: bool) -> Table:
         for title in (f"of {card.real.n} real, {card.synth.n} synth",
                       f"{card.protocol.level:.0%} CI", EFFECT, "p"):  # fmt: skip
             table.add_column(title, justify="right")
-        if card.synth.failed is not None:
-            table.add_column(FAILED, justify="right")
+    if card.synth.failed is not None:
+        table.add_column(FAILED, justify="right")
     own = [v for v in rows if v.role != "for_papers"]
     for value in own:
         table.add_row(*_cells(value, card, several, blurred, wide, not at))
@@ -266,8 +266,8 @@ def _cells(
         effect = "" if floor is None else effect_text(floor)
         cells += [number(value.value), interval_words(value), effect,
                   "" if value.key.part is not None else p_text(value.p)]  # fmt: skip
-        if card.synth.failed is not None:
-            cells.append(share_words(card.synth))
+    if card.synth.failed is not None:
+        cells.append(share_words(card.synth))
     return cells
 
 

@@ -237,5 +237,8 @@ def test_a_list_of_one_fits_a_verb_that_takes_one(tmp_path):
 def test_the_source_of_an_option_is_in_the_answer_of_none(tmp_path):
     """What is said of the file goes to standard error: scripts read JSON as before."""
     wrote(tmp_path, "all: {verbose: false}\n")
-    ended = run("cache", "info", "--json", "--config", tmp_path / NAME, cwd=tmp_path)
+    ended = run(
+        "cache", "info", "--json", "--config", tmp_path / NAME, cwd=tmp_path,
+        SYNTHBENCH_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
     assert json.loads(ended.stdout)["files"] == 0

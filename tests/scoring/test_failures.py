@@ -103,7 +103,8 @@ def test_the_share_stands_beside_every_value(real, synth, tmp_path):
     low, high = beta.ppf(0.025, 5, 6), beta.ppf(0.975, 6, 5)
     assert f"50.0%, 95% interval {low:.1%} to {high:.1%}" in failures_line(card)
     table = [line for line in console(card).splitlines() if "50.0% (5 of 10)" in line]
-    assert len(table) == 1 + sum(value.value is not None for value in card.values)
+    rows = sum(value.value is not None for value in card.values)
+    assert len(table) == 2 + rows  # and the opening sentence, and the header
     assert "failed 50.0% (5 of 10)" in header(card)
     card.save(tmp_path / "card.json")
     assert Scorecard.load(tmp_path / "card.json") == card
