@@ -39,15 +39,16 @@ from synthbench.report.memorization import copies_found
 from synthbench.report.ranking import RankCell, Ranking, RankRow
 from synthbench.report.sections.section import Page
 from synthbench.report.standing import headline, verdict
+from synthbench.report.verdicts import copied_parts
 from synthbench.runtime.text import one_line
 
 COPIES = {
-    "copies": "exact or near copies found",
+    "copies": "copies or copied parts found",
     "nearer": "nearer to training than to unseen images",
     "none": "none found",
     "unknown": "not tested, or cannot be told",
 }
-"""What the rows are filtered by, in the order in which a row of several seeds is taken."""
+"""What rows are filtered by; of several training seeds, the first that holds for one."""
 
 SHOWN_ELSEWHERE = ("rank", "verdict", "copies of training images")
 """Columns of the whole ranking that the first columns hold already, in fewer words."""
@@ -138,8 +139,11 @@ def _cell(column: Column, entries: Sequence[Entry], more: bool) -> RankCell:
 
 
 def _copies(cards: Sequence[Scorecard]) -> str:
+    """Return a key of `COPIES`: the gravest finding of the entries of a row."""
     found = [copies_found(card).verdict for card in cards]
-    return next((verdict for verdict in ("copies", "nearer", "none") if verdict in found), "unknown")
+    if any(card.local_copying and copied_parts(card).standing == "worse" for card in cards):
+        return "copies"
+    return next((key for key in ("copies", "nearer", "none") if key in found), "unknown")
 
 
 def _picture(board: Board, key: Key) -> tuple[str, str]:

@@ -200,9 +200,7 @@ def test_reported_values_are_shown_only_where_the_benchmark_asks_and_stand_apart
     frozen = Benchmark.load(board)
     (board / "benchmark.yaml").unlink()
     frozen.model_copy(update={"literature": True}).save(board)
-    part = section(
-        page_module.render_details(board), "Reported in papers, under other protocols"
-    )
+    part = section(page_module.render_details(board), "Reported in papers, under other protocols")
     assert "None of these numbers can be compared" in part
     rows = table(part)
     assert len(rows) == len(REPORTED)

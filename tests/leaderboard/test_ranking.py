@@ -262,9 +262,7 @@ def test_an_entry_without_a_value_is_left_out_of_that_metric(tmp_path):
     assert found.overall.incomplete == {"far": keys}
     assert {place.entry for place in found.overall.places} == {"near", "twin"}
     found.save(folder)
-    (said,) = (
-        line for line in render_details(folder).splitlines() if "has no place here" in line
-    )
+    (said,) = (line for line in render_details(folder).splitlines() if "has no place here" in line)
     assert "far has no place here, because it has no value of FID" in said
 
 
