@@ -60,6 +60,9 @@ SHOWN_FIRST = ("variety", "spectrum", "nearest neighbours", "kernel distances", 
 """Families whose metric is shown first beside the primary one: those that look at another thing
 than features do. A family that is not here comes last."""
 
+NO_BREAK = "\u00a0"
+"""Keeps a sign beside its number."""
+
 EACH = 10
 """Numbers of rows that a sentence lists at most."""
 
@@ -129,8 +132,9 @@ def legend(board: Board, key: Key) -> str:
         words.append(
             f"Values are of {floor.n} synthetic against {floor.n} real volumes. The floor is what "
             f"{floor.n} real volumes score against {floor.n} others (central 95%); like real: the "
-            "value is inside. = inside the floor, ✗ outside on the worse side, ≠ outside on the "
-            f"other side; [..] {level} interval, (..) central 95% over the halves."
+            "value is inside, and for a family of metrics all are. = inside the floor, ✗ outside "
+            f"on the worse side, ≠ outside on the other side; [..] {level} interval, (..) central "
+            "95% over the halves."
         )
     ranking = ranking_by(board, key)
     if ranking is not None and board.comparisons is not None:
@@ -193,7 +197,7 @@ def metric_column(key: Key, board: Board) -> Column:
         if row is None or found is None:
             return Cell("–" if row is not None else "")
         standing = verdict(row).standing
-        return Cell(f"{SIGNS[standing]} {found.number}", sort=found.value)
+        return Cell(f"{SIGNS[standing]}{NO_BREAK}{found.number}", sort=found.value)
 
     def floor(_: Floor) -> Cell:
         return EMPTY if own is None else floor_cell(own)

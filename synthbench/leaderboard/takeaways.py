@@ -10,7 +10,6 @@ from synthbench.leaderboard.board import (
     Key,
     floor_of,
     is_saturated,
-    key_title,
     ranked_keys,
     ranking_by,
     stale_words,
@@ -82,14 +81,15 @@ def _like_real(rows: Sequence[Entries], key: Key, board: Board) -> str:
         return ""
     within = [row for row, found in judged if found == {"within"}]
     nearer = [row for row, found in judged if "other side" in found]
-    label, n, at = key_title(key, board, n=False), len(judged), f"n = {floor.n} per side"
+    label, n, at = _label(key, board), len(judged), f"n = {floor.n} per side"
     if n == 1:
         tells = "cannot tell" if within else "tells"
         words = f"{label} {tells} {_names([judged[0][0]])} from real volumes at {at}"
     elif not within:
-        words = f"{label} tells all {n} rows from real volumes at {at}"
+        words = f"{label} tells {'both' if n == 2 else f'all {n}'} rows from real volumes at {at}"
     else:
-        count = f"all {n}" if len(within) == n else f"{len(within)} of {n}"
+        every = "both" if n == 2 else f"all {n}"
+        count = every if len(within) == n else f"{len(within)} of {n}"
         words = f"{label} cannot tell {count} rows from real volumes at {at}: {_names(within)}"
     if nearer and key.direction == "lower":
         words += f"; nearer to real than real is to itself, so look for copies: {_names(nearer)}"
@@ -196,7 +196,8 @@ def _baselines(rows: Sequence[Entries], board: Board) -> str:
     for beaten, winners in better.items():
         are = "is" if len(winners) == 1 else "are"
         if len(beaten) == len(trained) > 1:
-            whom = f"all {len(trained)} trained generators"
+            count = "both" if len(trained) == 2 else f"all {len(trained)}"
+            whom = f"{count} trained generators"
         else:
             whom = _names([trained[i] for i in beaten])
         clauses.append(f"{_names(winners)} {are} significantly better than {whom}")
@@ -205,18 +206,15 @@ def _baselines(rows: Sequence[Entries], board: Board) -> str:
 
 def _not_shown(rows: Sequence[Entries], key: Key, board: Board) -> str:
     """Return what the primary metric does not show of the rows that look best by it."""
-    label = key_title(key, board, n=False)
+    label = _label(key, board)
     clauses = []
     for row in rows:
         if _standings(row, key) != {"within"}:
             continue
-        outside = {
-            name for entry in row
-            for name, standing in families(ranked_rows(entry.card)).items()
-            if standing != "within" and not (key.row and name == family_of(key.row))
-        }  # fmt: skip
+        outside = [name for entry in row for name in _outside(entry, key, board)]
         if outside:
-            clauses.append(f"{_names([row])} is not like real by {', '.join(sorted(outside))}")
+            named = ", ".join(dict.fromkeys(outside))
+            clauses.append(f"{_names([row])} is not like real by {named}")
     if len(clauses) > NAMED:
         clauses[NAMED:] = [f"{len(clauses) - NAMED} more rows likewise"]
     saturated = [row for row in rows if any(is_saturated(key, entry.card) for entry in row)]
@@ -231,6 +229,25 @@ def _not_shown(rows: Sequence[Entries], key: Key, board: Board) -> str:
             "and coarse shape, and less of anatomy"
         )
     return f"What {label} does not show: {'; '.join(clauses)}." if clauses else ""
+
+
+def _outside(entry: Entry, key: Key, board: Board) -> list[str]:
+    """Return the families outside their floor; of the primary metric's own family, the metrics."""
+    own = family_of(key.row)
+    found = families(ranked_rows(entry.card))
+    others = [
+        _label(other, board)
+        for other in ranked_keys(board)
+        if family_of(other.row) == own and (row := other.of(entry.card))
+        and verdict(row).standing in ("worse", "other side")
+    ]  # fmt: skip
+    return [*others, *(name for name in found if name != own and found[name] != "within")]
+
+
+def _label(key: Key, board: Board) -> str:
+    """Return a metric's label, with its extractor in brackets where there are several."""
+    several = len(board.benchmark.protocol.extractors) > 1
+    return f"{key.label} ({key.extractor})" if several and key.extractor else key.label
 
 
 def _names(rows: Sequence[Entries]) -> str:

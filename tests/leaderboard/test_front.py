@@ -94,7 +94,7 @@ def test_the_first_place_is_that_of_the_rank_intervals(board):
     assert read.comparisons is not None
     places = read.comparisons.metrics[0].places
     first = [place.entry for place in places if place.rank_low == 1]
-    (sentence,) = [line for line in told(board) if "first" in line]
+    (sentence,) = [line for line in told(board) if line.startswith("The first place")]
     assert len(first) == 2
     assert all(f'"{name}"' in sentence for name in first)
     assert '"far"' not in sentence
@@ -131,10 +131,20 @@ def test_stale_comparisons_are_told_with_the_command(board):
 def test_what_the_primary_metric_does_not_show_is_named(board):
     for entry in SHIFTS:
         standing_at(board, entry, "mmd2", 0.0)
+        standing_at(board, entry, "kid", 0.0)
         standing_at(board, entry, "fid", 0.9 if entry == "twin" else 0.0)
     last = told(board)[-1]
     assert '"twin" is not like real by FID' in last
+    assert "KID" not in last
     assert '"near"' not in last
+
+
+def test_another_metric_of_its_own_family_is_named_by_its_label(board):
+    for entry in SHIFTS:
+        for metric in ("mmd2", "fid"):
+            standing_at(board, entry, metric, 0.0)
+        standing_at(board, entry, "kid", 0.9 if entry == "near" else 0.0)
+    assert '"near" is not like real by KID (first), KID (second)' in told(board)[-1]
 
 
 def test_a_primary_metric_at_its_ceiling_is_told(board):
@@ -164,7 +174,7 @@ def test_the_first_page_has_one_table_of_few_columns_and_one_picture(board):
         page = render_leaderboard(folder)
         head = next(line for line in page.splitlines() if line.startswith("| entry"))
         assert len(re.split(r"(?<!\\)\|", head)[1:-1]) <= WIDEST
-        assert page.count("| --- |") == 1
+        assert sum(line.startswith("| ---") for line in page.splitlines()) == 1
         assert page.count("![") == 1
         assert "(details.md)" in page
         assert page.index("\n- ") < page.index("| entry") < page.index("![")
@@ -179,6 +189,7 @@ def test_columns_stay_within_the_page_where_all_have_something_to_show(board):
         synth = card.synth.model_copy(update={"failed": failed})
         origin = card.origin.model_copy(update={"training_seconds": 60.0})
         change(board, entry, synth=synth, origin=origin)
+    compare(board, source=make_board(board.parent / "same", SHIFTS)[1]).save(board)
     read = Board.read(board)
     key = ranked_keys(read)[0]
     titles = [column.head(read, key) for column in front_columns(read, key)]

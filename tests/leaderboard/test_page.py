@@ -142,7 +142,7 @@ def test_the_floor_is_a_row_of_its_own_and_stands_at_one_n(board):
     page = page_module.render_details(board)
     first = table(section(page, "Ranking by MMD²"))[0]
     assert first["entry"] == "**real vs real (floor)**"
-    assert first["at n = 12 per side"] == "**0** (-0.05 to 0.05)"
+    assert first["MMD² (RBF), first ↓ at n = 12 per side"] == "**0** (-0.05 to 0.05)"
     assert "at n = 12 per side" in section(page, "Against the real-vs-real floor")
 
 
@@ -153,7 +153,7 @@ def test_a_benchmarks_own_floor_is_shown(board):
     (board / "benchmark.yaml").unlink()
     frozen.model_copy(update={"floors": (floor,)}).save(board)
     first = table(section(page_module.render_details(board), "Ranking by MMD²"))[0]
-    assert first["at n = 12 per side"] == "**0.25** (0.125 to 0.5)"
+    assert first["MMD² (RBF), first ↓ at n = 12 per side"] == "**0.25** (0.125 to 0.5)"
 
 
 def test_entries_of_one_name_are_told_apart_by_their_files(board):
