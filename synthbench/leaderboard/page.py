@@ -64,7 +64,10 @@ def render_leaderboard(folder: Path | str) -> str:
     ScorecardError
         There is no benchmark, no entry, or one cannot be read.
     """
-    board = Board.read(Path(folder))
+    return _first_page(Board.read(Path(folder)))
+
+
+def _first_page(board: Board) -> str:
     parts = [ranks.heading(board)]
     if board.ordered:
         parts.append(front(board))
@@ -97,7 +100,10 @@ def render_details(folder: Path | str) -> str:
     ScorecardError
         There is no benchmark, no entry, or one cannot be read.
     """
-    board = Board.read(Path(folder))
+    return _second_page(Board.read(Path(folder)))
+
+
+def _second_page(board: Board) -> str:
     parts = [
         f"# {escaped(board.benchmark.name)}: all tables",
         f"What they show, in a minute: [{PAGE}]({PAGE}).",
@@ -132,13 +138,11 @@ def write_leaderboard(folder: Path | str) -> Path:
     Pictures of an earlier page that are no longer shown are removed.
     """
     folder = Path(folder)
-    drawn = render_pictures(folder)
+    files = _files(Board.read(folder))
     for old in _rendered(folder):
-        if old.name not in drawn:
+        if old.name not in files:
             old.unlink()
-    for name, picture in drawn.items():
-        write_atomic(folder / name, picture.encode())
-    for name, text in _pages(folder).items():
+    for name, text in reversed(files.items()):  # a page comes after what it shows
         write_atomic(folder / name, text.encode())
     return folder / PAGE
 
@@ -155,7 +159,7 @@ def check_leaderboard(folder: Path | str) -> None:
     board = Board.read(folder)
     for what in board.stale:
         raise CheckFailed(stale_words(board, what, folder))
-    expected = {**_pages(folder), **render_pictures(folder)}
+    expected = _files(board)
     stale = [name for name, text in expected.items() if not _holds(folder / name, text)]
     stale += [old.name for old in _rendered(folder) if old.name not in expected]
     if stale:
@@ -186,8 +190,9 @@ def benchmarks_in(folder: Path | str) -> list[Path]:
     return found
 
 
-def _pages(folder: Path) -> dict[str, str]:
-    return {PAGE: render_leaderboard(folder), DETAILS: render_details(folder)}
+def _files(board: Board) -> dict[str, str]:
+    """Return the texts of all rendered files by name, the first page first."""
+    return {PAGE: _first_page(board), DETAILS: _second_page(board), **pictures(board)}
 
 
 def _rendered(folder: Path) -> list[Path]:

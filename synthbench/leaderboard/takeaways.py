@@ -245,9 +245,9 @@ def _outside(entry: Entry, key: Key, board: Board) -> list[str]:
 
 
 def _label(key: Key, board: Board) -> str:
-    """Return a metric's label, with its extractor in brackets where there are several."""
+    """Return a metric's label, with its extractor where there are several."""
     several = len(board.benchmark.protocol.extractors) > 1
-    return f"{key.label} ({key.extractor})" if several and key.extractor else key.label
+    return f"{key.label} on {key.extractor}" if several and key.extractor else key.label
 
 
 def _names(rows: Sequence[Entries]) -> str:
