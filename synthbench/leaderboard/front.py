@@ -9,7 +9,6 @@ from synthbench.leaderboard.board import (
     Floor,
     Key,
     floor_of,
-    is_saturated,
     key_heading,
     ranked_keys,
     ranking_by,
@@ -80,6 +79,7 @@ def front(board: Board) -> str:
     for number, entries in enumerate(rows_of(board, key), 1):
         cells = [column.of_row(entries).markdown() for column in columns]
         rows.append([escaped(f"{number}. {title_of(entries)}"), *cells])
+    marked = any(SATURATED in cell for row in rows for cell in row[1:])
     head = ["entry", *(escaped(column.head(board, key)) for column in columns)]
     prose = [i for i, column in enumerate(columns, 1) if column.prose]
     return "\n\n".join(
@@ -87,7 +87,7 @@ def front(board: Board) -> str:
             "\n".join(told),
             f"## Ranking by {escaped(key.label)}",
             table(head, rows, prose=prose),
-            escaped(legend(board, key)),
+            escaped(legend(board, key, marked=marked)),
             f"![{escaped(key.label)}: values, intervals and the floor]({forest_file(key, board)})",
         ]
     )
@@ -123,8 +123,16 @@ def other_keys(board: Board, key: Key) -> list[Key]:
     return [found[family] for family in sorted(found, key=lambda name: place.get(name, last))]
 
 
-def legend(board: Board, key: Key) -> str:
-    """Return what the table's signs mean, as plain text."""
+def legend(board: Board, key: Key, *, marked: bool) -> str:
+    """Return what the table's signs mean, as plain text.
+
+    Parameters
+    ----------
+    board, key
+        The benchmark, and its primary metric.
+    marked
+        True where a value of the table is marked as near its upper limit.
+    """
     words = []
     floor = floor_of(key, board)
     level = f"{board.benchmark.protocol.level:.0%}"
@@ -148,7 +156,7 @@ def legend(board: Board, key: Key) -> str:
         if any(len(row) > 1 for row in board.rows):
             words.append(SEEDS)
     words += _seeds_words(board)
-    if any(is_saturated(key, card) for card in board.ordered.values()):
+    if marked:
         words.append(f"{SATURATED} {SATURATION}: ranks among such rows mean nothing.")
     words.append("A test for copies does not guarantee privacy.")
     return " ".join(words)

@@ -38,7 +38,7 @@ from synthbench.report.html import render_page
 from synthbench.report.memorization import copies_found
 from synthbench.report.ranking import RankCell, Ranking, RankRow
 from synthbench.report.sections.section import Page
-from synthbench.report.standing import headline, verdict
+from synthbench.report.standing import SATURATED, headline, verdict
 from synthbench.report.verdicts import copied_parts
 from synthbench.runtime.text import one_line
 
@@ -91,22 +91,24 @@ def _ranking(board: Board, folder: Path) -> Ranking:
     columns = _columns(board, key)
     floor = floor_of(key, board)
     rows = rows_of(board, key)
+    shown = [
+        RankRow(
+            f"{index}. {title_of(entries)}",
+            kind_of(entries[0].card),
+            _copies([entry.card for entry in entries]),
+            tuple(_cell(column, entries, more) for column, more in columns),
+        )
+        for index, entries in enumerate(rows, 1)
+    ]
+    marked = any(SATURATED in cell.text for row in shown for cell in row.cells)
     return Ranking(
         takeaways=takeaways(board, folder),
-        words=legend(board, key),
+        words=legend(board, key, marked=marked),
         heads=[(column.head(board, key), column.prose, more) for column, more in columns],
         floor=[column.floor(floor).text if column.floor else "" for column, _ in columns]
         if floor
         else [],
-        rows=[
-            RankRow(
-                f"{index}. {title_of(entries)}",
-                kind_of(entries[0].card),
-                _copies([entry.card for entry in entries]),
-                tuple(_cell(column, entries, more) for column, more in columns),
-            )
-            for index, entries in enumerate(rows, 1)
-        ],
+        rows=shown,
         kinds={kind: words for kind, words in KINDS.items()
                if any(kind_of(row[0].card) == kind for row in rows)},
         copies={key: words for key, words in COPIES.items()

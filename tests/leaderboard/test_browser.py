@@ -95,6 +95,13 @@ def test_the_policy_allows_this_script_and_style_alone(page):
     assert not re.search(r"<[^>]+ on\w+=", page)
 
 
+def test_a_mark_in_any_column_is_explained(page):
+    """MMD² is saturated on this board, KID is not."""
+    assert "‡" not in "".join(compared(page)[0]["values"])
+    assert re.search(r"<bdi>✗\s[\d.]+ ‡</bdi>", page)
+    assert "‡ " in page.split("</table>")[1].split("</p>")[0]
+
+
 def test_without_scripts_there_is_the_plain_table(page):
     """What needs a script is hidden by the style sheet until the script runs."""
     for part in re.findall(r'<div class="([^"]*)"[^>]*>\s*<(?:label|h3 id="compare")', page):

@@ -152,6 +152,7 @@ def test_a_primary_metric_at_its_ceiling_is_told(board):
     values = tuple(v.model_copy(update={"saturated": v.metric == "mmd2"}) for v in card.values)
     change(board, "far", values=values)
     assert 'ranks mean nothing, among "far"' in told(board)[-1]
+    assert render_leaderboard(board).count("‡") == 2  # the value, and what the mark means
 
 
 @pytest.mark.parametrize("count", [1, 2, pytest.param(30, marks=pytest.mark.slow)])
