@@ -32,7 +32,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 root_doc = "docs/README"
-include_patterns = ["*.md", "docs/**", "leaderboards/*/README.md"]
+include_patterns = [
+    "*.md", "docs/**", "leaderboards/*/README.md", "leaderboards/*/details.md",
+]  # fmt: skip
 exclude_patterns = [
     ".*", "build", "demo", "runs", "tests", "synthbench", "studies", "generators", "metrics",
     "docs/site", "docs/examples",

@@ -54,7 +54,10 @@ def write_all(root: Path) -> None:
     boards = sorted(file.parent.name for file in (root / "leaderboards").glob("*/README.md"))
     _write(
         out / "leaderboards.md",
-        _links("Leaderboards", [f"leaderboards/{b}/README" for b in boards]),
+        _links(
+            "Leaderboards",
+            [f"leaderboards/{b}/{page}" for b in boards for page in ("README", "details")],
+        ),
     )
     _write(out / "project.md", _links("Project", PROJECT))
     for module in PUBLIC:

@@ -30,7 +30,7 @@ from synthbench.render.numbers import duration, number
 from synthbench.report.failures import share_words
 from synthbench.report.memorization import copies_found
 from synthbench.report.opening import blur_cell
-from synthbench.report.standing import Standing, headline_text, verdict
+from synthbench.report.standing import Standing, headline, headline_text, verdict
 from synthbench.report.text import FAILED
 from synthbench.report.verdicts import FEW_SEEDS, copied_parts, copies
 from synthbench.utility.table import verdict_words
@@ -129,7 +129,7 @@ class Column:
 
     title: str | Callable[[Board, Key], str]
     cell: Callable[[Entry], Cell]
-    floor: Callable[[Floor], str] | None = None
+    floor: Callable[[Floor], Cell] | None = None
     section: str = ""
     prose: bool = False
     always: bool = False
@@ -252,6 +252,39 @@ def _values(entries: Sequence[Entry]) -> Cell:
     return Cell(f"mean {number(mean)}, {spread} ({ends})", sort=mean)
 
 
+def headline_head(board: Board, key: Key) -> str:
+    """Return the head of the column of the number that decides."""
+    floor = floor_of(key, board)
+    return key_heading(key, board, n=False) + (f" at n = {floor.n}" if floor else "")
+
+
+def headline_cell(entry: Entry) -> Cell:
+    """Return the number that decides, with its interval or its spread."""
+    if entry.row is None:
+        return EMPTY
+    found = headline(entry.row)
+    if found is None:
+        return Cell(value_text(entry.row), quoted=True)
+    return Cell(found.text, sort=found.value)
+
+
+def headline_cells(entries: Sequence[Entry]) -> Cell:
+    """Return the mean over training seeds, with their range."""
+    found = [headline(entry.row) for entry in entries if entry.row is not None]
+    values = [one.value for one in found if one is not None]
+    if len(values) < len(entries):
+        return _together([headline_cell(entry) for entry in entries])
+    mean = float(np.mean(values))
+    ends = f"{number(min(values))} to {number(max(values))}"
+    return Cell(f"mean {number(mean)} (seeds {ends})", sort=mean)
+
+
+def floor_cell(floor: Floor) -> Cell:
+    """Return the floor's mean and its central 95%."""
+    mean = number(floor.mean)
+    return Cell(f"{mean} ({number(floor.low)} to {number(floor.high)})", strong=mean)
+
+
 def _matched_head(board: Board, key: Key) -> str:
     floor = floor_of(key, board)
     at = f"n = {floor.n} per side" if floor else "the floor's n"
@@ -262,10 +295,6 @@ def _matched(entry: Entry) -> Cell:
     if entry.row is None or entry.row.floor is None:
         return EMPTY
     return Cell(headline_text(entry.row), sort=entry.row.floor.synth_mean)
-
-
-def _matched_floor(floor: Floor) -> str:
-    return f"**{number(floor.mean)}** ({number(floor.low)} to {number(floor.high)})"
 
 
 def _verdict(entry: Entry) -> Cell:
@@ -349,7 +378,7 @@ _SEEDS_COLUMN = Column("training seeds", lambda entry: _seeds([entry]), always=T
 RANKING: tuple[Column, ...] = (
     Column("rank", lambda entry: _rank([entry]), always=True, pooled=_rank),
     Column("tied with", lambda entry: _tied([entry]), always=True, pooled=_tied),
-    Column(_matched_head, _matched, floor=_matched_floor),
+    Column(_matched_head, _matched, floor=floor_cell),
     Column("verdict", _verdict, prose=True),
     Column(_value_head, _value, always=True, pooled=_values),
     Column("as real, blurred by (mm FWHM)", _blur, prose=True),

@@ -1,8 +1,9 @@
 """Values that papers report of their own volumes, under their own protocols.
 
 None of them can be compared with a number of synthbench: the real cohort, its size, the features,
-the kernel and the estimator differ, and papers do not state all of them. Leaderboards show them in
-a section of their own, which says this.
+the kernel and the estimator differ, and papers do not state all of them. A leaderboard shows them
+only where its benchmark asks for them (`literature: true` in benchmark.yaml), in a section of their
+own, which says this.
 """
 
 from __future__ import annotations

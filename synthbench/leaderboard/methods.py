@@ -1,4 +1,4 @@
-"""Methods with several training seeds: entries that share one row of a leaderboard.
+"""Methods: their kind, and those with several training seeds, whose entries share one row.
 
 Entries belong to one method where all that their sidecars say of the training is equal but its
 seed, and so are sampler and training cohort, and each has weights of its own.
@@ -7,7 +7,7 @@ seed, and so are sampler and training cohort, and each has weights of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from synthbench.leaderboard.entries import in_order
 from synthbench.leaderboard.ranking import MetricRanking
@@ -15,6 +15,27 @@ from synthbench.records.scorecard import Scorecard
 
 Row: TypeAlias = tuple[str, ...]
 """The names of the entries in one row."""
+
+Kind = Literal["trained", "baseline", "unstated"]
+"""What made the volumes: a trained network, a generator without one, or nothing that is stated
+(real volumes among them)."""
+
+KINDS: dict[Kind, str] = {
+    "trained": "trained generator",
+    "baseline": "baseline without a network",
+    "unstated": "no generator stated",
+}
+"""The words of each kind."""
+
+BASELINES = frozenset({"local3d", "memorizer", "mixup", "noise", "pca-gaussian"})
+"""Generators of synthbench that train no network. A plugin's generator counts as trained."""
+
+
+def kind_of(card: Scorecard) -> Kind:
+    """Return what made the volumes of a scorecard, as their sidecars state it."""
+    if card.origin.generator is None:
+        return "unstated"
+    return "baseline" if card.origin.generator in BASELINES else "trained"
 
 
 def rows_in_order(cards: Mapping[str, Scorecard], primary: str) -> tuple[Row, ...]:
@@ -78,6 +99,12 @@ def row_ties(row: Row, rows: Sequence[Row], found: MetricRanking, level: float) 
         if not (_beats(own, other, found, level) or _beats(other, own, found, level)):
             tied.append(index)
     return tied
+
+
+def beats(row: Row, other: Row, found: MetricRanking, level: float) -> bool:
+    """Return True where each entry of a row is significantly better than each of the other's."""
+    own, others = _placed(row, found), _placed(other, found)
+    return bool(own and others) and _beats(own, others, found, level)
 
 
 def _placed(row: Row, found: MetricRanking) -> Row:

@@ -1,4 +1,4 @@
-"""The page's sections on ranks: by the primary metric, by the others, over all of them."""
+"""The second page's sections on ranks: by the primary metric, by the others, over all of them."""
 
 from __future__ import annotations
 
@@ -66,22 +66,21 @@ def heading(board: Board) -> str:
 
 
 def ranking(board: Board) -> str:
-    """Return the table of entries by the primary metric, with its forest plot."""
+    """Return the table of entries by the primary metric, with all columns."""
     key = ranked_keys(board)[0]
     columns = filled(RANKING, entries_of(board, key))
     rows = []
     floor = floor_of(key, board)
     if floor:
-        cells = [column.floor(floor) if column.floor else "" for column in columns]
+        cells = [column.floor(floor).markdown() if column.floor else "" for column in columns]
         rows.append(["", "**real vs real (floor)**", *cells])
     for number_, entries in enumerate(rows_of(board, key), 1):
         cells = [column.of_row(entries).markdown() for column in columns]
         rows.append([str(number_), escaped(title_of(entries)), *cells])
     head = ["", "entry", *heads(columns, board, key)]
     return (
-        f"## Ranking by {escaped(key.label)}\n\n{table(head, rows, words=2)}\n\n"
+        f"## Ranking by {escaped(key.label)}, all columns\n\n{table(head, rows, words=2)}\n\n"
         + _ranking_words(board, key, ranking_by(board, key))
-        + f"\n\n![{escaped(key.label)}: values, intervals and the floor]({forest_file(key, board)})"
     )
 
 

@@ -193,12 +193,18 @@ def floors(board: Board) -> str:
 
 
 def papers(board: Board) -> str:
-    """Return the values that papers report, after this benchmark's values of their measures."""
+    """Return the values by measures of papers, and what papers report where the board asks."""
     keys = [key for key in all_keys(board.ordered.values()) if key.for_papers]
-    own = ""
+    parts = []
     if keys:
         cells = _by_entry(board, keys, value_cell)
-        own = f"This benchmark's entries by measures of papers, unranked:\n\n{cells}\n\n"
+        parts.append(f"## By measures of papers, unranked\n\n{cells}")
+    if board.benchmark.literature:
+        parts.append(_literature())
+    return "\n\n".join(parts)
+
+
+def _literature() -> str:
     head = ["model", "FID", "MMD", "MS-SSIM", "4-G-R-SSIM", "s per volume", "source"]
     rows = [
         [escaped(r.model), escaped(r.fid), escaped(r.mmd), escaped(r.ms_ssim), escaped(r.g4r_ssim),
@@ -206,8 +212,7 @@ def papers(board: Board) -> str:
         for r in REPORTED
     ]  # fmt: skip
     return (
-        f"## Reported in papers, under other protocols\n\n{own}As printed. None of these numbers "
-        "can be compared with a number on this page, nor the rows of one paper with those of "
-        "another: cohort, n, features, kernel and estimator differ."
-        f"\n\n{table(head, rows)}"
+        "## Reported in papers, under other protocols\n\nAs printed. None of these numbers can be "
+        "compared with a number on this page, nor the rows of one paper with those of another: "
+        f"cohort, n, features, kernel and estimator differ.\n\n{table(head, rows)}"
     )

@@ -60,7 +60,13 @@ def target(path: str) -> str:
     return quote(path, safe="/")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    words: int = 1,
+    prose: Sequence[int] = (),
+) -> str:
     """Return a table; its cells are inserted as they are.
 
     Parameters
@@ -70,6 +76,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1)
     words
         Number of columns, from the first, that are aligned to the left; the others are aligned
         to the right.
+    prose
+        Indices of other columns that are aligned to the left.
     """
-    lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *rows]
+    left = {*range(words), *prose}
+    lines = [head, ["---" if i in left else "---:" for i in range(len(head))], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

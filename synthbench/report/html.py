@@ -208,10 +208,13 @@ def render_page(page: Page, *, title: str = "", notes: Sequence[str] = ()) -> st
     ]
     pictures = next((built[section] for section in built if section.anchor == "pictures"), None)
     style, script = _asset("report.css") + rules(_COLOURS), _asset("report.js")
+    if page.ranking is not None:
+        style, script = style + _asset("entries.css"), script + _asset("entries.js")
     return environment.get_template("report.html.jinja").render(
         title=title or f"synthbench report: {', '.join(page.names)}",
         notes=notes,
         sections=sections,
+        folded=page.ranking is not None,
         policy=_policy(style, script),
         style=Markup(style),  # noqa: S704 - a file of this package
         script=Markup(script),  # noqa: S704 - likewise

@@ -77,8 +77,11 @@ class Benchmark(RecordFile):
         Of the real cohort: every entry is compared with the same ones.
     software
         The versions that it was frozen with.
+    literature
+        True where the board's second page lists what papers report under other protocols. Write it
+        into the file by hand: it changes no number.
 
-    The last three are empty in older benchmarks, which did not store them.
+    Mask, floors and software are empty in older benchmarks, which did not store them.
     """
 
     what: ClassVar[str] = "a benchmark"
@@ -94,6 +97,7 @@ class Benchmark(RecordFile):
     stored_mask: str | None = None
     floors: tuple[FrozenFloor, ...] = ()
     software: dict[str, str] = Field(default_factory=dict)
+    literature: bool = False
 
     @classmethod
     def opened(cls, benchmark: Path | Benchmark) -> Benchmark:

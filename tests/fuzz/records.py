@@ -25,10 +25,10 @@ def _board() -> dict[str, bytes]:
 
 
 def _page(file: Path) -> object:
-    from synthbench.leaderboard.page import render_leaderboard
+    from synthbench.leaderboard.page import render_details, render_leaderboard
 
     folder = next(parent for parent in file.parents if parent.name == "board")
-    return render_leaderboard(folder)
+    return render_leaderboard(folder) + render_details(folder)
 
 
 def loaded(module: str, name: str) -> Read:

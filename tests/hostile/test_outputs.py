@@ -184,7 +184,8 @@ def board_of(tmp_path_factory):
         (folder / "benchmark.yaml").unlink()
         benchmark.model_copy(update={"name": name, "protocol": bad.protocol}).save(folder)
         pictures = board_page.render_pictures(folder)
-        return board_page.render_leaderboard(folder), pictures, leaderboard_report(folder)
+        page = board_page.render_leaderboard(folder) + board_page.render_details(folder)
+        return page, pictures, leaderboard_report(folder)
 
     return cache(render)
 

@@ -19,8 +19,9 @@ from synthbench.leaderboard.columns import (
     entries_of,
     filled,
 )
+from synthbench.leaderboard.front import front_columns
 from synthbench.leaderboard.html import leaderboard_report
-from synthbench.leaderboard.page import render_leaderboard
+from synthbench.leaderboard.page import render_details
 from synthbench.leaderboard.ranking import compare
 from synthbench.records.scorecard import Scorecard
 from tests.boards import make_board, make_verdict
@@ -49,17 +50,21 @@ def heads_of(page):
 
 
 def test_markdown_and_html_show_the_same_columns(board):
-    """Markdown has the entry's number in a column of its own; HTML has it before the name."""
+    """The second page has the whole ranking. HTML starts with the columns of the first page."""
     read = Board.read(board)
     key = ranked_keys(read)[0]
     columns = filled(RANKING, entries_of(read, key))
     titles = [column.head(read, key) for column in columns]
     assert {"rank", "tied with", "best", "n", "training seeds"} <= set(titles)
-    page = render_leaderboard(board)
+    page = render_details(board)
     first = page.split("## Ranking by")[1].split("\n\n")[1].split("\n")[0]
     cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", first)[1:-1]]
     assert [cell.replace("\\", "") for cell in cells] == ["", "entry", *titles]
-    assert heads_of(leaderboard_report(board)) == ["entry", *titles]
+    shown = heads_of(leaderboard_report(board))
+    own = [column.head(read, key) for column in front_columns(read, key)]
+    assert shown[: len(own) + 1] == ["entry", *own]
+    assert {"tied with", "best", "n", "training seeds"} <= set(shown)
+    assert len(set(shown)) == len(shown)
 
 
 def test_a_column_without_a_cell_is_left_out(board):
@@ -73,7 +78,7 @@ def test_a_column_without_a_cell_is_left_out(board):
     texts = [found.cell(entry).markdown() for entry in entries_of(read, ranked_keys(read)[0])]
     assert sum(map(bool, texts)) == 1
     assert "&lt;i&gt;sex" in "".join(texts)
-    assert "[utility](#utility)" in render_leaderboard(board)
+    assert "[utility](#utility)" in render_details(board)
 
 
 def test_every_column_has_a_head_and_a_cell_for_every_entry(board):
@@ -120,4 +125,4 @@ def test_an_entry_that_was_trained_on_the_real_volumes_is_marked(board):
     card = Scorecard.load(file)
     origin = card.origin.model_copy(update={"training_cohort": card.real.fingerprint})
     card.model_copy(update={"origin": origin}).save(file)
-    assert TRAINED_ON_REAL in render_leaderboard(board)
+    assert TRAINED_ON_REAL in render_details(board)

@@ -9,7 +9,7 @@ from synthbench.leaderboard.board import Board, ranked_keys
 from synthbench.leaderboard.columns import RANKING, rows_of
 from synthbench.leaderboard.html import leaderboard_report
 from synthbench.leaderboard.methods import row_ranks, row_ties, rows_in_order
-from synthbench.leaderboard.page import check_leaderboard, render_leaderboard, write_leaderboard
+from synthbench.leaderboard.page import check_leaderboard, render_details, write_leaderboard
 from synthbench.leaderboard.ranking import MetricRanking, Pair, Place, compare
 from synthbench.records.scorecard import Scorecard
 from synthbench.runs.configuration import method
@@ -50,7 +50,7 @@ def test_seeds_of_one_method_are_one_row_with_mean_sd_and_range(folder):
     ]
     assert len(values) == 3
     assert cells["training seeds"].text == "3"
-    page = render_leaderboard(folder)
+    page = render_details(folder)
     (line,) = [one for one in page.splitlines() if "3 training seeds" in one and "mean" in one]
     for value in (np.mean(values), np.std(values, ddof=1), min(values), max(values)):
         assert f"{value:.3g}" in line
@@ -65,7 +65,7 @@ def test_seeds_of_one_method_are_one_row_with_mean_sd_and_range(folder):
 
 
 def test_other_tables_tell_the_seeds_apart(folder):
-    page = render_leaderboard(folder)
+    page = render_details(folder)
     assert "2a. method m, seed 0" in page
     assert "2c. method m, seed 2" in page
     assert "share a row" in page

@@ -66,7 +66,7 @@ def test_ranks_and_ties_can_be_checked_by_hand_in_the_matrix(board):
     """Entries are tied where no bold difference stands between them, and the rank interval is
     1 + the number that are significantly better to K less those that are significantly worse.
     """
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     ranking = section(page, "Ranking by MMD²")
     rows = {row[""]: row for row in table(ranking) if row[""]}
     matrix = table(ranking.split("### Differences")[1])
@@ -90,7 +90,7 @@ def test_ranks_and_ties_can_be_checked_by_hand_in_the_matrix(board):
 
 def test_without_comparisons_the_page_says_that_ranks_need_them(board):
     (board / "comparisons.json").unlink()
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     ranking = section(page, "Ranking by MMD²")
     assert "Ranks and ties need the images" in ranking
     assert f"synthbench leaderboard leaderboards/{board.name} --compare" in ranking
@@ -102,7 +102,7 @@ def test_stale_comparisons_are_named_and_fail_the_check(board):
     page_module.write_leaderboard(board)
     page_module.check_leaderboard(board)
     change(board, "far", name="farther")
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     assert "comparisons.json was computed from other entries (far changed)" in page
     assert "multiverse.json was computed from other entries (far changed)" in page
     with pytest.raises(CheckFailed, match=r"far changed.*--compare") as caught:
@@ -114,7 +114,7 @@ def test_stale_comparisons_are_named_and_fail_the_check(board):
 
 
 def test_metrics_are_ranked_apart_and_the_overall_order_has_its_stability(board):
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     others = section(page, "Ranks under the other metrics")
     assert "claim under several metrics at once" in others
     assert others.count("<details>") == 5  # three metrics by two extractors, less the primary
@@ -127,7 +127,7 @@ def test_metrics_are_ranked_apart_and_the_overall_order_has_its_stability(board)
 
 
 def test_the_multiverse_has_its_figure_and_its_table(board):
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     part = section(page, "Under other choices")
     assert "![Ranks under every choice](multiverse.svg)" in part
     assert all(re.fullmatch(r"\d+% \(\d+%\)|", c) for row in table(part) for c in
@@ -139,7 +139,7 @@ def test_the_multiverse_has_its_figure_and_its_table(board):
 
 
 def test_the_floor_is_a_row_of_its_own_and_stands_at_one_n(board):
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     first = table(section(page, "Ranking by MMD²"))[0]
     assert first["entry"] == "**real vs real (floor)**"
     assert first["MMD² (RBF), first ↓ at n = 12 per side"] == "**0** (-0.05 to 0.05)"
@@ -152,14 +152,14 @@ def test_a_benchmarks_own_floor_is_shown(board):
                         minimum_detectable_effect=None)  # fmt: skip
     (board / "benchmark.yaml").unlink()
     frozen.model_copy(update={"floors": (floor,)}).save(board)
-    first = table(section(page_module.render_leaderboard(board), "Ranking by MMD²"))[0]
+    first = table(section(page_module.render_details(board), "Ranking by MMD²"))[0]
     assert first["MMD² (RBF), first ↓ at n = 12 per side"] == "**0.25** (0.125 to 0.5)"
 
 
 def test_entries_of_one_name_are_told_apart_by_their_files(board):
     for entry in ("near", "far"):
         change(board, entry, name="ours")
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     entries = {row["entry"] for row in table(section(page, "Ranking by MMD²"))}
     assert {"ours (near)", "ours (far)", "twin"} <= entries
     assert re.search(r"\| [12]\. ours \(near\) \|", page)
@@ -168,7 +168,7 @@ def test_entries_of_one_name_are_told_apart_by_their_files(board):
 def test_few_training_seeds_are_said_to_rank_volumes_and_not_the_method(board):
     change(board, "near", origin=Scorecard.load(board / "entries" / "near.json").origin.model_copy(
         update={"training_seeds": 3}))  # fmt: skip
-    ranking = section(page_module.render_leaderboard(board), "Ranking by MMD²")
+    ranking = section(page_module.render_details(board), "Ranking by MMD²")
     seeds = {row["entry"]: row["training seeds"] for row in table(ranking)}
     assert seeds["near"] == "3"
     assert seeds["far"] == "1 ¹"
@@ -185,7 +185,7 @@ def test_cost_energy_licence_hash_and_date_are_there(board):
                 "steps": 50}
     )  # fmt: skip
     change(board, "near", origin=origin)
-    cost = section(page_module.render_leaderboard(board), "Cost, licence and date")
+    cost = section(page_module.render_details(board), "Cost, licence and date")
     row = next(row for row in table(cost) if row["entry"].endswith("near"))
     assert row == {
         "entry": row["entry"], "generator": "near", "parameters": "47.5 M", "training": "6.0 h",
@@ -195,10 +195,12 @@ def test_cost_energy_licence_hash_and_date_are_there(board):
     }  # fmt: skip
 
 
-def test_reported_values_stand_apart(board):
-    part = section(
-        page_module.render_leaderboard(board), "Reported in papers, under other protocols"
-    )
+def test_reported_values_are_shown_only_where_the_benchmark_asks_and_stand_apart(board):
+    assert "Reported in papers" not in page_module.render_details(board)
+    frozen = Benchmark.load(board)
+    (board / "benchmark.yaml").unlink()
+    frozen.model_copy(update={"literature": True}).save(board)
+    part = section(page_module.render_details(board), "Reported in papers, under other protocols")
     assert "None of these numbers can be compared" in part
     rows = table(part)
     assert len(rows) == len(REPORTED)
@@ -213,7 +215,7 @@ def test_another_protocol_is_listed_apart_with_the_fields_that_differ(board):
     protocol = card.protocol.model_copy(update={"settings": settings, "resamples": 150})
     real = card.real.model_copy(update={"fingerprint": "x" * 64})
     change(board, "far", protocol=protocol, protocol_hash=protocol.hash, real=real)
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     apart = section(page, "Not comparable")
     assert f"- far (`{protocol.hash}`): real cohort: xxxxxxxxxxxx instead of rrrrrrrrrrrr" in apart
     assert "resamples: 150 instead of 200" in apart
@@ -225,14 +227,14 @@ def test_accepted_preflight_errors_are_said(board):
     change(board, "far", preflight=(
         PreflightRecord(rule="scale", role="synth", severity="error", volumes=1, accepted=True),
     ))  # fmt: skip
-    assert "`scale` (synth)" in section(page_module.render_leaderboard(board), "Scored in spite of")
+    assert "`scale` (synth)" in section(page_module.render_details(board), "Scored in spite of")
 
 
 def test_saturated_rows_are_marked_wherever_they_are_ranked(board):
     card = Scorecard.load(board / "entries" / "far.json")
     values = [v.model_copy(update={"saturated": v.metric == "mmd2"}) for v in card.values]
     change(board, "far", values=tuple(values))
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     assert "ranks among such rows mean nothing" in section(page, "Ranking by MMD²")
     assert "‡" in section(page, "Values")
 
@@ -247,7 +249,7 @@ def test_a_missing_value_is_explained_in_short(board):
         for v in card.values
     ]
     change(board, "far", values=tuple(values))
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     assert f"missing: {71 * 'x'}…" in section(page, "Values")
     assert "multiverse.json was computed from other entries (far changed)" in page
 
@@ -255,14 +257,14 @@ def test_a_missing_value_is_explained_in_short(board):
 def test_an_entrys_picture_and_the_notes_are_shown(board):
     (board / "entries" / "near.png").write_bytes(b"")
     (board / "notes.md").write_text("## What it shows\n\nNothing.\n", encoding="utf-8")
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     assert "near](entries/near.png)" in section(page, "Samples")
     assert "## What it shows\n\nNothing." in page
 
 
 def test_names_in_scorecards_cannot_break_the_page(board):
     change(board, "near", name="<script>|x|\n# big ![p](http://x)")
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_leaderboard(board) + page_module.render_details(board)
     pictures = "".join(page_module.render_pictures(board).values())
     assert "<script>" not in page + pictures
     assert "![p](" not in page
@@ -274,10 +276,10 @@ def test_names_in_scorecards_cannot_break_the_page(board):
 
 def test_a_verdict_on_utility_has_a_column_and_a_table_and_leaves_the_ranks(board):
     """19.5 points are 100 times 0.195; the entry's file as it was scored is what was compared."""
-    before = page_module.render_leaderboard(board)
+    before = page_module.render_details(board)
     assert "tility" not in before
     change(board, "far", utility=make_verdict(label="s|x"))
-    page = page_module.render_leaderboard(board)
+    page = page_module.render_details(board)
     ranking = section(page, "Ranking by MMD²")
     rows = {row["entry"]: row for row in table(ranking)}
     cell = r"helped: +19.5 \[9.1, 29.9\] points AUC (s\|x, 20 real)"
@@ -294,7 +296,7 @@ def test_a_verdict_on_utility_has_a_column_and_a_table_and_leaves_the_ranks(boar
 
 def test_another_change_beside_a_verdict_is_still_a_change(board):
     change(board, "far", utility=make_verdict(), name="farther")
-    assert "far changed" in page_module.render_leaderboard(board)
+    assert "far changed" in page_module.render_details(board)
 
 
 # ---------------------------------------------------------------- files
@@ -306,6 +308,8 @@ def test_rendering_is_deterministic_and_check_finds_what_is_stale(board):
     page_module.write_leaderboard(board)
     assert before == {file.name: file.read_bytes() for file in board.iterdir() if file.is_file()}
     assert page.read_text(encoding="utf-8") == page_module.render_leaderboard(board)
+    second = (board / "details.md").read_text(encoding="utf-8")
+    assert second == page_module.render_details(board)
     page_module.check_leaderboard(board)
     (board / "forest-fid-first.svg").write_text("<svg/>", encoding="utf-8")
     (board / "forest-gone.svg").write_text("<svg/>", encoding="utf-8")
@@ -316,18 +320,23 @@ def test_rendering_is_deterministic_and_check_finds_what_is_stale(board):
     (board / "README.md").unlink()
     with pytest.raises(CheckFailed, match=r"README\.md is stale"):
         page_module.check_leaderboard(board)
+    page_module.write_leaderboard(board)
+    (board / "details.md").write_text("# mine", encoding="utf-8")
+    with pytest.raises(CheckFailed, match=r"details\.md is stale"):
+        page_module.check_leaderboard(board)
 
 
 def test_the_page_does_not_depend_on_where_the_folder_is(board, tmp_path):
     elsewhere = shutil.copytree(board, tmp_path / "else" / "where")
-    assert page_module.render_leaderboard(elsewhere) == page_module.render_leaderboard(board)
+    for render in (page_module.render_leaderboard, page_module.render_details):
+        assert render(elsewhere) == render(board)
 
 
 def test_folders_without_a_benchmark_or_entries_are_explained(board, tmp_path):
     assert page_module.benchmarks_in(board.parent) == [board]
     shutil.rmtree(board / "entries")
     with pytest.raises(ScorecardError, match="no entries"):
-        page_module.render_leaderboard(board)
+        page_module.render_details(board)
     with pytest.raises(ScorecardError, match="no benchmark here"):
         page_module.benchmarks_in(tmp_path / "real")
 
@@ -344,7 +353,7 @@ def test_the_first_scorecards_load_and_render_for_ever(tmp_path):
     assert frozen.protocol.hash == "baac60ba08c7"
     assert frozen.mask is None
     assert frozen.floors == ()
-    page = page_module.render_leaderboard(folder)
+    page = page_module.render_details(folder)
     order = [row["entry"] for row in table(section(page, "Ranking by KID")) if row[""]]
     cards = [Scorecard.load(file) for file in files]
     rows = {card.name: card.row("kid") for card in cards}

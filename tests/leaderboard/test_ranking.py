@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from synthbench.errors import ScorecardError
-from synthbench.leaderboard.page import render_leaderboard
+from synthbench.leaderboard.page import render_details
 from synthbench.leaderboard.ranking import Comparisons, MetricRanking, compare
 from synthbench.metrics.inference.comparison import rank
 from synthbench.metrics.inference.resampling import bootstrap_weights
@@ -262,9 +262,7 @@ def test_an_entry_without_a_value_is_left_out_of_that_metric(tmp_path):
     assert found.overall.incomplete == {"far": keys}
     assert {place.entry for place in found.overall.places} == {"near", "twin"}
     found.save(folder)
-    (said,) = (
-        line for line in render_leaderboard(folder).splitlines() if "has no place here" in line
-    )
+    (said,) = (line for line in render_details(folder).splitlines() if "has no place here" in line)
     assert "far has no place here, because it has no value of FID" in said
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from synthbench.errors import ScorecardError
 from synthbench.leaderboard.board import Board
-from synthbench.leaderboard.page import render_leaderboard
+from synthbench.leaderboard.page import render_details
 from synthbench.leaderboard.splits import FOLDER, splits
 from synthbench.records.scorecard import Scorecard
 from tests.boards import make_board
@@ -52,7 +52,7 @@ def test_what_holds_in_all_splits_is_told_from_luck(folder):
     other_split(folder, "split-3", {"near": 0.4, "mid": 0.2, "far": 0.95}, "t" * 64)
     text = splits(Board.read(folder))
     assert "In 3 splits" in text
-    assert text in render_leaderboard(folder)
+    assert text in render_details(folder)
     near, far = (line_of(text, entry) for entry in ("near", "far"))
     assert f"{min(own, 0.01):.3g} to 0.4" in near
     assert " of 3" in near

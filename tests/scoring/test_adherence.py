@@ -12,7 +12,7 @@ import pytest
 
 from synthbench.cli.app import main
 from synthbench.errors import UsageError
-from synthbench.leaderboard.page import render_leaderboard
+from synthbench.leaderboard.page import render_details
 from synthbench.records.conditional import AdherenceRecord
 from synthbench.records.scorecard import Scorecard
 from synthbench.report.adherence import (
@@ -318,12 +318,12 @@ def test_sentences_and_the_report_tell_of_them(card):
 
 def test_a_leaderboard_has_a_table_of_conditional_entries_alone(card, tmp_path):
     folder, _ = make_board(tmp_path / "board", {"plain": 0.0, "ldm": 0.2})
-    assert "Condition adherence" not in render_leaderboard(folder)
+    assert "Condition adherence" not in render_details(folder)
     file = folder / "entries" / "ldm.json"
     held = Scorecard.load(file)
     sections = {"adherence": card.adherence, "replication": card.replication}
     held.model_copy(update=sections).save(file)
-    page = render_leaderboard(folder)
+    page = render_details(folder)
     assert "## Condition adherence" in page
     assert "| entry | age | sex | ventricle\\_volume | leaks | effects replicated |" in page or (
         "| entry | age | sex | ventricle_volume | leaks | effects replicated |" in page

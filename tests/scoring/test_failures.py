@@ -15,7 +15,7 @@ from scipy.stats import beta
 
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError
-from synthbench.leaderboard.page import render_leaderboard
+from synthbench.leaderboard.page import render_details
 from synthbench.records.scorecard import Scorecard
 from synthbench.report.failures import failures_line, share_words
 from synthbench.report.html import report
@@ -177,5 +177,5 @@ def _board_shows(benchmark: Any, card: Scorecard, folder: Path) -> None:
     benchmark.save(folder / "b")
     (folder / "b" / "entries").mkdir()
     card.save(folder / "b" / "entries" / "one.json")
-    page = render_leaderboard(folder / "b")
+    page = render_details(folder / "b")
     assert page.count(share_words(card.synth)) >= 3

@@ -23,7 +23,7 @@ from synthbench.drift import two_samples
 from synthbench.errors import MetricError
 from synthbench.leaderboard import multiverse, ranking
 from synthbench.leaderboard.html import leaderboard_report
-from synthbench.leaderboard.page import render_leaderboard, render_pictures
+from synthbench.leaderboard.page import render_details, render_leaderboard, render_pictures
 from synthbench.metrics.extractors.anatomy import Anatomy
 from synthbench.metrics.inference import intervals
 from synthbench.metrics.local_copying import LocalCopying
@@ -160,7 +160,7 @@ def test_a_leaderboard_tells_nobody(tmp_path, monkeypatch):
     monkeypatch.setattr(multiverse, "_universe", refuse_another)
     multiverse.multiverse(folder, source=source).save(folder)
     texts = [file.read_text(encoding="utf-8") for file in folder.rglob("*.json")]
-    texts += [render_leaderboard(folder), leaderboard_report(folder)]
+    texts += [render_leaderboard(folder), render_details(folder), leaderboard_report(folder)]
     texts += render_pictures(folder).values()
     assert any(REASONS["refused"] in text for text in texts)
     assert [told(text, folder) for text in texts] == [[] for _ in texts]

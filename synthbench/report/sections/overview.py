@@ -1,4 +1,4 @@
-"""The first section: ranks, verdicts side by side, and a summary per scorecard."""
+"""The overview: verdicts side by side, and a summary per scorecard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ DIFFERING = 6
 def _build(page: Page) -> Mapping[str, Any]:
     compared = groups(page)
     return {
-        "ranking": page.ranking,
         "groups": len(compared),
         "differing": _differing(compared),
         "compared": [_side_by_side(group) for group in compared if group.several],

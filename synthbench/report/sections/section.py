@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synthbench.records.scorecard import Scorecard
+from synthbench.report.ranking import Ranking
 from synthbench.report.sections.at_hand import AtHand
-from synthbench.report.sections.ranking import Ranking
 
 if TYPE_CHECKING:
     from synthbench.sensitivity.read_back import Sensitivity
@@ -27,7 +27,7 @@ class Page:
     study
         Sensitivity curves; None where there are none.
     ranking
-        Of the scorecards; None where they were not compared.
+        Of a benchmark's entries; None where the page is of no benchmark.
     lacking
         Sentences on what the page does not show, why, and how to get it.
     """
