@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synthbench.records.scorecard import Scorecard
-from synthbench.report.sections.at_hand import AtHand
+from synthbench.report.album.at_hand import AtHand
 from synthbench.report.sections.ranking import Ranking
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from synthbench.cohorts.reading import read_cohort
-from synthbench.report.sections.neighbours import nearest_training
+from synthbench.report.album.neighbours import nearest_training
 from synthbench.scoring.statistics import Sample
 
 
