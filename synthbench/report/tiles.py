@@ -77,10 +77,14 @@ _QUESTIONS = (
     _Question(
         "Neighbours", ("coverage", "recall", "precision", "density"),
         "they lie among the real volumes as other real volumes do",
-        "parts of the real set have no synthetic volume near, or the reverse",
+        "parts of the real set have no synthetic volume near",
         "more evenly among the real volumes than real ones are: look for copies",
     ),
 )  # fmt: skip
+
+
+_OF_SYNTH = ("precision", "density")
+"""Metrics that ask whether synthetic volumes have real ones near; the others ask the reverse."""
 
 
 def tiles(card: Scorecard) -> list[Tile]:
@@ -102,6 +106,8 @@ def _of_metric(card: Scorecard, rows: list[Value], question: _Question) -> Tile:
     if row.floor is not None:
         low, high = number(row.floor.low), number(row.floor.high)
         floor = f"real against real: {number(row.floor.mean)} ({low} to {high})"
+    if question.title == "Sharpness" and not row.equivalents:
+        floor += "; the same as a blur in mm: score with --sensitivity"
     words = _answer(card, row, stands, question)
     return Tile(question.title, row.label, decisive.text, floor, Verdict(stands.standing, words))
 
@@ -131,6 +137,8 @@ def _answer(card: Scorecard, row: Value, stands: Verdict, question: _Question) -
         alike = stands.words == "too alike"
         return f"{'less' if alike else 'more'} varied than real volumes"
     words = question.worse if stands.standing == "worse" else question.other
+    if stands.standing == "worse" and row.key.metric in _OF_SYNTH:
+        words = "synthetic volumes lie where no real ones are"
     blur = blur_words(row) if question.title == "Sharpness" else ""
     return f"{words}: {blur}" if blur and stands.standing == "worse" else words
 

@@ -165,4 +165,4 @@ def _lacking(page: Page) -> Sequence[str]:
     ]
 
 
-SECTION = Section("sets", "Both sets", "Both sets as wholes", 65, _build, _lacking)
+SECTION = Section("sets", "Both sets", "Both sets as wholes", 67, _build, _lacking)

@@ -101,7 +101,7 @@ class Deep {
     this.nv = new niivue.Niivue({
       dragAndDropEnabled: false, show3Dcrosshair: true, crosshairColor: [0.9, 0.2, 0.2, 0.8],
       fontColor: [1, 1, 1, 1], multiplanarShowRender: 1, multiplanarLayout: 2, logLevel: "error",
-      loadingText: "", crosshairWidth: 1,
+      loadingText: "", crosshairWidth: 0.3, showAllOrientationMarkers: true,
     });
     this.zoom = 1;
   }
@@ -121,15 +121,13 @@ class Deep {
     }
     for (const old of [...nv.volumes]) nv.removeVolume(old);
     for (const one of images) nv.addVolume(one);
-    this.volume = volume;
+    this.uploaded = "";
   }
 
   update(state) {
     const { nv } = this;
     nv.opts.sliceType = state.layout;
     nv.opts.isRadiologicalConvention = state.radiological;
-    nv.volumes[0].cal_min = 2.55 * state.low;
-    nv.volumes[0].cal_max = 2.55 * state.high;
     nv.scene.crosshairPos = nv.vox2frac([state.sagittal, state.coronal, state.axial]);
     if (state.zoom !== this.zoom) {
       const centre = nv.frac2mm(nv.scene.crosshairPos);
@@ -139,7 +137,14 @@ class Deep {
       nv.scene.volScaleMultiplier = 1 + (state.zoom - 1) / 4;
       this.zoom = state.zoom;
     }
-    nv.updateGLVolume();
+    const needed = [state.low, state.high, state.radiological].join();
+    if (needed !== this.uploaded) {
+      nv.volumes[0].cal_min = 2.55 * state.low;
+      nv.volumes[0].cal_max = 2.55 * state.high;
+      nv.updateGLVolume();
+      this.uploaded = needed;
+    }
+    // It draws all planes too.
     nv.setClipPlane(state.cut ? [0, 180, 40] : [2, 0, 0]);
   }
 }
@@ -181,13 +186,14 @@ const openViewer = (box) => {
     hidden[1].hidden = hidden[2].hidden = !two;
     shown = two ? screens : screens.slice(0, 1);
     await screens[0].show(one);
-    const named = control("second").selectedOptions[0].textContent;
+    const named = Array.from(control("second").options).find((option) => option.value === other);
     if (two) {
       await screens[1].show(two);
       await screens[2].show(minus(one, two), one);
     }
     part("first-words").textContent = choice.textContent;
-    part("second-words").textContent = other === own ? choice.dataset.words : named;
+    const words = other && other === own ? `: ${choice.dataset.words}` : "";
+    part("second-words").textContent = two ? `${named.textContent}${words}` : "";
     part("difference-words").textContent = webgl
       ? "first minus second: warm is brighter, blue is darker; below 5% of the range has no colour"
       : "first minus second: white is brighter, black is darker, grey is equal";
@@ -223,6 +229,12 @@ const openViewer = (box) => {
     for (const nv of all) {
       nv.broadcastTo(all.filter((other) => other !== nv), { "2d": true, "3d": true });
       nv.onLocationChange = (location) => { move(location.vox); label(); };
+      nv.onIntensityChange = (volume) => {
+        if (volume !== nv.volumes[0]) return;
+        control("low").value = volume.cal_min / 2.55;
+        control("high").value = volume.cal_max / 2.55;
+        update();
+      };
     }
   }
   for (const hidden of box.querySelectorAll(".webgl")) hidden.hidden = !webgl;
