@@ -100,7 +100,9 @@ def browse(text, folder, script, *options):
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
     file = folder / "page.html"
-    file.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    # The last one: a script may hold the words too.
+    before, _, after = text.rpartition("</body>")
+    file.write_text(f"{before}<script>{script}</script></body>{after}", encoding="utf-8")
     result = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-extensions",
          "--no-first-run", "--disable-background-networking", "--proxy-server=127.0.0.1:9",

@@ -92,7 +92,7 @@ addEventListener("load", async () => {
   const found = {};
   started(found, box);
   found.images = made.map((nv) => nv.volumes.map((v) => ({
-    dims: v.dims.slice(1, 4), mm: v.pixDims.slice(1, 4), affine: v.hdr.affine,
+    dims: v.hdr.dims.slice(1, 4), mm: v.hdr.pixDims.slice(1, 4), affine: v.hdr.affine,
     voxels: Array.from(v.img),
   })));
   const marks = ({ opts }) => [opts.isOrientationTextVisible, opts.showAllOrientationMarkers];
