@@ -98,9 +98,10 @@ def test_pictures_of_people_are_announced_and_can_be_left_out(full, card_file, f
     # Each of the four synthetic examples is once more there, beside its nearest real volume.
     assert len(pictures_of(full)) == 8 + 3 + 3 + 8 + 8
     assert "the pictures of real volumes" in words
-    for shown in ("Mean, real", "nearest real volume", 'class="dot real" data', ">real</title>"):
+    for shown in ("Mean, real", "nearest real volume", 'class="dot real" d='):
         assert shown not in without.split("<script>")[0]
     assert "Mean, real" in full
+    assert 'class="dot real" d=' in full
 
 
 def test_the_slices_of_a_volume_are_in_the_page_once(full):

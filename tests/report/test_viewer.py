@@ -97,7 +97,7 @@ addEventListener("load", async () => {
   })));
   const marks = ({ opts }) => [opts.isOrientationTextVisible, opts.showAllOrientationMarkers];
   found.marks = made.map(marks);
-  const places = () => made.map((nv) => nv.frac2vox(nv.scene.crosshairPos).map(Math.round));
+  const places = () => made.map((nv) => Array.from(nv.frac2vox(nv.scene.crosshairPos), Math.round));
   found.before = places()[0];
   press(canvasOf(box, "first"), "ArrowRight");
   press(canvasOf(box, "second"), "ArrowUp");
@@ -118,7 +118,7 @@ addEventListener("load", async () => {
   };
   found.lit = lit();
   const other = control(box, "second");
-  other.value = other.options[1].value;
+  other.value = control(box, "first").value;
   other.dispatchEvent(new Event("change"));
   await pause(300);
   found.itself = Math.max(...made[2].volumes[1].img.map(Math.abs));
