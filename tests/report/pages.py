@@ -117,9 +117,14 @@ def browse(text, folder, script, *options):
     return json.loads(html.unescape(written[1])), console
 
 
+def pixels(uri):
+    """A picture in a page, decoded by Pillow."""
+    return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
 def voxels(found):
-    """The volume of a mosaic, decoded by Pillow, as [x, y, z]."""
-    sheet = np.array(Image.open(io.BytesIO(base64.b64decode(found["mosaic"].split(",")[1]))))
+    """The volume of a mosaic as [x, y, z]."""
+    sheet = pixels(found["mosaic"])
     d, h, w = map(int, found["shape"].split(","))
     columns = found["columns"]
     slices = [

@@ -25,7 +25,7 @@ from synthbench.report.standing import headline
 from synthbench.sensitivity.curve import Curve, Floor, Row
 from synthbench.sensitivity.read_back import Sensitivity
 from tests.boards import make_board, make_verdict
-from tests.report.pages import CHROMIUM, NO_CHROMIUM, Page, browse, text_of, voxels
+from tests.report.pages import CHROMIUM, NO_CHROMIUM, Page, browse, pixels, text_of, voxels
 
 pytestmark = pytest.mark.slow
 
@@ -375,6 +375,17 @@ addEventListener("load", async () => {
   found.pixels = canvasPixels(figure, POINTS);
   const words = document.body.innerText;
   found.words = words.includes("onerror='alert(3)'");
+  const features = document.querySelector(".embedding");
+  for (const key of ["ArrowRight", "ArrowLeft"]) {
+    features.querySelector("svg").dispatchEvent(new KeyboardEvent("keydown", { key }));
+  }
+  const chosen = features.querySelectorAll(".dot.chosen");
+  found.chosen = Array.from(chosen, (dot) => Number(dot.dataset.point));
+  const small = features.querySelector("canvas");
+  const slice = small.getContext("2d").getImageData(0, 0, small.width, small.height).data;
+  found.slice = Array.from(slice.filter((v, i) => i % 4 === 0));
+  found.sprite = features.querySelector(".sprite").src;
+  found.columns_of_sprite = Number(features.dataset.columns);
   found.saved = await saved();
   report(found);
 });
@@ -419,3 +430,8 @@ def test_a_browser_shows_it(width, dark, full, card, tmp_path):
     assert [float(row[1]) for row in table[1:]] == [float(k) for k in found["falling"]]
     assert json.loads(found["saved"][1]) == card.model_dump(mode="json")
     assert found["saved"][2] == "PNG"
+    (point,) = found["chosen"]
+    row, column = divmod(point, found["columns_of_sprite"])
+    small = pixels(found["sprite"])[56 * row : 56 * (row + 1), 56 * column : 56 * (column + 1)]
+    assert found["slice"] == small.ravel().tolist()
+    assert max(found["slice"]) > 100

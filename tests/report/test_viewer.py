@@ -11,7 +11,16 @@ import pytest
 
 from synthbench.errors import ScorecardError
 from synthbench.report import scripts
-from tests.report.pages import CHROMIUM, NO_CHROMIUM, NO_GL, SOFTWARE_GL, Page, browse, voxels
+from tests.report.pages import (
+    CHROMIUM,
+    NO_CHROMIUM,
+    NO_GL,
+    SOFTWARE_GL,
+    Page,
+    browse,
+    pixels,
+    voxels,
+)
 
 # ---------------------------------------------------------------- the library
 
@@ -122,6 +131,15 @@ addEventListener("load", async () => {
   other.dispatchEvent(new Event("change"));
   await pause(300);
   found.itself = Math.max(...made[2].volumes[1].img.map(Math.abs));
+  let blob = null;
+  URL.createObjectURL = (made_of) => { blob = made_of; return "#"; };
+  control(box, "save").click();
+  for (let i = 0; i < 100 && !blob; i++) await pause(20);
+  found.saved = await new Promise((done) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.readAsDataURL(blob);
+  });
   report(found);
 });
 """
@@ -181,6 +199,9 @@ def test_with_webgl_it_shows_the_volumes_of_the_page_and_their_difference(full, 
     assert found["low"] == pytest.approx([51] * 3)
     assert found["lit"] > 1000
     assert found["itself"] == 0
+    # Three pictures side by side, all of them drawn.
+    for part in np.split(pixels(found["saved"])[:, :, :3], 3, axis=1):
+        assert (part > 60).mean() > 0.01
 
 
 @pytest.mark.slow

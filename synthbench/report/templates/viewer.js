@@ -102,6 +102,7 @@ class Deep {
       dragAndDropEnabled: false, show3Dcrosshair: true, crosshairColor: [0.9, 0.2, 0.2, 0.8],
       fontColor: [1, 1, 1, 1], multiplanarShowRender: 1, multiplanarLayout: 2, logLevel: "error",
       loadingText: "", crosshairWidth: 0.3, showAllOrientationMarkers: true,
+      multiplanarPadPixels: 8,
     });
     this.zoom = 1;
   }
