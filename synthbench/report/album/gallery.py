@@ -160,11 +160,11 @@ def pictured(
     )  # fmt: skip
     found = []
     for (role, index), title in titles.items():
-        near = neighbours.get(index) if role == "synth" else None
+        beside = neighbours.get(index) if role == "synth" else None
         found.append(
             Slices(
                 keys[role, index], role, title, pictures[role, index],
-                keys["real", near.index] if near else "", near.words if near else "",
+                keys["real", beside.index] if beside else "", beside.words if beside else "",
             )
         )  # fmt: skip
     return Album(galleries, tuple(found))

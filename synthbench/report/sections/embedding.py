@@ -115,9 +115,9 @@ def _sprite(at_hand: AtHand, roles: tuple[str, ...]) -> Sprite:
     columns = math.ceil(math.sqrt(len(small)))
     high, wide = small[0].shape
     sheet = np.zeros((math.ceil(len(small) / columns) * high, columns * wide), np.uint8)
-    for i, image in enumerate(small):
+    for i, slice_ in enumerate(small):
         row, column = high * (i // columns), wide * (i % columns)
-        sheet[row : row + high, column : column + wide] = image
+        sheet[row : row + high, column : column + wide] = slice_
     return Sprite(data_uri(png(sheet)), columns, wide, high)
 
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 from sklearn.decomposition import PCA
 
 from synthbench.report.sections.embedding import principal
-from synthbench.report.sections.sets import BINS, histogram, maps, moments
+from synthbench.report.sections.sets import BINS, SECTION, histogram, maps, moments
 from synthbench.volumes.grid import Space
 
 
 class Stack(list[np.ndarray]):
-    space = Space(shape=(6, 5, 4), affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+    space = Space.of((6, 5, 4), np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
 def stack(seed, n=7):
@@ -47,6 +50,25 @@ def test_maps_share_their_greys_and_say_them():
     same = maps(real, real, Stack.space)
     assert same[2].picture == same[5].picture
     assert "differ most" in histogram(real, synth).words
+
+
+@pytest.mark.parametrize(
+    ("people", "shows", "lacking"),
+    [(5, True, ""), (4, True, "4 real subjects are fewer than 5"), (5, False, "left out with")],
+)
+def test_maps_of_few_people_or_of_hidden_ones_are_not_drawn(people, shows, lacking):
+    """Twelve volumes of `people` subjects: a mean of few people would show each of them."""
+    samples = {
+        "real": SimpleNamespace(volumes=stack(0, n=12), subjects=np.arange(12) % people),
+        "synth": SimpleNamespace(volumes=stack(1), subjects=np.arange(7)),
+    }
+    at_hand = SimpleNamespace(shows_real=shows, samples=samples, mask=MASK, progress=None)
+    page = SimpleNamespace(names=["a"], at_hand={0: at_hand}, several=False, about=lambda index: "")
+    (card,) = SECTION.build(page)["cards"]
+    assert bool(card["maps"]) is (lacking == "")
+    lines = SECTION.lacking(page)
+    assert len(lines) == bool(lacking)
+    assert lacking in "".join(lines)
 
 
 def test_components_are_those_of_scikit_learn_with_a_sign_that_does_not_depend_on_luck():
