@@ -9,7 +9,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
 from synthbench.report.failures import failures_line, share_words
-from synthbench.report.memorization import copies_found
+from synthbench.report.memorization import CopiesFound, copies_found
 from synthbench.report.opening import FEW_PER_SIDE, blur_words
 from synthbench.report.standing import (
     TEST_LEVEL,
@@ -168,18 +168,21 @@ def _of_copies(card: Scorecard) -> Tile:
             standing = "worse"
     elif whole.verdict is not None:
         words += "; parts were not tested (add --metric local_copying)"
-    ps = [
-        t.near_p if t.near_p is not None else t.p
-        for record in card.memorization for t in (record.plain, record.flipped) if t
-    ]  # fmt: skip
     floor = ""
     if whole.verdict == "none":
         floor = (
             "too few volumes to find any share of copies" if whole.share is None
             else f"{whole.share:.0%} of copies or more would have been found"
         )  # fmt: skip
-    shown = f"smallest p {p_text(min(ps))}" if ps else "–"
-    return Tile("Copies", "", shown, floor, Verdict(standing, words))
+    return Tile("Copies", "", _copies_figure(card, whole), floor, Verdict(standing, words))
+
+
+def _copies_figure(card: Scorecard, whole: CopiesFound) -> str:
+    """Return the number behind the verdict: of the test that decided, in its space."""
+    if whole.verdict != "none":
+        return whole.details or "–"
+    tests = [t for record in card.memorization for t in (record.plain, record.flipped) if t]
+    return f"smallest p {p_text(min(t.p if t.near_p is None else t.near_p for t in tests))}"
 
 
 def _cautions(card: Scorecard) -> Tile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from synthbench.records.memorization import CopiesTest, MemorizationRecord
 from synthbench.records.values import EquivalentRecord, FloorRecord, Missing, Value
 from synthbench.report.tiles import tiles
 from tests.boards import features, make_card, make_materials, make_protocol
@@ -89,6 +90,28 @@ def test_what_is_not_known_says_why_and_how_to_get_it(card):
     assert "name the training set" in copies.verdict.words
     assert "--train and --holdout" in copies.verdict.words
     assert copies.verdict.standing == "missing"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words", "figure"),
+    [
+        ("none", "no copies of whole volumes found", "smallest p 0.400"),
+        ("nearer", "nearer to training than to unseen", "in voxels (gap 0.3)"),
+        ("copies", "exact or near copies", "in voxels (p 0.400)"),
+    ],
+)
+def test_the_number_of_copies_is_that_of_the_test_that_decided(card, verdict, words, figure):
+    test = CopiesTest(
+        value=0.3, interval=None, p=0.01, level=0.025, detectable_share=0.5, detected=False,
+        text="", verdict=verdict, near_p=0.4,
+    )  # fmt: skip
+    record = MemorizationRecord(
+        space="voxels", n=9, exact_copies=0, auth_pct=50, plain=test, flipped=None
+    )
+    found = tile(card, "Copies", memorization=(record,))
+    assert words in found.verdict.words
+    assert found.number == figure
+    assert ("50% of copies or more" in found.floor) is (verdict == "none")
 
 
 def test_failed_volumes_are_a_caution(card):
