@@ -20,6 +20,7 @@ from synthbench.leaderboard.html import leaderboard_report
 from synthbench.leaderboard.ranking import compare
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Missing, Value
+from synthbench.render.delimited import safe
 from synthbench.report.html import render_report, report
 from synthbench.report.standing import headline
 from synthbench.sensitivity.curve import Curve, Floor, Row
@@ -386,10 +387,12 @@ addEventListener("load", async () => {
   found.slice = Array.from(slice.filter((v, i) => i % 4 === 0));
   found.sprite = features.querySelector(".sprite").src;
   found.columns_of_sprite = Number(features.dataset.columns);
+  found.cells = CELLS.map(csvCell);
   found.saved = await saved();
   report(found);
 });
 """
+CELLS = ["=1+1", "@a", "+x", "-x", "-cmd|' /C calc'!A0", "-", "-0.5", "1e-3", "-inf", 'a"b', "a,b"]
 POINTS = ((10, 12), (14, 7), (34, 12), (37, 9), (58, 11), (62, 14))
 """Two in each plane of a canvas of three planes of 24 x 24."""
 
@@ -407,7 +410,7 @@ def test_a_browser_shows_it(width, dark, full, card, tmp_path):
     options = ["--disable-gpu", f"--window-size={width},900"]
     if dark:
         options.append("--blink-settings=preferredColorScheme=0")
-    script = SELF_TEST.replace("POINTS", json.dumps(POINTS))
+    script = SELF_TEST.replace("POINTS", json.dumps(POINTS)).replace("CELLS", json.dumps(CELLS))
     found, console = browse(full, tmp_path, script, *options)
     assert found["broken"] == found["violations"] == found["requests"] == console == []
     assert found["width"] <= found["window"]
@@ -430,6 +433,8 @@ def test_a_browser_shows_it(width, dark, full, card, tmp_path):
     assert [float(row[1]) for row in table[1:]] == [float(k) for k in found["falling"]]
     assert json.loads(found["saved"][1]) == card.model_dump(mode="json")
     assert found["saved"][2] == "PNG"
+    cells = [next(csv.reader([cell])) for cell in found["cells"]]
+    assert cells == [[safe(cell)] for cell in CELLS]
     (point,) = found["chosen"]
     row, column = divmod(point, found["columns_of_sprite"])
     small = pixels(found["sprite"])[56 * row : 56 * (row + 1), 56 * column : 56 * (column + 1)]

@@ -155,10 +155,12 @@ const saveFile = (name, type, content) => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 };
-// A spreadsheet would run a cell that starts so, unless it is a number.
+// A spreadsheet would compute a cell that starts so, unless it is a number: the rule of
+// synthbench/render/delimited.py.
 const csvCell = (text) => {
-  const risky = /^[=+\-@\t\r]/.test(text) && !/^[-+]?[\d.]+(e[-+]?\d+)?$/i.test(text);
-  return `"${(risky ? "'" : "") + text.replaceAll('"', '""')}"`;
+  const number = /^(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|nan))$/i.test(text);
+  const formula = /^(?:[=@]|[+-].*[A-Za-z(|!])/.test(text) && !number;
+  return `"${(formula ? "'" : "") + text.replaceAll('"', '""')}"`;
 };
 const csvRow = (row) => Array.from(row.cells, (cell) => {
   const shown = cell.textContent.replace(/\s+/g, " ").trim();

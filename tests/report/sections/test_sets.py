@@ -7,6 +7,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from synthbench.report.sections.embedding import principal
+from synthbench.report.sections.section import Page
 from synthbench.report.sections.sets import BINS, SECTION, histogram, maps, moments
 from synthbench.volumes.grid import Space
 
@@ -63,8 +64,10 @@ def test_maps_of_few_people_or_of_hidden_ones_are_not_drawn(people, shows, lacki
         "synth": SimpleNamespace(volumes=stack(1), subjects=np.arange(7)),
     }
     at_hand = SimpleNamespace(shows_real=shows, samples=samples, mask=MASK, progress=None)
-    page = SimpleNamespace(names=["a"], at_hand={0: at_hand}, several=False, about=lambda index: "")
-    (card,) = SECTION.build(page)["cards"]
+    page = Page([], ["a"], at_hand={0: at_hand})  # type: ignore[dict-item]
+    built = SECTION.build(page)
+    assert built is not None
+    (card,) = built["cards"]
     assert bool(card["maps"]) is (lacking == "")
     lines = SECTION.lacking(page)
     assert len(lines) == bool(lacking)
