@@ -21,7 +21,7 @@ from synthbench.cli.options import AssumeGridOrReal, FileOptions, grid_or_real
 from synthbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from synthbench.report.sections.at_hand import RealVolumes
+    from synthbench.report.album.at_hand import RealVolumes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,10 @@ class Picture:
         Voxels along x, y and z.
     size
         Width and height of the still, in pixels.
+    columns
+        Slices in a row of the mosaic.
+    spacing
+        Side of the voxels, which are cubes, in mm.
     """
 
     still: str
@@ -45,6 +49,7 @@ class Picture:
     shape: tuple[int, int, int]
     size: tuple[int, int]
     columns: int
+    spacing: float
 
     @property
     def cost(self) -> int:
@@ -86,13 +91,18 @@ def display_grid(space: Space, longest: int) -> Space:
 
 def picture(volume: Float32[np.ndarray, "d h w"], space: Space) -> Picture:
     """Return a volume with isotropic voxels as a picture."""
-    still = _side_by_side([_levels(plane) for plane in planes(volume, space)])
+    still = three_planes(volume, space)
     mosaic, columns = _mosaic(_levels(volume))
     d, h, w = volume.shape
     return Picture(
         data_uri(png(still)), data_uri(png(mosaic)), (d, h, w), (still.shape[1], still.shape[0]),
-        columns,
+        columns, float(space.spacing[0]),
     )  # fmt: skip
+
+
+def three_planes(volume: Float32[np.ndarray, "d h w"], space: Space) -> UInt8[np.ndarray, "a b"]:
+    """Return an axial, a coronal and a sagittal slice side by side, 0 to 1 as 0 to 255."""
+    return _side_by_side([_levels(plane) for plane in planes(volume, space)])
 
 
 def _levels(intensities: Float32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

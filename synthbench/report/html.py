@@ -9,11 +9,8 @@ characters are written out.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,8 +23,9 @@ from synthbench.errors import ScorecardError, UsageError
 from synthbench.records.scorecard import Scorecard
 from synthbench.render.numbers import number
 from synthbench.render.svg import rules
+from synthbench.report.album.at_hand import AtHand, Cohorts, RealVolumes, cohorts_of
+from synthbench.report.scripts import asset, policy, scripts
 from synthbench.report.sections import SECTIONS
-from synthbench.report.sections.at_hand import AtHand, Cohorts, RealVolumes, cohorts_of
 from synthbench.report.sections.section import Page
 from synthbench.runtime.text import visible
 
@@ -207,17 +205,17 @@ def render_page(page: Page, *, title: str = "", notes: Sequence[str] = ()) -> st
         if context is not None
     ]
     pictures = next((built[section] for section in built if section.anchor == "pictures"), None)
-    style, script = _asset("report.css") + rules(_COLOURS), _asset("report.js")
-    if page.ranking is not None:
-        style, script = style + _asset("entries.css"), script + _asset("entries.js")
+    compared = page.ranking is not None
+    style = asset("report.css") + rules(_COLOURS) + (asset("entries.css") if compared else "")
+    inlined = scripts(pictured=pictures is not None, compared=compared)
     return environment.get_template("report.html.jinja").render(
         title=title or f"synthbench report: {', '.join(page.names)}",
         notes=notes,
         sections=sections,
-        folded=page.ranking is not None,
-        policy=_policy(style, script),
+        folded=compared,
+        policy=policy(style, inlined),
         style=Markup(style),  # noqa: S704 - a file of this package
-        script=Markup(script),  # noqa: S704 - likewise
+        scripts=[Markup(script) for script in inlined],  # noqa: S704 - likewise
         version=__version__,
         pictured=pictures is not None,
         people=pictures is not None and pictures["people"],
@@ -234,7 +232,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined,
+        loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, finalize=_visible,
     )  # fmt: skip
     environment.filters["figures"] = number
@@ -246,19 +244,3 @@ def _visible(content: Any) -> Any:
     if isinstance(content, Markup) or not isinstance(content, str):
         return content
     return visible(content)
-
-
-def _asset(name: str) -> str:
-    return (files("synthbench.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the page's content security policy: this style and script, inlined pictures."""
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_source(style)}'; "
-        f"script-src '{_source(script)}'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _source(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -25,7 +25,7 @@ def opening(card: Scorecard) -> str:
     clauses = [
         against or "no value has a floor to compare with",
         _few_words(card),
-        _blur_words(card),
+        _blurred(card),
         _copies_words(card),
         "scored against the volumes of its own training" if card.scored_on_training else "",
         f"{share_words(card.synth)} of the volumes failed" if card.synth.failed else "",
@@ -58,16 +58,21 @@ def blur_cell(value: Value) -> str:
     return found.text.replace(f" {found.unit}", "")
 
 
-def _blur_words(card: Scorecard) -> str:
+def _blurred(card: Scorecard) -> str:
     rows = [row for row in ranked_rows(card) if (b := blur_of(row)) and b.relation in _DOSES]
     place = {metric: i for i, metric in enumerate(BLURRED)}
     rows.sort(key=lambda row: place.get(row.metric, len(BLURRED)))
     if not rows:
         return ""
-    found = blur_of(rows[0])
-    assert found is not None
-    dose = f"{_DOSES[found.relation]}{short(found.dose)} mm"
-    return f"as real brains blurred by {dose} ({family_of(rows[0])})"
+    return f"{blur_words(rows[0])} ({family_of(rows[0])})"
+
+
+def blur_words(value: Value) -> str:
+    """Return the blur at which real volumes would score the same, as a clause; empty: not known."""
+    found = blur_of(value)
+    if found is None or found.relation not in _DOSES:
+        return ""
+    return f"as real brains blurred by {_DOSES[found.relation]}{short(found.dose)} mm"
 
 
 def _copies_words(card: Scorecard) -> str:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import html
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 
-import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from synthbench.cli.app import app
@@ -24,117 +20,23 @@ from synthbench.leaderboard.html import leaderboard_report
 from synthbench.leaderboard.ranking import compare
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Missing, Value
+from synthbench.render.delimited import safe
 from synthbench.report.html import render_report, report
 from synthbench.report.standing import headline
-from synthbench.scoring import scoring
 from synthbench.sensitivity.curve import Curve, Floor, Row
 from synthbench.sensitivity.read_back import Sensitivity
 from tests.boards import make_board, make_verdict
+from tests.report.pages import CHROMIUM, NO_CHROMIUM, Page, browse, pixels, text_of, voxels
 
 pytestmark = pytest.mark.slow
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egpj.exe\u2028&amp;"
-HOSTILE_FILE = "<img src=x onerror='alert(3)'>\u202e\"&.nii.gz"
-VOID = {"meta", "link", "img", "input", "br"}
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-NO_CHROMIUM = "no Chromium on the PATH (Debian: apt-get install chromium)"
 
-
-class Page(HTMLParser):
-    """What a page is made of: every element with its attributes, and what is left open."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open = [], []
-        self.raw: dict[str, list[str]] = {"script": [], "style": []}
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in self.raw:
-            self.raw[self.open[-1]].append(data)
-
-    def attributes(self, name):
-        return [found[name] for _, found in self.elements if name in found]
-
-    def tagged(self, tag):
-        return [found for name, found in self.elements if name == tag]
-
-
-def text_of(page):
-    """The words of a page as a reader sees them, with single spaces."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+def pictures_of(text):
+    return [found for found in Page(text).tagged("figure") if "data-volume" in found]
 
 
 def with_name(card, name):
     return card.model_copy(update={"name": name})
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Real, synthetic and training volumes; names and a covariate of the data are hostile."""
-    import nibabel as nib
-
-    from tests.conftest import AFFINE, blob
-
-    root = tmp_path_factory.mktemp("cohorts")
-    for seed, (role, width) in enumerate({"real": 1.0, "synth": 0.9, "train": 1.0}.items()):
-        (root / role).mkdir()
-        for i in range(12 if role == "real" else 6):
-            volume = blob(100 * seed + i, width=width)
-            hostile = i == 0 and role != "real"
-            name = HOSTILE_FILE if hostile else f"sub-{role}{i:02d}.nii.gz"
-            nib.save(nib.Nifti1Image(volume, AFFINE), root / role / name)
-    # One synthetic volume is a training volume, a little darker.
-    copied = nib.load(root / "train" / "sub-train03.nii.gz").get_fdata(dtype=np.float32)
-    near = nib.Nifti1Image(copied * np.float32(0.97), AFFINE)
-    nib.save(near, root / "synth" / "sub-synth05.nii.gz")
-    rows = ["participant_id\tsex\tsite"]
-    for i in range(12):
-        rows.append(f"sub-real{i:02d}\t{'FM'[i % 2]}\t<b>{'x' if i < 3 else 'y'}")
-    (root / "real" / "participants.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return {role: root / role for role in ("real", "synth", "train")}
-
-
-@pytest.fixture(scope="module")
-def card(folders):
-    scored_card = scoring.score(
-        folders["real"], folders["synth"], train=folders["train"], name=HOSTILE,
-        extractors=["random-resnet10"], metrics=["mmd2", "fid", "intensity"], resamples=100,
-    )  # fmt: skip
-    return scored_card.model_copy(update={"notes": (HOSTILE,), "software": {HOSTILE: HOSTILE}})
-
-
-@pytest.fixture(scope="module")
-def card_file(card, tmp_path_factory):
-    file = tmp_path_factory.mktemp("cards") / "card.json"
-    card.save(file)
-    return file
-
-
-@pytest.fixture(scope="module")
-def full(card_file, folders):
-    return report(
-        [card_file], real=folders["real"], synths=[folders["synth"]], train=folders["train"]
-    )
-
-
-@pytest.fixture(scope="module")
-def plain(card):
-    return render_report([card])
 
 
 # ---------------------------------------------------------------- what it says
@@ -193,22 +95,38 @@ def test_pictures_of_people_are_announced_and_can_be_left_out(full, card_file, f
     assert "not real people" in words
     assert "sub-real" not in words
     assert "sub-train" not in words
-    assert len(Page(without).tagged("canvas")) == 4 + 3 + 3 + 4
-    assert len(Page(full).tagged("canvas")) == 8 + 3 + 3 + 8
+    assert len(pictures_of(without)) == 4 + 3 + 3 + 4
+    # Each of the four synthetic examples is once more there, beside its nearest real volume.
+    assert len(pictures_of(full)) == 8 + 3 + 3 + 8 + 8
+    assert "the pictures of real volumes" in words
+    for shown in ("Mean, real", "nearest real volume", 'class="dot real" d='):
+        assert shown not in without.split("<script>")[0]
+    assert "Mean, real" in full
+    assert 'class="dot real" d=' in full
+
+
+def test_the_slices_of_a_volume_are_in_the_page_once(full):
+    """Those of the galleries, and the real neighbours that only the viewer shows."""
+    page = Page(full)
+    there = [f["id"] for f in page.tagged("img") if f.get("class") == "mosaic"]
+    shown = {f["data-volume"] for f in pictures_of(full)}
+    beside = {f["data-nearest"] for f in page.tagged("option") if "data-nearest" in f}
+    assert sorted(there) == sorted(shown | beside)
 
 
 def test_volumes_of_people_are_named_only_where_that_is_asked_for(full, card_file, folders):
     """Under a pseudonym, a training volume keeps one name in all galleries of a page."""
     words = text_of(full)
     assert not re.search("sub-real|sub-train", full)
-    assert len(set(re.findall(r"\breal-\d+", words))) == 4
+    pseudonyms = set(re.findall(r"\breal-\d+", words))
+    assert pseudonyms == {f"real-{i}" for i in range(1, len(pseudonyms) + 1)}
     assert set(re.findall(r"\btrain-\d+", words)) <= {f"train-{i}" for i in range(1, 5)}
     assert "train-1 its nearest training volume" in words
     named = report(
         [card_file], real=folders["real"], synths=[folders["synth"]], train=folders["train"],
         real_volumes="named",
     )  # fmt: skip
-    assert len(set(re.findall(r"sub-real\d+", text_of(named)))) == 4
+    assert len(set(re.findall(r"sub-real\d+", text_of(named)))) == len(pseudonyms)
     assert re.search(r"sub-train\d+\.nii\.gz its nearest", text_of(named))
 
 
@@ -332,7 +250,7 @@ def test_data_cannot_break_out_of_the_page(which, request):
     text = request.getfixturevalue(which)
     page = Page(text)
     assert not page.open
-    assert len(page.tagged("script")) == 1
+    assert len(page.tagged("script")) == {"plain": 1, "full": 3}[which]
     assert not [name for _, found in page.elements for name in found if name.startswith("on")]
     assert not page.attributes("style")
     assert not [a for a in page.attributes("src") if not a.startswith("data:image/png;base64,")]
@@ -351,8 +269,11 @@ def test_the_policy_allows_the_pages_own_style_and_script_only(which, request):
     )
     assert policy.startswith("default-src 'none'; img-src data:;")
     for kind in ("script", "style"):
-        digest = hashlib.sha256("".join(page.raw[kind]).encode()).digest()
-        assert f"{kind}-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
+        hashes = [hashlib.sha256(text.encode()).digest() for text in page.raw[kind]]
+        allowed = " ".join(f"'sha256-{base64.b64encode(found).decode()}'" for found in hashes)
+        assert f"{kind}-src {allowed};" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
 
 
 @pytest.mark.parametrize("which", ["plain", "full"])
@@ -408,16 +329,21 @@ def test_a_leaderboard_page_is_of_one_benchmark(board, tmp_path):
 # ---------------------------------------------------------------- in a browser
 
 SELF_TEST = """
-const violations = [];
-const broken = [];
-addEventListener("securitypolicyviolation", (e) => violations.push(e.violatedDirective));
-addEventListener("error", (e) => broken.push(String(e.message)));
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const order = (table) => Array.from(table.tBodies[0].rows, (r) => r.cells[1].dataset.sort);
 const canvasPixels = (figure, points) => {
   const canvas = figure.querySelector("canvas");
   const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return points.map(([x, y]) => all[4 * (y * canvas.width + x)]);
+};
+const saved = async () => {
+  const blobs = [];
+  URL.createObjectURL = (blob) => { blobs.push(blob); return "#"; };
+  document.querySelector("button.save-csv").click();
+  document.querySelector("button.save-json").click();
+  document.querySelector(".charts button").click();
+  for (let i = 0; i < 500 && blobs.length < 3; i++) await pause(20);
+  const first = Array.from(new Uint8Array(await blobs[2].arrayBuffer()).slice(1, 4));
+  return [await blobs[0].text(), await blobs[1].text(), String.fromCharCode(...first)];
 };
 addEventListener("load", async () => {
   const found = { width: document.documentElement.scrollWidth, window: innerWidth };
@@ -444,59 +370,32 @@ addEventListener("load", async () => {
   found.shown = gallery.querySelectorAll("canvas:not([hidden])").length;
   found.output = slider.parentElement.querySelector("output").textContent;
   const figure = gallery.querySelector(".volume");
-  found.mosaic = figure.querySelector(".mosaic").src;
-  found.shape = figure.dataset.shape;
-  found.columns = Number(figure.dataset.columns);
+  const mosaic = document.getElementById(figure.dataset.volume);
+  found.mosaic = mosaic.src;
+  found.shape = mosaic.dataset.shape;
+  found.columns = Number(mosaic.dataset.columns);
   found.pixels = canvasPixels(figure, POINTS);
   const words = document.body.innerText;
   found.words = words.includes("onerror='alert(3)'");
-  found.requests = performance.getEntriesByType("resource")
-    .map((e) => e.name).filter((name) => !name.startsWith("data:"));
-  found.violations = violations;
-  found.broken = broken;
-  const pre = document.createElement("pre");
-  pre.id = "findings";
-  pre.textContent = JSON.stringify(found);
-  document.body.append(pre);
+  const features = document.querySelector(".embedding");
+  for (const key of ["ArrowRight", "ArrowLeft"]) {
+    features.querySelector("svg").dispatchEvent(new KeyboardEvent("keydown", { key }));
+  }
+  const chosen = features.querySelectorAll(".dot.chosen");
+  found.chosen = Array.from(chosen, (dot) => Number(dot.dataset.point));
+  const small = features.querySelector("canvas");
+  const slice = small.getContext("2d").getImageData(0, 0, small.width, small.height).data;
+  found.slice = Array.from(slice.filter((v, i) => i % 4 === 0));
+  found.sprite = features.querySelector(".sprite").src;
+  found.columns_of_sprite = Number(features.dataset.columns);
+  found.cells = CELLS.map(csvCell);
+  found.saved = await saved();
+  report(found);
 });
 """
+CELLS = ["=1+1", "@a", "+x", "-x", "-cmd|' /C calc'!A0", "-", "-0.5", "1e-3", "-inf", 'a"b', "a,b"]
 POINTS = ((10, 12), (14, 7), (34, 12), (37, 9), (58, 11), (62, 14))
 """Two in each plane of a canvas of three planes of 24 x 24."""
-
-
-def browse(text, folder, *options):
-    """Open a page with the self-test in headless Chromium: its findings, and what it logged."""
-    script = SELF_TEST.replace("POINTS", json.dumps(POINTS))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
-    file = folder / "page.html"
-    file.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    result = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-extensions",
-         "--no-first-run", "--disable-background-networking", "--proxy-server=127.0.0.1:9",
-         f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr",
-         "--virtual-time-budget=60000", "--dump-dom", *options, file.as_uri()],
-        capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "HOME": str(folder)}, encoding="utf-8", errors="replace"
-    )  # fmt: skip
-    written = re.search(r'<pre id="findings">(.*?)</pre>', result.stdout, re.S)
-    assert written is not None, result.stderr[-2000:]
-    console = [line for line in result.stderr.splitlines() if ":CONSOLE" in line]
-    return json.loads(html.unescape(written[1])), console
-
-
-def voxels(found):
-    """The volume of a mosaic, decoded by Pillow, as [x, y, z]."""
-    sheet = np.array(Image.open(io.BytesIO(base64.b64decode(found["mosaic"].split(",")[1]))))
-    d, h, w = map(int, found["shape"].split(","))
-    columns = found["columns"]
-    slices = [
-        sheet[
-            h * (z // columns) : h * (z // columns + 1), d * (z % columns) : d * (z % columns + 1)
-        ]
-        for z in range(w)
-    ]
-    return np.stack([s[::-1].T for s in slices], axis=-1)
 
 
 @pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
@@ -509,10 +408,11 @@ def test_a_browser_shows_it(width, dark, full, card, tmp_path):
     Expected pixels are those of the volume: a canvas is three planes of 24 x 24 side by side,
     upright, so pixel (c, r) of the axial plane is voxel (c, 23 - r, 9).
     """
-    options = [f"--window-size={width},900"]
+    options = ["--disable-gpu", f"--window-size={width},900"]
     if dark:
         options.append("--blink-settings=preferredColorScheme=0")
-    found, console = browse(full, tmp_path, *options)
+    script = SELF_TEST.replace("POINTS", json.dumps(POINTS)).replace("CELLS", json.dumps(CELLS))
+    found, console = browse(full, tmp_path, script, *options)
     assert found["broken"] == found["violations"] == found["requests"] == console == []
     assert found["width"] <= found["window"]
     assert width < 1280 or found["hidden"] == []
@@ -530,3 +430,14 @@ def test_a_browser_shows_it(width, dark, full, card, tmp_path):
     at = {0: lambda c, r: volume[c, 23 - r, 9], 1: lambda c, r: volume[c, 12, 23 - r],
           2: lambda c, r: volume[13, c, 23 - r]}  # fmt: skip
     assert found["pixels"] == [int(at[x // 24](x % 24, y)) for x, y in POINTS]
+    table = list(csv.reader(io.StringIO(found["saved"][0])))
+    assert [float(row[1]) for row in table[1:]] == [float(k) for k in found["falling"]]
+    assert json.loads(found["saved"][1]) == card.model_dump(mode="json")
+    assert found["saved"][2] == "PNG"
+    cells = [next(csv.reader([cell])) for cell in found["cells"]]
+    assert cells == [[safe(cell)] for cell in CELLS]
+    (point,) = found["chosen"]
+    row, column = divmod(point, found["columns_of_sprite"])
+    small = pixels(found["sprite"])[56 * row : 56 * (row + 1), 56 * column : 56 * (column + 1)]
+    assert found["slice"] == small.ravel().tolist()
+    assert max(found["slice"]) > 100

@@ -13,6 +13,7 @@ from synthbench.report.sections.rows import Group, groups, row_of
 from synthbench.report.sections.section import Page, Section
 from synthbench.report.standing import Verdict, headline_text, ranked_rows, verdict
 from synthbench.report.text import header
+from synthbench.report.tiles import tiles
 from synthbench.report.verdicts import copied_parts, copies, summary
 from synthbench.scoring.benchmark import protocol_differences
 
@@ -27,15 +28,27 @@ def _build(page: Page) -> Mapping[str, Any]:
         "differing": _differing(compared),
         "compared": [_side_by_side(group) for group in compared if group.several],
         "cards": [
-            (name, header(card), _summary(card))
+            _card(name, card, tiled=page.ranking is None)
             for name, card in zip(page.names, page.cards, strict=True)
         ],
     }
 
 
-def _summary(card: Scorecard) -> list[str]:
+def _card(name: str, card: Scorecard, *, tiled: bool) -> Mapping[str, Any]:
+    """Return one scorecard's part: its sentence to repeat, its tiles, and all other findings."""
+    first, *others = summary(card)
+    return {
+        "name": name,
+        "header": header(card),
+        "opening": first,
+        "tiles": tiles(card) if tiled else [],
+        "sentences": _sentences(card, others),
+    }
+
+
+def _sentences(card: Scorecard, others: list[str]) -> list[str]:
     failed = failures_line(card)
-    lines = [*([_sentence(failed)] if failed else []), *summary(card), *adherence_sentences(card)]
+    lines = [*([_sentence(failed)] if failed else []), *others, *adherence_sentences(card)]
     found = card.utility
     return lines if found is None else [*lines, f"Utility ({found.label}): {found.sentence}."]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.provenance import sources
-from synthbench.report.sections.at_hand import AtHand
-from synthbench.report.sections.gallery import Plan, examples, pictured
-from synthbench.report.sections.neighbours import neighbours
+from synthbench.report.album.at_hand import AtHand
+from synthbench.report.album.gallery import Plan, examples, pictured
+from synthbench.report.album.neighbours import beside_real, nearest_real, neighbours
+from synthbench.report.album.typicality import by_typicality
 from synthbench.report.sections.section import Page, Section
-from synthbench.report.sections.typicality import by_typicality
 
 SIMULATED = "synthbench atlas cohort (simulated, no person's data)"
 """The name of the embedded cohort, whose volumes are simulated."""
@@ -24,18 +24,18 @@ _NO_FOLDERS = (
 def _build(page: Page) -> Mapping[str, Any] | None:
     if not page.at_hand:
         return None
-    plans = {index: _plans(at_hand) for index, at_hand in page.at_hand.items()}
-    return {
-        "cards": [
-            {
-                "name": page.names[index],
-                "galleries": pictured(plans[index], at_hand.samples, at_hand.budget),
-            }
-            for index, at_hand in page.at_hand.items()
-        ],
-        "several": page.several,
-        "people": any(_shows_people(page.at_hand[index], plans[index]) for index in plans),
-    }
+    cards, people = [], False
+    for index, at_hand in page.at_hand.items():
+        plans = _plans(at_hand)
+        chosen = [v for plan in plans for v in plan.volumes if v.role == "synth"]
+        near = nearest_real(at_hand, list(dict.fromkeys(v.index for v in chosen)))
+        if near:
+            example = [v for v in plans[0].volumes if v.role == "synth"]
+            plans.append(beside_real(at_hand, example, near))
+        album = pictured(plans, at_hand, f"volume-{index + 1}", near)
+        cards.append({"name": page.names[index], "number": index + 1, "album": album})
+        people = people or _shows_people(at_hand, plans)
+    return {"cards": cards, "several": page.several, "people": people}
 
 
 def _plans(at_hand: AtHand) -> list[Plan]:

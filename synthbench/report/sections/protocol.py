@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ def _build(page: Page) -> Mapping[str, Any]:
                 "provenance": _provenance(card),
                 "notes": card.notes,
                 "json": card.protocol.model_dump_json(indent=1),
+                # In ASCII, so that no character has to be written out: the download is the record.
+                "record": json.dumps(json.loads(card.model_dump_json()), indent=1),
             }
             for index, (name, card) in enumerate(zip(page.names, page.cards, strict=True))
         ]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synthbench.records.scorecard import Scorecard
+from synthbench.report.album.at_hand import AtHand
 from synthbench.report.ranking import Ranking
-from synthbench.report.sections.at_hand import AtHand
 
 if TYPE_CHECKING:
     from synthbench.sensitivity.read_back import Sensitivity

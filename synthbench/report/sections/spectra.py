@@ -11,7 +11,7 @@ from synthbench.cohorts.cohort import Volumes
 from synthbench.errors import MetricError
 from synthbench.metrics.radial_spectrum import radial_profile
 from synthbench.render.charts import Band, LineChart, Series, line_chart
-from synthbench.report.sections.at_hand import AtHand
+from synthbench.report.album.at_hand import AtHand
 from synthbench.report.sections.section import Page, Section
 from synthbench.runtime.callbacks import shown
 

@@ -16,7 +16,7 @@ from synthbench.metrics.inference import intervals, resampling, subgroup
 from synthbench.metrics.metric import Statistic
 from synthbench.metrics.mmd import MMD2
 from synthbench.records.scorecard import Scorecard
-from synthbench.report.sections.at_hand import FeatureSpace
+from synthbench.report.album.at_hand import FeatureSpace
 from synthbench.report.sections.section import Page, Section
 
 

@@ -1,19 +1,21 @@
-"""The training volumes that are nearest to synthetic ones."""
+"""The training and the real volumes that are nearest to synthetic ones."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from synthbench.metrics.voxel_gram import voxel_gram, voxel_squares
-from synthbench.report.sections.at_hand import AtHand
-from synthbench.report.sections.gallery import PICTURED, Chosen, Plan
+from synthbench.report.album.at_hand import AtHand
+from synthbench.report.album.gallery import PICTURED, Chosen, Neighbour, Plan
 from synthbench.runtime.callbacks import Progress, shown
 from synthbench.scoring.statistics import Sample
-from synthbench.volumes.sets import Flipped
+from synthbench.volumes.grid import Space
+from synthbench.volumes.sets import Flipped, Readable
 
 
 @dataclass(frozen=True)
@@ -112,4 +114,64 @@ def neighbours(at_hand: AtHand) -> Plan:
             plan.volumes.append(
                 Chosen("train", j, at_hand.title("train", j), "its nearest training volume")
             )
+    return plan
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Some volumes of a set, by their indices."""
+
+    volumes: Readable
+    indices: Sequence[int]
+
+    @property
+    def space(self) -> Space:
+        return self.volumes.space
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int, /) -> Float32[np.ndarray, "d h w"]:
+        return self.volumes[self.indices[place]]
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        return (self.volumes[index] for index in self.indices)
+
+
+def nearest_real(at_hand: AtHand, shown_ones: Sequence[int]) -> dict[int, Neighbour]:
+    """Return the nearest real volume of some synthetic volumes, as they are, by their index.
+
+    Mirrored volumes are not looked at, because the two are subtracted from each other. Empty where
+    real volumes may not be shown.
+    """
+    if not at_hand.shows_real or not shown_ones:
+        return {}
+    mask, real = at_hand.mask, at_hand.samples["real"].volumes
+    some = _Some(at_hand.samples["synth"].volumes, shown_ones)
+    bar = shown("nearest real volumes", at_hand.progress)
+    products = voxel_gram(some, real, mask=mask, progress=bar)
+    squares = voxel_squares(some, mask=mask)[:, None] + voxel_squares(real, mask=mask)
+    apart = np.sqrt(np.maximum(squares - 2 * products, 0) / int(mask.sum()))
+    return {
+        which: Neighbour(
+            int(row.argmin()),
+            f"nearest real volume, root mean squared difference {row.min():.3g} inside the mask",
+        )
+        for which, row in zip(shown_ones, apart, strict=True)
+    }
+
+
+def beside_real(at_hand: AtHand, found: Sequence[Chosen], near: dict[int, Neighbour]) -> Plan:
+    """Return synthetic volumes, each followed by its nearest real one."""
+    plan = Plan(
+        "The synthetic examples beside their nearest real volumes",
+        "The nearest by the root mean squared difference of voxels inside the mask, as they are. "
+        "Two people's brains differ too: a neighbour is no original.",
+        pairs=True,
+    )
+    for volume in found:
+        neighbour = near[volume.index]
+        title = at_hand.title("real", neighbour.index)
+        plan.volumes.append(volume)
+        plan.volumes.append(Chosen("real", neighbour.index, title, neighbour.words))
     return plan

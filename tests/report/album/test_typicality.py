@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from synthbench.report.sections.typicality import typicality
+from synthbench.report.album.typicality import typicality
 
 
 def test_typicality_is_the_mean_kernel():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from synthbench.cohorts.pseudonyms import Pseudonyms
-from synthbench.report.sections.at_hand import AtHand
+from synthbench.report.album.at_hand import AtHand
 
 
 def cohort(*names) -> Any:

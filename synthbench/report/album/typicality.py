@@ -7,8 +7,8 @@ from jaxtyping import Float64
 
 from synthbench.cohorts.cohort import Cohort
 from synthbench.metrics.kernels import gaussian_kernel, squared_distances
-from synthbench.report.sections.at_hand import FeatureSpace
-from synthbench.report.sections.gallery import PICTURED, Chosen, Plan
+from synthbench.report.album.at_hand import FeatureSpace
+from synthbench.report.album.gallery import PICTURED, Chosen, Plan
 
 
 def typicality(
