@@ -120,13 +120,13 @@ def test_no_file_names_a_real_volume(written):
 
 def test_pseudonyms_are_there_and_names_where_they_are_asked_for(written):
     out, _ = written
-    assert re.search(r"\ttrain-1\t", (out / "neighbours.tsv").read_text())
-    assert "train-1" in (out / "report.html").read_text()
+    assert re.search(r"\ttrain-1\t", (out / "neighbours.tsv").read_text(encoding="utf-8"))
+    assert "train-1" in (out / "report.html").read_text(encoding="utf-8")
     named = run(
         "report", "card.json", "--real", "../real", "--synth", "synth", "--train", "../train",
         "--identifiers", "--out", "named.html", cwd=out.parent / "out",
     )  # fmt: skip
-    page = (out / "named.html").read_text()
+    page = (out / "named.html").read_text(encoding="utf-8")
     (out / "named.html").unlink()
     assert named.returncode == 0
     assert "sub-Wernicke" in page

@@ -16,7 +16,8 @@ from scipy import ndimage
 from synthbench.cohorts.inspection import Remark
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
-from synthbench.volumes.image_file import MAX_VALUE, ImageHeader, StoredImage, read_stored
+from synthbench.volumes.image_file import MAX_VALUE, StoredImage, read_stored
+from synthbench.volumes.image_header import ImageHeader
 
 MAX_EXTENT_MM = 1000.0
 """The longest field of view: no scanner has one of a metre."""

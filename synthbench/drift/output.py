@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 from rich.console import Group
 
-from synthbench.drift.drift import Drift
+from synthbench.drift.result import Drift
 from synthbench.drift.two_samples import MetricDrift
 from synthbench.render.numbers import number, p_text
 from synthbench.render.terminal import Table, Text

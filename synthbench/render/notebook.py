@@ -5,6 +5,7 @@ A notebook of Jupyter's calls `_repr_html_` of the last value of a cell, and oth
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,21 +24,21 @@ MARK, INTERVAL, BAND = "#1b4f72", "#5d8aa8", "0.88"
 """Colours of values, of their intervals and of floors or margins."""
 
 
-class Shown:
+class Shown(ABC):
     """The base of records that a notebook shows; a subclass says what."""
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """The record in one line."""
-        raise NotImplementedError
 
+    @abstractmethod
     def to_frame(self) -> pd.DataFrame:
         """Return the record's numbers, one row per value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the record and return the axes; None: into a new figure."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {one_line(self.title)}>"

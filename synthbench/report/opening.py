@@ -24,6 +24,7 @@ def opening(card: Scorecard) -> str:
     against = families_words(card)
     clauses = [
         against or "no value has a floor to compare with",
+        _missing_words(card),
         _few_words(card),
         _blurred(card),
         _copies_words(card),
@@ -32,6 +33,15 @@ def opening(card: Scorecard) -> str:
     ]
     sentence = "; ".join(clause for clause in clauses if clause)
     return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _missing_words(card: Scorecard) -> str:
+    """Return which families of metrics have no value: the others alone may look well."""
+    rows = ranked_rows(card)
+    there = {family_of(row) for row in rows if not row.missing}
+    lacking = list(dict.fromkeys(family_of(row) for row in rows if row.missing))
+    lacking = [family for family in lacking if family not in there]
+    return f"not known: {', '.join(lacking)}" if lacking else ""
 
 
 def _few_words(card: Scorecard) -> str:

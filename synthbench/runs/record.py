@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from synthbench.runtime.memory import beyond_limit
-from synthbench.volumes.image_file import MAX_VOXELS
+from synthbench.volumes.image_header import MAX_VOXELS
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**31)]

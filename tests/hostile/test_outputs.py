@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import re
+import sys
 from functools import cache
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
@@ -293,8 +294,9 @@ FILES = [name for name in POISON if "/" not in name and "\0" not in name]
 def test_file_names_reach_no_terminal_as_they_are(make_cohort, tmp_path):
     """Every name at once, as the files of one folder, through the verbs that list files."""
     folder = make_cohort("some", n=len(FILES), shape=(8, 8, 8))
+    signs = sys.getfilesystemencoding()  # what a locale lacks becomes a question mark
     for file, name in zip(sorted(folder.iterdir()), FILES, strict=True):
-        file.rename(folder / f"{name.encode(errors='replace').decode()}.nii.gz")
+        file.rename(folder / f"{name.encode(signs, 'replace').decode(signs)}.nii.gz")
     (folder / "a\x1b[2J\n::error::x.nii.gz").write_bytes(b"no volume")
     outputs = [
         run("data", "info", folder),

@@ -11,13 +11,18 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
 from PIL import Image
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egpj.exe\u2028&amp;"
-HOSTILE_FILE = "<img src=x onerror='alert(3)'>\u202e\"&.nii.gz"
+# A locale may be unable to write one of these signs in a file name.
+HOSTILE_FILE = (
+    "<img src=x onerror='alert(3)'>\u202e\"&.nii.gz"
+    .encode(sys.getfilesystemencoding(), "ignore").decode(sys.getfilesystemencoding())
+)  # fmt: skip
 VOID = {"meta", "link", "img", "input", "br"}
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""

@@ -158,3 +158,20 @@ def test_the_opening_names_distance_blur_and_copies():
         "large differences show at 9 volumes per side; as real brains blurred by more than 3.8 mm "
         "(FID); copying was not tested."
     )
+
+
+def test_the_opening_says_which_families_have_no_value():
+    """What is left may look well: without weights nothing is known of distances of features."""
+    card = Scorecard.load(CARD)
+    gone = Missing(reason="weights", text="fetch them")
+    lost = [
+        row(metric=name, **LIKE).model_copy(update={"value": None, "floor": None, "missing": gone})
+        for name in ("kid", "mmd2", "coverage")
+    ]
+    found = row(metric="precision", **LIKE)
+    shown = {"memorization": (), "local_copying": None}
+    lacking = card.model_copy(update={**shown, "values": (row(metric="m", **LIKE), *lost)})
+    assert "; not known: kernel distances, nearest neighbours; " in opening(lacking)
+    # One metric of a family is enough to know something of it.
+    known = card.model_copy(update={**shown, "values": (found, lost[2])})
+    assert "not known" not in opening(known)

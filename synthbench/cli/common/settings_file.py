@@ -158,15 +158,17 @@ def take_settings(context: typer.Context, named: Path | None) -> Path | None:
     return None
 
 
+def config_option(words: str) -> OptionInfo:
+    """Return the option `--config` with these words in the help."""
+    option: OptionInfo = typer.Option(
+        "--config", metavar="FILE", is_eager=True, callback=take_settings, help=words
+    )
+    return option
+
+
 TrainSettings = Annotated[
     Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        is_eager=True,
-        callback=take_settings,
-        help="Settings of the generator (YAML), or options by verb as for every verb.",
-    ),
+    config_option("Settings of the generator (YAML), or options by verb as for every verb."),
 ]
 """The option `--config` of `train`, which takes both kinds of files."""
 

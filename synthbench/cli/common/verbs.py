@@ -12,19 +12,12 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 
 import typer
 
-from synthbench.cli.common.settings_file import KNOWN, take_settings
+from synthbench.cli.common.settings_file import KNOWN, config_option
 from synthbench.cli.console import speaking
 from synthbench.cli.options import with_options
 
 Settings = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        is_eager=True,
-        callback=take_settings,
-        help="Options by verb (YAML). Default: synthbench.yaml here or above.",
-    ),
+    Path | None, config_option("Options by verb (YAML). Default: synthbench.yaml here or above.")
 ]
 
 

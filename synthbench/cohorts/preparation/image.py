@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float32, Float64
 from synthbench.cohorts.volume_file import centred, finite, implausible, in_mm
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space, resample
-from synthbench.volumes.image_file import ImageHeader, read_stored
+from synthbench.volumes.image_file import read_stored
+from synthbench.volumes.image_header import ImageHeader
 
 _HEAD = 0.1  # of the 99th percentile: air is darker, and so is most of the skull
 
