@@ -37,7 +37,7 @@ from synthbench.runs.folder import Run
 
 pytestmark = pytest.mark.slow
 
-RUNS = {1: 20, 2: 10}  # by number of processes
+RUNS = {1: 12, 2: 6}  # by number of processes
 MOST_SESSIONS = 8  # killed at most so often before a run is left in peace
 PATIENCE = 60.0  # seconds after which a process is taken to hang
 STEPS, EVERY = 6, 2
