@@ -37,6 +37,11 @@ def settings(*metrics):
     return ScoringSettings(extractors=EXTRACTORS, metrics=metrics)
 
 
+def mild(name):
+    """A corruption at its first dose only."""
+    return replace(CORRUPTIONS[name], doses=CORRUPTIONS[name].doses[:1])
+
+
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
     """Twenty spheres and sixteen more of the same kind, by file."""
@@ -200,7 +205,7 @@ def test_a_study_is_repeatable_and_survives_its_file(cohorts, study, tmp_path):
 
 def test_a_benchmarks_protocol_is_kept(cohorts):
     frozen = freeze.freeze(cohorts[0], "b", settings("fid", "mmd2"), n_synth=8)
-    found = sensitivity(cohorts[0], frozen, corruptions=("flip",))
+    found = sensitivity(cohorts[0], frozen, corruptions=(mild("flip"),))
     assert found.protocol == frozen.protocol
     assert {row.metric for row in found.rows} == {"fid", "mmd2"}
 
@@ -272,5 +277,6 @@ def test_shares_are_those_that_were_done(study):
 
 
 def test_memorization_without_copies_says_why_it_is_not_there(cohorts):
-    found = sensitivity(cohorts[0], settings("intensity", "memorization"), corruptions=("blur",))
+    wanted = settings("intensity", "memorization")
+    found = sensitivity(cohorts[0], wanted, corruptions=(mild("blur"),))
     assert any("--corruption copies" in note for note in found.notes)
