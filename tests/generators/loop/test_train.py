@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import signal
 import subprocess
@@ -43,7 +44,7 @@ def launch(arguments, processes=1):
         ]  # fmt: skip
     return subprocess.Popen(
         [*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True, encoding="utf-8"
+        start_new_session=True, encoding=locale.getpreferredencoding(False),
     )  # fmt: skip
 
 
