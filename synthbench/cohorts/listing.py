@@ -90,6 +90,8 @@ def list_cohort(source: Path | str | CohortFiles | Held, role: str) -> Listing:
         return _manifest(path, choice, role)
     if not path.is_dir():
         what = "it is a file, but not a .csv or .tsv manifest" if path.exists() else "no such path"
+        if path.is_file() and is_archive(path):
+            what = "it is an archive: unpack it first"
         raise CohortError(
             f"{role}: {path}: {what}. Give a directory of volumes ({', '.join(SUFFIXES)}) "
             "or a CSV/TSV manifest with a column 'path'."
@@ -229,3 +231,8 @@ def _manifest(file: Path, choice: Choice, role: str) -> Listing:
             )
     listed = [(n.file, p) for n, p in zip(names, people, strict=True) if n in kept]
     return Listing(listed, participants, scans, file, tuple(remarks))
+
+
+def is_archive(path: Path) -> bool:
+    """Return True where a path is named as an archive of files."""
+    return path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".zip", ".7z"))

@@ -195,8 +195,9 @@ def stale_words(board: Board, what: str, folder: Path) -> str:
 
 
 def usual_folder(board: Board) -> Path:
-    """Return the folder by its usual path, so that a page is the same from any directory."""
-    return Path("leaderboards") / board.folder.resolve().name
+    """Return the folder below the one that holds it, so that a page is the same from anywhere."""
+    folder = board.folder.resolve()
+    return Path(folder.parent.name) / folder.name
 
 
 def plain_title(board: Board, name: str) -> str:

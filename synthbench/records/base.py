@@ -65,6 +65,9 @@ class RecordFile(Record):
         """The record in one line; its fields may be thousands of numbers."""
         return f"<{type(self).__name__}: {self.what.partition(' ')[2]}, schema {self.newest()}>"
 
+    def __str__(self) -> str:
+        return repr(self)
+
     @classmethod
     def newest(cls) -> int:
         """Return the version that this synthbench writes."""

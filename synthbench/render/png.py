@@ -100,9 +100,14 @@ def picture(volume: Float32[np.ndarray, "d h w"], space: Space) -> Picture:
     )  # fmt: skip
 
 
-def three_planes(volume: Float32[np.ndarray, "d h w"], space: Space) -> UInt8[np.ndarray, "a b"]:
-    """Return an axial, a coronal and a sagittal slice side by side, 0 to 1 as 0 to 255."""
-    return _side_by_side([_levels(plane) for plane in planes(volume, space)])
+def three_planes(
+    volume: Float32[np.ndarray, "d h w"], space: Space, beside: int = 0
+) -> UInt8[np.ndarray, "a b"]:
+    """Return an axial, a coronal and a sagittal slice side by side, 0 to 1 as 0 to 255.
+
+    Slices that are less tall than the tallest are filled up with the level `beside`.
+    """
+    return _side_by_side([_levels(plane) for plane in planes(volume, space)], beside)
 
 
 def _levels(intensities: Float32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
@@ -112,12 +117,15 @@ def _levels(intensities: Float32[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*s
     return levels
 
 
-def _side_by_side(slices: Sequence[UInt8[np.ndarray, "a b"]]) -> UInt8[np.ndarray, "a b"]:
+def _side_by_side(
+    slices: Sequence[UInt8[np.ndarray, "a b"]], beside: int = 0
+) -> UInt8[np.ndarray, "a b"]:
     tall = max(len(s) for s in slices)
     padded = []
     for image in slices:
         above = (tall - len(image)) // 2
-        padded.append(np.pad(image, ((above, tall - len(image) - above), (0, 0))))
+        edges = ((above, tall - len(image) - above), (0, 0))
+        padded.append(np.pad(image, edges, constant_values=beside))
     return np.hstack(padded)
 
 

@@ -189,7 +189,7 @@ def _gpu() -> Iterator[Check]:
             "GPU",
             "none: training is slow; scoring works on a CPU",
             "note",
-            "train on another machine, or start from a run: train ddpm3d --init atlas",
+            "train on another machine, or start from a run: synthbench train ddpm3d --init atlas",
         )
 
 

@@ -6,7 +6,13 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import EquivalentRecord, Value
 from synthbench.report.failures import share_words
 from synthbench.report.memorization import copies_found
-from synthbench.report.standing import families_words, family_of, ranked_rows
+from synthbench.report.standing import (
+    families,
+    families_words,
+    family_of,
+    ranked_rows,
+    verdict,
+)
 from synthbench.sensitivity.curve import short
 
 BLURRED = ("spectrum", "kid", "fid", "mmd2")
@@ -24,6 +30,7 @@ def opening(card: Scorecard) -> str:
     against = families_words(card)
     clauses = [
         against or "no value has a floor to compare with",
+        _parts_words(card),
         _missing_words(card),
         _few_words(card),
         _blurred(card),
@@ -42,6 +49,17 @@ def _missing_words(card: Scorecard) -> str:
     lacking = list(dict.fromkeys(family_of(row) for row in rows if row.missing))
     lacking = [family for family in lacking if family not in there]
     return f"not known: {', '.join(lacking)}" if lacking else ""
+
+
+def _parts_words(card: Scorecard) -> str:
+    """Return the parts that are too far, of families that are not: seams beside a good spectrum."""
+    far = {name for name, standing in families(ranked_rows(card)).items() if standing == "worse"}
+    parts = [
+        row.label.partition(" (")[0] for row in card.values
+        if row.key.part is not None and row.role != "for_papers" and row.direction != "zero"
+        and family_of(row) not in far and verdict(row).standing == "worse"
+    ]  # fmt: skip
+    return f"but worse than real in {', '.join(parts)}" if parts else ""
 
 
 def _few_words(card: Scorecard) -> str:
@@ -88,7 +106,7 @@ def blur_words(value: Value) -> str:
 def _copies_words(card: Scorecard) -> str:
     found = copies_found(card)
     if found.verdict is None:
-        words = "copying was not tested"
+        words = f"copying was not tested{_alike_words(card)}"
     elif found.verdict == "copies":
         words = "exact or near copies of training images found"
     elif found.verdict == "sides_differ":
@@ -101,3 +119,14 @@ def _copies_words(card: Scorecard) -> str:
         words = f"no copying found ({found.share:.0%} or more would have been)"
     parts = card.local_copying
     return f"{words}; copied parts found" if parts and parts.verdict == "copies" else words
+
+
+def _alike_words(card: Scorecard) -> str:
+    """Return how many synthetic volumes preflight took for others: copying, whoever tests it."""
+    counts = [
+        one.volumes for one in card.preflight
+        if one.role == "synth" and one.rule in ("near-identical-across", "identical-across")
+    ]  # fmt: skip
+    if not counts:
+        return ""
+    return f", but {sum(counts)} of {card.synth.n} volumes are nearly identical to others"

@@ -18,6 +18,7 @@ import synthbench
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.foreign.diagnosis import Diagnosis, diagnose
 from synthbench.cohorts.foreign.rules import Scaling, Statement
+from synthbench.cohorts.listing import is_archive
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.tables.participants import typed
 from synthbench.cohorts.tables.text_table import read_text_table
@@ -167,8 +168,11 @@ def _folder(source: Path) -> Path:
 
 def _check_apart(source: Path, out: Path) -> None:
     if not source.is_dir():
+        what = "it is a file, and no folder" if source.exists() else "no such folder"
+        if is_archive(source):
+            what = "it is an archive, and no folder: unpack it first"
         raise UsageError(
-            f"{source}: no such folder. Name the folder of volumes; a table of its files is given "
+            f"{source}: {what}. Name the folder of volumes; a table of its files is given "
             "with --manifest."
         )
     inner, outer = out.resolve(), source.resolve()

@@ -23,11 +23,11 @@ from synthbench.runs.sidecar import drawn_by_synthbench
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.processes import is_main
 from synthbench.scoring import adherence, local_copying, memorization
-from synthbench.scoring.benchmark import Benchmark
+from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.condition_measures import Measures
 from synthbench.scoring.inputs import CohortSet, Source
 from synthbench.scoring.memorization import Neighbours
-from synthbench.scoring.protocol import check_names
+from synthbench.scoring.protocol import check_names, metrics_of
 from synthbench.scoring.rows import missing_row, rows_of_job
 from synthbench.scoring.sample_data import JobData, SampleData
 from synthbench.scoring.settings import Context, ScoringSettings
@@ -215,6 +215,13 @@ def score_cohorts(
     except CohortError as error:
         raise cohorts.explained(error) from error
     scored, requested = cohorts_to_score(cohorts, settings)
+    own, _ = settings_and_benchmark(settings)
+    tests = {"memorization", "local_copying"}
+    if "train" in cohorts.by_role and requested is None and not tests & {*metrics_of(own)}:
+        notes.append(
+            "train: nothing used the training volumes, as the metrics have no test for copies: add "
+            "--metric memorization, or score on a benchmark that has it"
+        )
     setup = set_up(scored, target, settings, context)
     values, job_data = _values(setup)
     assessed = memorization.assess(

@@ -56,10 +56,22 @@ def common_space(
         )
     for role, cohort in cohorts.by_role.items():
         if not cohort.grid.same_grid(target):
-            notes.append(f"{role} resampled from {cohort.grid} to {target}")
+            notes.append(f"{role} resampled from {cohort.grid} to {target}{_moved(cohort, target)}")
         else:
             check_intensities(cohort, intensity, role)
     return target, notes
+
+
+def _moved(cohort: Cohort, target: Space) -> str:
+    """Return words for a grid that differs in its place only: its volumes are interpolated."""
+    if str(cohort.grid) != str(target):
+        return ""
+    offset = cohort.grid.matrix[:3, 3] - target.matrix[:3, 3]
+    words = ", ".join(f"{mm:+.3g}" for mm in offset)
+    return (
+        f", which has another place: its first voxel lies {words} mm from theirs (right, front, "
+        "up). All volumes are interpolated, which blurs them: write them on this grid if you can"
+    )
 
 
 def _target(real: Cohort, synth: Cohort, settings: ScoringSettings) -> Space:

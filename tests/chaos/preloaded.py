@@ -52,6 +52,8 @@ def _small_demo(out: Path) -> None:
     demo = synthbench.cli.demo
     demo.SUBJECTS, demo.VOLUMES = 6, 5
     vars(demo)["GENERATORS"] = ("pca-gaussian", "noise")
+    # MS-SSIM needs 44 voxels per side.
+    vars(demo)["METRICS"] = ("mmd2", "fid", "coverage", "spectrum", "memorization")
     demo.run_demo(out, steps=2, shape=(16, 20, 16), log=log)
 
 

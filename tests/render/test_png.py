@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthbench.render.png import LONGEST_SIDES, display_grid, picture, png, within_budget
+from synthbench.render.png import (
+    LONGEST_SIDES,
+    display_grid,
+    picture,
+    png,
+    three_planes,
+    within_budget,
+)
 from synthbench.volumes.grid import Space
 
 SPACE = Space.of((6, 5, 7), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -48,6 +55,10 @@ def test_the_still_has_three_planes_side_by_side(volume):
     np.testing.assert_array_equal(still[:, 6:12], np.round(volume[:, 2, ::-1].T * 255))
     np.testing.assert_array_equal(still[1:6, :6], np.round(volume[:, ::-1, 3].T * 255))
     assert not still[[0, 6], :6].any()
+
+
+def test_beside_low_slices_lies_the_level_that_is_asked_for(volume):
+    assert (three_planes(volume, SPACE, beside=128)[[0, 6], :6] == 128).all()
 
 
 def test_pictures_have_isotropic_voxels_and_a_longest_side():

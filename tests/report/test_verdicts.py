@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,13 @@ import pytest
 
 from synthbench.records.conditional import ReplicationRecord
 from synthbench.records.memorization import CopiesTest, MemorizationRecord
+from synthbench.records.scorecard import PreflightRecord, Scorecard
+from synthbench.records.values import FloorRecord, Value
+from synthbench.report.opening import opening
 from synthbench.report.verdicts import copies, limits
 from tests.boards import features, make_card, make_materials, make_protocol, make_verdict
+
+CARD = next((Path(__file__).parents[1] / "data" / "ixi-hh-4mm").rglob("entries/*.json"))
 
 
 def memorization(space, verdict=None, share=None, *, copies=0, p=0.5, level=0.05):
@@ -105,3 +111,30 @@ def test_limits_name_untrained_extractors_as_the_card_records_them(recorded, ext
     protocol = card.protocol.model_copy(update={"extractors": renamed})
     lines = limits(card.model_copy(update={"protocol": protocol, "untrained": recorded}))
     assert (f"The features of {extractor} were never trained" in " ".join(lines)) is said
+
+
+def test_the_opening_names_parts_that_are_worse_than_their_familys_verdict():
+    """Seams that are too far beside a spectrum that is like real."""
+    floor = FloorRecord(n=40, mean=0.0, low=-1.0, high=1.0, synth_mean=0.5)
+    far = floor.model_copy(update={"synth_mean": 2.0})
+    spectrum = Value(
+        metric="spectrum", label="spectrum (dB²)", direction="lower", target="zero", value=0.5,
+        floor=floor,
+    )  # fmt: skip
+    seams = spectrum.model_copy(
+        update={"metric": "spectrum.seam_x", "label": "seams along x (dB²)", "floor": far}
+    )
+    card = Scorecard.load(CARD).model_copy(update={"values": (spectrum, seams)})
+    assert "but worse than real in seams along x;" in opening(card)
+    alone = card.model_copy(update={"values": (spectrum,)})
+    assert "worse than real" not in opening(alone)
+
+
+def test_the_opening_names_volumes_that_are_nearly_others_where_copying_was_not_tested():
+    alike = PreflightRecord(
+        rule="near-identical-across", role="synth", severity="warning", volumes=8, accepted=False
+    )
+    card = Scorecard.load(CARD).model_copy(update={"memorization": (), "preflight": (alike,)})
+    n = card.synth.n
+    words = f"copying was not tested, but 8 of {n} volumes are nearly identical to others"
+    assert words in opening(card)

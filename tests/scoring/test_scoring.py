@@ -223,6 +223,8 @@ def test_memorization_is_not_assessed_without_unseen_volumes(small_families):
     assert seen.memorization == ()
     assert score(real, synth, train=small_families["train"], **options).memorization[0].n == 6
     assert score(real, synth, metrics=("fid",)).not_assessed is None  # not asked for
+    unused = score(real, synth, train=small_families["train"], metrics=("fid",))
+    assert any("nothing used the training volumes" in note for note in unused.notes)
 
 
 def test_a_hold_out_that_was_trained_on_is_refused(small_families, tmp_path):
@@ -349,6 +351,15 @@ def test_different_grids_stop_with_the_fix_and_space_records_it(make_cohort):
     card = score(real, synth, space="synth")
     assert card.protocol.space.shape == (24, 24, 24)
     assert "real resampled from 48 x 48 x 48 at 2 mm to 24 x 24 x 24 at 4 mm" in card.notes
+
+
+def test_a_grid_of_another_place_is_said_to_be_interpolated(small, make_cohort):
+    moved = AFFINE.copy()
+    moved[0, 3] += 1
+    near = make_cohort("near", n=5, seed=2, affine=moved)
+    (note,) = score(small[0], near, space="real").notes
+    assert "its first voxel lies +1, +0, +0 mm from theirs" in note
+    assert "interpolated" in note
 
 
 def test_arrays_without_geometry_are_scored_on_the_assumed_grid(small, tmp_path):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort
@@ -287,7 +288,15 @@ def _proposed(
             proposal = replace(proposal, spacing=spacing)
             size = "The real volumes' voxel size" if spacing == "real" else f"{spacing:g} mm"
             remarks.append(
-                f"{size} gives their brains the size of the real ones: compare it with the "
-                "settings of the program that made them."
+                f"{size} gives their brains about the size of the real ones"
+                f"{_round_size_beside(spacing)}: compare it with the settings of the program that "
+                "made them."
             )
     return proposal, remarks
+
+
+def _round_size_beside(spacing: float | Literal["real"]) -> str:
+    """Return words for the half or whole millimetre that may be meant; empty where it is one."""
+    if spacing == "real" or 2 * spacing == round(2 * spacing) or spacing < 0.75:
+        return ""
+    return f"; it is an estimate, and {round(2 * spacing) / 2:g} mm may be meant"

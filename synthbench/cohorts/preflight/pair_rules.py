@@ -389,9 +389,9 @@ def _background_mismatch(pair: Pair) -> list[Finding]:
     message = (
         f"voxels above {BACKGROUND:g} of the scale more than {BACKGROUND_MARGIN_MM:g} mm outside "
         f"the real brains: {stray[1]:.2%} of the voxels there in {role}, {stray[0]:.2%} in real. "
-        "Distances of features see nothing that lies there under a protocol with the field "
-        "background, and are decided by it under an older one. If it is not a result of the "
-        "generator, mask both sides in the same way."
+        "Today's protocols set these voxels to zero before they compute features; protocols "
+        "without the field background do not, and there they can decide FID and MMD². If they "
+        "are not a result of the generator, mask both sides in the same way."
     )
     return [of_set("background-mismatch", "warning", role, message)]
 

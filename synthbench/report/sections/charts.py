@@ -76,6 +76,7 @@ def _numbers(value: Value) -> list[float]:
         found += [value.interval.low, value.interval.high]
     if value.floor is not None:
         found += [value.floor.low, value.floor.high, value.floor.synth_mean]
+        found += [end for end in (value.floor.synth_low, value.floor.synth_high) if end is not None]
     return found
 
 

@@ -22,6 +22,8 @@ BINS = 64
 """Of a histogram of intensities in [0, 1]."""
 MAP_SIDE = 80
 """Voxels along the longest side of a map."""
+EQUAL = 128
+"""The grey of no difference in a map of differences."""
 _HIDDEN = (
     "mean and spread of the real volumes: they were left out with the pictures of real volumes."
 )
@@ -115,16 +117,18 @@ def maps(real: Moments, synth: Moments, space: Space) -> list[Map]:
             _map(
                 f"{what}, synthetic minus real",
                 f"grey is equal, white is {reach:.2g} more, black {reach:.2g} less",
-                gap / (2 * reach) + 0.5, space,
+                gap / (2 * reach) + 0.5, space, beside=EQUAL,
             ),
         ]  # fmt: skip
     return rows
 
 
-def _map(title: str, words: str, values: Float64[np.ndarray, "d h w"], space: Space) -> Map:
+def _map(
+    title: str, words: str, values: Float64[np.ndarray, "d h w"], space: Space, beside: int = 0
+) -> Map:
     grid = display_grid(space, MAP_SIDE)
     moved: Float32[np.ndarray, "d h w"] = resample(values.astype(np.float32), space, grid)
-    image = three_planes(moved, grid)
+    image = three_planes(moved, grid, beside)
     return Map(title, words, data_uri(png(image)), (image.shape[1], image.shape[0]))
 
 

@@ -61,3 +61,11 @@ def test_a_value_that_depends_on_n_is_marked_at_the_floors_n_and_of_all_volumes(
 )
 def test_zero_is_the_null_where_real_volumes_score_about_zero(row, null):
     assert (metric_chart("M", [("a", row)]).null is not None) is null
+
+
+def test_the_spread_of_a_value_that_depends_on_n_stays_on_its_axis():
+    """It may be wider than the interval of all volumes, the floor and the value together."""
+    wide = FLOOR.model_copy(update={"synth_low": -3.0, "synth_high": 7.0})
+    (row,) = metric_chart("M", [("a", value(3.0, 2.5, 4.0, wide, target="floor"))]).rows
+    assert row.interval is not None
+    assert 0 <= row.interval[0] < row.interval[1] <= 100
