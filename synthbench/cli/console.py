@@ -136,7 +136,12 @@ def show(renderable: Any, columns: int = 200) -> None:
     console = Console(width=None if terminal else columns, markup=False, emoji=False)
     with console.capture() as shown:
         console.print(renderable)
-    sys.stdout.write(shown.get() if terminal else without_commands(shown.get()))
+    if terminal:
+        sys.stdout.write(shown.get())
+        return
+    # The cells of a table are filled up with spaces, which nobody needs in a file.
+    lines = (line.rstrip() for line in shown.get().splitlines())
+    sys.stdout.write(without_commands("".join(f"{line}\n" for line in lines)))
 
 
 def print_json(value: Any) -> None:

@@ -49,6 +49,8 @@ def demo(
         lambda: Group(*tables),
         columns=COLUMNS,
     )  # fmt: skip
+    log(f"Look at {out / MONTAGE} and {out / 'leaderboard' / 'README.md'}. Next, your own volumes: "
+        "synthbench score --real DIR --synth DIR")  # fmt: skip
 
 
 def run_demo(
@@ -113,6 +115,7 @@ def _demo(
     """Run the demo into an empty folder, as the only writer; return its tables."""
     from synthbench.cohorts.reading import read_cohort
     from synthbench.leaderboard.page import write_leaderboard
+    from synthbench.leaderboard.ranking import compare
     from synthbench.render.montage import montage
     from synthbench.report.text import scorecard_table
     from synthbench.sampling.sampling import sample
@@ -167,6 +170,7 @@ def _demo(
         card = score(real, synth, train=trained_on, benchmark=frozen, context=context)
         card.save(board / "entries" / f"{generator}.json")
         tables.append(scorecard_table(card))
+    compare(board, progress=context.progress).save(board)
     page = write_leaderboard(board)
 
     rows = {"reference (simulated)": _first(real.volumes())}
@@ -174,7 +178,7 @@ def _demo(
         cohort = read_cohort(out / "synth" / generator)
         rows[f"{generator} (synthetic)"] = _first(cohort.volumes(intensity="unit"))
     montage(rows, real.grid, out / MONTAGE)
-    log(f"4. Look at {page} and {out / MONTAGE}.")
+    log(f"4. Written: {page} and {out / MONTAGE}.")
     return tables
 
 

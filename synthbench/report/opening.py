@@ -106,7 +106,7 @@ def blur_words(value: Value) -> str:
 def _copies_words(card: Scorecard) -> str:
     found = copies_found(card)
     if found.verdict is None:
-        words = f"copying was not tested{_alike_words(card)}"
+        words = f"copying was not tested{alike_words(card)}"
     elif found.verdict == "copies":
         words = "exact or near copies of training images found"
     elif found.verdict == "sides_differ":
@@ -121,7 +121,7 @@ def _copies_words(card: Scorecard) -> str:
     return f"{words}; copied parts found" if parts and parts.verdict == "copies" else words
 
 
-def _alike_words(card: Scorecard) -> str:
+def alike_words(card: Scorecard) -> str:
     """Return how many synthetic volumes preflight took for others: copying, whoever tests it."""
     counts = [
         one.volumes for one in card.preflight

@@ -10,7 +10,7 @@ from synthbench.records.values import Value
 from synthbench.render.numbers import number, p_text
 from synthbench.report.failures import failures_line, share_words
 from synthbench.report.memorization import CopiesFound, copies_found
-from synthbench.report.opening import FEW_PER_SIDE, blur_words
+from synthbench.report.opening import FEW_PER_SIDE, alike_words, blur_words
 from synthbench.report.standing import (
     TEST_LEVEL,
     Standing,
@@ -156,10 +156,15 @@ def _of_copies(card: Scorecard) -> Tile:
     whole, parts = copies_found(card), card.local_copying
     standing = COPIES_STANDING[whole.verdict]
     if whole.verdict is None:
-        words = (
-            f"not known: {card.not_assessed or 'it was not tested'}. Score again with --train and "
-            "--holdout, the volumes of the training and unseen ones"
+        reason = (card.not_assessed or "it was not tested").removeprefix("not assessed: ")
+        hint = (
+            ""
+            if "--train" in reason
+            else (
+                ". Score again with --train and --holdout, the volumes of the training and unseen ones"
+            )
         )
+        words = f"not known{alike_words(card)}: {reason}{hint}"
     else:
         words = _COPIES[standing]
     if parts is not None:
@@ -202,7 +207,7 @@ def _cautions(card: Scorecard) -> Tile:
     if card.untrained_extractors:
         cautions.append("the features were never trained on an image")
     if card.synth.failed is None:
-        shown, failed = "not counted", "failed volumes were not counted (score --count-failures)"
+        shown, failed = "not counted", "score --count-failures counts them"
     else:
         shown = f"{share_words(card.synth) or '0'} failed"
         failed = "" if card.synth.failed else "no volume failed"

@@ -26,6 +26,7 @@ def test_the_demo_tells_the_whole_story(tmp_path, monkeypatch):
     page = (tmp_path / "demo" / "leaderboard" / "README.md").read_text(encoding="utf-8")
     for generator in ("ddpm3d", "pca-gaussian", "memorizer", "noise"):
         assert re.search(rf"^\| \d+\. {generator} \|", page, re.MULTILINE)
+    assert "Ranks and ties need the images" not in page
     assert "nearer to training than to unseen images" in page
     assert "not assessed" not in page
     assert (tmp_path / "demo" / "montage.png").stat().st_size > 1000

@@ -150,6 +150,9 @@ def check(
     found = _ordered([*found, *_between(surveys, drawn)])
     refused = [f for f in found if f.severity == "error" and f.rule not in accepted]
     if refused:
+        for finding in found:
+            if finding.rule == "files":  # what was left out may be the cause
+                log(f"{finding.severity}: {finding.role}: {finding.message}")
         rules = dict.fromkeys(finding.rule for finding in refused)
         listed = "\n  ".join(f"{f.rule} ({f.role}): {f.message}" for f in refused)
         raise CohortError(
