@@ -29,8 +29,9 @@ larger k would miss slow drift. A smaller one would see large shifts later."""
 FIRST = 2
 """Number of runs before the first that can be compared: their spread is not known before."""
 
-LARGEST = 8.0
-"""The largest deviation that one run counts for: normal quantiles beyond it are not computed."""
+LARGEST = 2.5
+"""The largest deviation that one run counts for. So one odd run is no alarm, and values that are
+skewed or have long tails raise not more of them than normal ones (docs/drift.md)."""
 
 NODES = 64
 """Nodes of the Gauss-Legendre rule for the run length."""
@@ -122,7 +123,7 @@ def deviations(
     """Return how far each value lies from all before it, as standard normal values.
 
     u_n = F^-1(T_{n-2}(sqrt((n-1)/n) (x_n - mean_{n-1}) / sd_{n-1})), with Student's distribution T
-    and the normal one F (Hawkins 1987, equation 2). The first two are 0.
+    and the normal one F (Hawkins 1987), and at most `LARGEST` in size. The first two are 0.
 
     Parameters
     ----------
@@ -144,9 +145,10 @@ def deviations(
         return out
     before = n[FIRST - 1 : -1]
     sd = np.sqrt(squares[..., FIRST - 1 : -1] / (before - 1))
-    sd = np.maximum(sd, max(smallest_sd, np.finfo(np.float64).tiny))
     apart = centred[..., FIRST:] - mean[..., FIRST - 1 : -1]
-    t = np.sqrt(before / (before + 1)) * np.clip(apart / sd, -1e12, 1e12)
+    # Where all runs before agree, any other value is far away, but not at infinity.
+    least = np.maximum(smallest_sd, np.maximum(np.abs(apart) * 1e-12, np.finfo(np.float64).tiny))
+    t = np.sqrt(before / (before + 1)) * apart / np.maximum(sd, least)
     # The lower tail keeps its digits; the upper one would round to 1.
     size = -stats.norm.ppf(stats.t.cdf(-np.abs(t), before - 1))
     out[..., FIRST:] = np.sign(t) * np.minimum(size, LARGEST)

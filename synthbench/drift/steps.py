@@ -43,6 +43,8 @@ def pieces(values: Float64[np.ndarray, " n"], smallest: float = 0.0) -> list[Pie
     x = np.asarray(values, np.float64)
     n = x.size
     cost = _costs(x)
+    # Sums of equal values differ by rounding.
+    smallest = max(smallest, 1e-12 * float(np.abs(x).max()), float(np.finfo(np.float64).tiny))
     # best[j]: the cost of the first j values in the present number of pieces.
     best = np.concatenate([[np.inf], cost[0, :]])
     cuts: list[np.ndarray] = []
@@ -52,7 +54,7 @@ def pieces(values: Float64[np.ndarray, " n"], smallest: float = 0.0) -> list[Pie
             both = best[:-1, None] + cost  # a piece begins at the row's run, ends at the column's
             cuts.append(np.argmin(both, axis=0))
             best = np.concatenate([[np.inf], np.min(both, axis=0)])
-        mean = max(best[n] / n, smallest, np.finfo(np.float64).tiny)
+        mean = max(float(best[n]) / n, smallest)
         criterion = math.log(mean) + 4 * math.log(n) / n * k if math.isfinite(mean) else math.inf
         if criterion < smallest_criterion:
             chosen, smallest_criterion = k, criterion
