@@ -42,6 +42,7 @@ from synthbench.records.values import Missing
 from synthbench.render import delimited, svg
 from synthbench.render.montage import montage
 from synthbench.render.terminal import Table, Text
+from synthbench.report.cards.cards import CARDS
 from synthbench.report.citation import cite
 from synthbench.report.html import report
 from synthbench.report.text import scorecard_table
@@ -269,6 +270,15 @@ def test_latex(name, card):
         assert text.isascii()
         assert commands(text.replace("::", "")) == []
     assert structure_of_markdown(cited.checklist) == structure_of_markdown(harmless.checklist)
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_cards_of_checklists(name, card):
+    bad, harmless = poisoned(card, name), poisoned(card, HARMLESS)
+    for filled in CARDS.values():
+        one, other = filled(bad), filled(harmless)
+        assert structure_of_markdown(one.markdown) == structure_of_markdown(other.markdown)
+        assert structure_of_latex(one.latex) == structure_of_latex(other.latex)
 
 
 @pytest.mark.parametrize("name", POISON)
