@@ -23,7 +23,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -31,6 +31,8 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
+from synthbench.metrics.metric import BaseMetric, Needs, Statistic
+from synthbench.metrics.nearest.refusals import needs_training_images
 from synthbench.metrics.subjects import subject_index
 
 DIMENSIONS = 16
@@ -119,6 +121,46 @@ class Membership:
         return f"{words} (80% power at an AUC of {0.5 + self.detectable:.2f})"
 
 
+class MembershipInference(BaseMetric):
+    """An attack by the ratio of densities, of training subjects against others."""
+
+    name = "membership_inference"
+    label = "membership inference"
+    formula = (
+        "AUC of log p_G - log p_R of training against hold-out subjects, less that of training "
+        "against training subjects; densities by nearest neighbours in whitened principal "
+        "components of the reference"
+    )
+    needs: Needs = "training"
+    sees = "training subjects near whom synthetic images are denser than other real people are"
+    misses = (
+        "what an attacker finds who has the network or knows more of a person, and leaks below the "
+        "AUC that it prints: it is no privacy guarantee"
+    )
+    responds_to: tuple[str, ...] = ()
+
+    def freeze(
+        self,
+        real: Float64[np.ndarray, "n d"] | None = None,
+        subjects: np.ndarray | None = None,
+        *,
+        spacing: tuple[float, float, float] | None = None,
+    ) -> dict[str, Any]:
+        """The constants of the attack, whatever the real set."""
+        return {"dimensions": DIMENSIONS, "neighbours": NEIGHBOURS}
+
+    def prepare(
+        self,
+        real: Float64[np.ndarray, "n d"],
+        synth: Float64[np.ndarray, "m d"],
+        *,
+        subjects: Mapping[str, np.ndarray] | None = None,
+        **settings: Any,
+    ) -> Statistic:
+        """Raise a MetricError: two sets are not enough; `membership_inference` is the attack."""
+        raise needs_training_images(self.name)
+
+
 def membership_inference(
     synth: Float64[np.ndarray, "m d"],
     train: Float64[np.ndarray, "n_t d"],
@@ -128,6 +170,8 @@ def membership_inference(
     subjects: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     level: float = 0.95,
+    dimensions: int = DIMENSIONS,
+    neighbours: int = NEIGHBOURS,
 ) -> Membership:
     """Attack synthetic images: are training subjects told from others by a ratio of densities?
 
@@ -135,8 +179,8 @@ def membership_inference(
     the reference images from the distances to the nearest three neighbours, in at most 16 principal
     components of the reference, whitened. It is independent of who is a training subject.
 
-    Scores of a subject's images are averaged. The interval is that of DeLong over subjects, with
-    Student's distribution, and not narrower than where nothing leaks.
+    Scores of a subject's images are averaged. The interval has Student's distribution, and the mean
+    of two variances: DeLong's, over subjects, and that of an AUC where nothing leaks.
 
     Parameters
     ----------
@@ -155,6 +199,8 @@ def membership_inference(
         Of the halves.
     level
         Of the interval, in (0, 1).
+    dimensions, neighbours
+        The largest number of principal components, and the number of neighbours.
 
     Raises
     ------
@@ -179,13 +225,13 @@ def membership_inference(
         folds = [(np.arange(len(sets["reference"])), np.arange(len(people["holdout"])))]
         sources = [sets["reference"]]
     n_reference = min(len(source) for source in sources)
-    dimensions = min(DIMENSIONS, max(1, n_reference // PER_DIMENSION), synth.shape[1])
+    dimensions = min(dimensions, max(1, n_reference // PER_DIMENSION), synth.shape[1])
 
     of_train = np.zeros((len(folds), len(people["train"])))
     of_holdout = []
     for i, (source, (_, own)) in enumerate(zip(sources, folds, strict=True)):
         scores = {
-            name: _scores(sets[name], sets["synth"], source, dimensions)
+            name: _scores(sets[name], sets["synth"], source, dimensions, neighbours)
             for name in ("train", "holdout")
         }
         of_train[i] = [scores["train"][rows].mean() for rows in people["train"]]
@@ -210,10 +256,10 @@ def _found(
     rows = sum(w * part.mean(axis=1) for w, part in zip(weights, above, strict=True))
     columns = np.concatenate([part.mean(axis=0) for part in above])
     variance = np.var(rows, ddof=1) / n_train + np.var(columns, ddof=1) / n_holdout
-    # The variance of Mann and Whitney, where nothing leaks. That of placements may be below it by
-    # chance; it is zero where one side is wholly above the other.
+    # The variance of Mann and Whitney, where nothing leaks. That of placements is noisy, and zero
+    # where one side is wholly above the other; half of each holds the level (docs/numbers.md).
     chance = (n_train + n_holdout + 1) / (12 * n_train * n_holdout)
-    se = math.sqrt(max(float(variance), chance))
+    se = math.sqrt((float(variance) + chance) / 2)
     control = _controls(of_train, weights, rng)
     difference = auc - float(control.mean())
     quantile = float(stats.t.ppf((1 + level) / 2, min(n_train, n_holdout) - 1))
@@ -259,6 +305,7 @@ def _scores(
     synth: Float64[np.ndarray, "m d"],
     reference: Float64[np.ndarray, "r d"],
     dimensions: int,
+    neighbours: int,
 ) -> Float64[np.ndarray, " n"]:
     """Return log p_G - log p_R of each row, up to a constant: k-nearest-neighbour densities."""
     centre = reference.mean(axis=0)
@@ -273,7 +320,7 @@ def _scores(
     whitened = axes.T / (spread / math.sqrt(len(reference) - 1))
     own, near, far = ((y - centre) @ whitened for y in (x, synth, reference))
     to_synth, to_reference = (
-        np.partition(cdist(own, other), NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        np.partition(cdist(own, other), neighbours - 1, axis=1)[:, :neighbours]
         for other in (near, far)
     )
     logs = [np.log(np.maximum(r, 1e-12)).mean(axis=1) for r in (to_synth, to_reference)]

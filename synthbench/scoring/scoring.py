@@ -22,7 +22,7 @@ from synthbench.records.values import Value
 from synthbench.runs.sidecar import drawn_by_synthbench
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.processes import is_main
-from synthbench.scoring import adherence, local_copying, memorization
+from synthbench.scoring import adherence, local_copying, membership, memorization
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.condition_measures import Measures
 from synthbench.scoring.inputs import CohortSet, Source
@@ -223,6 +223,9 @@ def score_cohorts(
     copied_parts = local_copying.assess(
         scored.by_role, setup.samples, setup.mask, setup.protocol, context
     )
+    attacked = membership.assess(
+        scored.by_role, setup.samples, setup.extractors, setup.protocol, context
+    )
     adherence_record = replication_record = None
     if requested is not None:
         measures = Measures(setup.samples, scored.by_role, scored.measures, context)
@@ -250,8 +253,9 @@ def score_cohorts(
         untrained=setup.extractors.untrained,
         values=tuple(values),
         memorization=assessed.records,
-        not_assessed=assessed.why_not or copied_parts.why_not,
+        not_assessed=assessed.why_not or copied_parts.why_not or attacked.why_not,
         local_copying=copied_parts.record,
+        membership=attacked.records,
         preflight=tuple(_preflight_record(finding) for finding in findings),
         adherence=adherence_record,
         replication=replication_record,

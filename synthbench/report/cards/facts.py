@@ -10,6 +10,7 @@ from synthbench.records.values import Value
 from synthbench.render.numbers import duration, number, p_text
 from synthbench.report.cards.item import Fact
 from synthbench.report.failures import failures_line
+from synthbench.report.membership import membership_lines
 from synthbench.report.memorization import copies_found
 from synthbench.report.standing import TEST_LEVEL, headline, ranked_rows, verdict
 from synthbench.report.text import preflight_lines
@@ -291,9 +292,16 @@ def privacy(card: Scorecard) -> Fact:
             short=f"copies: {copies.words}",
         )
     if card.local_copying is not None:
-        return whole + Fact((f"Copied parts: {_sentence(card.local_copying.text)}",))
+        whole += Fact((f"Copied parts: {_sentence(card.local_copying.text)}",))
+    else:
+        whole += Fact(open=(
+            "Copied parts were not looked for (score --train TRAIN --metric local_copying).",
+        ))  # fmt: skip
+    if card.membership:
+        lines = membership_lines(card)
+        return whole + Fact(tuple(f"{line[0].upper()}{line[1:]}." for line in lines))
     return whole + Fact(open=(
-        "Copied parts were not looked for (score --train TRAIN --metric local_copying).",
+        "No attack inferred membership (score --train TRAIN --metric membership_inference).",
     ))  # fmt: skip
 
 
