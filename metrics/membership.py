@@ -262,7 +262,7 @@ def _found(
     se = math.sqrt((float(variance) + chance) / 2)
     control = _controls(of_train, weights, rng)
     difference = auc - float(control.mean())
-    quantile = float(stats.t.ppf((1 + level) / 2, min(n_train, n_holdout) - 1))
+    quantile = float(stats.t.ppf((1 + level) / 2, n_train + n_holdout - 2))
     tpr = float(sum(
         w * np.mean(a > np.quantile(b, 0.95, method="higher"))
         for w, a, b in zip(weights, of_train, of_holdout, strict=True)

@@ -52,7 +52,7 @@ def test_the_interval_is_between_that_of_delong_and_that_of_chance():
         of_a = [np.mean(x > b) for x in a]
         of_b = [np.mean(a > x) for x in b]
         delong = np.var(of_a, ddof=1) / 40 + np.var(of_b, ddof=1) / 40
-        half = stats.t.ppf(0.975, 39) * np.sqrt((delong + 81 / (12 * 1600)) / 2)
+        half = stats.t.ppf(0.975, 78) * np.sqrt((delong + 81 / (12 * 1600)) / 2)
         assert found.low == pytest.approx(found.difference - half)
         assert found.high == pytest.approx(found.difference + half)
 
