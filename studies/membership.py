@@ -28,6 +28,13 @@ from synthbench.metrics.membership import Membership, membership_inference
 
 DIMENSION = 128
 SYNTHETIC = 70
+CELLS: list[tuple[float | None, int, int, bool]] = [
+    *((None, r, 70, own) for r in (2, 10, 32) for own in (False, True)),
+    (None, 10, 35, True),
+    (None, 10, 200, False),
+    *((copies, 10, 70, False) for copies in (0.0, 0.1, 0.3, 1.0)),
+]
+"""Share of copies, rank, subjects per side, and whether there are people for a reference."""
 
 
 def fitted(x: Float64[np.ndarray, "n d"], m: int, rng: np.random.Generator) -> np.ndarray:
@@ -65,10 +72,7 @@ def rows(given: argparse.Namespace) -> Iterator[str]:
     yield ("| generator | r | training, hold-out | reference | AUC | interval without zero | "
            "told | cannot be told | detectable AUC |")  # fmt: skip
     yield "|---|---:|---:|---|---:|---:|---:|---:|---:|"
-    cells = [(None, r, n, ref) for r in (2, 10, 32) for n, ref in ((70, False), (70, True))]
-    cells += [(None, 10, 35, True), (None, 10, 200, False)]
-    cells += [(c, 10, 70, False) for c in (0.0, 0.1, 0.3, 1.0)]
-    for copies, rank, n, reference in cells:
+    for copies, rank, n, reference in CELLS:
         repetitions = given.nulls if copies is None else given.repetitions
         found = [attack(n, rank, copies, reference, seed) for seed in range(repetitions)]
         words = {None: "of other people", 0.0: "fitted to training"}.get(
