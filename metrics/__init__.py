@@ -3,7 +3,8 @@
 Each is also a plain function of arrays or tensors, for people with their own pipeline:
 
 - functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
-  `precision`, `recall`, `density`, `coverage`, and `memorization(synth, train, holdout)`;
+  `precision`, `recall`, `density`, `coverage`, `memorization(synth, train, holdout)` and
+  `membership_inference(synth, train, holdout)`;
 - functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
   `intensity_distance`, and `local_copying(synth, train, holdout)`;
 - functions of two volumes: `ms_ssim`, `g4r_ssim`.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # without these imports, editors know none, and a file is tak
     from synthbench.metrics.kernels import median_bandwidth as median_bandwidth
     from synthbench.metrics.linear_mmd import mmd_linear as mmd_linear
     from synthbench.metrics.local_copying import local_copying as local_copying
+    from synthbench.metrics.membership import membership_inference as membership_inference
     from synthbench.metrics.memorization import memorization as memorization
     from synthbench.metrics.mmd import kid as kid
     from synthbench.metrics.mmd import mmd2 as mmd2
@@ -47,6 +49,7 @@ _FUNCTIONS = {
     "kid": "mmd",
     "local_copying": "local_copying",
     "median_bandwidth": "kernels",
+    "membership_inference": "membership",
     "memorization": "memorization",
     "mmd2": "mmd",
     "mmd_linear": "linear_mmd",

@@ -51,6 +51,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "intensity": "synthbench.metrics.intensity:Intensity",
         "memorization": "synthbench.metrics.memorization:Memorization",
         "local_copying": "synthbench.metrics.local_copying:LocalCopying",
+        "membership_inference": "synthbench.metrics.membership:MembershipInference",
         "mmd_linear": "synthbench.metrics.linear_mmd:MMDLinear",
         "g4r_ssim": "synthbench.metrics.g4r_ssim:G4RSSIM",
         "ms_ssim_wang5": "synthbench.metrics.msssim:MSSSIMWang5",

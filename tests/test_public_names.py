@@ -26,8 +26,8 @@ PUBLIC = {
     ),
     "synthbench.metrics": (
         "coverage density effective_rank fid g4r_ssim intensity_distance kid local_copying "
-        "median_bandwidth memorization mmd2 mmd_linear ms_ssim permutation_p precision recall "
-        "seam_energy spectrum_distance"
+        "median_bandwidth membership_inference memorization mmd2 mmd_linear ms_ssim permutation_p "
+        "precision recall seam_energy spectrum_distance"
     ),
     "synthbench.metrics.extractors.extractor": (
         "Extractor ZSCORE_NONZERO_ZEROS check_volumes zscore_nonzero_zeros"

@@ -101,10 +101,26 @@ def report(
 
 def cite(
     scorecard: Annotated[Path, typer.Argument(help="A scorecard (JSON).")],
+    card: Annotated[
+        str | None,
+        typer.Option(
+            "--card",
+            help="Print a card in markdown instead: fda7 (the FDA's seven criteria), claim (CLAIM "
+            "2024) or mi-claim-gen.",
+        ),
+    ] = None,
 ) -> None:
     """Print a LaTeX table, a methods paragraph, its references and a reporting checklist."""
     from synthbench.records.scorecard import Scorecard
+
+    scored = Scorecard.load(scorecard)
+    if card is not None:
+        from synthbench.report.cards.cards import card_of
+
+        filled = card_of(card, scored)
+        answer(filled.record(), lambda: filled.markdown)
+        return
     from synthbench.report.citation import cite as citation
 
-    found = citation(Scorecard.load(scorecard))
+    found = citation(scored)
     answer(asdict(found), lambda: found.text)

@@ -7,14 +7,16 @@ from xml.etree import ElementTree as ET
 
 from rich.console import Group
 
+from synthbench.drift.history import History
 from synthbench.drift.result import Drift
 from synthbench.drift.two_samples import MetricDrift
 from synthbench.render.numbers import number, p_text
 from synthbench.render.terminal import Table, Text
 from synthbench.runtime.text import one_line, visible
 
-_STYLES = {"pass": "", "warn": "yellow", "fail": "red", "shown": "dim", "not compared": "yellow"}
-_OUTCOMES = {"pass": "green", "warn": "yellow", "drift": "red", "not comparable": "yellow"}
+STYLES = {"pass": "", "warn": "yellow", "fail": "red", "shown": "dim", "not compared": "yellow"}
+OUTCOMES = {"pass": "green", "warn": "yellow", "drift": "red", "not comparable": "yellow"}
+"""Rich styles by the status of a row, and by the outcome of the whole."""
 
 
 def drift_table(found: Drift) -> Group:
@@ -28,14 +30,14 @@ def drift_table(found: Drift) -> Group:
         Text(
             f"did the generator change? {test.extractor}: {test.words} "
             f"(p {p_text(test.p_adjusted)})",
-            style=_STYLES[test.status],
+            style=STYLES[test.status],
         )
         for test in found.generator
     ]
     if found.metrics:
         lines.append(_metrics(found))
     lines += [Text(f"note: {note}", style="dim") for note in found.notes]
-    lines.append(Text(found.verdict, style=f"bold {_OUTCOMES[found.outcome]}"))
+    lines.append(Text(found.verdict, style=f"bold {OUTCOMES[found.outcome]}"))
     return Group(*lines)
 
 
@@ -52,7 +54,7 @@ def _metrics(found: Drift) -> Table:
     for row in found.metrics:
         cells = [row.name, *_numbers(row.baseline, row.current)]
         cells += _sampled(row) if sampled else _numbers(row.relative)
-        table.add_row(*cells, row.words, style=_STYLES[row.status])
+        table.add_row(*cells, row.words, style=STYLES[row.status])
     return table
 
 
@@ -74,7 +76,7 @@ def _sampled(row: MetricDrift) -> list[str]:
     ]
 
 
-def junit(found: Drift) -> bytes:
+def junit(found: Drift | History) -> bytes:
     """Return a drift as a JUnit file: one test case for the whole, and one for each part."""
     suite = ET.Element("testsuite", name="synthbench drift")
     cases = list(_cases(found))
@@ -95,7 +97,7 @@ def junit(found: Drift) -> bytes:
     return content
 
 
-def _cases(found: Drift) -> Iterator[tuple[str, str, str]]:
+def _cases(found: Drift | History) -> Iterator[tuple[str, str, str]]:
     """Yield name, status and visible text of the whole comparison, then of each of its parts.
 
     XML has no place for control characters, and a log obeys them.
@@ -104,8 +106,13 @@ def _cases(found: Drift) -> Iterator[tuple[str, str, str]]:
         yield one_line(name), status, visible(words)
 
 
-def _parts(found: Drift) -> Iterator[tuple[str, str, str]]:
+def _parts(found: Drift | History) -> Iterator[tuple[str, str, str]]:
     whole = {"drift": "fail", "not comparable": "not compared"}.get(found.outcome, "pass")
+    if isinstance(found, History):
+        yield found.kind, whole, found.verdict
+        for metric in found.metrics:
+            yield metric.name, metric.status, metric.words
+        return
     differing = "".join(f"\n{cause.words}" for cause in found.causes)
     yield found.kind, whole, f"{found.verdict}{differing}"
     for test in found.generator:
@@ -124,7 +131,7 @@ def _figures(row: MetricDrift) -> str:
     return words if row.relative is None else f"{words} ({number(row.relative)} of its terms)"
 
 
-def workflow_commands(found: Drift) -> list[str]:
+def workflow_commands(found: Drift | History) -> list[str]:
     """Return a drift as workflow commands of GitHub Actions, one per line; none where it passes."""
     if found.outcome == "pass":
         return []

@@ -21,6 +21,7 @@ from synthbench.records.base import Record, RecordFile, Upgrade
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.conditional import AdherenceRecord, ReplicationRecord
 from synthbench.records.local_copying import LocalCopyingRecord
+from synthbench.records.membership import MembershipRecord
 from synthbench.records.memorization import MemorizationRecord
 from synthbench.records.protocol import Protocol
 from synthbench.records.schema import SCHEMA, UNTRAINED_BEFORE, UPGRADES
@@ -91,6 +92,9 @@ class Scorecard(Shown, RecordFile):
     not_assessed: str | None = Field(default=None, description="why memorization was not assessed")
     local_copying: LocalCopyingRecord | None = Field(
         default=None, description="where copied parts were looked for; no old scorecard has it"
+    )
+    membership: tuple[MembershipRecord, ...] = Field(
+        default=(), description="attacks that infer membership; no old scorecard has one"
     )
     preflight: tuple[PreflightRecord, ...] = ()
     adherence: AdherenceRecord | None = Field(

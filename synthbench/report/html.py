@@ -223,6 +223,23 @@ def render_page(page: Page, *, title: str = "", notes: Sequence[str] = ()) -> st
     )
 
 
+def page_of(template: str, **content: Any) -> str:
+    """Return a page of another template, with the style of the report and without scripts.
+
+    Parameters
+    ----------
+    template
+        A file of `templates/`, which takes `style`, `policy` and `version`.
+    content
+        What else it shows; text is escaped.
+    """
+    style = asset("report.css") + rules(_COLOURS)
+    return _environment().get_template(template).render(
+        style=Markup(style),  # noqa: S704 - a file of this package
+        policy=policy(style, []), version=__version__, **content,
+    )  # fmt: skip
+
+
 def _distinct(names: Sequence[str]) -> list[str]:
     """Return the names, numbered where several scorecards share one."""
     return [

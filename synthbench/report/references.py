@@ -131,6 +131,13 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
         "booktitle": "Proceedings of SPIE 6806",
         "year": "2008",
     }),
+    "vanbreugel2023": ("inproceedings", {
+        "author": "van Breugel, Boris and Sun, Hao and Qian, Zhaozhi and van der Schaar, Mihaela",
+        "title": "Membership inference attacks against synthetic data through overfitting "
+        "detection",
+        "booktitle": "International Conference on Artificial Intelligence and Statistics",
+        "year": "2023",
+    }),
     "villani2009": ("book", {
         "author": r"Villani, C{\'e}dric",
         "title": "Optimal Transport: Old and New",

@@ -16,6 +16,7 @@ from synthbench.render.terminal import Table, Text
 from synthbench.report.adherence import adherence_tables
 from synthbench.report.failures import failures_line, share_words
 from synthbench.report.local_copying import parts_lines
+from synthbench.report.membership import membership_lines
 from synthbench.report.memorization import copies_found, copies_lines
 from synthbench.report.opening import blur_cell, blur_of, opening
 from synthbench.report.standing import (
@@ -131,11 +132,13 @@ def legend(card: Scorecard, *, wide: bool = True) -> list[str]:
 
 
 def _copies(card: Scorecard, wide: bool) -> list[str]:
+    attacks = membership_lines(card)
     if wide or not card.memorization:
-        return [*copies_lines(card), *parts_lines(card)]
+        return [*copies_lines(card), *parts_lines(card), *attacks]
     found = [f"copies: {copies_found(card).text}"]
     parts = card.local_copying
-    return found if parts is None else [*found, f"copied parts: {parts.text}"]
+    found += [] if parts is None else [f"copied parts: {parts.text}"]
+    return [*found, *attacks]
 
 
 def _shown(card: Scorecard) -> list[Value]:

@@ -107,6 +107,16 @@ WORDS: Mapping[str, Words] = {
         "equal numbers of subjects) and a floor below both; the one-sided test permutes the labels",
         ("alaa2022", "meehan2020"),
     ),
+    "AUC of log p_G - log p_R of training against hold-out subjects, less that of training "
+    "against training subjects; densities by nearest neighbours in whitened principal "
+    "components of the reference": Words(
+        r"the area under the receiver operating characteristic curve of $\log p_G-\log p_R$, the "
+        "densities of the synthetic and of reference volumes, for training against hold-out "
+        "subjects, less that for training against other training subjects; densities come from "
+        "the «neighbours» nearest neighbours in at most «dimensions» whitened principal components "
+        "of the reference",
+        ("vanbreugel2023",),
+    ),
     "share of cubes with d to one real subject < ratio x d to every other, of training less of "
     "hold-out subjects; cubes inside the mask, real ones as they are or mirrored; permuted "
     "labels, studentized, max over sides": Words(

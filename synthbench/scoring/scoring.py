@@ -22,7 +22,7 @@ from synthbench.records.values import Value
 from synthbench.runs.sidecar import drawn_by_synthbench
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.processes import is_main
-from synthbench.scoring import adherence, local_copying, memorization
+from synthbench.scoring import adherence, local_copying, membership, memorization
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.condition_measures import Measures
 from synthbench.scoring.inputs import CohortSet, Source
@@ -216,7 +216,7 @@ def score_cohorts(
         raise cohorts.explained(error) from error
     scored, requested = cohorts_to_score(cohorts, settings)
     own, _ = settings_and_benchmark(settings)
-    tests = {"memorization", "local_copying"}
+    tests = {"memorization", "local_copying", "membership_inference"}
     if "train" in cohorts.by_role and requested is None and not tests & {*metrics_of(own)}:
         notes.append(
             "train: nothing used the training volumes, as the metrics have no test for copies: add "
@@ -229,6 +229,9 @@ def score_cohorts(
     )
     copied_parts = local_copying.assess(
         scored.by_role, setup.samples, setup.mask, setup.protocol, context
+    )
+    attacked = membership.assess(
+        scored.by_role, setup.samples, setup.extractors, setup.protocol, context
     )
     adherence_record = replication_record = None
     if requested is not None:
@@ -257,8 +260,9 @@ def score_cohorts(
         untrained=setup.extractors.untrained,
         values=tuple(values),
         memorization=assessed.records,
-        not_assessed=assessed.why_not or copied_parts.why_not,
+        not_assessed=assessed.why_not or copied_parts.why_not or attacked.why_not,
         local_copying=copied_parts.record,
+        membership=attacked.records,
         preflight=tuple(_preflight_record(finding) for finding in findings),
         adherence=adherence_record,
         replication=replication_record,

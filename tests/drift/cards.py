@@ -112,3 +112,32 @@ def two_cards(card, first, second, seeds=(None, None), updates=({},) * 2, **opti
         card_of(card, sample_data_of(card, real, synth, s, name), **u, **options)
         for synth, s, u, name in zip((first, second), seeds, updates, "bc", strict=True)
     ]
+
+
+def runs_of(card, values, **updates):
+    """A history: one card per run and day, of new images, with these values of each metric."""
+    n = len(next(iter(values.values())))
+    cards = []
+    for i in range(n):
+        rows = [
+            row.model_copy(update={
+                "value": float(values[row.metric][i]),
+                "floor": row.floor and row.floor.model_copy(
+                    update={"minimum_detectable_effect": 4.0}),
+            }) if row.metric in values else row
+            for row in card.values
+        ]  # fmt: skip
+        synth = card.synth.model_copy(update={"fingerprint": f"{i:064d}"})
+        cards.append((f"run-{i:02}.json", card.model_copy(update={
+            "values": tuple(rows), "synth": synth,
+            "created": f"2026-01-{i + 1:02}T00:00:00+00:00", **updates,
+        })))  # fmt: skip
+    return cards
+
+
+def save_runs(folder, cards):
+    """Write a history as files; return the folder."""
+    folder.mkdir(exist_ok=True)
+    for name, card in cards:
+        card.save(folder / name)
+    return folder

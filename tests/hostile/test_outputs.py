@@ -26,6 +26,13 @@ from rich.console import Console
 
 from synthbench.cli import console
 from synthbench.drift.drift import drift
+from synthbench.drift.history import history
+from synthbench.drift.history_output import (
+    comment,
+    history_page,
+    history_table,
+    references_of,
+)
 from synthbench.drift.output import drift_table, junit, workflow_commands
 from synthbench.leaderboard import page as board_page
 from synthbench.leaderboard.board import Board
@@ -35,6 +42,7 @@ from synthbench.records.values import Missing
 from synthbench.render import delimited, svg
 from synthbench.render.montage import montage
 from synthbench.render.terminal import Table, Text
+from synthbench.report.cards.cards import CARDS
 from synthbench.report.citation import cite
 from synthbench.report.html import report
 from synthbench.report.text import scorecard_table
@@ -44,7 +52,7 @@ from synthbench.runtime.text import for_every_locale, in_figure, one_line
 from synthbench.volumes.grid import Space
 from tests.boards import make_board, make_verdict
 from tests.command_line import run
-from tests.drift.cards import with_values
+from tests.drift.cards import runs_of, with_values
 from tests.hostile.poison import POISON, commands
 from tests.render.latex_text import structure_of_latex
 from tests.runs.conftest import make_run
@@ -171,6 +179,34 @@ def test_workflow_commands_and_junit(name, card):
     )
 
 
+@pytest.mark.parametrize("name", POISON)
+def test_a_history(name, card):
+    """A page, a comment, a table and annotations of many runs, and of cards that are left out."""
+
+    def written(words):
+        runs = [
+            (words, one) for _, one in runs_of(poisoned(card, words, missing=None),
+                                               {"mmd2": [1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 99, 99]})
+        ]  # fmt: skip
+        real = card.real.model_copy(update={"fingerprint": words})
+        left_out = runs[0][1].model_copy(update={"real": real})
+        found = history([(words, left_out), *runs])
+        newest = runs[-1][1]
+        references = references_of(runs, found)
+        return found, history_page(found), comment(found, newest, references)
+
+    found, page, text = written(name)
+    harmless, plain_page, plain_text = written(HARMLESS)
+    assert found.left_out
+    assert Tags(page).found == Tags(plain_page).found
+    assert structure_of_markdown(text) == structure_of_markdown(plain_text)
+    assert commands(terminal(history_table(found)).replace("::", "").replace("##[", "")) == []
+    assert len(workflow_commands(found)) == len(workflow_commands(harmless))
+    assert len(list(ET.fromstring(junit(found)).iter())) == len(
+        list(ET.fromstring(junit(harmless)).iter())
+    )
+
+
 @pytest.fixture(scope="module")
 def board_of(tmp_path_factory):
     """Return a function that renders a benchmark whose every name is one string."""
@@ -234,6 +270,15 @@ def test_latex(name, card):
         assert text.isascii()
         assert commands(text.replace("::", "")) == []
     assert structure_of_markdown(cited.checklist) == structure_of_markdown(harmless.checklist)
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_cards_of_checklists(name, card):
+    bad, harmless = poisoned(card, name), poisoned(card, HARMLESS)
+    for filled in CARDS.values():
+        one, other = filled(bad), filled(harmless)
+        assert structure_of_markdown(one.markdown) == structure_of_markdown(other.markdown)
+        assert structure_of_latex(one.latex) == structure_of_latex(other.latex)
 
 
 @pytest.mark.parametrize("name", POISON)

@@ -50,7 +50,7 @@ MAY_FIND = frozenset({
     # what is computed
     "extractor", "metric", "scales", "ci", "resamples", "seed", "cache", "benchmark", "protocol",
     "primary", "m", "corruption", "sensitivity", "conditions", "measures", "name", "delta",
-    "alpha", "gate", "compare", "multiverse", "wide",
+    "alpha", "gate", "history", "false-alarm-runs", "reference", "compare", "multiverse", "wide",
     # what is trained and drawn
     "preset", "n", "condition", "guidance", "sampler", "steps", "clean", "vary", "fix", "natural",
     "seeds", "label", "synth-labels", "model", "epochs", "batch-size", "ratios",
@@ -59,7 +59,7 @@ MAY_FIND = frozenset({
 })  # fmt: skip
 """The options that a file may set that was found; each other one must be typed or named."""
 
-MAY_WRITE = frozenset({"out", "html", "junit", "folder"})
+MAY_WRITE = frozenset({"out", "html", "junit", "comment", "folder"})
 """The options that name what is written; a file that was found may name what lies beside it."""
 
 _FIX = f"Correct it, or leave it out: --config {os.devnull}"

@@ -1,0 +1,1 @@
+"""Cards that regulators and journals ask for, filled from a scorecard."""
