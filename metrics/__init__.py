@@ -3,7 +3,8 @@
 Each is also a plain function of arrays or tensors, for people with their own pipeline:
 
 - functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
-  `precision`, `recall`, `density`, `coverage`, and `memorization(synth, train, holdout)`;
+  `precision`, `recall`, `density`, `coverage`, `clipped_density`, `clipped_coverage`, `rke(X)` of
+  one set, and `memorization(synth, train, holdout)`;
 - functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
   `intensity_distance`, and `local_copying(synth, train, holdout)`;
 - functions of two volumes: `ms_ssim`, `g4r_ssim`.
@@ -26,11 +27,14 @@ if TYPE_CHECKING:  # without these imports, editors know none, and a file is tak
     from synthbench.metrics.mmd import kid as kid
     from synthbench.metrics.mmd import mmd2 as mmd2
     from synthbench.metrics.mmd_permutation import permutation_p as permutation_p
+    from synthbench.metrics.nearest.clipped import clipped_coverage as clipped_coverage
+    from synthbench.metrics.nearest.clipped import clipped_density as clipped_density
     from synthbench.metrics.prdc import coverage as coverage
     from synthbench.metrics.prdc import density as density
     from synthbench.metrics.prdc import precision as precision
     from synthbench.metrics.prdc import recall as recall
     from synthbench.metrics.similarity.msssim_pairs import ms_ssim as ms_ssim
+    from synthbench.metrics.similarity.rke import rke as rke
     from synthbench.metrics.spectrum import seam_energy as seam_energy
     from synthbench.metrics.spectrum import spectrum_distance as spectrum_distance
 
@@ -38,6 +42,8 @@ if __name__ != "synthbench.metrics":
     raise ImportError(f"import synthbench.metrics, not {__name__}: one name, one module")
 
 _FUNCTIONS = {
+    "clipped_coverage": "nearest.clipped",
+    "clipped_density": "nearest.clipped",
     "coverage": "prdc",
     "density": "prdc",
     "effective_rank": "fid",
@@ -54,6 +60,7 @@ _FUNCTIONS = {
     "permutation_p": "mmd_permutation",
     "precision": "prdc",
     "recall": "prdc",
+    "rke": "similarity.rke",
     "seam_energy": "spectrum",
     "spectrum_distance": "spectrum",
 }

@@ -78,6 +78,13 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
         "booktitle": "Advances in Neural Information Processing Systems",
         "year": "2017",
     }),
+    "jalali2023": ("inproceedings", {
+        "author": "Jalali, Mohammad and Li, Cheuk Ting and Farnia, Farzan",
+        "title": "An information-theoretic evaluation of generative models in learning multi-modal "
+        "distributions",
+        "booktitle": "Advances in Neural Information Processing Systems",
+        "year": "2023",
+    }),
     "kamb2025": ("inproceedings", {
         "author": "Kamb, Mason and Ganguli, Surya",
         "title": "An analytic theory of creativity in convolutional diffusion models",
@@ -130,6 +137,12 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
         "content with multi-scale {SSIM}",
         "booktitle": "Proceedings of SPIE 6806",
         "year": "2008",
+    }),
+    "salvy2026": ("inproceedings", {
+        "author": "Salvy, Nicolas and Talbot, Hugues and Thirion, Bertrand",
+        "title": "Enhanced generative model evaluation with clipped density and coverage",
+        "booktitle": "International Conference on Learning Representations",
+        "year": "2026",
     }),
     "villani2009": ("book", {
         "author": r"Villani, C{\'e}dric",

@@ -68,6 +68,30 @@ WORDS: Mapping[str, Words] = {
         + _BALL.format(set="real") + r" ($k=$ «k»)",
         ("naeem2020",),
     ),
+    "mean over synth of min(k-NN balls (closed) of real that hold it / k, 1), / the same of real; "
+    "radii at most their median; at most 1": Words(
+        r"the mean over synthetic volumes of $\min(b/k,1)$, with $b$ the number of real balls that "
+        "hold the volume, divided by the same mean over real volumes, and at most one: "
+        + _BALL.format(set="real") + r", with a radius of at most the median radius ($k=$ «k»)",
+        ("salvy2026",),
+    ),
+    "m' / m, with m' the number of synth of the real distribution whose expected mean min(images "
+    "in a k-NN ball (closed) of real / k, 1) is that found; at most 1": Words(
+        "the share of synthetic volumes that, if they followed the real distribution and the rest "
+        "lay outside all balls, would be expected to fill the real balls as far as was found: a "
+        r"ball that holds $b$ volumes is filled to $\min(b/k,1)$; "
+        + _BALL.format(set="real") + r" ($k=$ «k»)",
+        ("salvy2026",),
+    ),
+    "R(real) - R(synth), R = N / (1 + (N - 1) q), q = mean k(a,b)^2 over pairs of distinct "
+    "subjects, k(a,b) = exp(-|a-b|^2 / (2 l^2)), N = real subjects; l^2 = median squared distance "
+    "between distinct real images * 0.25": Words(
+        r"the effective number of real volumes less that of synthetic ones, $N/(1+(N-1)q)$ for "
+        r"$N=$ «images», with $q$ the mean of $\exp(-\|a-b\|^2/\ell^2)$ over pairs of distinct "
+        r"subjects of the set and $\ell$ half of the median distance between distinct real volumes "
+        r"($\ell=$ «bandwidth»)",
+        ("jalali2023",),
+    ),
     "mean MS-SSIM over synthetic pairs less that over real pairs, inside the mask": Words(
         "the mean multiscale structural similarity over pairs of synthetic volumes less that over "
         "pairs of real volumes, inside the mask",
