@@ -26,11 +26,11 @@ from synthbench.metrics.inference.intervals import interval
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import Metric
 
-METRICS = ("clipped_density", "clipped_coverage", "rke")
+METRICS = ("clipped_density", "clipped_coverage", "rke", "constraints")
 SIZES = (15, 35, 86)
 RANKS = (2, 10)
 RESAMPLES = 300
-WIDTHS: dict[str, int] = {}
+WIDTHS: dict[str, int] = {"constraints": 6}
 """The number of features that a metric sees, where it is not all."""
 
 

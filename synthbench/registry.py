@@ -52,6 +52,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "ms_ssim": "synthbench.metrics.msssim:MSSSIM",
         "spectrum": "synthbench.metrics.spectrum:Spectrum",
         "intensity": "synthbench.metrics.intensity:Intensity",
+        "constraints": "synthbench.metrics.measures.constraints:Constraints",
         "memorization": "synthbench.metrics.memorization:Memorization",
         "local_copying": "synthbench.metrics.local_copying:LocalCopying",
         "mmd_linear": "synthbench.metrics.linear_mmd:MMDLinear",
@@ -63,6 +64,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "qiu2022": "synthbench.metrics.extractors.qiu2022:Qiu2022",
         "voxels": "synthbench.metrics.extractors.voxels:Voxels",
         "anatomy": "synthbench.metrics.extractors.anatomy:Anatomy",
+        "anatomy-limits": "synthbench.metrics.extractors.anatomy:AnatomyLimits",
         "random-resnet10": "synthbench.metrics.extractors.random_resnet:RandomResNet10",
         **{
             f"medicalnet-resnet{depth}{suffix}": f"{_MEDICALNET}:resnet{depth}{attribute}"
