@@ -22,8 +22,9 @@ a beta distribution, whatever the population.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from synthbench.metrics.metric import (
     RowStatistic,
     Weights,
     check_features,
+    ones,
 )
 from synthbench.metrics.prdc import NEIGHBOURS, check_k, nearest, radii
 from synthbench.metrics.subjects import subject_index
@@ -70,7 +72,7 @@ class Distances:
     k: int
 
 
-Score = Callable[
+Base = Callable[
     [
         Distances,
         Float64[np.ndarray, "b n"],
@@ -81,14 +83,23 @@ Score = Callable[
 ]
 """A function of distances, squared radii, and the weights of the real and the synthetic images."""
 
+Shape = Callable[
+    [Distances, Float64[np.ndarray, " b"], Float64[np.ndarray, "b n"], Float64[np.ndarray, "b m"]],
+    Float64[np.ndarray, " b"],
+]
+"""A rising function of the base, given distances and weights, clipped at 1."""
 
-def clipped_density_of(
+
+def relative_density(
     distances: Distances,
     radius: Float64[np.ndarray, "b n"],
     w: Float64[np.ndarray, "b n"],
     v: Float64[np.ndarray, "b m"],
 ) -> Float64[np.ndarray, " b"]:
-    """Return the mean over synthetic images of min(balls / k, 1), over that of real images."""
+    """Return the mean over synthetic images of min(balls / k, 1), over that of real images.
+
+    It may exceed 1, up to the inverse of the mean of real images.
+    """
     clipped = np.minimum(radius, weighted_median_radius(radius, w)[:, None])
 
     def mean_share(
@@ -97,24 +108,29 @@ def clipped_density_of(
         balls = np.einsum("bn,bnm->bm", w, rows <= clipped[:, :, None])
         return ratio((np.minimum(balls / distances.k, 1) * u).sum(axis=1), u.sum(axis=1))
 
-    of_real = mean_share(distances.real, w)
-    return np.asarray(np.minimum(ratio(mean_share(distances.across, v), of_real), 1.0))
+    return ratio(mean_share(distances.across, v), mean_share(distances.real, w))
 
 
-def clipped_coverage_of(
+def at_most_one(
+    distances: Distances,
+    base: Float64[np.ndarray, " b"],
+    w: Float64[np.ndarray, "b n"],
+    v: Float64[np.ndarray, "b m"],
+) -> Float64[np.ndarray, " b"]:
+    """Return the base, clipped at 1."""
+    return np.asarray(np.minimum(base, 1.0))
+
+
+def mean_fill(
     distances: Distances,
     radius: Float64[np.ndarray, "b n"],
     w: Float64[np.ndarray, "b n"],
     v: Float64[np.ndarray, "b m"],
 ) -> Float64[np.ndarray, " b"]:
-    """Return the share of good synthetic images whose expected fill of the balls is that found."""
+    """Return the mean over real balls of min(synthetic images in it / k, 1), in [0, 1]."""
     inside: Bool[np.ndarray, "b n m"] = distances.across <= radius[:, :, None]
     held = np.einsum("bm,bnm->bn", v, inside)
-    n = w.sum(axis=1)
-    fill = ratio((np.minimum(held / distances.k, 1) * w).sum(axis=1), n)
-    # Each ball is made by the images of other subjects.
-    others = n[:, None] - subject_sums(w, distances.index)[:, distances.index]
-    return _share_of_good(fill, others, w, v.sum(axis=1), distances.k)
+    return ratio((np.minimum(held / distances.k, 1) * w).sum(axis=1), w.sum(axis=1))
 
 
 def expected_fill(
@@ -157,14 +173,19 @@ def expected_fill(
     return np.asarray(1 - missing / k)
 
 
-def _share_of_good(
-    fill: Float64[np.ndarray, " b"],
-    others: Float64[np.ndarray, "b n"],
+def share_of_good(
+    distances: Distances,
+    base: Float64[np.ndarray, " b"],
     w: Float64[np.ndarray, "b n"],
-    m: Float64[np.ndarray, " b"],
-    k: int,
+    v: Float64[np.ndarray, "b m"],
 ) -> Float64[np.ndarray, " b"]:
-    """Return the m' / m at which the mean expected fill of m' images is `fill`; at most 1."""
+    """Return the m' / m at which the mean expected fill of m' good images is the base.
+
+    It is at most 1; NaN stays NaN.
+    """
+    fill, m, k = base, v.sum(axis=1), distances.k
+    # Each ball is made by the images of other subjects.
+    others = w.sum(axis=1)[:, None] - subject_sums(w, distances.index)[:, distances.index]
     # Subjects have few different numbers of images, so few expectations are computed per row.
     found = [
         np.unique(sizes[counts > 0], return_inverse=True)
@@ -183,7 +204,7 @@ def _share_of_good(
         expected = parts * expected_fill(sizes, (m * middle)[rows], k)
         below = np.bincount(rows, weights=expected, minlength=len(fill)) < fill
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.where(fill > 0, high, 0.0)
+    return np.asarray(np.where(np.isnan(fill), np.nan, np.where(fill > 0, high, 0.0)))
 
 
 def weighted_median_radius(
@@ -206,6 +227,28 @@ def weighted_median_radius(
     return np.asarray(np.where(lower == upper, lower, middle))
 
 
+@dataclass(frozen=True)
+class ClippedStatistic(RowStatistic):
+    """A clipped value as a function of weights, with the statistic that is not clipped.
+
+    Attributes
+    ----------
+    base
+        The statistic that is not clipped.
+    clip
+        The value that belongs to a value of the base, under given weights.
+    """
+
+    base: RowStatistic = field(kw_only=True)
+    clip: Callable[[Float64[np.ndarray, " b"], Weights], Float64[np.ndarray, " b"]] = field(
+        kw_only=True
+    )
+
+    def from_base(self, value: float) -> float:
+        """Return the value that belongs to a value of the base, at weights of one."""
+        return float(self.clip(np.array([value]), ones(self))[0])
+
+
 class _ClippedMetric(BaseMetric):
     """A metric of balls around real images, in which no image counts for much."""
 
@@ -215,7 +258,9 @@ class _ClippedMetric(BaseMetric):
     interval: IntervalMethod = "score"
     bounds: tuple[float, float] = (0.0, 1.0)
     responds_to: tuple[str, ...] = ("blur",)
-    score: Score
+    unclipped: Base
+    clip: Shape
+    base_bounds: tuple[float, float] = (0.0, 1.0)
 
     def freeze(
         self,
@@ -235,7 +280,7 @@ class _ClippedMetric(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         k: int = NEIGHBOURS,
         **settings: Any,
-    ) -> RowStatistic:
+    ) -> ClippedStatistic:
         """Compute the distances, and return the statistic.
 
         It is NaN under weights that leave a real image fewer than k images of other subjects.
@@ -265,16 +310,23 @@ class _ClippedMetric(BaseMetric):
         across = cdist(sets["real"], sets["synth"], "sqeuclidean")
         distances = Distances(within, across, index["real"], k)
 
-        def value(weights: Weights) -> Float64[np.ndarray, " b"]:
+        def unclipped(weights: Weights) -> Float64[np.ndarray, " b"]:
             w, v = weights["real"], weights["synth"]
             radius = radii(neighbours, w, k)
             undefined = (np.isnan(radius) & (w > 0)).any(axis=1)
-            scores = self.score(distances, np.nan_to_num(radius, nan=0.0), w, v)
-            return np.where(undefined, np.nan, scores)
+            base = self.unclipped(distances, np.nan_to_num(radius, nan=0.0), w, v)
+            return np.where(undefined, np.nan, base)
+
+        def clip(base: Float64[np.ndarray, " b"], weights: Weights) -> Float64[np.ndarray, " b"]:
+            return self.clip(distances, base, weights["real"], weights["synth"])
+
+        def value(weights: Weights) -> Float64[np.ndarray, " b"]:
+            return clip(unclipped(weights), weights)
 
         # All copies of an image lie in the same balls: they are one image to a share.
         distinct = min(len(np.unique(x, axis=0)) for x in sets.values())
-        return RowStatistic(value, index, self.bounds, distinct)
+        base = RowStatistic(unclipped, index, self.base_bounds, distinct)
+        return ClippedStatistic(value, index, self.bounds, distinct, base=base, clip=clip)
 
 
 class ClippedDensity(_ClippedMetric):
@@ -291,7 +343,9 @@ class ClippedDensity(_ClippedMetric):
         "lost diversity: a shrunken spread scores 1.00, which is not above the floor, so read "
         "recall or rke beside it"
     )
-    score = staticmethod(clipped_density_of)
+    base_bounds: tuple[float, float] = (0.0, math.inf)
+    unclipped = staticmethod(relative_density)
+    clip = staticmethod(at_most_one)
 
 
 class ClippedCoverage(_ClippedMetric):
@@ -308,7 +362,8 @@ class ClippedCoverage(_ClippedMetric):
         "a shrunken spread where images are few and features many: the real balls overlap at the "
         "centre; where in the brain images are bad"
     )
-    score = staticmethod(clipped_coverage_of)
+    unclipped = staticmethod(mean_fill)
+    clip = staticmethod(share_of_good)
 
 
 def clipped_density(

@@ -92,8 +92,8 @@ WORDS: Mapping[str, Words] = {
         r"($\ell=$ «bandwidth»)",
         ("jalali2023",),
     ),
-    "share of synth with any feature outside the real limits: r-th smallest and largest real value, "
-    "r = max(1, floor(0.005 (n + 1)))": Words(
+    "share of synth with any feature outside the real limits: r-th smallest and largest real "
+    "value, r = max(1, floor(0.005 (n + 1)))": Words(
         "the share of synthetic volumes with a measure outside the real limits, which are the "
         r"$r$-th smallest and $r$-th largest of the $n$ real values, with "
         r"$r=\max(1,\lfloor0.005\,(n+1)\rfloor)$",

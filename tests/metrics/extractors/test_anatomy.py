@@ -170,7 +170,7 @@ def test_features_are_the_measures_in_order(simulated: Simulated):
 
 
 def test_the_limits_are_the_measures_and_two_ratios(simulated: Simulated):
-    """A mirrored head has the opposite asymmetry, and one without its right side the asymmetry 1."""
+    """A mirrored head has the opposite asymmetry, one without its right side the asymmetry 1."""
     head = simulated.volumes[0]
     mirrored, half = head[::-1].copy(), head.copy()
     half[46:] = 0
