@@ -4,9 +4,9 @@ Each is also a plain function of arrays or tensors, for people with their own pi
 
 - functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
   `precision`, `recall`, `density`, `coverage`, `clipped_density`, `clipped_coverage`, `rke(X)` of
-  one set, and `memorization(synth, train, holdout)`;
+  one set, `constraint_violations` of measures, and `memorization(synth, train, holdout)`;
 - functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
-  `intensity_distance`, and `local_copying(synth, train, holdout)`;
+  `intensity_distance`, `quality_distance`, and `local_copying(synth, train, holdout)`;
 - functions of two volumes: `ms_ssim`, `g4r_ssim`.
 """
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:  # without these imports, editors know none, and a file is tak
     from synthbench.metrics.kernels import median_bandwidth as median_bandwidth
     from synthbench.metrics.linear_mmd import mmd_linear as mmd_linear
     from synthbench.metrics.local_copying import local_copying as local_copying
+    from synthbench.metrics.measures.constraints import (
+        constraint_violations as constraint_violations,
+    )
+    from synthbench.metrics.measures.quality import quality_distance as quality_distance
     from synthbench.metrics.memorization import memorization as memorization
     from synthbench.metrics.mmd import kid as kid
     from synthbench.metrics.mmd import mmd2 as mmd2
@@ -44,6 +48,7 @@ if __name__ != "synthbench.metrics":
 _FUNCTIONS = {
     "clipped_coverage": "nearest.clipped",
     "clipped_density": "nearest.clipped",
+    "constraint_violations": "measures.constraints",
     "coverage": "prdc",
     "density": "prdc",
     "effective_rank": "fid",
@@ -59,6 +64,7 @@ _FUNCTIONS = {
     "ms_ssim": "similarity.msssim_pairs",
     "permutation_p": "mmd_permutation",
     "precision": "prdc",
+    "quality_distance": "measures.quality",
     "recall": "prdc",
     "rke": "similarity.rke",
     "seam_energy": "spectrum",

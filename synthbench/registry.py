@@ -53,6 +53,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "spectrum": "synthbench.metrics.spectrum:Spectrum",
         "intensity": "synthbench.metrics.intensity:Intensity",
         "constraints": "synthbench.metrics.measures.constraints:Constraints",
+        "quality": "synthbench.metrics.measures.quality:Quality",
         "memorization": "synthbench.metrics.memorization:Memorization",
         "local_copying": "synthbench.metrics.local_copying:LocalCopying",
         "mmd_linear": "synthbench.metrics.linear_mmd:MMDLinear",

@@ -62,6 +62,15 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
         "booktitle": "Conference on Computer Vision and Pattern Recognition",
         "year": "2020",
     }),
+    "esteban2017": ("article", {
+        "author": "Esteban, Oscar and others",
+        "title": "{MRIQC}: advancing the automatic prediction of image quality in {MRI} from "
+        "unseen sites",
+        "journal": "PLOS ONE",
+        "volume": "12",
+        "number": "9",
+        "year": "2017",
+    }),
     "gretton2012": ("article", {
         "author": r"Gretton, Arthur and Borgwardt, Karsten M. and Rasch, Malte J. and "
         r"Sch{\"o}lkopf, Bernhard and Smola, Alexander",

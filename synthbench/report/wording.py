@@ -124,6 +124,15 @@ WORDS: Mapping[str, Words] = {
         "largest slice's area",
         ("durall2020",),
     ),
+    "mean over CJV, EFC and WM2MAX of the Wasserstein-1 distance of real and synth / sd of real "
+    "(divisor n); inside the mask; tissues: three Gaussians by EM on 256 levels": Words(
+        "the mean over three measures of image quality of the Wasserstein-1 distance between the "
+        "real and the synthetic volumes, in standard deviations of the real ones (divisor $n$): "
+        "the coefficient of joint variation, the entropy focus criterion and the ratio of white "
+        "matter to the 99.95th percentile, inside the mask, with the tissues from a mixture of "
+        "three Gaussians that is fitted to 256 levels of intensity",
+        ("esteban2017",),
+    ),
     "Wasserstein-1 distance of the sets' mean in-mask intensity distributions, from cumulative "
     "shares at 255 thresholds (k + 1/2)/255": Words(
         "the Wasserstein-1 distance of the sets' mean distributions of intensities inside the "
