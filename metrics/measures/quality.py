@@ -170,8 +170,8 @@ class Quality(BaseMetric):
     name = "quality"
     label = "Image quality (W1 / sd)"
     formula = (
-        "mean over CJV, EFC and WM2MAX of the Wasserstein-1 distance of real and synth / sd of real "
-        f"(divisor n); inside the mask; tissues: three Gaussians by EM on {LEVELS + 1} levels"
+        "mean over CJV, EFC and WM2MAX of the Wasserstein-1 distance of real and synth / sd of "
+        f"real (divisor n); inside the mask; tissues: three Gaussians by EM on {LEVELS + 1} levels"
     )
     needs: Needs = "volumes"
     reuse: Reuse | None = "volume"
@@ -180,7 +180,7 @@ class Quality(BaseMetric):
     misses = (
         "anatomy and diversity; faults that keep the histogram; what needs air, as SNR and FBER"
     )
-    responds_to: tuple[str, ...] = ("noise", "blur", "bias")
+    responds_to: tuple[str, ...] = ("noise", "bias")
 
     def measure(
         self,
