@@ -3,8 +3,8 @@
 Each is also a plain function of arrays or tensors, for people with their own pipeline:
 
 - functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
-  `precision`, `recall`, `density`, `coverage`, `clipped_density`, `clipped_coverage`, `rke(X)` of
-  one set, `constraint_violations` of measures, and `memorization(synth, train, holdout)`;
+  `precision`, `recall`, `density`, `coverage`, `clipped_density`, `clipped_coverage`, `fld`,
+  `rke(X)` of one set, `constraint_violations` of measures, and `memorization(synth, train, holdout)`;
 - functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
   `intensity_distance`, `quality_distance`, and `local_copying(synth, train, holdout)`;
 - functions of two volumes: `ms_ssim`, `g4r_ssim`.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # without these imports, editors know none, and a file is taken for its function
     from synthbench.metrics.fid import effective_rank as effective_rank
     from synthbench.metrics.fid import fid as fid
+    from synthbench.metrics.fld import fld as fld
     from synthbench.metrics.g4r_ssim import g4r_ssim as g4r_ssim
     from synthbench.metrics.intensity import intensity_distance as intensity_distance
     from synthbench.metrics.kernels import median_bandwidth as median_bandwidth
@@ -53,6 +54,7 @@ _FUNCTIONS = {
     "density": "prdc",
     "effective_rank": "fid",
     "fid": "fid",
+    "fld": "fld",
     "g4r_ssim": "g4r_ssim",
     "intensity_distance": "intensity",
     "kid": "mmd",

@@ -26,7 +26,7 @@ from synthbench.metrics.inference.intervals import interval
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import Metric
 
-METRICS = ("clipped_density", "clipped_coverage", "rke", "constraints")
+METRICS = ("clipped_density", "clipped_coverage", "rke", "constraints", "fld")
 SIZES = (15, 35, 86)
 RANKS = (2, 10)
 RESAMPLES = 300

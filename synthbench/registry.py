@@ -48,6 +48,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "coverage": "synthbench.metrics.prdc:Coverage",
         "clipped_density": "synthbench.metrics.nearest.clipped:ClippedDensity",
         "clipped_coverage": "synthbench.metrics.nearest.clipped:ClippedCoverage",
+        "fld": "synthbench.metrics.fld:FLD",
         "rke": "synthbench.metrics.similarity.rke:RKE",
         "ms_ssim": "synthbench.metrics.msssim:MSSSIM",
         "spectrum": "synthbench.metrics.spectrum:Spectrum",

@@ -94,6 +94,13 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
         "booktitle": "Advances in Neural Information Processing Systems",
         "year": "2023",
     }),
+    "jiralerspong2023": ("inproceedings", {
+        "author": "Jiralerspong, Marco and others",
+        "title": "Feature likelihood divergence: evaluating the generalization of generative "
+        "models using samples",
+        "booktitle": "Advances in Neural Information Processing Systems",
+        "year": "2023",
+    }),
     "kamb2025": ("inproceedings", {
         "author": "Kamb, Mason and Ganguli, Surya",
         "title": "An analytic theory of creativity in convolutional diffusion models",

@@ -98,6 +98,16 @@ WORDS: Mapping[str, Words] = {
         r"$r$-th smallest and $r$-th largest of the $n$ real values, with "
         r"$r=\max(1,\lfloor0.005\,(n+1)\rfloor)$",
     ),
+    "100 x (mean over real of -log p / dimensions - log(2 pi e) / 2), p = mean over synth of a "
+    "Gaussian, variances by EM on the real images of other subjects and one at the real variance "
+    "(30 steps); principal components of real, unit variance": Words(
+        r"100 times the excess of the mean of $-\log p/D$ over real volumes above "
+        r"$\log(2\pi e)/2$, where $p$ is the mean of Gaussians around the synthetic volumes, on "
+        r"the first $D=$ «dimensions» principal components of the real ones with unit variance; the "
+        "variances are fitted by 30 steps of EM to the real volumes of other subjects and one at "
+        "the real variance",
+        ("jiralerspong2023",),
+    ),
     "mean MS-SSIM over synthetic pairs less that over real pairs, inside the mask": Words(
         "the mean multiscale structural similarity over pairs of synthetic volumes less that over "
         "pairs of real volumes, inside the mask",
