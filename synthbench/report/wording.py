@@ -103,8 +103,8 @@ WORDS: Mapping[str, Words] = {
     "(30 steps); principal components of real, unit variance": Words(
         r"100 times the excess of the mean of $-\log p/D$ over real volumes above "
         r"$\log(2\pi e)/2$, where $p$ is the mean of Gaussians around the synthetic volumes, on "
-        r"the first $D=$ «dimensions» principal components of the real ones with unit variance; the "
-        "variances are fitted by 30 steps of EM to the real volumes of other subjects and one at "
+        r"the first $D=$ «dimensions» principal components of the real ones with unit variance; "
+        "the variances are fitted by 30 steps of EM to the real volumes of other subjects and one at "
         "the real variance",
         ("jiralerspong2023",),
     ),
