@@ -104,8 +104,8 @@ WORDS: Mapping[str, Words] = {
         r"100 times the excess of the mean of $-\log p/D$ over real volumes above "
         r"$\log(2\pi e)/2$, where $p$ is the mean of Gaussians around the synthetic volumes, on "
         r"the first $D=$ «dimensions» principal components of the real ones with unit variance; "
-        "the variances are fitted by 30 steps of EM to the real volumes of other subjects and one at "
-        "the real variance",
+        "the variances are fitted by 30 steps of EM to the real volumes of other subjects and one "
+        "at the real variance",
         ("jiralerspong2023",),
     ),
     "mean MS-SSIM over synthetic pairs less that over real pairs, inside the mask": Words(
