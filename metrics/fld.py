@@ -130,7 +130,7 @@ class FLD(BaseMetric):
     """Negative log-likelihood of real images under a density of the synthetic ones."""
 
     name = "fld"
-    label = "FLD (16 components)"
+    label = "FLD"
     formula = (
         "100 x (mean over real of -log p / dimensions - log(2 pi e) / 2), p = mean over synth of a "
         "Gaussian, variances by EM on the real images of other subjects and one at the real "

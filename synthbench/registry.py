@@ -67,6 +67,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "voxels": "synthbench.metrics.extractors.voxels:Voxels",
         "anatomy": "synthbench.metrics.extractors.anatomy:Anatomy",
         "anatomy-limits": "synthbench.metrics.extractors.anatomy:AnatomyLimits",
+        "radiomics": "synthbench.metrics.extractors.radiomics:Radiomics",
         "random-resnet10": "synthbench.metrics.extractors.random_resnet:RandomResNet10",
         **{
             f"medicalnet-resnet{depth}{suffix}": f"{_MEDICALNET}:resnet{depth}{attribute}"

@@ -72,8 +72,13 @@ class EffectiveNumber:
         """The subject index of each image of the set."""
         return self.squares.subjects
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest number: copies of one image, and images that are all unlike."""
+        return 1.0, float(self.images)
+
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """N / (1 + (N - 1) q), which is N^2 / |K|_F^2 where the set has N images; in (0, N].
+        """N / (1 + (N - 1) q), which is N^2 / |K|_F^2 where the set has N images; in [1, N].
 
         q is the mean squared kernel over pairs, the entries of K off its diagonal of ones.
         """
