@@ -74,7 +74,7 @@ class EffectiveNumber:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest number: copies of one image, and images that are all unlike."""
+        """The numbers of copies of one image, and of images that are all unlike."""
         return 1.0, float(self.images)
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:

@@ -240,6 +240,5 @@ def test_a_mirror_image_has_the_same_features(levels):
 
 def test_levels_are_bins_of_equal_width():
     x = np.linspace(0, 1, 257)
-        np.testing.assert_array_equal(
-        levels_of(x, 4), np.minimum(np.digitize(x, [0.25, 0.5, 0.75]) + 1, 4)
-    )
+    expected = np.minimum(np.digitize(x, [0.25, 0.5, 0.75]) + 1, 4)
+    np.testing.assert_array_equal(levels_of(x, 4), expected)
