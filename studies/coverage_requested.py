@@ -5,7 +5,7 @@ Usage: python studies/coverage_requested.py [--reps 200] [--only TEXT]
 Prints a Markdown table for docs/numbers.md: for each metric and design, how often the default
 interval is printed and covers the expected value at this n (for `rke` the populations' value at
 the frozen bandwidth, in closed form). Designs are those of `coverage_designs`, with d = 128; the
-constraints see the first six features, as many as the extractor `anatomy` has. One core:
+constraints see the first six features, `quality` three. One core:
 OMP_NUM_THREADS=1.
 """
 
@@ -26,11 +26,11 @@ from synthbench.metrics.inference.intervals import interval
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import Metric
 
-METRICS = ("clipped_density", "clipped_coverage", "rke", "constraints", "fld")
+METRICS = ("clipped_density", "clipped_coverage", "rke", "constraints", "quality", "fld")
 SIZES = (15, 35, 86)
 RANKS = (2, 10)
 RESAMPLES = 300
-WIDTHS: dict[str, int] = {"constraints": 6}
+WIDTHS: dict[str, int] = {"constraints": 6, "quality": 3}
 """The number of features that a metric sees, where it is not all."""
 
 
