@@ -103,6 +103,18 @@ def test_units_and_turns_of_the_features_change_nothing():
     assert fld(1000 * x @ turn + 7, 1000 * y @ turn + 7) == pytest.approx(fld(x, y), rel=1e-8)
 
 
+def test_more_features_than_images_are_no_other_value():
+    """The components of 20 images lie in their span, which has at most 20 dimensions."""
+    x, y = sets(20, 18, 60)
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(60, 60)))[0]
+    statistic = FLD().prepare(x, y, dimensions=5)
+    a, b = components(x, y, np.ones(20), 5)
+    log_p = likelihood(a, b, np.ones(20), np.ones(18), np.arange(20))
+    expected = 100 * (-log_p.mean() / 5 - 0.5 * math.log(2 * math.pi * math.e))
+    assert estimate(statistic) == pytest.approx(expected, rel=1e-9)
+    assert estimate(FLD().prepare(x @ turn, y @ turn, dimensions=5)) == pytest.approx(expected)
+
+
 @pytest.mark.slow
 def test_it_is_a_sound_metric():
     assert isinstance(FLD(), Metric)

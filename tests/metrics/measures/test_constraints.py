@@ -105,7 +105,7 @@ def test_it_responds_to_larger_ventricles_and_not_to_a_smaller_spread():
 
 def test_limits_of_a_single_image_are_that_image():
     low, high = limits(np.array([[1.0], [5.0], [9.0]]), np.array([[0.0, 0.5, 0.0]]))
-    assert (low, high) == (5.0, 5.0)
+    assert low.item() == high.item() == 5.0
 
 
 def test_the_interval_lies_in_its_bounds():

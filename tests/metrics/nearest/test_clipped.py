@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from synthbench import metrics
 from synthbench.errors import MetricError
 from synthbench.metrics.inference import resampling
+from synthbench.metrics.inference.contracts import Transformed
 from synthbench.metrics.inference.floors import floor
 from synthbench.metrics.inference.intervals import interval
 from synthbench.metrics.metric import Metric
@@ -155,6 +156,23 @@ def test_the_interval_lies_in_its_bounds_and_holds_the_value(metric):
     statistic = metric().prepare(x, y)
     found = interval(statistic, metric.interval, seed=0)
     assert 0 <= found.low <= resampling.estimate(statistic) <= found.high <= 1
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_clipped_value_has_the_interval_of_what_was_clipped(metric):
+    """Denser than the real set by chance: the value is 1, and the interval ends where that of the
+    value before it was clipped does, or lower.
+    """
+    for seed in range(4):
+        x, y = sets(60, 60, 8, spread=0.95, shift=0, seed=seed)
+        statistic = metric().prepare(x, y)
+        assert isinstance(statistic, Transformed)
+        found = interval(statistic, metric.interval, seed=0)
+        base = interval(statistic.base, metric.interval, seed=0)
+        assert found.low <= statistic.from_base(base.low)
+        assert found.high >= statistic.from_base(base.high)
+        value = resampling.estimate(statistic)
+        assert value == pytest.approx(statistic.from_base(resampling.estimate(statistic.base)))
 
 
 @pytest.mark.parametrize("metric", METRICS)
