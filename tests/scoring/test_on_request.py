@@ -13,7 +13,7 @@ from synthbench.scoring.settings import DEFAULT_METRICS
 
 pytestmark = pytest.mark.slow
 
-METRICS = ("clipped_density", "clipped_coverage", "rke", "fld", "quality", "constraints")
+METRICS = ("clipped_density", "clipped_coverage", "rke", "quality", "constraints")
 
 
 @pytest.fixture
