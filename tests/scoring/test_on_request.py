@@ -28,9 +28,9 @@ def card(make_cohort):
 
 
 def table_of(card):
-    console = Console(file=io.StringIO(), width=250)
-    console.print(scorecard_table(card, wide=True))
-    return console.file.getvalue()
+    written = io.StringIO()
+    Console(file=written, width=250).print(scorecard_table(card, wide=True))
+    return written.getvalue()
 
 
 def test_they_have_values_intervals_and_floors(card):
