@@ -3,10 +3,11 @@
 Each is also a plain function of arrays or tensors, for people with their own pipeline:
 
 - functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
-  `precision`, `recall`, `density`, `coverage`, `memorization(synth, train, holdout)` and
-  `membership_inference(synth, train, holdout)`;
+  `precision`, `recall`, `density`, `coverage`, `clipped_density`, `clipped_coverage`, `fld`,
+  `rke(X)` of one set, `constraint_violations` of measures, `memorization(synth, train, holdout)`
+  and `membership_inference(synth, train, holdout)`;
 - functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
-  `intensity_distance`, and `local_copying(synth, train, holdout)`;
+  `intensity_distance`, `quality_distance`, and `local_copying(synth, train, holdout)`;
 - functions of two volumes: `ms_ssim`, `g4r_ssim`.
 """
 
@@ -18,21 +19,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # without these imports, editors know none, and a file is taken for its function
     from synthbench.metrics.fid import effective_rank as effective_rank
     from synthbench.metrics.fid import fid as fid
+    from synthbench.metrics.fld import fld as fld
     from synthbench.metrics.g4r_ssim import g4r_ssim as g4r_ssim
     from synthbench.metrics.intensity import intensity_distance as intensity_distance
     from synthbench.metrics.kernels import median_bandwidth as median_bandwidth
     from synthbench.metrics.linear_mmd import mmd_linear as mmd_linear
     from synthbench.metrics.local_copying import local_copying as local_copying
+    from synthbench.metrics.measures.constraints import (
+        constraint_violations as constraint_violations,
+    )
+    from synthbench.metrics.measures.quality import quality_distance as quality_distance
     from synthbench.metrics.membership import membership_inference as membership_inference
     from synthbench.metrics.memorization import memorization as memorization
     from synthbench.metrics.mmd import kid as kid
     from synthbench.metrics.mmd import mmd2 as mmd2
     from synthbench.metrics.mmd_permutation import permutation_p as permutation_p
+    from synthbench.metrics.nearest.clipped import clipped_coverage as clipped_coverage
+    from synthbench.metrics.nearest.clipped import clipped_density as clipped_density
     from synthbench.metrics.prdc import coverage as coverage
     from synthbench.metrics.prdc import density as density
     from synthbench.metrics.prdc import precision as precision
     from synthbench.metrics.prdc import recall as recall
     from synthbench.metrics.similarity.msssim_pairs import ms_ssim as ms_ssim
+    from synthbench.metrics.similarity.rke import rke as rke
     from synthbench.metrics.spectrum import seam_energy as seam_energy
     from synthbench.metrics.spectrum import spectrum_distance as spectrum_distance
 
@@ -40,10 +49,14 @@ if __name__ != "synthbench.metrics":
     raise ImportError(f"import synthbench.metrics, not {__name__}: one name, one module")
 
 _FUNCTIONS = {
+    "clipped_coverage": "nearest.clipped",
+    "clipped_density": "nearest.clipped",
+    "constraint_violations": "measures.constraints",
     "coverage": "prdc",
     "density": "prdc",
     "effective_rank": "fid",
     "fid": "fid",
+    "fld": "fld",
     "g4r_ssim": "g4r_ssim",
     "intensity_distance": "intensity",
     "kid": "mmd",
@@ -56,7 +69,9 @@ _FUNCTIONS = {
     "ms_ssim": "similarity.msssim_pairs",
     "permutation_p": "mmd_permutation",
     "precision": "prdc",
+    "quality_distance": "measures.quality",
     "recall": "prdc",
+    "rke": "similarity.rke",
     "seam_energy": "spectrum",
     "spectrum_distance": "spectrum",
 }

@@ -185,7 +185,7 @@ class _BallMetric(BaseMetric):
         """
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
-        _check_k(self.name, self.around, index[self.around], k)
+        check_k(self.name, self.around, index[self.around], k)
         counted = "synth" if self.around == "real" else "real"
         centres = sets[self.around]
         neighbours = nearest(centres, index[self.around])
@@ -342,7 +342,14 @@ def coverage(
     return estimate(Coverage().prepare(x, y, k=k))
 
 
-def _check_k(metric: str, role: str, index: Int64[np.ndarray, " n"], k: int) -> None:
+def check_k(metric: str, role: str, index: Int64[np.ndarray, " n"], k: int) -> None:
+    """Check that each image has k images of other subjects.
+
+    Raises
+    ------
+    MetricError
+        k is below 1, or an image has fewer than k images of other subjects.
+    """
     if k < 1:
         raise MetricError(f"{metric}: k must be at least 1 neighbour; found {k}. Use 5.")
     largest = int(np.bincount(index).max())

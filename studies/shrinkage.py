@@ -19,7 +19,10 @@ from synthbench.metrics.inference.resampling import estimate
 
 N, DIMENSION, DECAY, DRAWS, RESAMPLES = 86, 512, 14.0, 20, 300
 SPREADS = (1.0, 0.8, 0.5)
-NAMES = ("fid", "mmd2", "precision", "recall", "density", "coverage")
+NAMES = (
+    "fid", "mmd2", "precision", "recall", "density", "coverage", "clipped_density",
+    "clipped_coverage",
+)  # fmt: skip
 
 
 def main() -> None:

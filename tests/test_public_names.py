@@ -25,9 +25,10 @@ PUBLIC = {
         "Generator Perceptual Progress Settings one_step refuse_init"
     ),
     "synthbench.metrics": (
-        "coverage density effective_rank fid g4r_ssim intensity_distance kid local_copying "
-        "median_bandwidth membership_inference memorization mmd2 mmd_linear ms_ssim permutation_p "
-        "precision recall seam_energy spectrum_distance"
+        "clipped_coverage clipped_density constraint_violations coverage density effective_rank "
+        "fid fld g4r_ssim intensity_distance kid local_copying median_bandwidth "
+        "membership_inference memorization mmd2 mmd_linear ms_ssim permutation_p precision "
+        "quality_distance recall rke seam_energy spectrum_distance"
     ),
     "synthbench.metrics.extractors.extractor": (
         "Extractor ZSCORE_NONZERO_ZEROS check_volumes zscore_nonzero_zeros"

@@ -61,6 +61,14 @@ SPREAD_ML = (70.0, 50.0, 40.0, 60.0, 15.0, 2.5)
 are about the mean and the standard deviation between healthy adults (IXI, at 4 mm), rounded: they
 need not be exact. Without this, the brain volume alone would decide a distance."""
 
+RATIOS = ("brain_fraction", "hemisphere_asymmetry")
+"""Further measures of `AnatomyLimits`, without unit.
+
+`brain_fraction` is grey and white matter as a share of the skull-stripped head;
+`hemisphere_asymmetry` is the difference of left and right over their sum, of grey plus white matter
+on either side of the plane x = 0 of MNI152.
+"""
+
 TERRITORY_FACTOR = 2.0
 """A voxel belongs to the territory where its distance to the template's ventricles is less than
 this many times its distance to other fluid: ventricles widen towards a surface that cannot move."""
@@ -120,7 +128,7 @@ class Anatomy:
         """
         return template_ventricles()
 
-    def features(self, volumes: Float32[Tensor, "b 1 91 109 91"]) -> Float32[Tensor, "b 6"]:
+    def features(self, volumes: Float32[Tensor, "b 1 91 109 91"]) -> Float32[Tensor, "b d"]:
         """Measure each volume, and return one row per volume.
 
         Raises
@@ -137,11 +145,38 @@ class Anatomy:
         rows = []
         for index, volume in enumerate(volumes[:, 0].cpu().numpy()):
             try:
-                measured = np.array(list(volumes_of(volume).values()))
-                rows.append((measured - TYPICAL_ML) / SPREAD_ML)
+                rows.append(self.row_of(volume))
             except MetricError as error:
                 raise error.at(f"{self.name}: volume {index}") from error
         return torch.tensor(np.stack(rows), dtype=torch.float32, device=volumes.device)
+
+    def row_of(self, volume: Float32[np.ndarray, "91 109 91"]) -> Float64[np.ndarray, " d"]:
+        """Return the features of one volume."""
+        measured = np.array(list(volumes_of(volume).values()))
+        return np.asarray((measured - TYPICAL_ML) / SPREAD_ML)
+
+
+class AnatomyLimits(Anatomy):
+    """`MEASURES` and `RATIOS`, for limits of what a brain can be (metric `constraints`).
+
+    The six volumes are the features of `Anatomy`; a ratio is its own unit. Order statistics do not
+    depend on units; a distance in these features does, so use `Anatomy` for distances.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = "anatomy-limits"
+        self.dim = len(MEASURES) + len(RATIOS)
+        self.layer = f"{self.layer}, {', '.join(RATIOS)}"
+        self.summary = "the volumes of anatomy, brain fraction and asymmetry of the hemispheres"
+
+    def row_of(self, volume: Float32[np.ndarray, "91 109 91"]) -> Float64[np.ndarray, " 8"]:
+        """Return the features of one volume."""
+        _check(volume, MNI152_2MM)
+        tissues = tissues_of(volume)
+        measured = tissue_volumes(tissues)
+        scaled = (np.array(list(measured.values())) - TYPICAL_ML) / SPREAD_ML
+        return np.array([*scaled, brain_fraction(measured), hemisphere_asymmetry(tissues)])
 
 
 def volumes_of(volume: Float32[np.ndarray, "d h w"], space: Space = MNI152_2MM) -> dict[str, float]:
@@ -164,7 +199,11 @@ def volumes_of(volume: Float32[np.ndarray, "d h w"], space: Space = MNI152_2MM) 
         nilearn's maps are not the pinned ones.
     """
     _check(volume, space)
-    tissues = tissues_of(resample(volume, space, MNI152_2MM))
+    return tissue_volumes(tissues_of(resample(volume, space, MNI152_2MM)))
+
+
+def tissue_volumes(tissues: Tissues) -> dict[str, float]:
+    """Return `MEASURES` of the tissues of a volume by name, in mL of MNI152 space."""
     millilitres = float(np.prod(MNI152_2MM.spacing)) / 1000
     fluid, grey, white = tissues.fractions.sum(axis=(1, 2, 3)) * millilitres
     ventricles = ventricle_fractions(tissues) * millilitres
@@ -184,6 +223,19 @@ def brain_fraction(volumes: Mapping[str, float]) -> float:
     """
     brain = volumes["brain_volume"]
     return brain / (brain + volumes["csf_volume"])
+
+
+def hemisphere_asymmetry(tissues: Tissues) -> float:
+    """Return (left - right) / (left + right) of grey and white matter, in [-1, 1].
+
+    The hemispheres are the halves on either side of the plane x = 0 of MNI152; left is x below 0.
+    A brain that is not aligned with the template has an asymmetry too.
+    """
+    brain = tissues.fractions[[GREY, WHITE]].sum(axis=(0, 2, 3))
+    # The middle plane lies half on either side.
+    middle = (len(brain) - 1) // 2
+    left, right = brain[:middle].sum(), brain[middle + 1 :].sum()
+    return float((left - right) / brain.sum())
 
 
 def ventricle_fractions(tissues: Tissues) -> Float64[np.ndarray, "91 109 91"]:

@@ -72,6 +72,23 @@ class Bounded(Statistic, Protocol):
 
 
 @runtime_checkable
+class Transformed(Statistic, Protocol):
+    """A statistic that is a rising function of another one, clipped where it is flat.
+
+    Its own sampling variance is zero where it is clipped, that of the other one is not.
+    """
+
+    @property
+    def base(self) -> Statistic:
+        """The other statistic, which is not clipped."""
+        ...
+
+    def from_base(self, value: float) -> float:
+        """Return the value that belongs to a value of the base, at weights of one."""
+        ...
+
+
+@runtime_checkable
 class SquaredDistance(LinearStudentized, Protocol):
     """An unbiased estimate of a squared distance, whose first-order term vanishes at zero."""
 

@@ -13,6 +13,7 @@ error, because so many missing resamples would change both tails.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 from typing import get_args
 
@@ -27,6 +28,7 @@ from synthbench.metrics.inference.contracts import (
     Interval,
     JointlyStudentized,
     SquaredDistance,
+    Transformed,
 )
 from synthbench.metrics.inference.pairs import subject_sums, variance_of_mean
 from synthbench.metrics.inference.resampling import (
@@ -353,12 +355,25 @@ def interval(
     """Return the interval of the named method.
 
     "studentized" and "percentile" draw resamples; the others draw nothing and ignore the seed.
+    The interval of a `Transformed` statistic holds its own and that of its base, transformed.
 
     Raises
     ------
     MetricError
         The method is unknown, or needs something that the statistic does not have.
     """
+    own = _interval(statistic, method, resamples=resamples, level=level, seed=seed)
+    if not isinstance(statistic, Transformed):
+        return own
+    base = _interval(statistic.base, method, resamples=resamples, level=level, seed=seed)
+    low, high = (statistic.from_base(end) for end in (base.low, base.high))
+    return replace(own, low=min(own.low, low), high=max(own.high, high))
+
+
+def _interval(
+    statistic: Statistic, method: IntervalMethod, *, resamples: int, level: float, seed: int
+) -> Interval:
+    """Return the interval of the statistic alone."""
     if method == "jackknife":
         return jackknife_interval(statistic, level=level)
     if method == "percentile":

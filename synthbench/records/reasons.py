@@ -33,6 +33,7 @@ REASONS: dict[str, str] = {
     "{found}",
     "not finite output": "a network or a model gives NaN or infinity",
     "other length": "the extractor gives rows of another length than it declares",
+    "too many features": "at most {needed} measures can be used; found {found} features",
     "feature size": "features are too large or too small for 64-bit floats",
     "small bandwidth": "the kernel's bandwidth is far too small for these features",
     "empty mask": "the mask has no voxel that can be used",

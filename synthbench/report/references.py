@@ -62,6 +62,15 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
         "booktitle": "Conference on Computer Vision and Pattern Recognition",
         "year": "2020",
     }),
+    "esteban2017": ("article", {
+        "author": "Esteban, Oscar and others",
+        "title": "{MRIQC}: advancing the automatic prediction of image quality in {MRI} from "
+        "unseen sites",
+        "journal": "PLOS ONE",
+        "volume": "12",
+        "number": "9",
+        "year": "2017",
+    }),
     "gretton2012": ("article", {
         "author": r"Gretton, Arthur and Borgwardt, Karsten M. and Rasch, Malte J. and "
         r"Sch{\"o}lkopf, Bernhard and Smola, Alexander",
@@ -77,6 +86,20 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
         "equilibrium",
         "booktitle": "Advances in Neural Information Processing Systems",
         "year": "2017",
+    }),
+    "jalali2023": ("inproceedings", {
+        "author": "Jalali, Mohammad and Li, Cheuk Ting and Farnia, Farzan",
+        "title": "An information-theoretic evaluation of generative models in learning multi-modal "
+        "distributions",
+        "booktitle": "Advances in Neural Information Processing Systems",
+        "year": "2023",
+    }),
+    "jiralerspong2023": ("inproceedings", {
+        "author": "Jiralerspong, Marco and others",
+        "title": "Feature likelihood divergence: evaluating the generalization of generative "
+        "models using samples",
+        "booktitle": "Advances in Neural Information Processing Systems",
+        "year": "2023",
     }),
     "kamb2025": ("inproceedings", {
         "author": "Kamb, Mason and Ganguli, Surya",
@@ -130,6 +153,12 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
         "content with multi-scale {SSIM}",
         "booktitle": "Proceedings of SPIE 6806",
         "year": "2008",
+    }),
+    "salvy2026": ("inproceedings", {
+        "author": "Salvy, Nicolas and Talbot, Hugues and Thirion, Bertrand",
+        "title": "Enhanced generative model evaluation with clipped density and coverage",
+        "booktitle": "International Conference on Learning Representations",
+        "year": "2026",
     }),
     "vanbreugel2023": ("inproceedings", {
         "author": "van Breugel, Boris and Sun, Hao and Qian, Zhaozhi and van der Schaar, Mihaela",

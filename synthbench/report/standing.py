@@ -40,6 +40,9 @@ FAMILIES = {
     "recall": "nearest neighbours",
     "density": "nearest neighbours",
     "coverage": "nearest neighbours",
+    "clipped_density": "nearest neighbours",
+    "clipped_coverage": "nearest neighbours",
+    "rke": "variety",
     "ms_ssim": "variety",
     "spectrum": "spectrum",
     "intensity": "intensity",
@@ -158,11 +161,12 @@ def verdict(value: Value) -> Verdict:
     above = found.value > floor.high
     if value.of_variety:
         return Verdict("worse", "too alike" if above else "too varied")
-    if value.direction == "lower":
+    # A distance below the floor is suspicious; a share of faults is only small, as for all alike.
+    if value.direction == "lower" and value.role != "descriptive":
         if above:
             return Verdict("worse", "too far")
         return Verdict("other side", "too near: copies?")
-    worse = value.direction == "zero" or not above
+    worse = value.direction == "zero" or above == (value.direction == "lower")
     return Verdict("worse" if worse else "other side", "above real" if above else "below real")
 
 

@@ -70,12 +70,14 @@ _QUESTIONS = (
         "nearer to the real spectrum than real volumes are: look for copies",
     ),
     _Question(
-        "Variety", ("ms_ssim",),
+        "Variety", ("ms_ssim", "rke"),
         "as varied as real volumes", "another variety than real volumes",
         "another variety than real volumes",
     ),
     _Question(
-        "Neighbours", ("coverage", "recall", "precision", "density"),
+        "Neighbours", (
+            "coverage", "clipped_coverage", "recall", "precision", "density", "clipped_density",
+        ),
         "they lie among the real volumes as other real volumes do",
         "parts of the real set have no synthetic volume near",
         "more evenly among the real volumes than real ones are: look for copies",
@@ -83,7 +85,7 @@ _QUESTIONS = (
 )  # fmt: skip
 
 
-_OF_SYNTH = ("precision", "density")
+_OF_SYNTH = ("precision", "density", "clipped_density")
 """Metrics that ask whether synthetic volumes have real ones near; the others ask the reverse."""
 
 

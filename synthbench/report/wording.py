@@ -68,6 +68,46 @@ WORDS: Mapping[str, Words] = {
         + _BALL.format(set="real") + r" ($k=$ «k»)",
         ("naeem2020",),
     ),
+    "mean over synth of min(k-NN balls (closed) of real that hold it / k, 1), / the same of real; "
+    "radii at most their median; at most 1": Words(
+        r"the mean over synthetic volumes of $\min(b/k,1)$, with $b$ the number of real balls that "
+        "hold the volume, divided by the same mean over real volumes, and at most one: "
+        + _BALL.format(set="real") + r", with a radius of at most the median radius ($k=$ «k»)",
+        ("salvy2026",),
+    ),
+    "m' / m, with m' the number of synth of the real distribution whose expected mean min(images "
+    "in a k-NN ball (closed) of real / k, 1) is that found; at most 1": Words(
+        "the share of synthetic volumes that, if they followed the real distribution and the rest "
+        "lay outside all balls, would be expected to fill the real balls as far as was found: a "
+        r"ball that holds $b$ volumes is filled to $\min(b/k,1)$; "
+        + _BALL.format(set="real") + r" ($k=$ «k»)",
+        ("salvy2026",),
+    ),
+    "R(real) - R(synth), R = N / (1 + (N - 1) q), q = mean k(a,b)^2 over pairs of distinct "
+    "subjects, k(a,b) = exp(-|a-b|^2 / (2 l^2)), N = real subjects; l^2 = median squared distance "
+    "between distinct real images * 0.25": Words(
+        r"the effective number of real volumes less that of synthetic ones, $N/(1+(N-1)q)$ for "
+        r"$N=$ «images», with $q$ the mean of $\exp(-\|a-b\|^2/\ell^2)$ over pairs of distinct "
+        r"subjects of the set and $\ell$ half of the median distance between distinct real volumes "
+        r"($\ell=$ «bandwidth»)",
+        ("jalali2023",),
+    ),
+    "share of synth with any feature outside the real limits: r-th smallest and largest real "
+    "value, r = max(1, floor(0.005 (n + 1)))": Words(
+        "the share of synthetic volumes with a measure outside the real limits, which are the "
+        r"$r$-th smallest and $r$-th largest of the $n$ real values, with "
+        r"$r=\max(1,\lfloor0.005\,(n+1)\rfloor)$",
+    ),
+    "100 x (mean over real of -log p / dimensions - log(2 pi e) / 2), p = mean over synth of a "
+    "Gaussian, variances by EM on the real images of other subjects and one at the real variance "
+    "(30 steps); principal components of real, unit variance": Words(
+        r"100 times the excess of the mean of $-\log p/D$ over real volumes above "
+        r"$\log(2\pi e)/2$, where $p$ is the mean of Gaussians around the synthetic volumes, on "
+        r"the first $D=$ «dimensions» principal components of the real ones with unit variance; "
+        "the variances are fitted by 30 steps of EM to the real volumes of other subjects and one "
+        "at the real variance",
+        ("jiralerspong2023",),
+    ),
     "mean MS-SSIM over synthetic pairs less that over real pairs, inside the mask": Words(
         "the mean multiscale structural similarity over pairs of synthetic volumes less that over "
         "pairs of real volumes, inside the mask",
@@ -93,6 +133,15 @@ WORDS: Mapping[str, Words] = {
         "axis which rose less from real to synthetic; slices count that have at least 0.2 of the "
         "largest slice's area",
         ("durall2020",),
+    ),
+    "mean over CJV, EFC and WM2MAX of the Wasserstein-1 distance of real and synth / sd of real "
+    "(divisor n); inside the mask; tissues: three Gaussians by EM on 256 levels": Words(
+        "the mean over three measures of image quality of the Wasserstein-1 distance between the "
+        "real and the synthetic volumes, in standard deviations of the real ones (divisor $n$): "
+        "the coefficient of joint variation, the entropy focus criterion and the ratio of white "
+        "matter to the 99.95th percentile, inside the mask, with the tissues from a mixture of "
+        "three Gaussians that is fitted to 256 levels of intensity",
+        ("esteban2017",),
     ),
     "Wasserstein-1 distance of the sets' mean in-mask intensity distributions, from cumulative "
     "shares at 255 thresholds (k + 1/2)/255": Words(

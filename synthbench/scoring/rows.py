@@ -102,21 +102,27 @@ def _row(job: Job, key: JobKey, part: Part, null: _Null | None, protocol: Protoc
         **_declared(job, key, part.label, part.tabled),
         value=value,
         magnitude=resampling.magnitude(statistic),
-        interval=_record(interval, job.metric),
+        interval=_record(interval, job.metric, statistic),
         floor=floor,
     )  # fmt: skip
 
 
-def _record(interval: contracts.Interval, metric: Metric) -> IntervalRecord | None:
+def _record(
+    interval: contracts.Interval, metric: Metric, statistic: Statistic
+) -> IntervalRecord | None:
     """Return the record of an interval, cut where the metric cannot lie, which loses no coverage.
+
+    A part may have bounds of its own, which its statistic states.
 
     None for an interval of no width: where all resamples agree they say nothing of the error. A
     share of 0 of 86 images does not prove that the share is 0.
     """
     if interval.low == interval.high:
         return None
-    least, most = getattr(metric, "bounds", (-math.inf, math.inf))
-    low, high = max(interval.low, least), min(interval.high, most)
+    anywhere = (-math.inf, math.inf)
+    bounds = [getattr(of, "bounds", anywhere) for of in (metric, statistic)]
+    low = max(interval.low, *(least for least, _ in bounds))
+    high = min(interval.high, *(most for _, most in bounds))
     if low > high:  # the whole interval lies outside, by rounding
         return None
     return IntervalRecord(

@@ -31,6 +31,8 @@ def row(direction="lower", at_n=1.1, metric="m", **rest):
         ("lower", 1.1, {"p": 0.051}, "within", "like real"),
         ("lower", 1.3, {}, "worse", "too far"),
         ("lower", 0.8, {}, "other side", "too near: copies?"),
+        ("lower", 1.3, {"role": "descriptive"}, "worse", "above real"),
+        ("lower", 0.8, {"role": "descriptive"}, "other side", "below real"),
         ("higher", 1.3, {}, "other side", "above real"),
         ("higher", 0.8, {}, "worse", "below real"),
         ("zero", 1.3, {}, "worse", "above real"),

@@ -52,6 +52,14 @@ def test_a_number_stands_beside_its_floor_and_its_answer(card, value, p, standin
     assert words in found.verdict.words
 
 
+def test_metrics_on_request_answer_where_the_default_ones_were_not_scored(card):
+    gap = row("rke", 9.0, direction="zero", of_variety=True)
+    assert "less varied" in tile(card, "Variety", gap).verdict.words
+    coverage = row("clipped_coverage", 0.2, low=0.8, high=1.0, direction="higher")
+    found = tile(card, "Neighbours", coverage)
+    assert (found.metric, found.verdict.standing) == ("clipped_coverage", "worse")
+
+
 def test_the_blur_is_named_where_it_was_read_back(card):
     blur = EquivalentRecord(
         corruption="blur", sentence="", text="3.8 mm", relation="at", dose=3.8, low=3.0, high=4.0,

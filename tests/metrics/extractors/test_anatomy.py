@@ -14,7 +14,9 @@ from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics.extractors import anatomy, tissue
 from synthbench.metrics.extractors.anatomy import (
     MEASURES,
+    RATIOS,
     Anatomy,
+    AnatomyLimits,
     brain_fraction,
     ventricle_fractions,
     volumes_of,
@@ -167,7 +169,25 @@ def test_features_are_the_measures_in_order(simulated: Simulated):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_limits_are_the_measures_and_two_ratios(simulated: Simulated):
+    """A mirrored head has the opposite asymmetry, one without its right side the asymmetry 1."""
+    head = simulated.volumes[0]
+    mirrored, half = head[::-1].copy(), head.copy()
+    half[46:] = 0
+    extractor = registry.load("extractors", "anatomy-limits")()
+    batch = torch.from_numpy(np.stack([head, mirrored, half])[:, None])
+    found = extractor.features(batch).numpy()
+    assert found.shape == (3, len(MEASURES) + len(RATIOS))
+    np.testing.assert_allclose(found[:2, :6], Anatomy().features(batch[:2]).numpy(), rtol=1e-6)
+    assert found[0, 6] == pytest.approx(brain_fraction(simulated.measured[0]), rel=1e-6)
+    assert found[1, 7] == pytest.approx(-found[0, 7], abs=2e-3)
+    assert abs(found[0, 7]) < 0.05
+    assert found[2, 7] > 0.9
+
+
 def test_names_are_pinned():
+    assert RATIOS == ("brain_fraction", "hemisphere_asymmetry")
+    assert AnatomyLimits().dim == 8
     assert MEASURES == (
         "brain_volume",
         "grey_matter_volume",

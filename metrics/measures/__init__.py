@@ -1,0 +1,1 @@
+"""Metrics of measures that a person can name: limits of anatomy, image quality."""
