@@ -73,7 +73,9 @@ def main() -> None:
     print("\n| readers x cases | alpha | 95% of estimates |\n|---|---|---|")
     for readers, cases in ((3, 40), (3, 86), (5, 40)):
         found = agreement_spread(readers, cases, simulations=1000)
-        print(f"| {readers} x {cases} | {found.expected:.2f} | {found.low:.2f} to {found.high:.2f} |")
+        print(
+            f"| {readers} x {cases} | {found.expected:.2f} | {found.low:.2f} to {found.high:.2f} |"
+        )
 
 
 if __name__ == "__main__":

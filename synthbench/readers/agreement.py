@@ -52,9 +52,9 @@ def alpha(
     k = table.shape[1]
     # Coincidences: pairs of ratings of one case, each case with the weight of its ratings.
     pairs = table[:, :, None] * table[:, None, :] - table[:, :, None] * np.eye(k)
-    coincidences = (weights @ (pairs / (n_case - 1)[:, None, None]).reshape(len(table), -1)).reshape(
-        -1, k, k
-    )
+    coincidences = (
+        weights @ (pairs / (n_case - 1)[:, None, None]).reshape(len(table), -1)
+    ).reshape(-1, k, k)
     margin = coincidences.sum(2)
     total = margin.sum(1)
     distance = _ordinal(margin)
