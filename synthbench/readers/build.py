@@ -242,8 +242,8 @@ def _write_copies(
     for name, cohort in cohorts.synth.items():
         if not cohort.grid.same_grid(space):
             log(
-                f"{name}: is resampled from {cohort.grid} to the real volumes' {space}, which makes "
-                "it smoother. Readers may see that."
+                f"{name}: is resampled from {cohort.grid} to the real volumes' {space}, which "
+                "makes it smoother. Readers may see that."
             )
     (folder / "cases").mkdir(exist_ok=True)
     # In the order of their random names: the place of a file in the folder tells nothing either.

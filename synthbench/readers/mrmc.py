@@ -3,8 +3,9 @@
 The variance is a combination of four moments, each estimated without bias by the mean product of
 two answers that share reader and case, the reader, the case, or neither (U-statistics; Gallas,
 Acad Radiol 13, 353, 2006, for a fraction correct). With every answer present it is the two-way
-random-effects estimate (MS_R + MS_C - MS_RC) / (R C). The degrees of freedom have the form of Hillis (Stat Med 26, 596,
-2007), with constants that were chosen by simulation. docs/readers.md has the measured coverage.
+random-effects estimate (MS_R + MS_C - MS_RC) / (R C). The degrees of freedom have the form of
+Hillis (Stat Med 26, 596, 2007), with constants that were chosen by simulation. docs/readers.md has
+the measured coverage.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.special import expit, logit
 from scipy.stats import t as student
 
 from synthbench.errors import MetricError
@@ -102,9 +102,10 @@ class Estimate:
     value
         The mean, or the difference.
     se, df
-        Its standard error and degrees of freedom. Of a share, both are on the scale of log odds.
+        Its standard error and degrees of freedom. Of a share p, `se` is divided by
+        sqrt(p (1 - p)), so that 1 / se^2 is the number of independent answers that know as much.
     share
-        True: a share between 0 and 1, whose intervals are made on the scale of log odds.
+        True: a share between 0 and 1, whose intervals are score intervals (Wilson 1927).
     """
 
     value: Float64[np.ndarray, "*b"]
@@ -117,8 +118,10 @@ class Estimate:
         half = student.ppf((1 + level) / 2, self.df) * self.se
         if not self.share:
             return self.value - half, self.value + half
-        middle = logit(self.value)
-        return expit(middle - half), expit(middle + half)
+        k = half**2
+        middle = (self.value + k / 2) / (1 + k)
+        half = np.sqrt(k * self.value * (1 - self.value) + k**2 / 4) / (1 + k)
+        return middle - half, middle + half
 
     def p(self, null: float = 0.0) -> Any:
         """Return the two-sided p of the value against `null`."""
@@ -134,8 +137,8 @@ class Estimate:
         return np.maximum(above, below)
 
     def _t(self, null: float) -> Any:
-        scale = logit if self.share else np.asarray
-        return (scale(self.value) - scale(null)) / self.se
+        spread = np.sqrt(null * (1 - null)) if self.share else 1.0
+        return (self.value - null) / (self.se * spread)
 
 
 def mean(answers: Float64[np.ndarray, "*b r c"], *, share: bool) -> Estimate:
@@ -146,8 +149,7 @@ def mean(answers: Float64[np.ndarray, "*b r c"], *, share: bool) -> Estimate:
     answers
         One row per reader and one column per case; NaN where one is missing.
     share
-        True where answers are 0 or 1: the interval is made on the scale of log odds. The value is
-        kept half an answer away from 0 and 1.
+        True where answers are 0 or 1: the interval is a score interval, which stays in [0, 1].
 
     Raises
     ------
@@ -161,13 +163,13 @@ def mean(answers: Float64[np.ndarray, "*b r c"], *, share: bool) -> Estimate:
     readers = np.asarray(answers).shape[-2]
     raw = np.maximum(found.readers + found.cases - found.residual, FLOOR * found.residual)
     raw = np.maximum(raw, _LEAST)
-    value = found.value
+    scale = 1.0
     if share:
-        value = np.clip(value, 0.5 / n, 1 - 0.5 / n)
-        raw = np.maximum(raw, FLOOR * value * (1 - value) / n)
+        kept = np.clip(found.value, 0.5 / n, 1 - 0.5 / n)  # half an answer away from 0 and 1
+        scale = kept * (1 - kept)
+        raw = np.maximum(raw, FLOOR * scale / n)
     df = _df(raw, found.readers, readers - 1)
-    scale = 1 / (value * (1 - value)) if share else 1.0
-    return Estimate(value, np.sqrt(raw) * scale, df, share)
+    return Estimate(found.value, np.sqrt(raw / scale), df, share)
 
 
 def difference(first: Float64[np.ndarray, "r c"], second: Float64[np.ndarray, "r d"]) -> Estimate:

@@ -145,3 +145,59 @@ def agreement_spread(
     values = [float(alpha(counts(table, levels), one)[0]) for table in ratings]
     low, high = np.quantile(values, (0.025, 0.975))
     return AgreementSpread(float(np.mean(values)), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """What a design can show.
+
+    Attributes
+    ----------
+    readers, cases
+        Of the design: readers, and pairs per generator.
+    power
+        Of showing that readers at chance are within the margin.
+    needed
+        By number of readers, the pairs per generator for a power of `TARGET`; infinite: no number.
+    agreement
+        The spread of alpha over the rated volumes.
+    """
+
+    readers: int
+    cases: int
+    power: float
+    needed: dict[int, float]
+    agreement: AgreementSpread
+
+    def sentences(self) -> list[str]:
+        """Return what to know before the first reader begins."""
+        never = [n for n, trials in self.needed.items() if trials == inf]
+        enough = [f"{n} readers {t:.0f}" for n, t in self.needed.items() if t < inf]
+        spread = self.agreement
+        found = [
+            f"{self.readers} readers and {self.cases} pairs per generator: if nobody can tell, the "
+            f"study shows that (accuracy within 50 +- {100 * MARGIN:.0f} points) with a "
+            f"probability of {self.power:.0%}. Assumed: accuracy differs by "
+            f"{100 * READER_SD:.0f} points between readers and {100 * CASE_SD:.0f} between pairs.",
+            f"For {TARGET:.0%}, pairs per generator: {', '.join(enough) or 'none of these'}."
+            + (f" Not with {', '.join(map(str, never))} readers." if never else ""),
+        ]
+        if self.readers > 1:
+            found.append(
+                f"Ratings: where Krippendorff's alpha is {spread.expected:.2f}, 95% of studies of "
+                f"this size find {spread.low:.2f} to {spread.high:.2f}."
+            )
+        return found
+
+
+def prospects(
+    readers: int, cases: int, rated: int, *, counts: tuple[int, ...] = (3, 5, 8, 12), seed: int = 0
+) -> Prospects:
+    """Return what a design can show; `rated` is the number of rated volumes."""
+    return Prospects(
+        readers,
+        cases,
+        power(readers, cases, seed=seed),
+        {n: trials_needed(n, seed=seed, simulations=500) for n in counts},
+        agreement_spread(max(2, readers), max(2, rated), seed=seed),
+    )

@@ -1,10 +1,9 @@
 """The folder of a study, and its key.
 
-STUDY/study.json        which copies each reader sees, in which order: nothing in it tells
-STUDY/scales.yaml       what is rated
-STUDY/cases/NAME.nii    blinded copies
-STUDY/answers/NAME.jsonl  what a reader answered, a line each, only ever appended to
-STUDY.key.json          beside the folder: what each copy is. The server never opens it
+STUDY/study.json has which copies each reader sees, in which order; nothing in it tells what they
+are. STUDY/scales.yaml: what is rated. STUDY/cases/NAME.nii: blinded copies.
+STUDY/answers/NAME.jsonl: what a reader answered, a line each, only ever appended to.
+STUDY.key.json, beside the folder: what each copy is; the server never opens it.
 """
 
 from __future__ import annotations

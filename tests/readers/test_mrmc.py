@@ -78,7 +78,17 @@ def test_equivalence_is_where_the_interval_of_ninety_percent_lies_inside():
 
 def test_all_right_is_no_proof_of_one():
     low, high = mrmc.mean(np.ones((3, 10)), share=True).interval()
-    assert 0.8 < low < high < 1
+    assert 0.8 < low < 1
+    assert high == pytest.approx(1)
+
+
+def test_with_independent_answers_of_many_readers_it_is_wilsons_interval():
+    """Each of 400 readers and 2 cases: the variance is close to p (1 - p) / n, and t to normal."""
+    y = (np.random.default_rng(0).random((400, 2)) < 0.9).astype(float)
+    expected = stats.binomtest(int(y.sum()), 800).proportion_ci(method="wilson")
+    assert mrmc.mean(y, share=True).interval() == pytest.approx(
+        (expected.low, expected.high), abs=0.004
+    )
 
 
 def test_a_difference_leaves_out_what_a_reader_has_in_both():
