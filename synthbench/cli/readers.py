@@ -141,6 +141,46 @@ def _prospects(folder: Path, study: Study) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def readers_serve(
+    *,
+    study: Folder,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. The default is this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="Name of this machine in readers' links; may be repeated."),
+    ] = None,
+    revoke: Annotated[
+        list[str] | None,
+        typer.Option("--revoke", help="Reader who gets a new link; may be repeated."),
+    ] = None,
+) -> None:
+    """Ask the readers: a page on this machine, one secret link per reader. Ctrl-C stops it."""
+    from synthbench.readers.study import read_study
+    from synthbench.runtime.lock import only_writer
+
+    try:
+        from synthbench.readers.server import link, serve
+        from synthbench.readers.sessions import Sessions, access
+    except ImportError as error:
+        raise UsageError(
+            f"readers serve needs {error.name}: pip install 'synthbench[readers]'"
+        ) from error
+    plan, scales = read_study(study)
+    with only_writer(study):
+        tokens = access(study, plan, revoke or ())
+        sessions = Sessions(study, plan, scales, tokens)
+        shown = (name or [host])[0]
+        links = {reader: link(shown, port, token) for reader, token in tokens.tokens.items()}
+        answer({"links": links}, lambda: "\n".join(f"{r}: {text}" for r, text in links.items()))
+        log("Give each reader her own link. Answers are saved as they come. Ctrl-C stops.")
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            log("The page is not encrypted: use a network that you trust, or a proxy with TLS.")
+        serve(sessions, host, port, tuple(name or ()))
+
+
 def readers_analyse(
     *,
     context: typer.Context,
