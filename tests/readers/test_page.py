@@ -48,7 +48,7 @@ addEventListener("load", async () => {
   await pause(50);
   found.moved = places();
   found.redrawn = picture() !== before;
-  found.voxels = deep ? Array.from(views[0].nv.volumes[0].img).length : views[0].volume.voxels.length;
+  found.voxels = (deep ? views[0].nv.volumes[0].img : views[0].volume.voxels).length;
   for (const key of ["]", "}", "{", "{", "+", "v"]) press(key);
   found.view = { ...view };
   press("r");
@@ -59,7 +59,7 @@ addEventListener("load", async () => {
   press("p");
   found.paused = !at("pause").hidden;
   press("1");
-  found.deaf = asked.trial.kind === "2afc" ? given.choice : given.levels;
+  found.deaf = asked.trial.kind === "2afc" ? given.choice : { ...given.levels };
   press("p");
   found.kinds = [];
   while (asked.trial && done() < STOP) {

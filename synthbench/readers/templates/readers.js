@@ -147,7 +147,7 @@ const undo = alone(async () => {
   say("Your last answer was taken back: give it again.");
   await present();
 });
-const pause = () => {
+const togglePause = () => {
   const paused = at("pause").hidden;
   at("pause").hidden = !paused;
   if (paused) clock = { before: clock.before + performance.now() - clock.since, since: 0 };
@@ -173,7 +173,7 @@ const ITEMS = { n: 1, b: -1 };
 const act = (key) => {
   if (key === "Enter") submit();
   else if (key === "u") undo();
-  else if (key === "p") pause();
+  else if (key === "p") togglePause();
   else if (!asked.trial) return false;
   else if (/^[1-9]$/.test(key)) choose(Number(key));
   else if (key === "c") at("comment").focus();
@@ -204,7 +204,7 @@ const pressed = (event) => {
 addEventListener("keydown", pressed, { capture: true });
 at("submit").addEventListener("click", submit);
 at("undo").addEventListener("click", undo);
-at("stop").addEventListener("click", pause);
+at("stop").addEventListener("click", togglePause);
 [0, 1].forEach((i) => at(`screen-${i}`).querySelector("figcaption").addEventListener("click", () => choose(i + 1)));
 if (deep) {
   for (const { nv } of views) {
