@@ -228,7 +228,9 @@ def _differences(what: str, tables: dict[str, Float64[np.ndarray, "r _"]]) -> li
 
 
 def _adjusted(found: Sequence[Difference]) -> list[Difference]:
-    adjusted = holm([one.p for one in found]) if found else []
+    if not found:
+        return []
+    adjusted = holm([one.p for one in found])
     return [
         one.model_copy(update={"adjusted_p": float(p)})
         for one, p in zip(found, adjusted, strict=True)

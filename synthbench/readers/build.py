@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -146,6 +146,8 @@ def build(
 def _build(folder: Path, cohorts: Cohorts, making: Making, progress: Progress, log: Log) -> Study:
     seed = secrets.randbits(63) if making.seed is None else making.seed
     rng = np.random.default_rng(seed)
+    whole = cohorts.real.fingerprint
+    cohorts = replace(cohorts, real=_one_scan_each(cohorts.real, rng, log))
     settings = making.settings
     memorizer = 0 if cohorts.memorizer is None else len(cohorts.memorizer)
     sizes = {name: len(cohort) for name, cohort in cohorts.synth.items()}
@@ -162,7 +164,7 @@ def _build(folder: Path, cohorts: Cohorts, making: Making, progress: Progress, l
             for group, pairs in plan.pairs.items() for right, other in pairs
         ),
         generators=tuple(cohorts.synth),
-        real_fingerprint=cohorts.real.fingerprint,
+        real_fingerprint=whole,
         fingerprints={name: cohort.fingerprint for name, cohort in cohorts.synth.items()},
     )  # fmt: skip
     key.save(key_file(folder))
@@ -174,6 +176,18 @@ def _build(folder: Path, cohorts: Cohorts, making: Making, progress: Progress, l
     )
     study.save(study_file(folder))
     return study
+
+
+def _one_scan_each(real: Cohort, rng: np.random.Generator, log: Log) -> Cohort:
+    """Return the real cohort with one scan of each person, drawn by lot."""
+    mixed = rng.permutation(len(real))
+    _, first = np.unique(real.subjects[mixed], return_index=True)
+    if len(first) < len(real):
+        log(
+            f"real: {len(real)} scans of {len(first)} persons; one of each is shown. Who comes "
+            "twice would be known to be real."
+        )
+    return real.subset(sorted(int(i) for i in mixed[first]))
 
 
 def _case(shown: Shown, cohorts: Cohorts) -> Case:

@@ -7,7 +7,7 @@ its sides exchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -174,7 +174,11 @@ def draw(
         for name, volumes in others.items()
     }
     copies = of(MEMORIZER, memorizer)
-    made = {BLURRED: blurred, MEMORIZER: lambda: next(copies), REAL: lambda: next(reals)}
+    made: dict[str, Callable[[], Shown]] = {
+        BLURRED: blurred,
+        MEMORIZER: lambda: next(copies),
+        REAL: lambda: next(reals),
+    }
     for name, n in controls.items():
         if n:
             pairs[name] = tuple((next(reals), made[name]()) for _ in range(n))
@@ -216,7 +220,8 @@ def order(
         place, group, item, _ = early[i]
         # Of few trials, the first half can reach into the last third.
         again.append((max(2 / 3 + rng.random() / 3, place + 0.1), group, item, True))
-    session = sorted([*first, *again], key=lambda trial: trial[0])
+    session = [*first, *again]
+    session.sort(key=lambda trial: trial[0])
     return [(group, item, second) for _, group, item, second in session]
 
 

@@ -90,7 +90,8 @@ def simulated(
     latent = norm.ppf(accuracy) + own * rng.standard_normal((n, readers, cases))
     latent += shared[0] * rng.standard_normal((n, readers, 1))
     latent += shared[1] * rng.standard_normal((n, 1, cases))
-    return (latent > 0).astype(np.float64)
+    found: Float64[np.ndarray, "n r c"] = (latent > 0).astype(np.float64)
+    return found
 
 
 def trials_needed(

@@ -37,7 +37,7 @@ def cell(found: Estimated | None, *, scale: float = 1.0, sign: str = "", digits:
 
 def analysis_table(found: Analysis) -> Group:
     """Return all tables of an analysis, with the sentences that go with them."""
-    parts = [Text(line) for line in sentences(found)]
+    parts: list[Table | Text] = [Text(line) for line in sentences(found)]
     for table in (_compared(found), _rated(found), _differences(found), _repeated(found)):
         if table.row_count:
             parts += [Text(), table]

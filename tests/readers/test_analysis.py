@@ -47,10 +47,14 @@ def test_what_was_planted_is_found(folder):
         assert compared[group].verdict == "told"
         assert compared[group].d_prime.value > 2
     assert compared["beta"].verdict != "told"
-    assert compared["beta"].accuracy.low < 0.5 < compared["beta"].accuracy.high
+    low, high = compared["beta"].accuracy.low, compared["beta"].accuracy.high
+    assert low is not None
+    assert high is not None
+    assert low < 0.5 < high
     assert all(one.answered == one.asked == 37 for one in found.readers.values())
     (accuracy,) = (one for one in found.differences if one.what == "accuracy")
     assert (accuracy.first, accuracy.second) == ("alpha", "beta")
+    assert accuracy.difference.low is not None
     assert accuracy.difference.low > 0
     rated = by(found.rated, "item")["appearance"]
     assert rated.means["real"].value > rated.means["beta"].value > rated.means["alpha"].value + 1
@@ -75,6 +79,7 @@ def test_an_ideal_observer_repeats_himself_and_one_who_guesses_does_not(folder):
 def test_a_reader_who_always_says_left_is_biased_and_at_chance(folder):
     answer_all(folder, FIRST, [Reader(left=99.0)], seed=1)
     found = analyse(folder)
+    assert found.bias is not None
     assert found.bias.left.value == 1
     assert found.bias.criterion < -1
     # Sides are balanced over two readers, so nothing is told.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.readers import study as folders
-from synthbench.readers.build import blurred
+from synthbench.readers.build import Making, blurred, build
+from synthbench.readers.design import Settings
 from synthbench.readers.scales import read_scales
-from tests.readers.small import SHAPE, arrays, study
+from tests.readers.small import SHAPE, arrays, cohorts, study
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,23 @@ def test_without_a_seed_nobody_can_draw_the_key_again(tmp_path):
         study(tmp_path / name, seed=None)
         seeds.add(folders.Key.load(folders.key_file(tmp_path / name)).seed)
     assert len(seeds) == 2
+
+
+def test_a_person_with_several_scans_is_shown_once(tmp_path):
+    """Who comes twice would be known to be real."""
+    there = cohorts(real=24)
+    entries = tuple(
+        replace(entry, subject=f"s{i // 2}") for i, entry in enumerate(there.real.entries)
+    )
+    several = replace(there, real=replace(there.real, entries=entries))
+    said: list[str] = []
+    settings = Settings(readers=1, cases=2, controls=1, practice=1)
+    build(tmp_path / "study", several, Making(settings, 0), log=said.append)
+    key = folders.Key.load(folders.key_file(tmp_path / "study"))
+    subject = {entry.name: entry.subject for entry in entries}
+    shown = [subject[c.volume] for c in key.cases.values() if c.group in ("real", "blurred")]
+    assert len(shown) == len(set(shown)) == 10
+    assert "24 scans of 12 persons" in " ".join(said)
 
 
 def test_a_study_is_not_written_over(made):

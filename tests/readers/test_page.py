@@ -22,6 +22,7 @@ from synthbench.readers.study import answers_file, read_study
 from tests.readers.small import SHAPE, study
 from tests.report.pages import CHROMIUM, NO_CHROMIUM, NO_GL, SOFTWARE_GL, WATCH
 
+PAGE = server.page()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)]
 
 KEYS = """
@@ -92,7 +93,7 @@ def visit(folder, monkeypatch, profile, reader, *options, stop=99, undo=False):
     """Serve the study, and open a reader's link in a browser whose page presses the keys."""
     script = WATCH + KEYS.replace("STOP", str(stop)).replace("UNDO", json.dumps(undo))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text, rules = server.page()
+    text, rules = PAGE
     before, _, after = text.rpartition("</body>")
     page = f"{before}<script>{script}</script></body>{after}"
     rules = rules.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
