@@ -14,8 +14,9 @@ import argparse
 from math import isfinite
 
 import numpy as np
+from scipy.stats import norm
 
-from synthbench.readers.mrmc import mean
+from synthbench.readers.mrmc import difference, mean
 from synthbench.readers.power import agreement_spread, normal_trials, simulated, trials_needed
 
 DESIGNS = ((3, 24), (3, 80), (5, 24), (5, 75), (8, 40), (12, 40))
@@ -51,6 +52,44 @@ def level(readers: int, cases: int, reps: int) -> float:
     return float(np.mean(np.concatenate(found) < 0.05))
 
 
+def rated(readers: int, cases: int, middle: float, reps: int) -> float:
+    """Return the coverage of the mean level on four levels.
+
+    Levels are a normal deviate cut at -1, 0 and 1: `middle`, plus deviates of the reader (sd 0.3),
+    the case (0.7) and the rating (0.65).
+    """
+    rng = np.random.default_rng(0)
+    edges = np.array([-1.0, 0.0, 1.0])
+    truth = norm.sf((edges - middle) / np.sqrt(0.3**2 + 0.7**2 + 0.65**2)).sum() / 3
+    latent = middle + 0.3 * rng.standard_normal((reps, readers, 1))
+    latent = latent + 0.7 * rng.standard_normal((reps, 1, cases))
+    latent = latent + 0.65 * rng.standard_normal((reps, readers, cases))
+    low, high = mean(np.digitize(latent, edges) / 3, share=True).interval()
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
+def differing(readers: int, cases: int, reps: int) -> float:
+    """Return the coverage of the difference of two generators, of accuracy 0.7 and 0.5.
+
+    Accuracy differs by 10 points between readers, half of whose variance both generators share,
+    and by 10 points between cases.
+    """
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(reps):
+        skill = 0.07 / norm.pdf(0) * rng.standard_normal((readers, 1))
+        tables = []
+        for accuracy in (0.7, 0.5):
+            latent = skill + 0.07 / norm.pdf(0) * rng.standard_normal((readers, 1))
+            latent = latent + 0.1 / norm.pdf(0) * rng.standard_normal((1, cases))
+            latent = latent + rng.standard_normal((readers, cases))
+            spread = np.sqrt(1 + (2 * 0.07**2 + 0.1**2) / norm.pdf(0) ** 2)
+            tables.append((latent + spread * norm.ppf(accuracy) > 0).astype(float))
+        low, high = difference(*tables).interval()
+        held += bool(low <= 0.2 <= high)
+    return held / reps
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -65,6 +104,18 @@ def main() -> None:
     print("\n| readers x cases | equivalent at the margin |\n|---|---|")
     for readers, cases in DESIGNS:
         print(f"| {readers} x {cases} | {100 * level(readers, cases, reps):.1f}% |", flush=True)
+    middles = (0.0, 1.0, 2.0)
+    print(
+        "\n| readers x cases | " + " | ".join(f"middle {m:g}" for m in middles),
+        "|\n|---|---|---|---|",
+    )
+    for readers, cases in DESIGNS:
+        cells = " | ".join(f"{100 * rated(readers, cases, m, reps):.1f}%" for m in middles)
+        print(f"| {readers} x {cases} | {cells} |", flush=True)
+    print("\n| readers x cases | difference of two generators |\n|---|---|")
+    for readers, cases in DESIGNS:
+        held = differing(readers, cases, min(reps, 5000))
+        print(f"| {readers} x {cases} | {100 * held:.1f}% |", flush=True)
     print("\n| readers | trials each, variance known | trials each, this analysis |\n|---|---|---|")
     for readers in (2, 3, 4, 5, 6, 8, 10, 12):
         known, needed = normal_trials(readers), trials_needed(readers)

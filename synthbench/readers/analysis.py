@@ -250,16 +250,22 @@ def _rated(answers: Answers, scales: Scales, seed: int) -> Iterator[Rated]:
         alpha, ac2 = _agreement(np.concatenate(list(tables.values()), axis=1), item, seed)
         yield Rated(
             item=item.key, question=item.question, levels=item.levels,
-            means={group: _mean_level(table) for group, table in tables.items()},
+            means={
+                group: _mean_level(table, len(item.levels)) for group, table in tables.items()
+            },
             alpha=alpha, ac2=ac2,
         )  # fmt: skip
 
 
-def _mean_level(table: Float64[np.ndarray, "r c"]) -> Estimated:
+def _mean_level(table: Float64[np.ndarray, "r c"], levels: int) -> Estimated:
+    """Return the mean level; its interval is that of a share of the scale, and stays on it."""
+    value = float(np.nanmean(table))
     try:
-        return _estimated(mrmc.mean(table[~np.isnan(table).all(1)], share=False))
+        found = mrmc.mean((table[~np.isnan(table).all(1)] - 1) / (levels - 1), share=True)
     except MetricError:  # too few answers so far
-        return Estimated(value=float(np.nanmean(table)), low=None, high=None)
+        return Estimated(value=value, low=None, high=None)
+    low, high = (1 + (levels - 1) * float(end) for end in found.interval())
+    return Estimated(value=value, low=low, high=high)
 
 
 def _agreement(

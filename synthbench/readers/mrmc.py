@@ -149,7 +149,7 @@ def mean(answers: Float64[np.ndarray, "*b r c"], *, share: bool) -> Estimate:
     answers
         One row per reader and one column per case; NaN where one is missing.
     share
-        True where answers are 0 or 1: the interval is a score interval, which stays in [0, 1].
+        True where answers lie in [0, 1]: the interval is a score interval, which stays there.
 
     Raises
     ------

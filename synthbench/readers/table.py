@@ -114,9 +114,10 @@ def _rated(found: Analysis) -> Table:
 def _differences(found: Analysis) -> Table:
     table = Table("difference", "first less second", "value", "p (Holm)")
     for one in found.differences:
-        value = one.difference
-        shown = cell(value, sign="+")
-        table.add_row(one.what, f"{one.first} - {one.second}", shown, p_text(one.adjusted_p))
+        scale, digits = (100, 0) if one.what == "accuracy" else (1, 2)
+        shown = cell(one.difference, scale=scale, sign="+", digits=digits)
+        what = "accuracy, points" if one.what == "accuracy" else one.what
+        table.add_row(what, f"{one.first} - {one.second}", shown, p_text(one.adjusted_p))
     return table
 
 

@@ -54,8 +54,9 @@ def test_what_was_planted_is_found(folder):
     assert all(one.answered == one.asked == 37 for one in found.readers.values())
     (accuracy,) = (one for one in found.differences if one.what == "accuracy")
     assert (accuracy.first, accuracy.second) == ("alpha", "beta")
-    assert accuracy.difference.low is not None
-    assert accuracy.difference.low > 0
+    assert accuracy.difference.value == pytest.approx(
+        compared["alpha"].accuracy.value - compared["beta"].accuracy.value
+    )
     rated = by(found.rated, "item")["appearance"]
     assert rated.means["real"].value > rated.means["beta"].value > rated.means["alpha"].value + 1
     assert set(rated.means) == {"real", "alpha", "beta", "blurred"}
