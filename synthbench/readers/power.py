@@ -161,14 +161,14 @@ class Prospects:
     needed
         By number of readers, the pairs per generator for a power of `TARGET`; infinite: no number.
     agreement
-        The spread of alpha over the rated volumes.
+        The spread of alpha over the rated volumes; None: nothing is rated, or by one reader.
     """
 
     readers: int
     cases: int
     power: float
     needed: dict[int, float]
-    agreement: AgreementSpread
+    agreement: AgreementSpread | None
 
     def sentences(self) -> list[str]:
         """Return what to know before the first reader begins."""
@@ -183,7 +183,7 @@ class Prospects:
             f"For {TARGET:.0%}, pairs per generator: {', '.join(enough) or 'none of these'}."
             + (f" Not with {', '.join(map(str, never))} readers." if never else ""),
         ]
-        if self.readers > 1:
+        if spread is not None:
             found.append(
                 f"Ratings: where Krippendorff's alpha is {spread.expected:.2f}, 95% of studies of "
                 f"this size find {spread.low:.2f} to {spread.high:.2f}."
@@ -200,5 +200,5 @@ def prospects(
         cases,
         power(readers, cases, seed=seed),
         {n: trials_needed(n, seed=seed, simulations=500) for n in counts},
-        agreement_spread(max(2, readers), max(2, rated), seed=seed),
+        agreement_spread(readers, rated, seed=seed) if min(readers, rated) > 1 else None,
     )

@@ -4,7 +4,7 @@
 // them. Everything can be done by keyboard.
 
 const at = (id) => document.getElementById(id);
-const FIRST_VIEW = { low: 0, high: 100, zoom: 1, layout: 3, radiological: false, cut: false };
+const FIRST_VIEW = { low: 0, high: 100, zoom: 1, layout: 3, radiological: false, cut: false, cross: true };
 const LAYOUTS = [3, 0, 1, 2, 4];
 const deep = hasWebGL2();
 const views = [0, 1].map((i) => new (deep ? Deep : Flat)(at(`screen-${i}`).querySelector("canvas")));
@@ -37,7 +37,13 @@ const call = async (path, body) => {
 
 const redraw = () => {
   const shown = asked.trial.kind === "2afc" ? views : views.slice(0, 1);
-  for (const one of shown) one.update(view);
+  for (const one of shown) {
+    if (deep) {
+      one.nv.opts.crosshairWidth = view.cross ? 0.3 : 0;
+      one.nv.opts.show3Dcrosshair = view.cross;
+    }
+    one.update(view);
+  }
 };
 const resetView = () => {
   const [sagittal, coronal, axial] = asked.shape.map((n) => Math.floor(n / 2));
@@ -94,6 +100,8 @@ const present = async () => {
   resetView();
   const [d, h, w] = asked.shape;
   const spacing = asked.spacing[0];
+  // A grid of two by two; one volume alone takes the shape that fits its canvas.
+  if (deep) views[0].nv.opts.multiplanarLayout = compared ? 2 : 0;
   for (let i = 0; i < (compared ? 2 : 1); i++) {
     const reply = await call(`volume/${trial.trial}/${i}`);
     const voxels = new Uint8Array(await reply.arrayBuffer());
@@ -167,6 +175,7 @@ const VIEWS = {
   "+": () => { view.zoom = clamp(view.zoom + 0.25, 1, 5); },
   "-": () => { view.zoom = clamp(view.zoom - 0.25, 1, 5); },
   v: () => { view.layout = LAYOUTS[(LAYOUTS.indexOf(view.layout) + 1) % LAYOUTS.length]; },
+  x: () => { view.cross = !view.cross; },
   r: resetView,
 };
 const ITEMS = { n: 1, b: -1 };
