@@ -67,7 +67,7 @@ def test_what_was_planted_is_found(folder):
     assert [one.right / one.readers for one in told] == sorted(
         (one.right / one.readers for one in told), reverse=True
     )
-    assert {one.group for one in told[:5]} == {"alpha"}
+    assert min(one.right for one in told if one.group == "alpha") >= 3  # of four readers
 
 
 def test_an_ideal_observer_repeats_himself_and_one_who_guesses_does_not(folder):
