@@ -24,7 +24,13 @@ from synthbench.cli.drift import drift
 from synthbench.cli.fetch import fetch
 from synthbench.cli.leaderboard import leaderboard
 from synthbench.cli.listing import list_
-from synthbench.cli.readers import readers_analyse, readers_init, readers_serve
+from synthbench.cli.readers import (
+    readers_analyse,
+    readers_collect,
+    readers_export,
+    readers_init,
+    readers_serve,
+)
 from synthbench.cli.readers_demo import readers_demo
 from synthbench.cli.report import cite, report
 from synthbench.cli.sample import import_, key, sample, verify
@@ -114,6 +120,10 @@ for _group_, _name, _verb, _page, _example in (
      "readers init study/ --real real/ --synth synth/ddpm3d --synth synth/ldm3d"),
     ("readers", "serve", readers_serve, "readers.md",
      "readers serve study/ --port 8000"),
+    ("readers", "export", readers_export, "readers.md",
+     "readers export study/ --out pages/"),
+    ("readers", "collect", readers_collect, "readers.md",
+     "readers collect study/ reader-1.json"),
     ("readers", "analyse", readers_analyse, "readers.md",
      "readers analyse study/ --out analysis.json"),
     ("readers", "demo", readers_demo, "readers.md",

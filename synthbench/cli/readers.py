@@ -181,6 +181,35 @@ def readers_serve(
         serve(sessions, host, port, tuple(name or ()))
 
 
+def readers_export(
+    *,
+    study: Folder,
+    out: Annotated[Path, typer.Option("--out", help="Folder for one page per reader.")],
+) -> None:
+    """Write one HTML file per reader, for machines without a server."""
+    from synthbench.readers.offline import export
+
+    files = export(study, out)
+    largest = max(file.stat().st_size for file in files) / 1e6
+    log(
+        f"{out}: {len(files)} pages of up to {largest:.0f} MB. A reader saves her answers as a "
+        f"file. Then: synthbench readers collect {study} reader-1.json"
+    )
+    answer({"files": [str(file) for file in files]})
+
+
+def readers_collect(
+    *,
+    study: Folder,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of answers.")],
+) -> None:
+    """Take files of answers, which readers saved from their pages, into the study."""
+    from synthbench.readers.offline import collect
+
+    new = collect(study, files)
+    answer(new, lambda: "\n".join(f"{reader}: {n} new lines" for reader, n in new.items()))
+
+
 def readers_analyse(
     *,
     context: typer.Context,

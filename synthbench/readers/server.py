@@ -7,12 +7,8 @@ leaves the server.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment
-from markupsafe import Markup
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,8 +19,8 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from synthbench.readers.answers import Answer
+from synthbench.readers.page import page
 from synthbench.readers.sessions import Refused, Session, Sessions
-from synthbench.report.scripts import policy, scripts
 from synthbench.runtime.documents import parse_json
 
 MOST_BODY = 64 * 2**10
@@ -40,22 +36,6 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
-
-
-@cache
-def page() -> tuple[str, str]:
-    """Return the page of every reader, and its content security policy."""
-    folder = files("synthbench.readers") / "templates"
-    style, script, template = (
-        (folder / name).read_text(encoding="utf-8")
-        for name in ("readers.css", "readers.js", "readers.html.jinja")
-    )
-    all_scripts = [*scripts(pictured=True, compared=False), script]
-    # They are the package's own: nothing of the study is in the page.
-    inlined = {"style": Markup(style), "scripts": [Markup(one) for one in all_scripts]}  # noqa: S704
-    text = Environment(autoescape=True).from_string(template).render(inlined)
-    rules = f"{policy(style, all_scripts)}; connect-src 'self'; frame-ancestors 'none'"
-    return text, rules
 
 
 class _Application:

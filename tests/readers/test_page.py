@@ -17,10 +17,11 @@ import pytest
 import uvicorn
 
 from synthbench.readers import server
+from synthbench.readers.offline import collect, export
 from synthbench.readers.sessions import Sessions, access
 from synthbench.readers.study import answers_file, read_study
 from tests.readers.small import SHAPE, study
-from tests.report.pages import CHROMIUM, NO_CHROMIUM, NO_GL, SOFTWARE_GL, WATCH
+from tests.report.pages import CHROMIUM, NO_CHROMIUM, NO_GL, SOFTWARE_GL, WATCH, browse
 
 PAGE = server.page()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)]
@@ -78,6 +79,7 @@ addEventListener("load", async () => {
   }
   found.done = done();
   found.question = at("question").textContent;
+  found.stored = Object.values(localStorage).map((text) => JSON.parse(text));
   report(found);
 });
 """
@@ -162,3 +164,20 @@ def test_a_reader_does_everything_by_keyboard(folder, tmp_path, monkeypatch, opt
     plan, _ = read_study(folder)
     assert found["done"] == len(plan.readers["reader-1"])
     assert len(found["kinds"]) == found["done"] - 3
+
+
+def test_a_page_without_a_server_keeps_the_answers_in_the_browser(folder, tmp_path):
+    (page, _) = export(folder, tmp_path / "pages")
+    script = KEYS.replace("STOP", "99").replace("UNDO", "false")
+    found, _ = browse(page.read_text(encoding="utf-8"), tmp_path, script, *NO_GL)
+    assert found["broken"] == found["violations"] == found["requests"] == []
+    assert found["question"].startswith("That was all")
+    plan, _ = read_study(folder)
+    trials = plan.readers["reader-1"]
+    assert found["done"] == len(trials)
+    (answers,) = found["stored"]
+    assert [answer["trial"] for answer in answers] == [trial.trial for trial in trials]
+    fields = {"schema_version": 1, "study": plan.key_sha256, "reader": "reader-1"}
+    file = tmp_path / "reader-1.json"
+    file.write_text(json.dumps({**fields, "answers": answers}), encoding="utf-8")
+    assert collect(folder, [file]) == {"reader-1": len(trials)}
