@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -23,7 +24,7 @@ def page() -> tuple[str, str]:
     return text, f"{rules}; connect-src 'self'; frame-ancestors 'none'"
 
 
-def offline_page(study: dict[str, object], volumes: list[bytes]) -> str:
+def offline_page(study: Mapping[str, object], volumes: list[bytes]) -> str:
     """Return a page that holds a study of one reader.
 
     Parameters

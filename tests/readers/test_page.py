@@ -18,12 +18,13 @@ import uvicorn
 
 from synthbench.readers import server
 from synthbench.readers.offline import collect, export
+from synthbench.readers.page import page
 from synthbench.readers.sessions import Sessions, access
 from synthbench.readers.study import answers_file, read_study
 from tests.readers.small import SHAPE, study
 from tests.report.pages import CHROMIUM, NO_CHROMIUM, NO_GL, SOFTWARE_GL, WATCH, browse
 
-PAGE = server.page()
+PAGE = page()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)]
 
 KEYS = """
@@ -97,9 +98,9 @@ def visit(folder, monkeypatch, profile, reader, *options, stop=99, undo=False):
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text, rules = PAGE
     before, _, after = text.rpartition("</body>")
-    page = f"{before}<script>{script}</script></body>{after}"
+    tested = f"{before}<script>{script}</script></body>{after}"
     rules = rules.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
-    monkeypatch.setattr(server, "page", lambda: (page, rules))
+    monkeypatch.setattr(server, "page", lambda: (tested, rules))
     plan, scales = read_study(folder)
     tokens = access(folder, plan)
     app = server.application(Sessions(folder, plan, scales, tokens), server.LOOPBACK)
@@ -167,9 +168,9 @@ def test_a_reader_does_everything_by_keyboard(folder, tmp_path, monkeypatch, opt
 
 
 def test_a_page_without_a_server_keeps_the_answers_in_the_browser(folder, tmp_path):
-    (page, _) = export(folder, tmp_path / "pages")
+    (file, _) = export(folder, tmp_path / "pages")
     script = KEYS.replace("STOP", "99").replace("UNDO", "false")
-    found, _ = browse(page.read_text(encoding="utf-8"), tmp_path, script, *NO_GL)
+    found, _ = browse(file.read_text(encoding="utf-8"), tmp_path, script, *NO_GL)
     assert found["broken"] == found["violations"] == found["requests"] == []
     assert found["question"].startswith("That was all")
     plan, _ = read_study(folder)
