@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -178,6 +179,7 @@ def readers_serve(
         log("Give each reader her own link. Answers are saved as they come. Ctrl-C stops.")
         if host not in ("127.0.0.1", "localhost", "::1"):
             log("The page is not encrypted: use a network that you trust, or a proxy with TLS.")
+        sys.stdout.flush()  # a program that started this one waits for the links
         serve(sessions, host, port, tuple(name or ()))
 
 

@@ -122,7 +122,7 @@ def _compared(answers: Answers, margin: float) -> Iterator[Compared]:
             low, high = map(float, found.interval())
             accuracy = Estimated(value=accuracy.value, low=low, high=high)
             p = float(found.equivalence_p(0.5 - margin, 0.5 + margin))
-            verdict = _verdict(low, p)
+            verdict = _verdict(low, high, p)
         yield Compared(
             group=group, control=group in CONTROLS, readers=len(per_reader),
             cases=int(there.any(0).sum()), answers=int(there.sum()), accuracy=accuracy,
@@ -131,9 +131,11 @@ def _compared(answers: Answers, margin: float) -> Iterator[Compared]:
         )  # fmt: skip
 
 
-def _verdict(low: float, p: float) -> Verdict:
+def _verdict(low: float, high: float, p: float) -> Verdict:
     if low > 0.5:
         return "told"
+    if high < 0.5:
+        return "reversed"
     return "equivalent" if p < ALPHA else "unsure"
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from synthbench.records.base import Record, RecordFile
 
-Verdict = Literal["told", "equivalent", "unsure"]
+Verdict = Literal["told", "reversed", "equivalent", "unsure"]
 
 KAPPA = (
     "Agreement on which of two volumes is real is not reported: where readers guess, kappa is near "
@@ -44,8 +44,8 @@ class Compared(Record):
     equivalence_p
         Of two one-sided tests: is the accuracy within the margin of 0.5?
     verdict
-        "told": the interval is above 0.5; "equivalent": `equivalence_p` is below 0.05 (and not
-        told); else "unsure".
+        "told": the interval is above 0.5; "reversed": it is below; "equivalent": neither, and
+        `equivalence_p` is below 0.05; else "unsure".
     per_reader
         The accuracy of each reader.
     """

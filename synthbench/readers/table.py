@@ -15,6 +15,7 @@ WORDS = {
 }
 VERDICTS = {
     "told": "told from real",
+    "reversed": "taken for real more often than real ones",
     "equivalent": "not told: equivalent to chance",
     "unsure": "not sure: more readers or cases",
 }
@@ -72,6 +73,8 @@ def _sentence(one: Compared, margin: float) -> str:
     what = f"{one.group}: readers found the real one in {share}% of the pairs"
     if one.verdict == "told":
         return f"{what}: they can tell these volumes from real ones."
+    if one.verdict == "reversed":
+        return f"{what}: they took these volumes for real more often than real ones."
     if one.verdict == "equivalent":
         return f"{what}: they cannot tell them, within 50 +- {100 * margin:.0f} points."
     return f"{what}: too uncertain to say whether they can tell."

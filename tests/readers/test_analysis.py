@@ -87,6 +87,13 @@ def test_a_reader_who_always_says_left_is_biased_and_at_chance(folder):
     assert all(one.accuracy.value == pytest.approx(0.5) for one in found.compared)
 
 
+def test_readers_who_take_the_copies_for_real_are_not_said_to_guess(folder):
+    """They see a difference, and call it by the wrong name."""
+    answer_all(folder, Truth({"alpha": -9.0}, {}), [IDEAL], seed=1)
+    (alpha, *_) = analyse(folder).compared
+    assert (alpha.accuracy.value, alpha.verdict) == (0.0, "reversed")
+
+
 def answer_by_hand(folder, reader, choose, trials=None):
     plan, _ = read_study(folder)
     regions = ("cortex", "ventricles", "deep grey matter", "cerebellum and brain stem")
