@@ -24,6 +24,14 @@ from synthbench.cli.drift import drift
 from synthbench.cli.fetch import fetch
 from synthbench.cli.leaderboard import leaderboard
 from synthbench.cli.listing import list_
+from synthbench.cli.readers import (
+    readers_analyse,
+    readers_collect,
+    readers_export,
+    readers_init,
+    readers_serve,
+)
+from synthbench.cli.readers_demo import readers_demo
 from synthbench.cli.report import cite, report
 from synthbench.cli.sample import import_, key, sample, verify
 from synthbench.cli.score import score
@@ -55,6 +63,7 @@ _GROUPS = {
     "": app,
     "data": _group("data", "Cohorts: simulate, look at, select, split, prepare."),
     "benchmark": _group("benchmark", "Protocols frozen on a real cohort."),
+    "readers": _group("readers", "Reader studies: what people see."),
     "cache": _group("cache", "Features and measures that earlier runs kept on this machine."),
 }
 
@@ -107,6 +116,18 @@ for _group_, _name, _verb, _page, _example in (
      "data prepare scans/ --out prepared/"),
     ("benchmark", "init", benchmark_init, "scoring.md",
      "benchmark init mine --real split/reference.tsv --m 100"),
+    ("readers", "init", readers_init, "readers.md",
+     "readers init study/ --real real/ --synth synth/ddpm3d --synth synth/ldm3d"),
+    ("readers", "serve", readers_serve, "readers.md",
+     "readers serve study/ --port 8000"),
+    ("readers", "export", readers_export, "readers.md",
+     "readers export study/ --out pages/"),
+    ("readers", "collect", readers_collect, "readers.md",
+     "readers collect study/ reader-1.json"),
+    ("readers", "analyse", readers_analyse, "readers.md",
+     "readers analyse study/ --out analysis.json"),
+    ("readers", "demo", readers_demo, "readers.md",
+     "readers demo"),
     ("cache", "info", cache_info, "speed.md",
      "cache info"),
     ("cache", "clear", cache_clear, "speed.md",

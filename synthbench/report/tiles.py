@@ -159,13 +159,8 @@ def _of_copies(card: Scorecard) -> Tile:
     standing = COPIES_STANDING[whole.verdict]
     if whole.verdict is None:
         reason = (card.not_assessed or "it was not tested").removeprefix("not assessed: ")
-        hint = (
-            ""
-            if "--train" in reason
-            else (
-                ". Score again with --train and --holdout, the volumes of the training and unseen ones"
-            )
-        )
+        hint = ". Score again with --train (the training volumes) and --holdout (unseen ones)"
+        hint = "" if "--train" in reason else hint
         words = f"not known{alike_words(card)}: {reason}{hint}"
     else:
         words = _COPIES[standing]

@@ -16,6 +16,7 @@ from safetensors.numpy import save as packed_safetensors
 from tests.fuzz import mutations as damage
 from tests.fuzz.parser import Parser
 from tests.fuzz.records import records
+from tests.fuzz.studies import studies
 
 # ---------------------------------------------------------------- images
 
@@ -383,7 +384,7 @@ def _runs() -> list[Parser]:
 
 def parsers() -> list[Parser]:
     """Return every parser."""
-    return [*_images(), *_tables(), *_runs(), *records()]
+    return [*_images(), *_tables(), *_runs(), *records(), *studies()]
 
 
 def gzip_of_zeros(size: int) -> bytes:
