@@ -96,7 +96,7 @@ def test_what_is_not_known_says_why_and_how_to_get_it(card):
     )
     copies = tile(card, "Copies", not_assessed="not assessed: name the training set")
     assert "name the training set" in copies.verdict.words
-    assert "--train and --holdout" in copies.verdict.words
+    assert "--train (the training volumes) and --holdout" in copies.verdict.words
     assert copies.verdict.standing == "missing"
 
 
