@@ -70,7 +70,8 @@ def _moved(cohort: Cohort, target: Space) -> str:
     words = ", ".join(f"{mm:+.3g}" for mm in offset)
     return (
         f", which has another place: its first voxel lies {words} mm from theirs (right, front, "
-        "up). All volumes are interpolated, which blurs them: write them on this grid if you can"
+        "up). All volumes are interpolated, which blurs them: write them on this grid if you can "
+        "(synthbench import --like SET, where SET lies on it)"
     )
 
 
