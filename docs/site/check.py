@@ -68,10 +68,11 @@ def broken(site: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print what is wrong with a site, and exit 1 where something is."""
+    """Print what is wrong with a site, and exit 1 where something is, or where there is no page."""
     site = Path(sys.argv[1]).resolve()
-    wrong = [*elsewhere(site), *broken(site)]
-    print("\n".join(wrong) or f"{len(list(site.rglob('*.html')))} pages: all links lead somewhere")
+    pages = len(list(site.rglob("*.html")))
+    wrong = [*elsewhere(site), *broken(site)] if pages else [f"{site}: no page; was it built?"]
+    print("\n".join(wrong) or f"{pages} pages: all links lead somewhere")
     sys.exit(bool(wrong))
 
 

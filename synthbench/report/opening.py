@@ -129,4 +129,5 @@ def alike_words(card: Scorecard) -> str:
     ]  # fmt: skip
     if not counts:
         return ""
-    return f", but {sum(counts)} of {card.synth.n} volumes are nearly identical to others"
+    # One volume may be like several others: the findings are not added.
+    return f", but {max(counts)} of {card.synth.n} volumes are nearly identical to others"

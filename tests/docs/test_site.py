@@ -83,3 +83,13 @@ def test_a_style_that_loads_from_elsewhere_is_found(check, tmp_path):
     (tmp_path / "s.css").write_text("@import 'https://x.org/s.css';", encoding="utf-8")
     assert list(check.elsewhere(tmp_path)) == ["s.css: loads https://x.org/s.css"]
     assert "site_check" not in sys.modules
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_site_without_pages_is_not_right(check, tmp_path, there, monkeypatch, capsys):
+    site = tmp_path if there else tmp_path / "docs"
+    monkeypatch.setattr(sys, "argv", ["check.py", str(site)])
+    with pytest.raises(SystemExit) as stopped:
+        check.main()
+    assert stopped.value.code == 1
+    assert capsys.readouterr().out == f"{site}: no page; was it built?\n"

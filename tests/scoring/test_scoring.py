@@ -17,7 +17,6 @@ from synthbench.metrics.extractors.random_resnet import RandomResNet10
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Missing
 from synthbench.scoring import freeze, scoring
-from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.memorization import VOXELS, neighbours_table
 from synthbench.scoring.settings import (
@@ -421,62 +420,6 @@ def test_scans_of_one_subject_are_one_resampling_unit(small, tmp_path):
     assert half == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
 
 
-# ---------------------------------------------------------------- benchmarks
-
-
-@pytest.fixture
-def frozen(small):
-    settings = ScoringSettings(extractors=EXTRACTORS, metrics=METRICS, resamples=200, scales=2)
-    return freeze.freeze(small[0], "b", settings, n_synth=4)
-
-
-def test_a_benchmark_keeps_the_bandwidth_and_subsamples_to_m(small, frozen):
-    card = score(*small, benchmark=frozen)
-    assert card.protocol == frozen.protocol
-    assert card.benchmark == "b"
-    assert (card.synth.n, card.synth.available) == (4, 5)
-    assert score(*small, benchmark=frozen).values == card.values
-
-
-def test_a_benchmark_survives_its_file(frozen, tmp_path):
-    frozen.save(tmp_path / "b")
-    assert Benchmark.load(tmp_path / "b") == frozen
-    with pytest.raises(ScorecardError, match="already there"):
-        frozen.save(tmp_path / "b")
-    (tmp_path / "b" / "benchmark.yaml").write_text("name: b\n", encoding="utf-8")
-    with pytest.raises(ScorecardError, match="not a benchmark"):
-        Benchmark.load(tmp_path / "b")
-
-
-def test_a_benchmark_refuses_other_data_by_name(small, frozen, make_cohort):
-    real, synth = small
-    with pytest.raises(ScorecardError, match="frozen on another real cohort"):
-        score(make_cohort("other", n=6, seed=5), synth, benchmark=frozen)
-    more = frozen.protocol.model_copy(update={"n_synth": 6})
-    with pytest.raises(CohortError, match=r"scores 6 volumes; found 5\. Sample 1 more"):
-        score(real, synth, benchmark=frozen.model_copy(update={"protocol": more}))
-
-
-def test_a_benchmark_refuses_other_weights_and_masks(small, frozen):
-    def changed(**update):
-        return frozen.model_copy(update={"protocol": frozen.protocol.model_copy(update=update)})
-
-    record = frozen.protocol.extractors[0].model_copy(update={"weights_sha256": "0" * 64})
-    with pytest.raises(ScorecardError, match="weights_sha256"):
-        score(*small, benchmark=changed(extractors=(record,)))
-    mask = frozen.protocol.mask.model_copy(update={"voxels": 1})
-    with pytest.raises(ScorecardError, match="the mask differs"):
-        score(*small, benchmark=changed(mask=mask))
-    settings = {k: {**v, "formula": "another"} for k, v in frozen.protocol.settings.items()}
-    with pytest.raises(ScorecardError, match="formula 'another'"):
-        score(*small, benchmark=changed(settings=settings))
-
-
-def test_freezing_needs_two_synthetic_volumes(small):
-    with pytest.raises(UsageError, match="--m"):
-        freeze.freeze(small[0], "b", ScoringSettings(extractors=EXTRACTORS), n_synth=1)
-
-
 # ---------------------------------------------------------------- scorecards
 
 
@@ -533,11 +476,6 @@ def test_the_sidecars_origin_is_recorded(make_cohort, tmp_path):
 def test_wrong_settings_are_refused_before_anything_is_read(wrong, words, tmp_path):
     with pytest.raises(UsageError, match=words):
         scoring.score(tmp_path / "nowhere", tmp_path / "nowhere", **wrong)
-
-
-def test_settings_beside_a_benchmark_are_refused(small, frozen):
-    with pytest.raises(UsageError, match="the benchmark has frozen this: leave out seed"):
-        scoring.score(*small, benchmark=frozen, seed=1)
 
 
 def test_scoring_reads_each_sidecar_once(small, monkeypatch):

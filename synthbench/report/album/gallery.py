@@ -16,7 +16,7 @@ PICTURED = 4
 
 
 @dataclass(frozen=True)
-class Shown:
+class Member:
     """A volume in a gallery: its title, a description and its picture.
 
     `key` is its name in the page. A volume that is in two galleries has one key.
@@ -37,7 +37,7 @@ class Gallery:
 
     title: str
     words: str
-    volumes: tuple[Shown, ...]
+    volumes: tuple[Member, ...]
     pairs: bool = False
 
 
@@ -151,7 +151,7 @@ def pictured(
         Gallery(
             plan.title, plan.words,
             tuple(
-                Shown(v.title, v.words, pictures[v.role, v.index], keys[v.role, v.index])
+                Member(v.title, v.words, pictures[v.role, v.index], keys[v.role, v.index])
                 for v in plan.volumes
             ),
             plan.pairs,
