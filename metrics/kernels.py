@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.pairs import subject_sums
+from synthbench.metrics.inference.resampling import LARGE_SET
 from synthbench.metrics.metric import check_features
 from synthbench.metrics.subjects import n_subjects, subject_index
 
@@ -17,6 +18,17 @@ ROUNDING = 1e-12
 
 BLOCK_NUMBERS = 2**22
 """Largest number of matrix elements that a step with a copy handles at a time."""
+
+LARGE_BLOCK_NUMBERS = 2**23
+"""Largest number of kernels in a block of a large set: 64 MiB. The number is fixed, so that sums
+over blocks round alike whatever the memory."""
+
+
+SAMPLED_PAIRS = 2**20
+"""Random pairs, at most, from which the place of a large set's median distance is estimated."""
+
+SAMPLE_MARGIN = 3.0
+"""Six standard errors of the rank of a sample's median, times the root of the sample's size."""
 
 
 def squared_distances(
@@ -27,7 +39,7 @@ def squared_distances(
     origin = x.mean(axis=0)
     a = x - origin
     # The product of a matrix with itself takes half the time and is exactly symmetric.
-    return _squared_distances(a, a if y is x else y - origin)
+    return squares_near_origin(a, a if y is x else y - origin)
 
 
 def gaussian_kernel(
@@ -35,6 +47,16 @@ def gaussian_kernel(
 ) -> Float64[np.ndarray, "n m"]:
     """The kernel exp(-|x_i - y_j|^2 / (2 bandwidth^2)), in [0, 1]; zero where it underflows."""
     kernel = squared_distances(x, y)
+    kernel /= -2 * bandwidth**2
+    np.exp(kernel, out=kernel)
+    return kernel
+
+
+def gaussian_kernel_of_centred(
+    x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], bandwidth: float
+) -> Float64[np.ndarray, "n m"]:
+    """Return `gaussian_kernel` of rows that are near the origin: neither is copied."""
+    kernel = squares_near_origin(x, y)
     kernel /= -2 * bandwidth**2
     np.exp(kernel, out=kernel)
     return kernel
@@ -119,7 +141,10 @@ def median_bandwidth(real: Float64[np.ndarray, "n d"], subjects: np.ndarray | No
     x = check_features("median bandwidth", real=real)["real"]
     index = subject_index(None if subjects is None else {"real": subjects}, real=len(x))["real"]
     check_subjects({"real": index})
-    median = float(np.median(_distinct_squared_distances(x, index), overwrite_input=True))
+    if len(x) > LARGE_SET:
+        median = _blocked_median(x, index)
+    else:
+        median = float(np.median(_distinct_squared_distances(x, index), overwrite_input=True))
     if median <= ROUNDING**2 * float((x**2).sum(axis=1).max()):
         raise MetricError(
             "median bandwidth: the median distance between distinct real images must be above "
@@ -130,10 +155,10 @@ def median_bandwidth(real: Float64[np.ndarray, "n d"], subjects: np.ndarray | No
     return float(np.sqrt(median))
 
 
-def _squared_distances(
+def squares_near_origin(
     a: Float64[np.ndarray, "n d"], b: Float64[np.ndarray, "m d"]
 ) -> Float64[np.ndarray, "n m"]:
-    """Squared distances of rows near the origin."""
+    """Squared distances of rows near the origin: neither matrix is copied."""
     squares: Float64[np.ndarray, "n m"] = a @ b.T
     squares *= -2
     squares += np.einsum("ij,ij->i", a, a)[:, None]
@@ -146,22 +171,89 @@ def _distinct_squared_distances(
     x: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " p"]:
     """Squared distances of all pairs of images of distinct subjects, each pair once."""
-    centred = x - x.mean(axis=0)
-    n = len(x)
+    n, filled = len(x), 0
     distances = np.empty(n * (n - 1) // 2)
-    step, filled = _rows_per_block(n), 0
-    for start in range(0, n, step):
-        rows = slice(start, start + step)
-        squares = _squared_distances(centred[rows], centred[start:])
-        distinct = index[rows, None] != index[None, start:]
-        upper = squares[np.triu(distinct, k=1)]
+    for upper in _blocks_of_distances(x - x.mean(axis=0), index):
         distances[filled : filled + len(upper)] = upper
         filled += len(upper)
     return distances[:filled]
 
 
+def _blocks_of_distances(
+    centred: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]
+) -> Iterator[Float64[np.ndarray, " _"]]:
+    """Yield the squared distances of all pairs of distinct subjects, each pair once."""
+    step = _rows_per_block(len(centred))
+    for start in range(0, len(centred), step):
+        rows = slice(start, start + step)
+        squares = squares_near_origin(centred[rows], centred[start:])
+        yield squares[np.triu(index[rows, None] != index[None, start:], k=1)]
+
+
+def _blocked_median(x: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]) -> float:
+    """Return the median of `_distinct_squared_distances`, without holding all of them.
+
+    Random pairs give an interval that holds the median; a pass over all pairs counts those below
+    it and keeps those inside. Where the median is not inside, the interval is made wider.
+    """
+    centred = x - x.mean(axis=0)
+    sample = np.sort(_random_squared_distances(centred, index))
+    margin = SAMPLE_MARGIN / np.sqrt(len(sample))
+    while True:
+        low, high = np.quantile(sample, [max(0.5 - margin, 0), min(0.5 + margin, 1)])
+        if margin >= 0.5:
+            low, high = -np.inf, np.inf
+        below, count, inside = 0, 0, []
+        for distances in _blocks_of_distances(centred, index):
+            below += int((distances < low).sum())
+            count += len(distances)
+            inside.append(distances[(distances >= low) & (distances <= high)])
+        kept = np.sort(np.concatenate(inside))
+        middle = (count - 1) // 2 - below, count // 2 - below
+        if middle[0] >= 0 and middle[1] < len(kept):
+            return float((kept[middle[0]] + kept[middle[1]]) / 2)
+        margin *= 4
+
+
+def _random_squared_distances(
+    centred: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, " p"]:
+    """Return the squared distances of some random pairs of distinct subjects."""
+    n, rng = len(centred), np.random.default_rng(0)
+    pairs = rng.integers(n, size=(2, min(SAMPLED_PAIRS, n * n // 64)))
+    left, right = pairs[:, index[pairs[0]] != index[pairs[1]]]
+    step = max(1, BLOCK_NUMBERS // centred.shape[1])
+    return np.concatenate([
+        ((centred[left[start : start + step]] - centred[right[start : start + step]]) ** 2).sum(
+            axis=1
+        )
+        for start in range(0, len(left), step)
+    ])  # fmt: skip
+
+
 def _rows_per_block(columns: int) -> int:
     return max(1, BLOCK_NUMBERS // columns)
+
+
+def blocks_of_subjects(
+    index: Int64[np.ndarray, " n"], columns: int
+) -> Iterator[Int64[np.ndarray, " k"]]:
+    """Yield the images in blocks of whole subjects.
+
+    A block has at most `LARGE_BLOCK_NUMBERS` pairs with `columns` images, or one subject.
+
+    >>> [block.tolist() for block in blocks_of_subjects(np.array([0, 1, 0, 2]), 2**21)]
+    [[0, 2, 1], [3]]
+    """
+    most = max(1, LARGE_BLOCK_NUMBERS // columns)
+    order = np.argsort(index, kind="stable")
+    ends = np.flatnonzero(np.diff(index[order], append=-1)) + 1
+    start = 0
+    while start < len(order):
+        fitting = ends[(ends > start) & (ends <= start + most)]
+        stop = int(fitting[-1]) if len(fitting) else int(ends[ends > start][0])
+        yield order[start:stop]
+        start = stop
 
 
 def row_blocks(matrix: Float64[np.ndarray, "n m"]) -> Iterator[slice]:

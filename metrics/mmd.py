@@ -1,7 +1,7 @@
 """Maximum mean discrepancy: unbiased estimates.
 
-Kernel matrices are computed in place: with 10,000 images each takes 800 MB, and a statistic holds
-three of them.
+A statistic of two sets holds three kernel matrices. That of large sets holds none, and computes
+them in blocks (`synthbench.metrics.blocked.discrepancy`).
 
 References
 ----------
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from synthbench.errors import MetricError
+from synthbench.metrics.blocked.discrepancy import BlockedDiscrepancy
 from synthbench.metrics.inference.pairs import (
     between_mean,
     between_row_means,
@@ -28,11 +29,12 @@ from synthbench.metrics.inference.pairs import (
     within_mean,
     within_row_means,
 )
-from synthbench.metrics.inference.resampling import estimate
+from synthbench.metrics.inference.resampling import LARGE_SET, estimate
 from synthbench.metrics.kernels import (
     check_bandwidth,
     check_subjects,
     gaussian_kernel,
+    gaussian_kernel_of_centred,
     median_bandwidth,
     polynomial_kernel,
     row_blocks,
@@ -85,23 +87,26 @@ class KernelDiscrepancy:
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The weighted U-statistic: pairs of one subject, and so of one image, are left out."""
-        w, v = weights["real"], weights["synth"]
-        u: Float64[np.ndarray, " b"] = (
-            within_mean(self.real, w, self.subjects["real"])
-            + within_mean(self.synth, v, self.subjects["synth"])
-            - 2 * between_mean(self.cross, w, v)
-        )
+        within_real, within_synth, across = self.mean_kernels(weights)
+        u: Float64[np.ndarray, " b"] = within_real + within_synth - 2 * across
         return u
 
     def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The sum |A| + |B| + 2 |C| of the three mean kernels in MMD^2 = A + B - 2 C."""
-        w, v = weights["real"], weights["synth"]
-        terms: Float64[np.ndarray, " b"] = (
-            np.abs(within_mean(self.real, w, self.subjects["real"]))
-            + np.abs(within_mean(self.synth, v, self.subjects["synth"]))
-            + 2 * np.abs(between_mean(self.cross, w, v))
-        )
+        a, b, c = (np.abs(mean) for mean in self.mean_kernels(weights))
+        terms: Float64[np.ndarray, " b"] = a + b + 2 * c
         return terms
+
+    def mean_kernels(
+        self, weights: Weights
+    ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
+        """The mean kernel within the real set, within the synthetic set, and between them."""
+        w, v = weights["real"], weights["synth"]
+        return (
+            within_mean(self.real, w, self.subjects["real"]),
+            within_mean(self.synth, v, self.subjects["synth"]),
+            between_mean(self.cross, w, v),
+        )
 
     def contributions(self, weights: Weights) -> dict[str, Float64[np.ndarray, "b n"]]:
         """The first-order term of each image, 2 g_i and 2 h_j.
@@ -172,8 +177,7 @@ class KernelDiscrepancy:
         return total
 
 
-@dataclass(frozen=True)
-class GaussianDiscrepancy(KernelDiscrepancy):
+class _OfGaussianKernel:
     """MMD^2 under a Gaussian kernel, whose values lie in (0, 1]: it has a ceiling."""
 
     @property
@@ -189,11 +193,9 @@ class GaussianDiscrepancy(KernelDiscrepancy):
         MetricError
             The kernel is zero within both sets too.
         """
-        weights = ones(self)
-        ceiling = float(
-            within_mean(self.real, weights["real"], self.subjects["real"])[0]
-            + within_mean(self.synth, weights["synth"], self.subjects["synth"])[0]
-        )
+        assert isinstance(self, KernelDiscrepancy | BlockedDiscrepancy)
+        within_real, within_synth, _ = self.mean_kernels(ones(self))
+        ceiling = float(within_real[0] + within_synth[0])
         if not ceiling > 0:
             raise MetricError(
                 "mmd2: the kernel must be above zero for some pair of images of a set; found 0 "
@@ -206,6 +208,16 @@ class GaussianDiscrepancy(KernelDiscrepancy):
     def saturated(self) -> bool:
         """True where the value is so near its ceiling that it orders nothing (`SATURATED`)."""
         return self.saturation >= SATURATED
+
+
+@dataclass(frozen=True)
+class GaussianDiscrepancy(_OfGaussianKernel, KernelDiscrepancy):
+    """MMD^2 under a Gaussian kernel, from kernel matrices."""
+
+
+@dataclass(frozen=True)
+class BlockedGaussianDiscrepancy(_OfGaussianKernel, BlockedDiscrepancy):
+    """MMD^2 under a Gaussian kernel, from features: for large sets."""
 
 
 class MMD2(BaseMetric):
@@ -247,8 +259,11 @@ class MMD2(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         bandwidth: float | None = None,
         **settings: Any,
-    ) -> GaussianDiscrepancy:
+    ) -> GaussianDiscrepancy | BlockedGaussianDiscrepancy:
         """Compute the kernel matrices, and return their statistic.
+
+        With more than `synthbench.metrics.inference.resampling.LARGE_SET` images in a role, the
+        statistic computes them in blocks of rows whenever it needs them.
 
         Parameters
         ----------
@@ -272,6 +287,10 @@ class MMD2(BaseMetric):
             bandwidth = median_bandwidth(x, index["real"])
         check_bandwidth(bandwidth)
         check_subjects(index)
+        if max(len(x), len(y)) > LARGE_SET:
+            origin = x.mean(axis=0)
+            blocked = partial(gaussian_kernel_of_centred, bandwidth=bandwidth)
+            return BlockedGaussianDiscrepancy(x - origin, y - origin, blocked, index)
         kernel = partial(gaussian_kernel, bandwidth=bandwidth)
         return GaussianDiscrepancy(
             real=zero_within_subjects(kernel(x, x), index["real"]),
@@ -318,8 +337,8 @@ class KID(BaseMetric):
         *,
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
-    ) -> KernelDiscrepancy:
-        """Compute the kernel matrices, and return their statistic.
+    ) -> KernelDiscrepancy | BlockedDiscrepancy:
+        """Compute the kernel matrices, and return their statistic; in blocks as `MMD2.prepare`.
 
         Parameters
         ----------
@@ -338,6 +357,8 @@ class KID(BaseMetric):
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
         check_subjects(index)
+        if max(len(x), len(y)) > LARGE_SET:
+            return BlockedDiscrepancy(x, y, polynomial_kernel, index)
         return KernelDiscrepancy(
             real=zero_within_subjects(polynomial_kernel(x, x), index["real"]),
             synth=zero_within_subjects(polynomial_kernel(y, y), index["synth"]),

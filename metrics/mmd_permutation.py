@@ -11,12 +11,14 @@ from jaxtyping import Float64, Int64
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.multiplicity import combined_p
 from synthbench.metrics.inference.pairs import ratio, subject_sums
-from synthbench.metrics.inference.resampling import equal_draws
+from synthbench.metrics.inference.resampling import LARGE_SET, equal_draws
 from synthbench.metrics.kernels import (
     ROUNDING,
+    blocks_of_subjects,
     check_bandwidth,
     check_subjects,
     gaussian_kernel,
+    gaussian_kernel_of_centred,
     zero_within_subjects,
 )
 from synthbench.metrics.metric import check_features
@@ -95,6 +97,11 @@ def permutation_p(
     draws = equal_draws(pooled, _equal_counts(index, paired), rng.spawn(1)[0]) > 0
     labels = deal(*sizes, len(draws) * permutations, rng)[:, pooled]
     rows = np.concatenate([sets["real"], sets["synth"]])
+    if max(len(x) for x in sets.values()) > LARGE_SET:
+        rows -= sets["real"].mean(axis=0)
+        return combined_p([
+            _blocked_p(rows[drawn], labels[:, drawn], pooled[drawn], bandwidth) for drawn in draws
+        ])  # fmt: skip
     kernel = zero_within_subjects(
         gaussian_kernel(rows, rows, BANDWIDTH_FACTORS[0] * bandwidth), pooled
     )
@@ -114,6 +121,52 @@ def _equal_counts(
     return np.tile(np.minimum(real, synth), 2) if paired else int(min(real.min(), synth.min()))
 
 
+def _blocked_p(
+    rows: Float64[np.ndarray, "k d"],
+    labels: Float64[np.ndarray, "b k"],
+    index: Int64[np.ndarray, " k"],
+    bandwidth: float,
+) -> float:
+    """Return p as `_p`, from kernels that are computed in blocks of rows, once for all labels.
+
+    With l a labelling and K a kernel, l'Kl and the row sums of K give all three terms.
+    """
+    # Subjects next to each other: so each block is a range of whole subjects.
+    order = np.argsort(index, kind="stable")
+    rows, labels, index = rows[order], labels[:, order], index[order]
+    labelled = np.zeros((len(BANDWIDTH_FACTORS), len(labels)))
+    row_sums = np.zeros((len(BANDWIDTH_FACTORS), len(rows)))
+    for images in blocks_of_subjects(index, len(rows)):
+        # Pairs with the images of earlier blocks were counted there.
+        start, stop = int(images[0]), int(images[-1]) + 1
+        kernel = gaussian_kernel_of_centred(
+            rows[start:stop], rows[start:], BANDWIDTH_FACTORS[0] * bandwidth
+        )
+        kernel[:, : stop - start][index[start:stop, None] == index[start:stop]] = 0.0
+        for i, factor in enumerate(BANDWIDTH_FACTORS):
+            if i:
+                np.power(kernel, (BANDWIDTH_FACTORS[i - 1] / factor) ** 2, out=kernel)
+            own, later = kernel[:, : stop - start], kernel[:, stop - start :]
+            row_sums[i, start:stop] += kernel.sum(axis=1)
+            row_sums[i, stop:] += later.sum(axis=0)
+            product = labels[:, start:stop] @ own + 2 * (labels[:, stop:] @ later.T)
+            labelled[i] += (product * labels[:, start:stop]).sum(axis=1)
+    scores = np.full(len(labels), -np.inf)
+    other = 1 - labels
+    pairs = [(side * weight_of_others(side, index)).sum(axis=1) for side in (labels, other)]
+    between = labels.sum(axis=1) * other.sum(axis=1)
+    for within, sums in zip(labelled, row_sums, strict=True):
+        of_labelled = labels @ sums
+        of_other = sums.sum() - 2 * of_labelled + within
+        u = (
+            ratio(within, pairs[0])
+            + ratio(of_other, pairs[1])
+            - 2 * ratio(of_labelled - within, between)
+        )
+        scores = np.maximum(scores, _standardised(u))
+    return _share_at_least(scores)
+
+
 def _p(
     kernel: Float64[np.ndarray, "k k"],
     labels: Float64[np.ndarray, "b k"],
@@ -125,6 +178,11 @@ def _p(
         # exp(-s / (2 (l/r)^2)) = exp(-s / (2 l^2))^(r^2): distances need not be stored as well.
         np.power(kernel, (wider / narrower) ** 2, out=kernel)
         scores = np.maximum(scores, _standardised(_split_discrepancy(kernel, labels, index)))
+    return _share_at_least(scores)
+
+
+def _share_at_least(scores: Float64[np.ndarray, " 1+b"]) -> float:
+    """Return the share of the labellings whose score is at least the observed one, the first."""
     # Labellings with the observed value count, also where rounding makes them a little smaller.
     at_least = int((scores[1:] >= scores[0] - ROUNDING * max(1.0, abs(scores[0]))).sum())
     return (1 + at_least) / len(scores)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +27,9 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
+from synthbench.metrics.blocked.balls import BlockedShare, Neighbours, Tally, radii
 from synthbench.metrics.inference.pairs import ratio
-from synthbench.metrics.inference.resampling import estimate
+from synthbench.metrics.inference.resampling import LARGE_SET, estimate
 from synthbench.metrics.metric import (
     BaseMetric,
     Direction,
@@ -45,52 +45,12 @@ NEIGHBOURS = 5
 """The k of Naeem et al.; Kynkaanniemi et al. use 3."""
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """For each image, the images of other subjects in the order of their distance.
-
-    Attributes
-    ----------
-    order
-        Row i: images, the nearest to image i first, those of its own subject last.
-    distances
-        Row i: their squared distances, infinite for images of its own subject.
-    """
-
-    order: Int64[np.ndarray, "n n"]
-    distances: Float64[np.ndarray, "n n"]
-
-
 def nearest(x: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]) -> Neighbours:
     """Sort the images of other subjects by their squared distance from each image."""
     distances = cdist(x, x, "sqeuclidean")
     distances[index[:, None] == index[None, :]] = np.inf
     order = np.argsort(distances, axis=1, kind="stable")
     return Neighbours(order, np.take_along_axis(distances, order, axis=1))
-
-
-def radii(
-    neighbours: Neighbours, w: Float64[np.ndarray, "b n"], k: int
-) -> Float64[np.ndarray, "b n"]:
-    """Return the squared distance of each image to its k-th nearest image of another subject.
-
-    Weights are counts: an image of weight 2 counts as two neighbours at one distance.
-
-    Returns
-    -------
-    Squared radii under each row of weights; NaN where the weights of the images of other subjects
-    sum to less than k.
-    """
-    reached = np.zeros_like(w)
-    radius: Float64[np.ndarray, "b n"] = np.full_like(w, np.nan)
-    for rank in range(w.shape[1]):
-        distance = neighbours.distances[:, rank]
-        reached += np.where(np.isfinite(distance), w[:, neighbours.order[:, rank]], 0.0)
-        first = np.isnan(radius) & (reached >= k)
-        radius = np.where(first, distance, radius)
-        if not np.isnan(radius).any():
-            break
-    return radius
 
 
 Share = Callable[
@@ -143,6 +103,7 @@ class _BallMetric(BaseMetric):
     interval: IntervalMethod = "score"
     around: Literal["real", "synth"] = "real"
     share: Share
+    tally: Tally
 
     def freeze(
         self,
@@ -162,10 +123,12 @@ class _BallMetric(BaseMetric):
         subjects: Mapping[str, np.ndarray] | None = None,
         k: int = NEIGHBOURS,
         **settings: Any,
-    ) -> RowStatistic:
+    ) -> RowStatistic | BlockedShare:
         """Sort the neighbours, compute the distances between the sets, and return the statistic.
 
-        It is NaN under weights that leave an image fewer than k images of other subjects.
+        With more than `synthbench.metrics.inference.resampling.LARGE_SET` images in a role, the
+        statistic computes them in blocks of rows whenever it needs them. It is NaN under weights
+        that leave an image fewer than k images of other subjects.
 
         Parameters
         ----------
@@ -188,6 +151,13 @@ class _BallMetric(BaseMetric):
         check_k(self.name, self.around, index[self.around], k)
         counted = "synth" if self.around == "real" else "real"
         centres = sets[self.around]
+        # All copies of an image lie in the same balls: they are one image to a share.
+        distinct = min(len(np.unique(x, axis=0)) for x in sets.values())
+        if max(len(x) for x in sets.values()) > LARGE_SET:
+            return BlockedShare(
+                centres, sets[counted], self.around, counted, index, k, self.tally, self.bounds,
+                distinct,
+            )  # fmt: skip
         neighbours = nearest(centres, index[self.around])
         across = cdist(centres, sets[counted], "sqeuclidean")
 
@@ -198,8 +168,6 @@ class _BallMetric(BaseMetric):
             undefined = (np.isnan(radius) & (w > 0)).any(axis=1)
             return np.where(undefined, np.nan, shares)
 
-        # All copies of an image lie in the same balls: they are one image to a share.
-        distinct = min(len(np.unique(x, axis=0)) for x in sets.values())
         return RowStatistic(value, index, self.bounds, distinct)
 
 
@@ -217,6 +185,7 @@ class Precision(_BallMetric):
     bounds: tuple[float, float] = (0.0, 1.0)
     responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_held)
+    tally: Tally = "held"
 
 
 class Recall(_BallMetric):
@@ -234,6 +203,7 @@ class Recall(_BallMetric):
     bounds: tuple[float, float] = (0.0, 1.0)
     responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_held)
+    tally: Tally = "held"
 
 
 class Density(_BallMetric):
@@ -250,6 +220,7 @@ class Density(_BallMetric):
     bounds: tuple[float, float] = (0.0, math.inf)
     responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(mean_balls)
+    tally: Tally = "balls"
 
 
 class Coverage(_BallMetric):
@@ -267,6 +238,7 @@ class Coverage(_BallMetric):
     bounds: tuple[float, float] = (0.0, 1.0)
     responds_to: tuple[str, ...] = ("blur",)
     share = staticmethod(share_occupied)
+    tally: Tally = "occupied"
 
 
 def precision(

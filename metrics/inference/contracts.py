@@ -57,6 +57,20 @@ class JointlyStudentized(Studentized, Protocol):
 
 
 @runtime_checkable
+class Blocked(Statistic, Protocol):
+    """A statistic of many images that holds no matrix over pairs of them.
+
+    A call computes such a matrix again, a block of rows at a time, for all rows of weights. So it
+    gets as many rows as memory allows.
+    """
+
+    @property
+    def numbers_per_row(self) -> int:
+        """How many numbers a call holds per row of weights, the weights included."""
+        ...
+
+
+@runtime_checkable
 class Bounded(Statistic, Protocol):
     """A statistic that says between which values it lies, for the score interval."""
 

@@ -13,9 +13,9 @@ from synthbench.metrics.inference.contracts import Spread
 from synthbench.metrics.inference.detectable import minimum_detectable_effect
 from synthbench.metrics.inference.resampling import (
     drawn_images,
-    evaluate,
     one_set,
     random_ranks,
+    values_of,
 )
 from synthbench.metrics.metric import Direction, Statistic
 from synthbench.metrics.subjects import n_subjects
@@ -83,13 +83,13 @@ def floor(
     first = (ranks < side) * drawn
     second = ((ranks >= side) & (ranks < 2 * side)) * drawn
     weights = {"real": first, "synth": second}
-    values = evaluate(statistic.value, weights)
+    values = values_of(statistic, weights)
     spread = _spread(values, side)
     if shifted is None:
         return spread
     effect = minimum_detectable_effect(
         values,
-        lambda dose: evaluate(shifted(dose).value, weights),
+        lambda dose: values_of(shifted(dose), weights),
         side * (1 / available + 1 / (available if n_synth is None else n_synth)) / 2,
         direction,
     )
@@ -121,7 +121,7 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
             )
         chosen = random_ranks(available, repeats, rng)[:, index] < n
         weights[role] = chosen * drawn_images(index, 1, repeats, rng)
-    return _spread(evaluate(statistic.value, weights), n)
+    return _spread(values_of(statistic, weights), n)
 
 
 def _spread(values: Float64[np.ndarray, " r"], n: int) -> Spread:

@@ -23,6 +23,7 @@ from scipy.special import stdtrit
 
 from synthbench.errors import MetricError, near_miss
 from synthbench.metrics.inference.contracts import (
+    Blocked,
     Bounded,
     Differentiable,
     Interval,
@@ -34,6 +35,7 @@ from synthbench.metrics.inference.pairs import subject_sums, variance_of_mean
 from synthbench.metrics.inference.resampling import (
     NUMBERS_PER_IMAGE,
     RELATIVE_ZERO,
+    bootstrap_chunks,
     bootstrap_weights,
     check_level,
     count_excluded,
@@ -42,9 +44,12 @@ from synthbench.metrics.inference.resampling import (
     estimate,
     evaluate,
     fewest,
+    jackknife_units,
     leave_one_out_values,
+    rows_at_once,
+    values_of,
 )
-from synthbench.metrics.metric import IntervalMethod, Statistic, Studentized, Weights, ones
+from synthbench.metrics.metric import IntervalMethod, Statistic, Studentized, ones
 from synthbench.metrics.subjects import n_subjects
 
 JACKKNIFE_MAX_IMAGES = 200
@@ -82,8 +87,7 @@ def studentized_interval(
             f"{count_subjects(statistic)}. Look for duplicated volumes, or use --ci percentile.",
             "no spread",
         )
-    weights = bootstrap_weights(statistic.subjects, resamples, np.random.default_rng(seed))
-    values, variances = _values_and_variances(statistic, weights)
+    values, variances = _values_and_variances(statistic, resamples, seed)
     usable = np.isfinite(values) & (variances > RELATIVE_ZERO * variance)
     excluded = count_excluded(usable, statistic)
     t = (values[usable] - value) / np.sqrt(variances[usable])
@@ -100,8 +104,16 @@ def studentized_interval(
 
 
 def _values_and_variances(
-    statistic: Studentized, weights: Weights
+    statistic: Studentized, resamples: int, seed: int
 ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
+    """Return the value and the variance under each resample."""
+    rng = np.random.default_rng(seed)
+    if isinstance(statistic, Blocked) and isinstance(statistic, JointlyStudentized):
+        rows = rows_at_once(statistic)
+        chunks = bootstrap_chunks(statistic.subjects, resamples, rng, rows)
+        found = [statistic.value_and_variance(weights) for weights in chunks]
+        return np.concatenate([v for v, _ in found]), np.concatenate([s for _, s in found])
+    weights = bootstrap_weights(statistic.subjects, resamples, rng)
     if not isinstance(statistic, JointlyStudentized):
         return evaluate(statistic.value, weights), evaluate(statistic.variance, weights)
     widest = max(w.shape[1] for w in weights.values())
@@ -124,8 +136,10 @@ def percentile_interval(
         More than `MAX_EXCLUDED` of the resamples are degenerate.
     """
     check_level(level)
-    weights = bootstrap_weights(statistic.subjects, resamples, np.random.default_rng(seed))
-    values = evaluate(statistic.value, weights)
+    rng = np.random.default_rng(seed)
+    rows = rows_at_once(statistic) if isinstance(statistic, Blocked) else resamples
+    chunks = bootstrap_chunks(statistic.subjects, resamples, rng, rows)
+    values = np.concatenate([values_of(statistic, weights) for weights in chunks])
     usable = np.isfinite(values)
     excluded = count_excluded(usable, statistic)
     low, high = np.quantile(values[usable], [(1 - level) / 2, (1 + level) / 2])
@@ -143,7 +157,8 @@ def jackknife_se(statistic: Statistic) -> float:
     """Return the delete-one-subject standard error of all roles together.
 
     SE^2 = sum over roles of (N - 1)/N sum_s (U_-s - mean U_-.)^2, with N the role's subjects
-    (Efron and Tibshirani 1993, equation 11.5).
+    (Efron and Tibshirani 1993, equation 11.5), or the groups of subjects of a large set
+    (`jackknife_units`).
 
     Raises
     ------
@@ -209,6 +224,8 @@ def jackknife_interval(statistic: Statistic, *, level: float = 0.95) -> Interval
 def central_jackknife_variance(statistic: Statistic) -> float:
     """Return the variance from leaving out each subject in turn and from counting it twice.
 
+    In a large set, these are groups of subjects (`jackknife_units`).
+
     The deviations of both are averaged before they are squared. A share of images within
     neighbourhoods jumps when an image is left out or repeated; half of these jumps cancel. The
     delete-one jackknife alone is 1.4 to 2 times too wide for such shares (docs/coverage.md).
@@ -221,7 +238,7 @@ def central_jackknife_variance(statistic: Statistic) -> float:
     value, variance = estimate(statistic), 0.0
     for role in statistic.subjects:
         without = leave_one_out_values(statistic, role)
-        twice = evaluate(statistic.value, count_one_weights(statistic.subjects, role, 2))
+        twice = values_of(statistic, count_one_weights(statistic.subjects, role, 2))
         n = len(without)
         deviations = ((n - 1) * (value - without) + (n + 1) * (twice - value)) / 2
         variance += float(np.var(deviations)) / max(n - 1, 1)
@@ -255,7 +272,9 @@ def score_interval(statistic: Bounded, *, level: float = 0.95) -> Interval:
     value, variance = estimate(statistic), central_jackknife_variance(statistic)
     n = min(n_subjects(index) for index in statistic.subjects.values())
     n = max(min(n, statistic.independent or n), 2)
-    t = float(stdtrit(n - 1, (1 + level) / 2))
+    # The variance of a large set has the degrees of freedom of its groups.
+    units = min(n_subjects(jackknife_units(index)) for index in statistic.subjects.values())
+    t = float(stdtrit(max(min(n, units), 2) - 1, (1 + level) / 2))
     if math.isfinite(high):
         span = high - low
         ends = _share_ends((value - low) / span, variance / span**2, n, t)

@@ -10,9 +10,9 @@ from synthbench.metrics.inference.multiplicity import combined_p
 from synthbench.metrics.inference.resampling import (
     RELATIVE_ZERO,
     equal_draws,
-    evaluate,
     one_set,
     random_ranks,
+    values_of,
 )
 from synthbench.metrics.metric import Direction, Statistic
 from synthbench.metrics.subjects import n_subjects
@@ -83,7 +83,7 @@ def permutation_test(
     p = []
     for drawn in draws:
         weights = {"real": labels * drawn, "synth": (1 - labels) * drawn}
-        values = evaluate(statistic.value, weights)
+        values = values_of(statistic, weights)
         if not np.isfinite(values).all():
             raise MetricError(
                 "permutation test: the statistic is undefined on a labelling; found "

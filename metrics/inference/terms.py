@@ -154,7 +154,7 @@ def entries_of(
                 name=name,
                 statistic=statistic,
                 estimate=value,
-                values=sign * resampling.evaluate(statistic.value, weights),
+                values=sign * resampling.values_of(statistic, weights),
                 own=own,
                 shared={role: terms[role].times(sign) for role in terms if role in shared},
             )

@@ -1,0 +1,187 @@
+"""Large sets: each statistic in blocks equals the one that holds its matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from synthbench.metrics import kernels, mmd, mmd_permutation, prdc
+from synthbench.metrics.inference import contracts, intervals, resampling
+from synthbench.metrics.mmd import KID, MMD2
+from synthbench.metrics.prdc import Coverage, Density, Precision, Recall
+
+BALLS = [Precision, Recall, Density, Coverage]
+SCANS = np.unique(np.random.default_rng(5).integers(0, 45, 70), return_inverse=True)[1]
+GROUPINGS = [None, {"real": SCANS}, {"synth": SCANS[:60]}]
+
+
+@pytest.fixture(autouse=True)
+def many_blocks(monkeypatch):
+    """Blocks of a few rows, as in sets of many thousand images."""
+    monkeypatch.setattr(kernels, "LARGE_BLOCK_NUMBERS", 700)
+    monkeypatch.setattr(kernels, "BLOCK_NUMBERS", 700)
+    monkeypatch.setattr("synthbench.metrics.blocked.balls.BLOCK_NUMBERS", 700)
+
+
+def sets(n=70, m=60, d=3, seed=0):
+    """Two sets; some synthetic images are copies of real ones, and two real ones are equal."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, d)), 0.8 * rng.normal(size=(m, d)) + 0.3
+    x[10] = x[11]
+    y[:4] = x[:4]
+    return x, y
+
+
+def both(metric, subjects, monkeypatch, **settings):
+    """The statistic as it is in a small and in a large set."""
+    module = mmd if isinstance(metric, (MMD2, KID)) else prdc
+    small = metric.prepare(*sets(), subjects=subjects, **settings)
+    monkeypatch.setattr(module, "LARGE_SET", 10)
+    large = metric.prepare(*sets(), subjects=subjects, **settings)
+    assert isinstance(large, contracts.Blocked)
+    assert not isinstance(small, contracts.Blocked)
+    return small, large
+
+
+def weights_of(statistic):
+    """Resamples, halves, few images, and weights that leave no pair."""
+    weights = resampling.bootstrap_weights(statistic.subjects, 12, np.random.default_rng(0))
+    for role, w in weights.items():
+        places = np.arange(w.shape[1])
+        w[0] = 1.0
+        w[1] = places % 2 == (role == "real")
+        w[2] = places < 12
+        w[3] = statistic.subjects[role] == 2
+    return weights
+
+
+@pytest.mark.parametrize("subjects", GROUPINGS, ids=["images", "real scans", "synth scans"])
+@pytest.mark.parametrize("metric", [MMD2(), KID()], ids=lambda metric: metric.name)
+def test_kernel_sums_are_those_of_the_matrices(metric, subjects, monkeypatch):
+    small, large = both(metric, subjects, monkeypatch)
+    weights = weights_of(small)
+    for method in ("value", "variance", "magnitude"):
+        expected = getattr(small, method)(weights)
+        found = getattr(large, method)(weights)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+    for role, terms in small.contributions(weights).items():
+        found = large.contributions(weights)[role]
+        np.testing.assert_allclose(found, terms, rtol=1e-10, atol=1e-13)
+    assert large.null_variance() == pytest.approx(small.null_variance(), rel=1e-11)
+    if isinstance(metric, MMD2):
+        assert large.saturation == pytest.approx(small.saturation, rel=1e-11)
+
+
+@pytest.mark.parametrize("metric", [MMD2(), KID()], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("method", ["studentized", "asinh", "percentile", "jackknife"])
+def test_intervals_are_those_of_the_matrices(metric, method, monkeypatch):
+    small, large = both(metric, None, monkeypatch)
+    expected, found = (
+        intervals.interval(one, method, resamples=100, seed=3) for one in (small, large)
+    )
+    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high], rtol=1e-9)
+
+
+@pytest.mark.parametrize("subjects", GROUPINGS, ids=["images", "real scans", "synth scans"])
+@pytest.mark.parametrize("metric", BALLS, ids=lambda metric: metric.name)
+def test_balls_are_those_of_the_matrices_exactly(metric, subjects, monkeypatch):
+    """Copies have equal distances: a difference of rounding would move the share."""
+    monkeypatch.setattr("synthbench.metrics.blocked.balls.CANDIDATES", 12)
+    small, large = both(metric(), subjects, monkeypatch)
+    weights = weights_of(small)
+    np.testing.assert_allclose(large.value(weights), small.value(weights), rtol=1e-13)
+    assert (large.bounds, large.independent) == (small.bounds, small.independent)
+    expected, found = (intervals.interval(one, "score", seed=0) for one in (small, large))
+    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high], rtol=1e-12)
+
+
+def test_balls_far_from_the_origin_are_exact_too(monkeypatch):
+    """Inner products of such rows lose ten digits: the candidates must allow for it."""
+    x, y = sets()
+    small = Density().prepare(x + 1e5, y + 1e5)
+    monkeypatch.setattr(prdc, "LARGE_SET", 10)
+    large = Density().prepare(x + 1e5, y + 1e5)
+    weights = weights_of(small)
+    np.testing.assert_allclose(large.value(weights), small.value(weights), rtol=1e-13)
+
+
+@pytest.mark.parametrize("subjects", GROUPINGS, ids=["images", "real scans", "synth scans"])
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+def test_the_permutation_test_is_that_of_the_matrix(subjects, shift, monkeypatch):
+    x, y = sets()
+    how = {"permutations": 99, "seed": 3, "subjects": subjects}
+    expected = mmd_permutation.permutation_p(x, y - 0.3 + shift, 2.0, **how)
+    monkeypatch.setattr(mmd_permutation, "LARGE_SET", 10)
+    assert mmd_permutation.permutation_p(x, y - 0.3 + shift, 2.0, **how) == expected
+
+
+@pytest.mark.parametrize("scans", [None, SCANS])
+@pytest.mark.parametrize("n", [69, 70])
+def test_the_median_bandwidth_is_exact(scans, n, monkeypatch):
+    x, _ = sets()
+    scans = None if scans is None else scans[:n]
+    expected = kernels.median_bandwidth(x[:n], scans)
+    monkeypatch.setattr(kernels, "LARGE_SET", 10)
+    assert kernels.median_bandwidth(x[:n], scans) == expected
+    # The first interval around the median misses it: a wider one is taken.
+    monkeypatch.setattr(kernels, "SAMPLE_MARGIN", 1e-9)
+    assert kernels.median_bandwidth(x[:n], scans) == expected
+
+
+def test_memory_decides_the_rows_of_a_pass_and_no_number(monkeypatch):
+    _, large = both(MMD2(), None, monkeypatch)
+    assert resampling.rows_at_once(large) % resampling.GROUP_ROWS == 0
+    found = []
+    for size in ("1GiB", str(8 * 8 * large.numbers_per_row * 70)):
+        monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", size)
+        found.append(intervals.interval(large, "studentized", resamples=200, seed=1))
+    assert resampling.rows_at_once(large) == 64
+    assert found[0] == found[1]
+
+
+def test_a_set_above_the_stated_size_is_large():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(resampling.LARGE_SET + 1, 2)), rng.normal(size=(30, 2))
+    assert isinstance(KID().prepare(x, y), contracts.Blocked)
+    assert isinstance(KID().prepare(y, x), contracts.Blocked)
+    assert not isinstance(KID().prepare(x[1:], y), contracts.Blocked)
+
+
+def test_a_large_set_leaves_out_groups_of_subjects():
+    """All images of a subject are in one group, and groups differ by one subject at most."""
+    subjects = 4321
+    index = np.repeat(np.arange(subjects), 2)
+    units = resampling.jackknife_units(index)
+    assert (units[::2] == units[1::2]).all()
+    sizes = np.bincount(units[::2])
+    assert len(sizes) == resampling.JACKKNIFE_GROUPS
+    assert set(sizes) == {subjects // 200, subjects // 200 + 1}
+    few = np.arange(resampling.LARGE_SET)
+    assert (resampling.jackknife_units(few) == few).all()
+
+
+def test_the_jackknife_of_groups_gives_the_standard_error_of_a_mean(monkeypatch):
+    """200 groups: within 4 standard deviations, 4 / sqrt(2 * 199) = 20%, of s / sqrt(n)."""
+    z = np.random.default_rng(1).normal(size=6000)
+    index = {"real": np.arange(len(z)), "synth": np.arange(2)}
+
+    class Mean:
+        subjects = index
+
+        def value(self, weights):
+            return (weights["real"] @ z) / weights["real"].sum(axis=1)
+
+    expected = z.std(ddof=1) / np.sqrt(len(z))
+    assert intervals.jackknife_se(Mean()) == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("metric", BALLS, ids=lambda metric: metric.name)
+def test_the_jackknife_of_groups_agrees_with_that_of_images(metric, monkeypatch):
+    """Four standard deviations of both: about 0.2 for 200 groups, and the images' own."""
+    rng = np.random.default_rng(2)
+    statistic = metric().prepare(rng.normal(size=(300, 3)), rng.normal(size=(280, 3)))
+    of_images = intervals.central_jackknife_variance(statistic)
+    monkeypatch.setattr(resampling, "LARGE_SET", 100)
+    monkeypatch.setattr(resampling, "JACKKNIFE_GROUPS", 60)
+    of_groups = intervals.central_jackknife_variance(statistic)
+    assert np.sqrt(of_groups / of_images) == pytest.approx(1, abs=0.45)
