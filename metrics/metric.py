@@ -485,6 +485,26 @@ def check_features(
     return checked
 
 
+def moved_to(
+    origin: Float64[np.ndarray, " d"], x: Float64[np.ndarray, "n d"], given: Any
+) -> Float64[np.ndarray, "n d"]:
+    """Return checked features relative to an origin, in place where they are a copy.
+
+    Parameters
+    ----------
+    origin
+        What is subtracted.
+    x
+        What `check_features` returned.
+    given
+        What `check_features` was given: float32 features were copied.
+    """
+    if getattr(given, "dtype", None) != np.float32:
+        return x - origin
+    x -= origin
+    return x
+
+
 def _check_range(metric: str, role: str, x: Float64[np.ndarray, "n d"], power: int) -> None:
     """Raise where powers of these features overflow float64 to infinity, or vanish to zero."""
     sizes = np.abs(x).max(axis=1, initial=0.0)

@@ -47,6 +47,7 @@ from synthbench.metrics.metric import (
     Target,
     Weights,
     check_features,
+    moved_to,
     ones,
 )
 from synthbench.metrics.mmd_permutation import permutation_p, weight_of_others
@@ -288,9 +289,12 @@ class MMD2(BaseMetric):
         check_bandwidth(bandwidth)
         check_subjects(index)
         if max(len(x), len(y)) > LARGE_SET:
-            origin = x.mean(axis=0)
             blocked = partial(gaussian_kernel_of_centred, bandwidth=bandwidth)
-            return BlockedGaussianDiscrepancy(x - origin, y - origin, blocked, index)
+            origin = x.mean(axis=0)
+            x = moved_to(origin, x, real)
+            # A floor has one set in both roles, which is held once.
+            y = x if synth is real else moved_to(origin, y, synth)
+            return BlockedGaussianDiscrepancy(x, y, blocked, index)
         kernel = partial(gaussian_kernel, bandwidth=bandwidth)
         return GaussianDiscrepancy(
             real=zero_within_subjects(kernel(x, x), index["real"]),
@@ -358,7 +362,7 @@ class KID(BaseMetric):
         index = subject_index(subjects, real=len(x), synth=len(y))
         check_subjects(index)
         if max(len(x), len(y)) > LARGE_SET:
-            return BlockedDiscrepancy(x, y, polynomial_kernel, index)
+            return BlockedDiscrepancy(x, x if synth is real else y, polynomial_kernel, index)
         return KernelDiscrepancy(
             real=zero_within_subjects(polynomial_kernel(x, x), index["real"]),
             synth=zero_within_subjects(polynomial_kernel(y, y), index["synth"]),

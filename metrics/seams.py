@@ -11,7 +11,9 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.ndimage import uniform_filter1d
 
 from synthbench.errors import MetricError
+from synthbench.metrics.blocked.means import BlockedMeanDistance, half_negative_squares
 from synthbench.metrics.inference.pairs import distinct_pairs, ratio
+from synthbench.metrics.inference.resampling import LARGE_SET
 from synthbench.metrics.kernels import squared_distances
 from synthbench.metrics.metric import Weights
 from synthbench.metrics.mmd import KernelDiscrepancy
@@ -44,8 +46,8 @@ class SeamDistance:
         For each role, the images' mean levels along these two axes, in dB.
     """
 
-    first: KernelDiscrepancy
-    second: KernelDiscrepancy
+    first: KernelDiscrepancy | BlockedMeanDistance
+    second: KernelDiscrepancy | BlockedMeanDistance
     levels: Mapping[str, Float64[np.ndarray, "n 2"]]
 
     @property
@@ -224,9 +226,7 @@ def seam_distance(
     A block is the mean of a profile and its scaled deviations (`synthbench.metrics.spectrum`).
     """
     first, second = (
-        KernelDiscrepancy(
-            **mean_kernels(_relative(real, axis, other), _relative(synth, axis, other), index)
-        )
+        mean_distance(_relative(real, axis, other), _relative(synth, axis, other), index)
         for other in others(axis)
     )
     levels = {
@@ -243,6 +243,28 @@ def _relative(
     relative = seams[axis].copy()
     relative[:, 0] -= seams[other][:, 0]
     return relative
+
+
+def mean_distance(
+    x: Float64[np.ndarray, "n k"],
+    y: Float64[np.ndarray, "m k"],
+    index: Mapping[str, Int64[np.ndarray, " _"]],
+) -> KernelDiscrepancy | BlockedMeanDistance:
+    """Return the squared distance between mean rows; that of large sets holds no matrix."""
+    if max(len(x), len(y)) > LARGE_SET:
+        return BlockedMeanDistance(**centred_rows(x, y, index))
+    return KernelDiscrepancy(**mean_kernels(x, y, index))
+
+
+def centred_rows(
+    x: Float64[np.ndarray, "n k"],
+    y: Float64[np.ndarray, "m k"],
+    index: Mapping[str, Int64[np.ndarray, " _"]],
+) -> dict[str, Any]:
+    """Return the fields of a `BlockedMeanDistance`: near the origin, sums lose fewest digits."""
+    origin = x.mean(axis=0)
+    kernel = half_negative_squares
+    return {"real": x - origin, "synth": y - origin, "kernel": kernel, "subjects": index}
 
 
 def mean_kernels(

@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from synthbench.errors import MetricError
-from synthbench.metrics.inference.resampling import estimate
+from synthbench.metrics.blocked.means import BlockedMeanDistance
+from synthbench.metrics.inference.resampling import LARGE_SET, estimate
 from synthbench.metrics.intensity import Array, Stack, check_set, measured_rows, stack_mask
 from synthbench.metrics.metric import (
     BaseMetric,
@@ -42,6 +43,7 @@ from synthbench.metrics.seams import (
     PATCH_MM,
     SLICE_SHARE,
     SeamDistance,
+    centred_rows,
     mean_kernels,
     seam_distance,
     seam_profiles_of,
@@ -53,8 +55,21 @@ DRAWN_AXIS = "z"
 """The axis whose seams a figure shows; one of the three is enough."""
 
 
+class _WithSeams:
+    """The squared difference of mean log spectra, with that of the seams as parts."""
+
+    seams: Mapping[str, SeamDistance]
+
+    def parts(self) -> dict[str, Part]:
+        """The seams along each axis."""
+        return {
+            f"seam_{a}": Part(f"seams along {a} (dB²)", seam, drawn=a == DRAWN_AXIS)
+            for a, seam in self.seams.items()
+        }
+
+
 @dataclass(frozen=True)
-class SpectrumDistance(KernelDiscrepancy):
+class SpectrumDistance(_WithSeams, KernelDiscrepancy):
     """Squared difference of the sets' mean log spectra, averaged over frequencies; dB^2.
 
     Attributes
@@ -65,12 +80,12 @@ class SpectrumDistance(KernelDiscrepancy):
 
     seams: Mapping[str, SeamDistance]
 
-    def parts(self) -> dict[str, Part]:
-        """The seams along each axis."""
-        return {
-            f"seam_{a}": Part(f"seams along {a} (dB²)", seam, drawn=a == DRAWN_AXIS)
-            for a, seam in self.seams.items()
-        }
+
+@dataclass(frozen=True, kw_only=True)
+class BlockedSpectrumDistance(_WithSeams, BlockedMeanDistance):
+    """`SpectrumDistance` of large sets, which holds no matrix over pairs of images."""
+
+    seams: Mapping[str, SeamDistance]
 
 
 class Spectrum(BaseMetric):
@@ -161,7 +176,7 @@ class Spectrum(BaseMetric):
         *,
         subjects: Mapping[str, np.ndarray] | None = None,
         **settings: Any,
-    ) -> SpectrumDistance:
+    ) -> SpectrumDistance | BlockedSpectrumDistance:
         """Return the distances, from the rows of `measure`.
 
         Parameters
@@ -188,10 +203,12 @@ class Spectrum(BaseMetric):
         spectrum, *real_seams = np.split(sets["real"], 1 + len(AXES), axis=1)
         synth_spectrum, *synth_seams = np.split(sets["synth"], 1 + len(AXES), axis=1)
         seams = [seam_distance(axis, real_seams, synth_seams, index) for axis in range(3)]
-        return SpectrumDistance(
-            **mean_kernels(spectrum, synth_spectrum, index),
-            seams=dict(zip(AXES, seams, strict=True)),
-        )
+        by_axis = dict(zip(AXES, seams, strict=True))
+        if max(len(rows) for rows in sets.values()) > LARGE_SET:
+            return BlockedSpectrumDistance(
+                **centred_rows(spectrum, synth_spectrum, index), seams=by_axis
+            )
+        return SpectrumDistance(**mean_kernels(spectrum, synth_spectrum, index), seams=by_axis)
 
 
 def spectrum_distance(
@@ -260,7 +277,7 @@ def _prepared(
     y: Float32[Array, "m d h w"],
     mask: Bool[Array, "d h w"] | None,
     spacing: tuple[float, float, float],
-) -> SpectrumDistance:
+) -> SpectrumDistance | BlockedSpectrumDistance:
     metric = Spectrum()
     settings = metric.freeze(None, None, spacing=spacing)
     inside = stack_mask(metric.name, x, mask)

@@ -20,7 +20,7 @@ Kernel = Callable[[Float64[np.ndarray, "k d"], Float64[np.ndarray, "l d"]], np.n
 """A function of two matrices of rows to the matrix of their kernel."""
 
 
-class _Sums(NamedTuple):
+class Sums(NamedTuple):
     """What one pass over all blocks gives, under each row of weights.
 
     Attributes
@@ -164,17 +164,17 @@ class BlockedDiscrepancy:
                 kernel[self.subjects[left][images, None] == self.subjects[right]] = 0.0
             yield images, kernel
 
-    def _sums(self, weights: Weights) -> _Sums:
+    def _sums(self, weights: Weights) -> Sums:
         """Return the sums under each row of weights; those at weights of one are kept."""
         if len(weights["real"]) == 1 and all((w == 1).all() for w in weights.values()):
             return self._at_ones
         return self._pass(weights)
 
     @cached_property
-    def _at_ones(self) -> _Sums:
+    def _at_ones(self) -> Sums:
         return self._pass(ones(self))
 
-    def _pass(self, weights: Weights) -> _Sums:
+    def _pass(self, weights: Weights) -> Sums:
         w, v = weights["real"], weights["synth"]
         n, m = (total.sum(axis=1, keepdims=True) for total in (w, v))
         across = np.zeros(len(w))
@@ -190,7 +190,7 @@ class BlockedDiscrepancy:
         within = {
             role: self._within(role, weights[role], terms[role]) for role in ("real", "synth")
         }
-        return _Sums(within["real"], within["synth"], ratio(across, (n * m)[:, 0]), terms)
+        return Sums(within["real"], within["synth"], ratio(across, (n * m)[:, 0]), terms)
 
     def _within(
         self, role: str, w: Float64[np.ndarray, "b n"], terms: Float64[np.ndarray, "b n"]

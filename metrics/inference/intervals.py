@@ -36,7 +36,6 @@ from synthbench.metrics.inference.resampling import (
     NUMBERS_PER_IMAGE,
     RELATIVE_ZERO,
     bootstrap_chunks,
-    bootstrap_weights,
     check_level,
     count_excluded,
     count_one_weights,
@@ -44,12 +43,13 @@ from synthbench.metrics.inference.resampling import (
     estimate,
     evaluate,
     fewest,
+    is_large,
     jackknife_units,
     leave_one_out_values,
     rows_at_once,
     values_of,
 )
-from synthbench.metrics.metric import IntervalMethod, Statistic, Studentized, ones
+from synthbench.metrics.metric import IntervalMethod, Statistic, Studentized, Weights, ones
 from synthbench.metrics.subjects import n_subjects
 
 JACKKNIFE_MAX_IMAGES = 200
@@ -108,12 +108,23 @@ def _values_and_variances(
 ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
     """Return the value and the variance under each resample."""
     rng = np.random.default_rng(seed)
+    rows = _rows_of_resamples(statistic, resamples)
+    chunks = bootstrap_chunks(statistic.subjects, resamples, rng, rows)
+    found = [_both(statistic, weights) for weights in chunks]
+    return np.concatenate([v for v, _ in found]), np.concatenate([s for _, s in found])
+
+
+def _rows_of_resamples(statistic: Statistic, resamples: int) -> int:
+    """Return how many resamples are in memory at a time: all of them, unless the set is large."""
+    large = isinstance(statistic, Blocked) or is_large(statistic)
+    return rows_at_once(statistic) if large else resamples
+
+
+def _both(
+    statistic: Studentized, weights: Weights
+) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
     if isinstance(statistic, Blocked) and isinstance(statistic, JointlyStudentized):
-        rows = rows_at_once(statistic)
-        chunks = bootstrap_chunks(statistic.subjects, resamples, rng, rows)
-        found = [statistic.value_and_variance(weights) for weights in chunks]
-        return np.concatenate([v for v, _ in found]), np.concatenate([s for _, s in found])
-    weights = bootstrap_weights(statistic.subjects, resamples, rng)
+        return statistic.value_and_variance(weights)
     if not isinstance(statistic, JointlyStudentized):
         return evaluate(statistic.value, weights), evaluate(statistic.variance, weights)
     widest = max(w.shape[1] for w in weights.values())
@@ -137,7 +148,7 @@ def percentile_interval(
     """
     check_level(level)
     rng = np.random.default_rng(seed)
-    rows = rows_at_once(statistic) if isinstance(statistic, Blocked) else resamples
+    rows = _rows_of_resamples(statistic, resamples)
     chunks = bootstrap_chunks(statistic.subjects, resamples, rng, rows)
     values = np.concatenate([values_of(statistic, weights) for weights in chunks])
     usable = np.isfinite(values)

@@ -37,7 +37,7 @@ GROUP_ROWS = 64
 """A `Blocked` statistic multiplies this many rows of weights at a time. The number is fixed, so
 that products round alike whatever the memory."""
 
-SHARE_OF_MEMORY = 8
+SHARE_OF_MEMORY = 4
 """The rows of weights of one pass of a `Blocked` statistic take at most one part in so many of
 `--max-memory`."""
 
@@ -86,7 +86,8 @@ def bootstrap_chunks(
         for role, index in subjects.items():
             n, size = n_subjects(index), min(rows, b - start)
             counts = streams[role].multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
-            weights[role] = counts[:, index]
+            alone = np.array_equal(index, np.arange(n))
+            weights[role] = counts if alone else counts[:, index]
         yield weights
 
 
@@ -149,13 +150,23 @@ def evaluate(
     return np.concatenate(chunks)
 
 
-def rows_at_once(statistic: Blocked) -> int:
-    """Return how many rows of weights a blocked statistic gets in one pass.
+def rows_at_once(statistic: Statistic) -> int:
+    """Return how many rows of weights of a large set are in memory at a time.
 
-    Each pass computes all its blocks again, so there are as many rows as `SHARE_OF_MEMORY` allows.
+    Each pass of a blocked statistic computes all its blocks again, so there are as many rows as
+    `SHARE_OF_MEMORY` allows.
     """
-    rows = memory_limit() // SHARE_OF_MEMORY // (8 * statistic.numbers_per_row)
+    if isinstance(statistic, Blocked):
+        numbers = statistic.numbers_per_row
+    else:
+        numbers = 2 * sum(len(index) for index in statistic.subjects.values())
+    rows = memory_limit() // SHARE_OF_MEMORY // (8 * numbers)
     return rows // GROUP_ROWS * GROUP_ROWS if rows >= GROUP_ROWS else max(1, rows)
+
+
+def is_large(statistic: Statistic) -> bool:
+    """Return True where a role has more than `LARGE_SET` images."""
+    return max(len(index) for index in statistic.subjects.values()) > LARGE_SET
 
 
 def values_of(statistic: Statistic, weights: Weights) -> Float64[np.ndarray, " b"]:

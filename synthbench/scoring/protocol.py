@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from synthbench import registry
 from synthbench.cohorts.cohort import MASK_RULE
 from synthbench.errors import ScorecardError, UsageError
+from synthbench.metrics.inference.resampling import LARGE_SET
 from synthbench.metrics.metric import IntervalMethod, Metric, MultiScale
 from synthbench.records.protocol import MaskRecord, Protocol, SpaceRecord
 from synthbench.scoring.benchmark import Benchmark
@@ -26,6 +27,10 @@ FLOOR_SPLITS = 200
 """Random divisions of the real volumes over which a floor is taken."""
 PERMUTATIONS = 1000
 """Permutations of each test."""
+LARGE_FLOOR_SPLITS = 40
+LARGE_PERMUTATIONS = 200
+"""The same, where a set has more than `LARGE_SET` images: a value then takes minutes, not
+milliseconds, and varies little."""
 
 
 def metrics_of(settings: ScoringSettings) -> tuple[str, ...]:
@@ -98,6 +103,7 @@ def freeze_protocol(
     n_synth
         How many synthetic volumes are scored.
     """
+    large = max(len(real), n_synth) > LARGE_SET
     frozen: dict[str, dict[str, Any]] = {}
     methods: dict[str, IntervalMethod] = {}
     for name in metrics_of(settings):
@@ -123,8 +129,8 @@ def freeze_protocol(
         intervals=methods,
         level=settings.level,
         resamples=settings.resamples,
-        floor_splits=FLOOR_SPLITS,
-        permutations=PERMUTATIONS,
+        floor_splits=LARGE_FLOOR_SPLITS if large else FLOOR_SPLITS,
+        permutations=LARGE_PERMUTATIONS if large else PERMUTATIONS,
         seed=settings.seed,
         n_real=len(real),
         n_synth=n_synth,

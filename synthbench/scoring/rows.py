@@ -52,7 +52,9 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricEr
         )  # fmt: skip
         source: Literal["halves", "hold-out"] = "halves" if reference is real else "hold-out"
         whole = Part(job.metric.label, statistic, tabled=True)
-        null = _Null(floor_statistic, shift_of(job, reference, settings), source)
+        large = max(len(reference), len(synth)) > resampling.LARGE_SET
+        shift = None if large else shift_of(job, reference, settings)
+        null = _Null(floor_statistic, shift, source)
         row = _row(job, JobKey(job.metric.name), whole, null, protocol)
     except MetricError as error:
         setup.context.log(f"{job.key}: {error}")
@@ -67,7 +69,7 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricEr
         both = set(part.statistic.subjects) == {"real", "synth"}
         inner = None
         if both and name in inner_floors:
-            shift = shift_of(job, reference, settings, name)
+            shift = None if large else shift_of(job, reference, settings, name)
             inner = _Null(inner_floors[name].statistic, shift, source)
         try:
             rows.append(_row(job, key, part, inner, protocol))
@@ -80,7 +82,11 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricEr
 
 @dataclass(frozen=True)
 class _Null:
-    """The reference against itself: the statistic, how it is shifted, and what the sides are of."""
+    """The reference against itself: the statistic, how it is shifted, and what the sides are of.
+
+    It is not shifted in a large set, whose floors have no minimum detectable effect: that takes
+    up to a dozen floors.
+    """
 
     statistic: Statistic
     shift: Callable[[float], Statistic] | None

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from synthbench.metrics import kernels, mmd, mmd_permutation, prdc
+from synthbench.metrics import kernels, mmd, mmd_permutation, prdc, seams, spectrum
+from synthbench.metrics.fid import FID, GramFrechet, MomentFrechet
 from synthbench.metrics.inference import contracts, intervals, resampling
 from synthbench.metrics.mmd import KID, MMD2
 from synthbench.metrics.prdc import Coverage, Density, Precision, Recall
+from synthbench.metrics.spectrum import Spectrum
 
+# The package exports a function of the module's name.
+FID_MODULE = sys.modules[FID.__module__]
 BALLS = [Precision, Recall, Density, Coverage]
 SCANS = np.unique(np.random.default_rng(5).integers(0, 45, 70), return_inverse=True)[1]
 GROUPINGS = [None, {"real": SCANS}, {"synth": SCANS[:60]}]
@@ -132,7 +138,7 @@ def test_memory_decides_the_rows_of_a_pass_and_no_number(monkeypatch):
     _, large = both(MMD2(), None, monkeypatch)
     assert resampling.rows_at_once(large) % resampling.GROUP_ROWS == 0
     found = []
-    for size in ("1GiB", str(8 * 8 * large.numbers_per_row * 70)):
+    for size in ("1GiB", str(resampling.SHARE_OF_MEMORY * 8 * large.numbers_per_row * 70)):
         monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", size)
         found.append(intervals.interval(large, "studentized", resamples=200, seed=1))
     assert resampling.rows_at_once(large) == 64
@@ -185,3 +191,63 @@ def test_the_jackknife_of_groups_agrees_with_that_of_images(metric, monkeypatch)
     monkeypatch.setattr(resampling, "JACKKNIFE_GROUPS", 60)
     of_groups = intervals.central_jackknife_variance(statistic)
     assert np.sqrt(of_groups / of_images) == pytest.approx(1, abs=0.45)
+
+
+@pytest.mark.parametrize(("m", "d", "digits"), [(60, 3, 1e-10), (60, 20, 1e-10), (9, 20, 1e-6)])
+def test_the_frechet_distance_of_moments_is_that_of_inner_products(m, d, digits, monkeypatch):
+    """With fewer images than features a covariance is singular, and its root loses digits."""
+    x, y = sets(m=m, d=d)
+    origin = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
+    a, b = x - origin, y - origin
+    index = {"real": np.arange(len(x)), "synth": np.arange(len(y))}
+    small = GramFrechet(a @ a.T, b @ b.T, a @ b.T, index)
+    monkeypatch.setattr(FID_MODULE, "LARGE_SET", 8)
+    monkeypatch.setattr(FID_MODULE, "BLOCK_NUMBERS", 100)
+    large = FID().prepare(x.astype(np.float64), y)
+    assert isinstance(large, MomentFrechet)
+    weights = resampling.bootstrap_weights(index, 5, np.random.default_rng(0))
+    np.testing.assert_allclose(large.value(weights), small.value(weights), rtol=digits)
+    np.testing.assert_allclose(large.magnitude(weights), small.magnitude(weights), rtol=1e-12)
+    if d <= m:
+        for role, g in small.influence().items():
+            np.testing.assert_allclose(large.influence()[role], g, rtol=1e-7, atol=1e-9)
+
+
+def test_features_that_were_given_stay_as_they_are(monkeypatch):
+    """A large set's float64 copy is moved in place; the caller's own matrix is not."""
+    monkeypatch.setattr(FID_MODULE, "LARGE_SET", 8)
+    monkeypatch.setattr(mmd, "LARGE_SET", 8)
+    for kind in (np.float32, np.float64):
+        x, y = (rows.astype(kind) for rows in sets())
+        before = x.copy(), y.copy()
+        for metric in (FID(), MMD2(), KID()):
+            different, same = metric.prepare(x, y), metric.prepare(x, x)
+            assert same.real is same.synth
+            assert different.real is not different.synth
+        assert (x == before[0]).all()
+        assert (y == before[1]).all()
+
+
+@pytest.mark.parametrize("subjects", GROUPINGS, ids=["images", "real scans", "synth scans"])
+def test_distances_between_mean_rows_are_those_of_the_matrices(subjects, monkeypatch):
+    """One image per subject has no pairs to leave out; several have."""
+    rng = np.random.default_rng(0)
+    x, y = 50 + rng.normal(size=(70, 16)), 50.3 + rng.normal(size=(60, 16))
+    small = Spectrum().prepare(x, y, subjects=subjects)
+    monkeypatch.setattr(spectrum, "LARGE_SET", 8)
+    monkeypatch.setattr(seams, "LARGE_SET", 8)
+    large = Spectrum().prepare(x, y, subjects=subjects)
+    weights = weights_of(small)
+    pairs = [
+        (large, small),
+        *((large.parts()[k].statistic, p.statistic) for k, p in small.parts().items()),
+    ]
+    for found, expected in pairs:
+        for method in ("value", "variance", "magnitude"):
+            np.testing.assert_allclose(
+                getattr(found, method)(weights), getattr(expected, method)(weights),
+                rtol=1e-9, atol=1e-12,
+            )  # fmt: skip
+    assert large.null_variance() == pytest.approx(small.null_variance(), rel=1e-9)
+    found, expected = (intervals.interval(s, "studentized", resamples=50, seed=0) for s in pairs[0])
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-8)
