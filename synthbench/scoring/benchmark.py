@@ -30,7 +30,15 @@ from synthbench.runtime.files import write_atomic
 from synthbench.runtime.memory import beyond_limit
 from synthbench.runtime.names import is_folder_name
 from synthbench.scoring.settings import Context, ScoringSettings
-from synthbench.scoring.statistics import Job, Sample, against_itself, measure, shift_of
+from synthbench.scoring.statistics import (
+    SAMPLED_IMAGES,
+    Job,
+    Sample,
+    against_itself,
+    measure,
+    sampled,
+    shift_of,
+)
 
 FILE = "benchmark.yaml"
 
@@ -383,17 +391,19 @@ def real_floors(
         The grid is too small for a metric, so that no entry could have it. Metrics for papers are
         not asked for, and only have no floor.
     """
-    side = min(subjects.n_subjects(real.subjects) // 2, protocol.n_synth)
     floors = []
     for job in todo:
         settings = dict(protocol.settings[job.key])
         del settings["formula"]
+        chosen = sampled(job, real, protocol)
+        n_synth = min(protocol.n_synth, settings.pop(SAMPLED_IMAGES, protocol.n_synth))
+        side = min(subjects.n_subjects(chosen.subjects) // 2, n_synth)
         try:
-            measure(job, real, mask, settings, context.progress, context.cache)
-            statistic = against_itself(job, real, settings)
+            measure(job, chosen, mask, settings, context.progress, context.cache)
+            statistic = against_itself(job, chosen, settings)
             parts = _paired_parts(statistic)
             for part, row in {None: statistic, **parts}.items():
-                shift = shift_of(job, real, settings, part)
+                shift = shift_of(job, chosen, settings, part)
                 floors.append(_floor(job, part, row, shift, protocol, side))
         except MetricError as error:
             if error.code == SMALL_GRID and job.metric.role != "for_papers":

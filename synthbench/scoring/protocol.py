@@ -14,12 +14,12 @@ from synthbench import registry
 from synthbench.cohorts.cohort import MASK_RULE
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.metrics.inference.resampling import LARGE_SET
-from synthbench.metrics.metric import IntervalMethod, Metric, MultiScale
+from synthbench.metrics.metric import IntervalMethod, Metric, MultiScale, VolumeMetric
 from synthbench.records.protocol import MaskRecord, Protocol, SpaceRecord
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.features import Extractors, named_extractors
 from synthbench.scoring.settings import DEFAULT, DEFAULT_METRICS, ScoringSettings
-from synthbench.scoring.statistics import Job, Sample
+from synthbench.scoring.statistics import SAMPLED_IMAGES, Job, Sample
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import quantity
 
@@ -116,6 +116,8 @@ def freeze_protocol(
             chosen = job.metric.freeze(None, None, spacing=space.spacing)
             if settings.scales is not None and has_scales(job.metric):
                 chosen = job.metric.with_scales(chosen, settings.scales)
+            if large and isinstance(job.metric, VolumeMetric) and job.metric.pairs:
+                chosen = {**chosen, SAMPLED_IMAGES: LARGE_SET}
         elif job.extractor in extractors.loaded:
             chosen = job.metric.freeze(real.features[job.extractor], real.subjects)
         else:
@@ -158,7 +160,7 @@ def _mask_record(mask: Bool[np.ndarray, "d h w"]) -> MaskRecord:
 
 
 def frozen_settings(metric: Metric, key: str, protocol: Protocol) -> dict[str, Any]:
-    """Return the settings that a metric froze, without its formula.
+    """Return the settings that a metric froze, without its formula and `SAMPLED_IMAGES`.
 
     Raises
     ------
@@ -172,6 +174,7 @@ def frozen_settings(metric: Metric, key: str, protocol: Protocol) -> dict[str, A
         )
     settings = dict(protocol.settings[key])
     formula = settings.pop("formula")
+    settings.pop(SAMPLED_IMAGES, None)
     if formula != metric.formula:
         raise ScorecardError(
             f"{key}: the benchmark was frozen with the formula '{formula}'; this version has "

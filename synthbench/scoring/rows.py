@@ -24,35 +24,45 @@ from synthbench.scoring.statistics import (
     against_itself,
     measure,
     prepared,
+    sampled,
     shift_of,
 )
 
 
-def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricError]:
+def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricError | None]:
     """Return the metric's row and those of its parts, and the matrices they were computed from.
+
+    There are no matrices of all images where the metric was computed on some of them.
 
     Where the metric cannot be computed, the only row says why in the words that may be published,
     and the error comes in place of the matrices.
     """
-    protocol, mask, reference = setup.protocol, setup.mask, setup.reference
+    protocol, mask = setup.protocol, setup.mask
     how = setup.context.progress, setup.context.cache
     settings = frozen_settings(job.metric, job.key, protocol)
-    real, synth = setup.samples["real"], setup.samples["synth"]
+    real, synth = (sampled(job, setup.samples[role], protocol) for role in ("real", "synth"))
+    halves = setup.reference is setup.samples["real"]
+    reference = real if halves else sampled(job, setup.reference, protocol)
     subjects = {"real": real.subjects, "synth": synth.subjects}
     try:
         measure(job, reference, mask, settings, *how)
         measure(job, synth, mask, settings, *how)
         cross = across(job, real, synth, mask, settings, *how)
-        of_real, of_synth = job.material(reference, len(real)), job.material(synth)
+        if len(reference) < len(setup.reference):
+            measure(job, real, mask, settings, *how)
+            of_real = job.material(real)
+        else:
+            of_real = job.material(reference, len(real))
+        of_synth = job.material(synth)
         statistic = prepared(job, of_real, of_synth, subjects, settings, cross)
         floor_statistic = against_itself(job, reference, settings)
         p = job.metric.p_value(
             of_real, of_synth, permutations=protocol.permutations, seed=protocol.seed,
             subjects=subjects, **settings,
         )  # fmt: skip
-        source: Literal["halves", "hold-out"] = "halves" if reference is real else "hold-out"
+        source: Literal["halves", "hold-out"] = "halves" if halves else "hold-out"
         whole = Part(job.metric.label, statistic, tabled=True)
-        large = max(len(reference), len(synth)) > resampling.LARGE_SET
+        large = max(len(setup.reference), len(setup.samples["synth"])) > resampling.LARGE_SET
         shift = None if large else shift_of(job, reference, settings)
         null = _Null(floor_statistic, shift, source)
         row = _row(job, JobKey(job.metric.name), whole, null, protocol)
@@ -77,7 +87,8 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricEr
             setup.context.log(f"{key}: {error}")
             declared = _declared(job, key, part.label, part.tabled)
             rows.append(Value(**declared, missing=Missing.of(error)))
-    return rows, JobData(of_real, of_synth, cross)
+    every = len(real) == len(setup.samples["real"]) and len(synth) == len(setup.samples["synth"])
+    return rows, JobData(of_real, of_synth, cross) if every else None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from synthbench.scoring.rows import missing_row, rows_of_job
 from synthbench.scoring.sample_data import JobData, SampleData
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.setup import Setup, cohorts_to_score, common_space, origin_of, seeds, set_up
+from synthbench.scoring.statistics import SAMPLED_IMAGES
 
 PACKAGES = ("torch", "numpy", "scipy", "nibabel")
 """Packages whose versions a scorecard records: its numbers may depend on them."""
@@ -223,6 +224,7 @@ def score_cohorts(
             "--metric memorization, or score on a benchmark that has it"
         )
     setup = set_up(scored, target, settings, context)
+    notes += _notes_on_samples(setup)
     values, job_data = _values(setup)
     assessed = memorization.assess(
         scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
@@ -276,6 +278,19 @@ def score_cohorts(
     return Scoring(card, sample_data, features, assessed.neighbours)
 
 
+def _notes_on_samples(setup: Setup) -> list[str]:
+    """Return a note on the metrics that were computed on some of the volumes only."""
+    frozen = setup.protocol.settings
+    keys = [job.key for job in setup.todo if SAMPLED_IMAGES in frozen.get(job.key, {})]
+    if not keys:
+        return []
+    most = frozen[keys[0]][SAMPLED_IMAGES]
+    return [
+        f"{', '.join(keys)}: of pairs of volumes, so they are computed on {most} random volumes of "
+        "each set that has more; their intervals include this choice"
+    ]
+
+
 def _preflight_record(finding: findings_module.Finding) -> PreflightRecord:
     assert finding.severity != "note"
     return PreflightRecord(
@@ -315,7 +330,7 @@ def _values(setup: Setup) -> tuple[list[Value], dict[str, JobData]]:
         values += rows
         if isinstance(data, MetricError):
             refused.append(str(data))
-        else:
+        elif data is not None:
             job_data[job.key] = data
     if setup.benchmark is not None:
         values = setup.benchmark.with_frozen_floors(values)

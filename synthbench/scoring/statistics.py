@@ -17,10 +17,16 @@ from jaxtyping import Bool, Float32, Float64
 from synthbench import registry
 from synthbench.metrics.metric import Composite, CrossMetric, Metric, Statistic, VolumeMetric
 from synthbench.records.keys import JobKey
+from synthbench.records.protocol import Protocol
 from synthbench.runtime.callbacks import Progress, shown
 from synthbench.scoring.cache.measures import Measuring
 from synthbench.scoring.cache.store import Cache
-from synthbench.volumes.sets import Cleaned, Joined, Readable
+from synthbench.volumes.sets import Chosen, Cleaned, Joined, Readable
+
+SAMPLED_IMAGES = "sampled_images"
+"""The frozen setting of a metric of pairs of volumes: it is computed on at most so many volumes of
+each set, drawn by the seed. Their pairs are a design of all pairs, and an interval that resamples
+them includes the choice. A protocol without it takes all volumes."""
 
 
 @dataclass
@@ -59,6 +65,23 @@ class Sample:
         """The volumes as extractors get them."""
         return self.volumes if self.threshold is None else Cleaned(self.volumes, self.threshold)
 
+    def drawn(self, most: int, seed: int) -> Sample:
+        """Return this sample, or `most` random volumes of it where it has more.
+
+        The volumes depend on the seed, the role and the number of volumes only.
+        """
+        if len(self) <= most:
+            return self
+        rng = np.random.default_rng([seed, *self.role.encode()])
+        chosen = np.sort(rng.choice(len(self), most, replace=False))
+        return Sample(
+            role=self.role,
+            volumes=Chosen(self.volumes, chosen.tolist()),
+            subjects=np.unique(self.subjects[chosen], return_inverse=True)[1],
+            threshold=self.threshold,
+            features={name: rows[chosen] for name, rows in self.features.items()},
+        )
+
     def joined(self, other: Sample) -> Sample:
         """Return this sample followed by one of other subjects, with the features of both."""
         return Sample(
@@ -92,6 +115,12 @@ class Job:
         measured = sample.measures[self.metric.name]
         assert isinstance(self.metric, VolumeMetric)
         return measured[:n, :n] if self.metric.pairs else measured[:n]
+
+
+def sampled(job: Job, sample: Sample, protocol: Protocol) -> Sample:
+    """Return the volumes of a sample that a metric is computed on."""
+    most = protocol.settings[job.key].get(SAMPLED_IMAGES)
+    return sample if most is None else sample.drawn(most, protocol.seed)
 
 
 def jobs(metrics: Iterable[str], extractors: Sequence[str]) -> list[Job]:

@@ -89,6 +89,37 @@ class Joined:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Some volumes of a set, by their indices."""
+
+    volumes: Readable
+    indices: Sequence[int]
+
+    @property
+    def space(self) -> Space:
+        """The grid of every volume."""
+        return self.volumes.space
+
+    def name(self, index: int) -> str:
+        """Return the volume's name for messages."""
+        return name_of(self.volumes, self.indices[index])
+
+    def identity(self, index: int) -> str | None:
+        """Return what the voxels depend on; None where it is not known."""
+        return identity_of(self.volumes, self.indices[index])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Float32[np.ndarray, "d h w"]:
+        return self.volumes[self.indices[index]]
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        for index in self.indices:
+            yield self.volumes[index]
+
+
+@dataclass(frozen=True)
 class Flipped:
     """Volumes mirrored left to right, about the middle of the grid."""
 
