@@ -301,8 +301,8 @@ class FileOptions:
             "--max-memory",
             metavar="SIZE",
             callback=_limit_memory,
-            help="Memory that reading one file may take, such as 8GiB. Default: half of the "
-            "machine's.",
+            help="Memory that reading one file may take, and that the statistics of large sets go "
+            "by, such as 8GiB. Default: half of the machine's.",
         ),
     ] = None
 

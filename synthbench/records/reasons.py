@@ -47,6 +47,7 @@ REASONS: dict[str, str] = {
     "small category": "needs at least {needed} subjects of each category; found {found}",
     "too many images": "each image needs {needed} computed pairs; found {found}, as only some are "
     "computed of so many images",
+    "too much memory": "needs {needed:.3g} GiB of memory, more than was allowed",
     "few permutations": "needs at least {needed} permutations or resamples; found {found}",
     "no interval": "the metric has no interval of this kind",
     "no comparison": "the metric cannot be compared by this method",

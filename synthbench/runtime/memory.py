@@ -51,6 +51,8 @@ def parsed(text: str, name: str = "--max-memory") -> int:
 def memory_limit() -> int:
     """Return the bytes of memory that one file may take when it is read.
 
+    The statistics of large sets choose their blocks by it too.
+
     It is what `--max-memory` or the environment variable `VARIABLE` says; by default half of the
     machine's memory.
     """

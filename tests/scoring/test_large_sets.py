@@ -1,0 +1,105 @@
+"""What a scoring of large sets freezes, and what it computes on some of the volumes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from synthbench.errors import MetricError
+from synthbench.metrics.nearest.distances import feature_distances
+from synthbench.records.reasons import public_words
+from synthbench.scoring import freeze, protocol, rows, scoring
+from synthbench.scoring.settings import Context, ScoringSettings
+from synthbench.scoring.statistics import SAMPLED_IMAGES, Sample
+from synthbench.volumes.grid import Space
+from synthbench.volumes.sets import Drawn, identity_of, name_of
+
+CONTEXT = Context(cache=None)
+SETTINGS = ScoringSettings(
+    extractors=("voxels",), metrics=("mmd_linear", "spectrum", "kid"), resamples=50
+)
+
+
+def sample(n=20, role="real"):
+    volumes = [np.full((2, 2, 2), i, np.float32) for i in range(n)]
+    space = Space.of((2, 2, 2), np.eye(4))
+    subjects = np.arange(n) // 2
+    return Sample(role, Drawn(space, volumes), subjects, features={"f": np.arange(n)[:, None]})
+
+
+def test_a_drawn_sample_has_the_rows_of_its_volumes():
+    whole = sample()
+    some = whole.drawn(7, seed=3)
+    shown = [int(volume[0, 0, 0]) for volume in some.volumes]
+    assert shown == sorted(set(shown))
+    assert len(shown) == len(some) == 7
+    assert some.features["f"][:, 0].tolist() == shown
+    same = whole.subjects[shown]
+    assert ((same[:, None] == same) == (some.subjects[:, None] == some.subjects)).all()
+    assert name_of(some.volumes, 1) == name_of(whole.volumes, shown[1])
+    assert identity_of(some.volumes, 1) is None
+    assert whole.drawn(20, seed=3) is whole
+
+
+def test_a_draw_depends_on_seed_and_role_only():
+    def drawn(role="real", seed=3):
+        return sample(role=role).drawn(7, seed=seed).features["f"].tolist()
+
+    assert drawn() == drawn()
+    assert drawn(role="synth") != drawn() != drawn(seed=4)
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Sets of more than five volumes are large."""
+    for module in (protocol, rows.resampling):
+        monkeypatch.setattr(module, "LARGE_SET", 5)
+
+
+@pytest.mark.slow
+def test_a_large_scoring_says_so_in_protocol_and_notes(make_cohort, large):
+    real, synth = make_cohort("real", n=8, seed=1), make_cohort("synth", n=7, seed=2)
+    how = {"accept": ["few"], "context": CONTEXT, **dict(SETTINGS)}
+    card = scoring.score(real, synth, **how)
+    frozen = card.protocol
+    assert (frozen.floor_splits, frozen.permutations) == (40, 200)
+    assert frozen.settings["mmd_linear"][SAMPLED_IMAGES] == 5
+    assert SAMPLED_IMAGES not in frozen.settings["spectrum"]
+    assert any(note.startswith("mmd_linear: of pairs of volumes") for note in card.notes)
+    by_metric = {row.metric: row for row in card.values}
+    assert by_metric["mmd_linear"].floor.n == 2
+    assert by_metric["spectrum"].floor.n == 4
+    assert by_metric["kid"].floor.minimum_detectable_effect is None
+    assert scoring.score(real, synth, **how).values == card.values
+
+
+@pytest.mark.slow
+def test_a_benchmark_of_a_large_set_freezes_the_floors_of_its_entries(make_cohort, large):
+    real, synth = make_cohort("real", n=8, seed=1), make_cohort("synth", n=7, seed=2)
+    frozen = freeze.freeze(real, "b", SETTINGS, CONTEXT, n_synth=7, primary="kid")
+    sides = {floor.metric: floor.n for floor in frozen.floors}
+    assert (sides["mmd_linear"], sides["spectrum"]) == (2, 4)
+    card = scoring.score(real, synth, benchmark=frozen, accept=["few"], context=CONTEXT)
+    by_metric = {row.metric: row for row in card.values}
+    floors = {floor.metric: floor for floor in frozen.floors}
+    for name in ("mmd_linear", "spectrum"):
+        assert by_metric[name].floor.mean == floors[name].mean
+
+
+def test_a_small_scoring_is_as_it_was(make_cohort):
+    real = make_cohort("real", n=6, seed=1)
+    frozen = freeze.freeze(real, "b", SETTINGS, CONTEXT, n_synth=2000, primary="kid").protocol
+    assert (frozen.floor_splits, frozen.permutations) == (200, 1000)
+    assert SAMPLED_IMAGES not in frozen.settings["mmd_linear"]
+    above = freeze.freeze(real, "b", SETTINGS, CONTEXT, n_synth=2001, primary="kid").protocol
+    assert (above.floor_splits, above.permutations) == (40, 200)
+
+
+def test_distances_that_do_not_fit_are_refused_before_they_are_computed(monkeypatch):
+    """Four sets of 100 images: 2 * 8 * 400^2 bytes."""
+    monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "2000KiB")
+    x = np.random.default_rng(0).normal(size=(100, 2))
+    with pytest.raises(MetricError, match=r"needs 2.44 MiB.*--max-memory") as refused:
+        feature_distances(x, x + 1, x + 2, x + 3)
+    assert public_words(refused.value).startswith("needs 0.00238 GiB")
+    feature_distances(x[:80], x + 1, x + 2)
