@@ -23,9 +23,9 @@ _NOISE = 0.02  # the least standard deviation of a cell
 _STEPS = 3
 
 
-def smoothed(stack: Float32[np.ndarray, "n a b c"]) -> Float32[np.ndarray, "n a b c"]:
-    """Return the volumes blurred by `SMOOTHING_CELLS`."""
-    return np.stack([ndimage.gaussian_filter(v, SMOOTHING_CELLS, mode="constant") for v in stack])
+def smoothed(volume: Float32[np.ndarray, "a b c"]) -> Float32[np.ndarray, "a b c"]:
+    """Return a volume blurred by `SMOOTHING_CELLS`."""
+    return np.asarray(ndimage.gaussian_filter(volume, SMOOTHING_CELLS, mode="constant"))
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def asymmetry_scores(
     against
         The set; None: the other volumes of `stack`.
     """
-    own = _asymmetry(smoothed(stack))
-    other = own if against is None else _asymmetry(smoothed(against))
+    own = _asymmetry(stack)
+    other = own if against is None else _asymmetry(against)
     total, squares, n = other.sum(axis=0), (other**2).sum(axis=0), len(other)
     scores = np.zeros(len(own))
     for i, asymmetry in enumerate(own):
@@ -149,9 +149,13 @@ def asymmetry_scores(
 
 
 def _asymmetry(stack: Float32[np.ndarray, "n a b c"]) -> Float64[np.ndarray, "n p"]:
+    """Return each blurred volume minus its mirror image: one half of it, as a row."""
     half = stack.shape[1] // 2
-    difference = (stack - stack[:, ::-1])[:, :half].reshape(len(stack), -1)
-    return np.asarray(difference, dtype=np.float64)
+    rows = np.empty((len(stack), half * stack.shape[2] * stack.shape[3]))
+    for row, volume in zip(rows, stack, strict=True):
+        blurred = smoothed(volume)
+        row[:] = (blurred - blurred[::-1])[:half].ravel()
+    return rows
 
 
 def displacements(
@@ -179,7 +183,7 @@ def displacements(
     slopes = [slope.ravel() for slope in np.gradient(reference)]
     design = np.stack([*slopes, reference.ravel(), np.ones(reference.size)], axis=1)
     solution = np.linalg.pinv(design)
-    moves = np.array([_move(volume, solution) for volume in smoothed(stack)])
+    moves = np.array([_move(smoothed(volume), solution) for volume in stack])
     return np.asarray(-moves * np.array(spacing) * correction, dtype=np.float64)
 
 

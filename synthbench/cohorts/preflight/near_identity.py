@@ -92,7 +92,7 @@ def alike(inspections: Sequence[Inspection], least: float = MIN_CORRELATION) -> 
         groups.setdefault((inspection.coarse.shape, spacing), []).append(index)
     for members in groups.values():
         if len(members) >= FEWEST:
-            stack = np.stack([inspections[i].coarse for i in members]).astype(np.float32)
+            stack = np.stack([inspections[i].coarse for i in members], dtype=np.float32)
             for i, j, value, mirrored in _pairs(*differences(stack), least):
                 pair = Alike(members[i], members[j], value, mirrored)
                 found[pair.first, pair.second] = pair
@@ -158,12 +158,16 @@ def differences(
     if brain.sum() < _FEWEST_CELLS:
         empty = np.zeros((len(stack), 0), np.float32)
         return empty, empty
-    ranks, turned = (
-        np.stack([_ranks(volume, brain, smoothing) for volume in both])
-        for both in (stack, mirrored)
-    )
-    mean = ranks.mean(axis=0)
-    return _unit(ranks - mean), _unit(turned - mean)
+    # Ranks are computed again, because those of all volumes take twice the memory of the result.
+    mean = np.zeros(int(brain.sum()))
+    for volume in stack:
+        mean += _ranks(volume, brain, smoothing)
+    mean /= len(stack)
+    plain, turned = (np.empty((len(stack), len(mean)), np.float32) for _ in range(2))
+    for rows, volumes in ((plain, stack), (turned, mirrored)):
+        for row, volume in zip(rows, volumes, strict=True):
+            row[:] = _unit(_ranks(volume, brain, smoothing) - mean)
+    return plain, turned
 
 
 def _ranks(
@@ -176,9 +180,9 @@ def _ranks(
     return np.asarray(inside - inside.mean())
 
 
-def _unit(rows: np.ndarray) -> Float32[np.ndarray, "n p"]:
-    size = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(size > 0, size, 1.0), dtype=np.float32)
+def _unit(row: Float64[np.ndarray, " p"]) -> Float64[np.ndarray, " p"]:
+    size = float(np.linalg.norm(row))
+    return row / size if size > 0 else row
 
 
 def _pairs(

@@ -102,7 +102,7 @@ class Survey:
     @cached_property
     def stack(self) -> Float32[np.ndarray, "n a b c"]:
         """The coarse copies."""
-        return np.stack([i.coarse for i in self.inspections]).astype(np.float32)
+        return np.stack([i.coarse for i in self.inspections], dtype=np.float32)
 
     @cached_property
     def turns(self) -> list[alignment.Turn]:
@@ -112,6 +112,8 @@ class Survey:
     @cached_property
     def upright(self) -> Float32[np.ndarray, "n a b c"]:
         """The coarse copies after these turns."""
+        if all(turn == alignment.Turn() for turn in self.turns):
+            return self.stack
         return np.stack([turn(v) for turn, v in zip(self.turns, self.stack, strict=True)])
 
     @cached_property
@@ -138,7 +140,7 @@ class Survey:
     @cached_property
     def occupied(self) -> Float32[np.ndarray, "a b c"]:
         """The mean over volumes of the share of each cell's voxels that are foreground."""
-        stack = np.stack([i.occupied for i in self.inspections]).astype(np.float32)
+        stack = np.stack([i.occupied for i in self.inspections], dtype=np.float32)
         mean: Float32[np.ndarray, "a b c"] = stack.mean(axis=0)
         return mean
 
