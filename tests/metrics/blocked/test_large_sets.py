@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from synthbench.metrics import kernels, mmd, mmd_permutation, prdc, seams, spectrum
 from synthbench.metrics.fid import FID, GramFrechet, MomentFrechet
-from synthbench.metrics.inference import contracts, intervals, resampling
+from synthbench.metrics.inference import contracts, floors, intervals, resampling
 from synthbench.metrics.mmd import KID, MMD2
 from synthbench.metrics.prdc import Coverage, Density, Precision, Recall
 from synthbench.metrics.spectrum import Spectrum
@@ -251,3 +252,32 @@ def test_distances_between_mean_rows_are_those_of_the_matrices(subjects, monkeyp
     assert large.null_variance() == pytest.approx(small.null_variance(), rel=1e-9)
     found, expected = (intervals.interval(s, "studentized", resamples=50, seed=0) for s in pairs[0])
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", [MMD2(), KID(), FID(), Coverage()], ids=lambda m: m.name)
+def test_a_large_set_takes_less_than_one_matrix_over_its_pairs(metric, monkeypatch):
+    """Value, interval, floor and test of 900 images take less than 8 n^2 bytes = 6.5 MB.
+
+    The matrices of a small set would be three.
+    """
+    for module in (mmd, mmd_permutation, prdc, kernels, resampling, FID_MODULE):
+        monkeypatch.setattr(module, "LARGE_SET", 800)
+    for module in ("kernels", "blocked.balls"):
+        monkeypatch.setattr(f"synthbench.metrics.{module}.BLOCK_NUMBERS", 2**15)
+    monkeypatch.setattr(kernels, "LARGE_BLOCK_NUMBERS", 2**15)
+    monkeypatch.setattr(resampling, "JACKKNIFE_GROUPS", 20)
+    monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "8MiB")
+    n, rng = 900, np.random.default_rng(0)
+    x, y = (rng.normal(size=(n, 4)).astype(np.float32) for _ in range(2))
+    tracemalloc.start()
+    try:
+        settings = metric.freeze(x, None)
+        statistic = metric.prepare(x, y, **settings)
+        intervals.interval(statistic, metric.interval, resamples=80, seed=0)
+        metric.p_value(x, y, permutations=20, seed=0, **settings)
+        floors.floor(metric.prepare(x, x, **settings), splits=10, seed=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * n**2
