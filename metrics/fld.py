@@ -41,7 +41,14 @@ from scipy.special import logsumexp
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.pairs import subject_sums
 from synthbench.metrics.inference.resampling import estimate
-from synthbench.metrics.metric import BaseMetric, Role, RowStatistic, Weights, check_features
+from synthbench.metrics.metric import (
+    BaseMetric,
+    Role,
+    RowStatistic,
+    Weights,
+    check_features,
+    check_memory,
+)
 from synthbench.metrics.subjects import n_subjects, subject_index
 
 MOST_DIMENSIONS = 16
@@ -93,6 +100,7 @@ def likelihood(
     out the terms of its own subject.
     """
     p = x.shape[1]
+    check_memory("fld", 4 * len(x) * len(y), f"the distances of {len(x)} and {len(y)} images")
     squares = cdist(x, y, "sqeuclidean")
     log_share = np.log(v / v.sum())
     variance = np.ones(len(y))

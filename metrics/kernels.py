@@ -201,6 +201,8 @@ def _blocked_median(x: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"
     margin = SAMPLE_MARGIN / np.sqrt(len(sample))
     while True:
         low, high = np.quantile(sample, [max(0.5 - margin, 0), min(0.5 + margin, 1)])
+        # The distances of the blocks are rounded in another way than those of the sample.
+        low, high = low * (1 - 1e-9), high * (1 + 1e-9)
         if margin >= 0.5:
             low, high = -np.inf, np.inf
         below, count, inside = 0, 0, []

@@ -31,7 +31,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
-from synthbench.metrics.metric import BaseMetric, Needs, Statistic
+from synthbench.metrics.metric import BaseMetric, Needs, Statistic, check_memory
 from synthbench.metrics.nearest.refusals import needs_training_images
 from synthbench.metrics.subjects import subject_index
 
@@ -318,6 +318,10 @@ def _scores(
             "no spread",
         )  # fmt: skip
     whitened = axes.T / (spread / math.sqrt(len(reference) - 1))
+    check_memory(
+        "membership", 2 * len(x) * max(len(synth), len(reference)),
+        f"the distances between {len(x)} images and {len(synth)} synthetic ones",
+    )  # fmt: skip
     own, near, far = ((y - centre) @ whitened for y in (x, synth, reference))
     to_synth, to_reference = (
         np.partition(cdist(own, other), neighbours - 1, axis=1)[:, :neighbours]

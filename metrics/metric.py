@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.subjects import subject_index
+from synthbench.runtime.memory import beyond_limit
 
 Weights = Mapping[str, Float64[np.ndarray, "b n"]]
 Needs = Literal["features", "volumes", "training"]
@@ -483,6 +484,31 @@ def check_features(
             "other length",
         )
     return checked
+
+
+def check_memory(metric: str, numbers: int, what: str) -> None:
+    """Check that matrices over pairs of images fit into `--max-memory`, before they are computed.
+
+    Parameters
+    ----------
+    metric
+        Its name, for the message.
+    numbers
+        The 8-byte numbers of all matrices that are in memory together.
+    what
+        The sets, for the message.
+
+    Raises
+    ------
+    MetricError
+        They do not fit.
+    """
+    if too_large := beyond_limit(8 * numbers):
+        raise MetricError(
+            f"{metric}: {what}: this {too_large}. Or take fewer images, or another metric.",
+            "too much memory",
+            needed=8 * numbers / 2**30,
+        )
 
 
 def moved_to(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from synthbench.errors import MetricError, near_miss
-from synthbench.metrics.inference.contracts import LinearStudentized
+from synthbench.metrics.inference.contracts import (
+    Blocked,
+    JointlyStudentized,
+    LinearStudentized,
+)
 from synthbench.metrics.metric import Statistic, Studentized, Weights
 from synthbench.metrics.subjects import subject_index
 
@@ -67,6 +72,37 @@ class LinearSubgroup(StudentizedSubgroup):
         return {role: values[:, self.chosen[role]] for role, values in terms.items()}
 
 
+class _OfBlocked:
+    """A subgroup of a large set: its rows of weights are evaluated together."""
+
+    whole: Any
+    chosen: Mapping[str, Bool[np.ndarray, " n"]]
+
+    @property
+    def numbers_per_row(self) -> int:
+        """Those of the whole, and the weights on all its images."""
+        images = sum(len(mask) for mask in self.chosen.values())
+        return int(self.whole.numbers_per_row) + images
+
+
+@dataclass(frozen=True)
+class BlockedSubgroup(_OfBlocked, Subgroup):
+    """A subgroup's statistic of a large set."""
+
+
+@dataclass(frozen=True)
+class BlockedLinearSubgroup(_OfBlocked, LinearSubgroup):
+    """A subgroup's statistic of a large set, with value and variance from one pass."""
+
+    def value_and_variance(
+        self, weights: Weights
+    ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
+        """The results of `value` and `variance`."""
+        whole = self.whole
+        assert isinstance(whole, JointlyStudentized)
+        return whole.value_and_variance(self._on_all_images(weights))
+
+
 def subgroup(statistic: Statistic, chosen: Mapping[str, Bool[np.ndarray, " n"]]) -> Subgroup:
     """Restrict a statistic to some of its images, without preparing it again.
 
@@ -117,6 +153,12 @@ def subgroup(statistic: Statistic, chosen: Mapping[str, Bool[np.ndarray, " n"]])
     masks = {role: np.asarray(images) for role, images in {**every, **chosen}.items()}
     labels = {role: statistic.subjects[role][mask] for role, mask in masks.items()}
     index = subject_index(labels, **{role: len(images) for role, images in labels.items()})
+    if isinstance(statistic, Blocked):
+        joint = isinstance(statistic, LinearStudentized) and isinstance(
+            statistic, JointlyStudentized
+        )
+        of_blocked = BlockedLinearSubgroup if joint else BlockedSubgroup
+        return of_blocked(statistic, masks, index)  # type: ignore[arg-type]
     if isinstance(statistic, LinearStudentized):
         return LinearSubgroup(statistic, masks, index)
     if isinstance(statistic, Studentized):

@@ -41,6 +41,7 @@ from synthbench.metrics.metric import (
     RowStatistic,
     Weights,
     check_features,
+    check_memory,
     ones,
 )
 from synthbench.metrics.prdc import NEIGHBOURS, check_k, nearest, radii
@@ -304,6 +305,10 @@ class _ClippedMetric(BaseMetric):
         sets = check_features(self.name, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
         check_k(self.name, "real", index["real"], k)
+        n, m = len(sets["real"]), len(sets["synth"])
+        check_memory(
+            self.name, n * (4 * n + m), f"the distances between {n} real and {m} synthetic images"
+        )
         neighbours = nearest(sets["real"], index["real"])
         within = np.empty_like(neighbours.distances)
         np.put_along_axis(within, neighbours.order, neighbours.distances, axis=1)

@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
-from synthbench.metrics.metric import VolumeSource, check_features
+from synthbench.metrics.metric import VolumeSource, check_features, check_memory
 from synthbench.metrics.voxel_gram import voxel_gram
-from synthbench.runtime.memory import beyond_limit
 
 LOG_FLOOR = 1e-2
 """Smaller distances are set to this before the logarithm, in units of `typical_distance`. So no
@@ -153,7 +152,7 @@ def feature_distances(
     sets = {"synth": synth, "train": train, "holdout": holdout}
     if flipped is not None:
         sets["flipped"] = flipped
-    check_memory(len(synth), len(train), len(holdout), flipped=flipped is not None)
+    check_room(len(synth), len(train), len(holdout), flipped=flipped is not None)
     x = check_features("memorization", 4, **sets)
     return Distances(
         train=cdist(x["synth"], x["train"]),
@@ -166,7 +165,7 @@ def feature_distances(
     )
 
 
-def check_memory(n_synth: int, n_train: int, n_holdout: int, *, flipped: bool) -> None:
+def check_room(n_synth: int, n_train: int, n_holdout: int, *, flipped: bool) -> None:
     """Check that the matrices of distances, and one copy of them, fit into `--max-memory`.
 
     Raises
@@ -175,14 +174,12 @@ def check_memory(n_synth: int, n_train: int, n_holdout: int, *, flipped: bool) -
         They do not.
     """
     rows = n_train + n_holdout + (2 if flipped else 1) * n_synth
-    needed = 2 * 8 * rows * rows
-    if too_large := beyond_limit(needed):
-        raise MetricError(
-            f"memorization: the distances between {n_synth} synthetic, {n_train} training and "
-            f"{n_holdout} hold-out images: this {too_large}. Or compare fewer volumes.",
-            "too much memory",
-            needed=needed / 2**30,
-        )
+    check_memory(
+        "memorization",
+        2 * rows * rows,
+        f"the distances between {n_synth} synthetic, {n_train} training and {n_holdout} hold-out "
+        "images",
+    )
 
 
 def voxel_distances(
@@ -226,7 +223,7 @@ def voxel_products(
 
     The parameters and errors are those of `voxel_distances`; the sets follow each other.
     """
-    check_memory(len(synth), len(train), len(holdout), flipped=True)
+    check_room(len(synth), len(train), len(holdout), flipped=True)
     sources = (synth, _Mirrored(synth), train, holdout)
     return voxel_gram(_Joined(sources), mask=mask, progress=progress)
 

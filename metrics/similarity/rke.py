@@ -39,6 +39,7 @@ from synthbench.metrics.metric import (
     Target,
     Weights,
     check_features,
+    check_memory,
 )
 from synthbench.metrics.similarity.diversity import MeanSimilarity
 from synthbench.metrics.subjects import n_subjects, subject_index
@@ -244,6 +245,7 @@ def mean_square_kernel(
 
     The square of a Gaussian kernel is the kernel of the bandwidth over sqrt(2).
     """
+    check_memory("rke", 2 * len(x) ** 2, f"the kernels of {len(x)} {role} images")
     kernel = gaussian_kernel(x, x, bandwidth / np.sqrt(2))
     return MeanSimilarity(distinct_pairs(kernel, index), role, {role: index})
 

@@ -8,9 +8,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from synthbench import registry
+from synthbench.errors import MetricError
 from synthbench.metrics import kernels, mmd, mmd_permutation, prdc, seams, spectrum
 from synthbench.metrics.fid import FID, GramFrechet, MomentFrechet
 from synthbench.metrics.inference import contracts, floors, intervals, resampling
+from synthbench.metrics.inference.subgroup import subgroup
 from synthbench.metrics.mmd import KID, MMD2
 from synthbench.metrics.prdc import Coverage, Density, Precision, Recall
 from synthbench.metrics.spectrum import Spectrum
@@ -281,3 +284,30 @@ def test_a_large_set_takes_less_than_one_matrix_over_its_pairs(metric, monkeypat
     finally:
         tracemalloc.stop()
     assert peak < 8 * n**2
+
+
+@pytest.mark.parametrize("metric", [KID(), Coverage()], ids=lambda metric: metric.name)
+def test_a_subgroup_of_a_large_set_is_that_of_the_matrices(metric, monkeypatch):
+    small, large = both(metric, None, monkeypatch)
+    inside = {"real": np.arange(70) % 3 > 0}
+    expected, found = (subgroup(statistic, inside) for statistic in (small, large))
+    assert isinstance(found, contracts.Blocked)
+    weights = weights_of(expected)
+    np.testing.assert_allclose(found.value(weights), expected.value(weights), rtol=1e-9)
+    if isinstance(metric, KID):
+        one, other = (
+            intervals.interval(part, "studentized", resamples=50, seed=0)
+            for part in (expected, found)
+        )
+        assert (other.low, other.high) == pytest.approx((one.low, one.high), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["clipped_coverage", "rke", "fld"])
+def test_matrices_that_do_not_fit_are_refused(name, monkeypatch):
+    metric = registry.load("metrics", name)()
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    settings = metric.freeze(x, None)
+    monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "300KiB")
+    with pytest.raises(MetricError, match="--max-memory") as refused:
+        resampling.estimate(metric.prepare(x, x + 0.1, **settings))
+    assert refused.value.code == "too much memory"
