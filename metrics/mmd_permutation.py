@@ -145,7 +145,7 @@ def _blocked_p(
         kernel[:, : stop - start][index[start:stop, None] == index[start:stop]] = 0.0
         for i, factor in enumerate(BANDWIDTH_FACTORS):
             if i:
-                np.power(kernel, (BANDWIDTH_FACTORS[i - 1] / factor) ** 2, out=kernel)
+                _raise(kernel, (BANDWIDTH_FACTORS[i - 1] / factor) ** 2)
             own, later = kernel[:, : stop - start], kernel[:, stop - start :]
             row_sums[i, start:stop] += kernel.sum(axis=1)
             row_sums[i, stop:] += later.sum(axis=0)
@@ -165,6 +165,15 @@ def _blocked_p(
         )
         scores = np.maximum(scores, _standardised(u))
     return _share_at_least(scores)
+
+
+def _raise(kernel: Float64[np.ndarray, "k k"], power: float) -> None:
+    """Raise a kernel to a power in place; squares are ten times as fast as any other power."""
+    if power == 4.0:
+        np.square(kernel, out=kernel)
+        np.square(kernel, out=kernel)
+    else:
+        np.power(kernel, power, out=kernel)
 
 
 def _p(

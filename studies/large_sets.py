@@ -70,8 +70,8 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def cost(family: str, n: int, d: int, resamples: int) -> Cost:
-    """Score one family as `synthbench score` does."""
+def cost(family: str, n: int, d: int, resamples: int, steps_left_out: Sequence[str]) -> Cost:
+    """Score one family as `synthbench score` does, without some of the steps "p" and "floor"."""
     real, synth = features(n, d, 0), features(n, d, 1, shift=0.02)
     before, steps = peak_gib(), {}
     started = last = time.perf_counter()
@@ -93,19 +93,21 @@ def cost(family: str, n: int, d: int, resamples: int) -> Cost:
     done("value")
     intervals.interval(statistic, metric.interval, resamples=resamples, seed=0)
     done("interval")
-    metric.p_value(real, synth, permutations=permutations, seed=0, **settings)
-    done("p")
-    against_itself = metric.prepare(real, real, **settings)
-    floors.floor(against_itself, n=n // 2, splits=splits, seed=0)
-    floors.matched(statistic, n // 2, repeats=splits, seed=0)
-    done("floor")
+    if "p" not in steps_left_out:
+        metric.p_value(real, synth, permutations=permutations, seed=0, **settings)
+        done("p")
+    if "floor" not in steps_left_out:
+        against_itself = metric.prepare(real, real, **settings)
+        floors.floor(against_itself, n=n // 2, splits=splits, seed=0)
+        floors.matched(statistic, n // 2, repeats=splits, seed=0)
+        done("floor")
     return Cost(time.perf_counter() - started, steps, before, peak_gib())
 
 
-def measured(family: str, n: int, d: int, resamples: int) -> Cost:
+def measured(family: str, n: int, d: int, resamples: int, left_out: Sequence[str]) -> Cost:
     """Return `cost` of a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(cost, family, n, d, resamples).result()
+        return process.submit(cost, family, n, d, resamples, left_out).result()
 
 
 def exponent(sizes: Sequence[int], values: Sequence[float]) -> str:
@@ -123,6 +125,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--d", type=int, default=512, help="features")
     parser.add_argument("--family", nargs="+", default=list(FAMILIES))
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
+    parser.add_argument("--without", nargs="+", choices=("p", "floor"), default=[])
     parser.add_argument("--max-memory", help="as of synthbench score")
     chosen = parser.parse_args(arguments)
     if chosen.max_memory:
@@ -132,7 +135,7 @@ def main(arguments: Sequence[str]) -> None:
     print(f"d = {chosen.d:,}\n\n| | {' | '.join(head)} | exponent of time |")
     print("| --- |" + " ---: |" * (len(head) + 1), flush=True)
     for family in chosen.family:
-        costs = [measured(family, n, chosen.d, chosen.resamples) for n in sizes]
+        costs = [measured(family, n, chosen.d, chosen.resamples, chosen.without) for n in sizes]
         cells = [cell for c in costs for cell in (f"{c.seconds:.3g}", f"{c.peak:.2f}")]
         slope = exponent(sizes, [c.seconds for c in costs])
         label = registry.load("metrics", family).label
