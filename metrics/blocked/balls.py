@@ -232,4 +232,5 @@ class BlockedShare:
     def _rounding(self, rows: range) -> Float64[np.ndarray, " r"]:
         """Return the largest error of a squared distance from inner products, for each centre."""
         norms = (self.centres[rows.start : rows.stop] ** 2).sum(axis=1)
-        return ROUNDING * (norms + self._largest_norm)
+        rounding: Float64[np.ndarray, " r"] = ROUNDING * (norms + self._largest_norm)
+        return rounding

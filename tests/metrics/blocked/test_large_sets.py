@@ -253,8 +253,8 @@ def test_distances_between_mean_rows_are_those_of_the_matrices(subjects, monkeyp
                 rtol=1e-9, atol=1e-12,
             )  # fmt: skip
     assert large.null_variance() == pytest.approx(small.null_variance(), rel=1e-9)
-    found, expected = (intervals.interval(s, "studentized", resamples=50, seed=0) for s in pairs[0])
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-8)
+    one, other = (intervals.interval(s, "studentized", resamples=50, seed=0) for s in pairs[0])
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), rel=1e-8)
 
 
 @pytest.mark.slow
@@ -266,8 +266,8 @@ def test_a_large_set_takes_less_than_one_matrix_over_its_pairs(metric, monkeypat
     """
     for module in (mmd, mmd_permutation, prdc, kernels, resampling, FID_MODULE):
         monkeypatch.setattr(module, "LARGE_SET", 800)
-    for module in ("kernels", "blocked.balls"):
-        monkeypatch.setattr(f"synthbench.metrics.{module}.BLOCK_NUMBERS", 2**15)
+    for name in ("kernels", "blocked.balls"):
+        monkeypatch.setattr(f"synthbench.metrics.{name}.BLOCK_NUMBERS", 2**15)
     monkeypatch.setattr(kernels, "LARGE_BLOCK_NUMBERS", 2**15)
     monkeypatch.setattr(resampling, "JACKKNIFE_GROUPS", 20)
     monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "8MiB")
