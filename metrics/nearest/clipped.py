@@ -31,6 +31,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.spatial.distance import cdist
 
+from synthbench.metrics.blocked.balls import radii
 from synthbench.metrics.inference.pairs import ratio, subject_sums
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.metric import (
@@ -44,7 +45,7 @@ from synthbench.metrics.metric import (
     check_memory,
     ones,
 )
-from synthbench.metrics.prdc import NEIGHBOURS, check_k, nearest, radii
+from synthbench.metrics.prdc import NEIGHBOURS, check_k, nearest
 from synthbench.metrics.subjects import subject_index
 
 BISECTIONS = 60
