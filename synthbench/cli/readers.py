@@ -220,14 +220,26 @@ def readers_analyse(
     margin: Annotated[
         float, typer.Option(help="Accuracy within 0.5 +- this share is equivalent to chance.")
     ] = 0.1,
+    scorecard: Annotated[
+        list[Path] | None,
+        typer.Option("--scorecard", help="Scorecard to add this to; may be repeated."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Record (JSON).")] = None,
 ) -> None:
     """Say what the readers saw: accuracy, equivalence, ratings, agreement, consistency, drift."""
     from synthbench.readers.analysis import analyse
+    from synthbench.readers.scorecards import add_to_scorecards
     from synthbench.readers.table import analysis_table
+    from synthbench.runtime.lock import only_writer_of
 
     context.with_resource(writing(context.params, out=out))
+    cards = scorecard or []
     found = analyse(study, key=key, margin=margin)
+    if cards and is_main():
+        for file in dict.fromkeys(cards):
+            context.with_resource(only_writer_of(file))
+        found = add_to_scorecards(found, cards)
+        log(f"what readers saw was added to {', '.join(map(str, cards))}")
     if out is not None and is_main():
         found.save(out)
         log(f"written: {out}")

@@ -24,14 +24,13 @@ from synthbench.readers.results import (
     Compared,
     Difference,
     Drift,
-    Estimated,
     Rated,
     Repeated,
     Told,
-    Verdict,
 )
 from synthbench.readers.scales import Item, Scales
 from synthbench.readers.study import Pair, read_key, read_study
+from synthbench.records.readers import Estimated, ReaderVerdict
 
 ALPHA = 0.05
 
@@ -70,6 +69,7 @@ def analyse(
     compared = tuple(_compared(answers, margin))
     rated = tuple(_rated(answers, scales, seed))
     return Analysis(
+        study=study.key_sha256,
         margin=margin,
         readers={
             reader: Answered(answered=len(answers.given[reader]), asked=asked)
@@ -131,7 +131,7 @@ def _compared(answers: Answers, margin: float) -> Iterator[Compared]:
         )  # fmt: skip
 
 
-def _verdict(low: float, high: float, p: float) -> Verdict:
+def _verdict(low: float, high: float, p: float) -> ReaderVerdict:
     if low > 0.5:
         return "told"
     if high < 0.5:
