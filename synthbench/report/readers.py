@@ -63,9 +63,11 @@ def share_text(found: Estimated | None) -> str:
     return estimate_text(found, scale=100, digits=0)
 
 
-def comparison_sentence(accuracy: Estimated, verdict: ReaderVerdict, margin: float) -> str:
+def comparison_sentence(
+    accuracy: Estimated, verdict: ReaderVerdict, margin: float, *, who: str = "readers"
+) -> str:
     """Return how often readers found the real one, and what that says, without a full stop."""
-    what = f"readers found the real one in {share_text(accuracy)}% of the pairs"
+    what = f"{who} found the real one in {share_text(accuracy)}% of the pairs"
     if verdict == "told":
         return f"{what}: they can tell these volumes from real ones"
     if verdict == "reversed":
@@ -93,8 +95,9 @@ def result_sentences(found: ReaderResult) -> list[str]:
     lines = []
     one = found.comparison
     if one is not None:
-        said = comparison_sentence(one.accuracy, one.verdict, one.margin)
-        lines.append(f"{one.readers} {said} ({one.cases} pairs).")
+        who = "1 reader" if one.readers == 1 else f"{one.readers} readers"
+        said = comparison_sentence(one.accuracy, one.verdict, one.margin, who=who)
+        lines.append(f"{said} ({one.cases} pairs).")
     lines += [
         f"{said}." for name, own in found.controls.items() if (said := control_sentence(name, own))
     ]
