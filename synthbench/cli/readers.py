@@ -244,3 +244,18 @@ def readers_analyse(
         found.save(out)
         log(f"written: {out}")
     answer(found, lambda: analysis_table(found))
+
+
+def readers_cite(
+    *,
+    study: Folder,
+    key: KeyFile = None,
+    card: Annotated[
+        str, typer.Option("--card", help="claim (CLAIM 2024) or mi-claim-gen.")
+    ] = "claim",
+) -> None:
+    """Print a reporting checklist in markdown, filled from a study and its answers."""
+    from synthbench.readers.cards import study_card
+
+    filled = study_card(card, study, key=key)
+    answer(filled.record(), lambda: filled.markdown)

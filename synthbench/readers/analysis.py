@@ -334,8 +334,8 @@ def _drift(answers: Answers) -> Drift:
     accuracy = None
     if len(changes) >= mrmc.MIN_READERS:
         middle = float(np.mean(changes))
-        accuracy = Estimated(value=middle, low=middle, high=middle)
-        if np.std(changes):
+        accuracy = Estimated(value=middle, low=None, high=None)
+        if np.std(changes):  # without, it cannot be told how readers differ
             ends = ttest_1samp(changes, 0).confidence_interval(mrmc.LEVEL)
             accuracy = Estimated(value=middle, low=float(ends.low), high=float(ends.high))
     medians = [float(np.median(half)) if half else 0.0 for half in seconds]

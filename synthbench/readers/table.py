@@ -8,7 +8,7 @@ from synthbench.readers.results import KAPPA, Analysis
 from synthbench.render.numbers import number, p_text
 from synthbench.render.terminal import Table, Text
 from synthbench.report.readers import (
-    CONTROLS,
+    CONTROL_WORDS,
     VERDICTS,
     comparison_sentence,
     control_sentence,
@@ -70,7 +70,7 @@ def sentences(found: Analysis) -> list[str]:
 def _compared(found: Analysis) -> Table:
     table = Table("which is real?", "accuracy, %", "d'", "p equivalent", "readers x pairs", "")
     for one in found.compared:
-        name = CONTROLS.get(one.group, one.group) if one.control else one.group
+        name = CONTROL_WORDS.get(one.group, one.group) if one.control else one.group
         table.add_row(
             name, share_text(one.accuracy), estimate_text(one.d_prime),
             p_text(one.equivalence_p), f"{one.readers} x {one.cases}", VERDICTS[one.verdict],

@@ -25,7 +25,7 @@ VERDICTS: Mapping[ReaderVerdict, str] = {
     "equivalent": "not told: equivalent to chance",
     "unsure": "not sure: more readers or cases",
 }
-CONTROLS = {
+CONTROL_WORDS = {
     "blurred": "blurred real (control)",
     "memorizer": "memorizer (control)",
     "real": "real against real (control)",
@@ -180,8 +180,8 @@ def _correlation(
     rho = None
     if found:
         try:
-            value, low, high = spearman(*np.array(found, dtype=np.float64).T)
-            rho = Estimated(value=value, low=low, high=high)
+            middle, low, high = spearman(*np.array(found, dtype=np.float64).T)
+            rho = Estimated(value=middle, low=low, high=high)
         except MetricError:  # too few, or all are equal: the record says so with None
             pass
     return ReaderCorrelation(

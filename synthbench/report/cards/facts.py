@@ -291,9 +291,7 @@ def readers(card: Scorecard) -> Fact:
         lines.append(f"Agreement (Krippendorff's alpha and Gwet's AC2): {', '.join(agreement)}.")
     return Fact(
         tuple(lines),
-        (
-            "Training and experience of the readers are not in a scorecard. A person writes this.",
-        ),
+        ("Training and experience of the readers are not in a scorecard. A person writes this.",),
         short=verdict_cell(found),
     )
 

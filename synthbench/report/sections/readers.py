@@ -8,7 +8,7 @@ from typing import Any
 
 from synthbench.records.readers import ReaderResult
 from synthbench.report.readers import (
-    CONTROLS,
+    CONTROL_WORDS,
     VERDICTS,
     correlation_note,
     correlation_table,
@@ -50,7 +50,7 @@ def _seen(found: ReaderResult) -> _Seen:
         [] if one is None else [("these volumes", share_text(one.accuracy), VERDICTS[one.verdict])]
     )
     compared += [
-        (CONTROLS.get(name, name), share_text(own), "") for name, own in found.controls.items()
+        (CONTROL_WORDS.get(name, name), share_text(own), "") for name, own in found.controls.items()
     ]
     return _Seen(
         result_sentences(found),
