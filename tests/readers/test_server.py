@@ -119,7 +119,7 @@ def test_an_answer_whose_confirmation_was_lost_is_sent_again_to_a_new_server(bro
     assert (reply.status_code, reply.json()["done"]) == (200, 1)
     lines = answers_file(folder, "reader-1").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1
-    changed = {**sent, "levels": {key: 1 for key in sent["levels"]}}
+    changed = {**sent, "levels": dict.fromkeys(sent["levels"], 1)}
     assert again.post("/answer", changed, **page).status_code == 409
     (folder / "access.json").unlink()  # all links are revoked
     assert Browser(folder, "reader-1").post("/answer", sent, **page).status_code == 403
