@@ -32,6 +32,9 @@ CONTROL_WORDS = {
 }
 """The controls of a study, as tables name them."""
 
+FOUND = 0.75
+"""Above this share of a control found, too few pairs are the likelier cause of a wide interval."""
+
 ACCURACY = "accuracy"
 READING = (
     "Spearman's rank correlation over generators, with an interval of 95% for new generators: 1 "
@@ -80,6 +83,11 @@ def comparison_sentence(
 def control_sentence(name: str, accuracy: Estimated) -> str:
     """Return what is wrong with a control, without a full stop; empty where nothing is."""
     low, high = accuracy.low, accuracy.high
+    if name == "blurred" and (low is None or low <= 0.5) and accuracy.value >= FOUND:
+        return (
+            f"Readers found {share_text(accuracy)}% of the blurred controls, which are too few to "
+            "be sure that they looked"
+        )
     if name == "blurred" and (low is None or low <= 0.5):
         return (
             "Readers did not find the blurred control: they did not look closely, or could not "

@@ -111,6 +111,10 @@ def test_the_words_name_the_volumes_the_controls_and_the_ratings():
     assert "did not find the blurred control" in " ".join(
         result_sentences(make_readers(controls=missed))
     )
+    few = {"blurred": Estimated(value=1.0, low=0.43, high=1.0)}
+    assert "100 [43, 100]% of the blurred controls, which are too few" in " ".join(
+        result_sentences(make_readers(controls=few))
+    )
     assert verdict_cell(make_readers()) == "told from real: 71 [61, 81]% (5 readers)"
     assert verdict_cell(make_readers(comparison=None)) == "rated only (5 readers)"
 
