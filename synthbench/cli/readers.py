@@ -232,6 +232,8 @@ def readers_analyse(
     from synthbench.readers.table import analysis_table
     from synthbench.runtime.lock import only_writer_of
 
+    if out is not None:
+        _check_beside(study, key, out)
     context.with_resource(writing(context.params, out=out))
     cards = scorecard or []
     found = analyse(study, key=key, margin=margin)
@@ -244,6 +246,17 @@ def readers_analyse(
         found.save(out)
         log(f"written: {out}")
     answer(found, lambda: analysis_table(found))
+
+
+def _check_beside(study: Path, key: Path | None, out: Path) -> None:
+    """Raise a UsageError where a record would take the place of a file of the study."""
+    from synthbench.readers.study import key_file
+
+    file = out.resolve()
+    if file.is_relative_to(study.resolve()) or file == (key or key_file(study)).resolve():
+        raise UsageError(
+            f"--out {out}: that is the study's own. Name a file beside it, such as analysis.json."
+        )
 
 
 def readers_cite(

@@ -203,4 +203,4 @@ class Analysis(RecordFile):
     @classmethod
     def remedy(cls, file: Path) -> str:
         """Return the sentence that says how to get a usable file."""
-        return f"Write it again: synthbench readers analyse STUDY --out {file}"
+        return "Write one: synthbench readers analyse STUDY --out analysis.json"

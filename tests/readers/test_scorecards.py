@@ -101,3 +101,11 @@ def test_a_newer_result_takes_the_place_of_an_older_one(found, tmp_path):
     assert held.readers is not None
     assert held.readers.study == found.study
     assert held.model_copy(update={"readers": None}) == card
+
+
+def test_the_record_never_takes_the_place_of_a_file_of_the_study(folder):
+    for file in (folder / "study.json", folder / "x.json", folder.with_name("study.key.json")):
+        ended = run("readers", "analyse", folder, "--out", file)
+        assert ended.returncode == 2
+        assert "beside it" in ended.stderr
+    assert not (folder / "x.json").exists()
