@@ -62,11 +62,19 @@ addEventListener("load", async () => {
   found.deaf = asked.trial.kind === "2afc" ? given.choice : { ...given.levels };
   press("p");
   found.kinds = [];
+  found.unseen = 0;
   while (asked.trial && done() < STOP) {
     const count = done();
     found.kinds.push(asked.trial.kind);
     if (asked.trial.kind === "2afc") press("2");
-    else for (const item of asked.items) press(String(item.levels.length));
+    else for (const item of asked.items) {
+      const now = at("items").querySelector(".current").getBoundingClientRect();
+      const over = canvas().getBoundingClientRect();
+      if (now.top < over.bottom - 1 || now.bottom > innerHeight + 1 || over.top < -1) {
+        found.unseen += 1;
+      }
+      press(String(item.levels.length));
+    }
     found.text = document.body.innerText;
     press("Enter");
     await until(() => done() > count && !busy);
@@ -134,7 +142,7 @@ def opened(address, profile, options):
 def test_a_reader_does_everything_by_keyboard(folder, tmp_path, monkeypatch):
     """Without WebGL, which is sooner; `test_journey` has it."""
     found = visit(folder, monkeypatch, tmp_path / "one", "reader-1", *NO_GL,
-                  "--window-size=1280,900", stop=4, undo=True)  # fmt: skip
+                  "--window-size=800,600", stop=4, undo=True)  # fmt: skip
     assert found["broken"] == found["violations"] == []
     assert all(name.startswith("http://127.0.0.1:") for name in found["requests"])
     assert not found["deep"]
@@ -149,6 +157,7 @@ def test_a_reader_does_everything_by_keyboard(folder, tmp_path, monkeypatch):
     assert "missing" in found["missing"]
     assert found["paused"]
     assert found["deaf"] == {}
+    assert found["unseen"] == 0  # the current question is below the picture, in a small window too
     assert found["kinds"] == ["rating", "2afc", "rating", "rating"]
     for word in ("alpha", "beta", "blurred", "synth"):
         assert word not in found["text"].lower()
