@@ -186,11 +186,21 @@ def readers_serve(
 def readers_export(
     *,
     study: Folder,
-    out: Annotated[Path, typer.Option("--out", help="Folder for one page per reader.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the pages. Default: STUDY-offline beside it."),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="As pages that need no server; the only form so far.")
+    ] = True,
 ) -> None:
     """Write one HTML file per reader, for machines without a server."""
     from synthbench.readers.offline import export
 
+    assert offline
+    if out is None:
+        whole = study.absolute()
+        out = whole.with_name(f"{whole.name}-offline")
     files = export(study, out)
     largest = max(file.stat().st_size for file in files) / 1e6
     log(

@@ -337,6 +337,7 @@ def _drift(answers: Answers) -> Drift:
         accuracy = Estimated(value=middle, low=None, high=None)
         if np.std(changes):  # without, it cannot be told how readers differ
             ends = ttest_1samp(changes, 0).confidence_interval(mrmc.LEVEL)
-            accuracy = Estimated(value=middle, low=float(ends.low), high=float(ends.high))
+            low, high = max(-1.0, float(ends.low)), min(1.0, float(ends.high))
+            accuracy = Estimated(value=middle, low=low, high=high)
     medians = [float(np.median(half)) if half else 0.0 for half in seconds]
     return Drift(accuracy=accuracy, seconds=(medians[0], medians[1]))

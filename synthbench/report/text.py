@@ -94,7 +94,7 @@ def scorecard_table(card: Scorecard, *, wide: bool = False) -> Group:
     lines += [Text(line) for line in equivalent_lines(own)]
     lines += [Text(line) for line in _copies(card, wide)]
     if card.readers is not None:
-        lines += [Text(f"readers: {line}") for line in result_sentences(card.readers)]
+        lines += [Text(line) for line in result_sentences(card.readers)]
     lines += [Text(line, style="dim") for line in legend(card, wide=wide)]
     found = preflight_lines(card, accepted=not wide)
     lines += [Text(line, style="yellow") for line in found]
