@@ -60,10 +60,14 @@ def test_what_readers_saw_enters_the_scorecard_of_the_same_volumes_only(
     ).save(tmp_path / "analysis.json")  # fmt: skip
     card = tmp_path / "card.json"
 
+    def scoring_of_nothing(*_, **__):
+        scored.append(1)
+        return found
+
     def score(fingerprint, readers):
         read = SimpleNamespace(synth=SimpleNamespace(fingerprint=fingerprint))
         monkeypatch.setattr(CohortSet, "read", lambda *_, **__: read)
-        monkeypatch.setattr(scoring, "score_cohorts", lambda *_, **__: scored.append(1) or found)
+        monkeypatch.setattr(scoring, "score_cohorts", scoring_of_nothing)
         ended = run("score", "--real", "a", "--synth", "b", "--out", card, *readers)
         return ended.returncode, ended.stdout, ended.stderr
 

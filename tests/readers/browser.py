@@ -87,7 +87,8 @@ class Browser:
             found = self._message(end)
             if found.get("id") == self._number:
                 assert "error" not in found, (method, found["error"])
-                return found["result"]
+                result: dict[str, Any] = found["result"]
+                return result
 
     def _message(self, end) -> dict[str, Any]:
         while b"\0" not in self._held:
@@ -97,7 +98,7 @@ class Browser:
             assert piece, "the browser ended"
             self._held += piece
         first, _, self._held = self._held.partition(b"\0")
-        message = json.loads(first)
+        message: dict[str, Any] = json.loads(first)
         self._noted(message.get("method"), message.get("params", {}))
         return message
 

@@ -25,14 +25,14 @@ CARD = make_card("mine", KEPT)
 
 def card(value, accuracy=None, level=2.0, **origin):
     """A scorecard whose every value is `value`, as readers saw its volumes."""
-    values = tuple(
-        one.model_copy(update={
-            "value": value, "floor": one.floor.model_copy(update={"synth_mean": value})})
-        for one in CARD.values
-    )  # fmt: skip
+    values = []
+    for one in CARD.values:
+        assert one.floor is not None
+        floor = one.floor.model_copy(update={"synth_mean": value})
+        values.append(one.model_copy(update={"value": value, "floor": floor}))
     seen = None if accuracy is None else make_readers(accuracy, level)
     return CARD.model_copy(update={
-        "values": values, "readers": seen, "origin": CARD.origin.model_copy(update=origin),
+        "values": tuple(values), "readers": seen, "origin": CARD.origin.model_copy(update=origin),
     })  # fmt: skip
 
 
