@@ -50,7 +50,7 @@ MAY_FIND = frozenset({
     # what is computed
     "extractor", "metric", "scales", "ci", "resamples", "seed", "cache", "benchmark", "protocol",
     "primary", "m", "corruption", "sensitivity", "conditions", "measures", "name", "delta",
-    "alpha", "gate", "history", "false-alarm-runs", "reference", "compare", "multiverse", "wide",
+    "readers", "alpha", "gate", "history", "false-alarm-runs", "reference", "compare", "multiverse", "wide",
     # what is trained and drawn
     "preset", "n", "condition", "guidance", "sampler", "steps", "clean", "vary", "fix", "natural",
     "seeds", "label", "synth-labels", "model", "epochs", "batch-size", "ratios",
