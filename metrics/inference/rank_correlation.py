@@ -30,7 +30,7 @@ def spearman(
     --------
     >>> x = np.arange(5.0)
     >>> [round(end, 2) for end in spearman(x, x)]
-    [1.0, 0.43, 1.0]
+    [1.0, 0.16, 1.0]
     """
     n = len(x)
     if n < FEWEST:
