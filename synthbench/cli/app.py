@@ -26,6 +26,7 @@ from synthbench.cli.leaderboard import leaderboard
 from synthbench.cli.listing import list_
 from synthbench.cli.readers import (
     readers_analyse,
+    readers_cite,
     readers_collect,
     readers_export,
     readers_init,
@@ -126,6 +127,8 @@ for _group_, _name, _verb, _page, _example in (
      "readers collect study/ reader-1.json"),
     ("readers", "analyse", readers_analyse, "readers.md",
      "readers analyse study/ --out analysis.json"),
+    ("readers", "cite", readers_cite, "readers.md",
+     "readers cite study/ --card claim > claim.md"),
     ("readers", "demo", readers_demo, "readers.md",
      "readers demo"),
     ("cache", "info", cache_info, "speed.md",

@@ -30,6 +30,7 @@ from synthbench.render.numbers import duration, number
 from synthbench.report.failures import share_words
 from synthbench.report.memorization import copies_found
 from synthbench.report.opening import blur_cell
+from synthbench.report.readers import verdict_cell
 from synthbench.report.standing import Standing, headline, headline_text, verdict
 from synthbench.report.text import FAILED
 from synthbench.report.verdicts import FEW_SEEDS, copied_parts, copies
@@ -373,6 +374,11 @@ def _utility(entry: Entry) -> Cell:
     return Cell(verdict_words(found), quoted=True) if found else EMPTY
 
 
+def _readers(entry: Entry) -> Cell:
+    found = entry.card.readers
+    return Cell(verdict_cell(found), quoted=True) if found else EMPTY
+
+
 _SEEDS_COLUMN = Column("training seeds", lambda entry: _seeds([entry]), always=True, pooled=_seeds)
 
 RANKING: tuple[Column, ...] = (
@@ -389,6 +395,7 @@ RANKING: tuple[Column, ...] = (
     Column("copies of training images", _copies, prose=True),
     Column("copied parts", _parts, prose=True),
     Column("utility", _utility, section="utility", prose=True),
+    Column("readers", _readers, section="readers", prose=True),
 )
 """The ranking's columns, after the entry's number and name."""
 

@@ -24,6 +24,7 @@ from synthbench.records.local_copying import LocalCopyingRecord
 from synthbench.records.membership import MembershipRecord
 from synthbench.records.memorization import MemorizationRecord
 from synthbench.records.protocol import Protocol
+from synthbench.records.readers import ReaderResult
 from synthbench.records.schema import SCHEMA, UNTRAINED_BEFORE, UPGRADES
 from synthbench.records.utility import Utility
 from synthbench.records.values import Value
@@ -102,6 +103,9 @@ class Scorecard(Shown, RecordFile):
     )
     replication: ReplicationRecord | None = None
     utility: Utility | None = None
+    readers: ReaderResult | None = Field(
+        default=None, description="what readers saw of the volumes; added where there is a study"
+    )
     origin: Origin = Origin()
     notes: tuple[str, ...] = ()
     software: dict[str, str]

@@ -141,8 +141,8 @@ class Card:
         return {**fields, "markdown": self.markdown, "latex": self.latex}
 
 
-def by_person(what: str) -> Fact:
-    """Return an open fact that no scorecard holds: a person writes it."""
+def by_person(what: str, source: str = "A scorecard") -> Fact:
+    """Return an open fact that the source of a card does not hold: a person writes it."""
     return Fact(
-        open=(f"A scorecard does not hold {what}. A person writes this.",), short=LEFT_TO_A_PERSON
+        open=(f"{source} does not hold {what}. A person writes this.",), short=LEFT_TO_A_PERSON
     )

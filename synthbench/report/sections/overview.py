@@ -9,6 +9,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.report.adherence import adherence_sentences
 from synthbench.report.failures import failures_line
+from synthbench.report.readers import result_sentences
 from synthbench.report.sections.rows import Group, groups, row_of
 from synthbench.report.sections.section import Page, Section
 from synthbench.report.standing import Verdict, headline_text, ranked_rows, verdict
@@ -49,8 +50,9 @@ def _card(name: str, card: Scorecard, *, tiled: bool) -> Mapping[str, Any]:
 def _sentences(card: Scorecard, others: list[str]) -> list[str]:
     failed = failures_line(card)
     lines = [*([_sentence(failed)] if failed else []), *others, *adherence_sentences(card)]
-    found = card.utility
-    return lines if found is None else [*lines, f"Utility ({found.label}): {found.sentence}."]
+    if card.utility is not None:
+        lines.append(f"Utility ({card.utility.label}): {card.utility.sentence}.")
+    return lines if card.readers is None else [*lines, *result_sentences(card.readers)]
 
 
 def _sentence(text: str) -> str:

@@ -19,7 +19,7 @@ def card():
 def test_sections_are_ordered_and_have_a_template_each():
     anchors = [section.anchor for section in SECTIONS]
     assert anchors == [
-        "entries", "overview", "values", "charts", "conditions", "utility", "pictures",
+        "entries", "overview", "values", "charts", "conditions", "utility", "readers", "pictures",
         "copied-parts", "sets", "spectra", "embedding", "subgroups", "sensitivity", "limits",
         "protocol",
     ]  # fmt: skip
