@@ -2,6 +2,7 @@
 
 Usage: python studies/readers.py --reps 20000
        python studies/readers.py --correlations --reps 5000
+       python studies/readers.py --few --reps 20000
 
 Readers and cases are drawn anew in each repetition. Prints markdown tables: how often the interval
 of 95% holds the accuracy over all readers and cases, with its mean width; how often two one-sided
@@ -24,11 +25,17 @@ from synthbench.readers.power import agreement_spread, normal_trials, simulated,
 DESIGNS = ((3, 24), (3, 80), (5, 24), (5, 75), (8, 40), (12, 40))
 """Readers and cases."""
 
+FEW = ((3, 4), (3, 6), (3, 10), (5, 4), (5, 6), (5, 10), (8, 4), (8, 6), (8, 10))
+"""Readers and cases of a control."""
+
 ANSWERS = (
     (0.5, 0.0, 0.0), (0.5, 0.05, 0.1), (0.5, 0.1, 0.2), (0.6, 0.05, 0.1), (0.7, 0.05, 0.1),
     (0.7, 0.1, 0.2), (0.9, 0.05, 0.1),
 )  # fmt: skip
 """Accuracy, and its standard deviation between readers and between cases."""
+
+UNLIKE = ((0.5, 0.05, 0.1), (0.5, 0.1, 0.35), (0.8, 0.05, 0.1), (0.8, 0.1, 0.2), (0.95, 0.02, 0.05))
+"""As `ANSWERS`, for few cases."""
 
 BATCH = 2000
 
@@ -126,22 +133,32 @@ def print_correlations(reps: int) -> None:
             print(f"| {n} | {' | '.join(words)} |", flush=True)
 
 
+def print_coverage(
+    designs: tuple[tuple[int, int], ...], drawn: tuple[tuple[float, ...], ...], reps: int
+) -> None:
+    """Print the table of the coverage of accuracy."""
+    print("| readers x cases | " + " | ".join(f"{a:g}; {r:g}, {c:g}" for a, r, c in drawn), "|")
+    print("|---" * (len(drawn) + 1) + "|")
+    for readers, cases in designs:
+        cells = [coverage(readers, cases, answers, reps) for answers in drawn]
+        words = " | ".join(f"{100 * held:.1f}% ({100 * width:.0f})" for held, width in cells)
+        print(f"| {readers} x {cases} | {words} |", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--reps", type=int, default=20_000)
     parser.add_argument("--correlations", action="store_true", help="only those of metrics")
+    parser.add_argument("--few", action="store_true", help="only few pairs, as controls have")
     options = parser.parse_args()
     reps = options.reps
     if options.correlations:
         print_correlations(reps)
         return
-    print("| readers x cases | " + " | ".join(f"{a:g}; {r:g}, {c:g}" for a, r, c in ANSWERS), "|")
-    print("|---" * (len(ANSWERS) + 1) + "|")
-    for readers, cases in DESIGNS:
-        cells = [coverage(readers, cases, answers, reps) for answers in ANSWERS]
-        words = " | ".join(f"{100 * held:.1f}% ({100 * width:.0f})" for held, width in cells)
-        print(f"| {readers} x {cases} | {words} |", flush=True)
+    print_coverage(FEW if options.few else DESIGNS, UNLIKE if options.few else ANSWERS, reps)
+    if options.few:
+        return
     print("\n| readers x cases | equivalent at the margin |\n|---|---|")
     for readers, cases in DESIGNS:
         print(f"| {readers} x {cases} | {100 * level(readers, cases, reps):.1f}% |", flush=True)
