@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # without these imports, editors know none, and a file is tak
     from synthbench.metrics.measures.constraints import (
         constraint_violations as constraint_violations,
     )
+    from synthbench.metrics.measures.morphometry import region_differences as region_differences
+    from synthbench.metrics.measures.morphometry import regional_distance as regional_distance
     from synthbench.metrics.measures.quality import quality_distance as quality_distance
     from synthbench.metrics.membership import membership_inference as membership_inference
     from synthbench.metrics.memorization import memorization as memorization
@@ -71,6 +73,8 @@ _FUNCTIONS = {
     "precision": "prdc",
     "quality_distance": "measures.quality",
     "recall": "prdc",
+    "region_differences": "measures.morphometry",
+    "regional_distance": "measures.morphometry",
     "rke": "similarity.rke",
     "seam_energy": "spectrum",
     "spectrum_distance": "spectrum",
