@@ -4,8 +4,9 @@ Each is also a plain function of arrays or tensors, for people with their own pi
 
 - functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
   `precision`, `recall`, `density`, `coverage`, `clipped_density`, `clipped_coverage`, `fld`,
-  `rke(X)` of one set, `constraint_violations` of measures, `memorization(synth, train, holdout)`
-  and `membership_inference(synth, train, holdout)`;
+  `rke(X)` of one set, `constraint_violations`, `regional_distance` and `region_differences` of
+  measures, `memorization(synth, train, holdout)` and
+  `membership_inference(synth, train, holdout)`;
 - functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
   `intensity_distance`, `quality_distance`, and `local_copying(synth, train, holdout)`;
 - functions of two volumes: `ms_ssim`, `g4r_ssim`.

@@ -290,15 +290,13 @@ def region_differences(
     real, synth = checked_measures(Morphometry.name, x, y)
     index = subject_index(subjects, real=len(real), synth=len(synth))
     ones = {role: np.ones((1, len(i))) for role, i in index.items()}
-    d, error = _with_error(real, synth, index, ones)
+    (d,), (error,) = _with_error(real, synth, index, ones)
     weights = bootstrap_weights(index, resamples, np.random.default_rng(seed))
-    t = []
-    for row in range(resamples):
-        resample = {role: w[row : row + 1] for role, w in weights.items()}
-        d_of, error_of = _with_error(real, synth, index, resample)
-        if np.isfinite(d_of).all() and (error_of > 0).all():
-            t.append((d_of - d) / error_of)
-    critical, p = max_t(d / error, np.array(t).reshape(-1, len(d)), level=level)
+    d_of, error_of = _with_error(real, synth, index, weights)
+    # A resample of one subject has no spread.
+    usable = np.isfinite(d_of).all(axis=1) & (error_of > 0).all(axis=1)
+    t = (d_of[usable] - d) / error_of[usable]
+    critical, p = max_t(d / error, t, level=level)
     return RegionDifferences(d, d - critical * error, d + critical * error, p, level)
 
 
@@ -307,36 +305,48 @@ def _with_error(
     synth: Float64[np.ndarray, "m d"],
     index: Mapping[str, Int64[np.ndarray, " _"]],
     weights: Weights,
-) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, " d"]]:
-    """Return d of each measure under one row of weights, and its standard error.
+) -> tuple[Float64[np.ndarray, "b d"], Float64[np.ndarray, "b d"]]:
+    """Return d of each measure under each row of weights, and its standard error.
 
-    d is (b - a) / s. With z = (x - a) / s, a real image's influence is -z - d (z^2 - 1) / 2 and a
-    synthetic one's (y - b) / s.
+    d is (b - a) / s, with a and s the mean and sd of real. With z = (x - a) / s, a real image's
+    influence on d is -z - d (z^2 - 1) / 2, and a synthetic one's (y - b) / s.
     """
-    d = standardised_differences(real, synth, weights)[0]
-    mean, sd = (moment[0] for moment in _moments(real, weights["real"]))
-    v = weights["synth"]
+    w, v = weights["real"], weights["synth"]
+    d = standardised_differences(real, synth, weights)
+    mean, sd = _moments(real, w)
+    mean_of_synth = ratio(v @ synth, v.sum(axis=1, keepdims=True))
     with np.errstate(divide="ignore", invalid="ignore"):  # no spread: the resample is left out
-        z = (real - mean) / sd
-        of_synth = (synth - (v @ synth)[0] / v.sum()) / sd
-    influence = {"real": -z - d * (z**2 - 1) / 2, "synth": of_synth}
-    variance = np.zeros(len(d))
-    for role, values in influence.items():
-        variance += _variance(values, weights[role][0], index[role])
-    return d, np.sqrt(variance)
+        one = 1 / sd
+        # The same influence as a polynomial of x, whose coefficients are of the resample.
+        of_real = (
+            mean * one - d / 2 * ((mean * one) ** 2 - 1), -one + d * mean * one**2, -d / 2 * one**2
+        )  # fmt: skip
+        of_synth = (-mean_of_synth * one, one, np.zeros_like(one))
+        variance = _variance(real, of_real, w, index["real"])
+        variance += _variance(synth, of_synth, v, index["synth"])
+        return d, np.sqrt(variance)
 
 
 def _variance(
-    influence: Float64[np.ndarray, "n d"],
-    w: Float64[np.ndarray, " n"],
+    x: Float64[np.ndarray, "n d"],
+    coefficients: tuple[Float64[np.ndarray, "b d"], ...],
+    w: Float64[np.ndarray, "b n"],
     index: Int64[np.ndarray, " n"],
-) -> Float64[np.ndarray, " d"]:
-    """The variance of a mean of influences, by subjects; a subject drawn twice counts as two."""
-    images = np.bincount(index, minlength=n_subjects(index))
-    sums = subject_sums(influence.T, index)
-    counts = subject_sums(w[None], index)[0] / images
-    n, total = counts.sum(), w.sum()
-    return np.asarray(n / (n - 1) * (sums**2 @ counts) / total**2)
+) -> Float64[np.ndarray, "b d"]:
+    """The variance of a mean of influences, polynomials of x, by subjects.
+
+    A subject's influence is the sum of those of its images, and a subject that is drawn twice
+    counts as two. All products of sums of powers are needed once, and not for each resample.
+    """
+    images = np.bincount(index, minlength=n_subjects(index)).astype(np.float64)
+    powers = [subject_sums((x**k).T, index).T for k in range(3)]
+    counts = subject_sums(w, index) / images
+    total: Float64[np.ndarray, "b d"] = np.zeros((len(w), x.shape[1]))
+    for i, first in enumerate(coefficients):
+        for j, second in enumerate(coefficients):
+            total += first * second * (counts @ (powers[i] * powers[j]))
+    n = counts.sum(axis=1, keepdims=True)
+    return np.asarray(np.maximum(total, 0.0) * ratio(n, n - 1) / w.sum(axis=1, keepdims=True) ** 2)
 
 
 def regional_distance(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:

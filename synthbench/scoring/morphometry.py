@@ -28,11 +28,11 @@ from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
 
 INTRACRANIAL = re.compile(
-    r"(total[ _-]*)?intracranial|estimatedtotalintracranialvol|e?tiv|icv", re.I
+    r"(total[ _-]*)?intracranial|estimatedtotalintracranialvol|e?tiv|icv", re.IGNORECASE
 )
 """The column of the intracranial volume: SynthSeg, FreeSurfer and FastSurfer, participants."""
 
-NOT_REGIONS = re.compile(r"holes|to-etiv|^age$|^sex$", re.I)
+NOT_REGIONS = re.compile(r"holes|to-etiv|^age$|^sex$", re.IGNORECASE)
 """Numbers in such tables that are no volumes of a region."""
 
 TABLE = "table"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from synthbench.cohorts.cohort import Cohort, check_intensities, overlap
 from synthbench.errors import CohortError, UsageError
+from synthbench.metrics.measures.morphometry import Morphometry
 from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.records.scorecard import Origin
 from synthbench.runs.sidecar import Sidecar
