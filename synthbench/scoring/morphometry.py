@@ -105,11 +105,11 @@ def of_tables(measures: Measures) -> Regional:
     UsageError
         The tables have no numbers of both sets, or more than `MOST_MEASURES` columns of them.
     """
-    found = measures.regions()
+    found = measures.table_columns()
     whole = next((name for name in found if INTRACRANIAL.fullmatch(name.strip())), None)
     columns = {
         name: (real, synth)
-        for name, (synth, real, _) in found.items()
+        for name, (synth, real) in found.items()
         if name != whole and not NOT_REGIONS.search(name) and np.ptp(real) > 0
     }
     if not 1 <= len(columns) <= MOST_MEASURES:
@@ -121,7 +121,7 @@ def of_tables(measures: Measures) -> Regional:
     real, synth = (np.stack([pair[side] for pair in columns.values()], axis=1) for side in (0, 1))
     unit = "volumes as in the table"
     if whole is not None:
-        of_synth, of_real, _ = found[whole]
+        of_synth, of_real = found[whole]
         _check_above_zero(whole, of_real, of_synth)
         real, synth = real / of_real[:, None], synth / of_synth[:, None]
         unit = "volumes over the intracranial volume"
