@@ -106,11 +106,12 @@ def of_tables(measures: Measures) -> Regional:
         The tables have no numbers of both sets, or more than `MOST_MEASURES` columns of them.
     """
     found = measures.table_columns()
-    whole = next((name for name in found if INTRACRANIAL.fullmatch(name.strip())), None)
+    wholes = [name for name in found if INTRACRANIAL.fullmatch(name.strip())]
+    whole = wholes[0] if wholes else None
     columns = {
         name: (real, synth)
         for name, (synth, real) in found.items()
-        if name != whole and not NOT_REGIONS.search(name) and np.ptp(real) > 0
+        if name not in wholes and not NOT_REGIONS.search(name) and np.ptp(real) > 0
     }
     if not 1 <= len(columns) <= MOST_MEASURES:
         raise UsageError(

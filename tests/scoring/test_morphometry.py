@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from synthbench.errors import UsageError
 from synthbench.metrics.measures.morphometry import regional_distance
 from synthbench.records.morphometry import MorphometryRecord
-from synthbench.records.protocol import Protocol
 from synthbench.report.html import render_report
 from synthbench.report.morphometry import differing, regions_lines
 from synthbench.scoring.inputs import CohortSet
@@ -61,18 +60,17 @@ def test_a_table_of_one_set_or_without_volumes_is_refused(tmp_path):
     one = table(tmp_path, columns(), roles=("synth",))
     with pytest.raises(UsageError, match=r"0 columns hold .* Measure both sets"):
         of_tables(measures(one))
-    empty = given_to(tmp_path, {**columns(), "icv": [0.0] * (N + M)}, name="zero.csv")
+    empty = given_to(tmp_path, {**columns("icv"), "icv": [0.0] * (N + M)}, name="zero.csv")
     with pytest.raises(UsageError, match="must be above zero"):
         of_tables(measures(empty))
 
 
-@dataclass
-class Loaded:
-    loaded: dict
+def loaded(**extractors) -> Any:
+    return SimpleNamespace(loaded=extractors)
 
 
-def protocol_with(*metrics):
-    return Protocol.model_construct(
+def protocol_with(*metrics) -> Any:
+    return SimpleNamespace(
         intervals=dict.fromkeys(metrics, "jackknife"), resamples=300, seed=0, level=0.95,
         floor_splits=50,
     )  # fmt: skip
@@ -81,7 +79,7 @@ def protocol_with(*metrics):
 @pytest.fixture
 def record(tmp_path) -> MorphometryRecord:
     held = measures(given_to(tmp_path, columns()))
-    (found,) = assess(held.samples, Loaded({}), held, protocol_with("morphometry"), Context())
+    (found,) = assess(held.samples, loaded(), held, protocol_with("morphometry"), Context())
     return found
 
 
@@ -103,7 +101,7 @@ def test_a_record_names_the_region_that_differs(record):
 def test_an_extractor_whose_features_have_names_has_a_record(tmp_path):
     held = measures()
     named = SimpleNamespace(measures=tuple("abcdef"), unit="mL")
-    extractors = Loaded({"anatomy": named, "voxels": SimpleNamespace()})
+    extractors = loaded(anatomy=named, voxels=SimpleNamespace())
     (found,) = assess(held.samples, extractors, held, protocol_with("morphometry"), Context())
     assert (found.source, found.unit) == ("anatomy", "mL")
     assert [one.name for one in found.regions] == list("abcdef")
