@@ -249,12 +249,15 @@ class RegionDifferences:
     p
         Adjusted for the number of regions (max-t): the least p of all is that of the hypothesis
         that no region differs.
+    p_alone
+        Of the region by itself, for whoever asked for this region beforehand.
     """
 
     d: Float64[np.ndarray, " d"]
     low: Float64[np.ndarray, " d"]
     high: Float64[np.ndarray, " d"]
     p: Float64[np.ndarray, " d"]
+    p_alone: Float64[np.ndarray, " d"]
     level: float
 
 
@@ -297,7 +300,8 @@ def region_differences(
     usable = np.isfinite(d_of).all(axis=1) & (error_of > 0).all(axis=1)
     t = (d_of[usable] - d) / error_of[usable]
     critical, p = max_t(d / error, t, level=level)
-    return RegionDifferences(d, d - critical * error, d + critical * error, p, level)
+    alone = (1 + (np.abs(t) >= np.abs(d / error)).sum(axis=0)) / (len(t) + 1)
+    return RegionDifferences(d, d - critical * error, d + critical * error, p, alone, level)
 
 
 def _with_error(

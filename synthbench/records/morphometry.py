@@ -15,6 +15,7 @@ class RegionRecord(Record):
     low: float = Field(description="of the simultaneous interval over all regions")
     high: float
     p: float = Field(description="adjusted for the number of regions (max-t)")
+    p_alone: float = Field(description="of this region by itself")
 
 
 class MorphometryRecord(Record):

@@ -177,9 +177,9 @@ def record_of(
         source=source.source, unit=source.unit,
         n_real=len(source.real), n_synth=len(source.synth), level=protocol.level,
         regions=tuple(
-            RegionRecord(name=name, d=d, low=low, high=high, p=p)
-            for name, d, low, high, p in zip(
-                source.names, *(x.tolist() for x in (found.d, found.low, found.high, found.p)),
+            RegionRecord(name=name, d=d, low=low, high=high, p=p, p_alone=alone)
+            for name, d, low, high, p, alone in zip(
+                source.names, *(x.tolist() for x in (found.d, found.low, found.high, found.p, found.p_alone)),
                 strict=True,
             )
         ),

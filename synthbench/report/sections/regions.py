@@ -19,7 +19,9 @@ def _build(page: Page) -> Mapping[str, Any] | None:
             "distance": distance_text(record),
             "n": record.floor_n,
             "level": f"{record.level:.0%}",
-            "regions": [(one, p_text(one.p), one in surely) for one in record.worst],
+            "regions": [
+                (one, p_text(one.p), p_text(one.p_alone), one in surely) for one in record.worst
+            ],
         }
         for name, card in zip(page.names, page.cards, strict=True)
         for record in card.morphometry

@@ -115,6 +115,7 @@ def test_one_region_that_differs_is_named_and_the_others_are_not():
     found = region_differences(x, y, resamples=300)
     assert np.flatnonzero(found.p < 0.05).tolist() == [7]
     assert found.low[7] > 0
+    assert (found.p_alone <= found.p).all()
     assert np.flatnonzero((found.low > 0) | (found.high < 0)).tolist() == [7]
 
 
