@@ -11,11 +11,11 @@ ventricle_volume and icv. MEASURED.npz keeps the measured regions between runs: 
 they are, and with the lateral ventricles of the template enlarged by each dose. Three tables:
 
 - the correlation of the ventricles with participants.tsv;
-- between random disjoint sides of real people: how often max-t names a region (5% is right), and how
-  often the left ventricle by itself differs;
+- between random disjoint sides of real people: how often max-t names a region (5% is right), and
+  how often the left ventricle by itself differs;
 - for each dose and n: how often max-t names a ventricle or any region, and how often the left
-  ventricle differs where nobody asks for other regions (p <= 0.05). In further rows the measured ventricles are multiplied,
-  which needs no image.
+  ventricle differs where nobody asks for other regions (p <= 0.05). In further rows the measured
+  ventricles are multiplied, which needs no image.
 """
 
 from __future__ import annotations

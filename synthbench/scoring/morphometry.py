@@ -179,7 +179,8 @@ def record_of(
         regions=tuple(
             RegionRecord(name=name, d=d, low=low, high=high, p=p, p_alone=alone)
             for name, d, low, high, p, alone in zip(
-                source.names, *(x.tolist() for x in (found.d, found.low, found.high, found.p, found.p_alone)),
+                source.names,
+                *(x.tolist() for x in (found.d, found.low, found.high, found.p, found.p_alone)),
                 strict=True,
             )
         ),
