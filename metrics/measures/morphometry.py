@@ -272,9 +272,11 @@ def region_differences(
 ) -> RegionDifferences:
     """Compare each region's mean volume with the real one, with simultaneous intervals.
 
-    The bootstrap resamples subjects. t* = (d* - d) / se*, with se* of the resample itself by the
-    delta method; the largest |t*| over regions gives the critical value
-    (`synthbench.metrics.inference.multiplicity.max_t`).
+    The bootstrap resamples subjects. t* is the difference of means less that of the data, over its
+    standard error in the resample; the largest |t*| over regions gives the critical value
+    (`synthbench.metrics.inference.multiplicity.max_t`). The intervals are for the differences of
+    means, stated in the standard deviation of these real images: that number is a unit here, and
+    its own uncertainty would only cost power.
 
     Parameters
     ----------
@@ -310,47 +312,42 @@ def _with_error(
     index: Mapping[str, Int64[np.ndarray, " _"]],
     weights: Weights,
 ) -> tuple[Float64[np.ndarray, "b d"], Float64[np.ndarray, "b d"]]:
-    """Return d of each measure under each row of weights, and its standard error.
+    """Return each measure's difference of means under each row of weights, and its standard error.
 
-    d is (b - a) / s, with a and s the mean and sd of real. With z = (x - a) / s, a real image's
-    influence on d is -z - d (z^2 - 1) / 2, and a synthetic one's (y - b) / s.
+    The measures are in units of the real standard deviation already (`checked_measures`).
     """
-    w, v = weights["real"], weights["synth"]
-    d = standardised_differences(real, synth, weights)
-    mean, sd = _moments(real, w)
-    mean_of_synth = ratio(v @ synth, v.sum(axis=1, keepdims=True))
-    with np.errstate(divide="ignore", invalid="ignore"):  # no spread: the resample is left out
-        one = 1 / sd
-        # The same influence as a polynomial of x, whose coefficients are of the resample.
-        of_real = (
-            mean * one - d / 2 * ((mean * one) ** 2 - 1), -one + d * mean * one**2, -d / 2 * one**2
-        )  # fmt: skip
-        of_synth = (-mean_of_synth * one, one, np.zeros_like(one))
-        variance = _variance(real, of_real, w, index["real"])
-        variance += _variance(synth, of_synth, v, index["synth"])
-        return d, np.sqrt(variance)
+    difference, variance = 0.0, 0.0
+    for sign, x, role in ((-1, real, "real"), (1, synth, "synth")):
+        w = weights[role]
+        mean = ratio(w @ x, w.sum(axis=1, keepdims=True))
+        difference = difference + sign * mean
+        variance = variance + _variance_of_mean(x, mean, w, index[role])
+    return np.asarray(difference), np.asarray(np.sqrt(variance))
 
 
-def _variance(
+def _variance_of_mean(
     x: Float64[np.ndarray, "n d"],
-    coefficients: tuple[Float64[np.ndarray, "b d"], ...],
+    mean: Float64[np.ndarray, "b d"],
     w: Float64[np.ndarray, "b n"],
     index: Int64[np.ndarray, " n"],
 ) -> Float64[np.ndarray, "b d"]:
-    """The variance of a mean of influences, polynomials of x, by subjects.
+    """The variance of weighted means, by subjects; a subject that is drawn twice counts as two.
 
-    A subject's influence is the sum of those of its images, and a subject that is drawn twice
-    counts as two. All products of sums of powers are needed once, and not for each resample.
+    It is that of `synthbench.metrics.inference.pairs.variance_of_mean` for many measures: the sum
+    over subjects of (sum of x - images * mean)^2, by products that do not depend on the resample.
     """
     images = np.bincount(index, minlength=n_subjects(index)).astype(np.float64)
-    powers = [subject_sums((x**k).T, index).T for k in range(3)]
+    sums = subject_sums(x.T, index).T
     counts = subject_sums(w, index) / images
-    total: Float64[np.ndarray, "b d"] = np.zeros((len(w), x.shape[1]))
-    for i, first in enumerate(coefficients):
-        for j, second in enumerate(coefficients):
-            total += first * second * (counts @ (powers[i] * powers[j]))
+    squares = (
+        counts @ sums**2
+        - 2 * mean * (counts @ (sums * images[:, None]))
+        + mean**2 * (counts @ images**2)[:, None]
+    )
     n = counts.sum(axis=1, keepdims=True)
-    return np.asarray(np.maximum(total, 0.0) * ratio(n, n - 1) / w.sum(axis=1, keepdims=True) ** 2)
+    return np.asarray(
+        np.maximum(squares, 0.0) * ratio(n, n - 1) / w.sum(axis=1, keepdims=True) ** 2
+    )
 
 
 def regional_distance(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
