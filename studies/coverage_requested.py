@@ -48,6 +48,8 @@ class Tally:
     def row(self) -> list[str]:
         """Return the columns of the table."""
         mean = float(np.mean(self.estimates))
+        if not any(self.ends):
+            return [f"{mean:.3g}", "0%", *3 * ["-"]]
         pairs = [
             (ends, target if np.isfinite(target) else mean)
             for ends, target in zip(self.ends, self.targets, strict=True)

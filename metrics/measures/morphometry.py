@@ -316,13 +316,14 @@ def _with_error(
 
     The measures are in units of the real standard deviation already (`checked_measures`).
     """
-    difference, variance = 0.0, 0.0
+    shape = len(weights["real"]), real.shape[1]
+    difference, variance = np.zeros(shape), np.zeros(shape)
     for sign, x, role in ((-1, real, "real"), (1, synth, "synth")):
         w = weights[role]
         mean = ratio(w @ x, w.sum(axis=1, keepdims=True))
-        difference = difference + sign * mean
-        variance = variance + _variance_of_mean(x, mean, w, index[role])
-    return np.asarray(difference), np.asarray(np.sqrt(variance))
+        difference += sign * mean
+        variance += _variance_of_mean(x, mean, w, index[role])
+    return difference, np.sqrt(variance)
 
 
 def _variance_of_mean(

@@ -153,8 +153,14 @@ def _checked(
             f"{x.shape}, {y.shape} and {inside.shape}. Resample the image to its target's grid.",
             "another grid",
         )
-    if not (np.isfinite(x[inside]).all() and np.isfinite(y[inside]).all()):
-        raise MetricError(f"{name}: NaN or infinity inside the mask.", "not finite")
+    broken = sum(not np.isfinite(volume[inside]).all() for volume in (x, y))
+    if broken:
+        raise MetricError(
+            f"{name}: NaN or infinity inside the mask, in {broken} of image and target. Look for "
+            "the cause before you compare them.",
+            "not finite",
+            found=broken,
+        )
     if not inside.any():
         raise MetricError(f"{name}: the mask is empty.", "empty mask")
     return x, y, inside
