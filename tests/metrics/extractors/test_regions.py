@@ -19,7 +19,7 @@ from tests.metrics.extractors.simulated_heads import SPACE, on_mni152, subject
 
 pytestmark = pytest.mark.slow
 
-SUBJECTS = 8
+SUBJECTS = 6
 
 
 def test_there_are_regions_enough_and_each_has_a_place():
