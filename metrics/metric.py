@@ -104,12 +104,15 @@ class Part(NamedTuple):
         the floor's n only.
     drawn
         True where the figure of `synthbench sensitivity` has its curve.
+    direction
+        Its better side; None: that of the metric.
     """
 
     label: str
     statistic: Statistic
     tabled: bool = False
     drawn: bool = False
+    direction: Direction | None = None
 
 
 @runtime_checkable

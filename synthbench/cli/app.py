@@ -24,6 +24,7 @@ from synthbench.cli.drift import drift
 from synthbench.cli.fetch import fetch
 from synthbench.cli.leaderboard import leaderboard
 from synthbench.cli.listing import list_
+from synthbench.cli.paired import paired
 from synthbench.cli.readers import (
     readers_analyse,
     readers_cite,
@@ -89,6 +90,8 @@ for _group_, _name, _verb, _page, _example in (
      "sensitivity --real split/reference.tsv --extractor random-resnet10"),
     ("", "utility", utility, "utility.md",
      "utility --real train.tsv --synth synth/ --test test.tsv --label sex"),
+    ("", "paired", paired, "paired.md",
+     "paired --target full/ --image reconstructed/"),
     ("", "leaderboard", leaderboard, "leaderboards.md",
      "leaderboard leaderboards/mine --compare"),
     ("", "cite", cite, "leaderboards.md",

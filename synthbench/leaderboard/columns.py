@@ -28,6 +28,7 @@ from synthbench.records.values import Value
 from synthbench.render.markdown import code, escaped
 from synthbench.render.numbers import duration, number
 from synthbench.report.failures import share_words
+from synthbench.report.membership import membership_verdict
 from synthbench.report.memorization import copies_found
 from synthbench.report.opening import blur_cell
 from synthbench.report.readers import verdict_cell
@@ -369,6 +370,14 @@ def _parts(entry: Entry) -> Cell:
     return Cell(found.words, quoted=True, strong=strong, standing=found.standing)
 
 
+def _membership(entry: Entry) -> Cell:
+    if not entry.card.membership:
+        return EMPTY
+    found = membership_verdict(entry.card)
+    strong = found.words if found.standing == "worse" else ""
+    return Cell(found.words, quoted=True, strong=strong, standing=found.standing)
+
+
 def _utility(entry: Entry) -> Cell:
     found = entry.card.utility
     return Cell(verdict_words(found), quoted=True) if found else EMPTY
@@ -394,6 +403,7 @@ RANKING: tuple[Column, ...] = (
     _SEEDS_COLUMN,
     Column("copies of training images", _copies, prose=True),
     Column("copied parts", _parts, prose=True),
+    Column("membership", _membership, prose=True),
     Column("utility", _utility, section="utility", prose=True),
     Column("readers", _readers, section="readers", prose=True),
 )

@@ -23,6 +23,7 @@ from synthbench.records.conditional import AdherenceRecord, ReplicationRecord
 from synthbench.records.local_copying import LocalCopyingRecord
 from synthbench.records.membership import MembershipRecord
 from synthbench.records.memorization import MemorizationRecord
+from synthbench.records.morphometry import MorphometryRecord
 from synthbench.records.protocol import Protocol
 from synthbench.records.readers import ReaderResult
 from synthbench.records.schema import SCHEMA, UNTRAINED_BEFORE, UPGRADES
@@ -96,6 +97,9 @@ class Scorecard(Shown, RecordFile):
     )
     membership: tuple[MembershipRecord, ...] = Field(
         default=(), description="attacks that infer membership; no old scorecard has one"
+    )
+    morphometry: tuple[MorphometryRecord, ...] = Field(
+        default=(), description="the regions of the brain, each; no old scorecard has them"
     )
     preflight: tuple[PreflightRecord, ...] = ()
     adherence: AdherenceRecord | None = Field(

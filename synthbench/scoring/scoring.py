@@ -22,7 +22,13 @@ from synthbench.records.values import Value
 from synthbench.runs.sidecar import drawn_by_synthbench
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.processes import is_main
-from synthbench.scoring import adherence, local_copying, membership, memorization
+from synthbench.scoring import (
+    adherence,
+    local_copying,
+    membership,
+    memorization,
+    morphometry,
+)
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.condition_measures import Measures
 from synthbench.scoring.inputs import CohortSet, Source
@@ -233,9 +239,10 @@ def score_cohorts(
     attacked = membership.assess(
         scored.by_role, setup.samples, setup.extractors, setup.protocol, context
     )
+    measures = Measures(setup.samples, scored.by_role, scored.measures, context)
+    regions = morphometry.assess(setup.samples, setup.extractors, measures, setup.protocol, context)
     adherence_record = replication_record = None
     if requested is not None:
-        measures = Measures(setup.samples, scored.by_role, scored.measures, context)
         adherence_record, replication_record = adherence.assess(
             requested, measures, setup.protocol, scored.train
         )
@@ -263,6 +270,7 @@ def score_cohorts(
         not_assessed=assessed.why_not or copied_parts.why_not or attacked.why_not,
         local_copying=copied_parts.record,
         membership=attacked.records,
+        morphometry=regions,
         preflight=tuple(_preflight_record(finding) for finding in findings),
         adherence=adherence_record,
         replication=replication_record,

@@ -17,7 +17,7 @@ from synthbench.report.standing import TEST_LEVEL, headline, ranked_rows, verdic
 from synthbench.report.text import preflight_lines
 from synthbench.report.verdicts import FEW_SEEDS, limits
 
-DISTANCES = ("mmd2", "kid", "fid", "spectrum", "intensity")
+DISTANCES = ("mmd2", "kid", "fid", "spectrum", "intensity", "morphometry")
 VARIETY = ("clipped_coverage", "coverage", "recall", "rke", "ms_ssim")
 CONSTRAINTS = ("constraints",)
 """The metrics that answer the questions of distance, of variety and of possible anatomy."""

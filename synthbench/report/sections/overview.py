@@ -9,6 +9,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.report.adherence import adherence_sentences
 from synthbench.report.failures import failures_line
+from synthbench.report.membership import membership_verdict
 from synthbench.report.readers import result_sentences
 from synthbench.report.sections.rows import Group, groups, row_of
 from synthbench.report.sections.section import Page, Section
@@ -76,6 +77,11 @@ def _side_by_side(group: Group) -> Mapping[str, Any]:
             **(
                 {"copied parts": [copied_parts(card) for card in group.cards]}
                 if any(card.local_copying for card in group.cards)
+                else {}
+            ),
+            **(
+                {"membership": [membership_verdict(card) for card in group.cards]}
+                if any(card.membership for card in group.cards)
                 else {}
             ),
         },
