@@ -275,8 +275,8 @@ def region_differences(
     The bootstrap resamples subjects. t* is the difference of means less that of the data, over its
     standard error in the resample; the largest of its absolute values over regions gives the
     critical value (`synthbench.metrics.inference.multiplicity.max_t`). The intervals are for the
-    differences of means, stated in the standard deviation of these real images: that number is a unit here, and
-    its own uncertainty would only cost power.
+    differences of means, stated in the standard deviation of these real images: that number is a
+    unit here, and its own uncertainty would only cost power.
 
     Parameters
     ----------
