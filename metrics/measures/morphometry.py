@@ -157,6 +157,7 @@ class Morphometry(BaseMetric):
         f"(divisor n); d = difference of means / that sd; share of features with |d| < {SMALL:g}; "
         f"rejects: any feature beyond {REJECT_SD:g} sd of the real mean"
     )
+    of_measures = True
     bounds: tuple[float, float] = (0.0, math.inf)
     sees = "a region that is too large or too small, or varies too much or too little"
     misses = (
