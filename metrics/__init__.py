@@ -4,11 +4,13 @@ Each is also a plain function of arrays or tensors, for people with their own pi
 
 - functions of features, one row per image: `synthbench.metrics.fid(X, Y)`, `mmd2`, `kid`,
   `precision`, `recall`, `density`, `coverage`, `clipped_density`, `clipped_coverage`, `fld`,
-  `rke(X)` of one set, `constraint_violations` of measures, `memorization(synth, train, holdout)`
-  and `membership_inference(synth, train, holdout)`;
+  `rke(X)` of one set, `constraint_violations`, `regional_distance` and `region_differences` of
+  measures, `memorization(synth, train, holdout)` and
+  `membership_inference(synth, train, holdout)`;
 - functions of stacks of volumes: `mmd_linear`, `spectrum_distance`, `seam_energy`,
   `intensity_distance`, `quality_distance`, and `local_copying(synth, train, holdout)`;
-- functions of two volumes: `ms_ssim`, `g4r_ssim`.
+- functions of two volumes: `ms_ssim`, `g4r_ssim`; and of an image and its target: `psnr`,
+  `ssim`, `mae`.
 """
 
 import sys
@@ -28,6 +30,11 @@ if TYPE_CHECKING:  # without these imports, editors know none, and a file is tak
     from synthbench.metrics.measures.constraints import (
         constraint_violations as constraint_violations,
     )
+    from synthbench.metrics.measures.morphometry import region_differences as region_differences
+    from synthbench.metrics.measures.morphometry import regional_distance as regional_distance
+    from synthbench.metrics.measures.paired import mae as mae
+    from synthbench.metrics.measures.paired import psnr as psnr
+    from synthbench.metrics.measures.paired import ssim as ssim
     from synthbench.metrics.measures.quality import quality_distance as quality_distance
     from synthbench.metrics.membership import membership_inference as membership_inference
     from synthbench.metrics.memorization import memorization as memorization
@@ -63,17 +70,22 @@ _FUNCTIONS = {
     "local_copying": "local_copying",
     "median_bandwidth": "kernels",
     "membership_inference": "membership",
+    "mae": "measures.paired",
     "memorization": "memorization",
     "mmd2": "mmd",
     "mmd_linear": "linear_mmd",
     "ms_ssim": "similarity.msssim_pairs",
     "permutation_p": "mmd_permutation",
     "precision": "prdc",
+    "psnr": "measures.paired",
     "quality_distance": "measures.quality",
     "recall": "prdc",
+    "region_differences": "measures.morphometry",
+    "regional_distance": "measures.morphometry",
     "rke": "similarity.rke",
     "seam_energy": "spectrum",
     "spectrum_distance": "spectrum",
+    "ssim": "measures.paired",
 }
 
 __all__ = sorted(_FUNCTIONS)

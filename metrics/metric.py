@@ -105,12 +105,15 @@ class Part(NamedTuple):
         the floor's n only.
     drawn
         True where the figure of `synthbench sensitivity` has its curve.
+    direction
+        Its better side; None: that of the metric.
     """
 
     label: str
     statistic: Statistic
     tabled: bool = False
     drawn: bool = False
+    direction: Direction | None = None
 
 
 @runtime_checkable
@@ -336,6 +339,9 @@ class BaseMetric:
     drawn: bool = False
     label_with_n: bool = False
     of_variety: bool = False
+    of_measures: bool = False
+    """True where each feature must be a measure that a person can name: the metric is computed of
+    the extractors only that have a list `measures` of names."""
     pairs: bool = False
     reuse: Reuse | None = None
     """What a measure depends on, so that later runs can use it; None: it is always computed."""

@@ -24,13 +24,16 @@ from synthbench import registry
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.intervals import interval
 from synthbench.metrics.inference.resampling import estimate
-from synthbench.metrics.metric import Metric
+from synthbench.metrics.metric import Composite, Metric
 
-METRICS = ("clipped_density", "clipped_coverage", "rke", "constraints", "quality", "fld")
+METRICS = (
+    "clipped_density", "clipped_coverage", "rke", "constraints", "quality", "fld", "morphometry",
+    "morphometry.within", "morphometry.largest", "morphometry.rejects",
+)  # fmt: skip
 SIZES = (15, 35, 86)
 RANKS = (2, 10)
 RESAMPLES = 300
-WIDTHS: dict[str, int] = {"constraints": 6, "quality": 3}
+WIDTHS: dict[str, int] = {"constraints": 6, "quality": 3, "morphometry": 85}
 """The number of features that a metric sees, where it is not all."""
 
 
@@ -45,6 +48,8 @@ class Tally:
     def row(self) -> list[str]:
         """Return the columns of the table."""
         mean = float(np.mean(self.estimates))
+        if not any(self.ends):
+            return [f"{mean:.3g}", "0%", *3 * ["-"]]
         pairs = [
             (ends, target if np.isfinite(target) else mean)
             for ends, target in zip(self.ends, self.targets, strict=True)
@@ -84,11 +89,15 @@ def simulate(
     for seed in seeds:
         x, y, subjects = draw(np.random.default_rng(seed))
         for name, tally in found.items():
-            metric: Metric = registry.load("metrics", name)()
-            width = WIDTHS.get(name, DIMENSION)
+            whole, _, part = name.partition(".")
+            metric: Metric = registry.load("metrics", whole)()
+            width = WIDTHS.get(whole, DIMENSION)
             real, synth = x[:, :width], y[:, :width]
             settings = metric.freeze(real, None if subjects is None else subjects["real"])
             statistic = metric.prepare(real, synth, subjects=subjects, **settings)
+            if part:
+                assert isinstance(statistic, Composite)
+                statistic = statistic.parts()[part].statistic
             tally.estimates.append(estimate(statistic))
             tally.targets.append(
                 population_gap(rank, regime, settings["bandwidth"], settings["images"])

@@ -1,6 +1,8 @@
 """Validity study: do the intervals of a reader study cover, and what power has a design?
 
 Usage: python studies/readers.py --reps 20000
+       python studies/readers.py --correlations --reps 5000
+       python studies/readers.py --few --reps 20000
 
 Readers and cases are drawn anew in each repetition. Prints markdown tables: how often the interval
 of 95% holds the accuracy over all readers and cases, with its mean width; how often two one-sided
@@ -16,17 +18,24 @@ from math import isfinite
 import numpy as np
 from scipy.stats import norm
 
+from synthbench.metrics.inference.rank_correlation import spearman
 from synthbench.readers.mrmc import difference, mean
 from synthbench.readers.power import agreement_spread, normal_trials, simulated, trials_needed
 
 DESIGNS = ((3, 24), (3, 80), (5, 24), (5, 75), (8, 40), (12, 40))
 """Readers and cases."""
 
+FEW = ((3, 4), (3, 6), (3, 10), (5, 4), (5, 6), (5, 10), (8, 4), (8, 6), (8, 10))
+"""Readers and cases of a control."""
+
 ANSWERS = (
     (0.5, 0.0, 0.0), (0.5, 0.05, 0.1), (0.5, 0.1, 0.2), (0.6, 0.05, 0.1), (0.7, 0.05, 0.1),
     (0.7, 0.1, 0.2), (0.9, 0.05, 0.1),
 )  # fmt: skip
 """Accuracy, and its standard deviation between readers and between cases."""
+
+UNLIKE = ((0.5, 0.05, 0.1), (0.5, 0.1, 0.35), (0.8, 0.05, 0.1), (0.8, 0.1, 0.2), (0.95, 0.02, 0.05))
+"""As `ANSWERS`, for few cases."""
 
 BATCH = 2000
 
@@ -90,17 +99,66 @@ def differing(readers: int, cases: int, reps: int) -> float:
     return held / reps
 
 
+def correlated(generators: int, rho: float, noise: float, reps: int) -> tuple[float, ...]:
+    """Return coverage, mean width, and the share above or below zero, of a rank correlation.
+
+    A metric and an accuracy are normal over generators, with Pearson's correlation `rho`. The
+    accuracy is measured with an error of `noise` of its standard deviation, which draws the
+    correlation of what is measured, that of the coverage, to zero.
+    """
+    rng = np.random.default_rng(0)
+    measured = rho / np.sqrt(1 + noise**2)
+    truth = 6 / np.pi * np.arcsin(measured / 2)
+    held, width, told = 0, 0.0, 0
+    for _ in range(reps):
+        metric, other, error = rng.standard_normal((3, generators))
+        accuracy = rho * metric + np.sqrt(1 - rho**2) * other + noise * error
+        _, low, high = spearman(metric, accuracy)
+        held += low <= truth <= high
+        width += high - low
+        told += low > 0 or high < 0
+    return held / reps, width / reps, told / reps
+
+
+def print_correlations(reps: int) -> None:
+    """Print the tables of the correlation of a metric with what readers saw."""
+    rhos = (0.0, 0.3, 0.6, 0.8, 0.95)
+    for noise in (0.0, 0.7):
+        print(f"\nerror of the accuracy: {noise:g} of its standard deviation over generators\n")
+        print("| generators | " + " | ".join(f"{rho:g}" for rho in rhos), "|")
+        print("|---" * (len(rhos) + 1) + "|")
+        for n in (5, 6, 8, 10, 15, 20):
+            cells = [correlated(n, rho, noise, reps) for rho in rhos]
+            words = [f"{100 * h:.1f}% ({w:.2f}), {100 * t:.0f}%" for h, w, t in cells]
+            print(f"| {n} | {' | '.join(words)} |", flush=True)
+
+
+def print_coverage(
+    designs: tuple[tuple[int, int], ...], drawn: tuple[tuple[float, ...], ...], reps: int
+) -> None:
+    """Print the table of the coverage of accuracy."""
+    print("| readers x cases | " + " | ".join(f"{a:g}; {r:g}, {c:g}" for a, r, c in drawn), "|")
+    print("|---" * (len(drawn) + 1) + "|")
+    for readers, cases in designs:
+        cells = [coverage(readers, cases, answers, reps) for answers in drawn]
+        words = " | ".join(f"{100 * held:.1f}% ({100 * width:.0f})" for held, width in cells)
+        print(f"| {readers} x {cases} | {words} |", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--reps", type=int, default=20_000)
-    reps = parser.parse_args().reps
-    print("| readers x cases | " + " | ".join(f"{a:g}; {r:g}, {c:g}" for a, r, c in ANSWERS), "|")
-    print("|---" * (len(ANSWERS) + 1) + "|")
-    for readers, cases in DESIGNS:
-        cells = [coverage(readers, cases, answers, reps) for answers in ANSWERS]
-        words = " | ".join(f"{100 * held:.1f}% ({100 * width:.0f})" for held, width in cells)
-        print(f"| {readers} x {cases} | {words} |", flush=True)
+    parser.add_argument("--correlations", action="store_true", help="only those of metrics")
+    parser.add_argument("--few", action="store_true", help="only few pairs, as controls have")
+    options = parser.parse_args()
+    reps = options.reps
+    if options.correlations:
+        print_correlations(reps)
+        return
+    print_coverage(FEW if options.few else DESIGNS, UNLIKE if options.few else ANSWERS, reps)
+    if options.few:
+        return
     print("\n| readers x cases | equivalent at the margin |\n|---|---|")
     for readers, cases in DESIGNS:
         print(f"| {readers} x {cases} | {100 * level(readers, cases, reps):.1f}% |", flush=True)

@@ -55,6 +55,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "intensity": "synthbench.metrics.intensity:Intensity",
         "constraints": "synthbench.metrics.measures.constraints:Constraints",
         "quality": "synthbench.metrics.measures.quality:Quality",
+        "morphometry": "synthbench.metrics.measures.morphometry:Morphometry",
         "memorization": "synthbench.metrics.memorization:Memorization",
         "local_copying": "synthbench.metrics.local_copying:LocalCopying",
         "membership_inference": "synthbench.metrics.membership:MembershipInference",
@@ -68,6 +69,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "voxels": "synthbench.metrics.extractors.voxels:Voxels",
         "anatomy": "synthbench.metrics.extractors.anatomy:Anatomy",
         "anatomy-limits": "synthbench.metrics.extractors.anatomy:AnatomyLimits",
+        "regions": "synthbench.metrics.extractors.regions:Regions",
         "radiomics": "synthbench.metrics.extractors.radiomics:Radiomics",
         "random-resnet10": "synthbench.metrics.extractors.random_resnet:RandomResNet10",
         **{

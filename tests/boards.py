@@ -12,6 +12,7 @@ from synthbench.metrics.kernels import median_bandwidth
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ExtractorRecord, MaskRecord, Protocol, SpaceRecord
+from synthbench.records.readers import Estimated, ReaderComparison, ReaderRating, ReaderResult
 from synthbench.records.scorecard import Origin, Scorecard
 from synthbench.records.utility import Utility
 from synthbench.records.values import FloorRecord, IntervalRecord, Value
@@ -129,5 +130,25 @@ def make_verdict(**changed) -> Utility:
         sentence="synthetic data helped: +19.5 points AUC, 95% CI +9.1 to +29.9",
         arms={"real": 0.724, "real + synthetic": 0.919}, n_real=20, n_synth=200, n_test=300,
         cohorts=cohorts, settings_hash="0" * 12,
+    )  # fmt: skip
+    return held.model_copy(update=changed)
+
+
+def make_readers(accuracy: float = 0.71, level: float = 2.1, **changed) -> ReaderResult:
+    """What 5 readers saw of 20 pairs, and of one rated item of four levels."""
+
+    def around(value: float, half: float) -> Estimated:
+        return Estimated(value=value, low=value - half, high=value + half)
+
+    held = ReaderResult(
+        study="5" * 64, generator="ours", readers=5,
+        comparison=ReaderComparison(readers=5, cases=20, accuracy=around(accuracy, 0.1),
+                                    equivalence_p=0.8, margin=0.1, verdict="told"),
+        controls={"blurred": around(0.95, 0.04), "real": around(0.5, 0.1)},
+        ratings=(ReaderRating(item="slices", question="Do slices fit?",
+                              levels=("no", "little", "mostly", "yes"),
+                              mean=around(level, 0.4), real=around(3.4, 0.3),
+                              alpha=around(0.4, 0.2), ac2=around(0.5, 0.2)),),
+        real_fingerprint="e" * 64,
     )  # fmt: skip
     return held.model_copy(update=changed)

@@ -26,9 +26,10 @@ PUBLIC = {
     ),
     "synthbench.metrics": (
         "clipped_coverage clipped_density constraint_violations coverage density effective_rank "
-        "fid fld g4r_ssim intensity_distance kid local_copying median_bandwidth "
-        "membership_inference memorization mmd2 mmd_linear ms_ssim permutation_p precision "
-        "quality_distance recall rke seam_energy spectrum_distance"
+        "fid fld g4r_ssim intensity_distance kid local_copying mae median_bandwidth "
+        "membership_inference memorization mmd2 mmd_linear ms_ssim permutation_p precision psnr "
+        "quality_distance recall region_differences regional_distance rke seam_energy "
+        "spectrum_distance ssim"
     ),
     "synthbench.metrics.extractors.extractor": (
         "Extractor ZSCORE_NONZERO_ZEROS check_volumes zscore_nonzero_zeros"

@@ -100,14 +100,16 @@ class Anatomy:
     """Volumes of tissues and of the lateral ventricles, one row of `MEASURES` per volume.
 
     Each measure is centred and scaled to units of its spread between people (`TYPICAL_ML`,
-    `SPREAD_ML`); `volumes_of` returns millilitres. Construction needs neither torch nor the
-    template; `load`, or the first call of `features`, reads it. `weights_sha256` is the hash of
-    nilearn's MNI152 maps.
+    `SPREAD_ML`); `volumes_of` returns millilitres. `measures` names them, and `unit` is theirs.
+    Construction needs neither torch nor the template; `load`, or the first call of `features`,
+    reads it. `weights_sha256` is the hash of nilearn's MNI152 maps.
     """
 
     def __init__(self) -> None:
         self.name = "anatomy"
         self.dim = len(MEASURES)
+        self.measures: tuple[str, ...] = MEASURES
+        self.unit = "mL of MNI152 space"
         self.weights_sha256: str | None = MAPS_SHA256
         self.space: Space | None = MNI152_2MM
         self.preprocessing = "tissue-mixture-v1"
@@ -167,6 +169,8 @@ class AnatomyLimits(Anatomy):
         super().__init__()
         self.name = "anatomy-limits"
         self.dim = len(MEASURES) + len(RATIOS)
+        self.measures = (*MEASURES, *RATIOS)
+        self.unit = "mL of MNI152 space, and ratios"
         self.layer = f"{self.layer}, {', '.join(RATIOS)}"
         self.summary = "the volumes of anatomy, brain fraction and asymmetry of the hemispheres"
 

@@ -27,6 +27,8 @@ class Extractor(Protocol):
     Constructing one is cheap. The first call of `features` imports torch, and reads and verifies
     the weights. An extractor with weights may have a method `load()` that does so earlier. One with
     random weights says so by an attribute `trained` that is False: scorecards and reports tell it.
+    One whose features are measures that a person can name has their names in `measures` and their
+    unit in `unit`: regional morphometry reports each of them.
 
     Attributes
     ----------

@@ -46,6 +46,7 @@ from synthbench.metrics.intensity import (
     measured_rows,
     stack_mask,
 )
+from synthbench.metrics.measures.distributions import deviation, wasserstein
 from synthbench.metrics.metric import (
     BaseMetric,
     Needs,
@@ -130,23 +131,6 @@ def efc(inside: Float32[np.ndarray, " v"]) -> float:
 def wm2max(inside: Float32[np.ndarray, " v"], tissues: TissueIntensities) -> float:
     """Return the mean of white matter over the 99.95th percentile of all intensities."""
     return float(tissues.means[2] / np.percentile(inside, TOP_PERCENTILE))
-
-
-def wasserstein(
-    x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " m"], weights: Weights
-) -> Float64[np.ndarray, " b"]:
-    """Return the Wasserstein-1 distance of two weighted samples, under each row of weights.
-
-    It is the area between the cumulative distributions, which are constant between neighbours.
-    """
-    pooled = np.concatenate([x, y])
-    order = np.argsort(pooled, kind="stable")
-    w, v = weights["real"], weights["synth"]
-    shares = np.hstack([ratio(w, w.sum(axis=1, keepdims=True)),
-                        -ratio(v, v.sum(axis=1, keepdims=True))])  # fmt: skip
-    gaps = np.abs(np.cumsum(shares[:, order], axis=1)[:, :-1])
-    area: Float64[np.ndarray, " b"] = gaps @ np.diff(pooled[order])
-    return area
 
 
 @dataclass(frozen=True)
@@ -247,7 +231,7 @@ class Quality(BaseMetric):
         sets = check_features(self.name, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
-        for column, label in zip(x.T, MEASURES.values(), strict=False):
+        for column, label in zip(x.T, MEASURES.values(), strict=True):
             if np.ptp(column) == 0:
                 raise MetricError(
                     f"{self.name}: {label} must differ between real volumes; all {len(column)} are "
@@ -257,23 +241,16 @@ class Quality(BaseMetric):
 
         def value(weights: Weights) -> Float64[np.ndarray, " b"]:
             distances = [
-                ratio(wasserstein(a, b, weights), _sd(a, weights["real"]))
+                ratio(wasserstein(a, b, weights), deviation(a, weights["real"]))
                 for a, b in zip(x.T, y.T, strict=True)
             ]
             return np.asarray(np.mean(distances, axis=0))
 
         measures = {
             key: RowStatistic(partial(wasserstein, a, b), index, self.bounds)
-            for key, a, b in zip(MEASURES, x.T, y.T, strict=False)
+            for key, a, b in zip(MEASURES, x.T, y.T, strict=True)
         }
         return QualityStatistic(value, index, self.bounds, measures=measures)
-
-
-def _sd(x: Float64[np.ndarray, " n"], w: Float64[np.ndarray, "b n"]) -> Float64[np.ndarray, " b"]:
-    n = w.sum(axis=1)
-    mean = ratio(w @ x, n)
-    # Two passes: the difference of two means of squares would lose the digits of a small spread.
-    return np.asarray(np.sqrt(ratio((w * (x - mean[:, None]) ** 2).sum(axis=1), n)))
 
 
 def quality_distance(

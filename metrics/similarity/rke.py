@@ -251,7 +251,9 @@ def mean_square_kernel(
 
 
 def rke(x: Float64[np.ndarray, "n d"], bandwidth: float | None = None) -> float:
-    """Return the effective number of images in a set, n^2 / |K|_F^2.
+    """Return the effective number of images in a set.
+
+    It is n^2 over the sum of squares of the set's kernel matrix.
 
     Parameters
     ----------

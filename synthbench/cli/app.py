@@ -24,8 +24,10 @@ from synthbench.cli.drift import drift
 from synthbench.cli.fetch import fetch
 from synthbench.cli.leaderboard import leaderboard
 from synthbench.cli.listing import list_
+from synthbench.cli.paired import paired
 from synthbench.cli.readers import (
     readers_analyse,
+    readers_cite,
     readers_collect,
     readers_export,
     readers_init,
@@ -88,6 +90,8 @@ for _group_, _name, _verb, _page, _example in (
      "sensitivity --real split/reference.tsv --extractor random-resnet10"),
     ("", "utility", utility, "utility.md",
      "utility --real train.tsv --synth synth/ --test test.tsv --label sex"),
+    ("", "paired", paired, "paired.md",
+     "paired --target full/ --image reconstructed/"),
     ("", "leaderboard", leaderboard, "leaderboards.md",
      "leaderboard leaderboards/mine --compare"),
     ("", "cite", cite, "leaderboards.md",
@@ -126,6 +130,8 @@ for _group_, _name, _verb, _page, _example in (
      "readers collect study/ reader-1.json"),
     ("readers", "analyse", readers_analyse, "readers.md",
      "readers analyse study/ --out analysis.json"),
+    ("readers", "cite", readers_cite, "readers.md",
+     "readers cite study/ --card claim > claim.md"),
     ("readers", "demo", readers_demo, "readers.md",
      "readers demo"),
     ("cache", "info", cache_info, "speed.md",

@@ -186,11 +186,21 @@ def readers_serve(
 def readers_export(
     *,
     study: Folder,
-    out: Annotated[Path, typer.Option("--out", help="Folder for one page per reader.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the pages. Default: STUDY-offline beside it."),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="As pages that need no server; the only form so far.")
+    ] = True,
 ) -> None:
     """Write one HTML file per reader, for machines without a server."""
     from synthbench.readers.offline import export
 
+    assert offline
+    if out is None:
+        whole = study.absolute()
+        out = whole.with_name(f"{whole.name}-offline")
     files = export(study, out)
     largest = max(file.stat().st_size for file in files) / 1e6
     log(
@@ -220,15 +230,55 @@ def readers_analyse(
     margin: Annotated[
         float, typer.Option(help="Accuracy within 0.5 +- this share is equivalent to chance.")
     ] = 0.1,
+    scorecard: Annotated[
+        list[Path] | None,
+        typer.Option("--scorecard", help="Scorecard to add this to; may be repeated."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Record (JSON).")] = None,
 ) -> None:
     """Say what the readers saw: accuracy, equivalence, ratings, agreement, consistency, drift."""
     from synthbench.readers.analysis import analyse
+    from synthbench.readers.scorecards import add_to_scorecards
     from synthbench.readers.table import analysis_table
+    from synthbench.runtime.lock import only_writer_of
 
+    if out is not None:
+        _check_beside(study, key, out)
     context.with_resource(writing(context.params, out=out))
+    cards = scorecard or []
     found = analyse(study, key=key, margin=margin)
+    if cards and is_main():
+        for file in dict.fromkeys(cards):
+            context.with_resource(only_writer_of(file))
+        found = add_to_scorecards(found, cards)
+        log(f"what readers saw was added to {', '.join(map(str, cards))}")
     if out is not None and is_main():
         found.save(out)
         log(f"written: {out}")
     answer(found, lambda: analysis_table(found))
+
+
+def _check_beside(study: Path, key: Path | None, out: Path) -> None:
+    """Raise a UsageError where a record would take the place of a file of the study."""
+    from synthbench.readers.study import key_file
+
+    file = out.resolve()
+    if file.is_relative_to(study.resolve()) or file == (key or key_file(study)).resolve():
+        raise UsageError(
+            f"--out {out}: that is the study's own. Name a file beside it, such as analysis.json."
+        )
+
+
+def readers_cite(
+    *,
+    study: Folder,
+    key: KeyFile = None,
+    card: Annotated[
+        str, typer.Option("--card", help="claim (CLAIM 2024) or mi-claim-gen.")
+    ] = "claim",
+) -> None:
+    """Print a reporting checklist in markdown, filled from a study and its answers."""
+    from synthbench.readers.cards import study_card
+
+    filled = study_card(card, study, key=key)
+    answer(filled.record(), lambda: filled.markdown)

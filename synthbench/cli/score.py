@@ -31,8 +31,11 @@ from synthbench.errors import UsageError
 
 if TYPE_CHECKING:
     from synthbench.cohorts.choice import CohortFiles
+    from synthbench.readers.results import Analysis
+    from synthbench.records.readers import ReaderResult
     from synthbench.records.scorecard import Scorecard
     from synthbench.scoring.benchmark import Benchmark
+    from synthbench.scoring.inputs import CohortSet
     from synthbench.scoring.settings import ScoringSettings
 
 
@@ -184,6 +187,10 @@ class ScoreTables:
         list[Path] | None,
         typer.Option("--measures", help="Measures by another program (CSV/TSV); may be repeated."),
     ] = None
+    readers: Annotated[
+        Path | None,
+        typer.Option(help="Record of `synthbench readers analyse` on the same synthetic volumes."),
+    ] = None
 
 
 def score(
@@ -209,11 +216,12 @@ def score(
         if protocol.benchmark is None
         else frozen_benchmark(context, protocol.benchmark)
     )
-    scoring.check_choices(settings, accept or ())
+    scoring.check_choices(settings, accept or (), tables=bool(tables.measures))
     if files.neighbours is not None:
         _check_neighbours(files.neighbours, cohorts, settings)
     context.with_resource(files.writing(context.params))
     study = None if tables.sensitivity is None else Sensitivity.load(tables.sensitivity)
+    seen = None if tables.readers is None else _analysis(tables.readers)
     chosen: dict[str, Any] = cohorts.chosen()
     with progress_bar("scoring") as advance:
         work = context_of(advance, cached, protocol.allow_network)
@@ -222,8 +230,11 @@ def score(
             measures=tables.measures or (), count_failures=cohorts.count_failures,
             progress=work.progress,
         )  # fmt: skip
+        # Before the scoring: a wrong file should not be named only after hours.
+        by_readers = None if seen is None else _result(seen, read, tables.readers)
         found = scoring.score_cohorts(read, settings, work, accept=accept or (), name=protocol.name)
     card = found.card if study is None else read_back(found.card, study)
+    card = card.model_copy(update={"readers": by_readers})
     if not is_main():
         return
     written = [] if files.out is None else [_saved(card, files.out)]
@@ -258,15 +269,38 @@ def _check_neighbours(
         )
 
 
-def _saved(card: Scorecard, file: Path) -> Path:
-    """Write a scorecard and return its file; tell the user where a verdict on utility is lost."""
-    from synthbench.records.verdict import verdict_in
+def _analysis(file: Path) -> Analysis:
+    from synthbench.readers.results import Analysis
 
-    before = verdict_in(file)
+    if file.is_dir():
+        raise UsageError(
+            f"--readers {file}: that is a folder. Write the record of its study first: synthbench "
+            f"readers analyse {file} --out analysis.json"
+        )
+    return Analysis.load(file)
+
+
+def _result(found: Analysis, read: CohortSet, file: Path | None) -> ReaderResult:
+    from synthbench.readers.scorecards import result_of
+
+    return result_of(found, read.synth.fingerprint, f"--readers {file}")
+
+
+def _saved(card: Scorecard, file: Path) -> Path:
+    """Write a scorecard and return its file; tell the user which verdicts are lost."""
+    from synthbench.records.verdict import scorecard_in
+
+    before = scorecard_in(file)
     card.save(file)
-    if before is not None:
+    if before is not None and before.utility is not None:
         log(
-            f"{file}: the scorecard that was here held a verdict on utility ({before.label}), "
-            f"and the new one holds none: run synthbench utility ... --scorecard {file} again."
+            f"{file}: the scorecard that was here held a verdict on utility "
+            f"({before.utility.label}), and the new one holds none: run synthbench utility ... "
+            f"--scorecard {file} again."
+        )
+    if before is not None and before.readers is not None and card.readers is None:
+        log(
+            f"{file}: the scorecard that was here held what readers saw, and the new one does not: "
+            f"run synthbench readers analyse STUDY --scorecard {file}."
         )
     return file

@@ -28,8 +28,10 @@ from synthbench.records.values import Value
 from synthbench.render.markdown import code, escaped
 from synthbench.render.numbers import duration, number
 from synthbench.report.failures import share_words
+from synthbench.report.membership import membership_verdict
 from synthbench.report.memorization import copies_found
 from synthbench.report.opening import blur_cell
+from synthbench.report.readers import verdict_cell
 from synthbench.report.standing import Standing, headline, headline_text, verdict
 from synthbench.report.text import FAILED
 from synthbench.report.verdicts import FEW_SEEDS, copied_parts, copies
@@ -368,9 +370,22 @@ def _parts(entry: Entry) -> Cell:
     return Cell(found.words, quoted=True, strong=strong, standing=found.standing)
 
 
+def _membership(entry: Entry) -> Cell:
+    if not entry.card.membership:
+        return EMPTY
+    found = membership_verdict(entry.card)
+    strong = found.words if found.standing == "worse" else ""
+    return Cell(found.words, quoted=True, strong=strong, standing=found.standing)
+
+
 def _utility(entry: Entry) -> Cell:
     found = entry.card.utility
     return Cell(verdict_words(found), quoted=True) if found else EMPTY
+
+
+def _readers(entry: Entry) -> Cell:
+    found = entry.card.readers
+    return Cell(verdict_cell(found), quoted=True) if found else EMPTY
 
 
 _SEEDS_COLUMN = Column("training seeds", lambda entry: _seeds([entry]), always=True, pooled=_seeds)
@@ -388,7 +403,9 @@ RANKING: tuple[Column, ...] = (
     _SEEDS_COLUMN,
     Column("copies of training images", _copies, prose=True),
     Column("copied parts", _parts, prose=True),
+    Column("membership", _membership, prose=True),
     Column("utility", _utility, section="utility", prose=True),
+    Column("readers", _readers, section="readers", prose=True),
 )
 """The ranking's columns, after the entry's number and name."""
 

@@ -40,6 +40,7 @@ SECTIONS: tuple[Callable[[Board], str], ...] = (
     values.values,
     values.conditional,
     values.utility,
+    values.readers,
     values.floors,
     values.papers,
     choices,

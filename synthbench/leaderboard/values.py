@@ -22,6 +22,14 @@ from synthbench.render.markdown import code, escaped, table
 from synthbench.render.numbers import number, p_text
 from synthbench.report.adherence import condition_charts, headline, leakage_lines
 from synthbench.report.failures import share_words
+from synthbench.report.readers import (
+    correlation_note,
+    correlation_table,
+    correlations,
+    rating_words,
+    share_text,
+    verdict_cell,
+)
 from synthbench.report.standing import SATURATED
 from synthbench.report.text import BIASED, FAILED, SATURATION
 from synthbench.utility.table import subject_words, trained_words, verdict_words
@@ -120,6 +128,45 @@ def utility(board: Board) -> str:
         'subjects. "Did not help" includes "cannot tell": look at the '
         "interval's width. Unranked: labels, training volumes and test subjects may differ."
     )
+
+
+def readers(board: Board) -> str:
+    """Return what readers saw of the entries, and whether metrics agree; empty without a study."""
+    seen = {name: card.readers for name, card in board.ordered.items() if card.readers is not None}
+    if not seen:
+        return ""
+    rows = [
+        [entry_title(name, board), escaped(verdict_cell(found)),
+         "" if found.comparison is None else p_text(found.comparison.equivalence_p),
+         share_text(found.controls.get("blurred")),
+         escaped(", ".join(rating_words(one) for one in found.ratings)), code(found.study[:12])]
+        for name, found in seen.items()
+    ]  # fmt: skip
+    head = [
+        "entry",
+        "which is real?",
+        "p equivalent",
+        "blurred control, %",
+        "mean ratings",
+        "study",
+    ]
+    parts = [
+        "## Readers",
+        table(head, rows, words=2),
+        "Readers saw a real and a synthetic volume side by side and said which is real: 50% is "
+        "guessing, and the blurred control must be found. Or they rated single volumes; level 1 is "
+        "the worst. Intervals of 95% are for new readers and new cases. Unranked: readers and real "
+        "volumes of two studies differ.",
+    ]
+    found = correlations(list(board.ordered.values()))
+    heads, compared = correlation_table(found)
+    if compared:
+        cells = [[escaped(cell) for cell in row] for row in compared]
+        parts += ["### Do the metrics agree with readers?",
+                  table([escaped(one) for one in heads], cells)]  # fmt: skip
+    if note := correlation_note(found):
+        parts.append(escaped(note))
+    return "\n\n".join(parts)
 
 
 def _groups(keys: Sequence[Key], board: Board) -> list[tuple[str, list[Key]]]:

@@ -24,14 +24,13 @@ from synthbench.readers.results import (
     Compared,
     Difference,
     Drift,
-    Estimated,
     Rated,
     Repeated,
     Told,
-    Verdict,
 )
 from synthbench.readers.scales import Item, Scales
 from synthbench.readers.study import Pair, read_key, read_study
+from synthbench.records.readers import Estimated, ReaderVerdict
 
 ALPHA = 0.05
 
@@ -70,6 +69,7 @@ def analyse(
     compared = tuple(_compared(answers, margin))
     rated = tuple(_rated(answers, scales, seed))
     return Analysis(
+        study=study.key_sha256,
         margin=margin,
         readers={
             reader: Answered(answered=len(answers.given[reader]), asked=asked)
@@ -131,7 +131,7 @@ def _compared(answers: Answers, margin: float) -> Iterator[Compared]:
         )  # fmt: skip
 
 
-def _verdict(low: float, high: float, p: float) -> Verdict:
+def _verdict(low: float, high: float, p: float) -> ReaderVerdict:
     if low > 0.5:
         return "told"
     if high < 0.5:
@@ -334,9 +334,10 @@ def _drift(answers: Answers) -> Drift:
     accuracy = None
     if len(changes) >= mrmc.MIN_READERS:
         middle = float(np.mean(changes))
-        accuracy = Estimated(value=middle, low=middle, high=middle)
-        if np.std(changes):
+        accuracy = Estimated(value=middle, low=None, high=None)
+        if np.std(changes):  # without, it cannot be told how readers differ
             ends = ttest_1samp(changes, 0).confidence_interval(mrmc.LEVEL)
-            accuracy = Estimated(value=middle, low=float(ends.low), high=float(ends.high))
+            low, high = max(-1.0, float(ends.low)), min(1.0, float(ends.high))
+            accuracy = Estimated(value=middle, low=low, high=high)
     medians = [float(np.median(half)) if half else 0.0 for half in seconds]
     return Drift(accuracy=accuracy, seconds=(medians[0], medians[1]))

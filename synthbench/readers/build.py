@@ -138,12 +138,19 @@ def build(
             what = folder if found else key_at
             raise UsageError(f"{what}: already there. Name a new folder, or delete both.")
         scales = default_scales() if making.scales is None else making.scales.read_bytes()
-        write_atomic(scales_file(folder), scales)
-        read_scales(scales_file(folder))
-        return _build(folder, cohorts, making, progress, log)
+        if making.scales is not None:
+            read_scales(making.scales)
+        return _build(folder, cohorts, making, scales, progress, log)
 
 
-def _build(folder: Path, cohorts: Cohorts, making: Making, progress: Progress, log: Log) -> Study:
+def _build(
+    folder: Path,
+    cohorts: Cohorts,
+    making: Making,
+    scales: bytes,
+    progress: Progress,
+    log: Log,
+) -> Study:
     seed = secrets.randbits(63) if making.seed is None else making.seed
     rng = np.random.default_rng(seed)
     whole = cohorts.real.fingerprint
@@ -152,6 +159,7 @@ def _build(folder: Path, cohorts: Cohorts, making: Making, progress: Progress, l
     memorizer = 0 if cohorts.memorizer is None else len(cohorts.memorizer)
     sizes = {name: len(cohort) for name, cohort in cohorts.synth.items()}
     plan = draw(len(cohorts.real), sizes, memorizer, settings, rng)
+    write_atomic(scales_file(folder), scales)  # nothing is written before the plan is known
     names = {shown: rng.bytes(6).hex() for shown in plan.shown}
     _write_copies(folder, names, cohorts, making.intensity, progress, log)
     space = cohorts.real.grid

@@ -144,6 +144,9 @@ class Estimate:
 def mean(answers: Float64[np.ndarray, "*b r c"], *, share: bool) -> Estimate:
     """Return the mean answer with readers and cases random.
 
+    Where all answers of a share are right, or all wrong, nothing is known of how cases differ.
+    Then the variance is that of one independent answer per case.
+
     Parameters
     ----------
     answers
@@ -167,7 +170,9 @@ def mean(answers: Float64[np.ndarray, "*b r c"], *, share: bool) -> Estimate:
     if share:
         kept = np.clip(found.value, 0.5 / n, 1 - 0.5 / n)  # half an answer away from 0 and 1
         scale = kept * (1 - kept)
-        raw = np.maximum(raw, FLOOR * scale / n)
+        cases = (~np.isnan(answers)).any(-2).sum(-1)
+        equal = (found.value <= 0) | (found.value >= 1)
+        raw = np.maximum(raw, scale * np.where(equal, 1 / cases, FLOOR / n))
     df = _df(raw, found.readers, readers - 1)
     return Estimate(found.value, np.sqrt(raw / scale), df, share)
 

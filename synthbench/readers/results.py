@@ -6,24 +6,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from synthbench.records.base import Record, RecordFile
-
-Verdict = Literal["told", "reversed", "equivalent", "unsure"]
+from synthbench.records.readers import Estimated, ReaderCorrelation, ReaderVerdict
 
 KAPPA = (
     "Agreement on which of two volumes is real is not reported: where readers guess, kappa is near "
     "zero, and guessing is what good images cause. Agreement belongs to the ratings."
 )
-
-
-class Estimated(Record):
-    """A value with its interval of 95% over new readers and new cases.
-
-    The ends are None where there are too few answers for an interval.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
 
 
 class Compared(Record):
@@ -58,7 +46,7 @@ class Compared(Record):
     accuracy: Estimated
     d_prime: Estimated
     equivalence_p: float | None
-    verdict: Verdict
+    verdict: ReaderVerdict
     per_reader: dict[str, float]
 
 
@@ -183,17 +171,22 @@ class Analysis(RecordFile):
 
     Attributes
     ----------
+    study
+        The sha256 of the study's key.
     margin
         Half of the width of the region of equivalence.
     readers
         By reader, how far.
     compared, differences, rated, repeated, drift, bias, told
         Empty or None where the design does not have them.
+    correlations
+        Of metrics with what readers saw, where scorecards were given.
     """
 
     what: ClassVar[str] = "the analysis of a reader study"
 
     schema_version: Literal[1] = 1
+    study: str
     margin: float
     readers: dict[str, Answered]
     compared: tuple[Compared, ...] = ()
@@ -203,10 +196,11 @@ class Analysis(RecordFile):
     repeated: tuple[Repeated, ...] = ()
     drift: Drift | None = None
     told: tuple[Told, ...] = ()
+    correlations: tuple[ReaderCorrelation, ...] = ()
     real_fingerprint: str
     fingerprints: dict[str, str]
 
     @classmethod
     def remedy(cls, file: Path) -> str:
         """Return the sentence that says how to get a usable file."""
-        return f"Write it again: synthbench readers analyse STUDY --out {file}"
+        return "Write one: synthbench readers analyse STUDY --out analysis.json"

@@ -85,6 +85,9 @@ class Session:
     def answer(self, answer: Answer) -> None:
         """Write an answer to the current trial; it is on the disk when this returns.
 
+        The same answer to a trial that has it already is taken for one whose confirmation was lost
+        on the way: nothing is written.
+
         Raises
         ------
         Refused
@@ -93,6 +96,9 @@ class Session:
             It could not be written.
         """
         with self.lock:
+            before = self.answered.get(answer.trial)
+            if before is not None and _same(before, answer):
+                return
             trial = self.current
             if trial is None or answer.undone:
                 raise Refused("there is nothing to answer")
@@ -129,12 +135,16 @@ class Session:
         return case_file(self.folder, current.cases[place]).read_bytes()[VOXEL_OFFSET:]
 
 
+def _same(one: Answer, other: Answer) -> bool:
+    fields = {"choice", "levels", "comment", "undone"}
+    return one.model_dump(include=fields) == other.model_dump(include=fields)
+
+
 class Sessions:
     """All sessions, by token."""
 
     def __init__(self, folder: Path, study: Study, scales: Scales, tokens: Access) -> None:
         self.study, self.scales = study, scales
-        self.secret = secrets.token_bytes(32)
         (Path(folder) / "answers").mkdir(exist_ok=True)
         self.by_reader = {
             reader: Session(Path(folder), reader, trials, scales)
@@ -151,5 +161,9 @@ class Sessions:
         return found
 
     def check(self, session: Session) -> str:
-        """Return the text that a page of this reader must send with every answer."""
-        return hmac.new(self.secret, session.reader.encode(), "sha256").hexdigest()
+        """Return the text that a page of this reader must send with every answer.
+
+        It follows from the token, so a page goes on after the server was started again.
+        """
+        token = self.tokens[session.reader]
+        return hmac.new(token.encode(), b"a page of this server", "sha256").hexdigest()

@@ -23,7 +23,9 @@ from synthbench.records.conditional import AdherenceRecord, ReplicationRecord
 from synthbench.records.local_copying import LocalCopyingRecord
 from synthbench.records.membership import MembershipRecord
 from synthbench.records.memorization import MemorizationRecord
+from synthbench.records.morphometry import MorphometryRecord
 from synthbench.records.protocol import Protocol
+from synthbench.records.readers import ReaderResult
 from synthbench.records.schema import SCHEMA, UNTRAINED_BEFORE, UPGRADES
 from synthbench.records.utility import Utility
 from synthbench.records.values import Value
@@ -96,12 +98,18 @@ class Scorecard(Shown, RecordFile):
     membership: tuple[MembershipRecord, ...] = Field(
         default=(), description="attacks that infer membership; no old scorecard has one"
     )
+    morphometry: tuple[MorphometryRecord, ...] = Field(
+        default=(), description="the regions of the brain, each; no old scorecard has them"
+    )
     preflight: tuple[PreflightRecord, ...] = ()
     adherence: AdherenceRecord | None = Field(
         default=None, description="where it is known what was requested of each synthetic volume"
     )
     replication: ReplicationRecord | None = None
     utility: Utility | None = None
+    readers: ReaderResult | None = Field(
+        default=None, description="what readers saw of the volumes; added where there is a study"
+    )
     origin: Origin = Origin()
     notes: tuple[str, ...] = ()
     software: dict[str, str]

@@ -18,7 +18,9 @@ from synthbench.report.failures import failures_line, share_words
 from synthbench.report.local_copying import parts_lines
 from synthbench.report.membership import membership_lines
 from synthbench.report.memorization import copies_found, copies_lines
+from synthbench.report.morphometry import regions_lines
 from synthbench.report.opening import blur_cell, blur_of, opening
+from synthbench.report.readers import result_sentences
 from synthbench.report.standing import (
     SATURATED,
     TEST_LEVEL,
@@ -91,7 +93,9 @@ def scorecard_table(card: Scorecard, *, wide: bool = False) -> Group:
               for v in card.values if v.missing]  # fmt: skip
     own = [v for v in scored if v.role != "for_papers"]
     lines += [Text(line) for line in equivalent_lines(own)]
-    lines += [Text(line) for line in _copies(card, wide)]
+    lines += [Text(line) for line in (*regions_lines(card), *_copies(card, wide))]
+    if card.readers is not None:
+        lines += [Text(line) for line in result_sentences(card.readers)]
     lines += [Text(line, style="dim") for line in legend(card, wide=wide)]
     found = preflight_lines(card, accepted=not wide)
     lines += [Text(line, style="yellow") for line in found]

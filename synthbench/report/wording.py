@@ -143,6 +143,15 @@ WORDS: Mapping[str, Words] = {
         "three Gaussians that is fitted to 256 levels of intensity",
         ("esteban2017",),
     ),
+    "mean over features of the Wasserstein-1 distance of real and synth / sd of real (divisor n); "
+    "d = difference of means / that sd; share of features with |d| < 0.2; rejects: any feature "
+    "beyond 5 sd of the real mean": Words(
+        "the mean over regions of the brain of the Wasserstein-1 distance between the real and the "
+        "synthetic volumes of the region, in standard deviations of the real ones (divisor $n$); "
+        "$d$ is the difference of the means in the same unit, and an image is rejected where a "
+        "region lies more than five of them from the real mean",
+        ("villani2009",),
+    ),
     "Wasserstein-1 distance of the sets' mean in-mask intensity distributions, from cumulative "
     "shares at 255 thresholds (k + 1/2)/255": Words(
         "the Wasserstein-1 distance of the sets' mean distributions of intensities inside the "

@@ -19,7 +19,7 @@ from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import MetricError, ScorecardError, UsageError, near_miss
 from synthbench.metrics import subjects
 from synthbench.metrics.inference import floors as floors_module
-from synthbench.metrics.metric import Composite, Statistic
+from synthbench.metrics.metric import Composite, Part, Statistic
 from synthbench.records.base import Record, RecordFile, Upgrade
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import ExtractorRecord, MaskRecord, Protocol, differing
@@ -402,9 +402,10 @@ def real_floors(
             measure(job, chosen, mask, settings, context.progress, context.cache)
             statistic = against_itself(job, chosen, settings)
             parts = _paired_parts(statistic)
-            for part, row in {None: statistic, **parts}.items():
-                shift = shift_of(job, chosen, settings, part)
-                floors.append(_floor(job, part, row, shift, protocol, side))
+            whole = Part(job.metric.label, statistic)
+            for key, part in {None: whole, **parts}.items():
+                shift = shift_of(job, chosen, settings, key)
+                floors.append(_floor(job, key, part, shift, protocol, side))
         except MetricError as error:
             if error.code == SMALL_GRID and job.metric.role != "for_papers":
                 raise UsageError(
@@ -415,11 +416,11 @@ def real_floors(
     return floors
 
 
-def _paired_parts(statistic: Statistic) -> dict[str | None, Statistic]:
+def _paired_parts(statistic: Statistic) -> dict[str | None, Part]:
     """Return the parts that compare two sets: only these have a floor."""
     parts = statistic.parts() if isinstance(statistic, Composite) else {}
     return {
-        key: part.statistic
+        key: part
         for key, part in parts.items()
         if set(part.statistic.subjects) == {"real", "synth"}
     }
@@ -427,18 +428,19 @@ def _paired_parts(statistic: Statistic) -> dict[str | None, Statistic]:
 
 def _floor(
     job: Job,
-    part: str | None,
-    statistic: Statistic,
+    key: str | None,
+    part: Part,
     shift: Callable[[float], Statistic] | None,
     protocol: Protocol,
     side: int,
 ) -> FrozenFloor:
     spread = floors_module.floor(
-        statistic, n=side, splits=protocol.floor_splits, seed=protocol.seed,
-        direction=job.metric.direction, shifted=shift, n_synth=protocol.n_synth,
+        part.statistic, n=side, splits=protocol.floor_splits, seed=protocol.seed,
+        direction=part.direction or job.metric.direction, shifted=shift,
+        n_synth=protocol.n_synth,
     )  # fmt: skip
     return FrozenFloor(
-        metric=JobKey(job.metric.name, part).row, extractor=job.extractor, n=side,
+        metric=JobKey(job.metric.name, key).row, extractor=job.extractor, n=side,
         mean=spread.mean, low=spread.low, high=spread.high,
         minimum_detectable_effect=spread.minimum_detectable_effect, scans=1,
     )  # fmt: skip

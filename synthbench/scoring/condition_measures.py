@@ -167,7 +167,21 @@ class Measures:
         MetricError
             A volume cannot be measured.
         """
-        columns: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
+        columns = {name: (*both, "") for name, both in self.table_columns(without).items()}
+        if columns:
+            return columns
+        synth, real = self._millilitres("synth"), self._millilitres("real")
+        return {
+            name: (synth[:, place], real[:, place], "mL")
+            for place, name in enumerate(MEASURES)
+            if name != "ventricle_asymmetry"
+        }
+
+    def table_columns(
+        self, without: Collection[str] = ()
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return the numbers that tables hold of both sets, by column: synthetic, then real."""
+        columns: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for table in self.tables:
             for name in table.columns:
                 found = None if name in without else self._from_tables(name)
@@ -177,15 +191,8 @@ class Measures:
                 if of_real is None:
                     continue
                 if _all_numbers(of_synth) and _all_numbers(of_real):
-                    columns[name] = np.array(of_synth), np.array(of_real), ""
-        if columns:
-            return columns
-        synth, real = self._millilitres("synth"), self._millilitres("real")
-        return {
-            name: (synth[:, place], real[:, place], "mL")
-            for place, name in enumerate(MEASURES)
-            if name != "ventricle_asymmetry"
-        }
+                    columns[name] = np.array(of_synth), np.array(of_real)
+        return columns
 
     @cached_property
     def _matched(self) -> list[tuple[VolumeTable, dict[str, list[int]]]]:

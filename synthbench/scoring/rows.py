@@ -10,7 +10,7 @@ from typing import Any, Literal
 from synthbench.errors import MetricError
 from synthbench.metrics.fid import effective_rank
 from synthbench.metrics.inference import contracts, floors, intervals, resampling
-from synthbench.metrics.metric import Composite, Metric, Part, Statistic, Studentized
+from synthbench.metrics.metric import Composite, Direction, Metric, Part, Statistic, Studentized
 from synthbench.metrics.subjects import n_subjects
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import Protocol
@@ -85,7 +85,7 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricEr
             rows.append(_row(job, key, part, inner, protocol))
         except MetricError as error:
             setup.context.log(f"{key}: {error}")
-            declared = _declared(job, key, part.label, part.tabled)
+            declared = _declared(job, key, part.label, tabled=part.tabled, direction=part.direction)
             rows.append(Value(**declared, missing=Missing.of(error)))
     every = len(real) == len(setup.samples["real"]) and len(synth) == len(setup.samples["synth"])
     return rows, JobData(of_real, of_synth, cross) if every else None
@@ -114,9 +114,10 @@ def _row(job: Job, key: JobKey, part: Part, null: _Null | None, protocol: Protoc
     interval = intervals.interval(
         statistic, method, resamples=protocol.resamples, level=protocol.level, seed=protocol.seed
     )
-    floor = None if null is None else _floor(job.metric, statistic, null, protocol)
+    direction = part.direction or job.metric.direction
+    floor = None if null is None else _floor(direction, statistic, null, protocol)
     return Value(
-        **_declared(job, key, part.label, part.tabled),
+        **_declared(job, key, part.label, tabled=part.tabled, direction=part.direction),
         value=value,
         magnitude=resampling.magnitude(statistic),
         interval=_record(interval, job.metric, statistic),
@@ -148,13 +149,15 @@ def _record(
     )  # fmt: skip
 
 
-def _floor(metric: Metric, statistic: Statistic, null: _Null, protocol: Protocol) -> FloorRecord:
+def _floor(
+    direction: Direction, statistic: Statistic, null: _Null, protocol: Protocol
+) -> FloorRecord:
     """Return the floor at the largest n that all sides reach, and synth at the same n."""
     splits, seed = protocol.floor_splits, protocol.seed
     available = {role: n_subjects(index) for role, index in statistic.subjects.items()}
     n = min(n_subjects(null.statistic.subjects["real"]) // 2, *available.values())
     floor = floors.floor(
-        null.statistic, n=n, splits=splits, seed=seed, direction=metric.direction,
+        null.statistic, n=n, splits=splits, seed=seed, direction=direction,
         shifted=null.shift, n_synth=available["synth"],
     )  # fmt: skip
     matched = floors.matched(statistic, n, repeats=splits, seed=seed)
@@ -167,16 +170,18 @@ def _floor(metric: Metric, statistic: Statistic, null: _Null, protocol: Protocol
 
 def missing_row(job: Job, why: Missing) -> Value:
     """Return the row of a metric that has no value."""
-    metric = job.metric
-    return Value(**_declared(job, JobKey(metric.name), metric.label, tabled=True), missing=why)
+    label = job.metric.label
+    return Value(**_declared(job, JobKey(job.metric.name), label, tabled=True), missing=why)
 
 
-def _declared(job: Job, key: JobKey, label: str, tabled: bool) -> dict[str, Any]:
+def _declared(
+    job: Job, key: JobKey, label: str, *, tabled: bool, direction: Direction | None = None
+) -> dict[str, Any]:
     """Return the fields of a row that its metric, or its part, declares."""
     metric, whole = job.metric, key.part is None
     return {
         "metric": key.row, "label": label, "extractor": job.extractor,
-        "direction": metric.direction, "role": metric.role, "tabled": tabled,
+        "direction": direction or metric.direction, "role": metric.role, "tabled": tabled,
         "label_with_n": whole and metric.label_with_n, "of_variety": whole and metric.of_variety,
         "target": metric.target,
     }  # fmt: skip

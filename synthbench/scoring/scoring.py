@@ -22,7 +22,13 @@ from synthbench.records.values import Value
 from synthbench.runs.sidecar import drawn_by_synthbench
 from synthbench.runtime.files import write_atomic
 from synthbench.runtime.processes import is_main
-from synthbench.scoring import adherence, local_copying, membership, memorization
+from synthbench.scoring import (
+    adherence,
+    local_copying,
+    membership,
+    memorization,
+    morphometry,
+)
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.condition_measures import Measures
 from synthbench.scoring.inputs import CohortSet, Source
@@ -158,8 +164,12 @@ def score(
     return score_cohorts(cohorts, chosen, context, accept=accept, name=name).card
 
 
-def check_choices(settings: ScoringSettings | Benchmark, accept: Sequence[str] = ()) -> None:
+def check_choices(
+    settings: ScoringSettings | Benchmark, accept: Sequence[str] = (), *, tables: bool = False
+) -> None:
     """Raise where there is no extractor, metric, intensity rule or preflight rule of a name.
+
+    `tables` is True where there are tables of measures (`check_names`).
 
     Raises
     ------
@@ -167,7 +177,7 @@ def check_choices(settings: ScoringSettings | Benchmark, accept: Sequence[str] =
         There is no such name; the message names the nearest.
     """
     if isinstance(settings, ScoringSettings):
-        check_names(settings)
+        check_names(settings, tables=tables)
     if isinstance(accept, str):
         raise UsageError(f"accept={accept!r}: a list of names is needed, such as [{accept!r}].")
     check.check_rules(accept)
@@ -207,7 +217,7 @@ def score_cohorts(
         frozen on other data.
     """
     settings, context = settings or ScoringSettings(), context or Context()
-    check_choices(settings, accept)
+    check_choices(settings, accept, tables=bool(cohorts.measures))
     origin = origin_of(cohorts.synthbench_sidecars)
     try:
         drawn = ("synth",) if drawn_by_synthbench(cohorts.sidecars, cohorts.synth.grid) else ()
@@ -235,9 +245,10 @@ def score_cohorts(
     attacked = membership.assess(
         scored.by_role, setup.samples, setup.extractors, setup.protocol, context
     )
+    measures = Measures(setup.samples, scored.by_role, scored.measures, context)
+    regions = morphometry.assess(setup.samples, setup.extractors, measures, setup.protocol, context)
     adherence_record = replication_record = None
     if requested is not None:
-        measures = Measures(setup.samples, scored.by_role, scored.measures, context)
         adherence_record, replication_record = adherence.assess(
             requested, measures, setup.protocol, scored.train
         )
@@ -265,6 +276,7 @@ def score_cohorts(
         not_assessed=assessed.why_not or copied_parts.why_not or attacked.why_not,
         local_copying=copied_parts.record,
         membership=attacked.records,
+        morphometry=regions,
         preflight=tuple(_preflight_record(finding) for finding in findings),
         adherence=adherence_record,
         replication=replication_record,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from synthbench.cohorts.cohort import Cohort, check_intensities, overlap
 from synthbench.errors import CohortError, UsageError
+from synthbench.metrics.measures.morphometry import Morphometry
 from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.records.scorecard import Origin
 from synthbench.runs.sidecar import Sidecar
@@ -122,10 +123,14 @@ def cohorts_to_score(
     if isinstance(settings, Benchmark):
         cohorts = cohorts.drawn(settings.protocol.n_synth, settings.protocol.seed)
     requested = requested_of(cohorts.synth, cohorts.synthbench_sidecars, cohorts.conditions)
-    if cohorts.measures and requested is None:
+    chosen = (
+        settings.protocol.intervals if isinstance(settings, Benchmark) else metrics_of(settings)
+    )
+    if cohorts.measures and requested is None and Morphometry.name not in chosen:
         raise UsageError(
-            "--measures: the conditions of the synthetic volumes are not known, because they have "
-            "no sidecars with conditions. Name them with --conditions FILE."
+            "--measures: nothing uses the measures. The conditions of the synthetic volumes are "
+            "not known, because they have no sidecars with conditions: name them with --conditions "
+            "FILE, or compare the measures with --metric morphometry."
         )
     return cohorts, requested
 

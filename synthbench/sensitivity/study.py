@@ -484,7 +484,8 @@ def _row(
     part: Part,
     spreads: Sequence[Spread],
 ) -> Row:
-    curve = _curve(doses, kind.unit, spreads, job.metric.direction, job.metric.target)
+    direction = part.direction or job.metric.direction
+    curve = _curve(doses, kind.unit, spreads, direction, job.metric.target)
     return Row.of(kind, name, part.label, curve, job.extractor, part.drawn)
 
 

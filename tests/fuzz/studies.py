@@ -1,4 +1,4 @@
-"""The parsers of reader studies: plan, key, tokens, scales, answers, and what comes back."""
+"""The parsers of reader studies: plan, key, tokens, scales, answers, and results."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ _SCALES = {
 }
 _ANSWER = {"trial": "t0002", "choice": "left", "levels": None, "comment": "x", "seconds": 1.5,
            "at": "2026-01-01T00:00:00Z", "undone": False}  # fmt: skip
+
+_SHARE = {"value": 0.7, "low": 0.6, "high": 0.8}
+_COMPARED = {"group": "g", "control": False, "readers": 2, "cases": 3, "answers": 6,
+             "accuracy": _SHARE, "d_prime": _SHARE, "equivalence_p": 0.5, "verdict": "told",
+             "per_reader": {"reader-1": 0.7}}  # fmt: skip
+_ANALYSIS = {
+    "schema_version": 1, "study": "a", "margin": 0.1, "real_fingerprint": "a",
+    "fingerprints": {"g": "b"}, "readers": {"reader-1": {"answered": 1, "asked": 2}},
+    "compared": [_COMPARED, {**_COMPARED, "group": "blurred", "control": True}],
+    "rated": [{"item": "look", "question": "q", "levels": ["a", "b"], "alpha": _SHARE,
+               "ac2": None, "means": {"g": _SHARE, "real": _SHARE}}],
+}  # fmt: skip
+
+
+def _analysis(file: Path) -> object:
+    from synthbench.readers.results import Analysis
+    from synthbench.readers.scorecards import result_of
+    from synthbench.report.readers import result_sentences
+
+    return result_sentences(result_of(Analysis.load(file), "b", str(file)))
 
 
 def _answers(file: Path) -> object:
@@ -62,6 +82,7 @@ def studies() -> list[Parser]:
                loaded(f"{module}sessions", "Access")),
         Parser("saved answers", "reader-1.json", damage.damaged_json((saved,)),
                loaded(f"{module}offline", "Saved")),
+        Parser("score --readers", "analysis.json", damage.damaged_json((_ANALYSIS,)), _analysis),
         Parser("scales.yaml", "scales.yaml", damage.damaged_yaml((_SCALES,)), _scales),
         Parser("answers", "reader-1.jsonl", line | damage.damaged_bytes(
             (json.dumps(_ANSWER).encode() + b"\n",)), _answers),

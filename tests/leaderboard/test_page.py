@@ -15,8 +15,9 @@ from synthbench.leaderboard.multiverse import multiverse
 from synthbench.leaderboard.ranking import compare
 from synthbench.records.scorecard import PreflightRecord, Scorecard
 from synthbench.records.values import Missing
+from synthbench.records.verdict import add_readers
 from synthbench.scoring.benchmark import Benchmark, FrozenFloor
-from tests.boards import make_board, make_verdict
+from tests.boards import make_board, make_readers, make_verdict
 
 pytestmark = pytest.mark.slow
 
@@ -298,6 +299,29 @@ def test_a_verdict_on_utility_has_a_column_and_a_table_and_leaves_the_ranks(boar
 def test_another_change_beside_a_verdict_is_still_a_change(board):
     change(board, "far", utility=make_verdict(), name="farther")
     assert "far changed" in page_module.render_details(board)
+
+
+# ---------------------------------------------------------------- readers
+
+
+def test_what_readers_saw_has_a_column_and_a_section_and_leaves_the_ranks(board):
+    """Three entries are too few for a correlation; and nothing that was compared is stale."""
+    before = page_module.render_details(board)
+    assert "eaders" not in before
+    for entry, accuracy in (("near", 0.5), ("far", 0.9)):
+        add_readers(board / "entries" / f"{entry}.json", make_readers(accuracy, generator="a|b"))
+    page = page_module.render_details(board)
+    rows = {row["entry"]: row for row in table(section(page, "Ranking by MMD²"))}
+    cell = r"told from real: 90 \[80, 100\]% (5 readers)"
+    assert rows["far"]["[readers](#readers)"] == cell
+    assert rows["twin"]["[readers](#readers)"] == ""
+    assert rows["far"]["rank"] == table(section(before, "Ranking by MMD²"))[3]["rank"] != ""
+    assert "changed" not in page
+    found = table(section(page, "Readers"))
+    assert [row["which is real?"] for row in found][1] == cell
+    assert found[0]["blurred control, %"] == "95 [91, 99]"
+    assert found[0]["mean ratings"] == "slices 2.1 of 4 (real 3.4)"
+    assert "cannot be told from 2 generators" in section(page, "Readers")
 
 
 # ---------------------------------------------------------------- files

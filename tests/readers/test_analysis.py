@@ -44,8 +44,9 @@ def test_what_was_planted_is_found(folder):
     assert [one.control for one in compared.values()] == [False, False, True, True]
     for group in ("alpha", "blurred"):
         assert compared[group].accuracy.value >= 0.95
-        assert compared[group].verdict == "told"
         assert compared[group].d_prime.value > 2
+    assert compared["alpha"].verdict == "told"
+    assert compared["blurred"].verdict == "unsure"  # two pairs, which could be alike
     assert compared["beta"].verdict != "told"
     low, high = compared["beta"].accuracy.low, compared["beta"].accuracy.high
     assert low is not None

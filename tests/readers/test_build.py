@@ -170,3 +170,15 @@ def test_the_default_scales_ask_about_each_region(made):
     assert keys[:3] == ["appearance", "slices", "anatomy.cortex"]
     assert len(keys) == 6
     assert all(len(item.levels) == 4 for item in scales.items())
+
+
+def test_a_study_that_cannot_be_made_leaves_nothing_in_the_way(tmp_path):
+    """The same folder can be named again."""
+    folder = tmp_path / "study"
+    with pytest.raises(UsageError, match="volumes are needed"):
+        study(folder, cases=99)
+    wrong = tmp_path / "scales.yaml"
+    wrong.write_text("scales: 1", encoding="utf-8")
+    with pytest.raises(UsageError, match="scales"):
+        build(folder, cohorts(), Making(Settings(readers=2), scales=wrong))
+    study(folder)

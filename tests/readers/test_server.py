@@ -109,6 +109,22 @@ def test_an_answer_can_be_taken_back(browser):
     assert browser.state["done"] == 1
 
 
+def test_an_answer_whose_confirmation_was_lost_is_sent_again_to_a_new_server(browser, folder):
+    """The page of before goes on, and the answer is in the file once. Another one is refused."""
+    sent = {"trial": "t0001", "levels": {one["key"]: 2 for one in browser.state["items"]}}
+    page = {CHECK: browser.state["check"]}
+    assert browser.post("/answer", sent, **page).status_code == 200
+    again = Browser(folder, "reader-1")
+    reply = again.post("/answer", {**sent, "seconds": 9.0}, **page)
+    assert (reply.status_code, reply.json()["done"]) == (200, 1)
+    lines = answers_file(folder, "reader-1").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1
+    changed = {**sent, "levels": dict.fromkeys(sent["levels"], 1)}
+    assert again.post("/answer", changed, **page).status_code == 409
+    (folder / "access.json").unlink()  # all links are revoked
+    assert Browser(folder, "reader-1").post("/answer", sent, **page).status_code == 403
+
+
 def test_nothing_that_is_sent_tells_what_is_real(browser, folder):
     """Names of groups, of copies and of files are in no reply, and headers are alike."""
     key = Key.load(folder.parent / "elsewhere.json")

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from synthbench.cli import readers_demo
 from synthbench.errors import UsageError
-from synthbench.readers.results import KAPPA, Analysis, Answered, Compared, Estimated
+from synthbench.readers.results import KAPPA, Analysis, Answered, Compared
 from synthbench.readers.table import analysis_table, sentences
+from synthbench.records.readers import Estimated
 from tests.command_line import run
 
 
@@ -23,7 +24,8 @@ def compared(group, value, low, high, verdict, control=False):
 
 def analysis(*rows, answered=10):
     return Analysis(margin=0.1, readers={"reader-1": Answered(answered=answered, asked=10)},
-                    compared=rows, real_fingerprint="", fingerprints={})  # fmt: skip
+                    compared=rows, real_fingerprint="", study="5" * 64,
+                    fingerprints={})  # fmt: skip
 
 
 def test_the_trap_of_kappa_is_said_wherever_something_is_compared():

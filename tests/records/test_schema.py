@@ -19,12 +19,12 @@ from synthbench.leaderboard.ranking import Comparisons
 from synthbench.records.schema import SCHEMA, upgrade_1_to_2
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Missing
-from synthbench.records.verdict import add_verdict, scored_bytes
+from synthbench.records.verdict import add_readers, add_verdict, scored_bytes
 from synthbench.registry import BUILT_IN, load
 from synthbench.report.html import render_report
 from synthbench.report.text import scorecard_table
 from synthbench.scoring.benchmark import Benchmark
-from tests.boards import make_verdict
+from tests.boards import make_readers, make_verdict
 
 ROOT = Path(__file__).parents[2]
 CARDS = sorted(
@@ -34,11 +34,8 @@ CARDS = sorted(
         *(ROOT / "tests" / "data").glob("*/baseline.json"),
     ]
 )
-BENCHMARKS = sorted(
-    [*(ROOT / "leaderboards").glob("*/benchmark.yaml"),
-     *(ROOT / "tests" / "data").glob("*/benchmark.yaml")]
-)  # fmt: skip
-BOARD = ROOT / "leaderboards" / "ixi-hh-4mm"
+BENCHMARKS = sorted((ROOT / "tests" / "data").glob("*/benchmark.yaml"))
+BOARD = ROOT / "tests" / "data" / "board-of-nine"
 
 
 def fields_of(file: Path) -> dict[str, Any]:
@@ -246,6 +243,32 @@ def test_a_verdict_that_is_added_leaves_every_other_byte(tmp_path):
         assert scored_bytes(file) == plain
     first = hashlib.sha256(plain).hexdigest()
     assert hashlib.sha256(scored_bytes(source)).hexdigest() == first
+
+
+@pytest.mark.parametrize("source", [BOARD / "entries" / "ldm3d-tiny.json", CARDS[0]], ids=str)
+def test_what_readers_saw_is_added_and_leaves_every_other_byte(source, tmp_path):
+    """Also of a file of schema 1, and beside a verdict on utility; twice as once."""
+    file = tmp_path / "card.json"
+    file.write_bytes(source.read_bytes())
+    plain = scored_bytes(source)
+    before = Scorecard.load(source)
+    for name in ("ours", 'a "name"\n with {braces}, \\ and "software": {'):
+        result = make_readers(generator=name)
+        add_readers(file, result)
+        assert Scorecard.load(file) == before.model_copy(update={"readers": result})
+        assert scored_bytes(file) == plain
+    without = file.read_bytes()
+    add_readers(file, make_readers())
+    add_readers(file, result)
+    assert file.read_bytes() == without
+
+
+def test_a_card_that_is_saved_anew_has_the_hash_of_one_without_a_result(tmp_path):
+    card = Scorecard.load(CARDS[0])
+    bare = card.save(tmp_path / "bare.json")
+    full = card.model_copy(update={"readers": make_readers()}).save(tmp_path / "full.json")
+    assert b'"readers"' in bare.read_bytes()
+    assert scored_bytes(full) == scored_bytes(bare) != bare.read_bytes()
 
 
 def test_a_verdict_is_added_to_a_card_of_before_there_were_any(tmp_path):

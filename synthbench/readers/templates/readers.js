@@ -75,9 +75,14 @@ const levels = () => {
     });
   });
 };
+// A small window does not show all questions: the current one comes up below the pictures, which stay.
+const bring = () => {
+  const current = at("items").querySelector(".current");
+  if (current) current.scrollIntoView({ block: "nearest" });
+};
 const complete = () => (asked.trial.kind === "2afc"
   ? Boolean(given.choice) : asked.items.every((item) => given.levels[item.key]));
-const refresh = () => { captions(); levels(); at("submit").disabled = !complete(); };
+const refresh = () => { captions(); levels(); bring(); at("submit").disabled = !complete(); };
 
 const present = async () => {
   at("progress").max = asked.total;

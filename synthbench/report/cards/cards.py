@@ -61,8 +61,7 @@ def fda7(card: Scorecard) -> Card:
         Section("Beside the seven", (
             Item("Use", "Do the volumes serve a purpose on real people?",
                  facts.usefulness(card) + facts.replication(card)),
-            Item("Readers", "What do experts say who look at them?",
-                 by_person("a study with readers")),
+            Item("Readers", "What do experts say who look at them?", facts.readers(card)),
             Item("Cost", "What do training and sampling take?", facts.cost(card)),
         )),
     )  # fmt: skip
@@ -123,6 +122,8 @@ def claim(card: Scorecard) -> Card:
             Item("Robustness", "What changes the result?",
                  facts.training_seeds(card)
                  + Fact(open=("What the metrics see on these data: synthbench sensitivity.",))),
+            Item("Readers", "Who looked at the volumes, and how well do they agree?",
+                 facts.readers(card)),
             Item("External data", "Does it hold on data of another place?",
                  by_person("whether the real cohort is of another place than the training")),
             Item("Participants", "Age, sex, diagnosis and site of each part?",
@@ -170,7 +171,7 @@ def mi_claim_gen(card: Scorecard) -> Card:
                         + facts.of_metrics(card, facts.VARIETY), "No metric was scored.")
                  + facts.uncertainty(card)),
             Item("Evaluation by people", "Who looked at the volumes, and with which agreement?",
-                 by_person("a study with readers")),
+                 facts.readers(card)),
             Item("Use", "Does it help the task that it is made for?", facts.usefulness(card)),
         )),
         Section("Examination", (

@@ -12,11 +12,12 @@ from synthbench.report.cards.item import Fact
 from synthbench.report.failures import failures_line
 from synthbench.report.membership import membership_lines
 from synthbench.report.memorization import copies_found
+from synthbench.report.readers import estimate_text, result_sentences, verdict_cell
 from synthbench.report.standing import TEST_LEVEL, headline, ranked_rows, verdict
 from synthbench.report.text import preflight_lines
 from synthbench.report.verdicts import FEW_SEEDS, limits
 
-DISTANCES = ("mmd2", "kid", "fid", "spectrum", "intensity")
+DISTANCES = ("mmd2", "kid", "fid", "spectrum", "intensity", "morphometry")
 VARIETY = ("clipped_coverage", "coverage", "recall", "rke", "ms_ssim")
 CONSTRAINTS = ("constraints",)
 """The metrics that answer the questions of distance, of variety and of possible anatomy."""
@@ -271,6 +272,28 @@ def usefulness(card: Scorecard) -> Fact:
             "(synthbench utility).",
         ), short="not studied")  # fmt: skip
     return Fact((_sentence(card.utility.sentence),), short=card.utility.verdict)
+
+
+def readers(card: Scorecard) -> Fact:
+    """Return what people saw who looked at the volumes."""
+    found = card.readers
+    if found is None:
+        return Fact(open=(
+            "No study with readers is in the scorecard (synthbench readers; then synthbench score "
+            "--readers). Its own card: synthbench readers cite STUDY.",
+        ), short="not studied")  # fmt: skip
+    agreement = [
+        f"{one.item} {estimate_text(one.alpha)} and {estimate_text(one.ac2)}"
+        for one in found.ratings
+    ]
+    lines = result_sentences(found)
+    if agreement:
+        lines.append(f"Agreement (Krippendorff's alpha and Gwet's AC2): {', '.join(agreement)}.")
+    return Fact(
+        tuple(lines),
+        ("Training and experience of the readers are not in a scorecard. A person writes this.",),
+        short=verdict_cell(found),
+    )
 
 
 def privacy(card: Scorecard) -> Fact:

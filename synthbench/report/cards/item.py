@@ -10,6 +10,9 @@ from synthbench.render import latex, markdown
 
 State = Literal["filled", "partly filled", "open"]
 
+LONGEST_IN_SHORT = 70
+"""A sentence of more characters is no answer in short."""
+
 LEFT_TO_A_PERSON = "left to a person"
 """The answer in short of a topic that no scorecard holds."""
 
@@ -25,7 +28,7 @@ class Fact:
     open
         What it does not say, why, and who or which command can.
     short
-        The answer as a clause, for a table; empty where there is none.
+        The answer as a clause, for a table; empty where no clause says it (`in_short`).
     """
 
     found: tuple[str, ...] = ()
@@ -37,6 +40,16 @@ class Fact:
         known = [words for words in both if words != LEFT_TO_A_PERSON]
         short = "; ".join(known or both[:1])
         return Fact((*self.found, *other.found), (*self.open, *other.open), short)
+
+    @property
+    def in_short(self) -> str:
+        """The answer for a table, never empty: `short`, the first sentence, or where to look."""
+        if self.short:
+            return self.short
+        if not self.found:
+            return "not in the scorecard"
+        first = self.found[0].removesuffix(".")
+        return first if len(first) <= LONGEST_IN_SHORT else "see below"
 
     @property
     def state(self) -> State:
@@ -97,7 +110,7 @@ class Card:
         """
         head = ["topic", "state", "in short"]
         rows = [
-            [markdown.escaped(item.name), item.fact.state, markdown.escaped(item.fact.short)]
+            [markdown.escaped(item.name), item.fact.state, markdown.escaped(item.fact.in_short)]
             for item in self.items
         ]
         lines = [f"# {markdown.escaped(self.title)}", ""]
@@ -141,8 +154,8 @@ class Card:
         return {**fields, "markdown": self.markdown, "latex": self.latex}
 
 
-def by_person(what: str) -> Fact:
-    """Return an open fact that no scorecard holds: a person writes it."""
+def by_person(what: str, source: str = "A scorecard") -> Fact:
+    """Return an open fact that the source of a card does not hold: a person writes it."""
     return Fact(
-        open=(f"A scorecard does not hold {what}. A person writes this.",), short=LEFT_TO_A_PERSON
+        open=(f"{source} does not hold {what}. A person writes this.",), short=LEFT_TO_A_PERSON
     )

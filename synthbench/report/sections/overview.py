@@ -9,6 +9,8 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
 from synthbench.report.adherence import adherence_sentences
 from synthbench.report.failures import failures_line
+from synthbench.report.membership import membership_verdict
+from synthbench.report.readers import result_sentences
 from synthbench.report.sections.rows import Group, groups, row_of
 from synthbench.report.sections.section import Page, Section
 from synthbench.report.standing import Verdict, headline_text, ranked_rows, verdict
@@ -49,8 +51,9 @@ def _card(name: str, card: Scorecard, *, tiled: bool) -> Mapping[str, Any]:
 def _sentences(card: Scorecard, others: list[str]) -> list[str]:
     failed = failures_line(card)
     lines = [*([_sentence(failed)] if failed else []), *others, *adherence_sentences(card)]
-    found = card.utility
-    return lines if found is None else [*lines, f"Utility ({found.label}): {found.sentence}."]
+    if card.utility is not None:
+        lines.append(f"Utility ({card.utility.label}): {card.utility.sentence}.")
+    return lines if card.readers is None else [*lines, *result_sentences(card.readers)]
 
 
 def _sentence(text: str) -> str:
@@ -74,6 +77,11 @@ def _side_by_side(group: Group) -> Mapping[str, Any]:
             **(
                 {"copied parts": [copied_parts(card) for card in group.cards]}
                 if any(card.local_copying for card in group.cards)
+                else {}
+            ),
+            **(
+                {"membership": [membership_verdict(card) for card in group.cards]}
+                if any(card.membership for card in group.cards)
                 else {}
             ),
         },

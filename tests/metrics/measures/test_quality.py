@@ -11,6 +11,7 @@ from synthbench.errors import MetricError
 from synthbench.metrics.inference.intervals import interval
 from synthbench.metrics.inference.resampling import estimate
 from synthbench.metrics.intensity import Stack
+from synthbench.metrics.measures.distributions import wasserstein
 from synthbench.metrics.measures.quality import (
     MEASURES,
     Quality,
@@ -18,7 +19,6 @@ from synthbench.metrics.measures.quality import (
     efc,
     quality_distance,
     tissue_intensities,
-    wasserstein,
     wm2max,
 )
 from synthbench.metrics.metric import Composite, VolumeMetric

@@ -12,7 +12,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.render.numbers import number
 from synthbench.report.cards.cards import CARDS, card_of
 from synthbench.report.cards.item import Fact, by_person
-from tests.boards import make_verdict
+from tests.boards import make_readers, make_verdict
 from tests.command_line import run
 
 ENTRIES = Path(__file__).parents[2] / "data" / "ixi-hh-4mm" / "entries"
@@ -135,3 +135,33 @@ def test_the_verb(card):
     assert ended.stdout.rstrip("\n") == card_of("fda7", card).markdown
     with pytest.raises(UsageError, match="did you mean 'fda7'"):
         card_of("fda", card)
+
+
+@pytest.mark.parametrize(
+    ("name", "topic"),
+    [("fda7", "Readers"), ("claim", "Readers"), ("mi-claim-gen", "Evaluation by people")],
+)
+def test_what_readers_saw_fills_the_topic_of_people(card, name, topic):
+    assert items(card_of(name, card))[topic].state == "open"
+    fact = items(card_of(name, card.model_copy(update={"readers": make_readers()})))[topic]
+    assert fact.state == "partly filled"
+    assert "71 [61, 81]%" in fact.found[0]
+    assert "slices 0.40 [0.20, 0.60] and 0.50 [0.30, 0.70]" in fact.found[-1]
+    assert fact.short.startswith("told from real")
+
+
+@pytest.mark.parametrize("entry", ["memorizer", "pca-gaussian"])
+@pytest.mark.parametrize("name", sorted(CARDS))
+def test_no_topic_has_an_empty_answer_in_the_table(name, entry):
+    """Also of a card whose training time is known and whose energy is not."""
+    filled = card_of(name, Scorecard.load(ENTRIES / f"{entry}.json"))
+    for item in filled.items:
+        assert 0 < len(item.fact.in_short) <= 200, item.name
+    rows = [line for line in filled.markdown.splitlines() if line.startswith("| ")]
+    assert not [row for row in rows if row.rstrip(" |").endswith(("filled", "open"))]
+
+
+def test_an_answer_in_short_is_the_first_sentence_where_it_is_short():
+    assert Fact(("Training took 3 s.",)).in_short == "Training took 3 s"
+    assert Fact(("x" * 80,)).in_short == "see below"
+    assert Fact(open=("Not known.",)).in_short == "not in the scorecard"

@@ -19,9 +19,9 @@ def card():
 def test_sections_are_ordered_and_have_a_template_each():
     anchors = [section.anchor for section in SECTIONS]
     assert anchors == [
-        "entries", "overview", "values", "charts", "conditions", "utility", "pictures",
-        "copied-parts", "sets", "spectra", "embedding", "subgroups", "sensitivity", "limits",
-        "protocol",
+        "entries", "overview", "values", "charts", "conditions", "utility", "readers", "regions",
+        "pictures", "copied-parts", "membership", "sets", "spectra", "embedding", "subgroups",
+        "sensitivity", "limits", "protocol",
     ]  # fmt: skip
     folder = files("synthbench.report") / "templates" / "sections"
     assert {file.name for file in folder.iterdir()} == {f"{anchor}.jinja" for anchor in anchors}

@@ -1,0 +1,1 @@
+"""Images that have targets: reconstructions, translations, super-resolution."""

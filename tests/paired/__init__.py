@@ -1,0 +1,1 @@
+"""Tests of paired measures of whole cohorts."""
