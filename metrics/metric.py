@@ -531,10 +531,9 @@ def moved_to(
     given
         What `check_features` was given: float32 features were copied.
     """
-    if getattr(given, "dtype", None) != np.float32:
-        return x - origin
-    x -= origin
-    return x
+    copied = getattr(given, "dtype", None) == np.float32
+    moved: Float64[np.ndarray, "n d"] = np.subtract(x, origin, out=x if copied else None)
+    return moved
 
 
 def _check_range(metric: str, role: str, x: Float64[np.ndarray, "n d"], power: int) -> None:

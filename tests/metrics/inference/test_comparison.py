@@ -45,7 +45,9 @@ class LinearMeans(Means):
 
 
 def discrepancy(x: np.ndarray, y: np.ndarray) -> KernelDiscrepancy:
-    return MMD2().prepare(x, y, bandwidth=2.0)
+    found = MMD2().prepare(x, y, bandwidth=2.0)
+    assert isinstance(found, KernelDiscrepancy)
+    return found
 
 
 def means(x: np.ndarray, y: np.ndarray, kind: type[Means] = Means) -> Means:
