@@ -17,7 +17,7 @@ from synthbench.cli.benchmark import benchmark_init
 from synthbench.cli.cache import cache_clear, cache_info
 from synthbench.cli.common.verbs import add
 from synthbench.cli.console import complain
-from synthbench.cli.data import atlas, info, prepare, select, split_
+from synthbench.cli.data import atlas, export, info, prepare, select, split_
 from synthbench.cli.demo import demo
 from synthbench.cli.doctor import doctor
 from synthbench.cli.drift import drift
@@ -63,7 +63,7 @@ def _group(name: str, words: str) -> typer.Typer:
 
 _GROUPS = {
     "": app,
-    "data": _group("data", "Cohorts: simulate, look at, select, split, prepare."),
+    "data": _group("data", "Cohorts: simulate, look at, select, split, prepare, export."),
     "benchmark": _group("benchmark", "Protocols frozen on a real cohort."),
     "readers": _group("readers", "Reader studies: what people see."),
     "cache": _group("cache", "Features and measures that earlier runs kept on this machine."),
@@ -116,6 +116,8 @@ for _group_, _name, _verb, _page, _example in (
      'data select OASIS/ --where "age > 50" --out chosen.csv'),
     ("data", "split", split_, "training.md",
      "data split real/ --part train=60% --part reference=40% --out split/"),
+    ("data", "export", export, "shards.md",
+     "data export synth/ --out files/"),
     ("data", "prepare", prepare, "preparation.md",
      "data prepare scans/ --out prepared/"),
     ("benchmark", "init", benchmark_init, "scoring.md",

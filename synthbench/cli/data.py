@@ -228,6 +228,20 @@ def _part(text: str) -> tuple[str, int | float]:
     return part, int(number) / 100 if size.endswith("%") else int(number)
 
 
+def export(
+    *,
+    source: Annotated[Path, typer.Argument(help="A folder of shards, or their table.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder (BIDS derivative).")],
+    files: FileOptions,
+) -> None:
+    """Write the volumes of shards as single files, in a BIDS folder."""
+    from synthbench.sampling.export import export as export_cohort
+
+    with progress_bar("exporting") as advance:
+        written = export_cohort(files.of(source), out, progress=advance, log=log)
+    answer({"folder": str(out), "volumes": len(written)})
+
+
 def prepare(
     *,
     source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],

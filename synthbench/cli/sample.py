@@ -54,6 +54,10 @@ class SampleOptions:
         int | None,
         typer.Option(min=0, help="Seed of a volume whose denoising to keep, in OUT-trajectory."),
     ] = None
+    shards: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=1, help="Write K tar files of volumes, not single files."),
+    ] = None
 
 
 def sample(
@@ -70,7 +74,8 @@ def sample(
             run, options.n, out,
             seed=seed, sampler=options.sampler, steps=options.steps, clean=options.clean,
             conditions=options.conditions, choices=options.condition or (),
-            guidance=options.guidance, follow=options.trajectory, progress=advance, log=log,
+            guidance=options.guidance, follow=options.trajectory, shards=options.shards,
+            progress=advance, log=log,
         )  # fmt: skip
     drawn = (
         f"{len(files)} volumes, seeds {seed} to {seed + len(files) - 1}"

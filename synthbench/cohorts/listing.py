@@ -16,6 +16,7 @@ from synthbench.cohorts.choice import Choice, CohortFiles, choose, first_names
 from synthbench.cohorts.file_names import FileName, file_name
 from synthbench.cohorts.passed_over import folders_named_as_volumes, passed_over
 from synthbench.cohorts.remarks import CohortRemark
+from synthbench.cohorts.shards import is_shard, sharded, stated_hashes
 from synthbench.cohorts.tables.participants import (
     Participants,
     ids_of,
@@ -26,6 +27,7 @@ from synthbench.cohorts.tables.persons import person_key
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import name
 from synthbench.errors import CohortError
+from synthbench.runtime import tar
 from synthbench.runtime.documents import is_there
 from synthbench.runtime.walk import dicom_advice, files_below
 from synthbench.volumes.image_file import SUFFIXES, StoredImage, is_volume
@@ -50,6 +52,8 @@ class Listing:
         What was left out, and what was read by a rule.
     held
         The volumes that a program holds, by the paths that stand for them in `files`.
+    hashes
+        The sha256 of the files in shards, where a table beside the shards states it.
     """
 
     files: list[tuple[Path, str]]
@@ -58,6 +62,7 @@ class Listing:
     root: Path
     remarks: tuple[CohortRemark, ...] = ()
     held: Mapping[Path, StoredImage] = field(default_factory=dict)
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
     def name_of(self, file: Path) -> str:
         """Return the name of a volume in messages and tables."""
@@ -100,11 +105,18 @@ def list_cohort(source: Path | str | CohortFiles | Held, role: str) -> Listing:
     files = [file for file in below if is_volume(file)]
     files = sorted([*files, *folders_named_as_volumes(path, below)])
     unread = passed_over(below)
+    hashes: dict[Path, str] = {}
+    shards = [file for file in below if is_shard(file)]
+    if not files:
+        hashes = sharded(shards, role)
+        files = sorted(hashes)
+    elif shards:
+        unread.append(f"{len(shards)} tar files left out, because volumes lie beside them")
     if not files:
         advice = [dicom_advice(path, below) or "", *(f"{note}." for note in unread)]
         raise CohortError(
-            f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}. "
-            + " ".join(advice).strip()
+            f"{role}: {path} holds no volumes. Looked at any depth for {', '.join(SUFFIXES)}, and "
+            "for tar files of them. " + " ".join(advice).strip()
         )
     chosen = choose(files, path, choice, role)
     remarks = [CohortRemark("files", note, note) for note in unread]
@@ -126,7 +138,9 @@ def list_cohort(source: Path | str | CohortFiles | Held, role: str) -> Listing:
         participants = participants.of(people, f"{role}: {table}")
         remarks += _remarks(participants.notes, table)
     listed = [(named.file, person) for named, person in zip(chosen.names, people, strict=True)]
-    return Listing(listed, participants.table, pd.DataFrame(), path, tuple(remarks))
+    return Listing(
+        listed, participants.table, pd.DataFrame(), path, tuple(remarks), hashes=hashes
+    )  # fmt: skip
 
 
 def _listed(source: Held, role: str) -> Listing:
@@ -138,7 +152,7 @@ def _listed(source: Held, role: str) -> Listing:
     if not volumes:
         raise CohortError(f"{role}: an empty list. Give volumes, or their paths.")
     paths = [one for one in volumes if isinstance(one, Path)]
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not path.is_file() and tar.split(path) is None]
     if missing:
         raise CohortError(
             f"{role}: {len(missing)} of {len(paths)} listed files do not exist (first: "
@@ -203,7 +217,8 @@ def _manifest(file: Path, choice: Choice, role: str) -> Listing:
     except CohortError as error:
         raise CohortError(f"{role}: {error}") from error
     paths = [file.parent / str(p) for p in table.cells["path"]]
-    missing = [p for p in paths if not p.is_file()]
+    # What a truncated shard has lost is named with the other volumes that cannot be used.
+    missing = [p for p in paths if not p.is_file() and tar.split(p) is None]
     if missing or not paths:
         raise CohortError(
             f"{role}: {file}: {len(missing)} of {len(paths)} listed files do not exist"
@@ -230,7 +245,8 @@ def _manifest(file: Path, choice: Choice, role: str) -> Listing:
                 CohortRemark("files", f"{what}: {first_names(gone)}", f"{len(gone)} rows left out")
             )
     listed = [(n.file, p) for n, p in zip(names, people, strict=True) if n in kept]
-    return Listing(listed, participants, scans, file, tuple(remarks))
+    hashes = stated_hashes(table, paths)
+    return Listing(listed, participants, scans, file, tuple(remarks), hashes=hashes)
 
 
 def is_archive(path: Path) -> bool:

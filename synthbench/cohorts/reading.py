@@ -23,6 +23,7 @@ from synthbench.cohorts.listing import is_path, list_cohort
 from synthbench.cohorts.split_record import verify
 from synthbench.cohorts.volume_file import placed_volume, read
 from synthbench.errors import CohortError, UsageError
+from synthbench.runtime.files import sha256_file
 from synthbench.runtime.parallel import read_ahead
 from synthbench.volumes.grid import Space
 from synthbench.volumes.image_file import StoredImage
@@ -193,7 +194,11 @@ def examine(
     problems: dict[str, str] = {}
     good: list[tuple[Path, str, _Checked]] = []
     checks = read_ahead(
-        lambda item: _check(listing.held.get(item[0], item[0]), assume_grid), listed, workers=2
+        lambda item: _check(
+            listing.held.get(item[0], item[0]), assume_grid, listing.hashes.get(item[0])
+        ),
+        listed,
+        workers=2,
     )
     for done, ((file, subject), check) in enumerate(zip(listed, checks, strict=True), 1):
         if isinstance(check, str):
@@ -257,11 +262,21 @@ class _Checked:
         return self.inspection.assumed and not replaced
 
 
-def _check(source: Path | StoredImage, assume: Space | float | None) -> _Checked | str:
-    """Return a volume's content hash, grids and measurements; or a text that says its fault."""
+def _check(
+    source: Path | StoredImage, assume: Space | float | None, stated: str | None = None
+) -> _Checked | str:
+    """Return a volume's content hash, grids and measurements; or a text that says its fault.
+
+    `stated` is the sha256 that the table beside a shard states of the file.
+    """
     try:
         if isinstance(source, Path):
             volume = read(source, assume)
+            if stated and sha256_file(source) != stated:
+                return (
+                    "its bytes are not those that the table beside its shard states (sha256), so "
+                    "it was changed or damaged. Copy the shard again from the original."
+                )
         elif source.affine is None and assume is None:
             return _WITHOUT_GRID
         else:

@@ -23,6 +23,7 @@ from synthbench.runs.card import CARD
 from synthbench.runs.folder import Run
 from synthbench.runs.sidecar import found_sidecars, sidecar_file
 from synthbench.runs.signing import PublicKey, SigningKey, key_file
+from synthbench.runtime import tar
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import sha256_file, write_atomic
 
@@ -35,7 +36,8 @@ OF_ONE_VOLUME = ("seed", "conditions", "extrapolated", "drawn", "not_finite", "s
 _OF_ONE_SOURCE = ("file", "sha256", "clipped")  # in the field `imported`
 _OF_A_RUN = ("config.yaml", "run.json", "weights.safetensors")
 _BESIDE = (
-    "dataset_description.json", "conditions.tsv", "sweep.tsv", "montage.png", "curve.png",
+    "dataset_description.json", "conditions.tsv", "shards.tsv", "sweep.tsv", "montage.png",
+    "curve.png",
 )  # fmt: skip
 _ASK = "Ask its maker for the folder; if you made it, delete the seal and repeat the call."
 _MOST_BYTES = 256 * 2**20  # a million volumes have about 200 MB
@@ -190,10 +192,9 @@ def check_sealed_before(out: Path, volumes: Sequence[Path]) -> None:
             raise UsageError(
                 f"{out / SEAL}: it was changed after it was signed. Use another --out."
             )
-    kept = [file for volume in volumes for file in (volume, sidecar_file(volume))]
     changed = [
         file.name
-        for file in kept
+        for file in _files_of(volumes)
         if seal.manifest.files.get(file.name) not in (None, sha256_file(file))
     ]
     if changed:
@@ -233,7 +234,7 @@ def seal_folder(
     """
     key = _key_for(out)
     beside = [out / name for name in _BESIDE if (out / name).is_file()]
-    files = [file for volume in volumes for file in (volume, sidecar_file(volume))]
+    files = _files_of(volumes)
     manifest = Manifest(
         format="synthbench seal",
         version=VERSION,
@@ -256,6 +257,16 @@ def seal_folder(
         else f"sealed, and signed by your key {key.public.fingerprint} ({SEAL})"
     )
     return out / SEAL
+
+
+def _files_of(volumes: Sequence[Path]) -> list[Path]:
+    """Return the files that hold volumes and their sidecars: of a shard, the shard."""
+    files: dict[Path, None] = {}
+    for volume in volumes:
+        inside = tar.split(volume)
+        found = (volume, sidecar_file(volume)) if inside is None else (inside[0],)
+        files |= dict.fromkeys(found)
+    return list(files)
 
 
 def _key_for(out: Path) -> SigningKey | None:

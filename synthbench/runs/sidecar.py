@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from synthbench.errors import SynthbenchError, UsageError
+from synthbench.runtime import tar
 from synthbench.runtime.documents import check_fields, json_fields
 from synthbench.volumes.grid import Space
 from synthbench.volumes.image_file import without_suffix
@@ -100,7 +101,7 @@ def read_sidecar(volume: Path, needs: Iterable[str] = ()) -> Sidecar:
         wrong value in one.
     """
     file = sidecar_file(volume)
-    if not file.exists():
+    if not _exists(file):
         raise UsageError(
             f"{volume}: has no sidecar {file.name}, so its origin is unknown. Use only volumes "
             "that synthbench sample wrote."
@@ -126,8 +127,12 @@ def found_sidecars(volumes: Iterable[Path]) -> list[Sidecar]:
     return [_found(sidecar_file(volume)) for volume in volumes]
 
 
+def _exists(file: Path) -> bool:
+    return file.exists() or tar.is_file(file)
+
+
 def _found(file: Path) -> Sidecar:
-    if not file.exists():
+    if not _exists(file):
         return {}
     try:
         fields = json_fields(file, error=UsageError, fix=_FIX)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from synthbench.errors import SynthbenchError
 from synthbench.runtime.files import check_is_file, leads_out
 from synthbench.runtime.memory import amount
+from synthbench.runtime.tar import open_binary
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -56,7 +57,7 @@ def read_text(file: Path, *, error: type[SynthbenchError], fix: str, most: int =
     """
     try:
         check_is_file(Path(file))
-        with Path(file).open("rb") as opened:
+        with open_binary(Path(file)) as opened:
             content = opened.read(most + 1)
         if len(content) > most:
             raise error(f"{file}: has more than {amount(most)}, the most that is read. {fix}")

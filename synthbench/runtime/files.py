@@ -15,6 +15,7 @@ from pathlib import Path
 
 from synthbench.errors import UsageError
 from synthbench.runtime.owner import is_left_behind, is_temporary, temporary_name
+from synthbench.runtime.tar import open_binary
 
 OWNER_ONLY = 0o600
 """Mode of files of participant-level data: only their owner reads them."""
@@ -211,7 +212,7 @@ _STREAMS = ("/dev/fd", "/proc/self/fd")
 
 
 def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hexadecimal.
+    """Return the sha256 of a file's bytes, or of a member of a tar file, in hexadecimal.
 
     Raises
     ------
@@ -219,5 +220,5 @@ def sha256_file(path: Path) -> str:
         It cannot be opened, or is a pipe or a device.
     """
     check_is_file(path)
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from synthbench.errors import UsageError
 from synthbench.render import delimited
 from synthbench.runs.sidecar import read_sidecar, sidecar_file
 from synthbench.runtime.files import write_atomic
+from synthbench.sampling.shards import sharded_volumes
 from synthbench.volumes.image_file import is_volume
 
 
@@ -30,8 +31,17 @@ def write_conditions_table(file: Path, volumes: Sequence[Path]) -> None:
 
 
 def volumes_in(out: Path) -> list[Path]:
-    """Return the volumes of a folder that have a sidecar: those that were written completely."""
-    return sorted(f for f in out.glob("synth-*.nii.gz") if sidecar_file(f).is_file())
+    """Return the volumes of a folder that have a sidecar: those that were written completely.
+
+    Those of finished shards are among them (`synthbench.sampling.shards`).
+
+    Raises
+    ------
+    UsageError
+        A shard cannot be read.
+    """
+    single = sorted(f for f in out.glob("synth-*.nii.gz") if sidecar_file(f).is_file())
+    return [*single, *sharded_volumes(out)]
 
 
 def check_is_for_samples(out: Path) -> None:

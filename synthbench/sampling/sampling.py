@@ -17,8 +17,10 @@ from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
 from synthbench.runs.seal import check_sealed_before
 from synthbench.runs.validation import from_options
+from synthbench.runtime import tar
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.lock import only_writer
+from synthbench.sampling import shards
 from synthbench.sampling.folder import (
     check_is_for_samples,
     count,
@@ -60,6 +62,9 @@ class SamplingRequest:
     follow
         Seed of a volume whose steps out of the noise are written to the folder OUT-trajectory
         (`synthbench.sampling.trajectory`); None: none.
+    shards
+        Number of tar files that hold the volumes and their sidecars, with a table (`shards.tsv`)
+        beside them; None: single files.
     """
 
     run: Run | Path | str
@@ -73,6 +78,7 @@ class SamplingRequest:
     choices: Sequence[str] = ()
     guidance: float | None = None
     follow: int | None = None
+    shards: int | None = None
 
 
 def sample(
@@ -104,13 +110,14 @@ def sample(
         Called with messages for the user.
     options
         The other fields of `SamplingRequest`: seed, sampler, steps, clean, conditions, choices,
-        guidance, follow.
+        guidance, follow, shards.
 
     Returns
     -------
     list of Path
         The volumes, in order of seed: 16 bit, with the affine of the training space, in [0, 1] or,
-        for a run that was trained on a quantitative map, in its unit.
+        for a run that was trained on a quantitative map, in its unit. The path of a volume in a
+        shard is that of the shard and its name in it; what reads volumes takes such paths.
 
     Raises
     ------
@@ -150,12 +157,14 @@ def _sampled(
     state.wait_for_everyone()
     if state.is_main_process:
         _begin(plan, request, log)
-    _draw(plan, plan.missing[state.process_index :: state.num_processes], progress)
+    _draw(plan, state.process_index, state.num_processes, progress)
     state.wait_for_everyone()
     if state.is_main_process:
         if plan.source.conditions.names:
             write_conditions_table(plan.out / "conditions.tsv", volumes_in(plan.out))
         volumes = volumes_in(plan.out)
+        if request.shards is not None:
+            shards.write_table(plan.out, volumes)
         write_dataset_card(plan.out, plan.source.run, volumes, log=log)
         plan.source.seal(plan.out, volumes, log)
     return list(plan.files.values())
@@ -172,7 +181,9 @@ class _Plan:
     files, rows
         File and conditions of each seed; rows are empty where the run is not conditional.
     missing
-        The seeds whose volumes are not in the folder.
+        The seeds whose volumes are not in the folder, nor in a shard that was begun.
+    begun
+        The volumes that unfinished shards hold (`synthbench.sampling.shards.begun`).
     unrequested
         The conditions that were not requested.
     following
@@ -184,6 +195,7 @@ class _Plan:
     files: Mapping[int, Path]
     rows: Mapping[int, Row]
     missing: Sequence[int]
+    begun: Mapping[Path, Path]
     unrequested: Sequence[str]
     following: Following | None
 
@@ -199,19 +211,33 @@ class _Plan:
         table, chosen = source.wanted(request.conditions, request.choices)
         seeds = range(seed, seed + count(n, table))
         rows = source.rows(seeds, table, chosen)
-        files = {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
+        files = (
+            {s: out / f"synth-{s:06d}.nii.gz" for s in seeds}
+            if request.shards is None
+            else shards.shard_files(out, seeds, request.shards)
+        )
+        shards.check_division(out, files)
+        begun = {} if request.shards is None else shards.begun(files.values())
         rows_of_files = {files[s]: row for s, row in rows.items()}
-        there = {f for f in volumes_in(out) if source.drew(f, rows_of_files.get(f))}
+        rows_of_files |= {begun[file]: row for file, row in rows_of_files.items() if file in begun}
+        volumes = volumes_in(out)
+        there = {f for f in [*volumes, *begun.values()] if source.drew(f, rows_of_files.get(f))}
         check_is_for_samples(out)
-        check_sealed_before(out, volumes_in(out))
+        check_sealed_before(out, volumes)
         return cls(
             source, out, files, rows,
-            missing=[s for s, file in files.items() if file not in there],
+            missing=[s for s, file in files.items() if begun.get(file, file) not in there],
+            begun=begun,
             unrequested=[
                 n for n in source.conditions.names if n not in (*chosen, *requested_for(table))
             ],
             following=_following(request, tabled=table is not None),
         )  # fmt: skip
+
+    @property
+    def sharded(self) -> bool:
+        """True where the volumes go into shards."""
+        return any(tar.split(file) for file in self.files.values())
 
 
 def _following(request: SamplingRequest, *, tabled: bool) -> Following | None:
@@ -231,6 +257,7 @@ def _following(request: SamplingRequest, *, tabled: bool) -> Following | None:
 def _begin(plan: _Plan, request: SamplingRequest, log: Log) -> None:
     """Describe the folder, draw the trajectory, and log what the user should know."""
     plan.source.describe(plan.out)
+    shards.remove_stale(plan.out)
     if plan.following is not None:
         log(f"{plan.following.write()}, and the predicted volumes in it as a 4-D file")
         if request.clean:
@@ -241,17 +268,52 @@ def _begin(plan: _Plan, request: SamplingRequest, log: Log) -> None:
 
 
 def _draw(
-    plan: _Plan, seeds: Sequence[int], progress: Callable[[int, int, str], None] | None
+    plan: _Plan,
+    process: int,
+    processes: int,
+    progress: Callable[[int, int, str], None] | None,
 ) -> None:
-    """Draw and write the volumes of these seeds."""
+    """Draw and write the volumes that are this process's share of what is missing."""
+    seeds, last = list(plan.missing[process::processes]), set[int]()
+    if plan.sharded:
+        # One process alone writes into a shard.
+        own = shards.by_shard(plan.files.values())[process::processes]
+        seeds, last = _begin_shards(plan, [held for shard, held in own if not shard.exists()])
     volumes = plan.source.draw(seeds, [plan.rows[s] for s in seeds])
     for done, s in enumerate(seeds, 1):
         began = time.perf_counter()
         volume = next(volumes)
         seconds = time.perf_counter() - began
-        plan.source.write(volume, s, plan.files[s], seconds, plan.rows[s], drawn=plan.unrequested)
+        about = (volume, s, plan.files[s], seconds, plan.rows[s])
+        if plan.sharded:
+            shards.append(plan.files[s], *plan.source.content(*about, drawn=plan.unrequested))
+        else:
+            plan.source.write(*about, drawn=plan.unrequested)
+        if s in last:
+            shards.finish(plan.files[s].parent)
         if progress:
             progress(done, len(seeds), f"seed {s}")
+
+
+def _begin_shards(plan: _Plan, unfinished: Sequence[Sequence[Path]]) -> tuple[list[int], set[int]]:
+    """Prepare shards for what they lack; return the missing seeds, and the last one of each shard.
+
+    Parameters
+    ----------
+    unfinished
+        The volumes of each shard.
+    """
+    seed_of = {plan.files[s]: s for s in plan.missing}
+    seeds, last = [], set()
+    for files in unfinished:
+        shard, missing = files[0].parent, [seed_of[file] for file in files if file in seed_of]
+        shards.cut_after(shard, [plan.begun[file] for file in files if file in plan.begun])
+        if not missing:  # it was stopped before it got its end
+            shards.finish(shard)
+            continue
+        seeds += missing
+        last.add(missing[-1])
+    return seeds, last
 
 
 def _remarks(conditions: Conditions, unrequested: Sequence[str], rows: Sequence[Row]) -> list[str]:

@@ -26,6 +26,7 @@ from synthbench.runs.folder import Run
 from synthbench.runs.licence import licence
 from synthbench.runs.seal import seal_folder
 from synthbench.runs.sidecar import GridFields, read_sidecar, sidecar_file
+from synthbench.runtime import tar
 from synthbench.runtime.callbacks import Log
 from synthbench.runtime.files import write_atomic
 from synthbench.volumes.grid import Space
@@ -247,6 +248,21 @@ class Source:
         drawn
             Names of the conditions that were not requested.
         """
+        content, sidecar = self.content(volume, seed, file, seconds, row, drawn=drawn)
+        write_atomic(file, content)
+        write_atomic(sidecar_file(file), sidecar)
+
+    def content(
+        self,
+        volume: Float32[np.ndarray, "d h w"],
+        seed: int,
+        file: Path,
+        seconds: float,
+        row: Row,
+        *,
+        drawn: Sequence[str] = (),
+    ) -> tuple[bytes, bytes]:
+        """Return the bytes of a volume's file and of its sidecar; the parameters of `write`."""
         # A NIfTI file of integers cannot hold NaN. Zeros are written, and the sidecar says so.
         finite = np.isfinite(volume)
         broken = int(finite.size - finite.sum())
@@ -269,8 +285,8 @@ class Source:
                 "%s: %d of %d voxels of the network's volume are NaN or infinite, and are written "
                 "as 0: its training may have diverged", file, broken, volume.size,
             )  # fmt: skip
-        write_atomic(file, nifti_bytes(shown, self.space, "SYNTHETIC: synthbench", self.scale))
-        write_atomic(sidecar_file(file), json.dumps(about, indent=1).encode())
+        content = nifti_bytes(shown, self.space, "SYNTHETIC: synthbench", self.scale)
+        return content, json.dumps(about, indent=1).encode()
 
     def drew(self, file: Path, row: Row | None) -> bool:
         """Return True where a volume of this source, and of this row, is there with its sidecar.
@@ -282,7 +298,7 @@ class Source:
         UsageError
             Both are there, but have another origin or other conditions.
         """
-        if not (file.is_file() and sidecar_file(file).is_file()):
+        if not (tar.is_file(file) and tar.is_file(sidecar_file(file))):
             return False
         sidecar = read_sidecar(file)
         differs = _differences(sidecar, self.origin)

@@ -10,6 +10,7 @@ from typing import Any
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.volume_table import VolumeTable
 from synthbench.errors import UsageError
+from synthbench.runtime.tar import folder_of
 
 TABLE = "conditions.tsv"
 """The table that `synthbench sample` writes beside its volumes."""
@@ -74,7 +75,7 @@ def requested_of(
                 "volumes of one origin, or name the conditions: --conditions FILE"
             )
         return _from_sidecars(sidecars)
-    tables = sorted({entry.path.parent / TABLE for entry in synth.entries})
+    tables = sorted({folder_of(entry.path) / TABLE for entry in synth.entries})
     if len(tables) == 1 and tables[0].is_file():
         return _from_table(VolumeTable.read(tables[0], "conditions"), synth, TABLE)
     return None

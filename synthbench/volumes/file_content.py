@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from synthbench.errors import CohortError
+from synthbench.runtime import tar
 
 HEAD_BYTES = 1024
 """Bytes that are looked at to recognise a format; the longest header has 540."""
@@ -86,6 +87,8 @@ class Content:
 def opened(file: Path) -> Iterator[Content]:
     """Open a file, decompressing it where its content is gzip, whatever its name is.
 
+    The file may be a member of a tar file (`synthbench.runtime.tar`).
+
     Raises
     ------
     CohortError
@@ -94,7 +97,7 @@ def opened(file: Path) -> Iterator[Content]:
     """
     size = _size(file)
     try:
-        with file.open("rb") as raw:
+        with tar.open_binary(file) as raw:
             compressed = raw.read(2) == _GZIP
             raw.seek(0)
             stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if compressed else raw)
@@ -152,7 +155,15 @@ def _size(file: Path) -> int:
             "annex get), or fix the link."
         )
     try:
+        inside = tar.span(file)
+        if inside is not None:
+            return _not_empty(inside[1].length)
         found = file.stat()
+    except tar.TruncatedError as error:
+        raise CohortError(
+            f"is lost: {error.strerror}. Copy the shard again from the original, or delete it and "
+            "repeat the command that made it."
+        ) from error
     except OSError as error:
         raise CohortError(
             f"cannot be opened ({error.strerror}). Correct its path, or copy it again."
@@ -161,9 +172,13 @@ def _size(file: Path) -> int:
         raise CohortError("is a folder with the name of an image. Name the image inside it.")
     if not stat.S_ISREG(found.st_mode):
         raise CohortError("is a pipe or a device, not a file. Write the image to a file.")
-    if found.st_size == 0:
+    return _not_empty(found.st_size)
+
+
+def _not_empty(size: int) -> int:
+    if size == 0:
         raise CohortError("is empty (0 bytes). Copy or download it again.")
-    return found.st_size
+    return size
 
 
 def foreign(head: bytes) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from synthbench.cohorts.file_names import CONTRASTS
 from synthbench.cohorts.preflight.header_texts import header_texts
+from synthbench.runtime import tar
 from synthbench.volumes.image_file import without_suffix
 
 SIDECAR_KEYS = frozenset(
@@ -138,9 +139,11 @@ def _stem(name: str) -> str:
 def in_sidecar(file: Path) -> dict[str, str]:
     """Return the keys of a JSON file that tell a person, a place or a day, with their values."""
     try:
-        if file.stat().st_size > _MOST_BYTES:
+        with tar.open_binary(file) as opened:
+            text = opened.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
             return {}
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(text.decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return {}
     found: dict[str, str] = {}
@@ -245,7 +248,7 @@ def texts_below(root: Path, files: Iterable[Path]) -> dict[str, dict[str, str]]:
     found = {}
     for file in files:
         suffix = file.suffix.lower()
-        if file.name.startswith(".") or not file.is_file():
+        if file.name.startswith(".") or not tar.is_file(file):
             continue
         read = in_sidecar if suffix == ".json" else in_table if suffix in (".csv", ".tsv") else None
         if read is not None and (told := read(file)):

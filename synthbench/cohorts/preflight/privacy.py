@@ -12,6 +12,7 @@ from synthbench.cohorts.preflight.faces import FACE_ML, face_of
 from synthbench.cohorts.preflight.findings import Finding, if_any, of_set
 from synthbench.cohorts.preflight.identifiers import in_header, in_name, texts_below
 from synthbench.cohorts.preflight.survey import Survey
+from synthbench.runtime import tar
 from synthbench.runtime.walk import files_below
 from synthbench.volumes.image_file import without_suffix
 
@@ -61,14 +62,13 @@ def _headers(survey: Survey, role: str, identifiers: bool) -> list[Finding]:
 
 
 def _tables(path: Path, survey: Survey, role: str, identifiers: bool) -> list[Finding]:
-    if path.is_dir():
-        files = files_below(path)
-    else:
-        beside = (
-            entry.path.with_name(without_suffix(entry.path.name) + ".json")
-            for entry in survey.entries
-        )
-        files = [path, *beside]
+    folder = path.is_dir()
+    beside = (
+        entry.path.with_name(without_suffix(entry.path.name) + ".json")
+        for entry in survey.entries
+        if not folder or tar.split(entry.path) is not None
+    )
+    files = [*(files_below(path) if folder else [path]), *beside]
     found = texts_below(path, files)
     if not found:
         return []
