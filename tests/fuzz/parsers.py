@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 from safetensors.numpy import save as packed_safetensors
 
+from synthbench.runtime.tar import END, entry
 from tests.fuzz import mutations as damage
 from tests.fuzz.parser import Parser
 from tests.fuzz.records import records
@@ -98,6 +100,13 @@ _NIFTI = (
 _NIFTI2 = (_image(nib.Nifti2Image), _image(nib.Nifti2Image, VOXELS.astype(">f8"), ">"))
 _MGH = (_image(nib.MGHImage), _image(nib.MGHImage, VOXELS.astype(">f4")))
 _GOOD = {"sub-0.nii": _NIFTI[0]}
+_SHARD = (
+    b"".join(entry(f"sub-{i}.nii", _NIFTI[i]) + entry(f"sub-{i}.json", b"{}") for i in (0, 2)) + END
+)
+_SHARDS = "".join(
+    f"{path}\t{digest}\n" for path, digest in
+    [("path", "sha256"), *((f"a.tar/sub-{i}.nii", sha256(_NIFTI[i]).hexdigest()) for i in (0, 2))]
+)  # fmt: skip
 
 
 def _images() -> list[Parser]:
@@ -110,6 +119,7 @@ def _images() -> list[Parser]:
         Parser("npy", "c/sub-1.npy", damage.damaged_bytes(_npy(), 128), _cohort_without_geometry),
         Parser("NIfTI-1 that may fail", "c/sub-1.nii", damage.damaged_bytes(_NIFTI, 360), _counted,
                {"c/sub-0.nii": _NIFTI[0]}),
+        Parser("tar", "c/a.tar", damage.damaged_bytes((_SHARD,), 1024), _cohort),
         Parser("NIfTI-1 of a scan", "sub-1.nii", damage.damaged_bytes(_NIFTI, 360), _scan),
         Parser("NIfTI-1 to bring in", "c/sub-1.nii", damage.damaged_bytes(_NIFTI, 360), _brought_in,
                also_called=("--range", "--spacing", "--orientation")),
@@ -186,6 +196,8 @@ def _tables() -> list[Parser]:
                ("no such file", "volume")),
         Parser("participants.tsv", "c/participants.tsv", table((_PARTICIPANTS,)), _participants,
                _TWO),
+        Parser("shards.tsv", "c/shards.tsv", table((_SHARDS,)), _participants,
+               {"c/a.tar": _SHARD}, ("a.tar",)),
         Parser("manifest of scans", "c/list.tsv", table((_MANIFEST,)), _selected, _TWO,
                ("manifest",)),
         Parser("requested conditions", "requests.csv", table((_REQUESTS,)), _requested),

@@ -83,9 +83,10 @@ def test_a_shard_that_lacks_its_end_only_is_finished_without_drawing(run, tmp_pa
     def killed(shard):
         raise StopError
 
-    with monkeypatch.context() as patched, pytest.raises(StopError):
+    with monkeypatch.context() as patched:
         patched.setattr(shards, "finish", killed)
-        sampling.sample(run, 2, tmp_path / "s", shards=1)
+        with pytest.raises(StopError):
+            sampling.sample(run, 2, tmp_path / "s", shards=1)
     seen = []
     sampling.sample(run, 2, tmp_path / "s", shards=1, progress=lambda *done: seen.append(done))
     assert seen == []
