@@ -35,7 +35,7 @@ from synthbench.cli.readers import (
 )
 from synthbench.cli.readers_demo import readers_demo
 from synthbench.cli.report import cite, report
-from synthbench.cli.sample import import_, key, sample, verify
+from synthbench.cli.sample import import_, key, merge, sample, verify
 from synthbench.cli.score import score
 from synthbench.cli.sensitivity import sensitivity
 from synthbench.cli.sweep import sweep
@@ -76,6 +76,8 @@ for _group_, _name, _verb, _page, _example in (
      "train ddpm3d --real split/train.tsv"),
     ("", "sample", sample, "training.md",
      "sample runs/ddpm3d --n 16 --out synth/"),
+    ("", "merge", merge, "shards.md",
+     "merge parts/1 parts/2 --out synth/"),
     ("", "import", import_, "import.md",
      "import theirs/ --like real/ --range -1:1 --orientation RAS"),
     ("", "verify", verify, "sealing.md",

@@ -58,6 +58,10 @@ class SampleOptions:
         int | None,
         typer.Option(metavar="K", min=1, help="Write K tar files of volumes, not single files."),
     ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Draw the I-th of N parts: one job of several."),
+    ] = None
 
 
 def sample(
@@ -66,23 +70,43 @@ def sample(
     options: SampleOptions,
 ) -> None:
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
+    from synthbench.runs.part import Part
     from synthbench.sampling import sampling
 
-    seed = options.seed
+    part = None if options.shard is None else Part.parse(options.shard)
     with progress_bar("sampling") as advance:
         files = sampling.sample(
             run, options.n, out,
-            seed=seed, sampler=options.sampler, steps=options.steps, clean=options.clean,
+            seed=options.seed, sampler=options.sampler, steps=options.steps, clean=options.clean,
             conditions=options.conditions, choices=options.condition or (),
-            guidance=options.guidance, follow=options.trajectory, shards=options.shards,
+            guidance=options.guidance, follow=options.trajectory, shards=options.shards, part=part,
             progress=advance, log=log,
         )  # fmt: skip
+    first, last = (file.name.removeprefix("synth-").split(".")[0] for file in (files[0], files[-1]))
     drawn = (
-        f"{len(files)} volumes, seeds {seed} to {seed + len(files) - 1}"
+        f"{len(files)} volumes, seeds {int(first)} to {int(last)}"
         if len(files) > 1
-        else f"1 volume, seed {seed}"
+        else f"1 volume, seed {int(first)}"
     )
     log(f"{drawn}, in {out}")
+    answer([str(file) for file in files])
+
+
+def merge(
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART...", help="The folders of all parts.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="A new folder: the whole call's.")],
+    run: Annotated[
+        Path | None, typer.Option("--run", help="The run folder, where it was moved since.")
+    ] = None,
+) -> None:
+    """Join the parts that several jobs drew (sample --shard): as if one job had drawn all."""
+    from synthbench.sampling.merging import merge as merge_parts
+
+    with progress_bar("merging") as advance:
+        files = merge_parts(parts, out, run=run, progress=advance, log=log)
+    log(f"{len(files)} volumes of {len(parts)} parts, in {out}")
     answer([str(file) for file in files])
 
 

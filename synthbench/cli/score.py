@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from synthbench.records.scorecard import Scorecard
     from synthbench.scoring.benchmark import Benchmark
     from synthbench.scoring.inputs import CohortSet
-    from synthbench.scoring.settings import ScoringSettings
+    from synthbench.scoring.settings import Context, ScoringSettings
 
 
 class Grid(StrEnum):
@@ -146,6 +146,13 @@ class ScoreFiles:
         typer.Option(help="Save what comparisons elsewhere need (npz): participant-level data."),
     ] = None
 
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Compute only the features of the I-th of N parts, into --features FILE.",
+        ),
+    ] = None
     identifiers: Annotated[
         bool,
         typer.Option("--identifiers", help="In --neighbours, name real volumes by their files."),
@@ -165,7 +172,9 @@ class ScoreFiles:
         """
         if self.identifiers and self.neighbours is None:
             raise UsageError("--identifiers: it names the volumes of --neighbours FILE; add that.")
-        files = {name: file for name, file in vars(self).items() if not isinstance(file, bool)}
+        if self.shard is not None and self.features is None:
+            raise UsageError("--shard: name the file that the features go into: --features FILE.")
+        files = {name: f for name, f in vars(self).items() if isinstance(f, Path)}
         return writing(reads, **files)
 
 
@@ -191,6 +200,10 @@ class ScoreTables:
         Path | None,
         typer.Option(help="Record of `synthbench readers analyse` on the same synthetic volumes."),
     ] = None
+    feature_parts: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the features of all parts (--shard)."),
+    ] = None
 
 
 def score(
@@ -207,6 +220,7 @@ def score(
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
     from synthbench.report.text import COLUMNS, WIDE_COLUMNS, scorecard_table
     from synthbench.scoring import scoring
+    from synthbench.scoring.cache.parts import AllParts
     from synthbench.scoring.inputs import CohortSet
     from synthbench.scoring.settings import ScoringSettings
     from synthbench.sensitivity.read_back import Sensitivity, read_back
@@ -230,6 +244,11 @@ def score(
             measures=tables.measures or (), count_failures=cohorts.count_failures,
             progress=work.progress,
         )  # fmt: skip
+        if files.shard is not None:
+            _save_part(read, settings, work, files)
+            return
+        if tables.feature_parts is not None:
+            work = replace(work, parts=AllParts.load(tables.feature_parts))
         # Before the scoring: a wrong file should not be named only after hours.
         by_readers = None if seen is None else _result(seen, read, tables.readers)
         found = scoring.score_cohorts(read, settings, work, accept=accept or (), name=protocol.name)
@@ -252,6 +271,26 @@ def score(
         log(f"{files.neighbours}: not written, because memorization was {card.not_assessed}")
     if advice := scoring.without_weights(card):
         log(advice)
+
+
+def _save_part(
+    read: CohortSet,
+    settings: ScoringSettings | Benchmark,
+    work: Context,
+    files: ScoreFiles,
+) -> None:
+    """Compute and save the features of one part of the volumes."""
+    from synthbench.runs.part import Part
+    from synthbench.scoring.setup import feature_part
+
+    assert files.shard is not None
+    assert files.features is not None
+    found = feature_part(read, settings, work, Part.parse(files.shard))
+    if is_main():
+        found.save(files.features)
+        counts = {name: len(rows) for name, rows in found.rows.items()}
+        answer({"part": str(found.part), "features": counts, "file": str(files.features)})
+        log(f"written: {files.features}, the part {found.part}")
 
 
 def _check_neighbours(

@@ -36,8 +36,8 @@ OF_ONE_VOLUME = ("seed", "conditions", "extrapolated", "drawn", "not_finite", "s
 _OF_ONE_SOURCE = ("file", "sha256", "clipped")  # in the field `imported`
 _OF_A_RUN = ("config.yaml", "run.json", "weights.safetensors")
 _BESIDE = (
-    "dataset_description.json", "conditions.tsv", "shards.tsv", "sweep.tsv", "montage.png",
-    "curve.png",
+    "dataset_description.json", "conditions.tsv", "shards.tsv", "part.json", "sweep.tsv",
+    "montage.png", "curve.png",
 )  # fmt: skip
 _ASK = "Ask its maker for the folder; if you made it, delete the seal and repeat the call."
 _MOST_BYTES = 256 * 2**20  # a million volumes have about 200 MB

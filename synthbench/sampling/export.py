@@ -161,11 +161,10 @@ def _exported(
     lost: dict[str, str] = {}
     written: list[_Copy] = []
     for done, copy in enumerate(copies, 1):
-        fault = _written(copy)
-        if fault is None:
-            written.append(copy)
-        else:
+        if (fault := _written(copy)) is not None:
             lost[copy.name] = fault
+        if copy.target.exists():
+            written.append(copy)
         if progress:
             progress(done, len(copies), copy.name)
     write_atomic(out / "participants.tsv", _participants(written, listing))
@@ -173,30 +172,32 @@ def _exported(
     if lost:
         shown = [f"{names}: {why}" for names, why in grouped(lost)][:20]
         raise CheckFailed(
-            f"{len(lost)} of {len(copies)} volumes could not be exported:\n  "
+            f"{len(lost)} of {len(copies)} volumes could not be exported whole:\n  "
             + "\n  ".join(shown)
-            + f"\nThe other {len(written)} are in {out}."
+            + f"\n{len(written)} volumes are in {out}."
         )
     return [copy.target for copy in written]
 
 
 def _written(copy: _Copy) -> str | None:
-    """Write a volume and its sidecar; return why it cannot be."""
+    """Write a volume and its sidecar; return what is lost of them, or None."""
     try:
         digest = sha256_file(copy.source)
-        if copy.stated and digest != copy.stated:
-            return "its bytes are not those that the table beside its shard states (sha256)"
-        if copy.target.exists():
-            if sha256_file(copy.target) == digest:
-                return None
-            raise UsageError(f"{copy.target}: it is there with other bytes. Name a new folder.")
+    except tar.TruncatedError as error:
+        return f"it is lost: {error.strerror}"
+    if copy.stated and digest != copy.stated:
+        return "its bytes are not those that the table beside its shard states (sha256)"
+    about, inside = sidecar_file(copy.source), tar.split(copy.source)
+    has_sidecar = tar.is_file(about)
+    if not copy.target.exists():
         copy.target.parent.mkdir(parents=True, exist_ok=True)
-        about = sidecar_file(copy.source)
-        if tar.is_file(about):
+        if has_sidecar:
             _put(about, sidecar_file(copy.target))
         _put(copy.source, copy.target, digest)  # last: a volume that is there has its sidecar
-    except tar.TruncatedError as error:
-        return f"{error.strerror}"
+    elif sha256_file(copy.target) != digest:
+        raise UsageError(f"{copy.target}: it is there with other bytes. Name a new folder.")
+    if not has_sidecar and inside is not None and not tar.content(inside[0]).ended:
+        return f"its sidecar is lost: its shard {inside[0].name} is truncated"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,9 @@ from synthbench.cohorts.requests import requested_for
 from synthbench.errors import UsageError
 from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
-from synthbench.runs.seal import check_sealed_before
+from synthbench.runs.part import Part, PartRecord, check_own
+from synthbench.runs.seal import canonical, check_sealed_before
 from synthbench.runs.validation import from_options
-from synthbench.runtime import tar
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.lock import only_writer
 from synthbench.sampling import shards
@@ -65,6 +66,9 @@ class SamplingRequest:
     shards
         Number of tar files that hold the volumes and their sidecars, with a table (`shards.tsv`)
         beside them; None: single files.
+    part
+        The part of the call that is drawn, where several jobs share it;
+        `synthbench.sampling.merging` joins the folders of all parts. None: the whole call.
     """
 
     run: Run | Path | str
@@ -79,6 +83,7 @@ class SamplingRequest:
     guidance: float | None = None
     follow: int | None = None
     shards: int | None = None
+    part: Part | None = None
 
 
 def sample(
@@ -110,7 +115,7 @@ def sample(
         Called with messages for the user.
     options
         The other fields of `SamplingRequest`: seed, sampler, steps, clean, conditions, choices,
-        guidance, follow, shards.
+        guidance, follow, shards, part.
 
     Returns
     -------
@@ -160,14 +165,21 @@ def _sampled(
     _draw(plan, state.process_index, state.num_processes, progress)
     state.wait_for_everyone()
     if state.is_main_process:
-        if plan.source.conditions.names:
-            write_conditions_table(plan.out / "conditions.tsv", volumes_in(plan.out))
-        volumes = volumes_in(plan.out)
-        if request.shards is not None:
-            shards.write_table(plan.out, volumes)
-        write_dataset_card(plan.out, plan.source.run, volumes, log=log)
-        plan.source.seal(plan.out, volumes, log)
+        if plan.part is not None:
+            plan.part.write(plan.out, finished=True)
+        complete(plan.source, plan.out, log)
     return list(plan.files.values())
+
+
+def complete(source: Source, out: Path, log: Log) -> None:
+    """Write what a folder has beside its volumes: tables, the dataset card, and the seal."""
+    volumes = volumes_in(out)
+    if source.conditions.names:
+        write_conditions_table(out / "conditions.tsv", volumes)
+    if shards.shards_in(out):
+        shards.write_table(out, volumes)
+    write_dataset_card(out, source.run, volumes, log=log)
+    source.seal(out, volumes, log)
 
 
 @dataclass(frozen=True)
@@ -188,6 +200,10 @@ class _Plan:
         The conditions that were not requested.
     following
         The trajectory to draw, or None.
+    sharded
+        True where the volumes go into shards.
+    part
+        The record of the part that is drawn; None: the whole call.
     """
 
     source: Source
@@ -198,6 +214,8 @@ class _Plan:
     begun: Mapping[Path, Path]
     unrequested: Sequence[str]
     following: Following | None
+    sharded: bool
+    part: PartRecord | None
 
     @classmethod
     def of(cls, request: SamplingRequest) -> _Plan:
@@ -216,6 +234,12 @@ class _Plan:
             if request.shards is None
             else shards.shard_files(out, seeds, request.shards)
         )
+        part = None
+        if request.part is not None:
+            part = _part_record(request, source, list(files), rows)
+            files = _chosen(files, request.part, sharded=request.shards is not None)
+            rows = {s: rows[s] for s in files}
+        check_own(out, part)
         shards.check_division(out, files)
         begun = {} if request.shards is None else shards.begun(files.values())
         rows_of_files = {files[s]: row for s, row in rows.items()}
@@ -232,12 +256,37 @@ class _Plan:
                 n for n in source.conditions.names if n not in (*chosen, *requested_for(table))
             ],
             following=_following(request, tabled=table is not None),
+            sharded=request.shards is not None,
+            part=part,
         )  # fmt: skip
 
-    @property
-    def sharded(self) -> bool:
-        """True where the volumes go into shards."""
-        return any(tar.split(file) for file in self.files.values())
+
+def _chosen(files: Mapping[int, Path], part: Part, *, sharded: bool) -> dict[int, Path]:
+    """Return the files of one part: whole shards, or single files."""
+    if not sharded:
+        return {seed: files[seed] for seed in part.chosen(list(files))}
+    own = {shard for shard, _ in part.chosen(shards.by_shard(files.values()))}
+    return {seed: file for seed, file in files.items() if file.parent in own}
+
+
+def _part_record(
+    request: SamplingRequest, source: Source, seeds: Sequence[int], rows: Mapping[int, Row]
+) -> PartRecord:
+    """Return the record of the part that is requested; all parts of a call have the same `call`."""
+    assert request.part is not None
+    if request.follow is not None:
+        raise UsageError("--trajectory: leave it out where --shard divides the call.")
+    whole = [dict(source.origin), [seeds[0], seeds[-1]], request.shards, list(rows.values())]
+    return PartRecord(
+        part=request.part.number,
+        of=request.part.of,
+        call=hashlib.sha256(canonical(whole)).hexdigest(),
+        run=str(source.run.folder.resolve()),
+        options={
+            "sampler": request.sampler, "steps": request.steps, "clean": request.clean,
+            "guidance": request.guidance,
+        },
+    )  # fmt: skip
 
 
 def _following(request: SamplingRequest, *, tabled: bool) -> Following | None:
@@ -257,6 +306,8 @@ def _following(request: SamplingRequest, *, tabled: bool) -> Following | None:
 def _begin(plan: _Plan, request: SamplingRequest, log: Log) -> None:
     """Describe the folder, draw the trajectory, and log what the user should know."""
     plan.source.describe(plan.out)
+    if plan.part is not None:
+        plan.part.write(plan.out, finished=False)
     shards.remove_stale(plan.out)
     if plan.following is not None:
         log(f"{plan.following.write()}, and the predicted volumes in it as a 4-D file")

@@ -24,6 +24,7 @@ from synthbench.runtime.callbacks import Log, Progress, no_progress, shown
 from synthbench.runtime.files import sha256_file
 from synthbench.runtime.parallel import read_ahead
 from synthbench.scoring.cache.keys import row_key
+from synthbench.scoring.cache.parts import AllParts
 from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.settings import Context
 from synthbench.scoring.statistics import Sample
@@ -234,7 +235,8 @@ def add_features(samples: Iterable[Sample], extractors: Extractors, context: Con
             bar = shown(f"{name}, {sample.role}", context.progress)
             try:
                 sample.features[name] = extract(
-                    extractor, sample.inputs, context.batch_size, bar, cache=context.cache,
+                    extractor, sample.inputs, context.batch_size, bar,
+                    cache=context.cache if context.parts is None else context.parts,
                     workers=context.workers,
                 )  # fmt: skip
             except MetricError as error:
@@ -247,7 +249,7 @@ def extract(
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     *,
-    cache: Cache | None = None,
+    cache: Cache | AllParts | None = None,
     workers: int = 2,
 ) -> Float32[np.ndarray, "n dim"]:
     """Return the features of every volume, computed on the GPU where there is one.
@@ -269,8 +271,8 @@ def extract(
     progress
         Called with (done, total) of this process.
     cache
-        Gives the rows of earlier runs and keeps those of this one. Volumes without an identity
-        are neither searched nor kept.
+        Gives the rows of earlier runs and keeps those of this one, or gives those that other jobs
+        computed. Volumes without an identity are neither searched nor kept.
     workers
         Threads that read and resample ahead; there are more where a batch needs more.
 
@@ -289,8 +291,7 @@ def extract(
     state = processes()
     device = str(state.device) if state.device.type == "cuda" else "cpu"
     share = range(state.process_index, len(volumes), state.num_processes)
-    computed_with = f"torch {version('torch')}, {device.partition(':')[0]}"
-    kept = _KeptRows(cache, extractor, volumes, computed_with)
+    kept = _KeptRows(cache, extractor, volumes, _computed_with(device))
     rows = {index: row for index in share if (row := kept.find(index)) is not None}
     missing = [index for index in share if index not in rows]
     if batch_size is None:
@@ -310,11 +311,35 @@ def extract(
     return _gathered(own, len(volumes), state)
 
 
+def _computed_with(device: str) -> str:
+    return f"torch {version('torch')}, {device.partition(':')[0]}"
+
+
+def row_keys(extractor: Any, volumes: Readable) -> list[str]:
+    """Return the key of each volume's features, as this machine computes them.
+
+    Raises
+    ------
+    UsageError
+        A volume has no identity: a program holds it.
+    """
+    from synthbench.runtime.processes import processes
+
+    computed_with = _computed_with(processes().device.type)
+    keys = []
+    for index in range(len(volumes)):
+        identity = identity_of(volumes, index)
+        if identity is None:
+            raise UsageError("features of parts: only volumes of files can be divided among jobs.")
+        keys.append(row_key(extractor, identity, computed_with))
+    return keys
+
+
 @dataclass(frozen=True)
 class _KeptRows:
     """The rows of one set of volumes in the cache, by the volumes' index."""
 
-    cache: Cache | None
+    cache: Cache | AllParts | None
     extractor: Any
     volumes: Readable
     computed_with: str

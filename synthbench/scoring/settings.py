@@ -13,6 +13,7 @@ from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.base import Record
 from synthbench.records.protocol import BackgroundRecord, GridRecord, Protocol, SpaceRecord
 from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
+from synthbench.scoring.cache.parts import AllParts
 from synthbench.scoring.cache.store import Cache
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import Intensity
@@ -50,6 +51,8 @@ class Context:
         Called with one sentence for the user.
     networks
         The SHA-256 of network files (`net:`, `slices:`) that a benchmark may name.
+    parts
+        The features that other jobs computed, of all volumes; None: they are computed.
     """
 
     workers: int = 2
@@ -58,6 +61,7 @@ class Context:
     progress: Progress = no_progress
     log: Log = to_logger
     networks: frozenset[str] = frozenset()
+    parts: AllParts | None = None
 
 
 class ScoringSettings(Record):

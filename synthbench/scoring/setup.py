@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +16,19 @@ from synthbench.errors import CohortError, UsageError
 from synthbench.metrics.measures.morphometry import Morphometry
 from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.records.scorecard import Origin
+from synthbench.runs.part import Part
 from synthbench.runs.sidecar import Sidecar
+from synthbench.runtime.callbacks import shown
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.cache.measures import real_mask
-from synthbench.scoring.features import Extractors, add_features, load_extractors
+from synthbench.scoring.cache.parts import FeaturePart, Rows
+from synthbench.scoring.features import (
+    Extractors,
+    add_features,
+    extract,
+    load_extractors,
+    row_keys,
+)
 from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.protocol import (
     check_frozen,
@@ -29,6 +40,7 @@ from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import Job, Sample, jobs
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import intensity_words
+from synthbench.volumes.sets import Chosen
 
 
 def common_space(
@@ -195,22 +207,17 @@ class Setup:
 def set_up(
     cohorts: CohortSet, target: Space, settings: ScoringSettings | Benchmark, context: Context
 ) -> Setup:
-    """Extract the features, and freeze the protocol or check it against the benchmark's."""
+    """Extract the features, and freeze the protocol or check it against the benchmark's.
+
+    Raises
+    ------
+    UsageError
+        `context.parts` are not those of this scoring.
+    """
     own, frozen = settings_and_benchmark(settings)
-    volumes = {
-        role: cohort.volumes(target, own.intensity, context.workers, role=role)
-        for role, cohort in cohorts.by_role.items()
-    }
-    mask = None if frozen is None else frozen.mask
-    if mask is None:
-        mask = real_mask(volumes["real"], context.cache)
-    threshold = BackgroundRecord.threshold_of(own.background, mask, target)
-    samples = {
-        role: Sample(role, volumes[role], cohort.subjects, threshold)
-        for role, cohort in cohorts.by_role.items()
-    }
-    allowed = None if frozen is None else context.networks
-    extractors = load_extractors(own.extractors, context.log, allowed, context.progress)
+    samples, mask, extractors = _samples(cohorts, target, settings, context)
+    if context.parts is not None:
+        context.parts.check(call_of(samples, extractors))
     add_features(samples.values(), extractors, context)
     todo = jobs(metrics_of(own), extractors.names)
     if frozen is None:
@@ -226,3 +233,65 @@ def set_up(
     if holdout is not None and not overlap(holdout, cohorts.real):
         reference = reference.joined(samples["holdout"])
     return Setup(samples, reference, mask, extractors, todo, protocol, frozen, context)
+
+
+def _samples(
+    cohorts: CohortSet, target: Space, settings: ScoringSettings | Benchmark, context: Context
+) -> tuple[dict[str, Sample], Bool[np.ndarray, "d h w"], Extractors]:
+    """Return the samples, still without features, the mask, and the extractors."""
+    own, frozen = settings_and_benchmark(settings)
+    volumes = {
+        role: cohort.volumes(target, own.intensity, context.workers, role=role)
+        for role, cohort in cohorts.by_role.items()
+    }
+    mask = None if frozen is None else frozen.mask
+    if mask is None:
+        mask = real_mask(volumes["real"], context.cache)
+    threshold = BackgroundRecord.threshold_of(own.background, mask, target)
+    samples = {
+        role: Sample(role, volumes[role], cohort.subjects, threshold)
+        for role, cohort in cohorts.by_role.items()
+    }
+    allowed = None if frozen is None else context.networks
+    extractors = load_extractors(own.extractors, context.log, allowed, context.progress)
+    return samples, mask, extractors
+
+
+def feature_part(
+    cohorts: CohortSet, settings: ScoringSettings | Benchmark, context: Context, part: Part
+) -> FeaturePart:
+    """Return the features of a part of the volumes: one job of several.
+
+    The volumes of all cohorts are divided together, in the order of their hashes.
+
+    Raises
+    ------
+    SynthbenchError
+        A cohort cannot be used, or an extractor refuses a volume.
+    """
+    target, _ = common_space(cohorts, settings, origin_of(cohorts.synthbench_sidecars))
+    scored, _ = cohorts_to_score(cohorts, settings)
+    samples, _, extractors = _samples(scored, target, settings, context)
+    own: dict[str, list[int]] = {}
+    for role, index in part.chosen([(r, i) for r, s in samples.items() for i in range(len(s))]):
+        own.setdefault(role, []).append(index)
+    rows: dict[str, Rows] = {}
+    for name, extractor in extractors.loaded.items():
+        for role, indices in own.items():
+            chosen = Chosen(samples[role].inputs, indices)
+            found = extract(
+                extractor, chosen, context.batch_size, shown(f"{name}, {role}", context.progress),
+                cache=context.cache, workers=context.workers,
+            )  # fmt: skip
+            rows.setdefault(name, {}).update(zip(row_keys(extractor, chosen), found, strict=True))
+    return FeaturePart(part, call_of(samples, extractors), rows)
+
+
+def call_of(samples: Mapping[str, Sample], extractors: Extractors) -> str:
+    """Return the sha256 of everything that the features of a scoring depend on."""
+    keys = [
+        [name, role, row_keys(extractor, sample.inputs)]
+        for name, extractor in extractors.loaded.items()
+        for role, sample in samples.items()
+    ]
+    return hashlib.sha256(json.dumps(keys).encode()).hexdigest()

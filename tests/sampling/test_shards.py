@@ -11,6 +11,7 @@ from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.runs import seal
 from synthbench.runs.sidecar import found_sidecars
+from synthbench.runtime import tar
 from synthbench.runtime.files import sha256_file
 from synthbench.sampling import sampling, shards
 from synthbench.sampling.export import export
@@ -171,12 +172,14 @@ def test_an_export_has_the_bytes_of_the_shards_in_a_bids_folder(sharded, tmp_pat
     assert files[1].stat().st_mtime_ns == kept
 
 
-def test_an_export_of_truncated_shards_writes_the_rest_and_names_what_is_lost(sharded, tmp_path):
+@pytest.mark.parametrize(("last", "kept"), [("synth-000003.nii.gz", 3), ("synth-000003.json", 4)])
+def test_an_export_of_truncated_shards_names_what_is_lost(sharded, tmp_path, last, kept):
+    """The shard ends in its last volume, or in that one's sidecar."""
     shard = sharded / "synth-000002-000003.tar"
-    shard.write_bytes(shard.read_bytes()[:-2000])
+    shard.write_bytes(shard.read_bytes()[: tar.content(shard).members[last].offset + 9])
     with pytest.raises(CheckFailed, match=r"1 of 4.*\n.*synth-000003\.nii\.gz.*truncated"):
         export(sharded, tmp_path / "bids")
-    assert len(read_cohort(tmp_path / "bids")) == 3
+    assert len(read_cohort(tmp_path / "bids")) == kept
 
 
 def test_an_export_refuses_folders_that_hold_other_data(sharded, tmp_path):
