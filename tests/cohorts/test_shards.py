@@ -83,6 +83,7 @@ def test_a_truncated_shard_names_its_volumes_and_nothing_else_is_lost(folders, t
         read_cohort(shards)
     with pytest.raises(CohortError, match="cannot be counted as a failure"):
         read_cohort(shards, role="synth", count_failures=True)
+    assert found.cohort is not None
     manifest = tmp_path / "whole.csv"
     whole = ["path", *(f"shards/{entry.name}" for entry in found.cohort.entries)]
     manifest.write_text("\n".join(whole), encoding="utf-8")

@@ -57,7 +57,7 @@ def test_merging_copies_where_nothing_can_be_linked(run, tmp_path, monkeypatch):
     sampling.sample(run, 3, tmp_path / "whole")
     folders = drawn(run, tmp_path, 2, n=3)
     with monkeypatch.context() as patched:
-        patched.setattr(merging.os, "link", refused)
+        patched.setattr(os, "link", refused)
         merging.merge(folders, tmp_path / "merged")
     assert content(tmp_path / "merged") == content(tmp_path / "whole")
 
