@@ -5,8 +5,8 @@ Usage: python studies/large_sets.py --n 1000 10000 --d 512
 
 Each family is scored in a process of its own, as `synthbench score` scores it: settings frozen on
 the real features, value, interval, real-vs-real floor and the value at the floor's n, and the
-p-value. Prints a table of seconds, the largest resident memory, and the exponent of both between
-the last two sizes. Features are random numbers.
+p-value. Prints a table of seconds of processor time (OMP_NUM_THREADS=1: of one core), the largest
+resident memory, and the exponent of time between the last two sizes. Features are random numbers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Cost:
     Attributes
     ----------
     seconds
-        Wall time of the whole family.
+        Processor time of the whole family.
     steps
         Seconds of each step.
     before, peak
@@ -74,11 +74,11 @@ def cost(family: str, n: int, d: int, resamples: int, steps_left_out: Sequence[s
     """Score one family as `synthbench score` does, without some of the steps "p" and "floor"."""
     real, synth = features(n, d, 0), features(n, d, 1, shift=0.02)
     before, steps = peak_gib(), {}
-    started = last = time.perf_counter()
+    started = last = time.process_time()
 
     def done(step: str) -> None:
         nonlocal last
-        now = time.perf_counter()
+        now = time.process_time()
         steps[step], last = now - last, now
 
     metric = registry.load("metrics", family)()
@@ -101,7 +101,7 @@ def cost(family: str, n: int, d: int, resamples: int, steps_left_out: Sequence[s
         floors.floor(against_itself, n=n // 2, splits=splits, seed=0)
         floors.matched(statistic, n // 2, repeats=splits, seed=0)
         done("floor")
-    return Cost(time.perf_counter() - started, steps, before, peak_gib())
+    return Cost(time.process_time() - started, steps, before, peak_gib())
 
 
 def measured(family: str, n: int, d: int, resamples: int, left_out: Sequence[str]) -> Cost:

@@ -72,3 +72,24 @@ def test_samples_are_sealed_resumed_and_verified(make_cohort, tmp_path, monkeypa
     ]  # fmt: skip
     assert sample(4).returncode == 0
     assert verify().returncode == 0
+
+
+def test_shards_and_parts_are_drawn_merged_scored_in_parts_and_exported(make_cohort, tmp_path):
+    """All verbs of docs/shards.md, on the command line."""
+    make_cohort("real", n=6)
+    for command in (
+        "train noise --real real --out run",
+        "sample run --n 6 --shards 2 --shard 1/2 --out parts/1",
+        "sample run --n 6 --shards 2 --shard 2/2 --out parts/2",
+        "merge parts/1 parts/2 --out synth",
+        "verify synth",  # nobody has signed it
+        "data export synth --out files",
+        "score --real real --synth synth --extractor voxels --shard 1/1 --features f/1.npz",
+    ):
+        done = run(*command.split(), cwd=tmp_path)
+        assert done.returncode == (1 if command == "verify synth" else 0), (command, done.stderr)
+    assert len(list((tmp_path / "files").glob("sub-*/anat/*.nii.gz"))) == 6
+    refused = run("merge", "parts/2", "--out", "merged", cwd=tmp_path)
+    assert (refused.returncode, "parts are missing: 1/2" in refused.stderr) == (2, True)
+    lacks = run("score", "--real", "real", "--synth", "synth", "--shard", "1/2", cwd=tmp_path)
+    assert (lacks.returncode, "--features FILE" in lacks.stderr) == (2, True)

@@ -13,7 +13,9 @@ from synthbench.scoring.scoring import score_cohorts
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.setup import feature_part
 
-SETTINGS = ScoringSettings(extractors=("voxels", "random-resnet10"), metrics=("mmd2",), resamples=100)
+SETTINGS = ScoringSettings(
+    extractors=("voxels", "random-resnet10"), metrics=("mmd2",), resamples=100
+)
 
 
 @pytest.fixture
