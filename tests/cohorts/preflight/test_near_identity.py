@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from synthbench.cohorts.preflight import near_identity
 from synthbench.cohorts.preflight.check import findings_between, findings_within
 from synthbench.cohorts.preflight.near_identity import MIN_CORRELATION, alike, near_copies
 from synthbench.cohorts.preflight.survey import Survey
@@ -123,3 +124,30 @@ def test_the_correlation_is_pearsons_of_smoothed_ranks(real):
     assert [(p.first, p.second) for p in pairs] == [(i, i + n) for i in range(n)]
     assert all(p.correlation == pytest.approx(1, abs=1e-6) for p in pairs)
     assert MIN_CORRELATION < 1
+
+
+@pytest.mark.parametrize("least", [0.9, 0.995])
+def test_the_search_of_many_volumes_loses_no_pair(monkeypatch, least):
+    """Rows with copies whose correlation lies around the limit, as they are and mirrored.
+
+    The expected pairs come from all correlations.
+    """
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((700, 250)) * np.linspace(3, 0.3, 250)
+    noise = np.repeat([0.0, 0.01, 0.1, 0.3, 0.5], 20)[:, None] * rng.standard_normal((100, 250))
+    rows[100:200] = rows[:100] + noise
+    mirrored = rng.standard_normal(rows.shape)
+    mirrored[300:400] = rows[:100] + noise
+    rows, mirrored = (
+        (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (rows, mirrored)
+    )
+    plain, turned = rows @ rows.T, np.maximum(rows @ mirrored.T, mirrored @ rows.T)
+    best = np.triu(np.maximum(plain, turned), 1)
+    expected = {(i, j) for i, j in np.argwhere(best > least).tolist()}
+    assert len(expected) == (300 if least == 0.9 else 220)
+    monkeypatch.setattr(near_identity, "LARGE", 300)
+    found = list(near_identity._pairs(rows, mirrored, least))
+    assert {pair[:2] for pair in found} == expected
+    for i, j, value, flipped in found:
+        assert value == pytest.approx(best[i, j], abs=1e-6)
+        assert flipped == (turned[i, j] > plain[i, j])
