@@ -46,6 +46,9 @@ FAMILIES = {
     "ms_ssim": "variety",
     "spectrum": "spectrum",
     "intensity": "intensity",
+    "morphometry": "regional volumes",
+    "quality": "image quality",
+    "constraints": "constraint violations",
 }
 """Metrics of one family look at the same thing. A metric that is not here is its own family."""
 
