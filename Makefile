@@ -17,7 +17,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-quick test-locales rescore fuzz chaos dist audit lint format clean
+.PHONY: help install demo docs test test-quick test-locales rescore rebuild fuzz chaos dist audit lint format clean
 
 help:
 	@echo 'make demo      train, sample, score and rank on simulated brains, into demo/'
@@ -26,6 +26,7 @@ help:
 	@echo 'make test-quick  ruff and the tests that are not marked slow: while you write code'
 	@echo 'make test-locales  what reads and writes text, under other locales than UTF-8'
 	@echo 'make rescore   score committed volumes again: fails where a library moved a number'
+	@echo 'make rebuild   make two rows of leaderboards/atlas from nothing, and compare; ROWS= others'
 	@echo 'make fuzz      read damaged files with every parser, CASES=1000 per parser; takes long'
 	@echo 'make chaos     kill every command at random moments, 100 times; see docs/chaos.md'
 	@echo 'make dist      wheel and sdist, into dist/, checked by twine'
@@ -117,6 +118,14 @@ rescore: $(INSTALLED)
 	$(BIN)/synthbench score --benchmark $(FROZEN) --real $(FROZEN)/real --synth $(FROZEN)/synth \
 		--name pca-gaussian --no-cache --out build/rescored.json
 	$(BIN)/synthbench drift $(FROZEN)/baseline.json build/rescored.json
+
+# Rows of the public board: cohorts from their seeds, then training, samples and scorecards.
+ROWS ?= pca-gaussian mixup
+
+rebuild: $(INSTALLED)
+	rm -rf build/atlas
+	WORK=build/atlas SYNTHBENCH=$(BIN)/synthbench SYNTHBENCH_CACHE=build/atlas/cache OMP_NUM_THREADS=1 \
+		leaderboards/atlas/rebuild.sh $(ROWS)
 
 # Damaged files per parser, and the seed of the damage: another SEED makes other files.
 CASES ?= 1000

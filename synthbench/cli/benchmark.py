@@ -37,7 +37,11 @@ class BenchmarkOptions:
     ] = None
     allow_network: AllowNetwork = None
     metrics: MetricOptions
-    primary: Annotated[str, typer.Option(help="Metric that entries are ordered by.")] = "mmd2"
+    primary: Annotated[
+        str,
+        typer.Option(help="Metric that entries are ordered by: kid, or 'kid | voxels' for one "
+                     "extractor of several (the first, where none is named)."),
+    ] = "mmd2"  # fmt: skip
     like: Like = None
     folder: Annotated[Path, typer.Option(help="Where benchmarks are kept.")] = Path("leaderboards")
     volumes: VolumeOptions

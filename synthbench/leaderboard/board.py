@@ -81,7 +81,7 @@ class Board:
             if changed:
                 stale["multiverse"] = changed
                 multiverse = None
-        rows = rows_in_order(ordered, benchmark.primary)
+        rows = rows_in_order(ordered, benchmark.primary_key)
         return cls(folder, benchmark, cards, rows, comparisons, multiverse, stale)
 
     @cached_property
@@ -179,7 +179,7 @@ def own_keys(board: Board) -> list[Key]:
 def ranked_keys(board: Board) -> list[Key]:
     """Return the rows that entries are ordered by, the primary metric's first."""
     found = [key for key in own_keys(board) if not key.is_part]
-    return sorted(found, key=lambda key: key.metric != board.benchmark.primary)
+    return sorted(found, key=lambda key: board.benchmark.place(key.metric, key.extractor))
 
 
 def stale_words(board: Board, what: str, folder: Path) -> str:

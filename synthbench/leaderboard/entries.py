@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synthbench.errors import ScorecardError
+from synthbench.records.keys import JobKey
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.verdict import scored_bytes
 from synthbench.scoring.benchmark import Benchmark
@@ -53,14 +54,14 @@ def comparable(cards: Mapping[str, Scorecard], benchmark: Benchmark) -> dict[str
     }
 
 
-def in_order(cards: Mapping[str, Scorecard], primary: str) -> list[str]:
+def in_order(cards: Mapping[str, Scorecard], primary: JobKey) -> list[str]:
     """Return the names of entries, the best by the primary metric first.
 
     Entries without a value of it come last. Equal ones are in the order of their names.
     """
 
     def place(name: str) -> tuple[bool, float, str]:
-        row = cards[name].row(primary)
+        row = cards[name].row(primary.metric, primary.extractor)
         if row is None or row.value is None:
             return (True, 0.0, name)
         loss = {"lower": row.value, "zero": abs(row.value), "higher": -row.value}

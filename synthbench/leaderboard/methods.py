@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from synthbench.leaderboard.entries import in_order
 from synthbench.leaderboard.ranking import MetricRanking
+from synthbench.records.keys import JobKey
 from synthbench.records.scorecard import Scorecard
 
 Row: TypeAlias = tuple[str, ...]
@@ -38,7 +39,7 @@ def kind_of(card: Scorecard) -> Kind:
     return "baseline" if card.origin.generator in BASELINES else "trained"
 
 
-def rows_in_order(cards: Mapping[str, Scorecard], primary: str) -> tuple[Row, ...]:
+def rows_in_order(cards: Mapping[str, Scorecard], primary: JobKey) -> tuple[Row, ...]:
     """Return the rows of a leaderboard, the best by the primary metric first.
 
     A row with several training seeds is placed by the mean of its values; its entries are in the
@@ -62,8 +63,8 @@ def rows_in_order(cards: Mapping[str, Scorecard], primary: str) -> tuple[Row, ..
     return tuple(tuple(names) for names in sorted(groups.values(), key=place))
 
 
-def _loss(card: Scorecard, primary: str) -> float | None:
-    row = card.row(primary)
+def _loss(card: Scorecard, primary: JobKey) -> float | None:
+    row = card.row(primary.metric, primary.extractor)
     if row is None or row.value is None:
         return None
     return {"lower": row.value, "zero": abs(row.value), "higher": -row.value}[row.direction]

@@ -147,7 +147,7 @@ def multiverse(
             f"{folder}: a multiverse needs at least 2 choices that can be computed; found "
             f"{len(universes)}. {'; '.join(absent) or 'Freeze a benchmark with more metrics.'}"
         )
-    ordered = in_order({entry.name: entry.card for entry in entries}, benchmark.primary)
+    ordered = in_order({entry.name: entry.card for entry in entries}, benchmark.primary_key)
     return Multiverse(
         benchmark=benchmark.name,
         protocol_hash=benchmark.protocol.hash,

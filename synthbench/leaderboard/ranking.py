@@ -308,7 +308,7 @@ def ranked_jobs(benchmark: Benchmark) -> list[Job]:
         for job in jobs(benchmark.protocol.intervals, extractors)
         if job.metric.role != "for_papers"
     ]
-    return sorted(found, key=lambda job: job.metric.name != benchmark.primary)
+    return sorted(found, key=lambda job: benchmark.place(job.metric.name, job.extractor))
 
 
 def _ranking(entries: Sequence[Entry], job: Job, benchmark: Benchmark) -> Ranking:

@@ -54,12 +54,13 @@ def _missing_words(card: Scorecard) -> str:
 def _parts_words(card: Scorecard) -> str:
     """Return the parts that are too far, of families that are not: seams beside a good spectrum."""
     far = {name for name, standing in families(ranked_rows(card)).items() if standing == "worse"}
+    told = {row.metric for row in ranked_rows(card) if family_of(row) in far}
     parts = [
         row.label.partition(" (")[0] for row in card.values
         if row.key.part is not None and row.role != "for_papers" and row.direction != "zero"
-        and family_of(row) not in far and verdict(row).standing == "worse"
+        and row.key.metric not in told and verdict(row).standing == "worse"
     ]  # fmt: skip
-    return f"but worse than real in {', '.join(parts)}" if parts else ""
+    return f"but worse than real in {', '.join(dict.fromkeys(parts))}" if parts else ""
 
 
 def _few_words(card: Scorecard) -> str:

@@ -46,6 +46,9 @@ FAMILIES = {
     "ms_ssim": "variety",
     "spectrum": "spectrum",
     "intensity": "intensity",
+    "morphometry": "regional volumes",
+    "quality": "image quality",
+    "constraints": "constraint violations",
 }
 """Metrics of one family look at the same thing. A metric that is not here is its own family."""
 
@@ -58,7 +61,8 @@ class Verdict:
     ----------
     standing
         "within": in the floor's central 95%. "worse": outside, on the worse side. "other side":
-        outside, on the better side. "no floor": nothing to compare with. "missing": no value.
+        outside, on the better side. "no floor": nothing to compare with, or it cannot be told.
+        "missing": no value.
     words
         A clause for a table.
     """
@@ -162,9 +166,13 @@ def verdict(value: Value) -> Verdict:
     if value.of_variety:
         return Verdict("worse", "too alike" if above else "too varied")
     # A distance below the floor is suspicious; a share of faults is only small, as for all alike.
+    # Not where its halves lie above the floor too: a few volumes far from all others move an
+    # unbiased kernel distance that far, to either side (a generator that fails now and then).
     if value.direction == "lower" and value.role != "descriptive":
         if above:
             return Verdict("worse", "too far")
+        if floor.synth_high is not None and floor.synth_high > floor.high:
+            return Verdict("no floor", "cannot be told: spread beyond real")
         return Verdict("other side", "too near: copies?")
     worse = value.direction == "zero" or above == (value.direction == "lower")
     return Verdict("worse" if worse else "other side", "above real" if above else "below real")

@@ -73,7 +73,8 @@ class Benchmark(RecordFile):
     name
         The name of the leaderboard's folder.
     primary
-        The metric that entries are ordered by.
+        The key of the row that entries are ordered by: "kid | qiu2022", or "kid" for the first
+        extractor.
     real_fingerprint, real_subjects
         Fingerprint and number of subjects of the real cohort.
     protocol
@@ -106,6 +107,17 @@ class Benchmark(RecordFile):
     floors: tuple[FrozenFloor, ...] = ()
     software: dict[str, str] = Field(default_factory=dict)
     literature: bool = False
+
+    @property
+    def primary_key(self) -> JobKey:
+        """The row that entries are ordered by; without an extractor, it is the first one's."""
+        return JobKey.parse(self.primary)
+
+    def place(self, metric: str, extractor: str | None) -> tuple[bool, bool]:
+        """Return what rows are sorted by: the primary one first, then the others of its metric."""
+        primary = self.primary_key
+        other = metric != primary.metric
+        return other or primary.extractor not in (None, extractor), other
 
     @classmethod
     def opened(cls, benchmark: Path | Benchmark) -> Benchmark:
@@ -263,7 +275,7 @@ class BenchmarkSettings(ScoringSettings):
     m
         The number of synthetic volumes that an entry is scored with; None: not chosen.
     primary
-        The metric that entries are ordered by.
+        The row that entries are ordered by: "kid", or "kid | qiu2022" where the extractor is told.
     protocol
         The protocol that the settings were taken from, where a file holds one.
     """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import UsageError, WeightsError
+from synthbench.records.keys import JobKey
 from synthbench.records.protocol import BackgroundRecord
 from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import checking
@@ -52,7 +52,8 @@ def freeze(
     n_synth
         m: the number of synthetic volumes that an entry is scored with.
     primary
-        The metric that the leaderboard is ordered by.
+        The row that the leaderboard is ordered by: "kid", or "kid | qiu2022" for one extractor of
+        several.
     assume_grid
         Isotropic voxel size in mm of arrays without geometry.
 
@@ -65,7 +66,7 @@ def freeze(
     if n_synth < 2:
         raise UsageError(f"--m: at least 2 synthetic volumes are needed; found {n_synth}.")
     check_names(settings)
-    _check_primary(primary, metrics_of(settings))
+    _check_primary(primary, settings)
     if not isinstance(real, Cohort):
         real = read_cohort(real, role="real", assume_grid=assume_grid,
                            progress=checking("real", context.progress))  # fmt: skip
@@ -94,11 +95,19 @@ def freeze(
     )  # fmt: skip
 
 
-def _check_primary(primary: str, metrics: Sequence[str]) -> None:
-    if primary in metrics:
+def _check_primary(primary: str, settings: ScoringSettings) -> None:
+    metrics, key = metrics_of(settings), JobKey.parse(primary)
+    if key.row not in metrics:
+        check_metric_name(key.row, "--primary")
+        raise UsageError(
+            f"--primary {primary}: not among the chosen metrics ({', '.join(metrics)}). Add "
+            f"--metric {key.row}, or choose one of them: --primary {metrics[0]}."
+        )
+    if key.extractor is None:
         return
-    check_metric_name(primary, "--primary")
-    raise UsageError(
-        f"--primary {primary}: not among the chosen metrics ({', '.join(metrics)}). Add "
-        f"--metric {primary}, or choose one of them: --primary {metrics[0]}."
-    )
+    keys = [job.key for job in jobs([key.metric], settings.extractors)]
+    if primary not in keys:
+        raise UsageError(
+            f"--primary {primary!r}: there is no such row. Choose one of: "
+            f"{', '.join(map(repr, keys))}."
+        )

@@ -166,6 +166,26 @@ def test_boards_of_any_size_have_at_most_five_short_sentences(count, tmp_path):
     assert sum(bool(re.match(r"\| \d+\\?\. ", line)) for line in lines) == count
 
 
+def test_one_extractor_of_several_can_be_the_primary_one(tmp_path):
+    """By KID on the second extractor the far entry is first, and everything says so."""
+    folder, source = make_board(tmp_path / "b", SHIFTS, primary="kid | second")
+    found = compare(folder, source=source)
+    assert (found.metrics[0].metric, found.metrics[0].extractor) == ("kid", "second")
+    best = FloorRecord(n=12, mean=0.0, low=-0.05, high=0.05, synth_mean=-9.0)
+    card = Scorecard.load(folder / "entries" / "far.json")
+    values = tuple(
+        row.model_copy(update={"value": -9.0, "floor": best})
+        if (row.metric, row.extractor) == ("kid", "second") else row for row in card.values
+    )  # fmt: skip
+    change(folder, "far", values=values)
+    board = Board.read(folder)
+    assert next(iter(board.ordered)) == "far"
+    keys = [(key.metric, key.extractor) for key in ranked_keys(board)]
+    assert keys[:2] == [("kid", "second"), ("kid", "first")]
+    assert "KID, second ↓" in render_leaderboard(folder)
+    assert told(folder)[0].startswith("KID on second")
+
+
 # ---------------------------------------------------------------- the page
 
 

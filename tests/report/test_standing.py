@@ -15,8 +15,8 @@ CARD = next((Path(__file__).parents[1] / "data" / "ixi-hh-4mm").rglob("entries/*
 INTERVAL = IntervalRecord(low=4.0, high=6.0, level=0.95, method="jackknife", label="")
 
 
-def row(direction="lower", at_n=1.1, metric="m", **rest):
-    floor = FloorRecord(n=9, mean=1.0, low=0.9, high=1.2, synth_mean=at_n, **rest.pop("floor", {}))
+def row(direction="lower", at_n=1.1, metric="m", floor=None, **rest):
+    floor = FloorRecord(n=9, mean=1.0, low=0.9, high=1.2, synth_mean=at_n, **(floor or {}))
     return Value(
         metric=metric, label=metric.upper(), direction=direction, value=5.0, interval=INTERVAL,
         floor=floor, **rest,
@@ -31,6 +31,20 @@ def row(direction="lower", at_n=1.1, metric="m", **rest):
         ("lower", 1.1, {"p": 0.051}, "within", "like real"),
         ("lower", 1.3, {}, "worse", "too far"),
         ("lower", 0.8, {}, "other side", "too near: copies?"),
+        (
+            "lower",
+            0.8,
+            {"floor": {"synth_low": 0.6, "synth_high": 1.1}},
+            "other side",
+            "too near: copies?",
+        ),
+        (
+            "lower",
+            0.8,
+            {"floor": {"synth_low": -9.0, "synth_high": 7.0}},
+            "no floor",
+            "cannot be told: spread beyond real",
+        ),
         ("lower", 1.3, {"role": "descriptive"}, "worse", "above real"),
         ("lower", 0.8, {"role": "descriptive"}, "other side", "below real"),
         ("higher", 1.3, {}, "other side", "above real"),

@@ -130,6 +130,23 @@ def test_the_opening_names_parts_that_are_worse_than_their_familys_verdict():
     assert "worse than real" not in opening(alone)
 
 
+@pytest.mark.parametrize("metric", ["morphometry", "a-plugin"])
+def test_parts_of_a_metric_that_is_too_far_itself_are_not_named_beside_it(metric):
+    """Also where the metric's family has no name of its own, as that of a plugin."""
+    far = FloorRecord(n=40, mean=0.0, low=-1.0, high=1.0, synth_mean=2.0)
+    own = Value(
+        metric=metric, label="Regional volumes (W1 / sd)", direction="lower", target="zero",
+        value=2.0, floor=far, extractor="regions",
+    )  # fmt: skip
+    part = own.model_copy(update={"metric": f"{metric}.largest", "label": "Largest |d|"})
+    card = Scorecard.load(CARD).model_copy(update={"values": (own, part)})
+    assert "but worse than real" not in opening(card)
+    near = own.model_copy(update={"floor": far.model_copy(update={"synth_mean": 0.0})})
+    others = [row.model_copy(update={"extractor": "anatomy"}) for row in (near, part)]
+    card = card.model_copy(update={"values": (near, part, *others)})
+    assert "but worse than real in Largest |d|;" in opening(card)
+
+
 def test_the_opening_names_volumes_that_are_nearly_others_where_copying_was_not_tested():
     alike = PreflightRecord(
         rule="near-identical-across", role="synth", severity="warning", volumes=8, accepted=False

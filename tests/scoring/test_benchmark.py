@@ -267,9 +267,13 @@ def test_a_benchmark_of_before_loads_and_scores(frozen, real, synth, card, tmp_p
         (("fidd",), "mmd2", "^--metric: no metric is named 'fidd': did you mean 'fid'?"),
         (("fid",), "mmd2", r"not among the chosen metrics \(fid\)\. .*--primary fid\.$"),
         (("fid",), "mmd", "^--primary: no metric is named 'mmd': did you mean 'mmd2'?"),
+        (("fid",), "fid | voxels", r"no such row\. Choose one of: 'fid \| random-resnet10'\.$"),
+        (("ms_ssim",), "ms_ssim | voxels", "no such row. Choose one of: 'ms_ssim'.$"),
+        (("ms_ssim",), "ms_ssim.synth", "^--primary: no metric is named 'ms_ssim.synth'"),
     ],
 )
 def test_a_wrong_choice_of_metrics_is_refused_by_the_option_that_it_is_of(metrics, primary, words):
     """Nothing is read before: the folder of real volumes is not there."""
+    settings = ScoringSettings(metrics=metrics, extractors=("random-resnet10",))
     with pytest.raises(UsageError, match=words):
-        freeze.freeze("nowhere", "b", ScoringSettings(metrics=metrics), n_synth=4, primary=primary)
+        freeze.freeze("nowhere", "b", settings, n_synth=4, primary=primary)

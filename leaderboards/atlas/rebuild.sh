@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Rebuild rows of this leaderboard from nothing: both cohorts from their seeds, then training,
+# samples and scorecard of each row; then compare the scorecard with the one in entries/.
+#
+# Usage: leaderboards/atlas/rebuild.sh [ROW ...]     (without ROW: the two that take seconds)
+#
+# Everything goes into the folder that WORK names, by default build/atlas. What is there already is
+# kept. The exit status is 1 where a row has drifted.
+set -euo pipefail
+
+board=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+work=${WORK:-build/atlas}
+synthbench=${SYNTHBENCH:-synthbench}
+mkdir -p "$work"
+
+# The subjects of the two cohorts are others: their seeds differ.
+[[ -d $work/training ]] ||
+    "$synthbench" data atlas --n 70 --seed 1 --shape 48 56 48 --out "$work/training"
+[[ -d $work/reference ]] ||
+    "$synthbench" data atlas --n 71 --seed 2 --shape 48 56 48 --out "$work/reference"
+
+drifted=0
+(($#)) || set -- pca-gaussian mixup
+for name in "$@"; do
+    run=$work/runs/$name synth=$work/synth/$name card=$work/$name.json
+    case $name in
+        # The network in the package, as it is: it has seen 128 other simulated subjects.
+        shipped) run=atlas ;;
+        # The same network, 100 steps on this cohort.
+        ddpm3d-init) training=(ddpm3d --preset tiny --init atlas --set steps=100) ;;
+        # A generator that is trained from nothing, with the seed in its name.
+        *-s[0-9]) training=("${name%-s?}" --preset tiny --set "seed=${name: -1}") ;;
+        *) training=("$name") ;;
+    esac
+    [[ $run == atlas || -f $run/weights.safetensors ]] ||
+        "$synthbench" train "${training[@]}" --real "$work/training" --out "$run"
+    "$synthbench" sample "$run" --n 70 --out "$synth"
+    "$synthbench" score --benchmark "$board" --real "$work/reference" \
+        --train "$work/training" --synth "$synth" --name "$name" --out "$card"
+    [[ ! -f $board/entries/$name.json ]] ||
+        "$synthbench" drift "$board/entries/$name.json" "$card" || drifted=1
+done
+exit "$drifted"
