@@ -33,6 +33,7 @@ COMMANDS = {
         "--set components=1 --out {}"
     ),
     "sample": "sample {run} --n 3 --out {}",
+    "sample (shards)": "sample {run} --n 3 --shards 1 --out {}",
     "import": "import {real} --name other --out {}",
 }
 
