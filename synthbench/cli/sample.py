@@ -101,7 +101,7 @@ def merge(
         Path | None, typer.Option("--run", help="The run folder, where it was moved since.")
     ] = None,
 ) -> None:
-    """Join the parts that several jobs drew (sample --shard): as if one job had drawn all."""
+    """Join the parts of sample or import --shard: as if one job had written all."""
     from synthbench.sampling.merging import merge as merge_parts
 
     with progress_bar("merging") as advance:
@@ -154,6 +154,10 @@ class ImportOptions:
         str | None,
         typer.Option("--made-by", metavar="TEXT", help="The program and its version; recorded."),
     ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Bring in the I-th of N parts: one job of several."),
+    ] = None
 
 
 def import_(
@@ -163,12 +167,13 @@ def import_(
 ) -> None:
     """Bring in volumes that were made elsewhere: npy, no geometry, any scale, any axes."""
     from synthbench.cohorts.foreign.rules import Statement
+    from synthbench.runs.part import Part
     from synthbench.sampling.importing import ImportRequest, import_volumes
 
     stated = Statement.parse(options.value_range, options.orientation, options.spacing)
     request = ImportRequest(
         files.of(source), options.name, options.out, files.of(options.like), options.manifest,
-        stated, options.made_by,
+        stated, options.made_by, None if options.shard is None else Part.parse(options.shard),
     )  # fmt: skip
     with progress_bar("importing") as advance:
         copies = import_volumes(request, advance, log)

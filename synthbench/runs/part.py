@@ -86,7 +86,7 @@ class PartRecord(BaseModel):
     call
         The sha256 of all that the call depends on, except the part.
     run
-        The run that the volumes are drawn from.
+        The run that the volumes are drawn from; None: they were brought in.
     options
         Options of the call that its merging needs.
     finished
@@ -100,7 +100,7 @@ class PartRecord(BaseModel):
     part: int = Field(ge=1)
     of: int = Field(ge=1)
     call: str = Field(pattern=r"^[0-9a-f]{64}$")
-    run: str
+    run: str | None
     options: dict[str, str | int | float | bool | None]
     finished: bool = False
 
@@ -148,7 +148,7 @@ def check_own(folder: Path, wanted: PartRecord | None) -> None:
     if found.call != wanted.call:
         raise UsageError(
             f"{folder}: it holds the part {found.part}/{found.of} of another call (another run, "
-            "number of volumes, seed or option). Name another folder."
+            "number of volumes, seed or option, or other files). Name another folder."
         )
 
 

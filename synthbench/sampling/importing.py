@@ -6,8 +6,9 @@ volume was made from, and the rules that it was made by.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from synthbench.cohorts.tables.participants import typed
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import finite
 from synthbench.errors import CohortError, UsageError
-from synthbench.runs.seal import check_sealed_before, seal_folder
+from synthbench.runs.part import Part, PartRecord, check_own
+from synthbench.runs.seal import canonical, check_sealed_before, seal_folder
 from synthbench.runs.sidecar import Sidecar, found_sidecars, sidecar_file
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import sha256_file, write_atomic
@@ -54,6 +56,9 @@ class ImportRequest:
         What the files do not say, or say wrongly.
     made_by
         The program that made them and its version, in the user's words.
+    part
+        The part of the files that is brought in, where several jobs share them;
+        `synthbench.sampling.merging` joins the folders of all parts. None: all.
     """
 
     source: CohortFiles
@@ -63,6 +68,7 @@ class ImportRequest:
     manifest: Path | None = None
     stated: Statement = field(default_factory=Statement)
     made_by: str | None = None
+    part: Part | None = None
 
 
 def import_volumes(
@@ -130,17 +136,33 @@ def _imported(
         }
         sidecar = {**origin, **row, "imported": about}
         copies.append((out / f"synth-{index:06d}.nii.gz", sidecar))
+    index_of = {copy: index for index, (copy, _) in enumerate(copies)}
+    part = None
+    if request.part is not None:
+        part = _part_record(request.part, name, [sidecar for _, sidecar in copies])
+        copies = list(request.part.chosen(copies))
+    check_own(out, part)
     kept = _kept(out, copies)
     check_sealed_before(out, sorted(kept))
     write_atomic(out / "dataset_description.json", _description(name))
-    for index, (copy, sidecar) in enumerate(copies):
+    if part is not None:
+        part.write(out, finished=False)
+    for done, (copy, sidecar) in enumerate(copies, 1):
         if copy not in kept:
-            _write(found, index, scaling, copy, sidecar)
+            _write(found, index_of[copy], scaling, copy, sidecar)
         if progress is not None:
-            progress(index + 1, len(copies), copy.name)
+            progress(done, len(copies), copy.name)
+    if part is not None:
+        part.write(out, finished=True)
     seal_folder(out, [copy for copy, _ in copies], run=None, generator=name, log=log)
     log(_account(found, scaling, name, out, len(kept)))
     return [copy for copy, _ in copies]
+
+
+def _part_record(part: Part, name: str, sidecars: Sequence[Mapping[str, Any]]) -> PartRecord:
+    """Return the record of a part; the sidecars of all files say what the call depends on."""
+    call = hashlib.sha256(canonical(sidecars)).hexdigest()
+    return PartRecord(part=part.number, of=part.of, call=call, run=None, options={"name": name})
 
 
 def _write(

@@ -15,8 +15,8 @@ from typing import Any
 
 from synthbench.errors import UsageError
 from synthbench.runs.folder import Run
-from synthbench.runs.part import all_parts, check_own
-from synthbench.runs.seal import check_sealed_before, verify
+from synthbench.runs.part import PartRecord, all_parts, check_own
+from synthbench.runs.seal import check_sealed_before, seal_folder, verify
 from synthbench.runs.sidecar import sidecar_file
 from synthbench.runtime import tar
 from synthbench.runtime.callbacks import Log, to_logger
@@ -25,6 +25,8 @@ from synthbench.runtime.lock import only_writer
 from synthbench.sampling.folder import check_is_for_samples, volumes_in
 from synthbench.sampling.sampling import complete
 from synthbench.sampling.source import Source
+
+_DESCRIPTION = "dataset_description.json"
 
 
 def merge(
@@ -35,7 +37,7 @@ def merge(
     progress: Callable[[int, int, str], None] | None = None,
     log: Log = to_logger,
 ) -> list[Path]:
-    """Join the folders of all parts of a call of `sample`, and return the volumes.
+    """Join the folders of all parts of a call of `sample` or `import`, and return the volumes.
 
     Files are linked where the file system can link them, and copied where not; the parts stay.
 
@@ -62,9 +64,8 @@ def merge(
     out = Path(out)
     if out.resolve() in {folder.resolve() for folder, _ in found}:
         raise UsageError(f"--out {out}: it is the folder of a part. Name a new folder.")
-    record = found[0][1]
-    options: dict[str, Any] = record.options
-    source = Source.of(record.run if run is None else run, **options)
+    first, record = found[0]
+    finish = _completion(record, run, log)
     for folder, one in found:
         _check_whole(folder, f"{one.part}/{one.of}")
     files = {file: out / file.name for folder, _ in found for file in _files_in(folder)}
@@ -73,13 +74,26 @@ def merge(
         check_is_for_samples(out)
         check_sealed_before(out, volumes_in(out))
         _check_no_others(out, files.values())
-        source.describe(out)
+        _put(first / _DESCRIPTION, out / _DESCRIPTION)
         for done, (file, target) in enumerate(files.items(), 1):
             _put(file, target)
             if progress:
                 progress(done, len(files), target.name)
-        complete(source, out, log)
+        finish(out)
         return volumes_in(out)
+
+
+def _completion(
+    record: PartRecord, run: Run | Path | str | None, log: Log
+) -> Callable[[Path], object]:
+    """Return what writes all that a folder has beside its volumes."""
+    run = record.run if run is None else run
+    options: dict[str, Any] = record.options
+    if run is None:
+        name = str(options["name"])
+        return lambda out: seal_folder(out, volumes_in(out), run=None, generator=name, log=log)
+    source = Source.of(run, **options)
+    return lambda out: complete(source, out, log)
 
 
 def _check_whole(folder: Path, part: str) -> None:

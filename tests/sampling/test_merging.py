@@ -9,9 +9,11 @@ import time
 
 import pytest
 
+from synthbench.cohorts.choice import CohortFiles
 from synthbench.errors import UsageError
 from synthbench.runs.part import Part
 from synthbench.sampling import merging, sampling
+from synthbench.sampling.importing import ImportRequest, import_volumes
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +62,20 @@ def test_merging_copies_where_nothing_can_be_linked(run, tmp_path, monkeypatch):
         patched.setattr(os, "link", refused)
         merging.merge(folders, tmp_path / "merged")
     assert content(tmp_path / "merged") == content(tmp_path / "whole")
+
+
+def test_merged_parts_of_an_import_are_the_undivided_one(make_cohort, tmp_path):
+    source = CohortFiles(make_cohort("source", n=5))
+    whole, merged = tmp_path / "whole", tmp_path / "merged"
+    import_volumes(ImportRequest(source, "other", whole))
+    folders = [tmp_path / f"part-{number}" for number in (1, 2)]
+    for number, folder in enumerate(folders, 1):
+        for _ in range(2):  # again: what is there is kept
+            import_volumes(ImportRequest(source, "other", folder, part=Part(number, 2)))
+    assert len(merging.merge(folders, merged)) == 5
+    assert content(merged) == content(whole)
+    with pytest.raises(UsageError, match="another call"):
+        import_volumes(ImportRequest(source, "mine", folders[0], part=Part(1, 2)))
 
 
 def test_parts_that_are_missing_doubled_or_unfinished_are_named(run, tmp_path):
