@@ -62,6 +62,11 @@ class SampleOptions:
         str | None,
         typer.Option(metavar="I/N", help="Draw the I-th of N parts: one job of several."),
     ] = None
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers draw --jobs parts."),
+    ] = None
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Parts of --dask.")] = 1
 
 
 def sample(
@@ -71,17 +76,23 @@ def sample(
 ) -> None:
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
     from synthbench.runs.part import Part
-    from synthbench.sampling import sampling
+    from synthbench.sampling.distributed import sample_on_dask
+    from synthbench.sampling.sampling import SamplingRequest, run_sampling
 
     part = None if options.shard is None else Part.parse(options.shard)
+    if options.dask is None and options.jobs > 1:
+        raise UsageError("--jobs: it divides the call among the workers of --dask ADDRESS.")
+    request = SamplingRequest(
+        run, options.n, out,
+        seed=options.seed, sampler=options.sampler, steps=options.steps, clean=options.clean,
+        conditions=options.conditions, choices=options.condition or (),
+        guidance=options.guidance, follow=options.trajectory, shards=options.shards, part=part,
+    )  # fmt: skip
     with progress_bar("sampling") as advance:
-        files = sampling.sample(
-            run, options.n, out,
-            seed=options.seed, sampler=options.sampler, steps=options.steps, clean=options.clean,
-            conditions=options.conditions, choices=options.condition or (),
-            guidance=options.guidance, follow=options.trajectory, shards=options.shards, part=part,
-            progress=advance, log=log,
-        )  # fmt: skip
+        if options.dask is None:
+            files = run_sampling(request, advance, log)
+        else:
+            files = sample_on_dask(request, options.dask, options.jobs, progress=advance, log=log)
     first, last = (file.name.removeprefix("synth-").split(".")[0] for file in (files[0], files[-1]))
     drawn = (
         f"{len(files)} volumes, seeds {int(first)} to {int(last)}"

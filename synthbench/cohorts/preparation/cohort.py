@@ -19,6 +19,7 @@ from synthbench.cohorts.datasets.scans import Scan
 from synthbench.cohorts.preparation.settings import Settings
 from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
 from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
+from synthbench.runtime.cluster import dask_client
 from synthbench.runtime.files import holding, write_atomic
 from synthbench.runtime.lock import only_writer
 from synthbench.runtime.parent import end_with_parent
@@ -252,7 +253,7 @@ def _workers(jobs: int, dask: str | None) -> Iterator[Parallel]:
 
     with ExitStack() as stack:
         if dask is not None:
-            stack.enter_context(_dask_client(dask))
+            stack.enter_context(dask_client(dask, "prepare,cluster"))
             stack.enter_context(parallel_config(backend="dask"))
         else:
             stack.enter_context(parallel_config(backend="loky", inner_max_num_threads=1))
@@ -285,17 +286,3 @@ def _numbered(
     if os.getppid() == asked_by:  # a process of joblib, not of a Dask cluster
         end_with_parent()
     return index, prepare_task(scan, out, settings)
-
-
-def _dask_client(address: str) -> Any:
-    """Return a client of the scheduler; joblib's Dask backend finds it by itself."""
-    _check_packages("dask", "distributed", extra="prepare,cluster")
-    from distributed import Client
-
-    try:
-        return Client(address, timeout="10s")
-    except (OSError, ValueError, TimeoutError) as error:
-        raise UsageError(
-            f"--dask {address}: no scheduler answers there ({_one_line(error)}). Start one with "
-            "dask scheduler, and give the address that it prints (tcp://host:8786)."
-        ) from error
