@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -76,22 +76,23 @@ def sample(
 ) -> None:
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
     from synthbench.runs.part import Part
+    from synthbench.sampling import sampling
     from synthbench.sampling.distributed import sample_on_dask
-    from synthbench.sampling.sampling import SamplingRequest, run_sampling
 
     part = None if options.shard is None else Part.parse(options.shard)
     if options.dask is None and options.jobs > 1:
         raise UsageError("--jobs: it divides the call among the workers of --dask ADDRESS.")
-    request = SamplingRequest(
-        run, options.n, out,
-        seed=options.seed, sampler=options.sampler, steps=options.steps, clean=options.clean,
-        conditions=options.conditions, choices=options.condition or (),
-        guidance=options.guidance, follow=options.trajectory, shards=options.shards, part=part,
-    )  # fmt: skip
+    chosen: dict[str, Any] = {
+        "seed": options.seed, "sampler": options.sampler, "steps": options.steps,
+        "clean": options.clean, "conditions": options.conditions,
+        "choices": options.condition or (), "guidance": options.guidance,
+        "follow": options.trajectory, "shards": options.shards, "part": part,
+    }  # fmt: skip
     with progress_bar("sampling") as advance:
         if options.dask is None:
-            files = run_sampling(request, advance, log)
+            files = sampling.sample(run, options.n, out, progress=advance, log=log, **chosen)
         else:
+            request = sampling.SamplingRequest(run, options.n, out, **chosen)
             files = sample_on_dask(request, options.dask, options.jobs, progress=advance, log=log)
     first, last = (file.name.removeprefix("synth-").split(".")[0] for file in (files[0], files[-1]))
     drawn = (
