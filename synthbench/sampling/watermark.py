@@ -250,9 +250,7 @@ def evidence(
     logs = np.log(np.maximum(values, floor))
     steepness = np.sqrt(np.sum(np.square(np.gradient(logs)), axis=0))
     weight = inside * _EDGE / (_EDGE + steepness)
-    local = _blurred(logs * weight, _LOCAL_SIGMA) / np.maximum(
-        _blurred(weight, _LOCAL_SIGMA), 1e-9
-    )
+    local = _blurred(logs * weight, _LOCAL_SIGMA) / np.maximum(_blurred(weight, _LOCAL_SIGMA), 1e-9)
     rest = np.clip(logs - local, -_CLIP, _CLIP) * weight
     found = _high(_projected(rest), "constant")
     size = np.sqrt(_blurred(found**2, 1.5))
