@@ -5,10 +5,10 @@ Usage: python studies/watermark.py found COHORT [--n 70]
        python studies/watermark.py mark COHORT --out FOLDER
 
 `found` marks each volume with a key of its own, changes it, and prints the share in which the mark
-is found, with the exact 95% interval (Clopper and Pearson), and the least and the median z. `null` prints the share of
-pairs of an unmarked volume and a key in which one is found, also after the three changes together.
-`mark` writes marked copies of a cohort with one key, so that `synthbench score` can judge both; it
-prints the strength. The tables stand in docs/watermark.md.
+is found, with the exact 95% interval (Clopper and Pearson), and the least and the median z.
+`null` prints the share of pairs of an unmarked volume and a key in which one is found, also after
+the three changes together. `mark` writes marked copies of a cohort with one key, so that
+`synthbench score` can judge both; it prints the strength. The tables stand in docs/watermark.md.
 """
 
 from __future__ import annotations
@@ -230,6 +230,7 @@ def null(cohorts: list[Path], keys: int) -> None:
 
 def write_marked(cohort: Path, out: Path) -> None:
     """Write marked copies of a cohort, all with one key."""
+    out.mkdir(parents=True, exist_ok=True)
     of, strengths = key(100_000), []
     for name, volume, space in volumes(cohort):
         result = mark(volume, space, of)
