@@ -54,7 +54,7 @@ def _distorted(volume, blur):
 
 def test_the_threshold_is_hoeffdings():
     """exp(-t^2 / 2) = 0.001 gives t = sqrt(2 ln 1000) = 3.717."""
-    assert THRESHOLD == pytest.approx(3.7169, abs=1e-4)
+    assert pytest.approx(3.7169, abs=1e-4) == THRESHOLD
     assert most_likely(THRESHOLD) == pytest.approx(0.001)
     assert most_likely(-5.0) == 1.0
 
