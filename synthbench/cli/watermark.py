@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthbench.cli.console import answer, as_progress, log, progress_bar
+from synthbench.cli.console import answer, log, progress_bar
 from synthbench.cli.options import FileOptions
 from synthbench.errors import CheckFailed
 
@@ -34,7 +34,7 @@ def watermark_find(
     from synthbench.sampling.watermark_search import find_watermark
 
     with progress_bar("searching") as advance:
-        searched = find_watermark(files.of(folder), key, progress=as_progress(advance))
+        searched = find_watermark(files.of(folder), key, progress=advance)
     answer(
         [{**asdict(one), "found": one.found} for one in searched], lambda: _table(searched)
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.listing import list_cohort
 from synthbench.cohorts.volume_file import read
 from synthbench.errors import SynthbenchError, UsageError
-from synthbench.runtime.callbacks import Progress, no_progress
 from synthbench.sampling.watermark import THRESHOLD, WatermarkKey, most_likely, statistic
 
 
@@ -38,7 +38,10 @@ class Searched:
 
 
 def find_watermark(
-    volumes: Path | CohortFiles, key: str, *, progress: Progress = no_progress
+    volumes: Path | CohortFiles,
+    key: str,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Searched]:
     """Look for the mark of a key in each volume, and return what was found.
 
@@ -69,5 +72,6 @@ def find_watermark(
         except SynthbenchError as error:
             raise UsageError(f"{name}: {error}") from error
         searched.append(Searched(name, z, most_likely(z)))
-        progress(done, len(listing.files), name)
+        if progress:
+            progress(done, len(listing.files), name)
     return searched
