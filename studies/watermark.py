@@ -1,11 +1,14 @@
 """Validity study: who finds the watermark, after what, and what it does to metrics.
 
-Usage: python studies/watermark.py found COHORT [--n 70]
+Usage: python studies/watermark.py found COHORT ... [--n 70] [--change NAME ...]
+       python studies/watermark.py attacked COHORT [--n 70]
        python studies/watermark.py null COHORT ... [--keys 200]
        python studies/watermark.py mark COHORT --out FOLDER
 
-`found` marks each volume with a key of its own, changes it, and prints the share in which the mark
-is found, with the exact 95% interval (Clopper and Pearson), and the least and the median z.
+`found` marks each volume with a key of its own, changes it (by default in each way of `CHANGES`),
+and prints the share in which the mark is found, with the exact 95% interval (Clopper and Pearson),
+and the least and the median z, for each cohort and for all. `attacked` prints the same where the
+pattern is divided out by who has the key, and for means of volumes with one key.
 `null` prints the share of pairs of an unmarked volume and a key in which one is found, also after
 the three changes together. `mark` writes marked copies of a cohort with one key, so that
 `synthbench score` can judge both; it prints the strength. The tables stand in docs/watermark.md.
@@ -30,6 +33,7 @@ from synthbench.sampling.watermark import (
     agreement,
     evidence,
     mark,
+    pattern,
     statistic,
 )
 from synthbench.volumes.grid import Space, resample
@@ -162,51 +166,69 @@ def volumes(cohort: Path, n: int | None = None) -> Iterator[tuple[str, np.ndarra
             advance(done, len(files), "")
 
 
-def found(cohort: Path, n: int) -> None:
-    """Print in how many marked volumes the mark is found after each change."""
-    scores: dict[str, list[float]] = {}
-    strengths, together = [], []
-    for number, (_, volume, space) in enumerate(volumes(cohort, n)):
-        marked = mark(volume, space, key(number))
-        strengths.append(marked.strength)
-        for name, change in CHANGES.items():
-            scores.setdefault(name, []).append(
-                statistic(*change(marked.volume, space), key(number))
-            )
-        scores.setdefault("its pattern taken away again, with the key", []).append(
-            statistic(*_without(marked.volume, space, key(number), marked.strength), key(number))
-        )
-        scores.setdefault("looked for with another key", []).append(
-            statistic(marked.volume, space, key(number + 100_000))
-        )
-        if number < 20:
-            together.append((volume, space))
-    shown = key(100_000)
-    marked_all = [mark(volume, space, shown).volume for volume, space in together]
-    space = together[0][1]
-    for count in (2, 5, 20):
-        means = [
-            np.mean(marked_all[i : i + count], axis=0)
-            for i in range(0, len(marked_all) - count + 1, count)
-        ]
-        scores[f"mean of {count} volumes with one key"] = [
-            statistic(mean.astype(np.float32), space, shown) for mean in means
-        ]
-    print(f"{cohort}: {len(strengths)} volumes, {space}; strength median "
-          f"{np.median(strengths):.2%}, most {max(strengths):.2%}\n")  # fmt: skip
-    print("| change | found | 95% interval | least z | median z |")
+def found(cohorts: list[Path], n: int, names: list[str]) -> None:
+    """Print in how many marked volumes the mark is found after each change, for all cohorts.
+
+    Each volume has a key of its own. "another key" is looked for after the three changes.
+    """
+    tables: list[dict[str, list[float]]] = []
+    number = 0
+    for cohort in cohorts:
+        scores: dict[str, list[float]] = {}
+        strengths = []
+        for _, volume, space in volumes(cohort, n):
+            own = key(number)
+            marked = mark(volume, space, own)
+            strengths.append(marked.strength)
+            for name in names:
+                changed = CHANGES[name](marked.volume, space)
+                scores.setdefault(name, []).append(statistic(*changed, own))
+            other = statistic(*ALL_THREE(marked.volume, space), key(number + 100_000))
+            scores.setdefault("another key", []).append(other)
+            number += 1
+        tables.append(scores)
+        print(f"{cohort.name}: {len(strengths)} volumes; strength median {np.median(strengths):.2%},"
+              f" from {min(strengths):.2%} to {max(strengths):.2%}")  # fmt: skip
+        _print_found(scores)
+    print("all:")
+    _print_found({name: [z for scores in tables for z in scores[name]] for name in tables[0]})
+
+
+def _print_found(scores: dict[str, list[float]]) -> None:
+    """Print a table: a row per change."""
+    print("\n| change | found | 95% interval | least z | median z |")
     print("|---|---:|---|---:|---:|")
     for name, values in scores.items():
         hits = sum(z > THRESHOLD for z in values)
         low, high = stats.binomtest(hits, len(values)).proportion_ci()
         print(f"| {name} | {hits} of {len(values)} | {low:.1%} to {high:.1%} | "
               f"{min(values):.1f} | {np.median(values):.1f} |")  # fmt: skip
+    print()
+
+
+def attacked(cohort: Path, n: int) -> None:
+    """Print what is left where the pattern is divided out, and in means of marked volumes."""
+    of = key(100_000)
+    rest: dict[str, list[float]] = {"divided out with the key": []}
+    marked, grids = [], []
+    for _, volume, space in volumes(cohort, n):
+        result = mark(volume, space, of)
+        without = _without(result.volume, space, of, result.strength)
+        rest["divided out with the key"].append(statistic(*without, of))
+        marked.append(result.volume)
+        grids.append(space)
+    for count in (2, 5, 20):
+        starts = range(0, len(marked) - count + 1, count)
+        means = [np.mean(marked[i : i + count], axis=0).astype(np.float32) for i in starts]
+        if means:
+            rest[f"mean of {count} volumes with one key"] = [
+                statistic(mean, grids[0], of) for mean in means
+            ]
+    _print_found(rest)
 
 
 def _without(volume: np.ndarray, space: Space, of: WatermarkKey, strength: float) -> Image:
     """Return what an attacker makes who has the key: the pattern is divided out."""
-    from synthbench.sampling.watermark import pattern
-
     wave = pattern(of, space)
     wave = wave / np.sqrt(np.mean(wave[volume > 0.1] ** 2))
     return np.asarray(volume / (1 + strength * wave), dtype=np.float32), space
@@ -241,14 +263,17 @@ def write_marked(cohort: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("part", choices=("found", "null", "mark"))
+    parser.add_argument("part", choices=("found", "attacked", "null", "mark"))
     parser.add_argument("cohorts", type=Path, nargs="+")
-    parser.add_argument("--n", type=int, default=70)
+    parser.add_argument("--n", type=int, default=70, help="volumes per cohort, at most")
+    parser.add_argument("--change", action="append", choices=list(CHANGES))
     parser.add_argument("--keys", type=int, default=200)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.part == "found":
-        found(given.cohorts[0], given.n)
+        found(given.cohorts, given.n, given.change or list(CHANGES))
+    elif given.part == "attacked":
+        attacked(given.cohorts[0], given.n)
     elif given.part == "null":
         null(given.cohorts, given.keys)
     else:
