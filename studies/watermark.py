@@ -187,8 +187,9 @@ def found(cohorts: list[Path], n: int, names: list[str]) -> None:
             scores.setdefault("another key", []).append(other)
             number += 1
         tables.append(scores)
-        print(f"{cohort.name}: {len(strengths)} volumes; strength median {np.median(strengths):.2%},"
-              f" from {min(strengths):.2%} to {max(strengths):.2%}")  # fmt: skip
+        print(f"{cohort.name}: {len(strengths)} volumes; strength median "
+              f"{np.median(strengths):.2%}, from {min(strengths):.2%} to "
+              f"{max(strengths):.2%}")  # fmt: skip
         _print_found(scores)
     print("all:")
     _print_found({name: [z for scores in tables for z in scores[name]] for name in tables[0]})
