@@ -50,6 +50,14 @@ class SampleOptions:
     clean: Annotated[
         bool, typer.Option("--clean", help="Set what lies outside the brain to zero.")
     ] = False
+    watermark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Put a faint mark into the voxels that only this key finds: at least 16 "
+            "characters, or @FILE that holds them.",
+        ),
+    ] = None
     trajectory: Annotated[
         int | None,
         typer.Option(min=0, help="Seed of a volume whose denoising to keep, in OUT-trajectory."),
@@ -70,7 +78,8 @@ def sample(
             run, options.n, out,
             seed=seed, sampler=options.sampler, steps=options.steps, clean=options.clean,
             conditions=options.conditions, choices=options.condition or (),
-            guidance=options.guidance, follow=options.trajectory, progress=advance, log=log,
+            guidance=options.guidance, follow=options.trajectory,
+            watermark=options.watermark, progress=advance, log=log,
         )  # fmt: skip
     drawn = (
         f"{len(files)} volumes, seeds {seed} to {seed + len(files) - 1}"
