@@ -41,6 +41,7 @@ from synthbench.cli.sensitivity import sensitivity
 from synthbench.cli.sweep import sweep
 from synthbench.cli.train import train
 from synthbench.cli.utility import utility
+from synthbench.cli.watermark import watermark_find
 from synthbench.errors import SynthbenchError
 from synthbench.runtime.text import for_every_locale
 
@@ -65,6 +66,7 @@ _GROUPS = {
     "": app,
     "data": _group("data", "Cohorts: simulate, look at, select, split, prepare, export."),
     "benchmark": _group("benchmark", "Protocols frozen on a real cohort."),
+    "watermark": _group("watermark", "The mark of sample --watermark, in the voxels."),
     "readers": _group("readers", "Reader studies: what people see."),
     "cache": _group("cache", "Features and measures that earlier runs kept on this machine."),
 }
@@ -124,6 +126,8 @@ for _group_, _name, _verb, _page, _example in (
      "data prepare scans/ --out prepared/"),
     ("benchmark", "init", benchmark_init, "scoring.md",
      "benchmark init mine --real split/reference.tsv --m 100"),
+    ("watermark", "find", watermark_find, "watermark.md",
+     "watermark find synth/ --key @secret.txt"),
     ("readers", "init", readers_init, "readers.md",
      "readers init study/ --real real/ --synth synth/ddpm3d --synth synth/ldm3d"),
     ("readers", "serve", readers_serve, "readers.md",

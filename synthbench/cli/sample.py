@@ -50,6 +50,14 @@ class SampleOptions:
     clean: Annotated[
         bool, typer.Option("--clean", help="Set what lies outside the brain to zero.")
     ] = False
+    watermark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Put a faint mark into the voxels that only this key finds: at least 16 "
+            "characters, or @FILE that holds them.",
+        ),
+    ] = None
     trajectory: Annotated[
         int | None,
         typer.Option(min=0, help="Seed of a volume whose denoising to keep, in OUT-trajectory."),
@@ -86,7 +94,8 @@ def sample(
         "seed": options.seed, "sampler": options.sampler, "steps": options.steps,
         "clean": options.clean, "conditions": options.conditions,
         "choices": options.condition or (), "guidance": options.guidance,
-        "follow": options.trajectory, "shards": options.shards, "part": part,
+        "follow": options.trajectory, "watermark": options.watermark,
+        "shards": options.shards, "part": part,
     }  # fmt: skip
     with progress_bar("sampling") as advance:
         if options.dask is None:

@@ -118,6 +118,7 @@ def _contents(run: Run, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str 
         "denoising steps": _common(sidecars, "steps"),
         "guidance": _common(sidecars, "guidance"),
         "cleaned": _common(sidecars, "cleaned"),
+        "watermark": "a faint one in the voxels" if _common(sidecars, "watermark") else None,
         "weights, sha256": run.weights_sha256,
         "format": "NIfTI, 16 bits, on the grid below",
     }

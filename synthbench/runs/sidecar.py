@@ -38,6 +38,15 @@ class GridFields(BaseModel):
         return Space.of(tuple(self.shape), np.array(self.affine))
 
 
+class WatermarkFields(BaseModel):
+    """The watermark of a volume (`synthbench.sampling.watermark`)."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    version: int = Field(ge=1, lt=2**31)
+    key_id: str = Field(pattern=r"^[0-9a-f]{12}$")
+
+
 class SidecarFields(BaseModel):
     """The fields of a sidecar that are read; the others are kept as they are.
 
@@ -47,6 +56,8 @@ class SidecarFields(BaseModel):
         The grid that the run drew the volume on; None in sidecars of earlier versions.
     conditions
         The requested value of each condition; None where none was requested.
+    watermark
+        The version of the mark in the voxels, and which key it is of (never the key); None: none.
     extrapolated, drawn
         Names of the conditions beyond the training range, and of those that nobody chose.
     """
@@ -72,6 +83,7 @@ class SidecarFields(BaseModel):
     software: str | None = None
     intensity: str | None = None
     unit: str | None = None
+    watermark: WatermarkFields | None = None
 
 
 _FIX = "Delete it: synthbench sample then draws its volume again."

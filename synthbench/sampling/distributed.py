@@ -32,7 +32,8 @@ def sample_on_dask(
     Parameters
     ----------
     request
-        Without a part. The workers need the run and OUT at the same paths.
+        Without a part. The workers need the run and OUT at the same paths. They get the key of a
+        watermark too.
     address
         Of the scheduler.
     jobs
@@ -52,7 +53,10 @@ def sample_on_dask(
     conditions = request.conditions
     if isinstance(conditions, (str, Path)):
         conditions = Path(conditions).absolute()
-    whole = replace(request, run=_absolute(run), conditions=conditions)
+    key = request.watermark
+    if key is not None and key.startswith("@"):
+        key = f"@{Path(key[1:]).absolute()}"
+    whole = replace(request, run=_absolute(run), conditions=conditions, watermark=key)
     parts = out.with_name(f"{out.name}-parts")
     folders = [parts / str(number) for number in range(1, jobs + 1)]
     with dask_client(address, "cluster") as client:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from synthbench.sampling.folder import (
 )
 from synthbench.sampling.source import Source
 from synthbench.sampling.trajectory import FRAMES, Following
+from synthbench.sampling.watermark import WatermarkKey
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class SamplingRequest:
     part
         The part of the call that is drawn, where several jobs share it;
         `synthbench.sampling.merging` joins the folders of all parts. None: the whole call.
+    watermark
+        A key, or `@FILE` that holds one (`synthbench.sampling.watermark.WatermarkKey.parse`): each
+        volume gets its mark, faint and only found by who has the key. None: none.
     """
 
     run: Run | Path | str
@@ -84,6 +88,7 @@ class SamplingRequest:
     follow: int | None = None
     shards: int | None = None
     part: Part | None = None
+    watermark: str | None = field(default=None, repr=False)
 
 
 def sample(
@@ -115,7 +120,7 @@ def sample(
         Called with messages for the user.
     options
         The other fields of `SamplingRequest`: seed, sampler, steps, clean, conditions, choices,
-        guidance, follow, shards, part.
+        guidance, follow, watermark, shards, part.
 
     Returns
     -------
@@ -223,8 +228,9 @@ class _Plan:
         n, seed, out = request.n, request.seed, Path(request.out)
         if (n is not None and n < 1) or seed < 0:
             raise UsageError(f"--n must be at least 1 and --seed at least 0; found {n} and {seed}.")
+        key = None if request.watermark is None else WatermarkKey.parse(request.watermark)
         source = Source.of(
-            request.run, request.sampler, request.steps, request.clean, request.guidance
+            request.run, request.sampler, request.steps, request.clean, request.guidance, key
         )
         table, chosen = source.wanted(request.conditions, request.choices)
         seeds = range(seed, seed + count(n, table))
@@ -290,7 +296,7 @@ def _part_record(
 
 
 def _following(request: SamplingRequest, *, tabled: bool) -> Following | None:
-    """Return the trajectory that is requested, or None; its volume is never cleaned."""
+    """Return the trajectory that is requested, or None; its volume is never cleaned or marked."""
     if request.follow is None:
         return None
     if tabled:
@@ -309,10 +315,17 @@ def _begin(plan: _Plan, request: SamplingRequest, log: Log) -> None:
     if plan.part is not None:
         plan.part.write(plan.out, finished=False)
     shards.remove_stale(plan.out)
+    if plan.source.watermark is not None:
+        log(
+            f"watermark: of the key {plan.source.watermark.identity}. Keep the key secret: without "
+            "it nobody finds the mark, and with it anybody can take it out."
+        )
     if plan.following is not None:
         log(f"{plan.following.write()}, and the predicted volumes in it as a 4-D file")
-        if request.clean:
-            log("The trajectory is not cleaned: it shows what the network predicted.")
+        if request.clean or plan.source.watermark is not None:
+            log(
+                "The trajectory is neither cleaned nor marked: it shows what the network predicted."
+            )
     remarks = _remarks(plan.source.conditions, plan.unrequested, list(plan.rows.values()))
     for sentence in [*plan.source.warnings(), *remarks]:
         log(sentence)

@@ -29,6 +29,7 @@ from synthbench.runs.sidecar import GridFields, read_sidecar, sidecar_file
 from synthbench.runtime import tar
 from synthbench.runtime.callbacks import Log
 from synthbench.runtime.files import write_atomic
+from synthbench.sampling.watermark import WatermarkKey, check_grid, mark
 from synthbench.volumes.grid import Space
 from synthbench.volumes.intensity import quantity
 from synthbench.volumes.nifti import nifti_bytes
@@ -73,6 +74,8 @@ class Source:
         Conditions of the run; empty for an unconditional run.
     origin
         The fields that all sidecars share: all but the seed, the conditions and the time.
+    watermark
+        The key whose mark the volumes get; None: none.
     """
 
     run: Run
@@ -83,6 +86,7 @@ class Source:
     clean: bool
     conditions: Conditions
     origin: Mapping[str, Any]
+    watermark: WatermarkKey | None = None
 
     @classmethod
     def of(
@@ -92,6 +96,7 @@ class Source:
         steps: int | None,
         clean: bool,
         guidance: float | None = None,
+        watermark: WatermarkKey | None = None,
     ) -> Source:
         """Return the source of a run with these options.
 
@@ -100,8 +105,8 @@ class Source:
         Raises
         ------
         SynthbenchError
-            The run has no weights and no checkpoint, or its generator has no such sampler or no
-            guidance.
+            The run has no weights and no checkpoint, its generator has no such sampler or no
+            guidance, or its grid is too coarse for a watermark.
         """
         run = run if isinstance(run, Run) else Run.open(run)
         record = run.record
@@ -120,6 +125,8 @@ class Source:
             )
         affine = np.array(record["space"]["affine"]).reshape(4, 4)
         space = Space.of(record["space"]["shape"], affine)
+        if watermark is not None:
+            check_grid(space)
         rule = run.config.get("intensity", "percentile")
         measured = quantity(rule)
         cleaning = f"zero outside the largest component above {CLEAN_ABOVE}, holes filled"
@@ -142,11 +149,13 @@ class Source:
             "software": f"synthbench {synthbench.__version__}",
             "cleaned": cleaning if clean else None,
             **({} if measured is None else {"intensity": rule, "unit": measured.unit}),
+            **({} if watermark is None else {"watermark": watermark.fields}),
         }
         return cls(
             run, plugin, {"sampler": sampler, "steps": steps, **guided},
             space,
             1.0 if measured is None else measured.scale, clean, conditions, origin,
+            watermark,
         )  # fmt: skip
 
     def warnings(self) -> list[str]:
@@ -268,6 +277,8 @@ class Source:
         broken = int(finite.size - finite.sum())
         volume = np.where(finite, volume, np.float32(0)) if broken else volume
         shown = brain_only(volume) if self.clean else volume
+        if self.watermark is not None:
+            shown = self._marked(shown, file, self.watermark)
         requested = {
             "conditions": dict(row),
             "extrapolated": list(self.conditions.extrapolated(row)),
@@ -287,6 +298,17 @@ class Source:
             )  # fmt: skip
         content = nifti_bytes(shown, self.space, "SYNTHETIC: synthbench", self.scale)
         return content, json.dumps(about, indent=1).encode()
+
+    def _marked(
+        self, volume: Float32[np.ndarray, "d h w"], file: Path, key: WatermarkKey
+    ) -> Float32[np.ndarray, "d h w"]:
+        marked = mark(volume, self.space, key)
+        if not marked.found:
+            log.warning(
+                "%s: its watermark is too weak to be found (z %.1f): this is no brain of even "
+                "brightness, so the mark would have to be stronger than is allowed", file, marked.z,
+            )  # fmt: skip
+        return marked.volume
 
     def drew(self, file: Path, row: Row | None) -> bool:
         """Return True where a volume of this source, and of this row, is there with its sidecar.
@@ -346,8 +368,17 @@ def _differences(sidecar: Mapping[str, Any], origin: Mapping[str, Any]) -> list[
         differences.append("the weights of another run, or of another step of this one")
     elif of_run := [key.replace("_", " ") for key in keys if key in _OF_THE_RUN]:
         differences.append(f"another record of the run ({', '.join(of_run)})")
+    if sidecar.get("watermark") != origin.get("watermark"):
+        differences.append(_marks(sidecar.get("watermark"), origin.get("watermark")))
     if "cleaned" in keys:
         differences.append("another cleaning" if sidecar.get("cleaned") and origin["cleaned"]
                            else "--clean" if sidecar.get("cleaned") else "no --clean")  # fmt: skip
-    known = (*_SHOWN, *_OF_THE_RUN, "cleaned")
+    known = (*_SHOWN, *_OF_THE_RUN, "cleaned", "watermark")
     return differences + [f"another {key.replace('_', ' ')}" for key in keys if key not in known]
+
+
+def _marks(there: object, wanted: object) -> str:
+    """Return, for a message, which watermark a volume has that is not the wanted one."""
+    if there is None:
+        return "no watermark"
+    return "a watermark" if wanted is None else "the watermark of another key"

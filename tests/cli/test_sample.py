@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+
 from tests.command_line import run
 
 
@@ -72,6 +74,35 @@ def test_samples_are_sealed_resumed_and_verified(make_cohort, tmp_path, monkeypa
     ]  # fmt: skip
     assert sample(4).returncode == 0
     assert verify().returncode == 0
+
+
+def test_a_watermark_needs_a_key_and_a_fine_grid(make_cohort, tmp_path):
+    """Nothing is drawn, and no message shows what was typed as the key."""
+    coarse = np.diag([8.0, 8.0, 8.0, 1.0])
+    real = make_cohort("real", n=4, affine=coarse)
+    assert run("train", "noise", "--real", real, "--out", "run", cwd=tmp_path).returncode == 0
+    (tmp_path / "short.txt").write_text("short\n", encoding="utf-8")
+    for key, words in (
+        ("hunter2", "it has 7 characters, which can be guessed"),
+        ("@short.txt", "short.txt (the watermark's key): it has 5 characters"),
+        ("@none.txt", "none.txt"),
+        ("a key that nobody guesses", "voxels of at most 4.25 mm can carry a mark"),
+    ):
+        refused = run("sample", "run", "--n", 1, "--out", "s", "--watermark", key, cwd=tmp_path)
+        assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
+        assert key.startswith("@") or key not in refused.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_unmarked_volume_and_one_without_a_place_are_told_apart(make_cohort, tmp_path):
+    """Exit 1: looked for, and not found. Exit 2: it could not be looked for."""
+    find = ("watermark", "find", "real", "--key", "a key that nobody guesses")
+    make_cohort("real", n=2)
+    none = run(*find, cwd=tmp_path)
+    assert (none.returncode, "is found in 0 of 2 volumes" in none.stderr) == (1, True), none.stderr
+    np.save(tmp_path / "real" / "sub-9.npy", np.ones((8, 8, 8), np.float32))
+    assert run(*find, cwd=tmp_path).returncode == 2
+    assert run(*find[:3], "--key", "short", cwd=tmp_path).returncode == 2
 
 
 def test_shards_and_parts_are_drawn_merged_scored_in_parts_and_exported(make_cohort, tmp_path):

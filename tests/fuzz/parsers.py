@@ -216,6 +216,7 @@ _CONFIG = {"generator": "pca-gaussian", "preset": None, "real": None, "intensity
            "space": {"shape": [4, 4, 4], "spacing": None}, "seed": 3, "variance": 0.7}  # fmt: skip
 _OPTIONS = {"all": {"seed": 3, "extractor": ["voxels"]}, "score": {"real": "r", "cache": True},
             "data": {"split": {"by": ["sex"], "out": "split"}}}  # fmt: skip
+_KEY = "a secret key, with an \u00e9 in it\n".encode()
 _CONDITION = {"name": "age", "kind": "numeric", "low": 20.0, "high": 80.0, "levels": [],
               "missing": 0, "quantiles": [20.0, 50.0, 80.0], "frequencies": []}  # fmt: skip
 
@@ -332,6 +333,12 @@ def _tracked(file: Path) -> object:
     return _Identities(file).read()
 
 
+def _watermark_key(file: Path) -> object:
+    from synthbench.sampling.watermark import WatermarkKey
+
+    return WatermarkKey.parse(f"@{file}")
+
+
 def _ready(file: Path) -> object:
     from synthbench.generators.loop.volume_cache import holds
 
@@ -363,7 +370,8 @@ def _runs() -> list[Parser]:
     loss = b"step,loss\n1,0.5\n2,0.25\n3,0.2\n"
     about = {"synthetic": True, "generator": "g", "seed": 3,
              "conditions": {"age": 61.0, "sex": None}, "extrapolated": ["age"], "drawn": [],
-             "seconds": 0.5, "weights_sha256": "ab" * 32, "parameters": 3}  # fmt: skip
+             "seconds": 0.5, "weights_sha256": "ab" * 32, "parameters": 3,
+             "watermark": {"version": 1, "key_id": "0123456789ab"}}  # fmt: skip
     state = {"step": 3, "seconds": 1.0, "volumes_a_step": 1, "sha256": {}}
     conditional = {**_record(), "conditions": [_CONDITION]}
     return [
@@ -390,6 +398,7 @@ def _runs() -> list[Parser]:
         Parser("synthbench.yaml", "synthbench.yaml", damage.damaged_yaml((_OPTIONS,)), _options),
         Parser("--set", "typed", damage.damaged_yaml(({"a": 1},)), _override),
         Parser("trackers", "ids.json", damage.damaged_json(({"wandb": "x"},)), _tracked),
+        Parser("key of a watermark", "secret.txt", damage.damaged_bytes((_KEY,)), _watermark_key),
         Parser("volumes.json", "volumes.json", damage.damaged_json(({"cohort": "x"},)), _ready),
     ]  # fmt: skip
 

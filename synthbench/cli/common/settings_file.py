@@ -16,7 +16,8 @@ and that before `all`. Paths are relative to the file.
 
 A file that is found may be a stranger's: it came with a download, and nobody looked at it. So it
 may set what chooses volumes and numbers, and nothing that runs code, sends data, accepts terms or
-errors, or writes elsewhere than beside the file.
+errors, or writes elsewhere than beside the file. It may not set the secret key of a watermark
+either: a stranger would know the key, and could take the mark out.
 """
 
 from __future__ import annotations
