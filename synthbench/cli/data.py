@@ -244,9 +244,15 @@ def prepare(
         typer.Option(metavar="MM", help="Voxel size. Default: the MNI box over the shape."),
     ] = None,
     brain_extraction: Annotated[
-        str,
-        typer.Option(metavar="TOOL", help="builtin, or on PATH: hd-bet, synthstrip, ants."),
-    ] = "builtin",
+        str | None,
+        typer.Option(
+            "--brain-extraction",
+            "--brain",
+            metavar="TOOL",
+            help="builtin, deepbet (a package), or on PATH: hd-bet, synthstrip, ants. "
+            "Default: deepbet where it is installed, else builtin.",
+        ),
+    ] = None,
     denoise: Annotated[
         bool, typer.Option("--denoise/--no-denoise", help="Non-local means first.")
     ] = True,
@@ -264,6 +270,8 @@ def prepare(
     settings = Settings.chosen(
         PAPER_GRID.regrid(shape, spacing), brain_extraction=brain_extraction, denoise=denoise
     )
+    if brain_extraction is None:
+        log(f"brain extraction: {settings.brain_extraction}, the default (deepbet where installed)")
     with progress_bar("preparing") as advance:
         summary = prepare_cohort(
             scans.files.of(source),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,8 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from synthbench.errors import UsageError, near_miss
 from synthbench.volumes.grid import PAPER_GRID, Space
 
-Extractor = Literal["builtin", "hd-bet", "synthstrip", "ants"]
-EXTRACTORS: tuple[Extractor, ...] = ("builtin", "hd-bet", "synthstrip", "ants")
+Extractor = Literal["builtin", "deepbet", "hd-bet", "synthstrip", "ants"]
+EXTRACTORS: tuple[Extractor, ...] = (
+    "builtin",
+    "deepbet",
+    "hd-bet",
+    "synthstrip",
+    "ants",
+)
+
+
+def deepbet_installed() -> bool:
+    """Return True where the package deepbet is installed."""
+    return find_spec("deepbet") is not None
 
 
 class _Model(BaseModel):
@@ -120,17 +132,22 @@ class Settings(_Model):
         cls,
         grid: Space = PAPER_GRID,
         *,
-        brain_extraction: str = "builtin",
+        brain_extraction: str | None = None,
         denoise: bool = True,
         **others: Any,
     ) -> Settings:
         """Return the settings with these choices; `others` are fields by name.
+
+        Without a choice, the brain extraction is deepbet where it is installed, which agrees
+        better with masks made by others, and else the built-in one.
 
         Raises
         ------
         UsageError
             There is no such brain extraction; the nearest name is suggested.
         """
+        if brain_extraction is None:
+            brain_extraction = "deepbet" if deepbet_installed() else "builtin"
         if brain_extraction not in EXTRACTORS:
             hint = near_miss(brain_extraction, EXTRACTORS)
             raise UsageError(f"--brain-extraction {brain_extraction}: {hint}")
