@@ -56,7 +56,8 @@ def prepare(
     out
         A new folder, or one of an earlier run with the same settings.
     settings
-        Grid, brain extraction, denoising and all other settings; None: `Settings.chosen()`. The version
+        Grid, brain extraction, denoising and all other settings; None: `Settings.chosen()`. The
+        version
         of an external tool is added to them.
     layout
         The layout's name; None recognises it.
