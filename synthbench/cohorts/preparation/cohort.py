@@ -57,8 +57,7 @@ def prepare(
         A new folder, or one of an earlier run with the same settings.
     settings
         Grid, brain extraction, denoising and all other settings; None: `Settings.chosen()`. The
-        version
-        of an external tool is added to them.
+        version of an external tool is added to them.
     layout
         The layout's name; None recognises it.
     jobs
