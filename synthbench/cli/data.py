@@ -244,15 +244,14 @@ def prepare(
         typer.Option(metavar="MM", help="Voxel size. Default: the MNI box over the shape."),
     ] = None,
     brain_extraction: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--brain-extraction",
             "--brain",
             metavar="TOOL",
-            help="builtin, deepbet (a package), or on PATH: hd-bet, synthstrip, ants. "
-            "Default: deepbet where it is installed, else builtin.",
+            help="builtin, deepbet (a package), or on PATH: hd-bet, synthstrip, ants.",
         ),
-    ] = None,
+    ] = "builtin",
     denoise: Annotated[
         bool, typer.Option("--denoise/--no-denoise", help="Non-local means first.")
     ] = True,
@@ -270,8 +269,6 @@ def prepare(
     settings = Settings.chosen(
         PAPER_GRID.regrid(shape, spacing), brain_extraction=brain_extraction, denoise=denoise
     )
-    if brain_extraction is None:
-        log(f"brain extraction: {settings.brain_extraction}, the default (deepbet where installed)")
     with progress_bar("preparing") as advance:
         summary = prepare_cohort(
             scans.files.of(source),

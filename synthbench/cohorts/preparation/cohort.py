@@ -56,8 +56,8 @@ def prepare(
     out
         A new folder, or one of an earlier run with the same settings.
     settings
-        Grid, brain extraction, denoising and all other settings; None: `Settings.chosen()`. The
-        version of an external tool is added to them.
+        Grid, brain extraction, denoising and all other settings; None: the defaults. The version
+        of an external tool is added to them.
     layout
         The layout's name; None recognises it.
     jobs
@@ -95,7 +95,7 @@ def prepare(
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: at least 1 is needed.")
     with only_writer(Path(out)):
-        chosen = _with_tool(settings or Settings.chosen())
+        chosen = _with_tool(settings or Settings())
         return _prepared_cohort(source, Path(out), chosen, layout, (jobs, dask), progress, log)
 
 

@@ -10,13 +10,13 @@ import hashlib
 import io
 from functools import lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from synthbench.cohorts.preparation.image import Image
-from synthbench.cohorts.preparation.settings import deepbet_installed
 from synthbench.errors import CohortError, UsageError
 
 WEIGHTS = {
@@ -73,7 +73,7 @@ def deepbet_mask(head: Image) -> Image:
 @lru_cache(maxsize=1)
 def _networks() -> Any:
     """Return deepbet's two networks, from the files whose sha256 is known."""
-    if not deepbet_installed():
+    if find_spec("deepbet") is None:
         raise UsageError(
             f"--brain-extraction deepbet: the package deepbet is not installed. {_INSTALL}"
         )

@@ -82,7 +82,7 @@ def prepare_scan(scan: Image, settings: Settings | None = None) -> PreparedScan:
     scan
         From `read_image`, or another one in RAS+ with intensities that are not negative.
     settings
-        None: `Settings.chosen()`: the paper's grid, and the default brain extraction.
+        None: the defaults, which are the paper's grid and the built-in brain extraction.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def prepare_scan(scan: Image, settings: Settings | None = None) -> PreparedScan:
     UsageError
         The external tool that `settings` names is not installed.
     """
-    settings = settings or Settings.chosen()
+    settings = settings or Settings()
     watch = _Watch()
     sd = noise_sd(scan.volume, scan.head()) if settings.denoise else None
     volume = scan.volume if sd is None else denoised(scan.volume, sd, settings.denoising)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,11 +19,6 @@ EXTRACTORS: tuple[Extractor, ...] = (
     "synthstrip",
     "ants",
 )
-
-
-def deepbet_installed() -> bool:
-    """Return True where the package deepbet is installed."""
-    return find_spec("deepbet") is not None
 
 
 class _Model(BaseModel):
@@ -132,22 +126,17 @@ class Settings(_Model):
         cls,
         grid: Space = PAPER_GRID,
         *,
-        brain_extraction: str | None = None,
+        brain_extraction: str = "builtin",
         denoise: bool = True,
         **others: Any,
     ) -> Settings:
         """Return the settings with these choices; `others` are fields by name.
-
-        Without a choice, the brain extraction is deepbet where it is installed, which agrees
-        better with masks made by others, and else the built-in one.
 
         Raises
         ------
         UsageError
             There is no such brain extraction; the nearest name is suggested.
         """
-        if brain_extraction is None:
-            brain_extraction = "deepbet" if deepbet_installed() else "builtin"
         if brain_extraction not in EXTRACTORS:
             hint = near_miss(brain_extraction, EXTRACTORS)
             raise UsageError(f"--brain-extraction {brain_extraction}: {hint}")

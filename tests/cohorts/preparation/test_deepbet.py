@@ -56,7 +56,7 @@ def package(tmp_path, monkeypatch):
     deepbet._networks.cache_clear()
 
 
-def test_its_mask_is_taken_and_it_is_the_default_where_installed(package):
+def test_its_mask_is_taken_and_its_network_recorded(package):
     assert np.array_equal(external_mask(HEAD, "deepbet").volume, HEAD.volume)
     record = find_tool("deepbet")
     assert record == {
@@ -64,8 +64,7 @@ def test_its_mask_is_taken_and_it_is_the_default_where_installed(package):
         "version": "1.0.2",
         "sha256": hashlib.sha256(b"model.pt").hexdigest(),
     }
-    assert Settings.chosen().brain_extraction == "deepbet"
-    assert Settings.chosen(brain_extraction="builtin").brain_extraction == "builtin"
+    assert Settings.chosen(brain_extraction="deepbet").brain_extraction == "deepbet"
 
 
 @pytest.mark.parametrize("name", ["model.pt", "bbox_model.pt"])
@@ -80,12 +79,10 @@ def test_a_scan_without_a_brain_is_an_error_of_the_scan(package):
         external_mask(Image(HEAD.volume * 10, CUBE), "deepbet")
 
 
-def test_where_it_is_not_installed_the_default_is_the_built_in_one(monkeypatch):
+def test_where_it_is_not_installed_the_error_says_how(monkeypatch):
     monkeypatch.setitem(sys.modules, "deepbet", None)
-    for module in (deepbet, sys.modules["synthbench.cohorts.preparation.settings"]):
-        monkeypatch.setattr(module, "deepbet_installed", lambda: False)
+    monkeypatch.setattr(deepbet, "find_spec", lambda name: None)
     deepbet._networks.cache_clear()
-    assert Settings.chosen().brain_extraction == "builtin"
     with pytest.raises(UsageError, match=r"pip install 'synthbench\[prepare,deepbet\]'"):
         find_tool("deepbet")
 
