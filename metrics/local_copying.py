@@ -33,7 +33,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy import stats
 
-from synthbench.metrics.metric import BaseMetric, Needs, Statistic, VolumeSource
+from synthbench.metrics.metric import VolumeSource
 from synthbench.metrics.nearest.labellings import p_values
 from synthbench.metrics.nearest.patches import Found, Rule, Search, search
 from synthbench.metrics.nearest.planted_parts import (
@@ -42,7 +42,7 @@ from synthbench.metrics.nearest.planted_parts import (
     detectable_images,
     parts_power_text,
 )
-from synthbench.metrics.nearest.refusals import check_testable, needs_training_images
+from synthbench.metrics.nearest.refusals import TrainingMetric, check_testable
 from synthbench.metrics.nearest.studentized import (
     adjusted_p,
     excess,
@@ -207,7 +207,7 @@ class LocalAssessment:
         return f"{words} ({parts_power_text(self.detectable, self.part)})"
 
 
-class LocalCopying(BaseMetric):
+class LocalCopying(TrainingMetric):
     """Cubes of synthetic images against the same cubes of training and of unseen images."""
 
     name = "local_copying"
@@ -217,7 +217,6 @@ class LocalCopying(BaseMetric):
         "hold-out subjects; cubes inside the mask, real ones as they are or mirrored; permuted "
         "labels, studentized, max over sides"
     )
-    needs: Needs = "training"
     sees = "parts of synthetic images that are copies of the same parts of training images"
     misses = (
         "parts that were copied to another place, and copies in fewer images than it prints: it "
@@ -242,17 +241,6 @@ class LocalCopying(BaseMetric):
             "part": PART,
             "alpha": LEVEL,
         }
-
-    def prepare(
-        self,
-        real: Float64[np.ndarray, "n d"],
-        synth: Float64[np.ndarray, "m d"],
-        *,
-        subjects: Mapping[str, np.ndarray] | None = None,
-        **settings: Any,
-    ) -> Statistic:
-        """Raise a MetricError: a real and a synthetic set are not enough; `assess` is the test."""
-        raise needs_training_images(self.name)
 
     def assess(
         self,

@@ -31,8 +31,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
-from synthbench.metrics.metric import BaseMetric, Needs, Statistic
-from synthbench.metrics.nearest.refusals import needs_training_images
+from synthbench.metrics.nearest.refusals import TrainingMetric
 from synthbench.metrics.subjects import subject_index
 
 DIMENSIONS = 16
@@ -121,7 +120,7 @@ class Membership:
         return f"{words} (80% power at an AUC of {0.5 + self.detectable:.2f})"
 
 
-class MembershipInference(BaseMetric):
+class MembershipInference(TrainingMetric):
     """An attack by the ratio of densities, of training subjects against others."""
 
     name = "membership_inference"
@@ -131,7 +130,6 @@ class MembershipInference(BaseMetric):
         "against training subjects; densities by nearest neighbours in whitened principal "
         "components of the reference"
     )
-    needs: Needs = "training"
     sees = "training subjects near whom synthetic images are denser than other real people are"
     misses = (
         "what an attacker finds who has the network or knows more of a person, and leaks below the "
@@ -148,17 +146,6 @@ class MembershipInference(BaseMetric):
     ) -> dict[str, Any]:
         """The constants of the attack, whatever the real set."""
         return {"dimensions": DIMENSIONS, "neighbours": NEIGHBOURS}
-
-    def prepare(
-        self,
-        real: Float64[np.ndarray, "n d"],
-        synth: Float64[np.ndarray, "m d"],
-        *,
-        subjects: Mapping[str, np.ndarray] | None = None,
-        **settings: Any,
-    ) -> Statistic:
-        """Raise a MetricError: two sets are not enough; `membership_inference` is the attack."""
-        raise needs_training_images(self.name)
 
 
 def membership_inference(

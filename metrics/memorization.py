@@ -38,11 +38,8 @@ from jaxtyping import Bool, Float64, Int64
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.pairs import ratio, variance_of_mean
 from synthbench.metrics.metric import (
-    BaseMetric,
     IntervalMethod,
-    Needs,
     Part,
-    Statistic,
     Target,
     Weights,
 )
@@ -65,7 +62,7 @@ from synthbench.metrics.nearest.labellings import (
 )
 from synthbench.metrics.nearest.near_copies import COPY_SIZE, excess_spacings, near_copies_p
 from synthbench.metrics.nearest.power import detectable_share, power_text
-from synthbench.metrics.nearest.refusals import check_testable, needs_training_images
+from synthbench.metrics.nearest.refusals import TrainingMetric, check_testable
 from synthbench.metrics.nearest.sides import sides_p
 from synthbench.metrics.nearest.verdict import WORDS, CopyVerdict
 from synthbench.metrics.subjects import n_subjects, subject_index
@@ -268,7 +265,7 @@ class Constants:
     copy_size: float | None = COPY_SIZE
 
 
-class Memorization(BaseMetric):
+class Memorization(TrainingMetric):
     """Distance to training images against distance to unseen ones, with a permutation test."""
 
     name = "memorization"
@@ -278,7 +275,6 @@ class Memorization(BaseMetric):
         "mean over synth of log(d_H / d_T), d to the nearest image of the hold-out and of training "
         "(mean over subsets of equal numbers of subjects), floored; permuted labels, one-sided"
     )
-    needs: Needs = "training"
     target: Target = "zero"
     interval: IntervalMethod = "studentized"
     sees = "synthetic images that lie nearer to training images than to unseen ones"
@@ -297,17 +293,6 @@ class Memorization(BaseMetric):
     ) -> dict[str, Any]:
         """The constants of the test, whatever the real set."""
         return asdict(Constants())
-
-    def prepare(
-        self,
-        real: Float64[np.ndarray, "n d"],
-        synth: Float64[np.ndarray, "m d"],
-        *,
-        subjects: Mapping[str, np.ndarray] | None = None,
-        **settings: Any,
-    ) -> Statistic:
-        """Raise a MetricError: a real and a synthetic set are not enough; `assess` is the test."""
-        raise needs_training_images(self.name)
 
     def assess(
         self,

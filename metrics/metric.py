@@ -338,6 +338,9 @@ class BaseMetric:
     drawn: bool = False
     label_with_n: bool = False
     of_variety: bool = False
+    of_measures: bool = False
+    """True where each feature must be a measure that a person can name: the metric is computed of
+    the extractors only that have a list `measures` of names."""
     pairs: bool = False
     reuse: Reuse | None = None
     """What a measure depends on, so that later runs can use it; None: it is always computed."""

@@ -146,6 +146,7 @@ class Constraints(BaseMetric):
     # Images that are all alike violate nothing: a change must fail no comparison.
     role: Role = "descriptive"
     interval: IntervalMethod = "score"
+    of_measures = True
     bounds: tuple[float, float] = BOUNDS
     sees = (
         "single volumes with an impossible measure: too large ventricles, too little white matter"

@@ -157,6 +157,7 @@ class Morphometry(BaseMetric):
         f"(divisor n); d = difference of means / that sd; share of features with |d| < {SMALL:g}; "
         f"rejects: any feature beyond {REJECT_SD:g} sd of the real mean"
     )
+    of_measures = True
     bounds: tuple[float, float] = (0.0, math.inf)
     sees = "a region that is too large or too small, or varies too much or too little"
     misses = (
@@ -273,10 +274,10 @@ def region_differences(
     """Compare each region's mean volume with the real one, with simultaneous intervals.
 
     The bootstrap resamples subjects. t* is the difference of means less that of the data, over its
-    standard error in the resample; the largest |t*| over regions gives the critical value
-    (`synthbench.metrics.inference.multiplicity.max_t`). The intervals are for the differences of
-    means, stated in the standard deviation of these real images: that number is a unit here, and
-    its own uncertainty would only cost power.
+    standard error in the resample; the largest of its absolute values over regions gives the
+    critical value (`synthbench.metrics.inference.multiplicity.max_t`). The intervals are for the
+    differences of means, stated in the standard deviation of these real images: that number is a
+    unit here, and its own uncertainty would only cost power.
 
     Parameters
     ----------

@@ -231,7 +231,7 @@ class Quality(BaseMetric):
         sets = check_features(self.name, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
-        for column, label in zip(x.T, MEASURES.values(), strict=False):
+        for column, label in zip(x.T, MEASURES.values(), strict=True):
             if np.ptp(column) == 0:
                 raise MetricError(
                     f"{self.name}: {label} must differ between real volumes; all {len(column)} are "
@@ -248,7 +248,7 @@ class Quality(BaseMetric):
 
         measures = {
             key: RowStatistic(partial(wasserstein, a, b), index, self.bounds)
-            for key, a, b in zip(MEASURES, x.T, y.T, strict=False)
+            for key, a, b in zip(MEASURES, x.T, y.T, strict=True)
         }
         return QualityStatistic(value, index, self.bounds, measures=measures)
 

@@ -1,28 +1,39 @@
-"""What both tests for copies refuse: missing sets, too few subjects, too few permutations."""
+"""What tests on training images refuse: missing sets, too few subjects, too few permutations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
 
 from synthbench.errors import MetricError
+from synthbench.metrics.metric import BaseMetric, Needs, Statistic
 from synthbench.metrics.nearest.labellings import ROUNDING
 
 
-def needs_training_images(metric: str) -> MetricError:
-    """Return the error of a test that was given a real and a synthetic set only.
+class TrainingMetric(BaseMetric):
+    """A test that also needs the training images, so two sets are not enough for it."""
 
-    Parameters
-    ----------
-    metric
-        The name of the test; its function is `synthbench.metrics.NAME`.
-    """
-    return MetricError(
-        f"{metric}: compares synthetic images with training images and with a hold-out; found a "
-        "real and a synthetic set only. Pass --train, or call "
-        f"synthbench.metrics.{metric}(synth, train, holdout).",
-        "no training set",
-    )
+    needs: Needs = "training"
+
+    def prepare(
+        self,
+        real: Float64[np.ndarray, "n d"],
+        synth: Float64[np.ndarray, "m d"],
+        *,
+        subjects: Mapping[str, np.ndarray] | None = None,
+        **settings: Any,
+    ) -> Statistic:
+        """Raise a MetricError that names the function of the test."""
+        raise MetricError(
+            f"{self.name}: compares synthetic images with training images and with a hold-out; "
+            "found a real and a synthetic set only. Pass --train, or call "
+            f"synthbench.metrics.{self.name}(synth, train, holdout).",
+            "no training set",
+        )
 
 
 def check_testable(

@@ -216,7 +216,7 @@ def score(
         if protocol.benchmark is None
         else frozen_benchmark(context, protocol.benchmark)
     )
-    scoring.check_choices(settings, accept or ())
+    scoring.check_choices(settings, accept or (), tables=bool(tables.measures))
     if files.neighbours is not None:
         _check_neighbours(files.neighbours, cohorts, settings)
     context.with_resource(files.writing(context.params))

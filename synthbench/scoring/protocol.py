@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from synthbench import registry
 from synthbench.cohorts.cohort import MASK_RULE
 from synthbench.errors import ScorecardError, UsageError
+from synthbench.metrics.measures.morphometry import Morphometry
 from synthbench.metrics.metric import IntervalMethod, Metric, MultiScale
 from synthbench.records.protocol import MaskRecord, Protocol, SpaceRecord
 from synthbench.scoring.benchmark import Benchmark
@@ -35,18 +36,34 @@ def metrics_of(settings: ScoringSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chain.from_iterable(names)))
 
 
-def check_names(settings: ScoringSettings) -> None:
+def check_names(settings: ScoringSettings, *, tables: bool = False) -> None:
     """Raise where a setting names what there is not, before volumes are read.
+
+    Parameters
+    ----------
+    settings
+        The settings that the user chose.
+    tables
+        True where there are tables of measures: regional morphometry can do without an extractor.
 
     Raises
     ------
     UsageError
-        There is no such extractor, metric or intensity rule; the message names the nearest.
+        There is no such extractor, metric or intensity rule; the message names the nearest. Or a
+        metric needs measures that a person can name, and no extractor gives them.
     """
     metrics = metrics_of(settings)
     for name in metrics:
         check_metric_name(name, "--metric")
-    named_extractors(settings.extractors)
+    extractors = named_extractors(settings.extractors).values()
+    if not any(getattr(extractor, "measures", ()) for extractor in extractors):
+        for name in metrics:
+            of_measures = getattr(registry.load("metrics", name)(), "of_measures", False)
+            if of_measures and not (tables and name == Morphometry.name):
+                raise UsageError(
+                    f"--metric {name}: it needs measures that a person can name, and no extractor "
+                    "here gives them. Add --extractor regions, anatomy or anatomy-limits."
+                )
     quantity(settings.intensity)
     if settings.scales is not None and not any(
         has_scales(registry.load("metrics", name)()) for name in metrics

@@ -163,8 +163,12 @@ def score(
     return score_cohorts(cohorts, chosen, context, accept=accept, name=name).card
 
 
-def check_choices(settings: ScoringSettings | Benchmark, accept: Sequence[str] = ()) -> None:
+def check_choices(
+    settings: ScoringSettings | Benchmark, accept: Sequence[str] = (), *, tables: bool = False
+) -> None:
     """Raise where there is no extractor, metric, intensity rule or preflight rule of a name.
+
+    `tables` is True where there are tables of measures (`check_names`).
 
     Raises
     ------
@@ -172,7 +176,7 @@ def check_choices(settings: ScoringSettings | Benchmark, accept: Sequence[str] =
         There is no such name; the message names the nearest.
     """
     if isinstance(settings, ScoringSettings):
-        check_names(settings)
+        check_names(settings, tables=tables)
     if isinstance(accept, str):
         raise UsageError(f"accept={accept!r}: a list of names is needed, such as [{accept!r}].")
     check.check_rules(accept)
@@ -212,7 +216,7 @@ def score_cohorts(
         frozen on other data.
     """
     settings, context = settings or ScoringSettings(), context or Context()
-    check_choices(settings, accept)
+    check_choices(settings, accept, tables=bool(cohorts.measures))
     origin = origin_of(cohorts.synthbench_sidecars)
     try:
         drawn = ("synth",) if drawn_by_synthbench(cohorts.sidecars, cohorts.synth.grid) else ()

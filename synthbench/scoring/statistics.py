@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from synthbench import registry
+from synthbench.errors import UsageError
 from synthbench.metrics.metric import Composite, CrossMetric, Metric, Statistic, VolumeMetric
 from synthbench.records.keys import JobKey
 from synthbench.runtime.callbacks import Progress, shown
@@ -98,7 +99,8 @@ def jobs(metrics: Iterable[str], extractors: Sequence[str]) -> list[Job]:
     """Return one job per metric of volumes, and one per metric of features and extractor.
 
     They are in the order of the metrics. Metrics that need the training images have no job here:
-    `synthbench.scoring.memorization` computes them.
+    `synthbench.scoring.memorization` computes them. A metric of measures that a person can name
+    has jobs for the extractors that give such measures only.
 
     Raises
     ------
@@ -109,10 +111,23 @@ def jobs(metrics: Iterable[str], extractors: Sequence[str]) -> list[Job]:
     for name in metrics:
         metric: Metric = registry.load("metrics", name)()
         if metric.needs == "features":
-            found += [Job(metric, extractor) for extractor in extractors]
+            found += [
+                Job(metric, extractor)
+                for extractor in extractors
+                if not getattr(metric, "of_measures", False) or _gives_measures(extractor)
+            ]
         elif metric.needs == "volumes":
             found.append(Job(metric, None))
     return found
+
+
+def _gives_measures(extractor: str) -> bool:
+    """Return whether an extractor's features have names; a file of the user has none."""
+    try:
+        found = registry.load("extractors", extractor)()
+    except UsageError:
+        return False
+    return bool(getattr(found, "measures", ()))
 
 
 def measure(

@@ -30,7 +30,7 @@ def taken(monkeypatch):
     class Stop(Exception):
         pass
 
-    def stop(settings, accept=()):
+    def stop(settings, accept=(), *, tables=False):
         found.append((settings, accept))
         raise KeyboardInterrupt
 

@@ -88,7 +88,7 @@ def test_a_shell_completes_verbs_and_names(typed, completed):
         (("cite", ENTRIES / "noise.json"), "table"),
         (("drift", ENTRIES / "noise.json", ENTRIES / "noise.json"), "exit_code"),
         (("fetch", "random-resnet10"), "files"),
-        (("leaderboard", ROOT / "leaderboards/ixi-hh-4mm", "--check"), "stale"),
+        (("leaderboard", ROOT / "leaderboards", "--check"), "stale"),
         (("data", "select", "table.csv", "--list"), "scans"),
     ],
 )

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import io
+import re
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
+from docutils.core import publish_doctree
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "docs" / "site"
@@ -47,6 +52,41 @@ def test_every_name_of_the_reference_is_public():
     text = pages.api("synthbench.metrics")
     assert ".. autofunction:: fid\n" in text
     assert ".. autofunction:: local_copying\n" in text
+
+
+# Napoleon reads the sections, so only what docutils says of the words is judged here.
+METHODS = (FunctionType, classmethod, staticmethod, property)
+INLINE = re.compile(r"start-string without|Undefined substitution|Unknown target name")
+
+
+def complaints(text: str) -> list[str]:
+    """What docutils says of markup in the words of a docstring."""
+    said = io.StringIO()
+    words = re.sub(r"(?m)^\*\*(?=\w+$)", "", inspect.cleandoc(text))  # a parameter, **settings
+    publish_doctree(words, settings_overrides={"warning_stream": said, "report_level": 1})
+    return [line for line in said.getvalue().splitlines() if INLINE.search(line)]
+
+
+def docstrings():
+    """The docstrings of the reference, with those of the members of its classes."""
+    for module_name in pages.PUBLIC:
+        found = importlib.import_module(module_name)
+        for name in pages.PUBLIC[module_name].split():
+            value = getattr(found, name)
+            if not callable(value):
+                continue
+            yield name, value.__doc__ or ""
+            if inspect.isclass(value):
+                for member, held in vars(value).items():
+                    if not member.startswith("_") and isinstance(held, METHODS):
+                        yield f"{name}.{member}", held.__doc__ or ""
+
+
+def test_docstrings_of_the_reference_hold_no_markup_by_accident():
+    """`|x|` is a substitution there, and `make docs` fails on it, minutes later."""
+    assert complaints("Within |x| of zero.") != []
+    found = [f"{name}: {line}" for name, text in docstrings() for line in complaints(text)]
+    assert found == []
 
 
 def write(folder: Path, name: str, body: str) -> None:

@@ -15,7 +15,7 @@ from tests.fuzz import mutations as damage
 from tests.fuzz.parser import Parser, Read
 
 _DATA = Path(__file__).resolve().parents[1] / "data" / "rescored"
-_BOARD = Path(__file__).resolve().parents[2] / "leaderboards" / "ixi-hh-4mm"
+_BOARD = Path(__file__).resolve().parents[1] / "data" / "board-of-nine"
 
 
 def _board() -> dict[str, bytes]:

@@ -20,13 +20,13 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.report.standing import verdict
 from tests.boards import make_board
 
-IXI = Path(__file__).parents[2] / "leaderboards" / "ixi-hh-4mm"
+NINE = Path(__file__).parents[1] / "data" / "board-of-nine"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 
 @pytest.fixture(scope="module")
 def page():
-    return leaderboard_report(IXI)
+    return leaderboard_report(NINE)
 
 
 def compared(page):
@@ -47,9 +47,9 @@ def test_rows_say_what_they_are_filtered_by(page):
 
 def test_two_entries_are_compared_as_the_comparisons_have_it(page):
     """Every pair in both orders: the sign of the difference, its p, and which entry is better."""
-    comparisons = Comparisons.find(IXI)
+    comparisons = Comparisons.find(NINE)
     assert comparisons is not None
-    names = list(Board.read(IXI).ordered)
+    names = list(Board.read(NINE).ordered)
     shown = compared(page)
     assert len(shown) == len(comparisons.metrics) == 10
     for found in comparisons.metrics:
@@ -75,7 +75,7 @@ def test_two_entries_are_compared_as_the_comparisons_have_it(page):
 
 
 def test_values_stand_with_their_verdicts(page):
-    board = Board.read(IXI)
+    board = Board.read(NINE)
     kid = compared(page)[0]
     assert kid["label"] == "KID ↓"
     for text, card in zip(kid["values"], board.ordered.values(), strict=True):

@@ -20,7 +20,7 @@ from synthbench.records.values import FloorRecord
 from synthbench.registry import BUILT_IN, load
 from tests.boards import make_board
 
-IXI = Path(__file__).parents[2] / "leaderboards" / "ixi-hh-4mm"
+NINE = Path(__file__).parents[1] / "data" / "board-of-nine"
 SHIFTS = {"near": 0.0, "twin": 0.05, "far": 3.0}
 
 
@@ -59,9 +59,9 @@ def told(folder):
 # ---------------------------------------------------------------- sentences
 
 
-def test_the_committed_board_in_five_sentences():
+def test_a_board_of_nine_rows_in_five_sentences():
     """What its notes say in many words: which rows are like real, tied, copies, and baselines."""
-    like_real, first, copying, baselines, hidden = told(IXI)
+    like_real, first, copying, baselines, hidden = told(NINE)
     assert "cannot tell 2 of 9 rows" in like_real
     assert all(f'"{name}"' in like_real for name in ("pca-gaussian", "real training images"))
     assert "shared by 3 rows" in first
@@ -170,7 +170,7 @@ def test_boards_of_any_size_have_at_most_five_short_sentences(count, tmp_path):
 
 
 def test_the_first_page_has_one_table_of_few_columns_and_one_picture(board):
-    for folder in (board, IXI):
+    for folder in (board, NINE):
         page = render_leaderboard(folder)
         head = next(line for line in page.splitlines() if line.startswith("| entry"))
         assert len(re.split(r"(?<!\\)\|", head)[1:-1]) <= WIDEST
@@ -216,7 +216,7 @@ def test_a_board_without_comparable_entries_still_has_its_pages(board):
 
 
 def test_kinds_of_rows_are_read_from_the_sidecars():
-    cards = Board.read(IXI).cards
+    cards = Board.read(NINE).cards
     kinds = {name: kind_of(card) for name, card in cards.items()}
     assert kinds["pca-gaussian"] == kinds["memorizer"] == kinds["noise"] == "baseline"
     assert kinds["ddpm3d-tiny"] == kinds["ldm3d-tiny"] == "trained"

@@ -35,7 +35,7 @@ CARDS = sorted(
     ]
 )
 BENCHMARKS = sorted((ROOT / "tests" / "data").glob("*/benchmark.yaml"))
-BOARD = ROOT / "leaderboards" / "ixi-hh-4mm"
+BOARD = ROOT / "tests" / "data" / "board-of-nine"
 
 
 def fields_of(file: Path) -> dict[str, Any]:

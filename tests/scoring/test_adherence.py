@@ -377,7 +377,8 @@ def test_measures_without_conditions_are_refused(make_cohort, tmp_path, capsys):
     table.write_text("file,age\nsub-000,1\n", encoding="utf-8")
     assert run(["score", "--real", str(real), "--synth", str(synth), "--measures", str(table),
                 "--metric", "mmd_linear", "--no-cache"]) == 2  # fmt: skip
-    assert "Name them with --conditions FILE" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "name them with --conditions FILE, or compare the measures with --metric morph" in error
 
 
 def run(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ from synthbench.scoring.settings import DEFAULT_METRICS
 
 pytestmark = pytest.mark.slow
 
-METRICS = ("clipped_density", "clipped_coverage", "rke", "quality", "constraints")
+METRICS = ("clipped_density", "clipped_coverage", "rke", "quality")
 
 
 @pytest.fixture
@@ -34,9 +34,8 @@ def table_of(card):
 
 
 def test_they_have_values_intervals_and_floors(card):
-    """The constraints are refused: nobody can name the features of a network."""
     assert not set(METRICS) & set(DEFAULT_METRICS)
-    for name in METRICS[:-1]:
+    for name in METRICS:
         row = card.row(name)
         assert row.interval.low < row.interval.high, name
         assert row.floor.low <= row.floor.mean <= row.floor.high, name
@@ -45,7 +44,6 @@ def test_they_have_values_intervals_and_floors(card):
     assert gap.value == pytest.approx(real.value - synth.value)
     for row in (real, synth):
         assert 1 <= row.interval.low <= row.value <= row.interval.high <= 14
-    assert card.row("constraints").missing.code == "too many features"
     assert {row.metric for row in card.values if row.metric.startswith("quality.")} == {
         "quality.cjv", "quality.efc", "quality.wm2max",
     }  # fmt: skip

@@ -8,6 +8,7 @@ from synthbench import registry
 from synthbench.errors import UsageError
 from synthbench.scoring.protocol import check_names, metrics_of
 from synthbench.scoring.settings import DEFAULT_METRICS, ScoringSettings
+from synthbench.scoring.statistics import jobs
 
 
 @pytest.fixture
@@ -43,3 +44,27 @@ def test_a_plugin_is_added_by_name(plugin):
 def test_an_unknown_name_beside_the_default_is_refused():
     with pytest.raises(UsageError, match=r"--metric: .*'mine'"):
         check_names(settings("default", "mine"))
+
+
+@pytest.mark.parametrize("metric", ["constraints", "morphometry"])
+def test_a_metric_of_measures_needs_an_extractor_that_gives_them(metric):
+    """A network has few enough features too: that nobody can name them is what matters."""
+    of_networks = ScoringSettings(extractors=("qiu2022", "voxels"), metrics=("kid", metric))
+    with pytest.raises(UsageError, match=rf"--metric {metric}: .* Add --extractor regions"):
+        check_names(of_networks)
+    check_names(ScoringSettings(extractors=("qiu2022", "regions"), metrics=("kid", metric)))
+
+
+def test_tables_of_measures_are_measures_for_regional_morphometry_alone():
+    check_names(settings("kid", "morphometry"), tables=True)
+    with pytest.raises(UsageError, match="--metric constraints"):
+        check_names(settings("kid", "constraints"), tables=True)
+
+
+def test_a_metric_of_measures_is_computed_of_measures_only():
+    extractors = ["qiu2022", "voxels", "regions", "anatomy", "a file of a user"]
+    found = [(job.metric.name, job.extractor) for job in jobs(["kid", "constraints"], extractors)]
+    assert found == [
+        *(("kid", name) for name in extractors),
+        ("constraints", "regions"), ("constraints", "anatomy"),
+    ]  # fmt: skip
