@@ -167,7 +167,7 @@ class _Shifts:
     def _central(self, spectrum: np.ndarray, reach: int) -> np.ndarray:
         """Return the sums for a patch whose middle lies on each voxel of the head."""
         sums = fft.irfftn(spectrum, self.shape)
-        moved = np.roll(sums, (reach,) * 3, axis=(0, 1, 2))
+        moved: np.ndarray = np.roll(sums, (reach,) * 3, axis=(0, 1, 2))
         return moved[tuple(slice(side) for side in self.head.volume.shape)]
 
 
