@@ -46,7 +46,7 @@ def package(tmp_path, monkeypatch):
     known = {name: hashlib.sha256(name.encode()).hexdigest() for name in deepbet.WEIGHTS}
     monkeypatch.setattr(deepbet, "WEIGHTS", known)
     main, utils = ModuleType("deepbet"), ModuleType("deepbet.utils")
-    main.BrainExtraction, utils.DATA_PATH = _Networks, str(tmp_path)
+    vars(main)["BrainExtraction"], vars(utils)["DATA_PATH"] = _Networks, str(tmp_path)
     main.__spec__ = importlib.util.spec_from_loader("deepbet", loader=None)
     monkeypatch.setitem(sys.modules, "deepbet", main)
     monkeypatch.setitem(sys.modules, "deepbet.utils", utils)
