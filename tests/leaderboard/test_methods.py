@@ -11,6 +11,7 @@ from synthbench.leaderboard.html import leaderboard_report
 from synthbench.leaderboard.methods import row_ranks, row_ties, rows_in_order
 from synthbench.leaderboard.page import check_leaderboard, render_details, write_leaderboard
 from synthbench.leaderboard.ranking import MetricRanking, Pair, Place, compare
+from synthbench.records.keys import JobKey
 from synthbench.records.scorecard import Scorecard
 from synthbench.runs.configuration import method
 from tests.boards import make_board
@@ -100,7 +101,7 @@ def test_a_row_is_placed_by_the_mean_of_its_seeds(tmp_path):
     folder, _ = make_board(tmp_path / "b", {"m0": 0.0, "far": 1.0, "m1": 5.0})
     of_one_method(folder, ("m0", "m1"))
     cards = Board.read(folder).cards
-    assert rows_in_order(cards, "mmd2") == (("far",), ("m0", "m1"))
+    assert rows_in_order(cards, JobKey("mmd2")) == (("far",), ("m0", "m1"))
 
 
 def ranking(p):

@@ -29,7 +29,6 @@ from tests.boards import make_readers, make_verdict
 ROOT = Path(__file__).parents[2]
 CARDS = sorted(
     [
-        *(ROOT / "leaderboards").glob("*/entries/*.json"),
         *(ROOT / "tests" / "data").glob("*/entries/*.json"),
         *(ROOT / "tests" / "data").glob("*/baseline.json"),
     ]

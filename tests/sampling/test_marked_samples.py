@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,5 +80,5 @@ def test_a_settings_file_that_was_found_may_not_set_a_key():
 
 
 def test_the_key_is_not_in_what_a_request_prints():
-    request = sampling.SamplingRequest("run", 1, "out", watermark=KEY)
+    request = sampling.SamplingRequest(Path("run"), 1, Path("out"), watermark=KEY)
     assert KEY not in repr(request)

@@ -92,7 +92,8 @@ def test_the_mark_is_found_with_its_key_alone(head, marked):
 @pytest.mark.parametrize("blur", [0.0, 0.5, 0.75])
 def test_the_mark_survives_coarser_voxels_eight_bits_and_a_light_blur(marked, blur):
     """The intensities are those of 8 bits, 0 to 255, on another grid: no scale is known."""
-    assert statistic(*_distorted(marked.volume, blur), a_key(1)) > THRESHOLD
+    volume, space = _distorted(marked.volume, blur)
+    assert statistic(volume, space, a_key(1)) > THRESHOLD
 
 
 def test_the_mark_is_faint_and_inside_the_brain_alone(head, marked):
