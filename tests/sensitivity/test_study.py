@@ -237,14 +237,14 @@ def claims():
 
 @pytest.fixture(scope="module")
 def atlas_study(tmp_path_factory):
-    """Twelve subjects at about 5 mm, two doses of everything that some metric claims to see."""
+    """Twelve subjects at about 4 mm, two doses of everything that some metric claims to see."""
     import torch
 
     from synthbench.simulation.cohort import atlas_cohort
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    folder = atlas_cohort(12, tmp_path_factory.mktemp("atlas") / "a", seed=7, shape=(38, 46, 38))
+    folder = atlas_cohort(12, tmp_path_factory.mktemp("atlas") / "a", seed=7, shape=(48, 60, 48))
     claimed = dict.fromkeys(name for names in claims().values() for name in names)
     found = sensitivity(
         folder,
