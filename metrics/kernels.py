@@ -244,7 +244,8 @@ def blocks_of_subjects(
 
     A block has at most `LARGE_BLOCK_NUMBERS` pairs with `columns` images, or one subject.
 
-    >>> [block.tolist() for block in blocks_of_subjects(np.array([0, 1, 0, 2]), LARGE_BLOCK_NUMBERS // 3)]
+    >>> three = LARGE_BLOCK_NUMBERS // 3
+    >>> [block.tolist() for block in blocks_of_subjects(np.array([0, 1, 0, 2]), three)]
     [[0, 2, 1], [3]]
     """
     most = max(1, LARGE_BLOCK_NUMBERS // columns)
