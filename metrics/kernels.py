@@ -46,20 +46,21 @@ def gaussian_kernel(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], bandwidth: float
 ) -> Float64[np.ndarray, "n m"]:
     """The kernel exp(-|x_i - y_j|^2 / (2 bandwidth^2)), in [0, 1]; zero where it underflows."""
-    kernel = squared_distances(x, y)
-    kernel /= -2 * bandwidth**2
-    np.exp(kernel, out=kernel)
-    return kernel
+    return _gaussian(squared_distances(x, y), bandwidth)
 
 
 def gaussian_kernel_of_centred(
     x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"], bandwidth: float
 ) -> Float64[np.ndarray, "n m"]:
     """Return `gaussian_kernel` of rows that are near the origin: neither is copied."""
-    kernel = squares_near_origin(x, y)
-    kernel /= -2 * bandwidth**2
-    np.exp(kernel, out=kernel)
-    return kernel
+    return _gaussian(squares_near_origin(x, y), bandwidth)
+
+
+def _gaussian(squares: Float64[np.ndarray, "n m"], bandwidth: float) -> Float64[np.ndarray, "n m"]:
+    """Return the kernel of squared distances, in their memory."""
+    squares /= -2 * bandwidth**2
+    np.exp(squares, out=squares)
+    return squares
 
 
 def polynomial_kernel(

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from synthbench.errors import MetricError
-from synthbench.metrics.blocked.discrepancy import BlockedDiscrepancy
+from synthbench.metrics.blocked.discrepancy import BlockedDiscrepancy, MeanKernels
 from synthbench.metrics.inference.pairs import (
     between_mean,
     between_row_means,
@@ -68,7 +68,7 @@ _RowMeans = Mapping[str, tuple[Float64[np.ndarray, "b n"], Float64[np.ndarray, "
 
 
 @dataclass(frozen=True)
-class KernelDiscrepancy:
+class KernelDiscrepancy(MeanKernels):
     """MMD^2 of two sets as a function of weights, from kernel matrices.
 
     Attributes
@@ -85,18 +85,6 @@ class KernelDiscrepancy:
     synth: Float64[np.ndarray, "m m"]
     cross: Float64[np.ndarray, "n m"]
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
-
-    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The weighted U-statistic: pairs of one subject, and so of one image, are left out."""
-        within_real, within_synth, across = self.mean_kernels(weights)
-        u: Float64[np.ndarray, " b"] = within_real + within_synth - 2 * across
-        return u
-
-    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The sum |A| + |B| + 2 |C| of the three mean kernels in MMD^2 = A + B - 2 C."""
-        a, b, c = (np.abs(mean) for mean in self.mean_kernels(weights))
-        terms: Float64[np.ndarray, " b"] = a + b + 2 * c
-        return terms
 
     def mean_kernels(
         self, weights: Weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,8 +38,30 @@ class Sums(NamedTuple):
     terms: Mapping[str, Float64[np.ndarray, "b n"]]
 
 
+class MeanKernels(ABC):
+    """What follows from the three mean kernels of MMD^2, however they are computed."""
+
+    @abstractmethod
+    def mean_kernels(
+        self, weights: Weights
+    ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
+        """The mean kernel within the real set, within the synthetic set, and between them."""
+
+    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The weighted U-statistic: pairs of one subject, and so of one image, are left out."""
+        within_real, within_synth, across = self.mean_kernels(weights)
+        u: Float64[np.ndarray, " b"] = within_real + within_synth - 2 * across
+        return u
+
+    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
+        """The sum |A| + |B| + 2 |C| of the three mean kernels in MMD^2 = A + B - 2 C."""
+        a, b, c = (np.abs(mean) for mean in self.mean_kernels(weights))
+        terms: Float64[np.ndarray, " b"] = a + b + 2 * c
+        return terms
+
+
 @dataclass(frozen=True)
-class BlockedDiscrepancy:
+class BlockedDiscrepancy(MeanKernels):
     """MMD^2 of two sets as a function of weights, from their rows.
 
     Its numbers are those of `synthbench.metrics.mmd.KernelDiscrepancy`, up to rounding. A call
@@ -64,18 +87,6 @@ class BlockedDiscrepancy:
     def numbers_per_row(self) -> int:
         """The weights and the terms of both sets."""
         return 2 * (len(self.real) + len(self.synth))
-
-    def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The weighted U-statistic, as `KernelDiscrepancy.value`."""
-        within_real, within_synth, across = self.mean_kernels(weights)
-        u: Float64[np.ndarray, " b"] = within_real + within_synth - 2 * across
-        return u
-
-    def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The sum |A| + |B| + 2 |C| of the three mean kernels in MMD^2 = A + B - 2 C."""
-        a, b, c = (np.abs(mean) for mean in self.mean_kernels(weights))
-        total: Float64[np.ndarray, " b"] = a + b + 2 * c
-        return total
 
     def mean_kernels(
         self, weights: Weights
