@@ -161,7 +161,7 @@ def _size(file: Path) -> int:
         found = file.stat()
     except tar.TruncatedError as error:
         raise CohortError(
-            f"is lost: {error.strerror}. Copy the shard again from the original, or delete it and "
+            f"lost: {error.strerror}. Copy the shard again from the original, or delete it and "
             "repeat the command that made it."
         ) from error
     except OSError as error:
