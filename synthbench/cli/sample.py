@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from synthbench.cli.common.slurm import SlurmOptions, words_of
 from synthbench.cli.console import answer, log, progress_bar
 from synthbench.cli.options import FileOptions, Guidance, Seed, Steps
 from synthbench.errors import CheckFailed, UsageError
@@ -74,22 +75,28 @@ class SampleOptions:
         str | None,
         typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers draw --jobs parts."),
     ] = None
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Parts of --dask.")] = 1
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Parts of --dask or --slurm.")] = 1
 
 
 def sample(
+    *,
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run folder; atlas: the one in the package.")],
     out: Annotated[Path, typer.Option("--out", help="Where the volumes go.")],
     options: SampleOptions,
+    slurm: SlurmOptions,
 ) -> None:
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
     from synthbench.runs.part import Part
     from synthbench.sampling import sampling
-    from synthbench.sampling.distributed import sample_on_dask
+    from synthbench.sampling.distributed import sample_on_dask, sample_on_slurm
 
     part = None if options.shard is None else Part.parse(options.shard)
-    if options.dask is None and options.jobs > 1:
-        raise UsageError("--jobs: it divides the call among the workers of --dask ADDRESS.")
+    array = slurm.settings()
+    if options.dask is None and array is None and options.jobs > 1:
+        raise UsageError("--jobs: it divides the call of --dask ADDRESS or --slurm; add one.")
+    if options.dask is not None and array is not None:
+        raise UsageError("--dask and --slurm: both divide the call. Leave one out.")
     chosen: dict[str, Any] = {
         "seed": options.seed, "sampler": options.sampler, "steps": options.steps,
         "clean": options.clean, "conditions": options.conditions,
@@ -98,11 +105,14 @@ def sample(
         "shards": options.shards, "part": part,
     }  # fmt: skip
     with progress_bar("sampling") as advance:
-        if options.dask is None:
-            files = sampling.sample(run, options.n, out, progress=advance, log=log, **chosen)
+        request = sampling.SamplingRequest(run, options.n, out, **chosen)
+        how: dict[str, Any] = {"progress": advance, "log": log}
+        if array is not None:
+            files = sample_on_slurm(request, words_of(context), options.jobs, array, **how)
+        elif options.dask is not None:
+            files = sample_on_dask(request, options.dask, options.jobs, **how)
         else:
-            request = sampling.SamplingRequest(run, options.n, out, **chosen)
-            files = sample_on_dask(request, options.dask, options.jobs, progress=advance, log=log)
+            files = sampling.run_sampling(request, **how)
     first, last = (file.name.removeprefix("synth-").split(".")[0] for file in (files[0], files[-1]))
     drawn = (
         f"{len(files)} volumes, seeds {int(first)} to {int(last)}"

@@ -176,6 +176,20 @@ def _sampled(
     return list(plan.files.values())
 
 
+def part_of(request: SamplingRequest) -> PartRecord:
+    """Return the record of the part that a request asks for; nothing is drawn or written.
+
+    Raises
+    ------
+    SynthbenchError
+        As `sample` does, before it draws.
+    """
+    record = _Plan.of(request).part
+    if record is None:
+        raise UsageError("the request is for no part of a call.")
+    return record
+
+
 def complete(source: Source, out: Path, log: Log) -> None:
     """Write what a folder has beside its volumes: tables, the dataset card, and the seal."""
     volumes = volumes_in(out)
