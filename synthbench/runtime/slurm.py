@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,8 @@ from synthbench.errors import RunError, Stopped, UsageError
 from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
 from synthbench.runtime.documents import check_fields, is_there, json_fields
 from synthbench.runtime.files import write_atomic
-from synthbench.runtime.lock import LOCK
+from synthbench.runtime.lock import LOCK, only_writer
+from synthbench.runtime.part import Part
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -162,7 +163,8 @@ class Task:
         except SystemExit as ended:
             if ended.code in _REQUEUED:
                 raise
-            if ended.code:
+            # 1: a check failed, and what was asked for is written.
+            if ended.code not in (None, 0, 1):
                 raise RunError(f"synthbench ended with the status {ended.code}") from None
 
     def checkpoint(self) -> Any:
@@ -190,6 +192,51 @@ class _Submitted(BaseModel):
     command: str
     executor: Literal["slurm", "local"]
     jobs: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], str]
+
+
+def run_parts(
+    words: Sequence[str],
+    folders: Sequence[Path],
+    settings: Settings,
+    *,
+    finished: Sequence[int] = (),
+    progress: Callable[[int, int, str], None] | None = None,
+    log: Log = to_logger,
+) -> None:
+    """Run a verb that has the options --out and --shard as an array, a part into each folder.
+
+    Parameters
+    ----------
+    words
+        What is typed after `synthbench`, without --out and --shard. Others can read them while a
+        task runs.
+    folders
+        Of all parts, in order, in one folder that all machines see (`part_folders`).
+    progress
+        Called with (done, total, text) after each part.
+    settings, finished, log
+        As in `run_array`, which also says what is raised.
+    """
+    settings.check()
+    tasks = {}
+    for number, folder in enumerate(folders, 1):
+        own = ("--out", str(folder), "--shard", str(Part(number, len(folders))))
+        tasks[number] = Task((*words, *own), folder)
+
+    def reported(what: str, done: int, total: int) -> None:
+        if progress:
+            progress(done, total, what)
+
+    parts = folders[0].parent
+    with only_writer(parts):
+        run_array(tasks, parts, settings, finished=finished, progress=reported, log=log)
+
+
+def part_folders(out: Path, of: int) -> list[Path]:
+    """Return the folders of the parts of what goes into a folder: OUT-parts/1, OUT-parts/2, ..."""
+    out = out.absolute()
+    parts = out.with_name(f"{out.name}-parts")
+    return [parts / str(number) for number in range(1, of + 1)]
 
 
 def run_array(

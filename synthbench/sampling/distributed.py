@@ -9,11 +9,10 @@ from typing import Any
 
 from synthbench.errors import UsageError
 from synthbench.runs.folder import Run
-from synthbench.runs.part import Part, check_own, read_part
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.cluster import dask_client
-from synthbench.runtime.lock import only_writer
-from synthbench.runtime.slurm import Settings, Task, run_array
+from synthbench.runtime.part import Part, check_own, read_part
+from synthbench.runtime.slurm import Settings, part_folders, run_parts
 from synthbench.sampling.merging import merge
 from synthbench.sampling.sampling import SamplingRequest, part_of, run_sampling
 
@@ -59,7 +58,7 @@ def sample_on_dask(
     if key is not None and key.startswith("@"):
         key = f"@{Path(key[1:]).absolute()}"
     whole = replace(request, run=_absolute(run), conditions=conditions, watermark=key)
-    folders = _folders(out, jobs)
+    folders = part_folders(out, jobs)
     with dask_client(address, "cluster") as client:
         from distributed import as_completed
 
@@ -118,31 +117,16 @@ def sample_on_slurm(
             "a file that only you can read, and give @FILE."
         )
     settings.check()
-    folders = _folders(Path(request.out).absolute(), jobs)
+    folders = part_folders(Path(request.out), jobs)
     wanted = part_of(replace(request, part=Part(1, jobs), out=folders[0]))
-    finished, tasks = [], {}
+    finished = []
     for number, folder in enumerate(folders, 1):
         check_own(folder, wanted.model_copy(update={"part": number}))
         found = read_part(folder)
         if found is not None and found.finished:
             finished.append(number)
-        own = ("--out", str(folder), "--shard", str(Part(number, jobs)))
-        tasks[number] = Task((*words, *own), folder)
-
-    def reported(what: str, done: int, total: int) -> None:
-        if progress:
-            progress(done, total, what)
-
-    parts = folders[0].parent
-    with only_writer(parts):
-        run_array(tasks, parts, settings, finished=finished, progress=reported, log=log)
+    run_parts(words, folders, settings, finished=finished, progress=progress, log=log)
     return merge(folders, request.out, log=log)
-
-
-def _folders(out: Path, jobs: int) -> list[Path]:
-    """Return the folders of the parts."""
-    parts = out.with_name(f"{out.name}-parts")
-    return [parts / str(number) for number in range(1, jobs + 1)]
 
 
 def _absolute(run: Path | str) -> Path | str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from synthbench.runs.part import Part
-from synthbench.sampling import distributed, sampling
+from synthbench.cohorts.preparation import cohort
+from synthbench.runtime import slurm
+from synthbench.runtime.part import Part
+from synthbench.sampling import distributed, merging, sampling
 from tests.command_line import run
 
 TYPED = (
@@ -62,3 +66,41 @@ def test_the_words_of_a_part_are_read_as_the_same_request(submitted, tmp_path):
 def test_options_that_do_not_go_together_are_refused(submitted, tmp_path, extra, words):
     refused = run("sample", "my-run", "--n", "2", "--out", "s", *extra, cwd=tmp_path)
     assert (refused.returncode, words in refused.stderr, submitted) == (2, True, [])
+
+
+@pytest.mark.parametrize(
+    ("typed", "part"),
+    [
+        (
+            "import theirs --name x --range -1:1 --orientation RAS --suffix T1w --filter ses=1",
+            "import --name x --range -1:1 --orientation RAS --suffix T1w --filter ses=1",
+        ),
+        (
+            "data prepare scans --shape 8 9 10 --no-denoise --layout ixi",
+            "data prepare --layout ixi --shape 8 9 10 --no-denoise",
+        ),
+    ],
+)
+def test_parts_of_other_verbs_are_submitted_and_merged(monkeypatch, tmp_path, typed, part):
+    calls = []
+
+    def record(first, second, *_, **__):
+        calls.append((first, second))
+        return first
+
+    def record_prepared(first, second, **_):
+        calls.append((first, second))
+        return pd.DataFrame({"kept": [False]})
+
+    monkeypatch.setattr(slurm, "run_parts", record)
+    monkeypatch.setattr(merging, "merge", record)
+    monkeypatch.setattr(cohort, "merge", record_prepared)
+    ran = run(*typed.split(), "--out", "o", "--slurm", "--jobs", 2, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    (words, folders), (merged, out) = calls
+    source = typed.split()[2 if typed.startswith("data") else 1]
+    assert words == [*part.split(), "--config", os.devnull, source]
+    assert folders == merged == [tmp_path / "o-parts" / number for number in "12"]
+    assert out == Path("o")
+    again = run(*typed.split(), "--out", "o", "--slurm", "--shard", "1/2", cwd=tmp_path)
+    assert (again.returncode, "leave out" in again.stderr) == (2, True)
