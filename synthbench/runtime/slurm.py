@@ -328,7 +328,7 @@ def _at_work(before: _Submitted, folder: Path, log: Log) -> dict[int, Job[None]]
         return {}
     numbers = sorted({job.partition("_")[0] for job in before.jobs.values()})
     queue = ["squeue", "--noheader", f"--jobs={','.join(numbers)}", f"--states={_QUEUED}"]
-    asked = subprocess.run(queue, capture_output=True, text=True, check=False)
+    asked = subprocess.run(queue, capture_output=True, encoding="utf-8", check=False)
     # Slurm forgets an array some minutes after its end.
     if asked.returncode and "Invalid job id" not in asked.stderr:
         raise UsageError(
