@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from synthbench.cli.common.slurm import SlurmOptions, words_of
 from synthbench.cli.console import answer, log, progress_bar, writing, writing_into
 from synthbench.cli.options import AssumeGrid, FileOptions, Seed
 from synthbench.errors import CheckFailed, UsageError
@@ -242,8 +243,30 @@ def export(
     answer({"folder": str(out), "volumes": len(written)})
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrepareWork:
+    """Which processes and machines prepare the scans."""
+
+    jobs: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Scans at a time, one core each; with --slurm: parts of the cohort."
+        ),
+    ] = 1
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler, in place of --jobs."),
+    ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Prepare the I-th of N parts: one job of several."),
+    ] = None
+    slurm: SlurmOptions
+
+
 def prepare(
     *,
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="A cohort as downloaded, or a manifest.")],
     out: Annotated[Path, typer.Option("--out", help="A folder (BIDS derivative).")],
     scans: ScanOptions,
@@ -264,31 +287,35 @@ def prepare(
     denoise: Annotated[
         bool, typer.Option("--denoise/--no-denoise", help="Non-local means first.")
     ] = True,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Scans at a time, one core each.")] = 1,
-    dask: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler, in place of --jobs."),
-    ] = None,
+    work: PrepareWork,
 ) -> None:
     """Prepare whole-head T1w scans: skull-stripped, in MNI152 space, intensities in [0, 1]."""
     from synthbench.cohorts.preparation import Settings
-    from synthbench.cohorts.preparation import prepare as prepare_cohort
+    from synthbench.cohorts.preparation.cohort import merge
+    from synthbench.cohorts.preparation.cohort import prepare as prepare_cohort
+    from synthbench.runtime.part import Part
+    from synthbench.runtime.slurm import part_folders, run_parts
     from synthbench.volumes.grid import PAPER_GRID
+
+    array = work.slurm.settings()
+    if array is not None and (work.dask or work.shard):
+        raise UsageError("--slurm: leave out --dask and --shard, because --jobs divides the scans.")
 
     settings = Settings.chosen(
         PAPER_GRID.regrid(shape, spacing), brain_extraction=brain_extraction, denoise=denoise
     )
     with progress_bar("preparing") as advance:
-        summary = prepare_cohort(
-            scans.files.of(source),
-            out,
-            settings=settings,
-            layout=scans.layout,
-            jobs=jobs,
-            dask=dask,
-            progress=lambda name, done, total: advance(done, total, name),
-            log=log,
-        )
+        how: dict[str, Any] = {"progress": lambda name, done, total: advance(done, total, name)}
+        if array is not None:
+            folders = part_folders(out, work.jobs)
+            run_parts(words_of(context), folders, array, progress=advance, log=log)
+            summary = merge(folders, out, **how)
+        else:
+            summary = prepare_cohort(
+                scans.files.of(source), out,
+                settings=settings, layout=scans.layout, jobs=work.jobs, dask=work.dask,
+                part=None if work.shard is None else Part.parse(work.shard), log=log, **how,
+            )  # fmt: skip
     kept = int(summary["kept"].sum())
     before = f", {kept} kept from an earlier run" if kept else ""
     log(

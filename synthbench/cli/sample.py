@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from synthbench.cli.common.slurm import SlurmOptions, words_of
 from synthbench.cli.console import answer, log, progress_bar
 from synthbench.cli.options import FileOptions, Guidance, Seed, Steps
 from synthbench.errors import CheckFailed, UsageError
@@ -74,22 +75,28 @@ class SampleOptions:
         str | None,
         typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers draw --jobs parts."),
     ] = None
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Parts of --dask.")] = 1
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Parts of --dask or --slurm.")] = 1
 
 
 def sample(
+    *,
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A run folder; atlas: the one in the package.")],
     out: Annotated[Path, typer.Option("--out", help="Where the volumes go.")],
     options: SampleOptions,
+    slurm: SlurmOptions,
 ) -> None:
     """Sample volumes from a run: NIfTI files with a sidecar that says they are synthetic."""
-    from synthbench.runs.part import Part
+    from synthbench.runtime.part import Part
     from synthbench.sampling import sampling
-    from synthbench.sampling.distributed import sample_on_dask
+    from synthbench.sampling.distributed import sample_on_dask, sample_on_slurm
 
     part = None if options.shard is None else Part.parse(options.shard)
-    if options.dask is None and options.jobs > 1:
-        raise UsageError("--jobs: it divides the call among the workers of --dask ADDRESS.")
+    array = slurm.settings()
+    if options.dask is None and array is None and options.jobs > 1:
+        raise UsageError("--jobs: it divides the call of --dask ADDRESS or --slurm; add one.")
+    if options.dask is not None and array is not None:
+        raise UsageError("--dask and --slurm: both divide the call. Leave one out.")
     chosen: dict[str, Any] = {
         "seed": options.seed, "sampler": options.sampler, "steps": options.steps,
         "clean": options.clean, "conditions": options.conditions,
@@ -98,11 +105,14 @@ def sample(
         "shards": options.shards, "part": part,
     }  # fmt: skip
     with progress_bar("sampling") as advance:
-        if options.dask is None:
-            files = sampling.sample(run, options.n, out, progress=advance, log=log, **chosen)
+        request = sampling.SamplingRequest(run, options.n, out, **chosen)
+        how: dict[str, Any] = {"progress": advance, "log": log}
+        if array is not None:
+            files = sample_on_slurm(request, words_of(context), options.jobs, array, **how)
+        elif options.dask is not None:
+            files = sample_on_dask(request, options.dask, options.jobs, **how)
         else:
-            request = sampling.SamplingRequest(run, options.n, out, **chosen)
-            files = sample_on_dask(request, options.dask, options.jobs, progress=advance, log=log)
+            files = sampling.run_sampling(request, **how)
     first, last = (file.name.removeprefix("synth-").split(".")[0] for file in (files[0], files[-1]))
     drawn = (
         f"{len(files)} volumes, seeds {int(first)} to {int(last)}"
@@ -122,13 +132,31 @@ def merge(
         Path | None, typer.Option("--run", help="The run folder, where it was moved since.")
     ] = None,
 ) -> None:
-    """Join the parts of sample or import --shard: as if one job had written all."""
+    """Join the parts of sample, import or data prepare --shard: as if one job had written all."""
+    from synthbench.runtime.part import read_part
     from synthbench.sampling.merging import merge as merge_parts
 
+    first = read_part(parts[0])
+    if first is not None and first.verb == "data prepare":
+        _merge_prepared(parts, out, run)
+        return
     with progress_bar("merging") as advance:
         files = merge_parts(parts, out, run=run, progress=advance, log=log)
     log(f"{len(files)} volumes of {len(parts)} parts, in {out}")
     answer([str(file) for file in files])
+
+
+def _merge_prepared(parts: list[Path], out: Path, run: Path | None) -> None:
+    from synthbench.cohorts.preparation.cohort import merge as merge_parts
+
+    if run is not None:
+        raise UsageError("--run: prepared scans are not drawn from a run. Leave it out.")
+    with progress_bar("merging") as advance:
+        summary = merge_parts(
+            parts, out, progress=lambda name, done, total: advance(done, total, name)
+        )
+    log(f"{len(summary)} scans of {len(parts)} parts, in {out}")
+    answer({"folder": str(out), "prepared": len(summary)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,25 +207,41 @@ class ImportOptions:
         str | None,
         typer.Option(metavar="I/N", help="Bring in the I-th of N parts: one job of several."),
     ] = None
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Parts of --slurm.")] = 1
 
 
 def import_(
+    *,
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of volumes.")],
     options: ImportOptions,
     files: FileOptions,
+    slurm: SlurmOptions,
 ) -> None:
     """Bring in volumes that were made elsewhere: npy, no geometry, any scale, any axes."""
     from synthbench.cohorts.foreign.rules import Statement
-    from synthbench.runs.part import Part
+    from synthbench.runtime.part import Part
+    from synthbench.runtime.slurm import part_folders, run_parts
     from synthbench.sampling.importing import ImportRequest, import_volumes
+    from synthbench.sampling.merging import merge as merge_parts
 
+    array = slurm.settings()
+    if array is None and options.jobs > 1:
+        raise UsageError("--jobs: it divides the volumes of --slurm; add that.")
+    if array is not None and (options.out is None or options.shard is not None):
+        raise UsageError("--slurm: name the folder of the copies (--out), and leave out --shard.")
     stated = Statement.parse(options.value_range, options.orientation, options.spacing)
     request = ImportRequest(
         files.of(source), options.name, options.out, files.of(options.like), options.manifest,
         stated, options.made_by, None if options.shard is None else Part.parse(options.shard),
     )  # fmt: skip
     with progress_bar("importing") as advance:
-        copies = import_volumes(request, advance, log)
+        if array is None or options.out is None:
+            copies = import_volumes(request, advance, log)
+        else:
+            folders = part_folders(options.out, options.jobs)
+            run_parts(words_of(context), folders, array, progress=advance, log=log)
+            copies = merge_parts(folders, options.out, log=log)
     answer([str(copy) for copy in copies])
 
 

@@ -280,7 +280,7 @@ def _save_part(
     files: ScoreFiles,
 ) -> None:
     """Compute and save the features of one part of the volumes."""
-    from synthbench.runs.part import Part
+    from synthbench.runtime.part import Part
     from synthbench.scoring.setup import feature_part
 
     assert files.shard is not None

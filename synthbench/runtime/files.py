@@ -222,3 +222,22 @@ def sha256_file(path: Path) -> str:
     check_is_file(path)
     with open_binary(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Give a file a second name: a link where the file system can link, and a copy where not.
+
+    Raises
+    ------
+    UsageError
+        A file with other bytes has that name.
+    """
+    if target.exists():
+        if target.samefile(file) or sha256_file(target) == sha256_file(file):
+            return
+        raise UsageError(f"{target}: it is there with other bytes. Name a new folder.")
+    try:
+        os.link(file.resolve(), target)
+    except OSError:  # another file system, or one without links
+        with replacing(target) as temporary:
+            shutil.copyfile(file, temporary)

@@ -25,12 +25,12 @@ from synthbench.cohorts.tables.participants import typed
 from synthbench.cohorts.tables.text_table import read_text_table
 from synthbench.cohorts.volume_file import finite
 from synthbench.errors import CohortError, UsageError
-from synthbench.runs.part import Part, PartRecord, check_own
 from synthbench.runs.seal import canonical, check_sealed_before, seal_folder
 from synthbench.runs.sidecar import Sidecar, found_sidecars, sidecar_file
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.files import sha256_file, write_atomic
 from synthbench.runtime.lock import only_writer
+from synthbench.runtime.part import Part, PartRecord, check_own
 from synthbench.volumes.image_file import read_stored
 from synthbench.volumes.nifti import nifti_bytes
 
@@ -162,7 +162,9 @@ def _imported(
 def _part_record(part: Part, name: str, sidecars: Sequence[Mapping[str, Any]]) -> PartRecord:
     """Return the record of a part; the sidecars of all files say what the call depends on."""
     call = hashlib.sha256(canonical(sidecars)).hexdigest()
-    return PartRecord(part=part.number, of=part.of, call=call, run=None, options={"name": name})
+    return PartRecord(
+        verb="import", part=part.number, of=part.of, call=call, run=None, options={"name": name}
+    )
 
 
 def _write(

@@ -7,21 +7,19 @@ measured, differ from those of another call.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthbench.errors import UsageError
 from synthbench.runs.folder import Run
-from synthbench.runs.part import PartRecord, all_parts, check_own
 from synthbench.runs.seal import check_sealed_before, seal_folder, verify
 from synthbench.runs.sidecar import sidecar_file
 from synthbench.runtime import tar
 from synthbench.runtime.callbacks import Log, to_logger
-from synthbench.runtime.files import replacing, sha256_file
+from synthbench.runtime.files import link_or_copy
 from synthbench.runtime.lock import only_writer
+from synthbench.runtime.part import PartRecord, all_parts, check_own
 from synthbench.sampling.folder import check_is_for_samples, volumes_in
 from synthbench.sampling.sampling import complete
 from synthbench.sampling.source import Source
@@ -74,9 +72,9 @@ def merge(
         check_is_for_samples(out)
         check_sealed_before(out, volumes_in(out))
         _check_no_others(out, files.values())
-        _put(first / _DESCRIPTION, out / _DESCRIPTION)
+        link_or_copy(first / _DESCRIPTION, out / _DESCRIPTION)
         for done, (file, target) in enumerate(files.items(), 1):
-            _put(file, target)
+            link_or_copy(file, target)
             if progress:
                 progress(done, len(files), target.name)
         finish(out)
@@ -123,16 +121,3 @@ def _check_no_others(out: Path, targets: Iterable[Path]) -> None:
         raise UsageError(
             f"--out {out}: it holds {others[0]}, which is in none of the parts. Name a new folder."
         )
-
-
-def _put(file: Path, target: Path) -> None:
-    """Put a file of a part into the folder: the same bytes, linked or copied."""
-    if target.exists():
-        if target.samefile(file) or sha256_file(target) == sha256_file(file):
-            return
-        raise UsageError(f"{target}: it is there with other bytes. Name a new folder.")
-    try:
-        os.link(file.resolve(), target)
-    except OSError:  # another file system, or one without links
-        with replacing(target) as temporary:
-            shutil.copyfile(file, temporary)

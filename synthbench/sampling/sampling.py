@@ -16,11 +16,11 @@ from synthbench.cohorts.requests import requested_for
 from synthbench.errors import UsageError
 from synthbench.runs.dataset_card import write_dataset_card
 from synthbench.runs.folder import Run
-from synthbench.runs.part import Part, PartRecord, check_own
 from synthbench.runs.seal import canonical, check_sealed_before
 from synthbench.runs.validation import from_options
 from synthbench.runtime.callbacks import Log, to_logger
 from synthbench.runtime.lock import only_writer
+from synthbench.runtime.part import Part, PartRecord, check_own
 from synthbench.sampling import shards
 from synthbench.sampling.folder import (
     check_is_for_samples,
@@ -176,6 +176,20 @@ def _sampled(
     return list(plan.files.values())
 
 
+def part_of(request: SamplingRequest) -> PartRecord:
+    """Return the record of the part that a request asks for; nothing is drawn or written.
+
+    Raises
+    ------
+    SynthbenchError
+        As `sample` does, before it draws.
+    """
+    record = _Plan.of(request).part
+    if record is None:
+        raise UsageError("the request is for no part of a call.")
+    return record
+
+
 def complete(source: Source, out: Path, log: Log) -> None:
     """Write what a folder has beside its volumes: tables, the dataset card, and the seal."""
     volumes = volumes_in(out)
@@ -284,6 +298,7 @@ def _part_record(
         raise UsageError("--trajectory: leave it out where --shard divides the call.")
     whole = [dict(source.origin), [seeds[0], seeds[-1]], request.shards, list(rows.values())]
     return PartRecord(
+        verb="sample",
         part=request.part.number,
         of=request.part.of,
         call=hashlib.sha256(canonical(whole)).hexdigest(),

@@ -16,9 +16,9 @@ from synthbench.errors import CohortError, UsageError
 from synthbench.metrics.measures.morphometry import Morphometry
 from synthbench.records.protocol import BackgroundRecord, Protocol
 from synthbench.records.scorecard import Origin
-from synthbench.runs.part import Part
 from synthbench.runs.sidecar import Sidecar
 from synthbench.runtime.callbacks import shown
+from synthbench.runtime.part import Part
 from synthbench.scoring.benchmark import Benchmark, settings_and_benchmark
 from synthbench.scoring.cache.measures import real_mask
 from synthbench.scoring.cache.parts import FeaturePart, Rows

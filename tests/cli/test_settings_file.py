@@ -61,6 +61,7 @@ def test_a_named_file_takes_the_place_of_the_found_one(tmp_path, taken):
     assert NAME not in ended.stderr
     assert (taken[0][0].seed, taken[0][0].resamples) == (0, 200)
     assert NAME not in score(tmp_path, "--config", os.devnull).stderr
+    assert (taken[1][0].seed, taken[1][0].resamples) == (0, 1000)
 
 
 def test_what_concerns_another_verb_is_checked_and_not_said(tmp_path, taken):
@@ -148,6 +149,8 @@ def test_an_empty_file_sets_nothing(tmp_path, taken):
         "fetch: {sha256: '0'}",
         "data: {prepare: {brain-extraction: hd-bet}}",
         "data: {prepare: {dask: 'tcp://evil.example:1'}}",
+        "sample: {slurm: true}",
+        "sample: {slurm-set: ['setup=id']}",
         "data: {select: {where: \"__import__('os').system('id')\"}}",
         "utility: {transfer: 'label=x,data=/etc'}",
         "score: {out: ../card.json}",

@@ -172,7 +172,8 @@ def test_every_option_that_a_found_file_may_set_is_one_of_a_verb():
     known = {key for verb in VERBS for key in options_of(verb)}
     assert (MAY_FIND | MAY_WRITE) - known <= {"wide"}
     never = {"allow-network", "accept", "accept-licence", "pretrained", "track", "identifiers",
-             "brain-extraction", "dask", "where", "key", "new", "set", "init", "max-memory",
-             "features", "neighbours", "sample-data", "quiet", "json", "transfer"}  # fmt: skip
+             "brain-extraction", "dask", "slurm", "slurm-set", "where", "key", "new", "set",
+             "init", "max-memory", "features", "neighbours", "sample-data", "quiet", "json",
+             "transfer"}  # fmt: skip
     assert never <= known
     assert not never & (MAY_FIND | MAY_WRITE)

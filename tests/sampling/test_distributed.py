@@ -1,4 +1,4 @@
-"""Sampling on a real Dask cluster of this machine: of its two workers one is killed."""
+"""Sampling on a real Dask cluster of this machine; and by processes that submitit starts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import time
 
 import pytest
 
-from synthbench.errors import UsageError
+from synthbench.errors import RunError, UsageError
 from synthbench.runtime.files import sha256_file
+from synthbench.runtime.slurm import Settings
 from synthbench.sampling import sampling
-from synthbench.sampling.distributed import sample_on_dask
+from synthbench.sampling.distributed import sample_on_dask, sample_on_slurm
 from synthbench.sampling.sampling import SamplingRequest
 
 pytestmark = pytest.mark.slow
@@ -66,3 +67,33 @@ def test_a_worker_that_dies_loses_nothing(run, tmp_path, cluster):
 def test_no_scheduler_is_named(run, tmp_path):
     with pytest.raises(UsageError, match="no scheduler answers"):
         sample_on_dask(SamplingRequest(run, 2, tmp_path / "out"), "tcp://nobody:1", 2)
+
+
+def test_parts_of_an_array_are_continued_and_merged(run, tmp_path):
+    """A file of another program stops the second task; without it, only that task is repeated."""
+    request = SamplingRequest(run, 3, tmp_path / "out")
+    words = ["sample", str(run.folder), "--n", "3", "--config", os.devnull]
+    foreign = tmp_path / "out-parts" / "2" / "participants.tsv"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"")
+    said, local = list[str](), Settings("local")
+    with pytest.raises(RunError, match=r"1 of 2 parts failed.*\n  part 2: .*_log\.err"):
+        sample_on_slurm(request, words, 2, local, log=said.append)
+    foreign.unlink()
+    files = sample_on_slurm(request, words, 2, local, log=said.append)
+    submitted = [one.partition(";")[0] for one in said if one.startswith("tasks submitted")]
+    assert submitted == ["tasks submitted: 2", "tasks submitted: 1"]
+    whole = sampling.sample(run, 3, tmp_path / "whole")
+    assert [sha256_file(file) for file in files] == [sha256_file(file) for file in whole]
+
+
+def test_what_sample_refuses_is_not_submitted(run, tmp_path):
+    def refused(words, **options):
+        request = SamplingRequest(run, 3, tmp_path / "out", **options)
+        with pytest.raises(UsageError, match=words):
+            sample_on_slurm(request, ["sample"], 2, Settings("local"))
+
+    refused("leave out --sampler", sampler="dpm++")
+    refused("write the key into a file", watermark="a key that nobody guesses")
+    refused("leave it out where --shard divides", follow=0)
+    assert [file.name for file in tmp_path.iterdir() if "out" in file.name] == []

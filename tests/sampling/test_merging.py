@@ -11,7 +11,7 @@ import pytest
 
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.errors import UsageError
-from synthbench.runs.part import Part
+from synthbench.runtime.part import Part
 from synthbench.sampling import merging, sampling
 from synthbench.sampling.importing import ImportRequest, import_volumes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from synthbench.errors import UsageError
-from synthbench.runs.part import Part
+from synthbench.runtime.part import Part
 from synthbench.scoring.cache.parts import AllParts, FeaturePart
 from synthbench.scoring.cache.store import Cache
 from synthbench.scoring.inputs import CohortSet

@@ -134,7 +134,8 @@ def take_settings(context: typer.Context, named: Path | None) -> Path | None:
     Parameters
     ----------
     named
-        The file of `--config`; None: the file that is found from the current folder upwards.
+        The file of `--config`; None: the file that is found from the current folder upwards;
+        `os.devnull`: none.
 
     Returns
     -------
@@ -149,6 +150,8 @@ def take_settings(context: typer.Context, named: Path | None) -> Path | None:
     if context.resilient_parsing:  # completion, which must neither speak nor fail
         return None
     verb = _path(context)
+    if named == Path(os.devnull):  # no file, and none is looked for
+        return None
     if named is not None:
         sections = sections_of(named)
         if verb == ("train",) and not set(sections) & _top():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -16,13 +16,15 @@ import pandas as pd
 
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.datasets.scans import Scan
+from synthbench.cohorts.datasets.selection import Selection, chosen_scans
 from synthbench.cohorts.preparation.settings import Settings
-from synthbench.errors import CheckFailed, RunError, Stopped, SynthbenchError, UsageError
+from synthbench.errors import RunError, Stopped, SynthbenchError, UsageError
 from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
 from synthbench.runtime.cluster import dask_client
-from synthbench.runtime.files import holding, write_atomic
+from synthbench.runtime.files import holding
 from synthbench.runtime.lock import only_writer
 from synthbench.runtime.parent import end_with_parent
+from synthbench.runtime.part import Part, check_own
 
 if TYPE_CHECKING:
     from joblib import Parallel
@@ -41,6 +43,7 @@ def prepare(
     layout: str | None = None,
     jobs: int = 1,
     dask: str | None = None,
+    part: Part | None = None,
     progress: Progress = no_progress,
     log: Log = to_logger,
 ) -> pd.DataFrame:
@@ -66,6 +69,9 @@ def prepare(
     dask
         The address of a Dask scheduler that takes the tasks instead ("tcp://host:8786"). Its
         workers need the same files at the same paths.
+    part
+        The part of the scans that is prepared, where several jobs share them; each has a folder
+        of its own, and `synthbench.cohorts.preparation.merging` joins them. None: all scans.
     progress
         Called with the last scan's name (and "kept" from an earlier run, or "failed"), the number
         of finished scans, and the number of all scans.
@@ -97,57 +103,76 @@ def prepare(
         raise UsageError(f"--jobs {jobs}: at least 1 is needed.")
     with only_writer(Path(out)):
         chosen = _with_tool(settings or Settings())
-        return _prepared_cohort(source, Path(out), chosen, layout, (jobs, dask), progress, log)
+        found = chosen_scans(source, layout=layout)
+        log("\n".join(found.account()))
+        name = Path(str(source)).name
+        return _prepared_cohort(name, found, Path(out), chosen, (jobs, dask), part, progress)
+
+
+def merge(
+    parts: Sequence[Path], out: Path | str, *, progress: Progress = no_progress
+) -> pd.DataFrame:
+    """Join the parts of `prepare`; as `synthbench.cohorts.preparation.merging.merge`."""
+    _check_packages("SimpleITK", "dipy", extra="prepare")
+    from synthbench.cohorts.preparation.merging import merge as merge_parts
+
+    return merge_parts(parts, Path(out), progress=progress)
 
 
 def _prepared_cohort(
-    source: Path | str | CohortFiles,
+    name: str,
+    found: Selection,
     out: Path,
     chosen: Settings,
-    layout: str | None,
     workers: tuple[int, str | None],
+    part: Part | None,
     progress: Progress,
-    log: Log,
 ) -> pd.DataFrame:
-    """Prepare a cohort, as the only writer into the folder; return the summary."""
+    """Prepare scans, as the only writer into the folder; return the summary."""
     # These need SimpleITK and dipy, so they are imported after the check.
-    from synthbench.cohorts.datasets.selection import chosen_scans
     from synthbench.cohorts.preparation.derivative import (
         Destination,
         check_folder,
-        table_bytes,
-        write_covariates,
         write_description,
     )
+    from synthbench.cohorts.preparation.merging import (
+        PartTables,
+        part_record,
+        scans_of,
+        write_tables,
+    )
 
-    found = chosen_scans(source, layout=layout)
-    log("\n".join(found.account()))
-    scans = _scans(found.rows)
-    destinations = [Destination.of(scan, out) for scan in scans]
-    check_folder(out, destinations, chosen)
+    # All of them, also where a part is prepared: what is wrong with a name is said by each job.
+    check_folder(out, [Destination.of(scan, out) for scan in scans_of(found.rows)], chosen)
+    record, own = None, found.rows
+    if part is not None:
+        record = part_record(part, name, found, chosen)
+        places = part.chosen(range(len(own)))
+        own = own.iloc[places[0] : places[-1] + 1].reset_index(drop=True)
+    check_own(out, record)
+    scans = scans_of(own)
 
     rows: list[Row | None] = [None] * len(scans)
     try:
         with _workers(*workers) as parallel:
-            write_description(out, Path(str(source)).name, found.terms, chosen)
+            write_description(out, name, found.terms, chosen)
+            if record is not None:
+                record.write(out, finished=False)
             progress("", 0, len(scans))
             for done, (index, row) in enumerate(_run(parallel, scans, out, chosen), start=1):
                 rows[index] = row
                 progress(_label(row), done, len(scans))
     except KeyboardInterrupt:
-        complete = sum(destination.record() is not None for destination in destinations)
+        complete = sum(Destination.of(scan, out).record() is not None for scan in scans)
         raise Stopped(
             f"stopped; {complete} of {len(scans)} scans are done. Repeat the command to go on.",
             signal.SIGINT,
         ) from None
-    summary = pd.DataFrame([row for row in rows if row])
-    write_atomic(out / "summary.tsv", table_bytes(summary))
-    good = (summary["status"] == "ok").to_numpy()
-    if good.any():
-        write_covariates(out, found.rows[good])
-    if not good.all():
-        raise CheckFailed(_failures(summary[~good], len(summary), out))
-    return summary
+    tables = PartTables(own, [row for row in rows if row])
+    if record is not None:
+        tables.write(out)
+        record.write(out, finished=True)
+    return write_tables(out, tables)
 
 
 def prepare_task(scan: Scan, out: Path, settings: Settings) -> Row:
@@ -204,16 +229,6 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _failures(failed: pd.DataFrame, total: int, out: Path) -> str:
-    named = zip(failed["scan"][:20], failed["reason"][:20], strict=True)
-    lines = "\n  ".join(f"{scan}: {reason}" for scan, reason in named)
-    more = f"\n  and {len(failed) - 20} more" if len(failed) > 20 else ""
-    return (
-        f"{len(failed)} of {total} scans could not be prepared:\n  {lines}{more}\n"
-        f"The others are in {out}; see {out / 'summary.tsv'}. Repeat the command to try again."
-    )
-
-
 # ---------------------------------------------------------------- arguments
 
 
@@ -224,14 +239,6 @@ def _with_tool(settings: Settings) -> Settings:
     external = settings.brain_extraction != "builtin"
     tool = find_tool(settings.brain_extraction) if external else {}
     return settings.model_copy(update={"tool": tool})
-
-
-def _scans(rows: pd.DataFrame) -> list[Scan]:
-    texts = rows.reindex(columns=["path", "participant_id", "session", "run", "axes"])
-    return [
-        Scan(Path(path), person, *(v if isinstance(v, str) else None for v in (visit, run, axes)))
-        for path, person, visit, run, axes in texts.itertuples(index=False)
-    ]
 
 
 def _check_packages(*names: str, extra: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,14 @@ class Destination:
         """The record of its preparation."""
         return self.folder / f"{self.stem}_desc-prepared_T1w.json"
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the scan, the record last: a scan with one is complete."""
+        return (self.volume, self.mask, self.picture, self.sidecar)
+
     def record(self) -> dict[str, Any] | None:
         """Return the sidecar of a complete scan; None where a file is missing."""
-        if not all(f.is_file() for f in (self.sidecar, self.volume, self.mask, self.picture)):
+        if not all(file.is_file() for file in self.files):
             return None
         return _read_sidecar(self.sidecar)
 
@@ -249,6 +255,21 @@ def check_folder(out: Path, destinations: list[Destination], settings: Settings)
             f"{len(repeated)} names belong to several scans each (first: {repeated[0]}). Choose "
             "one scan per session with synthbench data select, or give them runs in a manifest."
         )
+
+
+def check_no_volumes_but(out: Path, wanted: Collection[Path]) -> None:
+    """Raise a UsageError where a folder holds prepared volumes, or others, that are not wanted."""
+    own = {name for volume in wanted for name in (volume, volume.with_name(_mask_of(volume.name)))}
+    others = [file for file in _volumes_in(out) if file not in own]
+    if others:
+        raise UsageError(
+            f"--out {out}: it holds {others[0].name}, which is in none of the parts. Name a new "
+            "folder."
+        )
+
+
+def _mask_of(volume: str) -> str:
+    return volume.removesuffix(_VOLUME) + _MASK
 
 
 def _volumes_in(folder: Path) -> list[Path]:

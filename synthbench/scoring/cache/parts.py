@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from synthbench.errors import UsageError
-from synthbench.runs.part import Part, check_complete
 from synthbench.runtime.arrays import unpack_npz
 from synthbench.runtime.files import check_is_file, write_atomic
+from synthbench.runtime.part import Part, check_complete
 
 Rows = dict[str, Float32[np.ndarray, " dim"]]
 """The features of volumes, by their keys."""

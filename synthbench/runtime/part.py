@@ -81,12 +81,14 @@ class PartRecord(BaseModel):
 
     Attributes
     ----------
+    verb
+        What makes the parts.
     part, of
         Which part, of how many.
     call
         The sha256 of all that the call depends on, except the part.
     run
-        The run that the volumes are drawn from; None: they were brought in.
+        The run that the volumes are drawn from; None: they are not drawn.
     options
         Options of the call that its merging needs.
     finished
@@ -97,6 +99,7 @@ class PartRecord(BaseModel):
 
     format: Literal["synthbench part"] = "synthbench part"
     version: Literal[1] = 1
+    verb: Literal["sample", "import", "data prepare"]
     part: int = Field(ge=1)
     of: int = Field(ge=1)
     call: str = Field(pattern=r"^[0-9a-f]{64}$")
