@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import typer.main
 
 # Typer looks at these when it is imported, and would colour what the tests read.
 for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
@@ -43,6 +45,14 @@ def _features_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("SYNTHBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_commands_are_built_once() -> Iterator[None]:
+    """Typer builds all commands anew on every call: a process calls it once, the tests often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
         yield
 
 
