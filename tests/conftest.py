@@ -13,6 +13,8 @@ import pytest
 import torch
 import typer.main
 
+from synthbench.metrics.extractors import random_resnet, voxels
+
 # Typer looks at these when it is imported, and would colour what the tests read.
 for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
     os.environ.pop(name, None)
@@ -53,6 +55,18 @@ def _the_commands_are_built_once() -> Iterator[None]:
     """Typer builds all commands anew on every call: a process calls it once, the tests often."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _extractors_are_loaded_once() -> Iterator[None]:
+    """A score loads its extractors anew: the random network takes half a second.
+
+    Both are the same for all tests but their own, which load them from nothing.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(random_resnet, "_verified_network", cache(random_resnet._verified_network))
+        patch.setattr(voxels, "_verified_mask", cache(voxels._verified_mask))
         yield
 
 

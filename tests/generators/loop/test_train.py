@@ -14,6 +14,7 @@ import pytest
 from synthbench.errors import RunError, UsageError
 from synthbench.runs.folder import Run
 from synthbench.training import training
+from tests.command_line import run_as_two
 from tests.generators.loop.short_runs import SETTINGS, losses, same_weights, train
 
 pytestmark = pytest.mark.slow
@@ -34,17 +35,11 @@ def command(real, out, *extra):
     ]
 
 
-def launch(arguments, processes=1):
-    program = [sys.executable, "-m", "synthbench"]
-    if processes > 1:
-        program = [
-            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
-            str(processes), "--num_machines", "1", "--main_process_port", "0",
-            "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "synthbench",
-        ]  # fmt: skip
+def launch(arguments):
     return subprocess.Popen(
-        [*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True, encoding=locale.getpreferredencoding(False),
+        [sys.executable, "-m", "synthbench", *arguments], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        encoding=locale.getpreferredencoding(False),
     )  # fmt: skip
 
 
@@ -71,9 +66,8 @@ def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(make_cohort, tmp_
 def test_two_processes_draw_what_one_with_twice_the_batch_draws(make_cohort, tmp_path):
     """Same samples, same noise, mean of the same gradients: equal up to the order of sums."""
     real = make_cohort("real", n=5)
-    process = launch(command(real, tmp_path / "two", "steps=4"), processes=2)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    ended = run_as_two(*command(real, tmp_path / "two", "steps=4"))
+    assert ended.returncode == 0, ended.stdout
     train(real, tmp_path / "one", "steps=4", "batch_size=2")
     assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "two"), rel=1e-4)
     assert Run.open(tmp_path / "two").record["processes"] == 2

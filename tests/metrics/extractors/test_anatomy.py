@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 ML_PER_VOXEL = 8e-3
 
-SUBJECTS = 16
+SUBJECTS = 10
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,15 @@ from synthbench.metrics.extractors.random_resnet import RandomResNet10
 from tests.metrics.extractors.resnets import heads, published_shapes
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _the_network_is_made_anew():
+    """The tests' own copy would hide what `load` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = random_resnet._verified_network
+        patch.setattr(random_resnet, "_verified_network", made.__wrapped__)  # type: ignore[attr-defined]
+        yield
+
+
 @pytest.fixture(scope="module")
 def extractor() -> RandomResNet10:
     return RandomResNet10()

@@ -17,6 +17,15 @@ from synthbench.volumes.grid import PAPER_GRID
 SHAPE = (23, 28, 23)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _the_mask_is_made_anew():
+    """The tests' own copy would hide what `load` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = voxels._verified_mask
+        patch.setattr(voxels, "_verified_mask", made.__wrapped__)  # type: ignore[attr-defined]
+        yield
+
+
 @pytest.fixture(scope="module")
 def mask() -> np.ndarray:
     return Voxels().load()
