@@ -13,16 +13,16 @@ from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics.extractors import voxels
 from synthbench.metrics.extractors.voxels import COARSE_MNI152, Voxels
 from synthbench.volumes.grid import PAPER_GRID
+from tests.conftest import make_mask
 
 SHAPE = (23, 28, 23)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _the_mask_is_made_anew():
-    """The tests' own copy would hide what `load` does."""
+    """The copy that other tests share would hide what `load` does."""
     with pytest.MonkeyPatch.context() as patch:
-        made = voxels._verified_mask
-        patch.setattr(voxels, "_verified_mask", made.__wrapped__)  # type: ignore[attr-defined]
+        patch.setattr(voxels, "_verified_mask", make_mask)
         yield
 
 
