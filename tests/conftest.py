@@ -87,24 +87,24 @@ def _extractors_are_loaded_once() -> Iterator[None]:
         yield
 
 
+def write_cohort(
+    folder: Path,
+    n: int = 6,
+    seed: int = 0,
+    shape: tuple[int, int, int] = (24, 24, 24),
+    affine: np.ndarray = AFFINE,
+    width: float = 1.0,
+    subject: str = "",
+) -> Path:
+    """Write a folder of NIfTI volumes."""
+    folder.mkdir()
+    for i in range(n):
+        volume = blob(1000 * seed + i, shape, width)
+        nib.save(nib.Nifti1Image(volume, affine), folder / f"sub-{subject}{i:03d}.nii.gz")
+    return folder
+
+
 @pytest.fixture
 def make_cohort(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a folder of NIfTI volumes."""
-
-    def make(
-        name: str,
-        n: int = 6,
-        seed: int = 0,
-        shape: tuple[int, int, int] = (24, 24, 24),
-        affine: np.ndarray = AFFINE,
-        width: float = 1.0,
-        subject: str = "",
-    ) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        for i in range(n):
-            volume = blob(1000 * seed + i, shape, width)
-            nib.save(nib.Nifti1Image(volume, affine), folder / f"sub-{subject}{i:03d}.nii.gz")
-        return folder
-
-    return make
+    """Return `write_cohort`, of a name instead of a folder."""
+    return lambda name, *given, **options: write_cohort(tmp_path / name, *given, **options)
