@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import subprocess
 import sys
+import tempfile
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,3 +46,36 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Fini
             code = ended.code or 0
     assert isinstance(code, int), code
     return Finished(code, out.getvalue(), err.getvalue())
+
+
+def run_as_two(*arguments: object) -> Finished:
+    """Run `synthbench ARGUMENTS` as two processes, as `accelerate launch` would start them.
+
+    The launcher imports torch itself, for seconds; tests/sampling has a test that goes through it.
+    Both processes write into one file, which is returned as standard output.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryFile() as said:
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "synthbench", *map(str, arguments)],
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+                },
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+        try:
+            codes = [process.wait(timeout=240) for process in started]
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+        said.seek(0)
+        output = said.read().decode(errors="replace")
+    return Finished(max(map(abs, codes)), output, "")

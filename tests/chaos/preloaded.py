@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-
-import matplotlib.figure
-import nilearn.image
-import pandas
 
 import synthbench.cli.demo
 import synthbench.cohorts.preparation.cohort
@@ -20,8 +17,20 @@ from synthbench.cohorts.preparation.template import template_t1
 from synthbench.simulation.template import antialiased_maps, template_anatomy
 from tests import ellipsoids
 
-HEAVY = (matplotlib.figure, nilearn.image, pandas)
 HEADS = 2
+
+# Commands import these when they need them: each forked process would do so again.
+for name in (
+    "accelerate", "matplotlib.backends.backend_agg", "matplotlib.figure", "matplotlib.image",
+    "nilearn.datasets", "pandas",
+    *(f"synthbench.{module}" for module in (
+        "cohorts.split", "generators.loop.augmentation", "generators.loop.settings",
+        "generators.pca_gaussian", "runtime.processes", "runtime.progress",
+        "sampling.distributed", "sampling.importing", "sampling.merging", "sampling.sampling",
+        "training.training",
+    )),
+):  # fmt: skip
+    import_module(name)
 
 if os.environ.get("CHAOS_TEMPLATE"):  # read and blurred once, for all processes
     antialiased_maps((16, 20, 16))

@@ -1,8 +1,20 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
+import pytest
+
+from synthbench.training import stages
 from tests.command_line import run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _networks_are_counted_once():
+    """Both lists count the parameters of every preset, for which each network is built."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "parameters", cache(stages.parameters))
+        yield
 
 
 def test_list_says_what_each_needs():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from synthbench.generators import ddpm3d
 from synthbench.generators.ddpm3d import DDPM3DSettings
 from synthbench.generators.networks.unet import PatchedUNet
 from synthbench.runs import configuration
+from synthbench.runs.folder import Run
 from synthbench.training import training
 from synthbench.training.dry_run import dry_run
+from tests.conftest import write_cohort
 
 pytestmark = pytest.mark.slow
 
@@ -75,12 +79,13 @@ def test_the_paper_preset_is_the_papers_model():
     own.check_grid((84, 128, 84))
 
 
-@pytest.fixture
-def run(make_cohort, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
     return training.train(
         "ddpm3d",
-        out=tmp_path / "run",
-        real=make_cohort("real", n=4),
+        out=folder / "run",
+        real=write_cohort(folder / "real", n=4),
         preset="tiny-unet",
         overrides=[
             "space.shape=[16,16,16]", "channels=[8,16]", "attention=[false,true]",
@@ -88,6 +93,12 @@ def run(make_cohort, tmp_path):
             "sampler_steps=4",
         ],
     )  # fmt: skip
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of a finished run, which the test may change."""
+    return Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
 
 
 def test_samplers_are_chosen_and_recorded(run, tmp_path):

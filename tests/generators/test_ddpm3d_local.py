@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from synthbench.runs import configuration
 from synthbench.runs.folder import Run
 from synthbench.testing import check_generator
 from synthbench.training import training
+from tests.conftest import write_cohort
 
 SHAPE = (12, 14, 12)
 AFFINE = np.diag([12.0, 12.0, 12.0, 1.0])
@@ -33,11 +36,17 @@ def cohort(make_cohort):
     return make_cohort("real", n=4, shape=SHAPE, affine=AFFINE)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    real = write_cohort(folder / "real", n=4, shape=SHAPE, affine=AFFINE)
+    return training.train("ddpm3d", out=folder / "run", real=real, preset="tiny", overrides=SMALL)
+
+
 @pytest.fixture
-def run(cohort, tmp_path):
-    return training.train(
-        "ddpm3d", out=tmp_path / "run", real=cohort, preset="tiny", overrides=SMALL
-    )
+def run(trained, tmp_path):
+    """A copy of a finished run, which the test may change."""
+    return Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
 
 
 def test_the_contract_holds(cohort, tmp_path):

@@ -1,4 +1,4 @@
-"""A study of 24 cases on the embedded cohort, read in a browser whose keys a script presses.
+"""A study of 12 cases on the embedded cohort, read in a browser whose keys a script presses.
 
 Server and browser are processes of their own. Both are killed while somebody answers.
 """
@@ -30,13 +30,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason=NO_CHROM
 
 GENERATORS = ("pca-gaussian", "mixup")
 SHAPE = (24, 28, 24)
-CASES = 24
+CASES = 12
 READY = "typeof at === 'function' && asked && given && clock.since && !busy"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """12 pairs of each generator and one of practice, for two readers."""
+    """6 pairs of each generator and one of practice, for two readers."""
     root = tmp_path_factory.mktemp("journey")
     training = atlas_cohort(4, root / "training", seed=1, shape=SHAPE)
     real = atlas_cohort(CASES + 2, root / "real", seed=2, shape=SHAPE)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from synthbench import registry
+from synthbench.runs.folder import Run
 from synthbench.training import training
+from tests.conftest import write_cohort
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +23,17 @@ def _installed(monkeypatch):
     monkeypatch.setitem(registry.BUILT_IN["extractors"], "dark", "tests.ellipsoids:Dark")
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    real = write_cohort(folder / "real", n=4, shape=(16, 16, 16))
+    return training.train("noise", out=folder / "run", real=real)
+
+
 @pytest.fixture
-def run(make_cohort, tmp_path):
-    real = make_cohort("real", n=4, shape=(16, 16, 16))
-    return training.train("noise", out=tmp_path / "run", real=real)
+def run(trained, tmp_path):
+    """A copy of a finished run, which the test may change."""
+    return Run.open(shutil.copytree(trained.folder, tmp_path / "run"))
 
 
 def voxels(file):

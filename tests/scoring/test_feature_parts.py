@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+
+import nibabel as nib
 import pytest
 
 from synthbench.errors import UsageError
@@ -12,29 +15,39 @@ from synthbench.scoring.inputs import CohortSet
 from synthbench.scoring.scoring import score_cohorts
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.setup import feature_part
+from tests.conftest import AFFINE, blob
 
 SETTINGS = ScoringSettings(
     extractors=("voxels", "random-resnet10"), metrics=("mmd2",), resamples=100
 )
 
 
-@pytest.fixture
-def cohorts(make_cohort):
-    return CohortSet.read(
-        make_cohort("real", n=7, subject="r"), make_cohort("synth", n=6, seed=1, subject="s")
-    )
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cohorts")
+    for name, n, seed in (("real", 7, 0), ("synth", 6, 1)):
+        (root / name).mkdir()
+        for i in range(n):
+            image = nib.Nifti1Image(blob(1000 * seed + i), AFFINE)
+            nib.save(image, root / name / f"sub-{name[0]}{i:03d}.nii.gz")
+    return CohortSet.read(root / "real", root / "synth")
 
 
-@pytest.fixture
-def parts(cohorts, tmp_path):
-    """Return the folder of the files of three parts."""
-    folder = tmp_path / "parts"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def computed(cohorts, tmp_path_factory):
+    """Return the folder of the files of three parts, which no test changes."""
+    folder = tmp_path_factory.mktemp("parts")
     for number in (1, 2, 3):
         part = feature_part(cohorts, SETTINGS, Context(cache=None), Part(number, 3))
         assert sum(len(rows) for rows in part.rows.values()) == 2 * (4 if number < 3 else 5)
         part.save(folder / f"{number}.npz")
     return folder
+
+
+@pytest.fixture
+def parts(computed, tmp_path):
+    """Return a copy of these files."""
+    return shutil.copytree(computed, tmp_path / "parts")
 
 
 def test_a_scoring_with_the_features_of_all_parts_is_the_undivided_one(

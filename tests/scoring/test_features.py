@@ -21,8 +21,8 @@ from synthbench.sensitivity.corruptions.corrupted import CORRUPTIONS, Corrupted
 from synthbench.sensitivity.study import Held
 from synthbench.volumes.grid import PAPER_GRID, Space, resample
 from synthbench.volumes.sets import Flipped, Joined
+from tests.command_line import run_as_two
 from tests.conftest import blob
-from tests.generators.loop.test_train import launch
 
 pytestmark = pytest.mark.slow
 
@@ -320,16 +320,13 @@ def test_two_processes_score_as_one_and_only_the_main_one_writes(
     cache = tmp_path / "cache"
     monkeypatch.setenv("SYNTHBENCH_CACHE", str(cache))
     files = [tmp_path / name for name in ("card.json", "features.npz")]
-    process = launch(
-        [
-            "score", "--real", str(real), "--synth", str(synth), "--extractor", "random-resnet10",
-            "--metric", "mmd2", "--metric", "memorization", "--resamples", "100",
-            "--out", str(files[0]), "--features", str(files[1]), "--json",
-        ],
-        processes=2,
+    ended = run_as_two(
+        "score", "--real", real, "--synth", synth, "--extractor", "random-resnet10",
+        "--metric", "mmd2", "--metric", "memorization", "--resamples", 100,
+        "--out", files[0], "--features", files[1], "--json",
     )  # fmt: skip
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    output = ended.stdout
+    assert ended.returncode == 0, output
     shown = json.loads(output[output.index("{") : output.rindex("}") + 1])
     assert output.count('"protocol_hash"') == 1
     assert shown == json.loads(files[0].read_text(encoding="utf-8"))

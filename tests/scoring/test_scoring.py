@@ -29,9 +29,11 @@ from tests.conftest import AFFINE, blob
 
 pytestmark = pytest.mark.slow
 
-GRID = (44, 44, 44)  # the smallest that three scales of MS-SSIM run on
+GRID = (28, 28, 28)
 EXTRACTORS = ("random-resnet10",)
 METRICS = ("mmd2", "fid", "ms_ssim")
+# Three scales of MS-SSIM need 44 voxels per side.
+FULL = ScoringSettings(extractors=EXTRACTORS, resamples=200, scales=2)
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def small_families(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def full_card(families):
-    found = score_all(ScoringSettings(extractors=EXTRACTORS, resamples=200), **families)
+    found = score_all(FULL, **families)
     return found.card, found.neighbours
 
 
@@ -137,7 +139,7 @@ def test_a_second_scoring_reads_each_file_once_and_gives_the_same_scorecard(
 ):
     """Reading a cohort reads each file, for its hash; all that is measured of it is kept."""
     monkeypatch.setattr("synthbench.cohorts.cohort.read", lambda *_: pytest.fail("read again"))
-    again = score_all(ScoringSettings(extractors=EXTRACTORS, resamples=200), **families)
+    again = score_all(FULL, **families)
     first, second = (card.model_copy(update={"created": ""}) for card in (full_card[0], again.card))
     assert second.model_dump_json() == first.model_dump_json()
     assert again.neighbours == full_card[1]

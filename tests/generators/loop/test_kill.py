@@ -53,7 +53,10 @@ SETTINGS: dict[str, Any] = {
     "flip": True,
     "affine": 5.0,
 }
-PRELOADED = ["pytest", "tests.generators.loop.test_kill"]
+PRELOADED = [
+    "pytest", "tests.generators.loop.test_kill", "tests.generators.loop.test_train",
+    "matplotlib.figure", "matplotlib.image", "matplotlib.backends.backend_agg",
+]  # fmt: skip
 
 Progress = Callable[[int, int, str], None]
 fork_server = get_context("forkserver")
@@ -130,19 +133,29 @@ class Launch:
 
 
 def launch(cohort: Path, folder: Path, processes: int = 1, fault: str | None = None) -> Launch:
-    """Start processes as `accelerate launch` would: ranks and an address in the environment."""
+    """Start processes that train into one folder."""
+    return started(session, (cohort, folder), processes, fault)
+
+
+def started(
+    target: Callable[..., None], arguments: Sequence[Any], processes: int, *more: Any
+) -> Launch:
+    """Start processes as `accelerate launch` would: ranks and an address in the environment.
+
+    Each calls `target` with the arguments, its part of the environment, and what more there is.
+    """
     port = str(free_port())
-    started = []
+    found = []
     for rank in range(processes):
         environment = {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        arguments = (cohort, folder, environment if processes > 1 else {}, fault)
-        process = fork_server.Process(target=session, args=arguments, daemon=True)
+        given = (*arguments, environment if processes > 1 else {}, *more)
+        process = fork_server.Process(target=target, args=given, daemon=True)
         process.start()
-        started.append(process)
-    return Launch(started)
+        found.append(process)
+    return Launch(found)
 
 
 def free_port() -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import locale
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,52 +11,33 @@ import pytest
 from synthbench.errors import RunError, UsageError
 from synthbench.runs.folder import Run
 from synthbench.training import training
-from tests.generators.loop.short_runs import SETTINGS, losses, same_weights, train
+from tests.generators.loop import test_kill
+from tests.generators.loop.short_runs import losses, same_weights, train
 
 pytestmark = pytest.mark.slow
 
 
-def command(real, out, *extra):
-    settings = [part for s in (*SETTINGS, *extra) for part in ("--set", s)]
-    return [
-        "train",
-        "ddpm3d",
-        "--preset",
-        "tiny-unet",
-        "--real",
-        str(real),
-        "--out",
-        str(out),
-        *settings,
-    ]
+def session(real, out, extra, environment):
+    """What a forked process does."""
+    os.environ.update(environment)
+    train(real, out, *extra)
 
 
-def launch(arguments, processes=1):
-    program = [sys.executable, "-m", "synthbench"]
-    if processes > 1:
-        program = [
-            sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
-            str(processes), "--num_machines", "1", "--main_process_port", "0",
-            "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "synthbench",
-        ]  # fmt: skip
-    return subprocess.Popen(
-        [*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True, encoding=locale.getpreferredencoding(False),
-    )  # fmt: skip
+def launch(real, out, *extra, processes=1):
+    return test_kill.started(session, (real, out, extra), processes)
 
 
 def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(make_cohort, tmp_path):
     """The kill comes as soon as the first checkpoint is there, wherever the step then is."""
     real = make_cohort("real", n=5)
-    arguments = command(real, tmp_path / "killed")
-    process = launch(arguments)
+    launched = launch(real, tmp_path / "killed")
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").glob("checkpoints/step-*")):
-        assert process.poll() is None, process.communicate()[0]
+        assert launched.processes[0].is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    launched.kill()
+    assert launched.codes() == [-signal.SIGKILL]
     assert not (tmp_path / "killed" / "weights.safetensors").exists()
     training.train(out=tmp_path / "killed", resume=True)
     train(real, tmp_path / "whole")
@@ -71,9 +49,8 @@ def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(make_cohort, tmp_
 def test_two_processes_draw_what_one_with_twice_the_batch_draws(make_cohort, tmp_path):
     """Same samples, same noise, mean of the same gradients: equal up to the order of sums."""
     real = make_cohort("real", n=5)
-    process = launch(command(real, tmp_path / "two", "steps=4"), processes=2)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    launched = launch(real, tmp_path / "two", "steps=4", processes=2)
+    assert launched.codes(patience=240) == [0, 0]
     train(real, tmp_path / "one", "steps=4", "batch_size=2")
     assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "two"), rel=1e-4)
     assert Run.open(tmp_path / "two").record["processes"] == 2

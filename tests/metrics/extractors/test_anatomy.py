@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 ML_PER_VOXEL = 8e-3
 
-SUBJECTS = 16
+SUBJECTS = 10
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def assert_close(
 def test_ventricles_follow_the_truth_at_low_resolution(simulated: Simulated):
     """At 3.8 mm a ventricle is a few voxels wide; its volume is still off by little."""
     found = simulated.measure("ventricle_volume")
-    assert stats.pearsonr(found, simulated.ventricles).statistic >= 0.97
-    assert stats.spearmanr(found, simulated.ventricles).statistic >= 0.95
+    assert stats.pearsonr(found, simulated.ventricles).statistic >= 0.98
+    assert stats.spearmanr(found, simulated.ventricles).statistic >= 0.97
     assert found.mean() == pytest.approx(simulated.ventricles.mean(), rel=0.15)
 
 

@@ -12,7 +12,16 @@ import torch
 from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics.extractors import random_resnet
 from synthbench.metrics.extractors.random_resnet import RandomResNet10
+from tests.conftest import make_network
 from tests.metrics.extractors.resnets import heads, published_shapes
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _the_network_is_made_anew():
+    """The copy that other tests share would hide what `load` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(random_resnet, "_verified_network", make_network)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,17 @@ from synthbench.errors import MetricError, WeightsError
 from synthbench.metrics.extractors import voxels
 from synthbench.metrics.extractors.voxels import COARSE_MNI152, Voxels
 from synthbench.volumes.grid import PAPER_GRID
+from tests.conftest import make_mask
 
 SHAPE = (23, 28, 23)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _the_mask_is_made_anew():
+    """The copy that other tests share would hide what `load` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(voxels, "_verified_mask", make_mask)
+        yield
 
 
 @pytest.fixture(scope="module")
