@@ -122,6 +122,7 @@ def _prepared_cohort(
 
     found = chosen_scans(source, layout=layout)
     log("\n".join(found.account()))
+    log(f"brain extraction: {chosen.brain_extraction}; --brain chooses another")
     scans = _scans(found.rows)
     destinations = [Destination.of(scan, out) for scan in scans]
     check_folder(out, destinations, chosen)

@@ -7,8 +7,6 @@ a T1-weighted image. Scalp and neck lie outside the rim and are never compared.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,13 +18,10 @@ from scipy import ndimage
 
 from synthbench.cohorts.preparation.image import Image
 from synthbench.cohorts.preparation.itk import one_thread, to_itk
+from synthbench.cohorts.preparation.placement import CENTRE_MM, candidates, placements
 from synthbench.cohorts.preparation.settings import Registration
 from synthbench.cohorts.preparation.template import template_t1
 from synthbench.errors import CohortError
-
-_CENTRE_MM = (0.0, -18.0, 8.0)  # of the template's brain
-_CROWN_AREA_MM2 = 1500.0
-_CROWN_TO_BASE_MM = 150.0
 
 
 @dataclass(frozen=True)
@@ -46,11 +41,10 @@ class Affine:
 
 
 def search(head: Image, settings: Registration) -> Affine:
-    """Return the affine from the template's brain to a whole head, found from many starts.
+    """Return the affine from the template's brain to a whole head, in any likely position.
 
-    Starts differ in pitch, scale and shift, around the centre of the top 150 mm of the head. The
-    correlation of all is computed on coarse voxels, the best starts are optimised there, and the
-    best result is refined.
+    For many turns and sizes, the best shift is found on coarse voxels. The best placements that
+    differ are optimised, and the best result is refined.
 
     Parameters
     ----------
@@ -60,22 +54,22 @@ def search(head: Image, settings: Registration) -> Affine:
     Raises
     ------
     CohortError
-        No start overlaps with the template, or the best correlation is below
+        No placement overlaps with the template, or the best correlation is below
         `settings.least_correlation`.
     """
+    found = placements(*_template(settings.placement_spacing_mm, settings.rim_mm),
+                       head.coarse(settings.placement_spacing_mm), settings)  # fmt: skip
     level = _Level.of(head, settings.search_spacing_mm, settings.rim_mm)
-    evaluated = []
-    for start in _starts(head, settings):
-        value = level.value(start)
-        if value is not None:
-            evaluated.append((value, start.GetParameters(), start))
-    if not evaluated:
+    optimised = []
+    for placement in candidates(found, settings):
+        start = _transform(placement.linear, placement.middle_mm)
+        if level.value(start) is not None:
+            optimised.append(level.optimise(start, settings))
+    if not optimised:
         raise CohortError(
             "registration: no position of the template is inside the scan. "
             "Check the scan's voxel size and that it shows a head."
         )
-    best = sorted(evaluated, key=lambda item: item[:2])[: settings.candidates]
-    optimised = [level.optimise(start, settings) for _, _, start in best]
     _, transform = min(optimised, key=lambda item: item[0])
     return _refined(head, transform, settings.head_spacing_mm, settings)
 
@@ -88,13 +82,18 @@ def refine(brain: Image, start: Affine, settings: Registration) -> Affine:
     CohortError
         The correlation is below `settings.least_correlation`.
     """
-    transform = sitk.AffineTransform(3)
-    transform.SetCenter(_CENTRE_MM)
     linear = start.matrix[:3, :3]
+    middle = linear @ np.array(CENTRE_MM) + start.matrix[:3, 3]
+    return _refined(brain, _transform(linear, middle), settings.brain_spacing_mm, settings)
+
+
+def _transform(linear: Float64[np.ndarray, "3 3"], middle_mm: Float64[np.ndarray, " 3"]) -> Any:
+    """Return ITK's transform with this matrix that takes the brain's middle to a point."""
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(CENTRE_MM)
     transform.SetMatrix(linear.ravel().tolist())
-    centre = np.array(_CENTRE_MM)
-    transform.SetTranslation((linear @ centre + start.matrix[:3, 3] - centre).tolist())
-    return _refined(brain, transform, settings.brain_spacing_mm, settings)
+    transform.SetTranslation((middle_mm - CENTRE_MM).tolist())
+    return transform
 
 
 def _refined(head: Image, start: Any, spacing_mm: float, settings: Registration) -> Affine:
@@ -119,43 +118,6 @@ def _matrix(transform: Any) -> Float64[np.ndarray, "4 4"]:
     return matrix
 
 
-# ---------------------------------------------------------------- starts
-
-
-def _starts(head: Image, settings: Registration) -> Iterator[Any]:
-    middle = brain_centre(head)
-    shifts = settings.shifts_mm
-    for pitch, scale, front, top in itertools.product(
-        settings.pitches_deg, settings.scales, shifts, shifts
-    ):
-        transform = sitk.AffineTransform(3)
-        transform.SetCenter(_CENTRE_MM)
-        transform.Rotate(1, 2, float(np.deg2rad(pitch)))
-        transform.Scale(scale)
-        transform.SetTranslation((middle + np.array((0, front, top)) - _CENTRE_MM).tolist())
-        yield transform
-
-
-def brain_centre(head: Image) -> Float64[np.ndarray, " 3"]:
-    """Return a guess of the brain's middle in mm: that of the top 150 mm of the head.
-
-    So it does not depend on how much of neck and body was scanned.
-    """
-    present = head.head()
-    right, front, up = head.space.spacing
-    area = present.sum(axis=(0, 1)) * right * front
-    # A small area above the head, such as a finger, is not the crown. The limit is lower for small
-    # heads.
-    tall = np.flatnonzero(area > min(_CROWN_AREA_MM2, area.max() / 2))
-    top = int(tall.max()) + 1
-    bottom = max(0, top - round(_CROWN_TO_BASE_MM / up))
-    middle = np.array(ndimage.center_of_mass(present[:, :, bottom:top]))
-    middle[2] += bottom
-    matrix = head.space.matrix
-    centre: Float64[np.ndarray, " 3"] = matrix[:3, :3] @ middle + matrix[:3, 3]
-    return centre
-
-
 # ---------------------------------------------------------------- one resolution
 
 
@@ -171,8 +133,7 @@ class _Level:
     @classmethod
     def of(cls, head: Image, spacing_mm: float, rim_mm: float) -> _Level:
         template, mask = _fixed(spacing_mm, rim_mm)
-        coarse = head.space.regrid(spacing=max(spacing_mm, *head.space.spacing))
-        return cls(template, mask, to_itk(Image(head.on(coarse), coarse)), spacing_mm)
+        return cls(template, mask, to_itk(head.coarse(spacing_mm)), spacing_mm)
 
     def value(self, transform: Any) -> float | None:
         """Return the negative correlation; None without overlap."""
@@ -209,10 +170,17 @@ class _Level:
 
 @lru_cache(maxsize=8)
 def _fixed(spacing_mm: float, rim_mm: float) -> tuple[Any, Any]:
+    """Return the template, and its brain with a rim around it, as images of ITK."""
+    template, mask = _template(spacing_mm, rim_mm)
+    return to_itk(template), to_itk(mask, sitk.sitkUInt8)
+
+
+@lru_cache(maxsize=8)
+def _template(spacing_mm: float, rim_mm: float) -> tuple[Image, Image]:
     """Return the template, and its brain with a rim around it, on voxels of one size."""
     template = template_t1()
     outside = ndimage.distance_transform_edt(template.volume <= 0, template.space.spacing)
     compared = Image((outside <= rim_mm).astype(np.float32), template.space)
     grid = template.space.regrid(spacing=spacing_mm)
     mask = Image(compared.mask_on(grid).astype(np.float32), grid)
-    return to_itk(Image(template.on(grid), grid)), to_itk(mask, sitk.sitkUInt8)
+    return Image(template.on(grid), grid), mask

@@ -24,7 +24,7 @@ COARSE = Settings.model_validate(
         "affine": GRID.affine,
         "denoise": False,
         "bias": {"head_spacing_mm": 9.0, "brain_spacing_mm": 9.0, "iterations": (20, 20)},
-        "registration": {"brain_spacing_mm": 4.0, "pitches_deg": (-15, 0, 15), "candidates": 2},
+        "registration": {"brain_spacing_mm": 4.0, "places": 1, "candidates": 2},
         "extraction": {"spacing_mm": 3.0},
     }
 )
