@@ -105,7 +105,7 @@ def test_a_trajectory_is_said_not_to_be_cleaned(run, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "load", lambda kind, name: Stepwise)
     words: list[str] = []
     sampling.sample(run, 1, tmp_path / "s", follow=0, clean=True, log=words.append)
-    assert "The trajectory is not cleaned" in words[1]
+    assert "The trajectory is neither cleaned nor marked" in words[1]
     about = json.loads(
         (tmp_path / "s-trajectory" / "trajectory-000000.json").read_text(encoding="utf-8")
     )
