@@ -44,6 +44,11 @@ class Placement:
     linear: Float64[np.ndarray, "3 3"]
     middle_mm: Float64[np.ndarray, " 3"]
 
+    @property
+    def size(self) -> float:
+        """The cube root of the volume to which 1 mm3 of the template grows."""
+        return float(np.cbrt(np.linalg.det(self.linear)))
+
     def apart_mm(self, other: Placement) -> float:
         """Return the RMS distance of two placements over the surface of a ball of 70 mm."""
         turned = 70.0**2 / 3 * ((self.linear - other.linear) ** 2).sum()
@@ -71,7 +76,7 @@ def placements(
     head
         The scan, on isotropic voxels. Beyond its edge it counts as 0.
     """
-    search = _Shifts.of(head)
+    search = _Shifts.of(head, max(settings.scales))
     found = []
     for pitch, roll, yaw, size in itertools.product(
         settings.pitches_deg, settings.rolls_deg, settings.yaws_deg, settings.scales
@@ -94,6 +99,21 @@ def candidates(found: list[Placement], settings: Registration) -> list[Placement
         ):
             near.append(placement)
     return [placement for place in places for placement in place]
+
+
+def poses(found: list[Placement], settings: Registration) -> list[Placement]:
+    """Return the first placements that differ in turn or place, whatever their sizes."""
+    kept: list[Placement] = []
+    for placement in found:
+        turn = placement.linear / placement.size
+        if len(kept) < settings.poses and all(
+            placement.shifted_mm(other) >= PLACE_MM
+            or Placement(0.0, other.size * turn, other.middle_mm).apart_mm(other)
+            >= settings.apart_mm
+            for other in kept
+        ):
+            kept.append(placement)
+    return kept
 
 
 def rotation(pitch: float, roll: float, yaw: float) -> Float64[np.ndarray, "3 3"]:
@@ -120,9 +140,9 @@ class _Shifts:
     least: float
 
     @classmethod
-    def of(cls, head: Image) -> _Shifts:
+    def of(cls, head: Image, largest: float) -> _Shifts:
         volume = head.volume.astype(np.float64)
-        reach = _reach(1.25, head.space.spacing[0])
+        reach = _reach(largest, head.space.spacing[0])
         shape = tuple(fft.next_fast_len(side + reach, real=True) for side in volume.shape)
         first, second = (fft.rfftn(values, shape) for values in (volume, volume**2))
         return cls(head, shape, first, second, _LEAST_VARIANCE * float(volume.var()))
@@ -136,7 +156,7 @@ class _Shifts:
     ) -> list[Placement]:
         """Return the shifts of the highest correlation for one turn and size, of other places."""
         spacing = self.head.space.spacing[0]
-        reach = _reach(float(np.cbrt(np.linalg.det(linear))), spacing)
+        reach = _reach(Placement(0.0, linear, np.zeros(3)).size, spacing)
         offsets = np.indices((2 * reach + 1,) * 3).reshape(3, -1) - reach
         mm = self.head.space.matrix[:3, :3] @ offsets
         points = np.linalg.solve(linear, mm) + np.array(CENTRE_MM)[:, None]

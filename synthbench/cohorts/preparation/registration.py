@@ -9,19 +9,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from jaxtyping import Float64
 from scipy import ndimage
 
+from synthbench.cohorts.preparation.alignment import Alignment
 from synthbench.cohorts.preparation.image import Image
-from synthbench.cohorts.preparation.itk import one_thread, to_itk
-from synthbench.cohorts.preparation.placement import CENTRE_MM, candidates, placements
+from synthbench.cohorts.preparation.placement import (
+    CENTRE_MM,
+    Placement,
+    candidates,
+    placements,
+    poses,
+)
 from synthbench.cohorts.preparation.settings import Registration
 from synthbench.cohorts.preparation.template import template_t1
 from synthbench.errors import CohortError
+
+_SEARCH_MM, _REFINED_MM = 0.2, 0.02  # steps shorter than this end an optimisation
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,9 @@ def search(head: Image, settings: Registration) -> Affine:
     """Return the affine from the template's brain to a whole head, in any likely position.
 
     For many turns and sizes, the best shift is found on coarse voxels. The best placements that
-    differ are optimised, and the best result is refined.
+    differ are optimised. Coarse voxels tell turn and middle, but not the size: the scalp around the
+    dark skull looks like the outline of a larger brain. So the best poses are optimised on finer
+    voxels once from each size, and the best result is refined.
 
     Parameters
     ----------
@@ -57,21 +65,22 @@ def search(head: Image, settings: Registration) -> Affine:
         No placement overlaps with the template, or the best correlation is below
         `settings.least_correlation`.
     """
-    found = placements(*_template(settings.placement_spacing_mm, settings.rim_mm),
-                       head.coarse(settings.placement_spacing_mm), settings)  # fmt: skip
-    level = _Level.of(head, settings.search_spacing_mm, settings.rim_mm)
-    optimised = []
-    for placement in candidates(found, settings):
-        start = _transform(placement.linear, placement.middle_mm)
-        if level.value(start) is not None:
-            optimised.append(level.optimise(start, settings))
-    if not optimised:
+    spacing_mm = settings.placement_spacing_mm
+    found = placements(*_template(spacing_mm, settings.rim_mm), head.coarse(spacing_mm), settings)
+    level = _level(head, settings.search_spacing_mm, settings)
+    turned = _optimised(level, candidates(found, settings), settings)
+    starts = [
+        Placement(np.nan, size / pose.size * pose.linear, pose.middle_mm)
+        for pose in poses(turned, settings)
+        for size in settings.scales
+    ]
+    sized = _optimised(_level(head, settings.head_spacing_mm, settings), starts, settings)
+    if not sized:
         raise CohortError(
             "registration: no position of the template is inside the scan. "
             "Check the scan's voxel size and that it shows a head."
         )
-    _, transform = min(optimised, key=lambda item: item[0])
-    return _refined(head, transform, settings.head_spacing_mm, settings)
+    return _refined(head, sized[0], settings.head_spacing_mm, settings)
 
 
 def refine(brain: Image, start: Affine, settings: Registration) -> Affine:
@@ -84,95 +93,40 @@ def refine(brain: Image, start: Affine, settings: Registration) -> Affine:
     """
     linear = start.matrix[:3, :3]
     middle = linear @ np.array(CENTRE_MM) + start.matrix[:3, 3]
-    return _refined(brain, _transform(linear, middle), settings.brain_spacing_mm, settings)
+    near = Placement(start.correlation, linear, middle)
+    return _refined(brain, near, settings.brain_spacing_mm, settings)
 
 
-def _transform(linear: Float64[np.ndarray, "3 3"], middle_mm: Float64[np.ndarray, " 3"]) -> Any:
-    """Return ITK's transform with this matrix that takes the brain's middle to a point."""
-    transform = sitk.AffineTransform(3)
-    transform.SetCenter(CENTRE_MM)
-    transform.SetMatrix(linear.ravel().tolist())
-    transform.SetTranslation((middle_mm - CENTRE_MM).tolist())
-    return transform
+def _optimised(
+    level: Alignment, starts: list[Placement], settings: Registration
+) -> list[Placement]:
+    """Return the best turn, size and shift near each start, the best first."""
+    results = (
+        level.optimise(start, settings.search_iterations, _SEARCH_MM, affine=False)
+        for start in starts
+    )
+    return sorted((r for r in results if r is not None), key=lambda r: -r.correlation)
 
 
-def _refined(head: Image, start: Any, spacing_mm: float, settings: Registration) -> Affine:
-    level = _Level.of(head, spacing_mm, settings.rim_mm)
-    value, transform = level.optimise(start, settings)
-    if -value < settings.least_correlation:
+def _refined(head: Image, start: Placement, spacing_mm: float, settings: Registration) -> Affine:
+    level = _level(head, spacing_mm, settings)
+    found = level.optimise(start, settings.iterations, _REFINED_MM, affine=True)
+    correlation = 0.0 if found is None else found.correlation
+    if found is None or correlation < settings.least_correlation:
         raise CohortError(
-            f"registration: the scan's correlation with the MNI152 template is {-value:.2f}; at "
-            f"least {settings.least_correlation:g} is needed. Check that it is a T1-weighted scan "
-            "of a whole brain and that its header's axes are right."
+            f"registration: the scan's correlation with the MNI152 template is {correlation:.2f}; "
+            f"at least {settings.least_correlation:g} is needed. Check that it is a T1-weighted "
+            "scan of a whole brain and that its header's axes are right."
         )
-    return Affine(_matrix(transform), -value)
-
-
-def _matrix(transform: Any) -> Float64[np.ndarray, "4 4"]:
-    """Return the 4 x 4 matrix of ITK's x -> A (x - c) + c + t."""
-    linear = np.array(transform.GetMatrix()).reshape(3, 3)
-    centre = np.array(transform.GetCenter())
     matrix = np.eye(4)
-    matrix[:3, :3] = linear
-    matrix[:3, 3] = centre + np.array(transform.GetTranslation()) - linear @ centre
-    return matrix
+    matrix[:3, :3] = found.linear
+    matrix[:3, 3] = found.middle_mm - found.linear @ np.array(CENTRE_MM)
+    return Affine(matrix, correlation)
 
 
-# ---------------------------------------------------------------- one resolution
-
-
-@dataclass(frozen=True)
-class _Level:
-    """Template, mask of the comparison, and head, on voxels of one size, as images of ITK."""
-
-    template: Any
-    mask: Any
-    head: Any
-    spacing_mm: float
-
-    @classmethod
-    def of(cls, head: Image, spacing_mm: float, rim_mm: float) -> _Level:
-        template, mask = _fixed(spacing_mm, rim_mm)
-        return cls(template, mask, to_itk(head.coarse(spacing_mm)), spacing_mm)
-
-    def value(self, transform: Any) -> float | None:
-        """Return the negative correlation; None without overlap."""
-        with one_thread():
-            method = self._method()
-            method.SetInitialTransform(transform)
-            try:
-                return float(method.MetricEvaluate(self.template, self.head))
-            except RuntimeError:
-                return None
-
-    def optimise(self, transform: Any, settings: Registration) -> tuple[float, Any]:
-        """Return the best value from a start, and its transform; the start is not changed."""
-        found = sitk.AffineTransform(transform)
-        with one_thread():
-            method = self._method()
-            method.SetInitialTransform(found, True)
-            method.SetOptimizerAsRegularStepGradientDescent(
-                learningRate=self.spacing_mm / 4,
-                minStep=1e-3,
-                numberOfIterations=settings.iterations,
-            )
-            method.SetOptimizerScalesFromPhysicalShift()
-            method.Execute(self.template, self.head)
-            return float(method.GetMetricValue()), found
-
-    def _method(self) -> Any:
-        method = sitk.ImageRegistrationMethod()
-        method.SetMetricAsCorrelation()
-        method.SetMetricFixedMask(self.mask)
-        method.SetInterpolator(sitk.sitkLinear)
-        return method
-
-
-@lru_cache(maxsize=8)
-def _fixed(spacing_mm: float, rim_mm: float) -> tuple[Any, Any]:
-    """Return the template, and its brain with a rim around it, as images of ITK."""
-    template, mask = _template(spacing_mm, rim_mm)
-    return to_itk(template), to_itk(mask, sitk.sitkUInt8)
+def _level(head: Image, spacing_mm: float, settings: Registration) -> Alignment:
+    """Return template and head on voxels of one size."""
+    return Alignment.of(*_template(spacing_mm, settings.rim_mm), head.coarse(spacing_mm))
 
 
 @lru_cache(maxsize=8)
