@@ -23,6 +23,7 @@ from synthbench.cohorts.preparation.placement import CENTRE_MM, Placement
 _RADIUS_MM = 70.0  # of a brain: parameters in mm of its surface have one unit
 _LEAST_INSIDE = 0.5  # of the compared points: with fewer in the scan nothing can be said
 _DAMPING = (1e-4, 1e-2)  # the least and the first, as shares of the Hessian's diagonal
+_EVEN = 1e-6  # what varies less than this share of its values is even
 _LONGEST_LOG_SIZE = 0.2  # of one step
 
 
@@ -88,7 +89,8 @@ class Alignment:
 
         Returns
         -------
-        The placement; None where less than half of the compared points lie inside the scan.
+        The placement; None where less than half of the compared points lie inside the scan, or
+        where the scan is even.
         """
         now = self._compared(start)
         if now is None:
@@ -129,9 +131,10 @@ class Alignment:
         template = template - template.mean()
         template /= np.sqrt((template**2).sum())
         head = _at(self.head.volume, voxels)
+        squares = (head**2).sum()
         head -= head.mean()
         norm = np.sqrt((head**2).sum())
-        if norm == 0:
+        if norm <= _EVEN * np.sqrt(squares):
             return None
         head /= norm
         slopes = np.stack([_at(slope, voxels) for slope in self.slopes]) / norm
