@@ -9,12 +9,18 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from synthbench.cohorts.preparation.image import Image
-from synthbench.cohorts.preparation.placement import Placement, candidates, placements, rotation
+from synthbench.cohorts.preparation.placement import (
+    Placement,
+    candidates,
+    placements,
+    poses,
+    rotation,
+)
 from synthbench.cohorts.preparation.registration import search
 from synthbench.cohorts.preparation.template import template_t1
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
-from tests.cohorts.preparation.heads import COARSE, CUBE, SPACING, ball, scanned, turned
+from tests.cohorts.preparation.heads import ALL_TURNS, COARSE, CUBE, SPACING, ball, scanned, turned
 
 POINTS = np.array(
     [(x, y, z, 1) for x in (-40, 0, 40) for y in (-70, -18, 40) for z in (-30, 8, 50)]
@@ -44,7 +50,7 @@ def test_a_head_turned_by_30_degrees_about_all_axes_is_found(signs):
     head = scanned(
         Image(0.8 * template_t1().on(grid), grid), turned(pitch, roll, yaw, (15, -20, 25))
     )
-    assert far_mm(search(head.scan, COARSE.registration), head.pose) < 3
+    assert far_mm(search(head.scan, ALL_TURNS), head.pose) < 3
 
 
 @pytest.mark.slow
@@ -108,3 +114,25 @@ def test_candidates_differ_and_every_place_has_some():
     settings = COARSE.registration.model_copy(update={"places": 2, "candidates": 2})
     kept = [placement.correlation for placement in candidates(found, settings)]
     assert kept == [0.9, 0.7, 0.6]
+
+
+def test_poses_differ_in_turn_or_place_whatever_their_sizes():
+    there, far = np.zeros(3), np.array([100.0, 0, 0])
+    turn = rotation(0, 0, 40)
+    found = [
+        Placement(0.9, np.eye(3), there),
+        Placement(0.8, 0.7 * np.eye(3), there + 1),
+        Placement(0.7, 0.8 * turn, there),
+        Placement(0.6, 1.1 * np.eye(3), far),
+        Placement(0.5, turn.T, far),
+    ]
+    settings = COARSE.registration.model_copy(update={"poses": 3})
+    assert [placement.correlation for placement in poses(found, settings)] == [0.9, 0.7, 0.6]
+
+
+@pytest.mark.slow
+def test_the_scalp_is_not_taken_for_a_larger_brain(person):
+    """With a head of usual size, coarse voxels alone end at 1.2 times the brain's size."""
+    found = search(person.scan, COARSE.registration)
+    assert found.correlation > 0.85
+    assert 0.85 < np.cbrt(np.linalg.det(found.matrix[:3, :3])) < 0.95
