@@ -133,8 +133,14 @@ def _level(head: Image, spacing_mm: float, settings: Registration) -> Alignment:
 def _template(spacing_mm: float, rim_mm: float) -> tuple[Image, Image]:
     """Return the template, and its brain with a rim around it, on voxels of one size."""
     template = template_t1()
-    outside = ndimage.distance_transform_edt(template.volume <= 0, template.space.spacing)
-    compared = Image((outside <= rim_mm).astype(np.float32), template.space)
     grid = template.space.regrid(spacing=spacing_mm)
-    mask = Image(compared.mask_on(grid).astype(np.float32), grid)
-    return Image(template.on(grid), grid), mask
+    mask = _rimmed(rim_mm).mask_on(grid)
+    return Image(template.on(grid), grid), Image(mask.astype(np.float32), grid)
+
+
+@lru_cache(maxsize=2)
+def _rimmed(rim_mm: float) -> Image:
+    """Return the mask of the template's brain with a rim around it."""
+    template = template_t1()
+    outside = ndimage.distance_transform_edt(template.volume <= 0, template.space.spacing)
+    return Image((outside <= rim_mm).astype(np.float32), template.space)
