@@ -1,6 +1,6 @@
 """Time of preparing a scan, and agreement of its brain mask with that of another pipeline.
 
-Usage: python studies/preparation.py RAW REFERENCE [--subject sub-X ...]
+Usage: python studies/preparation.py RAW REFERENCE [--brain builtin] [--subject sub-X ...]
 
 RAW is a cohort of whole heads, REFERENCE a BIDS derivative of the same subjects, skull-stripped
 and registered to MNI152 by another pipeline. The two affines differ. So before the masks are
@@ -24,7 +24,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from synthbench.cohorts.datasets.find import find_scans
-from synthbench.cohorts.preparation import Image, prepare_scan, read_image
+from synthbench.cohorts.preparation import Image, Settings, prepare_scan, read_image
 from synthbench.cohorts.preparation.itk import one_thread, to_itk
 
 
@@ -61,8 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("raw", type=Path)
     parser.add_argument("reference", type=Path)
+    parser.add_argument("--brain", default="builtin", help="the brain extraction")
     parser.add_argument("--subject", action="append")
     options = parser.parse_args()
+    settings = Settings.chosen(brain_extraction=options.brain)
     references = {scan.participant_id: scan for scan in find_scans(options.reference).scans}
     print("| subject | Dice | Dice, with rim | mask mL | correlation | distance mm | CPU s |")
     print("|---|---|---|---|---|---|---|")
@@ -73,7 +75,7 @@ def main() -> None:
             continue
         began = time.process_time()
         scan = read_image(found.path, found.axes)
-        prepared = prepare_scan(scan)
+        prepared = prepare_scan(scan, settings)
         seconds = time.process_time() - began
         reference = read_image(references[person].path)
         to_scan, correlation = registered(reference, scan, prepared.affine.matrix)

@@ -282,7 +282,12 @@ def prepare(
     ] = None,
     brain_extraction: Annotated[
         str,
-        typer.Option(metavar="TOOL", help="builtin, or on PATH: hd-bet, synthstrip, ants."),
+        typer.Option(
+            "--brain-extraction",
+            "--brain",
+            metavar="TOOL",
+            help="builtin, deepbet (a package), or on PATH: hd-bet, synthstrip, ants.",
+        ),
     ] = "builtin",
     denoise: Annotated[
         bool, typer.Option("--denoise/--no-denoise", help="Non-local means first.")

@@ -105,6 +105,7 @@ def prepare(
         chosen = _with_tool(settings or Settings())
         found = chosen_scans(source, layout=layout)
         log("\n".join(found.account()))
+        log(f"brain extraction: {chosen.brain_extraction}; --brain chooses another")
         name = Path(str(source)).name
         return _prepared_cohort(name, found, Path(out), chosen, (jobs, dask), part, progress)
 

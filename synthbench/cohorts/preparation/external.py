@@ -14,7 +14,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from synthbench.cohorts.preparation.deepbet import deepbet_mask, deepbet_record
 from synthbench.cohorts.preparation.image import Image, read_image
+from synthbench.cohorts.preparation.settings import EXTRACTORS
 from synthbench.errors import CohortError, UsageError, near_miss
 from synthbench.runtime.documents import read_text
 from synthbench.runtime.files import remove_leftovers, sha256_file
@@ -146,13 +148,15 @@ def find_tool(name: str) -> dict[str, str]:
     -------
     dict
         `command`, its `version` ("not reported" where it is not known) and the `sha256` of the
-        executable.
+        executable; of deepbet, of its network.
 
     Raises
     ------
     UsageError
         The tool is unknown, not installed, or lacks what it needs.
     """
+    if name == "deepbet":
+        return deepbet_record()
     tool, path = _tool(name)
     tool.arguments(Path("head.nii.gz"), Path())  # fails now, and not once per scan
     return {
@@ -177,6 +181,8 @@ def external_mask(head: Image, name: str) -> Image:
     CohortError
         The tool fails, or its mask is missing, empty or on another grid.
     """
+    if name == "deepbet":
+        return deepbet_mask(head)
     tool, path = _tool(name)
     with _scratch() as folder:
         file = folder / "head.nii.gz"
@@ -220,7 +226,7 @@ def _scratch() -> Iterator[Path]:
 def _tool(name: str) -> tuple[_Tool, str]:
     """Return the tool and the path of its executable."""
     if name not in _TOOLS:
-        raise UsageError(f"--brain-extraction {name}: {near_miss(name, ['builtin', *_TOOLS])}")
+        raise UsageError(f"--brain-extraction {name}: {near_miss(name, EXTRACTORS)}")
     tool = _TOOLS[name]
     path = shutil.which(tool.command)
     if path is None:

@@ -60,6 +60,11 @@ class Image:
         here = space if to_here is None else Space.of(space.shape, to_here @ space.matrix)
         return resample(self.volume, self.space, here)
 
+    def coarse(self, spacing_mm: float) -> Image:
+        """Return the image on isotropic voxels of this size, or of its own largest if larger."""
+        space = self.space.regrid(spacing=max(spacing_mm, *self.space.spacing))
+        return Image(self.on(space), space)
+
     def mask_on(
         self, space: Space, to_here: Float64[np.ndarray, "4 4"] | None = None
     ) -> Bool[np.ndarray, "a b c"]:

@@ -11,8 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from synthbench.errors import UsageError, near_miss
 from synthbench.volumes.grid import PAPER_GRID, Space
 
-Extractor = Literal["builtin", "hd-bet", "synthstrip", "ants"]
-EXTRACTORS: tuple[Extractor, ...] = ("builtin", "hd-bet", "synthstrip", "ants")
+Extractor = Literal["builtin", "deepbet", "hd-bet", "synthstrip", "ants"]
+EXTRACTORS: tuple[Extractor, ...] = (
+    "builtin",
+    "deepbet",
+    "hd-bet",
+    "synthstrip",
+    "ants",
+)
 
 
 class _Model(BaseModel):
@@ -46,21 +52,33 @@ class Registration(_Model):
 
     rim_mm: float = Field(default=6.0, ge=0)
     """Width of the rim around the template's brain: it is dark, and determines the scale."""
+    placement_spacing_mm: float = Field(default=10.0, gt=0)
+    """Voxel size at which all shifts of each turn and size are compared."""
     search_spacing_mm: float = Field(default=8.0, gt=0)
-    """Voxel size at which starts are compared and optimised."""
+    """Voxel size at which the best placements are optimised."""
     head_spacing_mm: float = Field(default=4.0, gt=0)
-    """Voxel size at which the best of them is refined: precise enough for the prior."""
+    """Voxel size at which the best poses are tried in all sizes, and the best one is refined."""
     brain_spacing_mm: float = Field(default=2.0, gt=0)
     """Voxel size of the last registration, to the extracted brain."""
-    pitches_deg: tuple[float, ...] = (-30, -20, -10, 0, 10, 20, 30)
-    scales: tuple[float, ...] = (0.85, 1.0)
-    shifts_mm: tuple[float, ...] = (-16, 0, 16)
-    """Shifts of the starts to the front and to the top."""
+    pitches_deg: tuple[float, ...] = (-50, -30, -10, 10, 30, 50)
+    rolls_deg: tuple[float, ...] = (-30, -10, 10, 30)
+    yaws_deg: tuple[float, ...] = (-30, -10, 10, 30)
+    scales: tuple[float, ...] = (0.75, 0.85, 0.95, 1.05)
+    """Turns about the axes to the right, the front and the top, and sizes that are compared."""
+    places: int = Field(default=3, ge=1)
+    """Number of places in the scan, 50 mm apart, that are tried: a shoulder is one, too."""
     candidates: int = Field(default=6, ge=1)
-    """Number of the best starts that are optimised at the coarsest level."""
-    iterations: int = Field(default=100, ge=1)
-    least_correlation: float = Field(default=0.5, ge=0, lt=1)
-    """A scan below it counts as failed: heads reach 0.7 to 0.8, wrong positions 0.3."""
+    """Number of the best placements at each place that are optimised."""
+    apart_mm: float = Field(default=15.0, ge=0)
+    """RMS distance below which two placements are one candidate."""
+    poses: int = Field(default=3, ge=1)
+    """Number of the best results that are tried in all sizes on finer voxels."""
+    search_iterations: int = Field(default=20, ge=1)
+    """The most steps of each optimisation of turn, size and shift."""
+    iterations: int = Field(default=60, ge=1)
+    """The most steps of the refinement of all 12 parameters."""
+    least_correlation: float = Field(default=0.7, ge=0, lt=1)
+    """A scan below it counts as failed: heads reach 0.85 to 0.9, wrong positions 0.6."""
 
 
 class BrainExtraction(_Model):

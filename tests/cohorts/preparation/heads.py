@@ -10,12 +10,14 @@ import numpy as np
 from scipy import ndimage
 
 from synthbench.cohorts.preparation.image import Image
-from synthbench.cohorts.preparation.settings import Settings
+from synthbench.cohorts.preparation.settings import Registration, Settings
 from synthbench.volumes.grid import PAPER_GRID, Space
 
 SPACING = 3.0
 UNITS = 1000.0
 GRID = PAPER_GRID.regrid((48, 56, 48))
+
+_PLACES = {"brain_spacing_mm": 4.0, "places": 1, "candidates": 2, "poses": 1}
 
 # As the defaults in all but the voxel sizes and the number of starts, for speed.
 COARSE = Settings.model_validate(
@@ -24,10 +26,17 @@ COARSE = Settings.model_validate(
         "affine": GRID.affine,
         "denoise": False,
         "bias": {"head_spacing_mm": 9.0, "brain_spacing_mm": 9.0, "iterations": (20, 20)},
-        "registration": {"brain_spacing_mm": 4.0, "pitches_deg": (-15, 0, 15), "candidates": 2},
+        "registration": {
+            **_PLACES,
+            "pitches_deg": (-30, -10, 10, 30),
+            "rolls_deg": (-10, 10),
+            "yaws_deg": (-10, 10),
+        },
         "extraction": {"spacing_mm": 3.0},
     }
 )
+ALL_TURNS = Registration.model_validate(_PLACES)
+"""Its search, but with the turns of the defaults."""
 
 
 @dataclass(frozen=True)
