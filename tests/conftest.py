@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,21 @@ def _extractors_are_loaded_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(random_resnet, "_verified_network", network)
         patch.setattr(voxels, "_verified_mask", cache(make_mask))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _versions_are_looked_up_once() -> Iterator[None]:
+    """Each record of a run or a score names ten packages, whose metadata is parsed every time."""
+    from synthbench.records import scorecard
+    from synthbench.runs import folder
+    from synthbench.scoring import features
+    from synthbench.scoring.cache import keys
+
+    known = cache(version)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (scorecard, folder, features, keys):
+            patch.setattr(module, "version", known)
         yield
 
 

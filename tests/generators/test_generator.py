@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,7 @@ from synthbench.sampling import sampling
 from synthbench.scoring.scoring import score
 from synthbench.testing import check_generator
 from synthbench.training import training
+from tests.conftest import write_cohort
 from tests.generators.fitting import fitted
 
 pytestmark = pytest.mark.slow
@@ -117,17 +119,25 @@ def test_a_volume_that_depends_on_the_batch_is_caught(make_cohort, tmp_path):
         check_generator(Broken(), volumes, tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return a function that gives a finished run of a generator, trained once."""
+    root = tmp_path_factory.mktemp("finished")
+    real = write_cohort(root / "real", n=6)
+
+    @cache
+    def run(name):
+        return training.train(
+            name, out=root / name, real=real, preset=PRESETS.get(name), overrides=overrides(name)
+        )
+
+    return run
+
+
 @pytest.fixture(params=NAMES)
-def trained(request, make_cohort, tmp_path):
-    real = make_cohort("real", n=6)
-    preset = PRESETS.get(request.param)
-    return training.train(
-        request.param,
-        out=tmp_path / "run",
-        real=real,
-        preset=preset,
-        overrides=overrides(request.param),
-    )
+def trained(request, finished, tmp_path):
+    """A copy of a finished run, which the test may change."""
+    return Run.open(shutil.copytree(finished(request.param).folder, tmp_path / "run"))
 
 
 def test_runs_and_samples_on_disk(trained, tmp_path):

@@ -38,7 +38,8 @@ def command(folders, *options):
 
     from synthbench.cli.app import app
 
-    arguments = ["utility", "--label", "sex", "--extractor", "voxels", *map(str, options)]
+    arguments = ["utility", "--label", "sex", "--extractor", "voxels", "--ratios", "1"]
+    arguments += map(str, options)
     for role in ("real", "synth", "test"):
         arguments += [f"--{role}", str(folders[role])]
     for rule in ACCEPT:
