@@ -89,7 +89,4 @@ def test_where_it_is_not_installed_the_error_says_how(monkeypatch):
 
 @pytest.mark.slow
 def test_the_real_networks_have_the_known_sha256():
-    """Runs where deepbet is installed."""
-    if importlib.util.find_spec("deepbet") is None:
-        pytest.skip("deepbet is not installed")
     assert deepbet.deepbet_record()["version"] == importlib.metadata.version("deepbet")
