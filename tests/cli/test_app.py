@@ -178,7 +178,7 @@ def test_ctrl_c_is_not_silent(tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sampling, "sample", interrupted)
+    monkeypatch.setattr(sampling, "run_sampling", interrupted)
     monkeypatch.setattr(sys, "argv", ["synthbench", "sample", "run", "--n", "1", "--out", "s"])
     with pytest.raises(SystemExit) as stopped:
         app.main()
