@@ -105,8 +105,18 @@ def with_body(case: Case, length_mm: float = 120.0) -> Case:
     return Case(Image(wide, Space.of(wide.shape, matrix)), case.truth)
 
 
+def corrected(scan: Image) -> Image:
+    """Return the scan after the bias correction that comes before the search."""
+    settings = Settings().bias
+    return Image(scan.volume / bias_field(scan, scan.head(), settings.head_spacing_mm, settings),
+                 scan.space)  # fmt: skip
+
+
 def shaded(case: Case, rng: np.random.Generator) -> Case:
-    """Return the head under a smooth field between about 0.4 and 1.6, and noise of 3%."""
+    """Return the head under a smooth field between about 0.4 and 1.6, and noise of 3%.
+
+    Its bias is then corrected anew, as preparation does with each scan before the search.
+    """
     axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in case.head.volume.shape], indexing="ij")
     direction = rng.normal(size=3)
     direction /= np.linalg.norm(direction)
@@ -115,7 +125,7 @@ def shaded(case: Case, rng: np.random.Generator) -> Case:
     sd = 0.03 * float(np.percentile(case.head.volume, 99))
     real, imaginary = rng.normal(0, sd, (2, *volume.shape))
     noisy = np.sqrt((volume + real) ** 2 + imaginary**2).astype(np.float32)
-    return Case(Image(noisy, case.head.space), case.truth)
+    return Case(corrected(Image(noisy, case.head.space)), case.truth)
 
 
 EVEN = np.full(3, 2.0)
@@ -189,8 +199,7 @@ def heads(raw: Path, settings: Settings) -> Iterator[Case]:
     for found in find_scans(raw).scans:
         scan = read_image(found.path, found.axes)
         pose = prepare_scan(scan, settings.model_copy(update={"denoise": False})).affine.matrix
-        field = bias_field(scan, scan.head(), settings.bias.head_spacing_mm, settings.bias)
-        yield Case(Image(scan.volume / field, scan.space), pose)
+        yield Case(corrected(scan), pose)
 
 
 def row(name: str, cases: list[Case], repetitions: int, seed: int, settings: Settings) -> list[str]:
