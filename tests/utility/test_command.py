@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -17,11 +18,19 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.scoring.inputs import draw
 from synthbench.utility.command import add_to_scorecard
 from synthbench.utility.record import UtilityRecord
+from synthbench.utility.settings import UtilitySettings
 from tests.boards import features, make_card, make_materials, make_protocol
 from tests.conftest import AFFINE
-from tests.utility.spheres import ACCEPT, SHAPE
+from tests.utility.spheres import ACCEPT, COMMON, SHAPE
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _few_refits(monkeypatch):
+    """The command has no option for their number, and nothing here looks at their spread."""
+    few = partial(UtilitySettings, refits=COMMON["refits"])
+    monkeypatch.setattr("synthbench.utility.command.UtilitySettings", few)
 
 
 def test_the_command_prints_the_verdict_and_writes_the_record(folders, tmp_path):
