@@ -188,14 +188,21 @@ def check_complete(parts: Sequence[tuple[Path, Part, str]]) -> None:
         raise UsageError(f"{len(missing)} of {first.of} parts are missing: {_few(missing)}.")
 
 
-def all_parts(folders: Sequence[Path]) -> list[tuple[Path, PartRecord]]:
+def all_parts(folders: Sequence[Path], out: Path) -> list[tuple[Path, PartRecord]]:
     """Return the parts of one call, in order.
+
+    Parameters
+    ----------
+    folders
+        The folders of all parts, in any order.
+    out
+        The folder that they are joined into.
 
     Raises
     ------
     UsageError
-        A folder holds no part; parts are missing, doubled, not finished, or of different calls.
-        The message names them.
+        A folder holds no part; parts are missing, doubled, not finished, or of different calls; or
+        `out` is the folder of a part. The message names them.
     """
     found: dict[int, tuple[Path, PartRecord]] = {}
     named = []
@@ -217,6 +224,8 @@ def all_parts(folders: Sequence[Path]) -> list[tuple[Path, PartRecord]]:
             f"{len(unfinished)} of {of} parts are not finished: {_few(unfinished)}. Repeat the "
             "commands that write them."
         )
+    if out.resolve() in {folder.resolve() for folder, _ in found.values()}:
+        raise UsageError(f"--out {out}: it is the folder of a part. Name a new folder.")
     return [found[number] for number in sorted(found)]
 
 

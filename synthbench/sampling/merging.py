@@ -58,10 +58,8 @@ def merge(
         A part is missing, doubled, not finished, of another call, or was changed since it was
         written; or `out` holds something else. The message names it.
     """
-    found = all_parts([Path(part) for part in parts])
     out = Path(out)
-    if out.resolve() in {folder.resolve() for folder, _ in found}:
-        raise UsageError(f"--out {out}: it is the folder of a part. Name a new folder.")
+    found = all_parts([Path(part) for part in parts], out)
     first, record = found[0]
     finish = _completion(record, run, log)
     for folder, one in found:

@@ -179,10 +179,8 @@ def merge(parts: Sequence[Path], out: Path, *, progress: Progress = no_progress)
         A part is missing, doubled, not finished, or of another call; a file of a scan is missing;
         or `out` holds something else. The message names it.
     """
-    found = all_parts([Path(part) for part in parts])
     out = Path(out)
-    if out.resolve() in {folder.resolve() for folder, _ in found}:
-        raise UsageError(f"--out {out}: it is the folder of a part. Name a new folder.")
+    found = all_parts([Path(part) for part in parts], out)
     tables = {folder: PartTables.read(folder) for folder, _ in found}
     moves = [move for folder, one in tables.items() for move in _moves(folder, one, out)]
     whole = PartTables(
