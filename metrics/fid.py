@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.inference.resampling import LARGE_SET, estimate
 from synthbench.metrics.kernels import BLOCK_NUMBERS
-from synthbench.metrics.metric import BaseMetric, Weights, check_features, moved_to
+from synthbench.metrics.metric import BaseMetric, Weights, as_float64, check_features
 from synthbench.metrics.subjects import subject_index
 
 GROUP = 64
@@ -102,13 +102,13 @@ class MomentFrechet:
     Attributes
     ----------
     real, synth
-        Features, centred by their pooled mean.
+        Features, near their pooled mean in small sets.
     subjects
         For each role, the subject index of each image.
     """
 
-    real: Float64[np.ndarray, "n d"]
-    synth: Float64[np.ndarray, "m d"]
+    real: Float[np.ndarray, "n d"]
+    synth: Float[np.ndarray, "m d"]
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
@@ -178,15 +178,15 @@ class FID(BaseMetric):
         MetricError
             `check_features` refuses the features.
         """
-        sets = check_features(self.name, real=real, synth=synth)
+        sets = check_features(self.name, widen=False, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
         # Neither route depends on the origin; near the data it loses the fewest digits.
-        origin = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
         if max(len(x), len(y)) > LARGE_SET:
-            x = moved_to(origin, x, real)
-            y = x if synth is real else moved_to(origin, y, synth)
-            return MomentFrechet(real=x, synth=y, subjects=index)
+            # Their moments move each block of rows to the mean.
+            return MomentFrechet(real=x, synth=x if synth is real else y, subjects=index)
+        x, y = as_float64(x), as_float64(y)
+        origin = (x.sum(axis=0) + y.sum(axis=0)) / (len(x) + len(y))
         x, y = x - origin, y - origin
         if x.shape[1] <= min(len(x), len(y)):
             return MomentFrechet(real=x, synth=y, subjects=index)
@@ -233,12 +233,16 @@ def effective_rank(x: Float64[np.ndarray, "n d"]) -> float:
     MetricError
         The features are unusable, or constant.
     """
-    features = check_features("effective rank", features=x)["features"]
-    centred = features - features.mean(axis=0)
-    few_images = len(centred) < centred.shape[1]
-    gram = centred @ centred.T if few_images else centred.T @ centred
+    features = check_features("effective rank", widen=False, features=x)["features"]
+    if len(features) > LARGE_SET:
+        gram = moments(features, np.ones(len(features)))[1] * (len(features) - 1)
+    else:
+        centred = as_float64(features) - features.mean(axis=0, dtype=np.float64)
+        few_images = len(centred) < centred.shape[1]
+        gram = centred @ centred.T if few_images else centred.T @ centred
     trace = float(np.trace(gram))
-    if trace <= np.finfo(np.float64).eps ** 2 * float((features**2).sum()) * len(features):
+    size = float(np.einsum("ij,ij->i", features, features).sum(dtype=np.float64))
+    if trace <= np.finfo(np.float64).eps ** 2 * size * len(features):
         raise MetricError(
             "effective rank: the features must vary between images; found the same row in all "
             f"{len(features)}. Look for duplicated volumes or an extractor with constant output.",
@@ -248,16 +252,21 @@ def effective_rank(x: Float64[np.ndarray, "n d"]) -> float:
 
 
 def moments(
-    x: Float64[np.ndarray, "n d"], w: Float64[np.ndarray, " n"]
+    x: Float[np.ndarray, "n d"], w: Float64[np.ndarray, " n"]
 ) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, "d d"]]:
     """The weighted mean and covariance (divisor: the sum of the weights minus one)."""
     n = w.sum()
-    mean = w @ x / n
     if len(x) <= LARGE_SET:
+        mean = w @ x / n
         scaled = (x - mean) * np.sqrt(w)[:, None]
         return mean, scaled.T @ scaled / (n - 1)
+    mean = np.zeros(x.shape[1])
     covariance: Float64[np.ndarray, "d d"] = np.zeros((x.shape[1], x.shape[1]))
     weighted = np.flatnonzero(w)
+    # Features may be float32: only blocks of them are widened.
+    for rows in _blocks(len(weighted), x.shape[1]):
+        mean += w[weighted[rows]] @ x[weighted[rows]]
+    mean /= n
     for rows in _blocks(len(weighted), x.shape[1]):
         chosen = weighted[rows]
         scaled = (x[chosen] - mean) * np.sqrt(w[chosen])[:, None]
@@ -294,7 +303,7 @@ def _square_root(covariance: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, 
 
 
 def _moment_influence(
-    x: Float64[np.ndarray, "n d"],
+    x: Float[np.ndarray, "n d"],
     mean: Float64[np.ndarray, " d"],
     shift: Float64[np.ndarray, " d"],
     own: Float64[np.ndarray, "d d"],

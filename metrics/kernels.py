@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.pairs import subject_sums
 from synthbench.metrics.inference.resampling import LARGE_SET
-from synthbench.metrics.metric import check_features
+from synthbench.metrics.inference.sections import Sums, in_sections
+from synthbench.metrics.inference.tiles import Images, Tile, triangle
+from synthbench.metrics.metric import as_float64, check_features
 from synthbench.metrics.subjects import n_subjects, subject_index
+from synthbench.runtime.parallel import in_place
 
 ROUNDING = 1e-12
 """Relative size below which a difference is rounding."""
 
 BLOCK_NUMBERS = 2**22
 """Largest number of matrix elements that a step with a copy handles at a time."""
-
-LARGE_BLOCK_NUMBERS = 2**23
-"""Largest number of kernels in a block of a large set: 64 MiB. The number is fixed, so that sums
-over blocks round alike whatever the memory."""
-
 
 SAMPLED_PAIRS = 2**20
 """Random pairs, at most, from which the place of a large set's median distance is estimated."""
@@ -58,8 +56,12 @@ def gaussian_kernel_of_centred(
 
 def _gaussian(squares: Float64[np.ndarray, "n m"], bandwidth: float) -> Float64[np.ndarray, "n m"]:
     """Return the kernel of squared distances, in their memory."""
-    squares /= -2 * bandwidth**2
-    np.exp(squares, out=squares)
+
+    def exponential(rows: Float64[np.ndarray, "k m"], _: slice) -> None:
+        rows /= -2 * bandwidth**2
+        np.exp(rows, out=rows)
+
+    in_place(exponential, squares)
     return squares
 
 
@@ -68,10 +70,13 @@ def polynomial_kernel(
 ) -> Float64[np.ndarray, "n m"]:
     """The kernel of KID, (x_i . y_j / d + 1)^3 (Binkowski et al. 2018)."""
     kernel: Float64[np.ndarray, "n m"] = x @ y.T
-    kernel /= x.shape[1]
-    kernel += 1
-    for rows in row_blocks(kernel):
-        kernel[rows] *= kernel[rows] ** 2
+
+    def cube(rows: Float64[np.ndarray, "k m"], _: slice) -> None:
+        rows /= x.shape[1]
+        rows += 1
+        rows *= rows**2
+
+    in_place(cube, kernel)
     return kernel
 
 
@@ -139,14 +144,15 @@ def median_bandwidth(real: Float64[np.ndarray, "n d"], subjects: np.ndarray | No
     MetricError
         The features are unusable, all images belong to one subject, or the median is zero.
     """
-    x = check_features("median bandwidth", real=real)["real"]
+    x = check_features("median bandwidth", widen=False, real=real)["real"]
     index = subject_index(None if subjects is None else {"real": subjects}, real=len(x))["real"]
     check_subjects({"real": index})
     if len(x) > LARGE_SET:
         median = _blocked_median(x, index)
     else:
-        median = float(np.median(_distinct_squared_distances(x, index), overwrite_input=True))
-    if median <= ROUNDING**2 * float((x**2).sum(axis=1).max()):
+        distances = _distinct_squared_distances(as_float64(x), index)
+        median = float(np.median(distances, overwrite_input=True))
+    if median <= ROUNDING**2 * float(np.einsum("ij,ij->i", x, x).max()):
         raise MetricError(
             "median bandwidth: the median distance between distinct real images must be above "
             "zero; found 0, so at least half of the pairs are equal. Look for duplicated volumes "
@@ -161,10 +167,15 @@ def squares_near_origin(
 ) -> Float64[np.ndarray, "n m"]:
     """Squared distances of rows near the origin: neither matrix is copied."""
     squares: Float64[np.ndarray, "n m"] = a @ b.T
-    squares *= -2
-    squares += np.einsum("ij,ij->i", a, a)[:, None]
-    squares += np.einsum("ij,ij->i", b, b)
-    np.maximum(squares, 0.0, out=squares)
+    of_a, of_b = (np.einsum("ij,ij->i", rows, rows) for rows in (a, b))
+
+    def square(rows: Float64[np.ndarray, "k m"], chunk: slice) -> None:
+        rows *= -2
+        rows += of_a[chunk, None]
+        rows += of_b
+        np.maximum(rows, 0.0, out=rows)
+
+    in_place(square, squares)
     return squares
 
 
@@ -174,43 +185,36 @@ def _distinct_squared_distances(
     """Squared distances of all pairs of images of distinct subjects, each pair once."""
     n, filled = len(x), 0
     distances = np.empty(n * (n - 1) // 2)
-    for upper in _blocks_of_distances(x - x.mean(axis=0), index):
+    centred, step = x - x.mean(axis=0), _rows_per_block(n)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        squares = squares_near_origin(centred[rows], centred[start:])
+        upper = squares[np.triu(index[rows, None] != index[None, start:], k=1)]
         distances[filled : filled + len(upper)] = upper
         filled += len(upper)
     return distances[:filled]
 
 
-def _blocks_of_distances(
-    centred: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]
-) -> Iterator[Float64[np.ndarray, " _"]]:
-    """Yield the squared distances of all pairs of distinct subjects, each pair once."""
-    step = _rows_per_block(len(centred))
-    for start in range(0, len(centred), step):
-        rows = slice(start, start + step)
-        squares = squares_near_origin(centred[rows], centred[start:])
-        yield squares[np.triu(index[rows, None] != index[None, start:], k=1)]
-
-
-def _blocked_median(x: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]) -> float:
+def _blocked_median(x: Float[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]) -> float:
     """Return the median of `_distinct_squared_distances`, without holding all of them.
 
     Random pairs give an interval that holds the median; a pass over all pairs counts those below
     it and keeps those inside. Where the median is not inside, the interval is made wider.
     """
-    centred = x - x.mean(axis=0)
-    sample = np.sort(_random_squared_distances(centred, index))
+    images = Images(x, index, x.mean(axis=0, dtype=np.float64))
+    sample = np.sort(_random_squared_distances(images))
     margin = SAMPLE_MARGIN / np.sqrt(len(sample))
     while True:
         low, high = np.quantile(sample, [max(0.5 - margin, 0), min(0.5 + margin, 1)])
-        # The distances of the blocks are rounded in another way than those of the sample.
+        # The distances of the tiles are rounded in another way than those of the sample.
         low, high = low * (1 - 1e-9), high * (1 + 1e-9)
         if margin >= 0.5:
             low, high = -np.inf, np.inf
         below, count, inside = 0, 0, []
-        for distances in _blocks_of_distances(centred, index):
-            below += int((distances < low).sum())
-            count += len(distances)
-            inside.append(distances[(distances >= low) & (distances <= high)])
+        for found in _around(images, float(low), float(high)):
+            below += int(found["below"].sum())
+            count += int(found["count"].sum())
+            inside.append(found["inside"])
         kept = np.sort(np.concatenate(inside))
         middle = (count - 1) // 2 - below, count // 2 - below
         if middle[0] >= 0 and middle[1] < len(kept):
@@ -218,46 +222,47 @@ def _blocked_median(x: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"
         margin *= 4
 
 
-def _random_squared_distances(
-    centred: Float64[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]
-) -> Float64[np.ndarray, " p"]:
+def _around(images: Images, low: float, high: float) -> Iterator[Sums]:
+    """Yield, of each section of all pairs of distinct subjects: how many there are, how many
+    squared distances are below an interval, and those inside it.
+    """
+
+    def compute(tiles: Sequence[Tile]) -> Sums:
+        below, count, inside = 0, 0, [np.zeros(0)]
+        for tile in tiles:
+            squares = squares_near_origin(images.block(tile.rows), images.block(tile.columns))
+            if tile.on_diagonal:
+                index = images.index[tile.rows]
+                squares = squares[np.triu(index[:, None] != index, k=1)]
+            count += squares.size
+            below += np.count_nonzero(squares < low)
+            inside.append(squares[(squares >= low) & (squares <= high)])
+        return {
+            "below": np.array([below]), "count": np.array([count]),
+            "inside": np.concatenate(inside),
+        }  # fmt: skip
+
+    return in_sections(
+        "median", lambda: (images.digest, low, high), triangle(images.ranges), compute
+    )
+
+
+def _random_squared_distances(images: Images) -> Float64[np.ndarray, " p"]:
     """Return the squared distances of some random pairs of distinct subjects."""
-    n, rng = len(centred), np.random.default_rng(0)
+    n, rng = len(images), np.random.default_rng(0)
     pairs = rng.integers(n, size=(2, min(SAMPLED_PAIRS, n * n // 64)))
-    left, right = pairs[:, index[pairs[0]] != index[pairs[1]]]
-    step = max(1, BLOCK_NUMBERS // centred.shape[1])
-    return np.concatenate([
-        ((centred[left[start : start + step]] - centred[right[start : start + step]]) ** 2).sum(
-            axis=1
-        )
-        for start in range(0, len(left), step)
-    ])  # fmt: skip
+    left, right = pairs[:, images.subjects[pairs[0]] != images.subjects[pairs[1]]]
+    x, step = images.features, max(1, BLOCK_NUMBERS // images.features.shape[1])
+    found = []
+    for start in range(0, len(left), step):
+        some = slice(start, start + step)
+        apart = x[left[some]].astype(np.float64) - x[right[some]]
+        found.append((apart**2).sum(axis=1))
+    return np.concatenate(found)
 
 
 def _rows_per_block(columns: int) -> int:
     return max(1, BLOCK_NUMBERS // columns)
-
-
-def blocks_of_subjects(
-    index: Int64[np.ndarray, " n"], columns: int
-) -> Iterator[Int64[np.ndarray, " k"]]:
-    """Yield the images in blocks of whole subjects.
-
-    A block has at most `LARGE_BLOCK_NUMBERS` pairs with `columns` images, or one subject.
-
-    >>> three = LARGE_BLOCK_NUMBERS // 3
-    >>> [block.tolist() for block in blocks_of_subjects(np.array([0, 1, 0, 2]), three)]
-    [[0, 2, 1], [3]]
-    """
-    most = max(1, LARGE_BLOCK_NUMBERS // columns)
-    order = np.argsort(index, kind="stable")
-    ends = np.flatnonzero(np.diff(index[order], append=-1)) + 1
-    start = 0
-    while start < len(order):
-        fitting = ends[(ends > start) & (ends <= start + most)]
-        stop = int(fitting[-1]) if len(fitting) else int(ends[ends > start][0])
-        yield order[start:stop]
-        start = stop
 
 
 def row_blocks(matrix: Float64[np.ndarray, "n m"]) -> Iterator[slice]:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.subjects import subject_index
@@ -335,6 +335,8 @@ class BaseMetric:
     direction: Direction = "lower"
     target: Target = "floor"
     interval: IntervalMethod = "jackknife"
+    large_interval: IntervalMethod | None = None
+    """The default interval method of large sets; None: that of small ones."""
     role: Role = "ranked"
     drawn: bool = False
     label_with_n: bool = False
@@ -436,8 +438,8 @@ def as_float64(array: Any) -> Float64[np.ndarray, "*shape"]:
 
 
 def check_features(
-    metric: str, /, power: int = 4, **sets: Float64[np.ndarray, "n d"]
-) -> dict[str, Float64[np.ndarray, "n d"]]:
+    metric: str, /, power: int = 4, *, widen: bool = True, **sets: Float[np.ndarray, "n d"]
+) -> dict[str, Float[np.ndarray, "n d"]]:
     """Return the feature matrices as float64, by role.
 
     Parameters
@@ -447,6 +449,8 @@ def check_features(
     power
         The highest power of a feature that the metric, its variance or a test of it computes. It
         decides which features are too large or too small for float64.
+    widen
+        False: float32 features stay float32. Statistics of large sets widen them block by block.
     sets
         The matrices, by role.
 
@@ -456,9 +460,10 @@ def check_features(
         A matrix is not 2-D, has fewer than two rows, holds NaN or infinity, has features whose
         powers float64 cannot hold, or the number of columns differs between sets.
     """
-    checked: dict[str, Float64[np.ndarray, "n d"]] = {}
+    checked: dict[str, Float[np.ndarray, "n d"]] = {}
     for role, matrix in sets.items():
-        x = as_float64(matrix)
+        narrow = not widen and getattr(matrix, "dtype", None) == np.float32
+        x = matrix if narrow else as_float64(matrix)
         if x.ndim != 2:
             raise MetricError(
                 f"{metric}: {role} must be a matrix of features with one row per image; "
@@ -517,28 +522,9 @@ def check_memory(metric: str, numbers: int, what: str) -> None:
         )
 
 
-def moved_to(
-    origin: Float64[np.ndarray, " d"], x: Float64[np.ndarray, "n d"], given: Any
-) -> Float64[np.ndarray, "n d"]:
-    """Return checked features relative to an origin, in place where they are a copy.
-
-    Parameters
-    ----------
-    origin
-        What is subtracted.
-    x
-        What `check_features` returned.
-    given
-        What `check_features` was given: float32 features were copied.
-    """
-    copied = getattr(given, "dtype", None) == np.float32
-    moved: Float64[np.ndarray, "n d"] = np.subtract(x, origin, out=x if copied else None)
-    return moved
-
-
-def _check_range(metric: str, role: str, x: Float64[np.ndarray, "n d"], power: int) -> None:
+def _check_range(metric: str, role: str, x: Float[np.ndarray, "n d"], power: int) -> None:
     """Raise where powers of these features overflow float64 to infinity, or vanish to zero."""
-    sizes = np.abs(x).max(axis=1, initial=0.0)
+    sizes = np.maximum(x.max(axis=1, initial=0.0), -x.min(axis=1, initial=0.0))
     largest = float(sizes.max())
     # 28 of the 308 decades are left for sums over images and features.
     most = 10.0 ** (280 / power)

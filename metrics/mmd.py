@@ -46,8 +46,8 @@ from synthbench.metrics.metric import (
     IntervalMethod,
     Target,
     Weights,
+    as_float64,
     check_features,
-    moved_to,
     ones,
 )
 from synthbench.metrics.mmd_permutation import permutation_p, weight_of_others
@@ -218,6 +218,8 @@ class MMD2(BaseMetric):
     formula = "U-statistic; exp(-|a-b|^2 / (2 l^2)); l^2 = median |a-b|^2 over distinct real pairs"
     target: Target = "zero"
     interval: IntervalMethod = "studentized"
+    # Resamples of a large set take as long as all its kernels; this interval needs none.
+    large_interval: IntervalMethod | None = "asinh"
     sees = "any difference between the two feature distributions, at the scale of the bandwidth"
     misses = "differences far below or above that scale, and whatever the extractor discards"
     responds_to: tuple[str, ...] = ("blur",)
@@ -269,7 +271,7 @@ class MMD2(BaseMetric):
         MetricError
             The features or the bandwidth are unusable, or a role has fewer than two subjects.
         """
-        sets = check_features(self.name, real=real, synth=synth)
+        sets = check_features(self.name, widen=False, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
         if bandwidth is None:
@@ -278,11 +280,10 @@ class MMD2(BaseMetric):
         check_subjects(index)
         if max(len(x), len(y)) > LARGE_SET:
             blocked = partial(gaussian_kernel_of_centred, bandwidth=bandwidth)
-            origin = x.mean(axis=0)
-            x = moved_to(origin, x, real)
-            # A floor has one set in both roles, which is held once.
-            y = x if synth is real else moved_to(origin, y, synth)
-            return BlockedGaussianDiscrepancy(x, y, blocked, index)
+            # A floor has one set in both roles.
+            y, origin = x if synth is real else y, x.mean(axis=0, dtype=np.float64)
+            return BlockedGaussianDiscrepancy(x, y, blocked, index, origin)
+        x, y = as_float64(x), as_float64(y)
         kernel = partial(gaussian_kernel, bandwidth=bandwidth)
         return GaussianDiscrepancy(
             real=zero_within_subjects(kernel(x, x), index["real"]),
@@ -345,12 +346,13 @@ class KID(BaseMetric):
             The features are unusable, or a role has fewer than two subjects.
         """
         # The kernel is cubic in products of two features, and the variance squares it.
-        sets = check_features(self.name, power=12, real=real, synth=synth)
+        sets = check_features(self.name, 12, widen=False, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
         check_subjects(index)
         if max(len(x), len(y)) > LARGE_SET:
             return BlockedDiscrepancy(x, x if synth is real else y, polynomial_kernel, index)
+        x, y = as_float64(x), as_float64(y)
         return KernelDiscrepancy(
             real=zero_within_subjects(polynomial_kernel(x, x), index["real"]),
             synth=zero_within_subjects(polynomial_kernel(y, y), index["synth"]),

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.multiplicity import combined_p
 from synthbench.metrics.inference.pairs import ratio, subject_sums
 from synthbench.metrics.inference.resampling import LARGE_SET, equal_draws
+from synthbench.metrics.inference.sections import Sums, in_sections
+from synthbench.metrics.inference.tiles import Images, Tile, triangle
 from synthbench.metrics.kernels import (
     ROUNDING,
-    blocks_of_subjects,
     check_bandwidth,
     check_subjects,
     gaussian_kernel,
     gaussian_kernel_of_centred,
     zero_within_subjects,
 )
-from synthbench.metrics.metric import check_features
+from synthbench.metrics.metric import as_float64, check_features
 from synthbench.metrics.subjects import n_subjects, subject_index
+from synthbench.runtime.parallel import in_place
 
 BANDWIDTH_FACTORS = (4.0, 2.0, 1.0, 0.5, 0.25)
 """Multiples of the bandwidth over which the permutation test takes its maximum, widest first."""
@@ -83,7 +85,7 @@ def permutation_p(
         The features or the bandwidth are unusable, `permutations` is below 1, a named subject
         is in both sets, or paired sets differ in their numbers of subjects.
     """
-    sets = check_features("permutation test", real=real, synth=synth)
+    sets = check_features("permutation test", widen=False, real=real, synth=synth)
     check_bandwidth(bandwidth)
     if permutations < 1:
         raise MetricError(f"permutations must be at least 1; found {permutations}. Use 1000.")
@@ -98,10 +100,15 @@ def permutation_p(
     labels = deal(*sizes, len(draws) * permutations, rng)[:, pooled]
     rows = np.concatenate([sets["real"], sets["synth"]])
     if max(len(x) for x in sets.values()) > LARGE_SET:
-        rows -= sets["real"].mean(axis=0)
+        origin = sets["real"].mean(axis=0, dtype=np.float64)
+        every = len(draws) == 1 and draws.all()
         return combined_p([
-            _blocked_p(rows[drawn], labels[:, drawn], pooled[drawn], bandwidth) for drawn in draws
+            _blocked_p(
+                rows if every else rows[drawn], labels[:, drawn], pooled[drawn], origin, bandwidth
+            )
+            for drawn in draws
         ])  # fmt: skip
+    rows = as_float64(rows)
     kernel = zero_within_subjects(
         gaussian_kernel(rows, rows, BANDWIDTH_FACTORS[0] * bandwidth), pooled
     )
@@ -122,35 +129,45 @@ def _equal_counts(
 
 
 def _blocked_p(
-    rows: Float64[np.ndarray, "k d"],
+    rows: Float[np.ndarray, "k d"],
     labels: Float64[np.ndarray, "b k"],
     index: Int64[np.ndarray, " k"],
+    origin: Float64[np.ndarray, " d"],
     bandwidth: float,
 ) -> float:
-    """Return p as `_p`, from kernels that are computed in blocks of rows, once for all labels.
+    """Return p as `_p`, from kernels that are computed in tiles, once for all labels.
 
     With l a labelling and K a kernel, l'Kl and the row sums of K give all three terms.
     """
-    # Subjects next to each other: so each block is a range of whole subjects.
-    order = np.argsort(index, kind="stable")
-    rows, labels, index = rows[order], labels[:, order], index[order]
-    labelled = np.zeros((len(BANDWIDTH_FACTORS), len(labels)))
-    row_sums = np.zeros((len(BANDWIDTH_FACTORS), len(rows)))
-    for images in blocks_of_subjects(index, len(rows)):
-        # Pairs with the images of earlier blocks were counted there.
-        start, stop = int(images[0]), int(images[-1]) + 1
-        kernel = gaussian_kernel_of_centred(
-            rows[start:stop], rows[start:], BANDWIDTH_FACTORS[0] * bandwidth
-        )
-        kernel[:, : stop - start][index[start:stop, None] == index[start:stop]] = 0.0
-        for i, factor in enumerate(BANDWIDTH_FACTORS):
-            if i:
-                _raise(kernel, (BANDWIDTH_FACTORS[i - 1] / factor) ** 2)
-            own, later = kernel[:, : stop - start], kernel[:, stop - start :]
-            row_sums[i, start:stop] += kernel.sum(axis=1)
-            row_sums[i, stop:] += later.sum(axis=0)
-            product = labels[:, start:stop] @ own + 2 * (labels[:, stop:] @ later.T)
-            labelled[i] += (product * labels[:, start:stop]).sum(axis=1)
+    images = Images(rows, index, origin)
+    labels, index = images.in_order(labels), images.index
+    widths = len(BANDWIDTH_FACTORS)
+
+    def compute(tiles: Sequence[Tile]) -> Sums:
+        labelled, row_sums = np.zeros((widths, len(labels))), np.zeros((widths, len(images)))
+        for tile in tiles:
+            left, right = images.block(tile.rows), images.block(tile.columns)
+            kernel = gaussian_kernel_of_centred(left, right, BANDWIDTH_FACTORS[0] * bandwidth)
+            times = 1 if tile.on_diagonal else 2
+            if tile.on_diagonal:
+                own = index[tile.rows]
+                kernel[own[:, None] == own] = 0.0
+            for i, factor in enumerate(BANDWIDTH_FACTORS):
+                if i:
+                    _raise(kernel, (BANDWIDTH_FACTORS[i - 1] / factor) ** 2)
+                row_sums[i, tile.rows] += kernel.sum(axis=1)
+                if not tile.on_diagonal:
+                    row_sums[i, tile.columns] += kernel.sum(axis=0)
+                product = labels[:, tile.columns] @ kernel.T
+                labelled[i] += times * (product * labels[:, tile.rows]).sum(axis=1)
+        return {"labelled": labelled, "row sums": row_sums}
+
+    labelled, row_sums = np.zeros((widths, len(labels))), np.zeros((widths, len(images)))
+    for found in in_sections(
+        "permutations", lambda: (images.digest, bandwidth, labels), triangle(images.ranges), compute
+    ):
+        labelled += found["labelled"]
+        row_sums += found["row sums"]
     scores = np.full(len(labels), -np.inf)
     other = 1 - labels
     pairs = [(side * weight_of_others(side, index)).sum(axis=1) for side in (labels, other)]
@@ -169,11 +186,15 @@ def _blocked_p(
 
 def _raise(kernel: Float64[np.ndarray, "k k"], power: float) -> None:
     """Raise a kernel to a power in place; squares are ten times as fast as any other power."""
-    if power == 4.0:
-        np.square(kernel, out=kernel)
-        np.square(kernel, out=kernel)
-    else:
-        np.power(kernel, power, out=kernel)
+
+    def raised(rows: Float64[np.ndarray, "k l"], _: slice) -> None:
+        if power == 4.0:
+            np.square(rows, out=rows)
+            np.square(rows, out=rows)
+        else:
+            np.power(rows, power, out=rows)
+
+    in_place(raised, kernel)
 
 
 def _p(

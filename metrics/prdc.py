@@ -18,16 +18,18 @@ section 3.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
-from synthbench.metrics.blocked.balls import BlockedShare, Neighbours, Tally, radii
+from synthbench.metrics.blocked.balls import BlockedShare, Tally, radii
+from synthbench.metrics.blocked.near import Neighbours
 from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.inference.resampling import LARGE_SET, estimate
 from synthbench.metrics.metric import (
@@ -37,6 +39,7 @@ from synthbench.metrics.metric import (
     Role,
     RowStatistic,
     Weights,
+    as_float64,
     check_features,
 )
 from synthbench.metrics.subjects import n_subjects, subject_index
@@ -146,20 +149,23 @@ class _BallMetric(BaseMetric):
             The features are unusable, k is below 1, or in the set around which the balls lie an
             image has fewer than k images of other subjects.
         """
-        sets = check_features(self.name, real=real, synth=synth)
+        sets = check_features(self.name, widen=False, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
         check_k(self.name, self.around, index[self.around], k)
         counted = "synth" if self.around == "real" else "real"
-        centres = sets[self.around]
+        centres, images = sets[self.around], sets[counted]
         # All copies of an image lie in the same balls: they are one image to a share.
-        distinct = min(len(np.unique(x, axis=0)) for x in sets.values())
+        distinct = min(map(_distinct, sets.values()))
         if max(len(x) for x in sets.values()) > LARGE_SET:
+            if synth is real:
+                images = centres
             return BlockedShare(
-                centres, sets[counted], self.around, counted, index, k, self.tally, self.bounds,
+                centres, images, self.around, counted, index, k, self.tally, self.bounds,
                 distinct,
             )  # fmt: skip
+        centres, images = as_float64(centres), as_float64(images)
         neighbours = nearest(centres, index[self.around])
-        across = cdist(centres, sets[counted], "sqeuclidean")
+        across = cdist(centres, images, "sqeuclidean")
 
         def value(weights: Weights) -> Float64[np.ndarray, " b"]:
             w, v = weights[self.around], weights[counted]
@@ -312,6 +318,11 @@ def coverage(
     0.333
     """
     return estimate(Coverage().prepare(x, y, k=k))
+
+
+def _distinct(x: Float[np.ndarray, "n d"]) -> int:
+    """Return the number of distinct rows. Their hashes take less memory than sorted rows."""
+    return len({hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest() for row in x})
 
 
 def check_k(metric: str, role: str, index: Int64[np.ndarray, " n"], k: int) -> None:

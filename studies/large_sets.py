@@ -24,7 +24,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from synthbench import registry
-from synthbench.metrics.inference import floors, intervals, resampling
+from synthbench.metrics.inference import contracts, floors, intervals, resampling
 from synthbench.runtime.memory import VARIABLE
 from synthbench.scoring.protocol import (
     FLOOR_SPLITS,
@@ -88,10 +88,13 @@ def cost(family: str, n: int, d: int, resamples: int, steps_left_out: Sequence[s
     settings = metric.freeze(real, None)
     done("settings")
     statistic = metric.prepare(real, synth, **settings)
+    if isinstance(statistic, contracts.Foresighted) and "floor" not in steps_left_out:
+        statistic.ahead(floors.matched_weights(statistic, n // 2, splits, 0))
     resampling.estimate(statistic)
     resampling.magnitude(statistic)
     done("value")
-    intervals.interval(statistic, metric.interval, resamples=resamples, seed=0)
+    method = (large and getattr(metric, "large_interval", None)) or metric.interval
+    intervals.interval(statistic, method, resamples=resamples, seed=0)
     done("interval")
     if "p" not in steps_left_out:
         metric.p_value(real, synth, permutations=permutations, seed=0, **settings)

@@ -1,8 +1,9 @@
 """Balls around the images of a large set: which images of another set they hold.
 
-Distances to all images come from inner products, a block of centres at a time. They only choose
-candidates: the distance of a candidate is computed again, pair by pair, as in small sets. So every
-comparison is exact, and the values are those of small sets.
+The nearest images of each image, and the pairs of both sets within reach, are found once
+(`synthbench.metrics.blocked.near`), and serve all rows of weights and all four metrics. Balls that
+reach further are compared with all images. Distances are exact, so that the values are those of
+small sets.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
-from scipy.spatial.distance import cdist
+from jaxtyping import Bool, Float, Float64, Int64
 
+from synthbench.metrics.blocked.near import (
+    NearLists,
+    Neighbours,
+    PairsInReach,
+    exact_squares,
+    near_lists,
+    pairs_in_reach,
+    sorted_neighbours,
+)
 from synthbench.metrics.inference.pairs import ratio
+from synthbench.metrics.inference.tiles import Images
 from synthbench.metrics.kernels import BLOCK_NUMBERS, squares_near_origin
 from synthbench.metrics.metric import Target, Weights
-
-CANDIDATES = 64
-"""The nearest images that are sorted first; further ones only where weights leave too few."""
 
 SPARSE = 0.25
 """Where less than this share of the centres has weight, those without weight are left out first."""
@@ -29,25 +36,12 @@ SPARSE = 0.25
 ROUNDING = 1e-11
 """The error of a squared distance from inner products is below this share of the squared norms."""
 
+ROWS_AT_ONCE = 2048
+"""Centres, at most, whose balls are counted together."""
+
 Tally = Literal["held", "balls", "occupied"]
 """What is averaged. "held": the share of the images that lie in a ball. "balls": the number of
 balls that hold an image, divided by k. "occupied": the share of the balls that hold an image."""
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """For some images, the images of other subjects in the order of their distance.
-
-    Attributes
-    ----------
-    order
-        Row i: images, the nearest to image i first, those of its own subject last.
-    distances
-        Row i: their squared distances, infinite for images of its own subject.
-    """
-
-    order: Int64[np.ndarray, "n k"]
-    distances: Float64[np.ndarray, "n k"]
 
 
 def radii(
@@ -78,8 +72,9 @@ def radii(
 class BlockedShare:
     """A mean over balls or over the images in them, as a function of weights.
 
-    Time O(n (n + m) d) for each call, and memory O((n + m) (d + b)) beside one block of distances.
-    Where many balls hold many images, a call also takes time in proportion to b and their number.
+    The first call takes time O((n + m)^2 d), each call time in proportion to b and the number of
+    pairs of a ball and an image in it. Memory is O(n + m) beside the features and one tile; pairs
+    within reach take a share of `--max-memory`, and are found again where they would take more.
 
     Attributes
     ----------
@@ -97,8 +92,8 @@ class BlockedShare:
         As those of `synthbench.metrics.metric.RowStatistic`.
     """
 
-    centres: Float64[np.ndarray, "n d"]
-    images: Float64[np.ndarray, "m d"]
+    centres: Float[np.ndarray, "n d"]
+    images: Float[np.ndarray, "m d"]
     around: str
     counted: str
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
@@ -144,22 +139,22 @@ class BlockedShare:
     ) -> Float64[np.ndarray, " b"]:
         total, undefined = np.zeros(len(w)), np.zeros(len(w), dtype=np.bool_)
         held = np.zeros(v.shape if self.tally == "held" else (0, 0), dtype=np.bool_)
-        for rows in self._blocks():
+        for rows in self._blocks(len(w)):
             radius = self._radii(rows, w)
-            weighted = w[:, rows] > 0
+            weighted = w[:, rows.start : rows.stop] > 0
             undefined |= (np.isnan(radius) & weighted).any(axis=1)
             radius = np.where(weighted, radius, np.nan)
-            ball, image, distance = self._candidates(rows, radius)
-            for b in range(len(w)):
-                inside = distance <= radius[b, ball]
-                if self.tally == "held":
-                    held[b, image[inside]] = True
-                elif self.tally == "balls":
-                    total[b] += w[b, rows.start + ball[inside]] @ v[b, image[inside]]
-                else:
-                    occupied = np.zeros(len(rows), dtype=np.bool_)
-                    occupied[ball[inside & (v[b, image] > 0)]] = True
-                    total[b] += w[b, rows][occupied].sum()
+            for ball, image, distance in self._candidates(rows, radius):
+                for b in range(len(w)):
+                    inside = distance <= radius[b, ball]
+                    if self.tally == "held":
+                        held[b, image[inside]] = True
+                    elif self.tally == "balls":
+                        total[b] += w[b, rows.start + ball[inside]] @ v[b, image[inside]]
+                    else:
+                        occupied = np.zeros(len(rows), dtype=np.bool_)
+                        occupied[ball[inside & (v[b, image] > 0)]] = True
+                        total[b] += w[b, rows.start : rows.stop][occupied].sum()
         if self.tally == "held":
             shares = ratio((held * v).sum(axis=1), v.sum(axis=1))
         elif self.tally == "balls":
@@ -168,69 +163,106 @@ class BlockedShare:
             shares = ratio(total, w.sum(axis=1))
         return np.where(undefined, np.nan, shares)
 
-    def _blocks(self) -> Iterator[range]:
+    def _blocks(self, b: int) -> Iterator[range]:
         n = len(self.centres)
-        step = max(1, BLOCK_NUMBERS // max(n, len(self.images)))
+        step = max(1, min(BLOCK_NUMBERS // max(b, 1), ROWS_AT_ONCE))
         for start in range(0, n, step):
             yield range(start, min(start + step, n))
 
+    @cached_property
+    def _of_centres(self) -> Images:
+        return Images(self.centres, self.subjects[self.around])
+
+    @cached_property
+    def _lists(self) -> NearLists:
+        return near_lists(self._of_centres)
+
+    @cached_property
+    def _pairs(self) -> PairsInReach | None:
+        index = self.subjects[self.counted]
+        same = self.images is self.centres and np.array_equal(index, self.subjects[self.around])
+        return pairs_in_reach(
+            self._of_centres, self._of_centres if same else Images(self.images, index)
+        )
+
     def _radii(self, rows: range, w: Float64[np.ndarray, "b n"]) -> Float64[np.ndarray, "b k"]:
         """Return the squared radii of some balls under each row of weights."""
-        index = self.subjects[self.around]
-        own = index[rows.start : rows.stop, None] == index
-        nearest = squares_near_origin(self.centres[rows.start : rows.stop], self.centres)
-        nearest[own] = np.inf
-        few = min(CANDIDATES, nearest.shape[1])
-        # In the order of the images, so that equal distances are sorted as in small sets.
-        chosen = np.sort(np.argpartition(nearest, few - 1, axis=1)[:, :few], axis=1)
-        radius = radii(self._sorted(rows, chosen), w, self.k)
-        if few == nearest.shape[1]:
-            return radius
-        # Images beyond the candidates may be as near as the last of them.
-        last = np.take_along_axis(nearest, chosen, axis=1).max(axis=1)
-        unsure = ~(radius < last - self._rounding(rows)).all(axis=0)
-        for place in np.flatnonzero(unsure).tolist():
-            row = range(rows[place], rows[place] + 1)
-            every = self._sorted(row, np.arange(len(self.centres))[None, :])
+        lists, span = self._lists, slice(rows.start, rows.stop)
+        order, distances = lists.nearest.order[span], lists.nearest.distances[span]
+        radius = radii(Neighbours(order, distances), w, self.k)
+        # Images that are not in the list may be as near as a ball reaches.
+        unsure = ~(radius < lists.beyond[span]) & (w[:, span] > 0)
+        unsure &= np.isfinite(lists.beyond[span])
+        for place in np.flatnonzero(unsure.any(axis=0)).tolist():
+            every = self._every_neighbour(rows[place])
             radius[:, place] = radii(every, w, self.k)[:, 0]
         return radius
 
-    def _sorted(self, rows: range, chosen: Int64[np.ndarray, "r k"]) -> Neighbours:
-        """Return chosen images in the order of their exact distances from some centres."""
-        index = self.subjects[self.around]
-        distances = np.stack([
-            cdist(self.centres[row][None], self.centres[some], "sqeuclidean")[0]
-            for row, some in zip(rows, chosen, strict=True)
-        ])  # fmt: skip
-        distances[index[rows.start : rows.stop, None] == index[chosen]] = np.inf
-        order = np.argsort(distances, axis=1, kind="stable")
-        return Neighbours(
-            np.take_along_axis(chosen, order, axis=1),
-            np.take_along_axis(distances, order, axis=1),
-        )
+    def _every_neighbour(self, centre: int) -> Neighbours:
+        """Return all images of other subjects in the order of their distance from a centre."""
+        row = np.array([centre])
+        return sorted_neighbours(self._of_centres, row, np.arange(len(self.centres))[None, :])
 
     def _candidates(
         self, rows: range, radius: Float64[np.ndarray, "b r"]
-    ) -> tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"], Float64[np.ndarray, " p"]]:
-        """Return all pairs that some row of weights may have inside: ball, image, distance."""
+    ) -> Iterator[
+        tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"], Float64[np.ndarray, " p"]]
+    ]:
+        """Yield all pairs that some row of weights may have inside: ball, image, distance.
+
+        Each ball comes once, so that it is counted once.
+        """
         widest = np.where(np.isnan(radius), -np.inf, radius).max(axis=0)
-        squares = squares_near_origin(self.centres[rows.start : rows.stop], self.images)
-        near: Bool[np.ndarray, "r m"] = squares <= (widest + self._rounding(rows))[:, None]
-        ball, image = np.nonzero(near)
-        ends = np.cumsum(near.sum(axis=1))[:-1]
+        pairs = self._pairs
+        if pairs is None:
+            known: Bool[np.ndarray, " r"] = np.zeros(len(rows), dtype=np.bool_)
+        else:
+            known = widest <= pairs.reach[0][rows.start : rows.stop]
+            first, last = np.searchsorted(pairs.left, [rows.start, rows.stop])
+            ball = pairs.left[first:last] - rows.start
+            near = known[ball] & (pairs.distances[first:last] <= widest[ball])
+            yield ball[near], pairs.right[first:last][near], pairs.distances[first:last][near]
+        others = np.flatnonzero(~known & (widest >= 0))
+        step = max(1, BLOCK_NUMBERS // len(self.images))
+        for start in range(0, len(others), step):
+            some = others[start : start + step]
+            yield self._from_all_images(rows, some, widest[some])
+
+    def _from_all_images(
+        self, rows: range, balls: Int64[np.ndarray, " r"], widest: Float64[np.ndarray, " r"]
+    ) -> tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"], Float64[np.ndarray, " p"]]:
+        """Return the pairs of some balls, which reach too far, with all images."""
+        centres = self._near_origin(self.centres[rows.start + balls])
+        limits = (widest + ROUNDING * ((centres**2).sum(axis=1) + self._largest_norm))[:, None]
+        found: list[list[Int64[np.ndarray, " _"]]] = [[] for _ in balls]
+        step = max(1, BLOCK_NUMBERS // self.images.shape[1])
+        for start in range(0, len(self.images), step):
+            squares = squares_near_origin(
+                centres, self._near_origin(self.images[start : start + step])
+            )
+            for some, near in zip(found, squares <= limits, strict=True):
+                some.append(start + np.flatnonzero(near))
+        images = [np.concatenate(some) for some in found]
         exact = [
-            cdist(self.centres[row][None], self.images[some], "sqeuclidean")[0]
-            for row, some in zip(rows, np.split(image, ends), strict=True)
+            exact_squares(self.centres[rows.start + ball], self.images[some])
+            for ball, some in zip(balls, images, strict=True)
         ]
-        return ball, image, np.concatenate(exact)
+        ball = np.repeat(balls, [len(some) for some in images])
+        return ball, np.concatenate(images), np.concatenate(exact)
+
+    def _near_origin(self, rows: Float[np.ndarray, "k d"]) -> Float64[np.ndarray, "k d"]:
+        moved: Float64[np.ndarray, "k d"] = np.asarray(rows, dtype=np.float64) - self._origin
+        return moved
+
+    @cached_property
+    def _origin(self) -> Float64[np.ndarray, " d"]:
+        return self.centres.mean(axis=0, dtype=np.float64)
 
     @cached_property
     def _largest_norm(self) -> float:
-        """Return the largest squared norm of a row."""
-        return max(float(np.einsum("ij,ij->i", x, x).max()) for x in (self.centres, self.images))
-
-    def _rounding(self, rows: range) -> Float64[np.ndarray, " r"]:
-        """Return the largest error of a squared distance from inner products, for each centre."""
-        norms = (self.centres[rows.start : rows.stop] ** 2).sum(axis=1)
-        rounding: Float64[np.ndarray, " r"] = ROUNDING * (norms + self._largest_norm)
-        return rounding
+        """Return the largest squared norm of an image."""
+        step = max(1, BLOCK_NUMBERS // self.images.shape[1])
+        return max(
+            float((self._near_origin(self.images[start : start + step]) ** 2).sum(axis=1).max())
+            for start in range(0, len(self.images), step)
+        )

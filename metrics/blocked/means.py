@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy import sparse
 
-from synthbench.metrics.blocked.discrepancy import BlockedDiscrepancy, Sums
+from synthbench.metrics.blocked.discrepancy import BlockedDiscrepancy, Squares, Sums
 from synthbench.metrics.inference.pairs import ratio, subject_sums
 from synthbench.metrics.kernels import squares_near_origin
-from synthbench.metrics.metric import Weights
+from synthbench.metrics.metric import Weights, ones
 
 
 def half_negative_squares(
@@ -33,6 +33,13 @@ class BlockedMeanDistance(BlockedDiscrepancy):
     and variances need no kernel: time O(b (n + m) k) for rows of k numbers. Its kernel is
     `half_negative_squares`.
     """
+
+    def ahead(self, weights: Weights) -> None:
+        """Do nothing: a pass costs next to nothing."""
+
+    @cached_property
+    def _at_ones(self) -> tuple[Sums, Squares | None]:
+        return self._pass(ones(self)), None
 
     def _pass(self, weights: Weights) -> Sums:
         w, v = weights["real"], weights["synth"]

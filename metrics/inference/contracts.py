@@ -71,6 +71,15 @@ class Blocked(Statistic, Protocol):
 
 
 @runtime_checkable
+class Foresighted(Blocked, Protocol):
+    """A blocked statistic whose pass over all pairs can serve calls that come later."""
+
+    def ahead(self, weights: Weights) -> None:
+        """Compute what weights of one and these rows of weights need, in one pass, and keep it."""
+        ...
+
+
+@runtime_checkable
 class Bounded(Statistic, Protocol):
     """A statistic that says between which values it lies, for the score interval."""
 

@@ -17,7 +17,7 @@ from synthbench.metrics.inference.resampling import (
     random_ranks,
     values_of,
 )
-from synthbench.metrics.metric import Direction, Statistic
+from synthbench.metrics.metric import Direction, Statistic, Weights
 from synthbench.metrics.subjects import n_subjects
 
 
@@ -107,6 +107,11 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
     MetricError
         `n` is below 2 or above the number of subjects of a role.
     """
+    return _spread(values_of(statistic, matched_weights(statistic, n, repeats, seed)), n)
+
+
+def matched_weights(statistic: Statistic, n: int, repeats: int, seed: int) -> Weights:
+    """Return the rows of weights of `matched`, which raises the same errors."""
     rng = np.random.default_rng(seed)
     weights = {}
     for role, index in sorted(statistic.subjects.items()):
@@ -121,7 +126,7 @@ def matched(statistic: Statistic, n: int, *, repeats: int = 200, seed: int) -> S
             )
         chosen = random_ranks(available, repeats, rng)[:, index] < n
         weights[role] = chosen * drawn_images(index, 1, repeats, rng)
-    return _spread(values_of(statistic, weights), n)
+    return weights
 
 
 def _spread(values: Float64[np.ndarray, " r"], n: int) -> Spread:

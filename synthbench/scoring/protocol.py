@@ -125,7 +125,8 @@ def freeze_protocol(
     methods: dict[str, IntervalMethod] = {}
     for name in metrics_of(settings):
         metric: Metric = registry.load("metrics", name)()
-        methods[name] = settings.interval_of(name) or metric.interval
+        own = getattr(metric, "large_interval", None) if large else None
+        methods[name] = settings.interval_of(name) or own or metric.interval
         if metric.needs == "training":
             frozen[name] = {"formula": metric.formula, **metric.freeze(None, None)}
     for job in todo:

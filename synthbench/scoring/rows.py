@@ -110,6 +110,8 @@ def _row(job: Job, key: JobKey, part: Part, null: _Null | None, protocol: Protoc
     # A part may lack the variance that its metric estimates; the record names the method used.
     if method == "studentized" and key.part and not isinstance(statistic, Studentized):
         method = "jackknife"
+    if null is not None:
+        _look_ahead(statistic, null, protocol)
     value = resampling.estimate(statistic)
     interval = intervals.interval(
         statistic, method, resamples=protocol.resamples, level=protocol.level, seed=protocol.seed
@@ -153,9 +155,8 @@ def _floor(
     direction: Direction, statistic: Statistic, null: _Null, protocol: Protocol
 ) -> FloorRecord:
     """Return the floor at the largest n that all sides reach, and synth at the same n."""
-    splits, seed = protocol.floor_splits, protocol.seed
+    splits, seed, n = protocol.floor_splits, protocol.seed, _floor_size(statistic, null)
     available = {role: n_subjects(index) for role, index in statistic.subjects.items()}
-    n = min(n_subjects(null.statistic.subjects["real"]) // 2, *available.values())
     floor = floors.floor(
         null.statistic, n=n, splits=splits, seed=seed, direction=direction,
         shifted=null.shift, n_synth=available["synth"],
@@ -166,6 +167,23 @@ def _floor(
         synth_low=matched.low, synth_high=matched.high, source=null.source,
         minimum_detectable_effect=floor.minimum_detectable_effect,
     )  # fmt: skip
+
+
+def _floor_size(statistic: Statistic, null: _Null) -> int:
+    """Return the largest number of subjects per side that all sides reach."""
+    sides = [n_subjects(index) for index in statistic.subjects.values()]
+    return min(n_subjects(null.statistic.subjects["real"]) // 2, *sides)
+
+
+def _look_ahead(statistic: Statistic, null: _Null, protocol: Protocol) -> None:
+    """Let the pass over all pairs that gives the value also give those at the floor's n."""
+    n, repeats = _floor_size(statistic, null), protocol.floor_splits
+    if (
+        isinstance(statistic, contracts.Foresighted)
+        and n >= 2
+        and repeats < resampling.rows_at_once(statistic)
+    ):
+        statistic.ahead(floors.matched_weights(statistic, n, repeats, protocol.seed))
 
 
 def missing_row(job: Job, why: Missing) -> Value:

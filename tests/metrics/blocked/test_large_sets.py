@@ -11,8 +11,9 @@ import pytest
 from synthbench import registry
 from synthbench.errors import MetricError
 from synthbench.metrics import kernels, mmd, mmd_permutation, prdc, seams, spectrum
+from synthbench.metrics.blocked import near
 from synthbench.metrics.fid import FID, GramFrechet, MomentFrechet
-from synthbench.metrics.inference import contracts, floors, intervals, resampling
+from synthbench.metrics.inference import contracts, floors, intervals, resampling, tiles
 from synthbench.metrics.inference.subgroup import subgroup
 from synthbench.metrics.mmd import KID, MMD2
 from synthbench.metrics.prdc import Coverage, Density, Precision, Recall
@@ -28,9 +29,11 @@ GROUPINGS = [None, {"real": SCANS}, {"synth": SCANS[:60]}]
 @pytest.fixture(autouse=True)
 def many_blocks(monkeypatch):
     """Blocks of a few rows, as in sets of many thousand images."""
-    monkeypatch.setattr(kernels, "LARGE_BLOCK_NUMBERS", 700)
+    monkeypatch.setattr(tiles, "TILE_NUMBERS", 700)
     monkeypatch.setattr(kernels, "BLOCK_NUMBERS", 700)
     monkeypatch.setattr("synthbench.metrics.blocked.balls.BLOCK_NUMBERS", 700)
+    monkeypatch.setattr(near, "ROWS", 16)
+    monkeypatch.setattr(near, "COLUMNS", 32)
 
 
 def sets(n=70, m=60, d=3, seed=0):
@@ -96,7 +99,7 @@ def test_intervals_are_those_of_the_matrices(metric, method, monkeypatch):
 @pytest.mark.parametrize("metric", BALLS, ids=lambda metric: metric.name)
 def test_balls_are_those_of_the_matrices_exactly(metric, subjects, monkeypatch):
     """Copies have equal distances: a difference of rounding would move the share."""
-    monkeypatch.setattr("synthbench.metrics.blocked.balls.CANDIDATES", 12)
+    monkeypatch.setattr(near, "CANDIDATES", 12)
     small, large = both(metric(), subjects, monkeypatch)
     weights = weights_of(small)
     np.testing.assert_allclose(large.value(weights), small.value(weights), rtol=1e-13)
@@ -268,7 +271,9 @@ def test_a_large_set_takes_less_than_one_matrix_over_its_pairs(metric, monkeypat
         monkeypatch.setattr(module, "LARGE_SET", 800)
     for name in ("kernels", "blocked.balls"):
         monkeypatch.setattr(f"synthbench.metrics.{name}.BLOCK_NUMBERS", 2**15)
-    monkeypatch.setattr(kernels, "LARGE_BLOCK_NUMBERS", 2**15)
+    monkeypatch.setattr(tiles, "TILE_NUMBERS", 2**14)
+    for name, size in (("ROWS", 64), ("COLUMNS", 256), ("CANDIDATES", 16)):
+        monkeypatch.setattr(near, name, size)
     monkeypatch.setattr(resampling, "JACKKNIFE_GROUPS", 20)
     monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "8MiB")
     n, rng = 900, np.random.default_rng(0)

@@ -1,0 +1,465 @@
+"""Which images of a large set lie nearest to each image, and which lie within its reach.
+
+Products in float32, a tile at a time, choose candidates. The distance of each candidate is computed
+again in float64, pair by pair, as in small sets. So every comparison is exact: what float32 may
+have misjudged is a candidate too.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from scipy.spatial.distance import cdist
+
+from synthbench.metrics.inference.resampling import SHARE_OF_MEMORY
+from synthbench.metrics.inference.sections import Sums, in_sections
+from synthbench.metrics.inference.tiles import Images
+from synthbench.runtime.memory import memory_limit
+from synthbench.runtime.parallel import in_place
+
+CANDIDATES = 64
+"""The nearest images that are kept for each image."""
+
+REACHES = (64, 48, 32, 24, 16)
+"""The candidates, counted from the nearest one, to which the reach of an image may extend."""
+
+ROWS, COLUMNS = 4096, 2048
+"""Images of a tile of float32 numbers: 32 MiB. The more rows, the less often are the columns made
+narrow."""
+
+SAMPLED_ROWS = 256
+"""Images of each set from which the number of pairs within reach is estimated."""
+
+BYTES_PER_PAIR = 64
+"""Memory of a pair within reach, with the temporary arrays that collect it."""
+
+SHARE_KEPT = 8
+"""The lists that are kept for the next metric take at most one part in so many of the memory."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """For some images, the images of other subjects in the order of their distance.
+
+    Attributes
+    ----------
+    order
+        Row i: images, the nearest to image i first, those of its own subject last.
+    distances
+        Row i: their squared distances, infinite for images of its own subject.
+    """
+
+    order: Int64[np.ndarray, "n k"]
+    distances: Float64[np.ndarray, "n k"]
+
+
+@dataclass(frozen=True)
+class NearLists:
+    """The nearest images of other subjects, for each image of a set.
+
+    Attributes
+    ----------
+    nearest
+        At most `CANDIDATES` of them.
+    beyond
+        All images that are not among them lie at least at this squared distance; infinite where
+        there is no other image.
+    """
+
+    nearest: Neighbours
+    beyond: Float64[np.ndarray, " n"]
+
+    @property
+    def complete_to(self) -> Float64[np.ndarray, " n"]:
+        """All images up to this squared distance are in the list: just below `beyond`."""
+        just_below: Float64[np.ndarray, " n"] = np.nextafter(self.beyond, -np.inf)
+        return np.where(np.isinf(self.beyond), np.inf, just_below)
+
+    @property
+    def nbytes(self) -> int:
+        """Their size."""
+        return self.nearest.order.nbytes + self.nearest.distances.nbytes
+
+
+@dataclass(frozen=True)
+class PairsInReach:
+    """Pairs of images of two sets, of which one lies within the reach of the other.
+
+    Attributes
+    ----------
+    left, right
+        The images of each pair, in the order of the left ones.
+    distances
+        Their squared distances.
+    reach
+        For the left and the right images: all pairs up to this squared distance are there.
+    """
+
+    left: Int64[np.ndarray, " p"]
+    right: Int64[np.ndarray, " p"]
+    distances: Float64[np.ndarray, " p"]
+    reach: tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " m"]]
+
+    @property
+    def nbytes(self) -> int:
+        """Their size."""
+        return self.left.nbytes + self.right.nbytes + self.distances.nbytes
+
+    def turned(self) -> PairsInReach:
+        """Return the same pairs in the order of the right images, which become the left ones."""
+        order = np.argsort(self.right, kind="stable")
+        return PairsInReach(
+            self.right[order], self.left[order], self.distances[order], self.reach[::-1]
+        )
+
+
+@dataclass(frozen=True)
+class _Narrow:
+    """Images in float32, relative to an origin, and how far products of them may be wrong."""
+
+    images: Images
+    origin: Float64[np.ndarray, " d"]
+
+    def block(self, rows: slice) -> Float32[np.ndarray, "k d"]:
+        """Return some rows, in the order in which the images were given."""
+        moved = np.asarray(self.images.features[rows], np.float64) - self.origin
+        return moved.astype(np.float32)
+
+    @cached_property
+    def norms(self) -> Float64[np.ndarray, " n"]:
+        """The squared norms of the rows."""
+        return np.concatenate([
+            np.einsum("ij,ij->i", block, block, dtype=np.float64)
+            for block in map(self.block, _ranges(len(self.images), ROWS))
+        ])  # fmt: skip
+
+    def squares(
+        self, rows: slice, others: _Narrow, columns: slice, block: Float32[np.ndarray, "k d"]
+    ) -> Float32[np.ndarray, "k l"]:
+        """Return the squared distances of a tile; `block` holds its rows."""
+        squares: Float32[np.ndarray, "k l"] = block @ others.block(columns).T
+        of_rows = self.norms[rows].astype(np.float32)
+        of_columns = others.norms[columns].astype(np.float32)
+
+        def square(part: Float32[np.ndarray, "k l"], chunk: slice) -> None:
+            part *= -2
+            part += of_rows[chunk, None]
+            part += of_columns
+
+        in_place(square, squares)
+        return squares
+
+    def error(self, others: _Narrow) -> Float64[np.ndarray, " n"]:
+        """Return the largest error of a squared distance to an image of the others, by image.
+
+        A product of d terms is off by at most d u |a| |b|, with u half the spacing of float32
+        numbers at one; the rounding of features and norms adds less than 8 u of |a|^2 + |b|^2.
+        """
+        u = float(np.finfo(np.float32).eps) / 2
+        d = self.images.features.shape[1]
+        return (d + 8) * u * (self.norms + float(others.norms.max(initial=0.0)))
+
+
+def near_lists(images: Images) -> NearLists:
+    """Return the nearest images of other subjects, for each image of a set."""
+    return _kept(("near", images.digest, CANDIDATES), lambda: _near_lists(images))
+
+
+def pairs_in_reach(left: Images, right: Images) -> PairsInReach | None:
+    """Return all pairs of images of two sets within the reach of one of them.
+
+    The reach of an image extends to one of the candidates of its own list: to the last one, or to
+    a nearer one where the pairs would take too much memory.
+
+    Returns
+    -------
+    The pairs; None where they take too much memory at the smallest reach too, as where one set
+    has shrunk to a point among the other.
+    """
+    if left is right or left.digest == right.digest:
+        return _kept(("own pairs", left.digest, CANDIDATES), lambda: _pairs_of_one_set(left))
+    if left.digest > right.digest:  # one list serves both orders
+        found = pairs_in_reach(right, left)
+        return None if found is None else found.turned()
+    return _kept(
+        ("pairs", left.digest, right.digest, CANDIDATES), lambda: _pairs_in_reach(left, right)
+    )
+
+
+def _near_lists(images: Images) -> NearLists:
+    narrow = _Narrow(images, images.features.mean(axis=0, dtype=np.float64))
+    size = min(CANDIDATES, len(images))
+
+    def compute(ranges: Sequence[slice]) -> Sums:
+        found = [_near_lists_of(narrow, rows, size) for rows in ranges]
+        return {
+            name: np.concatenate([one[name] for one in found])
+            for name in ("order", "distances", "beyond")
+        }
+
+    parts = list(
+        in_sections(
+            "nearest", lambda: (images.digest, size), _ranges(len(images), ROWS), compute
+        )
+    )  # fmt: skip
+    order, distances, beyond = (
+        np.concatenate([part[name] for part in parts]) for name in ("order", "distances", "beyond")
+    )
+    return NearLists(Neighbours(order, distances), beyond)
+
+
+def _near_lists_of(narrow: _Narrow, rows: slice, size: int) -> Sums:
+    """Return the lists of some images."""
+    images, n = narrow.images, len(narrow.images)
+    block, own = narrow.block(rows), images.subjects[rows]
+    best = np.full((rows.stop - rows.start, size), np.inf, np.float32)
+    chosen = np.full(best.shape, -1, np.int64)
+    waiting: list[tuple[np.ndarray, ...]] = []
+    for columns in _ranges(n, COLUMNS):
+        squares = narrow.squares(rows, narrow, columns, block)
+        _hide_own(squares, own, images.subjects[columns])
+        waiting.append(_nearer(squares, best[:, -1:], columns.start))
+        # Merging sorts. So it waits until as many images are nearer as the lists hold.
+        if sum(len(found[0]) for found in waiting) >= best.size:
+            best, chosen = _merged(best, chosen, waiting)
+            waiting = []
+    if waiting:
+        best, chosen = _merged(best, chosen, waiting)
+    beyond = best[:, -1].astype(np.float64) - narrow.error(narrow)[rows]
+    beyond[~np.isfinite(best[:, -1])] = np.inf  # all other images are in the list
+    if size == n:
+        beyond[:] = np.inf
+    # In the order of the images, so that equal distances are sorted as in small sets.
+    chosen.sort(axis=1)
+    nearest = sorted_neighbours(images, np.arange(rows.start, rows.stop), chosen)
+    return {"order": nearest.order, "distances": nearest.distances, "beyond": beyond}
+
+
+def _hide_own(
+    squares: Float32[np.ndarray, "k l"], own: Int64[np.ndarray, " k"],
+    others: Int64[np.ndarray, " l"],
+) -> None:  # fmt: skip
+    """Set the distances to images of the same subject to infinity."""
+    shared = np.isin(others, own)
+    if shared.any():
+        columns = np.flatnonzero(shared)
+        rows, places = np.nonzero(own[:, None] == others[columns])
+        squares[rows, columns[places]] = np.inf
+
+
+def _nearer(
+    squares: Float32[np.ndarray, "k l"], limits: Float32[np.ndarray, "k 1"], start: int
+) -> tuple[np.ndarray, ...]:
+    """Return the images of a tile that are nearer than the limits: row, distance, image."""
+    size = min(CANDIDATES, squares.shape[1])
+    if start == 0:
+        # Nothing is chosen yet: of the first tile the nearest ones are enough.
+        places = np.argpartition(squares, size - 1, axis=1)[:, :size].ravel()
+        rows = np.repeat(np.arange(len(squares)), size)
+    else:
+        rows, places = np.nonzero(squares < limits)
+    return rows, squares[rows, places], places + start
+
+
+def _merged(
+    best: Float32[np.ndarray, "k c"],
+    chosen: Int64[np.ndarray, "k c"],
+    waiting: Sequence[tuple[np.ndarray, ...]],
+) -> tuple[Float32[np.ndarray, "k c"], Int64[np.ndarray, "k c"]]:
+    """Return the nearest ones of those chosen so far and those that wait."""
+    of_chosen = np.repeat(np.arange(len(best)), best.shape[1])
+    row, distance, image = (
+        np.concatenate(some)
+        for some in zip((of_chosen, best.ravel(), chosen.ravel()), *waiting, strict=True)
+    )
+    order = np.lexsort((distance, row))
+    first = np.searchsorted(row[order], np.arange(len(best)))
+    kept = order[first[:, None] + np.arange(best.shape[1])]
+    return distance[kept], image[kept]
+
+
+def sorted_neighbours(
+    images: Images, rows: Int64[np.ndarray, " r"], chosen: Int64[np.ndarray, "r k"]
+) -> Neighbours:
+    """Return chosen images in the order of their exact distances from some images.
+
+    -1 stands for no image; it comes last, at an infinite distance.
+    """
+    distances = np.empty(chosen.shape)
+    for place, (row, some) in enumerate(zip(rows, chosen, strict=True)):
+        distances[place] = exact_squares(images.features[row], images.features[some])
+    same = images.subjects[rows][:, None] == images.subjects[chosen]
+    distances[same | (chosen < 0)] = np.inf
+    order = np.argsort(distances, axis=1, kind="stable")
+    return Neighbours(
+        np.take_along_axis(chosen, order, axis=1), np.take_along_axis(distances, order, axis=1)
+    )
+
+
+def exact_squares(
+    row: Float[np.ndarray, " d"], others: Float[np.ndarray, "k d"]
+) -> Float64[np.ndarray, " k"]:
+    """Return squared distances, pair by pair: those of a small set to the bit."""
+    squares: Float64[np.ndarray, " k"] = cdist(
+        np.asarray(row[None], np.float64), np.asarray(others, np.float64), "sqeuclidean"
+    )[0]
+    return squares
+
+
+def _pairs_of_one_set(images: Images) -> PairsInReach:
+    """Return the pairs of images of one set: its own lists hold those of other subjects."""
+    lists = near_lists(images)
+    order, distances = lists.nearest.order, lists.nearest.distances
+    listed = np.isfinite(distances)
+    # Images are no neighbours of their own subject's, but lie in each other's balls.
+    sorted_images = np.argsort(images.subjects, kind="stable")
+    groups = np.split(sorted_images, np.flatnonzero(np.diff(images.subjects[sorted_images])) + 1)
+    left = [np.repeat(group, len(group)) for group in groups]
+    right = [np.tile(group, len(group)) for group in groups]
+    i, j = np.concatenate(left), np.concatenate(right)
+    own = np.zeros(len(i))
+    for place in np.flatnonzero(i != j):
+        own[place] = exact_squares(images.features[i[place]], images.features[j[place]][None])[0]
+    rows = np.broadcast_to(np.arange(len(order))[:, None], order.shape)
+    balls = np.concatenate([rows[listed], i])
+    by_ball = np.argsort(balls, kind="stable")
+    reach = lists.complete_to
+    return PairsInReach(
+        balls[by_ball],
+        np.concatenate([order[listed], j])[by_ball],
+        np.concatenate([distances[listed], own])[by_ball],
+        (reach, reach),
+    )
+
+
+def _pairs_in_reach(left: Images, right: Images) -> PairsInReach | None:
+    origin = left.features.mean(axis=0, dtype=np.float64)
+    sets = _Narrow(left, origin), _Narrow(right, origin)
+    lists = near_lists(left), near_lists(right)
+    reach = _reach(sets, lists)
+    if reach is None:
+        return None
+
+    def compute(ranges: Sequence[slice]) -> Sums:
+        found = [_pairs_of(sets, reach, rows) for rows in ranges]
+        return {
+            name: np.concatenate([one[name] for one in found])
+            for name in ("left", "right", "distances")
+        }
+
+    parts = list(
+        in_sections(
+            "pairs in reach",
+            lambda: (left.digest, right.digest, *reach),
+            _ranges(len(left), ROWS),
+            compute,
+        )
+    )
+    i, j, distances = (
+        np.concatenate([part[name] for part in parts]) for name in ("left", "right", "distances")
+    )
+    return PairsInReach(i, j, distances, reach)
+
+
+def _reach(
+    sets: tuple[_Narrow, _Narrow], lists: tuple[NearLists, NearLists]
+) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " m"]] | None:
+    """Return the reach of the images of both sets: the largest whose pairs fit into memory.
+
+    Some images of each set, the same ones in every call, tell how many pairs there will be.
+    """
+    room = memory_limit() // SHARE_OF_MEMORY // BYTES_PER_PAIR
+    for last in REACHES:
+        reach = tuple(
+            np.minimum(
+                one.complete_to,
+                one.nearest.distances[:, min(last, one.nearest.distances.shape[1]) - 1],
+            )
+            for one in lists
+        )
+        pairs = 0.0
+        for (own, others), limits in zip((sets, sets[::-1]), reach, strict=True):
+            n, error = len(own.images), own.error(others)
+            rows = np.random.default_rng(0).choice(n, min(SAMPLED_ROWS, n), replace=False)
+            few = _Narrow(Images(own.images.features[rows], own.images.subjects[rows]), own.origin)
+            whole, count = slice(0, len(rows)), 0
+            for columns in _ranges(len(others.images), COLUMNS):
+                squares = few.squares(whole, others, columns, few.block(whole))
+                count += np.count_nonzero(squares <= (limits + error)[rows, None])
+            pairs += count * n / len(rows)
+        if pairs <= room:
+            return reach[0], reach[1]
+    return None
+
+
+def _pairs_of(
+    sets: tuple[_Narrow, _Narrow],
+    reach: tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " m"]],
+    rows: slice,
+) -> Sums:
+    """Return the pairs of some left images."""
+    left, right = sets
+    block = left.block(rows)
+    of_rows, of_columns = (
+        _rounded_up(limits + own.error(others))
+        for limits, own, others in ((reach[0], left, right), (reach[1], right, left))
+    )
+    of_rows = of_rows[rows]
+    images: list[list[Int64[np.ndarray, " _"]]] = [[] for _ in range(rows.stop - rows.start)]
+    for columns in _ranges(len(right.images), COLUMNS):
+        squares = left.squares(rows, right, columns, block)
+        inside: Bool[np.ndarray, "k l"] = squares <= of_rows[:, None]
+        inside |= squares <= of_columns[columns]
+        row, place = np.nonzero(inside)
+        ends = np.searchsorted(row, np.arange(1, len(images)))
+        for found, some in zip(images, np.split(place + columns.start, ends), strict=True):
+            found.append(some)
+    i, j, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for place, found in enumerate(images):
+        some, ball = np.concatenate(found), rows.start + place
+        squares_64 = exact_squares(left.images.features[ball], right.images.features[some])
+        within = (squares_64 <= reach[0][ball]) | (squares_64 <= reach[1][some])
+        i.append(np.full(int(within.sum()), ball))
+        j.append(some[within])
+        distances.append(squares_64[within])
+    return {
+        "left": np.concatenate(i), "right": np.concatenate(j),
+        "distances": np.concatenate(distances),
+    }  # fmt: skip
+
+
+def _rounded_up(limits: Float64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+    """Return limits in float32: one that is too large only costs a candidate."""
+    with np.errstate(over="ignore"):
+        return np.nextafter(limits.astype(np.float32), np.float32(np.inf))
+
+
+def _ranges(n: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+_Kept = TypeVar("_Kept")
+_recent: OrderedDict[Any, Any] = OrderedDict()
+
+
+def _kept(key: tuple[Any, ...], compute: Callable[[], _Kept]) -> _Kept:
+    """Return what was computed for a key, by an earlier metric of the same features if possible."""
+    if key not in _recent:
+        _recent[key] = compute()
+    _recent.move_to_end(key)
+    found: _Kept = _recent[key]
+    room = memory_limit() // SHARE_KEPT
+    while len(_recent) > 1 and sum(_sizes()) > room:
+        _recent.popitem(last=False)
+    return found
+
+
+def _sizes() -> Iterator[int]:
+    for kept in _recent.values():
+        yield 0 if kept is None else kept.nbytes
