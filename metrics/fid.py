@@ -10,7 +10,7 @@ is far below d the distance is biased upward, by an amount that falls with n.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from jaxtyping import Float, Float64, Int64
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.inference.resampling import LARGE_SET, estimate
+from synthbench.metrics.inference.sections import Sums, in_sections
 from synthbench.metrics.kernels import BLOCK_NUMBERS
 from synthbench.metrics.metric import BaseMetric, Weights, as_float64, check_features
 from synthbench.metrics.subjects import subject_index
@@ -112,9 +113,24 @@ class MomentFrechet:
     subjects: Mapping[str, Int64[np.ndarray, " _"]]
 
     def value(self, weights: Weights) -> Float64[np.ndarray, " b"]:
-        """The distance with weighted means and covariances; NaN where a sum of weights is <= 1."""
-        rows = zip(weights["real"], weights["synth"], strict=True)
-        return np.array([self._value(w, v) for w, v in rows])
+        """The distance with weighted means and covariances; NaN where a sum of weights is <= 1.
+
+        Rows of weights of a large set are divided into sections, as passes over pairs are.
+        """
+        rows = list(zip(weights["real"], weights["synth"], strict=True))
+
+        def compute(some: Sequence[tuple[np.ndarray, np.ndarray]]) -> Sums:
+            return {"values": np.array([self._value(w, v) for w, v in some])}
+
+        if len(rows) == 1 or max(len(self.real), len(self.synth)) <= LARGE_SET:
+            return compute(rows)["values"]
+        found = in_sections(
+            "frechet",
+            lambda: (self.real, self.synth, weights["real"], weights["synth"]),
+            rows,
+            compute,
+        )
+        return np.concatenate([sums["values"] for sums in found])
 
     def magnitude(self, weights: Weights) -> Float64[np.ndarray, " b"]:
         """The sum |mu_x - mu_y|^2 + tr S_x + tr S_y, as `GramFrechet.magnitude`."""

@@ -460,6 +460,11 @@ def _kept(key: tuple[Any, ...], compute: Callable[[], _Kept]) -> _Kept:
     return found
 
 
+def forget() -> None:
+    """Forget the lists of earlier metrics."""
+    _recent.clear()
+
+
 def _sizes() -> Iterator[int]:
     for kept in _recent.values():
         yield 0 if kept is None else kept.nbytes

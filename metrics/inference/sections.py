@@ -30,8 +30,12 @@ Task = TypeVar("Task")
 class Keeper(Protocol):
     """Where the sums of sections are kept."""
 
-    def find(self, key: str, section: int) -> Sums | None:
-        """Return the sums of a section; None where they are not kept."""
+    def has(self, key: str, section: int) -> bool:
+        """Return whether the sums of a section are kept."""
+        ...
+
+    def find(self, key: str, section: int) -> Sums:
+        """Return the sums of a section that are kept."""
         ...
 
     def computes(self, section: int) -> bool:
@@ -93,7 +97,7 @@ def in_sections(
     key = f"{what}-{digest(what, *depends_on()).hex()}"
     missing = []
     for number, section in enumerate(sections):
-        if keeper.find(key, number) is not None:
+        if keeper.has(key, number):
             continue
         if keeper.computes(number):
             keeper.keep(key, number, compute(section))
@@ -101,11 +105,9 @@ def in_sections(
             missing.append(f"{number + 1}/{len(sections)}")
     if missing:
         raise Unfinished(
-            f"{what}: {len(missing)} of {len(sections)} sections of its sums over pairs are "
-            f"missing: {', '.join(missing)}. Repeat the commands that compute them: synthbench "
-            "score --pairs DIR --shard"
+            f"{len(missing)} of {len(sections)} sections of a pass over pairs ({what}) are "
+            f"missing: {', '.join(missing)}. Repeat the commands of the jobs that compute them: "
+            "synthbench score --pairs DIR --shard I/N"
         )
     for number in range(len(sections)):
-        found = keeper.find(key, number)
-        assert found is not None
-        yield found
+        yield keeper.find(key, number)

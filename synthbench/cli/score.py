@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from synthbench.readers.results import Analysis
     from synthbench.records.readers import ReaderResult
     from synthbench.records.scorecard import Scorecard
+    from synthbench.runtime.part import Part
     from synthbench.scoring.benchmark import Benchmark
     from synthbench.scoring.inputs import CohortSet
     from synthbench.scoring.settings import Context, ScoringSettings
@@ -150,7 +151,14 @@ class ScoreFiles:
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Compute only the features of the I-th of N parts, into --features FILE.",
+            help="Compute only the I-th of N parts of --features FILE, or of --pairs DIR.",
+        ),
+    ] = None
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep sums over pairs, to go on after a stop: participant-level data.",
         ),
     ] = None
     identifiers: Annotated[
@@ -172,10 +180,14 @@ class ScoreFiles:
         """
         if self.identifiers and self.neighbours is None:
             raise UsageError("--identifiers: it names the volumes of --neighbours FILE; add that.")
-        if self.shard is not None and self.features is None:
-            raise UsageError("--shard: name the file that the features go into: --features FILE.")
-        files = {name: f for name, f in vars(self).items() if isinstance(f, Path)}
-        return writing(reads, **files)
+        if self.shard is not None and (self.features is None) == (self.pairs is None):
+            raise UsageError(
+                "--shard: name the file that the features of the part go into (--features FILE), "
+                "or the folder of its sums over pairs (--pairs DIR)."
+            )
+        # Several jobs write into the folder of sums over pairs, each its own files.
+        own = {name: f for name, f in vars(self).items() if isinstance(f, Path) and name != "pairs"}
+        return writing(reads, **own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +231,9 @@ def score(
 ) -> None:
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
     from synthbench.report.text import COLUMNS, WIDE_COLUMNS, scorecard_table
+    from synthbench.runtime.part import Part
     from synthbench.scoring import scoring
+    from synthbench.scoring.cache.pairs import PairSums
     from synthbench.scoring.cache.parts import AllParts
     from synthbench.scoring.inputs import CohortSet
     from synthbench.scoring.settings import ScoringSettings
@@ -244,11 +258,17 @@ def score(
             measures=tables.measures or (), count_failures=cohorts.count_failures,
             progress=work.progress,
         )  # fmt: skip
-        if files.shard is not None:
-            _save_part(read, settings, work, files)
-            return
         if tables.feature_parts is not None:
             work = replace(work, parts=AllParts.load(tables.feature_parts))
+        if files.shard is not None and files.features is not None:
+            _save_part(read, settings, work, files)
+            return
+        if files.pairs is not None:
+            part = None if files.shard is None else Part.parse(files.shard)
+            work = replace(work, pairs=PairSums.opened(files.pairs, part))
+            if part is not None:
+                _add_pairs(read, settings, work, part)
+                return
         # Before the scoring: a wrong file should not be named only after hours.
         by_readers = None if seen is None else _result(seen, read, tables.readers)
         found = scoring.score_cohorts(read, settings, work, accept=accept or (), name=protocol.name)
@@ -291,6 +311,26 @@ def _save_part(
         counts = {name: len(rows) for name, rows in found.rows.items()}
         answer({"part": str(found.part), "features": counts, "file": str(files.features)})
         log(f"written: {files.features}, the part {found.part}")
+
+
+def _add_pairs(
+    read: CohortSet, settings: ScoringSettings | Benchmark, work: Context, part: Part
+) -> None:
+    """Compute the sums over pairs of one part, as far as other parts allow."""
+    from synthbench.scoring.pair_part import pair_part
+
+    waiting = pair_part(read, settings, work)
+    if not is_main():
+        return
+    for what in waiting:
+        log(what)
+    answer({"part": str(part), "waiting": len(waiting)})
+    if waiting:
+        log(
+            f"part {part}: the rest needs what other jobs compute. Repeat all jobs once they ended."
+        )
+    else:
+        log(f"part {part}: all sums over pairs are there. Score without --shard.")
 
 
 def _check_neighbours(

@@ -16,6 +16,7 @@ from synthbench.cohorts.preflight import check
 from synthbench.cohorts.preflight import findings as findings_module
 from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import CohortError, MetricError, UsageError
+from synthbench.metrics.inference import sections
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.scorecard import PreflightRecord, Scorecard, software
 from synthbench.records.values import Value
@@ -233,9 +234,10 @@ def score_cohorts(
             "train: nothing used the training volumes, as the metrics have no test for copies: add "
             "--metric memorization, or score on a benchmark that has it"
         )
-    setup = set_up(scored, target, settings, context)
-    notes += _notes_on_samples(setup)
-    values, job_data = _values(setup)
+    with sections.kept_by(context.pairs):
+        setup = set_up(scored, target, settings, context)
+        notes += _notes_on_samples(setup)
+        values, job_data = _values(setup)
     assessed = memorization.assess(
         scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
     )

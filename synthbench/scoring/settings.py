@@ -13,6 +13,7 @@ from synthbench.metrics.metric import IntervalMethod
 from synthbench.records.base import Record
 from synthbench.records.protocol import BackgroundRecord, GridRecord, Protocol, SpaceRecord
 from synthbench.runtime.callbacks import Log, Progress, no_progress, to_logger
+from synthbench.scoring.cache.pairs import PairSums
 from synthbench.scoring.cache.parts import AllParts
 from synthbench.scoring.cache.store import Cache
 from synthbench.volumes.grid import Space
@@ -53,6 +54,8 @@ class Context:
         The SHA-256 of network files (`net:`, `slices:`) that a benchmark may name.
     parts
         The features that other jobs computed, of all volumes; None: they are computed.
+    pairs
+        Where the sums over pairs of large sets are kept; None: nowhere.
     """
 
     workers: int = 2
@@ -62,6 +65,7 @@ class Context:
     log: Log = to_logger
     networks: frozenset[str] = frozenset()
     parts: AllParts | None = None
+    pairs: PairSums | None = None
 
 
 class ScoringSettings(Record):
