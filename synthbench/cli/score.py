@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from synthbench.cli.common.slurm import SlurmOptions, words_of
 from synthbench.cli.console import answer, context_of, is_main, log, progress_bar, writing
 from synthbench.cli.options import (
     Accept,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from synthbench.records.readers import ReaderResult
     from synthbench.records.scorecard import Scorecard
     from synthbench.runtime.part import Part
+    from synthbench.runtime.slurm import Settings
     from synthbench.scoring.benchmark import Benchmark
     from synthbench.scoring.inputs import CohortSet
     from synthbench.scoring.settings import Context, ScoringSettings
@@ -161,6 +163,7 @@ class ScoreFiles:
             help="Keep sums over pairs, to go on after a stop: participant-level data.",
         ),
     ] = None
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Parts of --slurm.")] = 1
     identifiers: Annotated[
         bool,
         typer.Option("--identifiers", help="In --neighbours, name real volumes by their files."),
@@ -228,6 +231,7 @@ def score(
     files: ScoreFiles,
     tables: ScoreTables,
     cached: Cached = True,
+    slurm: SlurmOptions,
 ) -> None:
     """Score synthetic volumes against real ones: values, intervals, floors, protocol."""
     from synthbench.report.text import COLUMNS, WIDE_COLUMNS, scorecard_table
@@ -247,6 +251,12 @@ def score(
     scoring.check_choices(settings, accept or (), tables=bool(tables.measures))
     if files.neighbours is not None:
         _check_neighbours(files.neighbours, cohorts, settings)
+    array = slurm.settings()
+    if array is None and files.jobs > 1:
+        raise UsageError("--jobs: it divides the scoring of --slurm; add that.")
+    if array is not None:
+        _score_on_slurm(context, files, tables, array)
+        return
     context.with_resource(files.writing(context.params))
     study = None if tables.sensitivity is None else Sensitivity.load(tables.sensitivity)
     seen = None if tables.readers is None else _analysis(tables.readers)
@@ -322,6 +332,8 @@ def _add_pairs(
     waiting = pair_part(read, settings, work)
     if not is_main():
         return
+    assert work.pairs is not None
+    work.pairs.note(waiting)
     for what in waiting:
         log(what)
     answer({"part": str(part), "waiting": len(waiting)})
@@ -331,6 +343,40 @@ def _add_pairs(
         )
     else:
         log(f"part {part}: all sums over pairs are there. Score without --shard.")
+
+
+_NOT_OF_PARTS = frozenset({
+    "out", "jobs", "slurm", "slurm_set", "config", "json", "quiet", "pairs", "neighbours",
+    "identifiers", "sample_data", "wide", "readers", "sensitivity", "name",
+})  # fmt: skip
+_OF_WHOLE = frozenset(
+    {"neighbours", "identifiers", "sample_data", "readers", "sensitivity", "name"}
+)
+
+
+def _score_on_slurm(
+    context: typer.Context, files: ScoreFiles, tables: ScoreTables, array: Settings
+) -> None:
+    """Submit the parts of a scoring and the scoring itself, and print the scorecard."""
+    from synthbench.records.scorecard import Scorecard
+    from synthbench.report.text import COLUMNS, WIDE_COLUMNS, scorecard_table
+    from synthbench.scoring.on_slurm import score_on_slurm
+
+    if files.out is None:
+        raise UsageError("--slurm: name the scorecard, which a task writes: --out card.json.")
+    if files.shard or files.features or tables.feature_parts:
+        raise UsageError(
+            "--slurm: leave out --shard, --features and --feature-parts: it sets them."
+        )
+    with progress_bar("scoring") as advance:
+        score_on_slurm(
+            words_of(context, _NOT_OF_PARTS), words_of(context, _NOT_OF_PARTS - _OF_WHOLE),
+            files.out, files.jobs, array, pairs=files.pairs, progress=advance, log=log,
+        )  # fmt: skip
+    card = Scorecard.load(files.out)
+    columns = WIDE_COLUMNS if files.wide else COLUMNS
+    answer(card, lambda: scorecard_table(card, wide=files.wide), columns)
+    log(f"written: {files.out}")
 
 
 def _check_neighbours(

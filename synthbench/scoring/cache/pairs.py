@@ -8,6 +8,7 @@ and a scoring that uses their sums computes none itself.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,22 @@ class PairSums:
         content = io.BytesIO()
         np.savez(content, **sums)  # type: ignore[arg-type]
         write_atomic(self._file(key, section), content.getvalue(), private=True)
+
+    def note(self, waiting: Sequence[str]) -> None:
+        """Note what has to wait for other jobs after this job's part was computed."""
+        assert self.part is not None
+        file = self.folder / f"waiting-{self.part.number}.txt"
+        write_atomic(file, "".join(f"{what}\n" for what in waiting).encode())
+
+    def waiting(self, jobs: int) -> int | None:
+        """Return how many passes had to wait, in the last round of all jobs.
+
+        None where a job noted nothing yet.
+        """
+        files = [self.folder / f"waiting-{number}.txt" for number in range(1, jobs + 1)]
+        if not all(file.exists() for file in files):
+            return None
+        return sum(len(file.read_text().splitlines()) for file in files)
 
     def _file(self, key: str, section: int) -> Path:
         return self.folder / f"{key.replace(' ', '-')}-{section + 1:02}.npz"
