@@ -288,6 +288,15 @@ class MultiScale(Metric, Protocol):
         ...
 
 
+@runtime_checkable
+class Indexed(Metric, Protocol):
+    """A metric of nearest images, which an index may find in sets of many images."""
+
+    def with_index(self, frozen: Mapping[str, Any], images: int) -> dict[str, Any]:
+        """Return what `freeze` returned, with an index if the larger set has so many images."""
+        ...
+
+
 @dataclass(frozen=True)
 class RowStatistic:
     """The statistic of a function of weights.

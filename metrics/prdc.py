@@ -29,6 +29,7 @@ from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
 from synthbench.metrics.blocked.balls import BlockedShare, Tally, radii
+from synthbench.metrics.blocked.index import INDEX_SET, check_installed
 from synthbench.metrics.blocked.near import Neighbours
 from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.inference.resampling import LARGE_SET, estimate
@@ -118,6 +119,10 @@ class _BallMetric(BaseMetric):
         """The number of neighbours as {"k": 5}, whatever the real set."""
         return {"k": NEIGHBOURS}
 
+    def with_index(self, frozen: Mapping[str, Any], images: int) -> dict[str, Any]:
+        """Return what `freeze` returned, with an index if the larger set has so many images."""
+        return {**frozen, **({"neighbours": "index"} if images > INDEX_SET else {})}
+
     def prepare(
         self,
         real: Float64[np.ndarray, "n d"],
@@ -125,6 +130,7 @@ class _BallMetric(BaseMetric):
         *,
         subjects: Mapping[str, np.ndarray] | None = None,
         k: int = NEIGHBOURS,
+        neighbours: Literal["exact", "index"] = "exact",
         **settings: Any,
     ) -> RowStatistic | BlockedShare:
         """Sort the neighbours, compute the distances between the sets, and return the statistic.
@@ -142,12 +148,14 @@ class _BallMetric(BaseMetric):
             the same subject are not neighbours.
         k
             A ball reaches to the k-th nearest neighbour.
+        neighbours
+            "index": an index finds them in a large set, and misses some.
 
         Raises
         ------
         MetricError
-            The features are unusable, k is below 1, or in the set around which the balls lie an
-            image has fewer than k images of other subjects.
+            The features are unusable, k is below 1, faiss is not installed, or in the set around
+            which the balls lie an image has fewer than k images of other subjects.
         """
         sets = check_features(self.name, widen=False, real=real, synth=synth)
         index = subject_index(subjects, real=len(sets["real"]), synth=len(sets["synth"]))
@@ -159,9 +167,11 @@ class _BallMetric(BaseMetric):
         if max(len(x) for x in sets.values()) > LARGE_SET:
             if synth is real:
                 images = centres
+            if neighbours == "index":
+                check_installed(self.name)
             return BlockedShare(
                 centres, images, self.around, counted, index, k, self.tally, self.bounds,
-                distinct,
+                distinct, index=neighbours == "index",
             )  # fmt: skip
         centres, images = as_float64(centres), as_float64(images)
         neighbours = nearest(centres, index[self.around])

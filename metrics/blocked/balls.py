@@ -88,6 +88,8 @@ class BlockedShare:
         A ball reaches to the k-th nearest image of another subject.
     tally
         What is averaged.
+    index
+        True where an index finds the nearest images; it misses some.
     bounds, independent, target
         As those of `synthbench.metrics.metric.RowStatistic`.
     """
@@ -102,6 +104,7 @@ class BlockedShare:
     bounds: tuple[float, float]
     independent: int | None = None
     target: Target = "floor"
+    index: bool = False
 
     @property
     def numbers_per_row(self) -> int:
@@ -175,15 +178,19 @@ class BlockedShare:
 
     @cached_property
     def _lists(self) -> NearLists:
-        return near_lists(self._of_centres)
+        return near_lists(self._of_centres, index=self.index)
 
     @cached_property
     def _pairs(self) -> PairsInReach | None:
         index = self.subjects[self.counted]
         same = self.images is self.centres and np.array_equal(index, self.subjects[self.around])
-        return pairs_in_reach(
-            self._of_centres, self._of_centres if same else Images(self.images, index)
-        )
+        other = self._of_centres if same else Images(self.images, index)
+        return pairs_in_reach(self._of_centres, other, index=self.index)
+
+    @property
+    def share_found(self) -> float | None:
+        """The share of the nearest images that the index finds; None: all are found."""
+        return self._lists.found
 
     def _radii(self, rows: range, w: Float64[np.ndarray, "b n"]) -> Float64[np.ndarray, "b k"]:
         """Return the squared radii of some balls under each row of weights."""

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from scipy.spatial.distance import cdist
 
+from synthbench.metrics.blocked.index import Index
 from synthbench.metrics.inference.resampling import SHARE_OF_MEMORY
 from synthbench.metrics.inference.sections import Sums, in_sections
 from synthbench.metrics.inference.tiles import Images
@@ -35,6 +36,9 @@ narrow."""
 
 SAMPLED_ROWS = 256
 """Images of each set from which the number of pairs within reach is estimated."""
+
+CHECKED = 5
+"""The nearest images of which the share that an index finds is measured."""
 
 BYTES_PER_PAIR = 64
 """Memory of a pair within reach, with the temporary arrays that collect it."""
@@ -69,11 +73,14 @@ class NearLists:
         At most `CANDIDATES` of them.
     beyond
         All images that are not among them lie at least at this squared distance; infinite where
-        there is no other image.
+        there is no other image. Lists of an index are taken to be complete.
+    found
+        The share of the nearest images that an index found; None: the lists are exact.
     """
 
     nearest: Neighbours
     beyond: Float64[np.ndarray, " n"]
+    found: float | None = None
 
     @property
     def complete_to(self) -> Float64[np.ndarray, " n"]:
@@ -166,12 +173,16 @@ class _Narrow:
         return (d + 8) * u * (self.norms + float(others.norms.max(initial=0.0)))
 
 
-def near_lists(images: Images) -> NearLists:
-    """Return the nearest images of other subjects, for each image of a set."""
-    return _kept(("near", images.digest, CANDIDATES), lambda: _near_lists(images))
+def near_lists(images: Images, *, index: bool = False) -> NearLists:
+    """Return the nearest images of other subjects, for each image of a set.
+
+    With an index, the nearest ones that it finds.
+    """
+    compute = _indexed_lists if index else _near_lists
+    return _kept(("near", index, images.digest, CANDIDATES), lambda: compute(images))
 
 
-def pairs_in_reach(left: Images, right: Images) -> PairsInReach | None:
+def pairs_in_reach(left: Images, right: Images, *, index: bool = False) -> PairsInReach | None:
     """Return all pairs of images of two sets within the reach of one of them.
 
     The reach of an image extends to one of the candidates of its own list: to the last one, or to
@@ -183,13 +194,14 @@ def pairs_in_reach(left: Images, right: Images) -> PairsInReach | None:
     has shrunk to a point among the other.
     """
     if left is right or left.digest == right.digest:
-        return _kept(("own pairs", left.digest, CANDIDATES), lambda: _pairs_of_one_set(left))
+        key = ("own pairs", index, left.digest, CANDIDATES)
+        return _kept(key, lambda: _pairs_of_one_set(left, near_lists(left, index=index)))
     if left.digest > right.digest:  # one list serves both orders
-        found = pairs_in_reach(right, left)
-        return None if found is None else found.turned()
-    return _kept(
-        ("pairs", left.digest, right.digest, CANDIDATES), lambda: _pairs_in_reach(left, right)
-    )
+        turned = pairs_in_reach(right, left, index=index)
+        return None if turned is None else turned.turned()
+    compute = _indexed_pairs if index else _pairs_in_reach
+    key = ("pairs", index, left.digest + right.digest, CANDIDATES)
+    return _kept(key, lambda: compute(left, right))
 
 
 def _near_lists(images: Images) -> NearLists:
@@ -312,9 +324,8 @@ def exact_squares(
     return squares
 
 
-def _pairs_of_one_set(images: Images) -> PairsInReach:
+def _pairs_of_one_set(images: Images, lists: NearLists) -> PairsInReach:
     """Return the pairs of images of one set: its own lists hold those of other subjects."""
-    lists = near_lists(images)
     order, distances = lists.nearest.order, lists.nearest.distances
     listed = np.isfinite(distances)
     # Images are no neighbours of their own subject's, but lie in each other's balls.
@@ -438,6 +449,77 @@ def _rounded_up(limits: Float64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
     """Return limits in float32: one that is too large only costs a candidate."""
     with np.errstate(over="ignore"):
         return np.nextafter(limits.astype(np.float32), np.float32(np.inf))
+
+
+def _indexed_lists(images: Images) -> NearLists:
+    """Return the nearest images of other subjects that an index finds."""
+    narrow = _Narrow(images, images.features.mean(axis=0, dtype=np.float64))
+    n = len(images)
+    index = Index(narrow.block(slice(0, n)))
+    # An image finds itself first, and others of its subject may be near.
+    size = min(CANDIDATES + int(np.bincount(images.subjects).max()), n)
+    every = np.arange(n)
+    nearest = sorted_neighbours(images, every, np.sort(index.nearest(index.rows, size), axis=1))
+    last = nearest.distances[:, -1]
+    others = nearest.distances[:, :CANDIDATES]
+    beyond = np.where(np.isfinite(last), last, np.inf)
+    kept = Neighbours(nearest.order[:, :CANDIDATES], others)
+    return NearLists(kept, np.minimum(beyond, _last_finite(others)), _share_found(images, kept))
+
+
+def _last_finite(distances: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, " n"]:
+    """Return the largest finite distance of each row, slightly enlarged: the list's own end."""
+    finite = np.where(np.isfinite(distances), distances, -np.inf).max(axis=1)
+    return np.nextafter(np.where(np.isfinite(finite), finite, 0.0), np.inf)
+
+
+def _share_found(images: Images, lists: Neighbours) -> float:
+    """Return the share of the `CHECKED` nearest images that lists hold, for some images."""
+    rows = np.random.default_rng(0).choice(len(images), min(SAMPLED_ROWS, len(images)), False)
+    narrow = _Narrow(images, images.features.mean(axis=0, dtype=np.float64))
+    few = _Narrow(Images(images.features[rows], images.subjects[rows]), narrow.origin)
+    whole = slice(0, len(rows))
+    squares = np.concatenate(
+        [
+            few.squares(whole, narrow, columns, few.block(whole))
+            for columns in _ranges(len(images), COLUMNS)
+        ],
+        axis=1,
+    )
+    _hide_own(squares, images.subjects[rows], images.subjects)
+    k = min(CHECKED, squares.shape[1] - 1)
+    nearest = np.argpartition(squares, k, axis=1)[:, :k]
+    held = (lists.order[rows][:, None, :] == nearest[:, :, None]).any(axis=2)
+    return float(held.mean())
+
+
+def _indexed_pairs(left: Images, right: Images) -> PairsInReach:
+    """Return the pairs within reach that an index of either set finds."""
+    origin = left.features.mean(axis=0, dtype=np.float64)
+    sides = (left, right)
+    rows = [_Narrow(side, origin).block(slice(0, len(side))) for side in sides]
+    found, reach = [], []
+    for own, (of_own, of_other) in enumerate((rows, rows[::-1])):
+        size = min(CANDIDATES, len(of_other))
+        near = Index(of_other).nearest(of_own, size)
+        squares = np.stack([
+            exact_squares(sides[own].features[i], sides[1 - own].features[some])
+            for i, some in enumerate(near)
+        ])  # fmt: skip
+        squares[near < 0] = np.inf
+        lists = near_lists(sides[own], index=True)
+        # All candidates may lie within reach: then there may be more of them.
+        reach.append(np.minimum(lists.complete_to, np.nextafter(_last_finite(squares), -np.inf)))
+        place = np.flatnonzero((squares <= reach[own][:, None]) & (near >= 0))
+        ball, image = place // size, near.ravel()[place]
+        found.append((ball, image) if own == 0 else (image, ball))
+    pairs = np.unique(np.concatenate([np.stack(one) for one in found], axis=1), axis=1)
+    starts = np.searchsorted(pairs[0], np.arange(len(left) + 1))
+    distances = np.zeros(pairs.shape[1])
+    for i in np.flatnonzero(np.diff(starts)):
+        span = slice(starts[i], starts[i + 1])
+        distances[span] = exact_squares(left.features[i], right.features[pairs[1, span]])
+    return PairsInReach(pairs[0], pairs[1], distances, (reach[0], reach[1]))
 
 
 def _ranges(n: int, step: int) -> list[slice]:

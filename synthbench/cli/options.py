@@ -238,12 +238,21 @@ class MetricOptions:
         int | None,
         typer.Option(min=1, max=5, help="Scales of ms_ssim, fewer for small grids. Default: 3."),
     ] = None
+    index: Annotated[
+        bool,
+        typer.Option(
+            "--index",
+            help="In sets of over 20,000, find nearest images by an index (faiss), which misses "
+            "some; how many is printed.",
+        ),
+    ] = False
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of `ScoringSettings` that were chosen; others keep their default."""
         chosen = {"extractors": self.extractor, "metrics": self.metric}
         scales = {} if self.scales is None else {"scales": self.scales}
-        return {name: tuple(names) for name, names in chosen.items() if names} | scales
+        index = {"index": True} if self.index else {}
+        return {name: tuple(names) for name, names in chosen.items() if names} | scales | index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,6 +374,7 @@ def frozen_benchmark(context: typer.Context, benchmark: Path) -> Benchmark:
         "extractor",
         "metric",
         "scales",
+        "index",
         "space",
         "intensity",
         "ci",

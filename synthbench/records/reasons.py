@@ -48,6 +48,7 @@ REASONS: dict[str, str] = {
     "too many images": "each image needs {needed} computed pairs; found {found}, as only some are "
     "computed of so many images",
     "too much memory": "needs {needed:.3g} GiB of memory, more than was allowed",
+    "not installed": "needs a package that is not installed",
     "few permutations": "needs at least {needed} permutations or resamples; found {found}",
     "no interval": "the metric has no interval of this kind",
     "no comparison": "the metric cannot be compared by this method",

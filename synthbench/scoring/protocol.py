@@ -15,7 +15,7 @@ from synthbench.cohorts.cohort import MASK_RULE
 from synthbench.errors import ScorecardError, UsageError
 from synthbench.metrics.inference.resampling import LARGE_SET
 from synthbench.metrics.measures.morphometry import Morphometry
-from synthbench.metrics.metric import IntervalMethod, Metric, MultiScale, VolumeMetric
+from synthbench.metrics.metric import Indexed, IntervalMethod, Metric, MultiScale, VolumeMetric
 from synthbench.records.protocol import MaskRecord, Protocol, SpaceRecord
 from synthbench.scoring.benchmark import Benchmark
 from synthbench.scoring.features import Extractors, named_extractors
@@ -138,6 +138,8 @@ def freeze_protocol(
                 chosen = {**chosen, SAMPLED_IMAGES: LARGE_SET}
         elif job.extractor in extractors.loaded:
             chosen = job.metric.freeze(real.features[job.extractor], real.subjects)
+            if settings.index and isinstance(job.metric, Indexed):
+                chosen = job.metric.with_index(chosen, max(len(real), n_synth))
         else:
             continue
         frozen[job.key] = {"formula": job.metric.formula, **chosen}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from synthbench.errors import MetricError
+from synthbench.metrics.blocked.near import CHECKED, SAMPLED_ROWS
 from synthbench.metrics.fid import effective_rank
 from synthbench.metrics.inference import contracts, floors, intervals, resampling
 from synthbench.metrics.metric import Composite, Direction, Metric, Part, Statistic, Studentized
@@ -69,6 +70,7 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricEr
     except MetricError as error:
         setup.context.log(f"{job.key}: {error}")
         return [missing_row(job, Missing.of(error))], error
+    _say_what_was_found(job, statistic, setup)
     rank = effective_rank(of_real) if job.extractor is not None else None
     saturated = getattr(statistic, "saturated", None)
     rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
@@ -89,6 +91,18 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricEr
             rows.append(Value(**declared, missing=Missing.of(error)))
     every = len(real) == len(setup.samples["real"]) and len(synth) == len(setup.samples["synth"])
     return rows, JobData(of_real, of_synth, cross) if every else None
+
+
+def _say_what_was_found(job: Job, statistic: Statistic, setup: Setup) -> None:
+    """Note the share of nearest images that an index found."""
+    share = getattr(statistic, "share_found", None)
+    if share is not None:
+        note = (
+            f"{job.key}: an index found {share:.1%} of the {CHECKED} nearest images, of "
+            f"{SAMPLED_ROWS} random images; the value has that error"
+        )
+        setup.notes.append(note)
+        setup.context.log(note)
 
 
 @dataclass(frozen=True)

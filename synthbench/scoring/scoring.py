@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,6 +180,11 @@ def check_choices(
     """
     if isinstance(settings, ScoringSettings):
         check_names(settings, tables=tables)
+        if settings.index and find_spec("faiss") is None:
+            raise UsageError(
+                "--index: it needs faiss, which is not installed. Type: pip install "
+                "'synthbench[index]'"
+            )
     if isinstance(accept, str):
         raise UsageError(f"accept={accept!r}: a list of names is needed, such as [{accept!r}].")
     check.check_rules(accept)
@@ -238,6 +244,7 @@ def score_cohorts(
         setup = set_up(scored, target, settings, context)
         notes += _notes_on_samples(setup)
         values, job_data = _values(setup)
+        notes += setup.notes
     assessed = memorization.assess(
         scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
     )

@@ -90,6 +90,9 @@ class ScoringSettings(Record):
         has its default.
     scales
         Number of scales of `ms_ssim`, 1 to 5; None: its own, three.
+    index
+        True: an index finds the nearest images for precision, recall, density and coverage, where
+        a set has more than `synthbench.metrics.blocked.index.INDEX_SET` images. It misses some.
     resamples, level, seed
         Of the bootstrap: number of resamples, nominal coverage in (0, 1), and seed.
     background
@@ -104,6 +107,7 @@ class ScoringSettings(Record):
     intensity: Intensity = "percentile"
     intervals: IntervalMethod | dict[str, IntervalMethod] = Field(default_factory=dict)
     scales: int | None = Field(default=None, ge=1, le=5)
+    index: bool = False
     resamples: int = 1000
     level: float = 0.95
     seed: int = 0
@@ -139,6 +143,7 @@ class ScoringSettings(Record):
             intensity=protocol.space.intensity,
             intervals=protocol.intervals,
             scales=_scales(protocol),
+            index=any(one.get("neighbours") == "index" for one in protocol.settings.values()),
             resamples=protocol.resamples,
             level=protocol.level,
             seed=protocol.seed,

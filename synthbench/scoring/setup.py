@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool
@@ -192,6 +192,8 @@ class Setup:
         The benchmark whose protocol it is; None: the protocol was frozen by this scoring.
     context
         The cache and the progress of the work.
+    notes
+        What the rows have to say; it goes into the scorecard.
     """
 
     samples: Mapping[str, Sample]
@@ -202,6 +204,7 @@ class Setup:
     protocol: Protocol
     benchmark: Benchmark | None
     context: Context
+    notes: list[str] = field(default_factory=list)
 
 
 def set_up(

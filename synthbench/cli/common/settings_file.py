@@ -49,8 +49,8 @@ MAY_FIND = frozenset({
     "assume-grid", "space", "intensity", "count-failures", "layout", "scan",
     "one-scan-per-subject", "manifest", "range", "orientation", "spacing", "shape",
     # what is computed
-    "extractor", "metric", "scales", "ci", "resamples", "seed", "cache", "benchmark", "protocol",
-    "primary", "m", "corruption", "sensitivity", "conditions", "measures", "readers", "name",
+    "extractor", "metric", "scales", "index", "ci", "resamples", "seed", "cache", "benchmark",
+    "protocol", "primary", "m", "corruption", "sensitivity", "conditions", "measures", "readers", "name",
     "delta", "alpha", "gate", "history", "false-alarm-runs", "reference", "compare", "multiverse",
     "wide",
     # what is trained and drawn

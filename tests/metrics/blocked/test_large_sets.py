@@ -316,3 +316,107 @@ def test_matrices_that_do_not_fit_are_refused(name, monkeypatch):
     with pytest.raises(MetricError, match="--max-memory") as refused:
         resampling.estimate(metric.prepare(x, x + 0.1, **settings))
     assert refused.value.code == "too much memory"
+
+
+def test_float32_features_give_the_numbers_of_their_float64_copies(monkeypatch):
+    """They are widened block by block, so that no copy of all of them is needed."""
+    x, y = (rows.astype(np.float32) for rows in sets())
+    wide = x.astype(np.float64), y.astype(np.float64)
+    for module in (mmd, prdc, kernels, mmd_permutation, FID_MODULE):
+        monkeypatch.setattr(module, "LARGE_SET", 10)
+    for metric in (MMD2(), KID(), FID(), *(one() for one in BALLS)):
+        settings = metric.freeze(x, None)
+        assert settings == metric.freeze(wide[0], None)
+        narrow, whole = metric.prepare(x, y, **settings), metric.prepare(*wide, **settings)
+        weights = weights_of(whole)
+        np.testing.assert_array_equal(narrow.value(weights), whole.value(weights))
+        how = {"permutations": 20, "seed": 0, **settings}
+        assert metric.p_value(x, y, **how) == metric.p_value(*wide, **how)
+    assert FID_MODULE.effective_rank(x) == FID_MODULE.effective_rank(wide[0])
+
+
+@pytest.mark.parametrize("subjects", [None, SCANS], ids=["images", "scans"])
+@pytest.mark.parametrize(
+    "metric", [MMD2(), KID(), FID(), *(m() for m in BALLS)], ids=lambda m: m.name
+)
+def test_the_floor_of_one_set_is_that_of_the_matrices(metric, subjects, monkeypatch):
+    """One triangle of kernels, and one set of lists, serve both roles."""
+    x, _ = sets()
+    metric, both = metric(), None if subjects is None else {"real": subjects, "synth": subjects}
+    settings = metric.freeze(x, subjects)
+    small = metric.prepare(x, x, subjects=both, **settings)
+    expected = floors.floor(small, splits=15, seed=2)
+    for module in (mmd, prdc, FID_MODULE):
+        monkeypatch.setattr(module, "LARGE_SET", 10)
+    large = metric.prepare(x, x, subjects=both, **settings)
+    found = floors.floor(large, splits=15, seed=2)
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (expected.mean, expected.low, expected.high), rel=1e-8, abs=1e-12
+    )
+    if isinstance(metric, (MMD2, KID)):
+        assert large.null_variance() == pytest.approx(small.null_variance(), rel=1e-10)
+
+
+def test_one_pass_serves_the_value_the_interval_and_the_subsamples(monkeypatch):
+    small, large = both(KID(), {"real": SCANS}, monkeypatch)
+    passes = []
+    compute = type(large)._whole_pass
+
+    def counted(self, *arguments, **options):
+        passes.append(1)
+        return compute(self, *arguments, **options)
+
+    monkeypatch.setattr(type(large), "_whole_pass", counted)
+    n = int(SCANS.max()) // 2
+    large.ahead(floors.matched_weights(large, n, 12, 3))
+    for one in (small, large):
+        one_floor = floors.matched(one, n, repeats=12, seed=3)
+        interval = intervals.interval(one, "asinh", seed=0)
+        values = one_floor.mean, one_floor.low, interval.low, interval.high
+        values += (resampling.estimate(one), resampling.magnitude(one))
+        if one is small:
+            expected = values
+    assert values == pytest.approx(expected, rel=1e-9)
+    assert len(passes) == 1
+
+
+@pytest.mark.parametrize("metric", BALLS, ids=lambda metric: metric.name)
+def test_balls_that_hold_too_many_images_for_lists_are_exact(metric, monkeypatch):
+    """A shrunken set lies in all balls: its pairs would not fit into memory."""
+    monkeypatch.setattr(near, "CANDIDATES", 12)
+    for reaches in ((), (6,)):
+        monkeypatch.setattr(near, "REACHES", reaches)
+        near.forget()
+        small, large = both(metric(), {"real": SCANS}, monkeypatch)
+        assert (large._pairs is None) == (not reaches)
+        weights = weights_of(small)
+        np.testing.assert_allclose(large.value(weights), small.value(weights), rtol=1e-13)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("metric", BALLS, ids=lambda metric: metric.name)
+def test_more_copies_than_a_list_holds_are_exact(metric, monkeypatch):
+    x, y = sets()
+    x[20:50] = x[20]
+    y[5:25] = x[20]
+    small = metric().prepare(x, y)
+    monkeypatch.setattr(near, "CANDIDATES", 8)
+    monkeypatch.setattr(prdc, "LARGE_SET", 10)
+    large = metric().prepare(x, y)
+    weights = weights_of(small)
+    np.testing.assert_allclose(large.value(weights), small.value(weights), rtol=1e-13)
+    assert large.independent == small.independent
+
+
+def test_lists_of_an_earlier_metric_are_used_again(monkeypatch):
+    monkeypatch.setattr(prdc, "LARGE_SET", 10)
+    near.forget()
+    x, y = sets()
+    resampling.estimate(Precision().prepare(x, y))
+    monkeypatch.setattr(near, "_near_lists", None)  # nothing is computed
+    monkeypatch.setattr(near, "_pairs_in_reach", None)
+    for metric in (Coverage, Density, Recall):
+        resampling.estimate(metric().prepare(x, y))
+    monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "1KiB")
+    near._kept(("one",), lambda: None)
+    assert len(near._recent) == 1  # they are forgotten where memory is short
