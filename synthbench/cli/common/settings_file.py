@@ -50,7 +50,8 @@ MAY_FIND = frozenset({
     "one-scan-per-subject", "manifest", "range", "orientation", "spacing", "shape",
     # what is computed
     "extractor", "metric", "scales", "index", "ci", "resamples", "seed", "cache", "benchmark",
-    "protocol", "primary", "m", "corruption", "sensitivity", "conditions", "measures", "readers", "name",
+    "protocol", "primary", "m", "corruption", "sensitivity", "conditions", "measures", "readers",
+    "name",
     "delta", "alpha", "gate", "history", "false-alarm-runs", "reference", "compare", "multiverse",
     "wide",
     # what is trained and drawn
