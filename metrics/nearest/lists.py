@@ -153,7 +153,7 @@ def _rows(
     """Return the distances from the nearest of some views of each image to all real images."""
 
     def compute(rows: Int64[np.ndarray, " r"]) -> Float64[np.ndarray, "r n"]:
-        distances = cdist(views[0][rows], real)
+        distances: Float64[np.ndarray, "r n"] = cdist(views[0][rows], real)
         for view in views[1:]:
             np.minimum(distances, cdist(view[rows], real), out=distances)
         return distances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def with_ties():
     return synth, train, holdout
 
 
-CASES = {
+CASES: dict[str, tuple[tuple[np.ndarray, ...], dict[str, Any]]] = {
     "plain": (features(), {}),
     "near copies by the old rule": (features(), {"copy_size": None}),
     "several scans": (features(), {"subjects": SCANS}),
