@@ -2,11 +2,14 @@
 
 Usage: python studies/large_sets.py --n 1000 10000 --d 512
        python studies/large_sets.py --n 20000 --d 64 --family mmd2 kid --max-memory 2GiB
+       python studies/large_sets.py --n 100 1000 10000 --family memorization
 
 Each family is scored in a process of its own, as `synthbench score` scores it: settings frozen on
 the real features, value, interval, real-vs-real floor and the value at the floor's n, and the
-p-value. Prints a table of seconds of processor time (OMP_NUM_THREADS=1: of one core), the largest
-resident memory, and the exponent of time between the last two sizes. Features are random numbers.
+p-value. The family "memorization" has n training, n hold-out and n synthetic images, mirrored too,
+and all its tests. Prints a table of seconds of processor time (OMP_NUM_THREADS=1: of one core), the
+largest resident memory, and the exponent of time between the last two sizes. Features are random
+numbers.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ import numpy as np
 
 from synthbench import registry
 from synthbench.metrics.inference import floors, intervals, resampling
+from synthbench.metrics.memorization import Memorization
+from synthbench.metrics.nearest.lists import copy_distances
 from synthbench.runtime.memory import VARIABLE
 from synthbench.scoring.protocol import (
     FLOOR_SPLITS,
@@ -83,6 +88,15 @@ def cost(family: str, n: int, d: int, resamples: int, steps_left_out: Sequence[s
 
     metric = registry.load("metrics", family)()
     large = n > resampling.LARGE_SET
+    if isinstance(metric, Memorization):
+        train, mirrored = features(n, d, 2), features(n, d, 3, shift=0.02)
+        before = peak_gib()
+        distances = copy_distances(synth, train, real, mirrored)
+        done("distances")
+        permutations = LARGE_PERMUTATIONS if large else PERMUTATIONS
+        metric.assess(distances, permutations=permutations, seed=0)
+        done("tests")
+        return Cost(time.process_time() - started, steps, before, peak_gib())
     splits = LARGE_FLOOR_SPLITS if large else FLOOR_SPLITS
     permutations = LARGE_PERMUTATIONS if large else PERMUTATIONS
     settings = metric.freeze(real, None)

@@ -114,6 +114,11 @@ class Sides:
                 ranked = distances.ranked(rows, self.subjects, draw, floor)
                 found[number] = values(ranked, self.labels)
                 unknown = np.isnan(found[number])
+                if unknown[:, 0].any():
+                    by_side = distances.ranked_by_side(rows, self.subjects, draw, floor)
+                    observed = values(by_side, self.labels[:1])[:, 0]
+                    found[number, :, 0] = np.where(unknown[:, 0], observed, found[number, :, 0])
+                    unknown = np.isnan(found[number])
                 labellings = np.flatnonzero(unknown.any(axis=0))
                 again = np.flatnonzero(unknown.any(axis=1))
                 for places in distances.blocks(again):

@@ -112,8 +112,9 @@ def nearest_distances(
     k = list_length(sizes, subjects)
     listed = len(synth) * (len(sets) - 2) + len(train) + len(holdout)
     width = int(np.shape(synth)[-1])
+    parts = _parts(len(train), len(holdout), k)
     check_memory(
-        "memorization", listed * (2 * width + 2 * k),
+        "memorization", listed * (2 * width + 2 * sum(most for _, most in parts)),
         f"the features and the {k} nearest images of {len(synth)} synthetic, {len(train)} training "
         f"and {len(holdout)} hold-out images",
     )  # fmt: skip
@@ -126,9 +127,9 @@ def nearest_distances(
     both = None if "flipped" not in x else (plain, x.pop("flipped") - origin)
     return NearestDistances(
         sizes=sizes,
-        real=_rows((real,), real, k),
-        to_real=_rows((plain,), real, k),
-        flipped_to_real=None if both is None else _rows(both, real, k),
+        real=_rows((real,), real, parts),
+        to_real=_rows((plain,), real, parts),
+        flipped_to_real=None if both is None else _rows(both, real, parts),
         features=real,
     )
 
@@ -147,8 +148,24 @@ def list_length(sizes: Mapping[str, int], subjects: Mapping[str, np.ndarray] | N
     return min(n, scans * math.ceil(NEIGHBOURS * sum(of_side) / min(of_side)))
 
 
+def _parts(n_train: int, n_holdout: int, k: int) -> list[tuple[tuple[int, int], int]]:
+    """Return the real images of each list and its length: of all images, and of each side.
+
+    Under the observed labelling the smaller side needs its two nearest subjects. The larger one
+    needs so many that a random subset of it, of the size of the smaller side, holds one of them.
+    """
+    sides = ((0, n_train), n_holdout), ((n_train, n_train + n_holdout), n_train)
+    parts = [((0, n_train + n_holdout), k)]
+    for (start, stop), other in sides:
+        most = math.ceil(2 * k / 3) if stop - start > other else math.ceil(k / 4)
+        parts.append(((start, stop), min(most, stop - start)))
+    return parts
+
+
 def _rows(
-    views: Sequence[Float64[np.ndarray, "m d"]], real: Float64[np.ndarray, "n d"], k: int
+    views: Sequence[Float64[np.ndarray, "m d"]],
+    real: Float64[np.ndarray, "n d"],
+    parts: Sequence[tuple[tuple[int, int], int]],
 ) -> Rows:
     """Return the distances from the nearest of some views of each image to all real images."""
 
@@ -158,39 +175,57 @@ def _rows(
             np.minimum(distances, cdist(view[rows], real), out=distances)
         return distances
 
-    return Rows((len(views[0]), len(real)), compute, _lists(views, real, k))
+    return Rows((len(views[0]), len(real)), compute, _lists(views, real, parts))
 
 
 def _lists(
-    views: Sequence[Float64[np.ndarray, "m d"]], real: Float64[np.ndarray, "n d"], k: int
-) -> NearestLists:
-    m, n = len(views[0]), len(real)
-    order = np.zeros((m, k), dtype=np.int64)
-    distances: Float64[np.ndarray, "m k"] = np.zeros((m, k))
-    known = np.full(m, k)
-    largest = max(_squared_norms(x).max() for x in (real, *views))
-    step = max(1, BLOCK_NUMBERS // n)
+    views: Sequence[Float64[np.ndarray, "m d"]],
+    real: Float64[np.ndarray, "n d"],
+    parts: Sequence[tuple[tuple[int, int], int]],
+) -> tuple[NearestLists, ...]:
+    m = len(views[0])
+    found = tuple(
+        NearestLists(among, np.zeros((m, k), np.int64), np.zeros((m, k)), np.full(m, k))
+        for among, k in parts
+    )
+    largest = max(float(_squared_norms(x).max()) for x in (real, *views))
+    step = max(1, BLOCK_NUMBERS // len(real))
     for start in range(0, m, step):
-        rows = slice(start, start + step)
-        squares = squares_near_origin(views[0][rows], real)
-        for view in views[1:]:
-            np.minimum(squares, squares_near_origin(view[rows], real), out=squares)
-        # In the order of the images, so that equal distances are sorted as in small sets.
-        chosen = np.sort(np.argpartition(squares, k - 1, axis=1)[:, :k], axis=1)
-        exact = np.stack([
-            np.min([cdist(view[row][None], real[some])[0] for view in views], axis=0)
-            for row, some in zip(range(start, m), chosen, strict=False)
-        ])  # fmt: skip
-        place = np.argsort(exact, axis=1, kind="stable")
-        order[rows] = np.take_along_axis(chosen, place, axis=1)
-        distances[rows] = np.take_along_axis(exact, place, axis=1)
-        if k < n:
-            # Images beyond the candidates may be as near as the last of them.
-            last = np.take_along_axis(squares, chosen, axis=1).max(axis=1)
-            norms = np.max([_squared_norms(view[rows]) for view in views], axis=0)
-            certain = last - ROUNDING * (norms + largest)
-            known[rows] = (distances[rows] ** 2 < certain[:, None]).sum(axis=1)
-    return NearestLists(order, distances, known)
+        blocks = [view[start : start + step] for view in views]
+        squares = squares_near_origin(blocks[0], real)
+        for block in blocks[1:]:
+            np.minimum(squares, squares_near_origin(block, real), out=squares)
+        rounding = ROUNDING * (np.max([_squared_norms(x) for x in blocks], axis=0) + largest)
+        for lists in found:
+            _fill(lists, start, squares, rounding, blocks, real)
+    return found
+
+
+def _fill(
+    lists: NearestLists,
+    start: int,
+    squares: Float64[np.ndarray, "r n"],
+    rounding: Float64[np.ndarray, " r"],
+    blocks: Sequence[Float64[np.ndarray, "r d"]],
+    real: Float64[np.ndarray, "n d"],
+) -> None:
+    """Fill in some rows, from squared distances by inner products with this rounding."""
+    rows = slice(start, start + len(squares))
+    begin, end = lists.among
+    squares, k = squares[:, begin:end], lists.order.shape[1]
+    # In the order of the images, so that equal distances are sorted as in small sets.
+    chosen = np.sort(np.argpartition(squares, k - 1, axis=1)[:, :k], axis=1)
+    exact = np.stack([
+        np.min([cdist(x[row][None], real[begin + some])[0] for x in blocks], axis=0)
+        for row, some in enumerate(chosen)
+    ])  # fmt: skip
+    place = np.argsort(exact, axis=1, kind="stable")
+    lists.order[rows] = begin + np.take_along_axis(chosen, place, axis=1)
+    lists.distances[rows] = np.take_along_axis(exact, place, axis=1)
+    if k < end - begin:
+        # Images beyond the candidates may be as near as the last of them.
+        certain = np.take_along_axis(squares, chosen, axis=1).max(axis=1) - rounding
+        lists.known[rows] = (lists.distances[rows] ** 2 < certain[:, None]).sum(axis=1)
 
 
 def _squared_norms(x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:

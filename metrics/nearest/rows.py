@@ -2,8 +2,9 @@
 
 Above `synthbench.metrics.inference.resampling.LARGE_SET` images a matrix of distances does not fit
 into memory. Then each image keeps a list of its nearest real images. A test that walks along a
-row's subjects in their order hardly ever needs more. Where it does, it says so with NaN, and the
-row is computed in full.
+row's subjects in their order hardly ever needs more under a random labelling. Under the observed
+one it may, where all images near to a row are of one side. So there is a short list for each side
+too. Where both do not suffice, the test says so with NaN, and the row is computed in full.
 """
 
 from __future__ import annotations
@@ -85,25 +86,28 @@ class Ranked:
 
 @dataclass(frozen=True)
 class NearestLists:
-    """The nearest real images of each image.
+    """The nearest real images of each image, among all or those of one side.
 
     Attributes
     ----------
+    among
+        The first real image that may be in a list, and the end of these.
     order
         Row i: real images, the nearest to image i first.
     distances
         Their distances.
     known
-        How many entries of a row are certain. All other real images are at least as far.
+        How many entries of a row are certain. All others of these images are at least as far.
     """
 
+    among: tuple[int, int]
     order: Int64[np.ndarray, "m k"]
     distances: Float64[np.ndarray, "m k"]
     known: Int64[np.ndarray, " m"]
 
     def taken(self, rows: Int64[np.ndarray, " r"]) -> NearestLists:
         """Return the lists of some images."""
-        return NearestLists(self.order[rows], self.distances[rows], self.known[rows])
+        return NearestLists(self.among, self.order[rows], self.distances[rows], self.known[rows])
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,15 @@ class Rows:
     compute
         From the indices of rows to their distances; the result may be changed in place.
     lists
-        The nearest real images of each row; None where `compute` takes no time.
+        The nearest of all real images to each row, and those of each side; none where `compute`
+        takes no time.
     own
         The column of each row that is the image itself, which is then no neighbour; None: none is.
     """
 
     size: tuple[int, int]
     compute: Callable[[Int64[np.ndarray, " r"]], Float64[np.ndarray, "r n"]]
-    lists: NearestLists | None = None
+    lists: tuple[NearestLists, ...] = ()
     own: Int64[np.ndarray, " m"] | None = None
 
     @classmethod
@@ -140,7 +145,7 @@ class Rows:
         return Rows(
             (len(chosen), self.size[1]),
             lambda rows: self.compute(chosen[rows]),
-            None if self.lists is None else self.lists.taken(chosen),
+            tuple(lists.taken(chosen) for lists in self.lists),
         )
 
     def without(self, own: Int64[np.ndarray, " m"]) -> Rows:
@@ -149,11 +154,13 @@ class Rows:
 
     def lifted(self, heights: Float64[np.ndarray, " m"]) -> Rows:
         """Return the distances from points above the images, at right angles to all others."""
-        lists = self.lists
-        if lists is not None:
-            lists = replace(lists, distances=np.hypot(lists.distances, heights[:, None]))
         return replace(
-            self, lists=lists, compute=lambda r: np.hypot(self.compute(r), heights[r, None])
+            self,
+            compute=lambda rows: np.hypot(self.compute(rows), heights[rows, None]),
+            lists=tuple(
+                replace(lists, distances=np.hypot(lists.distances, heights[:, None]))
+                for lists in self.lists
+            ),
         )
 
     def chunks(self) -> Iterator[Int64[np.ndarray, " r"]]:
@@ -187,21 +194,33 @@ class Rows:
         floor
             Smaller distances are set to this before the logarithm.
         """
-        if self.lists is None:
+        if not self.lists:
             return self.ranked_in_full(rows, subjects, draw, floor)
-        lists = self.lists.taken(rows)
-        drawn = np.zeros(self.size[1], dtype=np.bool_)
-        drawn[draw] = True
-        counts = self._counts(rows, lists) & drawn[lists.order]
-        n = int(subjects.max()) + 1
-        of_entry = subjects[lists.order]
-        if len(draw) > n:
-            counts &= _first_of_each(np.where(counts, of_entry, n))
-        place = np.argsort(~counts, axis=1, kind="stable")
-        logs = np.log(np.take_along_axis(lists.distances, place, axis=1).clip(min=floor))
-        return Ranked.padded(
-            np.take_along_axis(of_entry, place, axis=1), logs, counts.sum(axis=1), n
+        lists = self.lists[0].taken(rows)
+        counts = self._counts(rows, lists)
+        return _ranked(lists.order, lists.distances, counts, subjects, draw, floor)
+
+    def ranked_by_side(
+        self,
+        rows: Int64[np.ndarray, " r"],
+        subjects: Int64[np.ndarray, " n"],
+        draw: Int64[np.ndarray, " k"],
+        floor: float,
+    ) -> Ranked:
+        """Return `ranked` of the nearest of each side, without those that are between them.
+
+        So it holds for the observed labelling only. Under that, a value of one side does not
+        depend on what is missing of the other one.
+        """
+        sides = [lists.taken(rows) for lists in self.lists[1:]]
+        order = np.hstack([lists.order for lists in sides])
+        distances = np.hstack([lists.distances for lists in sides])
+        counts = np.hstack([self._counts(rows, lists) for lists in sides])
+        place = np.argsort(distances, axis=1, kind="stable")
+        order, distances, counts = (
+            np.take_along_axis(x, place, axis=1) for x in (order, distances, counts)
         )
+        return _ranked(order, distances, counts, subjects, draw, floor)
 
     def ranked_in_full(
         self,
@@ -238,10 +257,13 @@ class Rows:
         """
         nearest = np.zeros(len(self), dtype=np.int64)
         distance = np.full(len(self), np.nan)
-        every = np.arange(len(self))
-        if self.lists is not None:
+        for every in self.lists:
+            begin, end = every.among
+            if columns[:begin].any() or columns[end:].any():
+                continue
             for rows in self.chunks():
-                lists = self.lists.taken(rows)
+                rows = rows[np.isnan(distance[rows])]
+                lists = every.taken(rows)
                 counts = self._counts(rows, lists) & columns[lists.order]
                 if subjects is not None and own is not None:
                     counts &= subjects[lists.order] != own[rows, None]
@@ -249,7 +271,7 @@ class Rows:
                 nearest[rows] = np.take_along_axis(lists.order, first, axis=1)[:, 0]
                 there = np.take_along_axis(lists.distances, first, axis=1)[:, 0]
                 distance[rows] = np.where(counts.any(axis=1), there, np.nan)
-        left = every[np.isnan(distance)]
+        left = np.flatnonzero(np.isnan(distance))
         for places in self.blocks(left):
             rows = left[places]
             counts = np.broadcast_to(columns, (len(rows), len(columns)))
@@ -272,6 +294,27 @@ class Rows:
         if self.own is not None:
             counts &= lists.order != self.own[rows, None]
         return counts
+
+
+def _ranked(
+    order: Int64[np.ndarray, "r k"],
+    distances: Float64[np.ndarray, "r k"],
+    counts: Bool[np.ndarray, "r k"],
+    subjects: Int64[np.ndarray, " n"],
+    draw: Int64[np.ndarray, " d"],
+    floor: float,
+) -> Ranked:
+    """Return the subjects of sorted images, of those that count and are drawn."""
+    drawn = np.zeros(len(subjects), dtype=np.bool_)
+    drawn[draw] = True
+    counts = counts & drawn[order]
+    n, of_entry = int(subjects.max()) + 1, subjects[order]
+    if len(draw) > n:
+        counts &= _first_of_each(np.where(counts, of_entry, n))
+    place = np.argsort(~counts, axis=1, kind="stable")
+    logs = np.log(np.take_along_axis(distances, place, axis=1).clip(min=floor))
+    of_entry = np.take_along_axis(of_entry, place, axis=1)
+    return Ranked.padded(of_entry, logs, counts.sum(axis=1), n)
 
 
 def _first_of_each(values: Int64[np.ndarray, "r k"]) -> Bool[np.ndarray, "r k"]:

@@ -144,7 +144,7 @@ def test_many_equal_images_leave_no_certain_neighbour(short):
 
 def test_a_row_that_knows_too_little_is_nan_and_computed_in_full():
     """The nearest two of four subjects are known, and both are of training."""
-    known = NearestLists(np.array([[0, 1]]), np.array([[1.0, 2.0]]), np.array([2]))
+    known = NearestLists((0, 4), np.array([[0, 1]]), np.array([[1.0, 2.0]]), np.array([2]))
     distances = np.array([[1.0, 2.0, 4.0, 8.0]])
     calls = []
 
@@ -152,7 +152,7 @@ def test_a_row_that_knows_too_little_is_nan_and_computed_in_full():
         calls.append(chosen.tolist())
         return distances[chosen]
 
-    to_real = Rows((1, 4), compute, known)
+    to_real = Rows((1, 4), compute, (known,))
     ranked = to_real.ranked(np.array([0]), np.arange(4), np.arange(4), 1e-3)
     assert ranked.order.tolist() == [[0, 1]]
     assert calls == []
@@ -191,10 +191,10 @@ def test_lists_are_longer_where_sides_are_unequal_or_subjects_have_several_scans
 
 
 def test_what_does_not_fit_is_refused_before_it_is_computed(monkeypatch):
-    """300 images with 2 features and 64 neighbours: 2 x 8 x 300 x 66 bytes."""
+    """300 images with 2 features and lists of 64, 16 and 16 neighbours."""
     monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "300KiB")
     x = np.random.default_rng(0).normal(size=(100, 2))
-    with pytest.raises(MetricError, match=r"needs 309 KiB.*--max-memory"):
+    with pytest.raises(MetricError, match=r"needs 459 KiB.*--max-memory"):
         nearest_distances(x, x + 1, x + 2)
     with pytest.raises(MetricError, match="as many flipped images as synthetic ones; found 99"):
         nearest_distances(x, x + 1, x + 2, x[:-1])
