@@ -148,7 +148,7 @@ def median_bandwidth(real: Float64[np.ndarray, "n d"], subjects: np.ndarray | No
     index = subject_index(None if subjects is None else {"real": subjects}, real=len(x))["real"]
     check_subjects({"real": index})
     if len(x) > LARGE_SET:
-        median = _blocked_median(x, index)
+        median = float(np.mean(middle_squares(x, index)))
     else:
         distances = _distinct_squared_distances(as_float64(x), index)
         median = float(np.median(distances, overwrite_input=True))
@@ -195,21 +195,24 @@ def _distinct_squared_distances(
     return distances[:filled]
 
 
-def _blocked_median(x: Float[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]) -> float:
-    """Return the median of `_distinct_squared_distances`, without holding all of them.
+def middle_squares(
+    x: Float[np.ndarray, "n d"], index: Int64[np.ndarray, " n"]
+) -> tuple[float, float]:
+    """Return the two middle ones of `_distinct_squared_distances`, without holding all of them.
 
-    Random pairs give an interval that holds the median; a pass over all pairs counts those below
-    it and keeps those inside. Where the median is not inside, the interval is made wider.
+    Their mean is the median. Of an odd number of pairs both are the same. Random pairs give an
+    interval that holds the median; a pass over all pairs counts those below it and keeps those
+    inside. Where the median is not inside, the interval is made wider.
     """
     images = Images(x, index, x.mean(axis=0, dtype=np.float64))
     sample = np.sort(_random_squared_distances(images))
-    margin = SAMPLE_MARGIN / np.sqrt(len(sample))
+    margin = SAMPLE_MARGIN / np.sqrt(max(len(sample), 1))
     while True:
-        low, high = np.quantile(sample, [max(0.5 - margin, 0), min(0.5 + margin, 1)])
-        # The distances of the tiles are rounded in another way than those of the sample.
-        low, high = low * (1 - 1e-9), high * (1 + 1e-9)
-        if margin >= 0.5:
-            low, high = -np.inf, np.inf
+        low, high = -np.inf, np.inf
+        if margin < 0.5:
+            low, high = np.quantile(sample, [0.5 - margin, 0.5 + margin])
+            # The distances of the tiles are rounded in another way than those of the sample.
+            low, high = low * (1 - 1e-9), high * (1 + 1e-9)
         below, count, inside = 0, 0, []
         for found in _around(images, float(low), float(high)):
             below += int(found["below"].sum())
@@ -218,7 +221,7 @@ def _blocked_median(x: Float[np.ndarray, "n d"], index: Int64[np.ndarray, " n"])
         kept = np.sort(np.concatenate(inside))
         middle = (count - 1) // 2 - below, count // 2 - below
         if middle[0] >= 0 and middle[1] < len(kept):
-            return float((kept[middle[0]] + kept[middle[1]]) / 2)
+            return float(kept[middle[0]]), float(kept[middle[1]])
         margin *= 4
 
 

@@ -42,15 +42,15 @@ from synthbench.metrics.metric import (
     Part,
     Target,
     Weights,
+    check_memory,
 )
 from synthbench.metrics.nearest.distances import (
     COPY_TOLERANCE,
     LOG_FLOOR,
     NEAR_COPY,
-    Distances,
+    CopyDistances,
     authentic,
     distances_from_near_copies,
-    feature_distances,
     typical_distance,
 )
 from synthbench.metrics.nearest.gap import Gap, gap_interval
@@ -60,9 +60,11 @@ from synthbench.metrics.nearest.labellings import (
     p_values,
     some_scans,
 )
+from synthbench.metrics.nearest.lists import copy_distances
 from synthbench.metrics.nearest.near_copies import COPY_SIZE, excess_spacings, near_copies_p
-from synthbench.metrics.nearest.power import detectable_share, power_text
+from synthbench.metrics.nearest.power import PLANTINGS, detectable_share, power_text
 from synthbench.metrics.nearest.refusals import TrainingMetric, check_testable
+from synthbench.metrics.nearest.rows import Rows
 from synthbench.metrics.nearest.sides import sides_p
 from synthbench.metrics.nearest.verdict import WORDS, CopyVerdict
 from synthbench.metrics.subjects import n_subjects, subject_index
@@ -296,7 +298,7 @@ class Memorization(TrainingMetric):
 
     def assess(
         self,
-        distances: Distances,
+        distances: CopyDistances,
         *,
         permutations: int,
         seed: int,
@@ -321,7 +323,9 @@ class Memorization(TrainingMetric):
         Parameters
         ----------
         distances
-            Distances between synthetic, training and hold-out images.
+            Distances between synthetic, training and hold-out images: `Distances`, or
+            `synthbench.metrics.nearest.lists.NearestDistances` of large sets. Both give the same
+            values up to rounding.
         permutations
             Number of permuted labellings.
         seed
@@ -346,22 +350,26 @@ class Memorization(TrainingMetric):
         ------
         MetricError
             There are too few subjects or permutations, the hold-out contains training images,
-            half of the training images or more have an identical twin, or a subject has two sites.
+            half of the training images or more have an identical twin, a subject has two sites,
+            or the values of all images under all labellings take more than `--max-memory`.
         """
         constants = Constants(**settings)
         index = subject_index(subjects, **distances.sizes)
         subjects_of = {role: n_subjects(index[role]) for role in ("train", "holdout")}
         level = constants.alpha / (1 if distances.flipped_to_real is None else 2)
         check_testable(self.name, subjects_of, permutations, level)
-        unit = typical_distance(distances.within_train, index["train"])
-        tolerance, floor = constants.copy_tolerance * unit, constants.floor * unit
-        _check_disjoint(distances.train_holdout, tolerance)
+        _check_room(distances.sizes, permutations)
+        n_train, real = distances.sizes["train"], distances.real
+        is_train = np.arange(len(real)) < n_train
 
         for_labels, for_plantings, for_sides = np.random.default_rng(seed).spawn(3)
         copy_size = constants.copy_size
         sides = matched = Sides.permuted(index["train"], index["holdout"], permutations, for_labels)
         if sites is not None:
             matched = sides.within(_site_of_subjects(sites, index), for_sides)
+        unit = typical_distance(real, sides.subjects, n_train)
+        tolerance, floor = constants.copy_tolerance * unit, constants.floor * unit
+        _check_disjoint(real.taken(np.flatnonzero(~is_train)), is_train, tolerance)
         all_scans = (np.arange(len(sides.subjects)),)
         matched = matched.of(all_scans if copy_size is None else sides.draws[:1])
         some = sides.first(PLANTING_LABELLINGS)
@@ -370,33 +378,34 @@ class Memorization(TrainingMetric):
         size = math.inf if copy_size is None else copy_size
 
         def excesses(
-            of: Sides, to_real: Float64[np.ndarray, "m n"]
+            of: Sides, to_real: Rows
         ) -> tuple[Float64[np.ndarray, "m b"], Float64[np.ndarray, "m b"]]:
             return (
                 of.averaged(to_real, floor, lambda logs, own: excess_spacings(logs, own, size)),
                 of.averaged(to_real, floor, lambda logs, own: excess_spacings(logs, ~own, size)),
             )
 
-        near_copies = distances_from_near_copies(
-            distances.real, sides.subjects, constants.near_copy
-        )
+        near_copies = distances_from_near_copies(real, sides.subjects, constants.near_copy)
         if copy_size is None:
             few = matched.first(PLANTING_LABELLINGS)
             planted = few.averaged(near_copies, floor, nearest_contrasts)
         else:
             planted = np.subtract(*excesses(some, near_copies))
-        original = authentic(distances.train, distances.within_train)
+        to_real = distances.to_real
+        original = authentic(to_real, real, n_train)
         one_scan = some_scans(sides.subjects, 1, for_sides)
         one_scan = one_scan[np.argsort(sides.subjects[one_scan])]
-        differ = sides_p(distances.real[np.ix_(one_scan, one_scan)], matched.labels, floor)
-        n_train = distances.sizes["train"]
+        differ = sides_p(
+            real.taken(one_scan).without(one_scan), distances.pairs(one_scan),
+            matched.of((one_scan,)), floor,
+        )  # fmt: skip
 
-        def test(to_real: Float64[np.ndarray, "m n"]) -> CopyingTest:
+        def test(to_real: Rows) -> CopyingTest:
             contrasts = matched.averaged(to_real, floor, nearest_contrasts)
             in_train, in_holdout = excesses(sides, to_real)
             evidence = contrasts if copy_size is None else in_train - in_holdout
             statistic = LogRatio(contrasts[:, 0], original, {"synth": index["synth"]})
-            nearest = nearest_real(to_real[:, :n_train], to_real[:, n_train:])
+            nearest = nearest_real(to_real, is_train)
             gaps = contrasts.mean(axis=0)
             return CopyingTest(
                 statistic=statistic,
@@ -422,22 +431,20 @@ class Memorization(TrainingMetric):
 
         flipped = distances.flipped_to_real
         return Assessment(
-            **vars(test(distances.to_real)),
+            **vars(test(to_real)),
             auth_pct=100 * float(original.mean()),
             n=min(subjects_of.values()),
             flipped=None if flipped is None else test(flipped),
         )
 
 
-def nearest_real(
-    train: Float64[np.ndarray, "m n_t"], holdout: Float64[np.ndarray, "m n_h"]
-) -> list[Neighbour]:
+def nearest_real(to_real: Rows, is_train: Bool[np.ndarray, " n"]) -> list[Neighbour]:
     """Return the nearest training image and the nearest hold-out image of each synthetic image."""
-    of_train, of_holdout = train.argmin(axis=1), holdout.argmin(axis=1)
-    return [
-        Neighbour(i, int(t), float(train[i, t]), int(h), float(holdout[i, h]))
-        for i, (t, h) in enumerate(zip(of_train, of_holdout, strict=True))
-    ]
+    train, to_train = to_real.closest(is_train)
+    holdout, to_holdout = to_real.closest(~is_train)
+    holdout -= is_train.sum()
+    columns = (train.tolist(), to_train.tolist(), holdout.tolist(), to_holdout.tolist())
+    return [Neighbour(i, *found) for i, found in enumerate(zip(*columns, strict=True))]
 
 
 def memorization(
@@ -484,7 +491,7 @@ def memorization(
     1.098612
     """
     return Memorization().assess(
-        feature_distances(synth, train, holdout),
+        copy_distances(synth, train, holdout, subjects=subjects),
         permutations=permutations,
         seed=seed,
         subjects=subjects,
@@ -520,15 +527,26 @@ def _site_of_subjects(
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _check_disjoint(train_holdout: Float64[np.ndarray, "n_t n_h"], tolerance: float) -> None:
-    shared = train_holdout <= tolerance
+def _check_disjoint(of_holdout: Rows, is_train: Bool[np.ndarray, " n"], tolerance: float) -> None:
+    nearest, distance = of_holdout.closest(is_train)
+    shared = distance <= tolerance
     if shared.any():
-        first_train, first_holdout = np.argwhere(shared)[0]
+        first = int(shared.argmax())
         raise MetricError(
             "memorization: the hold-out must be images that the generator never saw; found "
-            f"{shared.any(axis=0).sum()} training images in the hold-out (first: hold-out "
-            f"image {first_holdout} is training image {first_train}). Remove them from the "
-            "hold-out, or split by subject with synthbench data split.",
+            f"{shared.sum()} training images in the hold-out (first: hold-out image {first} is "
+            f"training image {nearest[first]}). Remove them from the hold-out, or split by "
+            "subject with synthbench data split.",
             "shared images",
-            found=int(shared.any(axis=0).sum()),
+            found=int(shared.sum()),
         )
+
+
+def _check_room(sizes: Mapping[str, int], permutations: int) -> None:
+    """Check that the values of all images under all labellings fit into `--max-memory`."""
+    m, n = sizes["synth"], sizes["train"] + sizes["holdout"]
+    few = min(PLANTING_LABELLINGS, permutations + 1)
+    check_memory(
+        "memorization", 4 * m * (permutations + 1) + 3 * n * few + 3 * PLANTINGS * (m + n),
+        f"the values of {m} synthetic and {n} real images under {permutations} labellings",
+    )  # fmt: skip

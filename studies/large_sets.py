@@ -2,6 +2,7 @@
 
 Usage: python studies/large_sets.py --n 1000 10000 --d 512
        python studies/large_sets.py --n 20000 --d 64 --family mmd2 kid --max-memory 2GiB
+       python studies/large_sets.py --n 100 1000 10000 --family memorization
        python studies/large_sets.py --n 100000 --d 2048 --together --pairs sums --out values.json
 
 Each family is scored as `synthbench score` scores it: settings frozen on the real features, value,
@@ -9,7 +10,8 @@ interval, real-vs-real floor and the value at the floor's n, and the p-value. Pr
 seconds of processor time (OMP_NUM_THREADS=1: of one core), the largest resident memory, and the
 exponent of time between the last two sizes. Features are random numbers. Each family has a process
 of its own, unless --together scores all in one, as `synthbench score` does: then precision, recall,
-density and coverage share their neighbours. With --pairs a run that was stopped goes on.
+density and coverage share their neighbours. With --pairs a run that was stopped goes on. The family
+"memorization" has n training, n hold-out and n synthetic images, mirrored too, and all its tests.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ import numpy as np
 
 from synthbench import registry
 from synthbench.metrics.inference import contracts, floors, intervals, resampling, sections
+from synthbench.metrics.memorization import Memorization
+from synthbench.metrics.nearest.lists import copy_distances
 from synthbench.runtime.memory import VARIABLE
 from synthbench.scoring.cache.pairs import PairSums
 from synthbench.scoring.protocol import (
@@ -94,6 +98,15 @@ def cost(family: str, sets: tuple[np.ndarray, np.ndarray], chosen: argparse.Name
     large = n > resampling.LARGE_SET
     splits = LARGE_FLOOR_SPLITS if large else FLOOR_SPLITS
     permutations = LARGE_PERMUTATIONS if large else PERMUTATIONS
+    if isinstance(metric, Memorization):
+        train, mirrored = features(n, chosen.d, 2), features(n, chosen.d, 3, shift=0.02)
+        distances = copy_distances(synth, train, real, mirrored)
+        done("distances")
+        assessed = metric.assess(distances, permutations=permutations, seed=0)
+        done("tests")
+        now = time.process_time(), time.perf_counter()
+        found = {"authentic": assessed.auth_pct}
+        return Cost(now[0] - started[0], now[1] - started[1], steps, before, peak_gib(), found)
     settings = metric.freeze(real, None)
     done("settings")
     statistic = metric.prepare(real, synth, **settings)

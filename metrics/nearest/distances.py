@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -11,6 +13,8 @@ from scipy.spatial.distance import cdist
 
 from synthbench.errors import MetricError
 from synthbench.metrics.metric import VolumeSource, check_features, check_memory
+from synthbench.metrics.nearest.pairs import MatrixPairs, Pairs
+from synthbench.metrics.nearest.rows import Rows
 from synthbench.metrics.voxel_gram import voxel_gram
 
 LOG_FLOOR = 1e-2
@@ -25,6 +29,37 @@ is a near copy, which the test must detect."""
 NEAR_COPY = 0.5
 """Power is computed for copies at this distance from their training image, in units of that
 image's distance to its own nearest neighbour."""
+
+
+class CopyDistances(Protocol):
+    """What the tests for copies need of the distances in one space.
+
+    Rows have columns for all real images, the training images first.
+    """
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The number of images of each role."""
+        ...
+
+    @property
+    def real(self) -> Rows:
+        """From real images, the training images first."""
+        ...
+
+    @property
+    def to_real(self) -> Rows:
+        """From synthetic images."""
+        ...
+
+    @property
+    def flipped_to_real(self) -> Rows | None:
+        """The smaller one of each synthetic image, as it is and flipped; None: not compared."""
+        ...
+
+    def pairs(self, chosen: Int64[np.ndarray, " k"]) -> Pairs:
+        """Return the pairs of some real images."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -94,26 +129,33 @@ class Distances:
         m, n_train = self.train.shape
         return {"synth": m, "train": n_train, "holdout": self.holdout.shape[1]}
 
-    @property
-    def real(self) -> Float64[np.ndarray, "n n"]:
-        """The distances between all real images, the training images first."""
+    @cached_property
+    def _real(self) -> Float64[np.ndarray, "n n"]:
         return np.block(
             [[self.within_train, self.train_holdout], [self.train_holdout.T, self.within_holdout]]
         )
 
     @property
-    def to_real(self) -> Float64[np.ndarray, "m n"]:
-        """The distances from synthetic images to all real images, the training images first."""
-        return np.hstack([self.train, self.holdout])
+    def real(self) -> Rows:
+        """The distances between all real images, the training images first."""
+        return Rows.of(self._real)
 
     @property
-    def flipped_to_real(self) -> Float64[np.ndarray, "m n"] | None:
+    def to_real(self) -> Rows:
+        """The distances from synthetic images to all real images, the training images first."""
+        return Rows.of(np.hstack([self.train, self.holdout]))
+
+    @property
+    def flipped_to_real(self) -> Rows | None:
         """The smaller of the distances of each synthetic image, as it is and flipped, or None."""
         if self.flipped_train is None or self.flipped_holdout is None:
             return None
-        flipped = np.hstack([self.flipped_train, self.flipped_holdout])
-        smaller: Float64[np.ndarray, "m n"] = np.minimum(self.to_real, flipped)
-        return smaller
+        train = np.minimum(self.train, self.flipped_train)
+        return Rows.of(np.hstack([train, np.minimum(self.holdout, self.flipped_holdout)]))
+
+    def pairs(self, chosen: Int64[np.ndarray, " k"]) -> Pairs:
+        """Return the pairs of some real images."""
+        return MatrixPairs(self._real[np.ix_(chosen, chosen)])
 
 
 _LAYOUT = (
@@ -146,13 +188,12 @@ def feature_distances(
     Raises
     ------
     MetricError
-        `check_features` refuses the features, `flipped` and `synth` differ in their numbers of
-        rows, or the distances take more than `--max-memory`.
+        `check_features` refuses the features, or `flipped` and `synth` differ in their numbers of
+        rows.
     """
     sets = {"synth": synth, "train": train, "holdout": holdout}
     if flipped is not None:
         sets["flipped"] = flipped
-    check_room(len(synth), len(train), len(holdout), flipped=flipped is not None)
     x = check_features("memorization", 4, **sets)
     return Distances(
         train=cdist(x["synth"], x["train"]),
@@ -162,23 +203,6 @@ def feature_distances(
         train_holdout=cdist(x["train"], x["holdout"]),
         flipped_train=cdist(x["flipped"], x["train"]) if "flipped" in x else None,
         flipped_holdout=cdist(x["flipped"], x["holdout"]) if "flipped" in x else None,
-    )
-
-
-def check_room(n_synth: int, n_train: int, n_holdout: int, *, flipped: bool) -> None:
-    """Check that the matrices of distances, and one copy of them, fit into `--max-memory`.
-
-    Raises
-    ------
-    MetricError
-        They do not.
-    """
-    rows = n_train + n_holdout + (2 if flipped else 1) * n_synth
-    check_memory(
-        "memorization",
-        2 * rows * rows,
-        f"the distances between {n_synth} synthetic, {n_train} training and {n_holdout} hold-out "
-        "images",
     )
 
 
@@ -206,7 +230,8 @@ def voxel_distances(
     Raises
     ------
     MetricError
-        A set or the mask is empty, or a volume is on another grid or not finite.
+        A set or the mask is empty, a volume is on another grid or not finite, or the products and
+        distances take more than `--max-memory`.
     """
     gram = voxel_products(synth, train, holdout, mask, progress)
     return distances_of_products(gram, len(synth), len(train))
@@ -223,7 +248,12 @@ def voxel_products(
 
     The parameters and errors are those of `voxel_distances`; the sets follow each other.
     """
-    check_room(len(synth), len(train), len(holdout), flipped=True)
+    rows = 2 * len(synth) + len(train) + len(holdout)
+    check_memory(
+        "memorization", 2 * rows * rows,
+        f"the distances between the voxels of {len(synth)} synthetic, {len(train)} training and "
+        f"{len(holdout)} hold-out images",
+    )  # fmt: skip
     sources = (synth, _Mirrored(synth), train, holdout)
     return voxel_gram(_Joined(sources), mask=mask, progress=progress)
 
@@ -277,20 +307,27 @@ class _Joined:
         raise IndexError(index)
 
 
-def typical_distance(
-    within_train: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
-) -> float:
+def typical_distance(real: Rows, subjects: Int64[np.ndarray, " n"], n_train: int) -> float:
     """Return the median distance of a training image to the nearest one of another subject.
 
     It is the unit of the constants of memorization: so no finding depends on the scale of the
     features.
+
+    Parameters
+    ----------
+    real, subjects
+        The distances between real images, and the subject of each.
+    n_train
+        The number of training images, which come first.
 
     Raises
     ------
     MetricError
         The median is zero.
     """
-    unit = float(np.median(_nearest_other(within_train, index)))
+    train = np.arange(n_train)
+    is_train = np.arange(len(real)) < n_train
+    unit = float(np.median(real.taken(train).closest(is_train, subjects, subjects[train])[1]))
     if unit == 0:
         raise MetricError(
             "memorization: training images of different subjects must differ; found an identical "
@@ -301,37 +338,28 @@ def typical_distance(
     return unit
 
 
-def authentic(
-    train: Float64[np.ndarray, "m n_t"], within_train: Float64[np.ndarray, "n_t n_t"]
-) -> Bool[np.ndarray, " m"]:
+def authentic(to_real: Rows, real: Rows, n_train: int) -> Bool[np.ndarray, " m"]:
     """Return True for each synthetic image that is authentic (Alaa et al. 2022, section 3.3).
 
     Take the training image that is nearest to a synthetic image. The synthetic image is authentic
     where another training image lies nearer to this training image than the synthetic image does.
     AuthPct is the percentage of authentic images.
     """
-    nearest = train.argmin(axis=1)
-    to_other = _nearest_other(within_train, np.arange(len(within_train)))
-    farther: Bool[np.ndarray, " m"] = train.min(axis=1) > to_other[nearest]
+    image = np.arange(len(real))
+    nearest, distance = to_real.closest(image < n_train)
+    train = np.arange(n_train)
+    to_other = real.taken(train).closest(image < n_train, image, train)[1]
+    farther: Bool[np.ndarray, " m"] = distance > to_other[nearest]
     return farther
 
 
-def _nearest_other(
-    distances: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"]
-) -> Float64[np.ndarray, " n"]:
-    other = index[:, None] != index[None, :]
-    nearest: Float64[np.ndarray, " n"] = np.where(other, distances, np.inf).min(axis=1)
-    return nearest
-
-
 def distances_from_near_copies(
-    real: Float64[np.ndarray, "n n"], index: Int64[np.ndarray, " n"], near_copy: float
-) -> Float64[np.ndarray, "n n"]:
+    real: Rows, subjects: Int64[np.ndarray, " n"], near_copy: float
+) -> Rows:
     """Return the distances from a near copy of each real image (rows) to all real images.
 
     A copy lies at the distance delta from its original, in a direction at right angles to the
     other images. So its distance to an image at d from the original is sqrt(d^2 + delta^2).
     """
-    delta = near_copy * _nearest_other(real, index)
-    copies: Float64[np.ndarray, "n n"] = np.hypot(real, delta[:, None])
-    return copies
+    to_other = real.closest(np.ones(len(real), dtype=np.bool_), subjects, subjects)[1]
+    return real.lifted(near_copy * to_other)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from synthbench.metrics.nearest.rows import Ranked, Rows
 from synthbench.metrics.subjects import n_subjects
 
 NEGLIGIBLE = 1e-9
@@ -15,10 +16,6 @@ NEGLIGIBLE = 1e-9
 
 ROUNDING = 1e-12
 """Relative size below which a difference between two statistics is rounding."""
-
-ROWS_PER_CHUNK = 64
-"""Number of images that are handled at once, under all labellings."""
-
 
 DRAWS = 16
 """Number of random draws of equally many scans of each subject, where subjects differ in them."""
@@ -90,11 +87,9 @@ class Sides:
 
     def averaged(
         self,
-        distances: Float64[np.ndarray, "m n"],
+        distances: Rows,
         floor: float,
-        values: Callable[
-            [Float64[np.ndarray, "m s"], Bool[np.ndarray, "b s"]], Float64[np.ndarray, "m b"]
-        ],
+        values: Callable[[Ranked, Bool[np.ndarray, "b s"]], Float64[np.ndarray, "m b"]],
     ) -> Float64[np.ndarray, "m b"]:
         """Return the mean over `draws` of values of each image, under each labelling.
 
@@ -108,16 +103,32 @@ class Sides:
         floor
             Smaller distances are set to this before the logarithm.
         values
-            From log distances to the subjects (each to the nearest of its drawn scans) and the
-            labels to the values, such as `nearest_contrasts`.
+            From the subjects in the order of their distance (each to the nearest of its drawn
+            scans) and the labels to the values, such as `nearest_contrasts`. NaN where a row
+            knows too few subjects: then the row is computed again with all of them.
         """
-        logs = np.log(distances.clip(min=floor))
-        found = []
-        for draw in self.draws:
-            to_subject = np.full((len(logs), self.labels.shape[1]), np.inf)
-            np.minimum.at(to_subject.T, self.subjects[draw], logs[:, draw].T)
-            found.append(values(to_subject, self.labels))
-        mean: Float64[np.ndarray, "m b"] = np.mean(found, axis=0)
+        mean: Float64[np.ndarray, "m b"] = np.zeros((len(distances), len(self.labels)))
+        for rows in distances.chunks():
+            found = np.zeros((len(self.draws), len(rows), len(self.labels)))
+            for number, draw in enumerate(self.draws):
+                ranked = distances.ranked(rows, self.subjects, draw, floor)
+                found[number] = values(ranked, self.labels)
+                unknown = np.isnan(found[number])
+                if unknown[:, 0].any():
+                    by_side = distances.ranked_by_side(rows, self.subjects, draw, floor)
+                    observed = values(by_side, self.labels[:1])[:, 0]
+                    found[number, :, 0] = np.where(unknown[:, 0], observed, found[number, :, 0])
+                    unknown = np.isnan(found[number])
+                labellings = np.flatnonzero(unknown.any(axis=0))
+                again = np.flatnonzero(unknown.any(axis=1))
+                for places in distances.blocks(again):
+                    some = again[places]
+                    every = distances.ranked_in_full(rows[some], self.subjects, draw, floor)
+                    where = np.ix_(some, labellings)
+                    found[number][where] = np.where(
+                        unknown[where], values(every, self.labels[labellings]), found[number][where]
+                    )
+            mean[rows] = found.mean(axis=0)
         return mean
 
 
@@ -143,7 +154,7 @@ def some_scans(
 
 
 def nearest_contrasts(
-    logs: Float64[np.ndarray, "m s"], labels: Bool[np.ndarray, "b s"]
+    ranked: Ranked, labels: Bool[np.ndarray, "b s"]
 ) -> Float64[np.ndarray, "m b"]:
     """Return the mean log distance to the nearest hold-out minus that to the nearest training one.
 
@@ -160,37 +171,39 @@ def nearest_contrasts(
 
     Parameters
     ----------
-    logs
-        Log distance of each image from each subject.
+    ranked
+        The subjects in the order of the distance from each image.
     labels
         True for subjects labelled training; the same number in every labelling.
+
+    Returns
+    -------
+    NaN where subjects that are not known count with a probability of `NEGLIGIBLE` or more.
     """
-    starts = range(0, len(logs), ROWS_PER_CHUNK)
-    return np.concatenate([_contrasts(logs[i : i + ROWS_PER_CHUNK], labels) for i in starts])
-
-
-def _contrasts(
-    logs: Float64[np.ndarray, "m s"], labels: Bool[np.ndarray, "b s"]
-) -> Float64[np.ndarray, "m b"]:
     n_train = int(labels[0].sum())
     n_holdout = labels.shape[1] - n_train
     n = min(n_train, n_holdout)
     none_of_train, none_of_holdout = _none_drawn(n_train, n), _none_drawn(n_holdout, n)
-    order = np.argsort(logs, axis=1, kind="stable")
-    steps = np.diff(np.take_along_axis(logs, order, axis=1), axis=1)
-    by_subject = np.ascontiguousarray(labels.T).astype(np.intp)
-    in_train = np.zeros((len(logs), len(labels)), dtype=np.intp)
+    steps = np.diff(ranked.logs, axis=1)
+    order, by_subject = ranked.labelled(labels)
+    in_train = np.zeros((len(order), len(labels)), dtype=np.intp)
     contrasts: Float64[np.ndarray, "m b"] = np.zeros(in_train.shape)
-    for j in range(1, labels.shape[1]):
+    width = order.shape[1]
+    for j in range(1, width + 1):
         in_train += by_subject[order[:, j - 1]]
-        # A table over the possible numbers of training subjects among the j nearest. Clipping
-        # keeps entries that cannot occur inside the array.
-        counts = np.arange(min(j, n_train) + 1)
-        gap = none_of_holdout[(j - counts).clip(max=n_holdout)] - none_of_train[counts]
-        contrasts += steps[:, j - 1, None] * gap[in_train]
+        if j < width:
+            # A table over the possible numbers of training subjects among the j nearest. Clipping
+            # keeps entries that cannot occur inside the array. Steps behind the last known
+            # subject are zero.
+            counts = np.arange(min(j, n_train) + 1)
+            gap = none_of_holdout[(j - counts).clip(0, n_holdout)] - none_of_train[counts]
+            contrasts += steps[:, j - 1, None] * gap[in_train]
         fewest, most = int(in_train.min()), int(in_train.max())
-        if max(none_of_train[fewest], none_of_holdout[j - most]) < NEGLIGIBLE:
+        if max(none_of_train[fewest], none_of_holdout[min(j - most, n_holdout)]) < NEGLIGIBLE:
             break
+    in_holdout = np.minimum(ranked.known, j)[:, None] - in_train
+    left = np.maximum(none_of_train[in_train], none_of_holdout[in_holdout])
+    contrasts[left >= NEGLIGIBLE] = np.nan
     return contrasts
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from synthbench.metrics.nearest.labellings import p_values
+from synthbench.metrics.nearest.rows import Ranked
 
 COPY_SIZE = 0.3
 """Part of log(d_2 / d_1) that does not count. A near copy that the power is computed for has about
@@ -27,45 +28,44 @@ COPY_SIZE = 0.3
 training images 0.1 or less."""
 
 
-def spacings(
-    logs: Float64[np.ndarray, "m s"], side: Bool[np.ndarray, "b s"]
-) -> Float64[np.ndarray, "m b"]:
+def spacings(ranked: Ranked, side: Bool[np.ndarray, "b s"]) -> Float64[np.ndarray, "m b"]:
     """Return log(d_2 / d_1) of each image to the subjects of a side, under each labelling.
 
     Parameters
     ----------
-    logs
-        Log distance of each image from each subject.
+    ranked
+        The subjects in the order of the distance from each image.
     side
         True for the subjects of the side; at least two in every labelling.
+
+    Returns
+    -------
+    NaN where fewer than two subjects of the side are known.
     """
-    order = np.argsort(logs, axis=1, kind="stable")
-    by_rank = np.take_along_axis(logs, order, axis=1)
-    by_subject = np.ascontiguousarray(side.T)
-    found = np.zeros((len(logs), len(side)), dtype=np.int8)
+    order, by_subject = ranked.labelled(side)
+    found = np.zeros((len(order), len(side)), dtype=np.int8)
     nearest, spacing = np.zeros(found.shape), np.zeros(found.shape)
-    for rank in range(logs.shape[1]):
+    for rank in range(order.shape[1]):
         own = by_subject[order[:, rank]]
-        here = np.broadcast_to(by_rank[:, rank, None], own.shape)
+        here = np.broadcast_to(ranked.logs[:, rank, None], own.shape)
         np.copyto(spacing, here - nearest, where=own & (found == 1))
         np.copyto(nearest, here, where=own & (found == 0))
         found += own & (found < 2)
         if found.min() == 2:
             break
+    spacing[found < 2] = np.nan
     return spacing
 
 
 def excess_spacings(
-    logs: Float64[np.ndarray, "m s"],
-    side: Bool[np.ndarray, "b s"],
-    copy_size: float = COPY_SIZE,
+    ranked: Ranked, side: Bool[np.ndarray, "b s"], copy_size: float = COPY_SIZE
 ) -> Float64[np.ndarray, "m b"]:
     """Return how far the spacing to the subjects of a side exceeds `copy_size`, else zero.
 
     The mean over images on the training side, less that on the hold-out side, is the statistic of
-    the test for near copies.
+    the test for near copies. NaN as in `spacings`.
     """
-    excess: Float64[np.ndarray, "m b"] = np.maximum(spacings(logs, side) - copy_size, 0.0)
+    excess: Float64[np.ndarray, "m b"] = np.maximum(spacings(ranked, side) - copy_size, 0.0)
     return excess
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from synthbench.metrics.mmd_permutation import BANDWIDTH_FACTORS
-from synthbench.metrics.nearest.labellings import ROUNDING, nearest_contrasts, p_values
+from synthbench.metrics.nearest.labellings import ROUNDING, Sides, nearest_contrasts, p_values
+from synthbench.metrics.nearest.pairs import Pairs
+from synthbench.metrics.nearest.rows import Rows
 
 
-def sides_p(
-    distances: Float64[np.ndarray, "s s"], labels: Bool[np.ndarray, "b s"], floor: float
-) -> float:
+def sides_p(real: Rows, pairs: Pairs, sides: Sides, floor: float) -> float:
     """Return the permutation p-value that the two sides of the first labelling are one population.
 
     Six statistics are standardised over all labellings, and the largest is compared. Five are
@@ -22,47 +24,48 @@ def sides_p(
 
     Parameters
     ----------
-    distances
-        Between the real images, one per subject.
-    labels
-        True for training; the first row is the observed labelling.
+    real
+        From one image of each subject to the real images, without the image itself.
+    pairs
+        The pairs of these images, in the order of the subjects.
+    sides
+        The labellings, the observed one first, and one draw: these images.
     floor
         Smaller distances are set to this before the logarithm.
     """
-    own = _own_contrasts(distances, labels, floor)
+    own = sides.averaged(real, floor, nearest_contrasts).mean(axis=0)
     scores = _standardised(np.abs(own - own.mean()))
-    pairs = distances[np.triu_indices(len(distances), 1)]
-    squares = (distances / np.median(pairs)) ** 2
-    for factor in BANDWIDTH_FACTORS:
-        kernel = np.exp(-squares / (2 * factor**2))
-        np.fill_diagonal(kernel, 0.0)
-        scores = np.maximum(scores, _standardised(_discrepancies(kernel, labels)))
+    bandwidths = np.array(BANDWIDTH_FACTORS) * pairs.median()
+    for values in _discrepancies(pairs, bandwidths.tolist(), sides.labels):
+        scores = np.maximum(scores, _standardised(values))
     return float(p_values(scores[None, :], np.array([0]))[0])
 
 
-def _own_contrasts(
-    distances: Float64[np.ndarray, "s s"], labels: Bool[np.ndarray, "b s"], floor: float
-) -> Float64[np.ndarray, " b"]:
-    logs = np.log(distances.clip(min=floor))
-    # An image is no neighbour of itself: it comes last.
-    np.fill_diagonal(logs, logs.max())
-    means: Float64[np.ndarray, " b"] = nearest_contrasts(logs, labels).mean(axis=0)
-    return means
-
-
 def _discrepancies(
-    kernel: Float64[np.ndarray, "s s"], labels: Bool[np.ndarray, "b s"]
-) -> Float64[np.ndarray, " b"]:
-    """MMD^2 (unbiased) between the sides of each labelling; the kernel's diagonal is zero."""
+    pairs: Pairs, bandwidths: Sequence[float], labels: Bool[np.ndarray, "b s"]
+) -> Float64[np.ndarray, "f b"]:
+    """MMD^2 (unbiased) between the sides of each labelling, with a Gaussian kernel each."""
     train = labels.astype(np.float64)
-    holdout = 1 - train
-    n, m = train[0].sum(), holdout[0].sum()
-    to_train = train @ kernel
-    to_holdout = kernel.sum(axis=0) - to_train
-    within = (to_train * train).sum(axis=1) / (n * (n - 1))
-    within += (to_holdout * holdout).sum(axis=1) / (m * (m - 1))
-    across = (to_train * holdout).sum(axis=1) / (n * m)
-    values: Float64[np.ndarray, " b"] = within - 2 * across
+    n, m = train[0].sum(), (1 - train[0]).sum()
+    # Sums of a kernel over the pairs within the training side, and over the pairs of each image.
+    within_train = np.zeros((len(bandwidths), len(train)))
+    of_image = np.zeros((len(bandwidths), train.shape[1]))
+    for start, squares in pairs.blocks():
+        rows = slice(start, start + len(squares))
+        not_above = np.tri(len(squares), dtype=np.bool_)
+        for number, bandwidth in enumerate(bandwidths):
+            kernel = np.divide(squares, -2 * bandwidth**2)
+            np.exp(kernel, out=kernel)
+            kernel[:, : len(squares)][not_above] = 0.0
+            within_train[number] += 2 * ((train[:, rows] @ kernel) * train[:, start:]).sum(axis=1)
+            of_image[number, rows] += kernel.sum(axis=1)
+            of_image[number, start:] += kernel.sum(axis=0)
+    of_train, of_all = of_image @ train.T, of_image.sum(axis=1, keepdims=True)
+    across = of_train - within_train
+    within_holdout = of_all - of_train - across
+    values: Float64[np.ndarray, "f b"] = (
+        within_train / (n * (n - 1)) + within_holdout / (m * (m - 1)) - 2 * across / (n * m)
+    )
     return values
 
 

@@ -51,3 +51,6 @@ class LocalCopyingRecord(Record):
     )
     scales: tuple[LocalScaleRecord, ...]
     map: PlaceMapRecord
+    sampled: int | None = Field(
+        default=None, description="random volumes of each set that has more; None: all volumes"
+    )

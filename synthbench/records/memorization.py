@@ -50,6 +50,9 @@ class MemorizationRecord(Record):
     sides_p: float | None = Field(
         default=None, description="that training and hold-out are one population; None: not tested"
     )
+    sampled: int | None = Field(
+        default=None, description="random volumes of each set that has more; None: all volumes"
+    )
 
     @property
     def verdict(self) -> CopyVerdict:

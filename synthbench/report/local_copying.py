@@ -5,6 +5,7 @@ from __future__ import annotations
 from synthbench.records.local_copying import LocalCopyingRecord
 from synthbench.records.scorecard import Scorecard
 from synthbench.render.numbers import number, p_text
+from synthbench.report.memorization import sampled_words
 
 
 def parts_lines(card: Scorecard) -> list[str]:
@@ -19,6 +20,7 @@ def parts_lines(card: Scorecard) -> list[str]:
     return [
         f"copied parts (cubes of {sides} voxels): {record.text}; copied, over chance: {shares}; "
         f"p {ps}; gap {gaps}; n = {record.n_train} and {record.n_holdout} subjects"
+        f"{sampled_words(record.sampled)}"
     ]
 
 

@@ -89,7 +89,13 @@ def _line(record: MemorizationRecord) -> str:
         line += f"; training against hold-out p {p_text(record.sides_p)}"
     if record.exact_copies:
         line += f"; {record.exact_copies} exact copies"
-    return f"{line}; AuthPct {record.auth_pct:.0f}%; n = {record.n} per side"
+    line += f"; AuthPct {record.auth_pct:.0f}%; n = {record.n} per side"
+    return line + sampled_words(record.sampled)
+
+
+def sampled_words(sampled: int | None) -> str:
+    """Return what follows a finding that was made on some of the volumes only; else nothing."""
+    return "" if sampled is None else f"; of {sampled} random volumes of each set that has more"
 
 
 def _finding(record: MemorizationRecord, test: CopiesTest) -> str:

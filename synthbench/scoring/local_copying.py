@@ -1,7 +1,9 @@
 """Local copying in a scorecard: are parts of synthetic volumes copies of training volumes?
 
 The metric is `synthbench.metrics.local_copying`. This module applies it to cohorts, with the same
-hold-out as `synthbench.scoring.memorization`, and writes the record.
+hold-out as `synthbench.scoring.memorization`, and writes the record. Above `LARGE_SET` volumes in
+a set it takes so many random volumes of it, which the record states: time grows with the square of
+the number of volumes, and memory with that number times the number of cubes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from jaxtyping import Bool, Int64
 
 from synthbench.cohorts.cohort import Cohort
 from synthbench.errors import MetricError
+from synthbench.metrics.inference import resampling
 from synthbench.metrics.local_copying import LocalAssessment, LocalCopying, Scale, Searched
 from synthbench.metrics.metric import VolumeSource
 from synthbench.metrics.nearest.patches import Rule, Search, search
@@ -66,7 +69,10 @@ def assess(
     if why is not None:
         return CopiedParts(why_not=why)
     holdout = "holdout" if "holdout" in cohorts else "real"
-    sides = {"synth": samples["synth"], "train": samples["train"], "holdout": samples[holdout]}
+    whole = {"synth": samples["synth"], "train": samples["train"], "holdout": samples[holdout]}
+    most = resampling.LARGE_SET
+    sides = {name: sample.drawn(most, protocol.seed) for name, sample in whole.items()}
+    sampled = most if max(map(len, whole.values())) > most else None
     try:
         found = metric.assess(
             {name: sample.volumes for name, sample in sides.items()},
@@ -81,7 +87,7 @@ def assess(
     except MetricError as error:
         context.log(f"copied parts: {error}")
         return CopiedParts(why_not=f"not assessed: {public_words(error)}")
-    return CopiedParts(_record(found))
+    return CopiedParts(_record(found, sampled))
 
 
 def _searched(volumes: Mapping[str, Readable], context: Context) -> Searched:
@@ -110,7 +116,7 @@ def _searched(volumes: Mapping[str, Readable], context: Context) -> Searched:
     return searched
 
 
-def _record(found: LocalAssessment) -> LocalCopyingRecord:
+def _record(found: LocalAssessment, sampled: int | None) -> LocalCopyingRecord:
     return LocalCopyingRecord(
         verdict=found.verdict,
         text=found.text,
@@ -129,6 +135,7 @@ def _record(found: LocalAssessment) -> LocalCopyingRecord:
             threshold=found.map.threshold,
             p=found.map.p,
         ),
+        sampled=sampled,
     )
 
 

@@ -3,6 +3,10 @@
 The metric is `synthbench.metrics.memorization`. This module applies it to cohorts: it chooses the
 real volumes that serve as the hold-out and the spaces in which distances are taken, and writes the
 records.
+
+Features of all volumes are compared. Voxels of large sets are not: above `LARGE_SET` volumes in a
+set, the space of voxels takes so many random volumes of it, which the record states. All of them
+would take time O(n^2 v), with v the voxels of the mask.
 """
 
 from __future__ import annotations
@@ -17,13 +21,14 @@ from jaxtyping import Bool
 from synthbench.cohorts.cohort import Cohort, overlap
 from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import MetricError
+from synthbench.metrics.inference import resampling
 from synthbench.metrics.memorization import Assessment, CopyingTest, Memorization
 from synthbench.metrics.nearest.distances import (
-    Distances,
+    CopyDistances,
     distances_of_products,
-    feature_distances,
     voxel_products,
 )
+from synthbench.metrics.nearest.lists import copy_distances
 from synthbench.records.memorization import CopiesTest, MemorizationRecord
 from synthbench.records.protocol import Protocol
 from synthbench.records.reasons import public_words
@@ -110,24 +115,32 @@ def assess(
     holdout = "holdout" if "holdout" in cohorts else "real"
     roles = {"synth": "synth", "train": "train", "holdout": holdout}
     sides = {name: samples[role] for name, role in roles.items()}
-    subjects = {name: sample.subjects for name, sample in sides.items()}
     # Protocols that were frozen before there was a test for near copies keep their rule.
     settings = {"copy_size": None, **frozen_settings(metric, metric.name, protocol)}
     sites = _sites(cohorts["train"], cohorts[holdout])
+    names = {name: [entry.name for entry in cohorts[role].entries] for name, role in roles.items()}
     records: list[MemorizationRecord] = []
     neighbours: list[Neighbours] = []
     for space in (*extractors.loaded, VOXELS):
+        most = resampling.LARGE_SET if space == VOXELS else max(map(len, sides.values()))
+        some = {name: sample.drawn(most, protocol.seed) for name, sample in sides.items()}
+        chosen = {name: sample.chosen(most, protocol.seed) for name, sample in sides.items()}
         try:
-            distances = _distances(space, sides, mask, extractors, context)
+            distances = _distances(space, some, mask, extractors, context)
             found = metric.assess(
                 distances, permutations=protocol.permutations, seed=protocol.seed,
-                subjects=subjects, sites=sites, **settings,
+                subjects={name: sample.subjects for name, sample in some.items()},
+                sites=sites and {role: of[chosen[role]] for role, of in sites.items()},
+                **settings,
             )  # fmt: skip
         except MetricError as error:
             context.log(f"memorization, {space}: {error}")
             return Assessed(why_not=f"not assessed: {public_words(error)}")
-        records.append(_record(space, found))
-        neighbours += _neighbours(space, found, {n: cohorts[r] for n, r in roles.items()})
+        sampled = most if max(map(len, sides.values())) > most else None
+        records.append(_record(space, found, sampled))
+        neighbours += _neighbours(
+            space, found, {role: [names[role][i] for i in of] for role, of in chosen.items()}
+        )
     return Assessed(tuple(records), neighbours=tuple(neighbours))
 
 
@@ -171,7 +184,7 @@ def _distances(
     mask: Bool[np.ndarray, "d h w"],
     extractors: Extractors,
     context: Context,
-) -> Distances:
+) -> CopyDistances:
     if space == VOXELS:
         of_synth, of_train, of_holdout = (sides[n].volumes for n in ("synth", "train", "holdout"))
         bar = shown("memorization, voxels", context.progress)
@@ -187,10 +200,11 @@ def _distances(
         workers=context.workers,
     )  # fmt: skip
     synth, train, holdout = (sides[n].features[space] for n in ("synth", "train", "holdout"))
-    return feature_distances(synth, train, holdout, mirrored)
+    subjects = {name: sample.subjects for name, sample in sides.items()}
+    return copy_distances(synth, train, holdout, mirrored, subjects)
 
 
-def _record(space: str, found: Assessment) -> MemorizationRecord:
+def _record(space: str, found: Assessment, sampled: int | None) -> MemorizationRecord:
     return MemorizationRecord(
         space=space,
         n=found.n,
@@ -199,6 +213,7 @@ def _record(space: str, found: Assessment) -> MemorizationRecord:
         plain=_test(found),
         flipped=None if found.flipped is None else _test(found.flipped),
         sides_p=found.sides_p,
+        sampled=sampled,
     )
 
 
@@ -216,8 +231,9 @@ def _test(found: CopyingTest) -> CopiesTest:
     )  # fmt: skip
 
 
-def _neighbours(space: str, found: Assessment, cohorts: Mapping[str, Cohort]) -> list[Neighbours]:
-    names = {role: [entry.name for entry in cohort.entries] for role, cohort in cohorts.items()}
+def _neighbours(
+    space: str, found: Assessment, names: Mapping[str, Sequence[str]]
+) -> list[Neighbours]:
     return [
         Neighbours(
             space, mirrored, names["synth"][pair.synth],

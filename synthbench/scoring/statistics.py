@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from synthbench import registry
 from synthbench.errors import UsageError
@@ -69,12 +69,11 @@ class Sample:
     def drawn(self, most: int, seed: int) -> Sample:
         """Return this sample, or `most` random volumes of it where it has more.
 
-        The volumes depend on the seed, the role and the number of volumes only.
+        They are those that `chosen` names.
         """
         if len(self) <= most:
             return self
-        rng = np.random.default_rng([seed, *self.role.encode()])
-        chosen = np.sort(rng.choice(len(self), most, replace=False))
+        chosen = self.chosen(most, seed)
         return Sample(
             role=self.role,
             volumes=Chosen(self.volumes, chosen.tolist()),
@@ -82,6 +81,16 @@ class Sample:
             threshold=self.threshold,
             features={name: rows[chosen] for name, rows in self.features.items()},
         )
+
+    def chosen(self, most: int, seed: int) -> Int64[np.ndarray, " k"]:
+        """Return the indices of `most` random volumes, or of all where there are not more.
+
+        They depend on the seed, the role and the number of volumes only.
+        """
+        if len(self) <= most:
+            return np.arange(len(self))
+        rng = np.random.default_rng([seed, *self.role.encode()])
+        return np.sort(rng.choice(len(self), most, replace=False))
 
     def joined(self, other: Sample) -> Sample:
         """Return this sample followed by one of other subjects, with the features of both."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthbench.errors import MetricError
 from synthbench.metrics.inference import resampling
-from synthbench.metrics.nearest.distances import feature_distances
-from synthbench.records.reasons import public_words
+from synthbench.report.local_copying import parts_lines
+from synthbench.report.memorization import copies_lines
 from synthbench.scoring import freeze, protocol, scoring
+from synthbench.scoring.inputs import CohortSet
+from synthbench.scoring.memorization import VOXELS
 from synthbench.scoring.settings import Context, ScoringSettings
 from synthbench.scoring.statistics import SAMPLED_IMAGES, Sample
 from synthbench.volumes.grid import Space
@@ -100,11 +101,37 @@ def test_a_small_scoring_is_as_it_was(make_cohort):
     assert (above.floor_splits, above.permutations) == (40, 200)
 
 
-def test_distances_that_do_not_fit_are_refused_before_they_are_computed(monkeypatch):
-    """Four sets of 100 images: 2 * 8 * 400^2 bytes."""
-    monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "2000KiB")
-    x = np.random.default_rng(0).normal(size=(100, 2))
-    with pytest.raises(MetricError, match=r"needs 2.44 MiB.*--max-memory") as refused:
-        feature_distances(x, x + 1, x + 2, x + 3)
-    assert public_words(refused.value).startswith("needs 0.00238 GiB")
-    feature_distances(x[:80], x + 1, x + 2)
+@pytest.mark.slow
+def test_voxels_of_large_sets_are_compared_on_some_volumes(make_cohort, large, monkeypatch):
+    """Sets of 8, 7 and 6 volumes, of which 5 are drawn; features of all are compared."""
+    real, synth = make_cohort("real", n=8, seed=1), make_cohort("synth", n=7, seed=2)
+    train = make_cohort("train", n=6, seed=3, subject="t")
+    settings = ScoringSettings(
+        extractors=("random-resnet10",), metrics=("memorization", "local_copying"), resamples=50
+    )
+    cohorts = CohortSet.read(real, synth, train=train)
+    found = scoring.score_cohorts(cohorts, settings, accept=["few"], context=CONTEXT)
+    card = found.card
+    assert card.not_assessed is None
+    features, voxels = card.memorization
+    assert (features.n, features.sampled) == (6, None)
+    assert (voxels.space, voxels.n, voxels.sampled) == (VOXELS, 5, 5)
+    assert card.local_copying is not None
+    assert (card.local_copying.n_train, card.local_copying.sampled) == (5, 5)
+    words = "of 5 random volumes of each set that has more"
+    assert [words in line for line in (*copies_lines(card), *parts_lines(card))] == [0, 1, 1]
+    again = scoring.score_cohorts(cohorts, settings, accept=["few"], context=CONTEXT)
+    assert again.card.memorization == card.memorization
+    assert again.neighbours == found.neighbours
+    monkeypatch.setattr(resampling, "LARGE_SET", 8)
+    all_volumes = scoring.score_cohorts(cohorts, settings, accept=["few"], context=CONTEXT)
+    some, every = (
+        {(row.mirrored, row.synth): row for row in scored.neighbours if row.space == VOXELS}
+        for scored in (found, all_volumes)
+    )
+    assert (len(some), len(every)) == (2 * 5, 2 * 7)
+    same = [key for key, row in some.items() if row.train == every[key].train]
+    assert same
+    for key in some:
+        distance, least = some[key].train_distance, every[key].train_distance
+        assert distance == pytest.approx(least, rel=1e-9) if key in same else distance > least

@@ -9,8 +9,9 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from synthbench.metrics.memorization import memorization
-from synthbench.metrics.nearest import labellings
+from synthbench.metrics.nearest import rows as rows_module
 from synthbench.metrics.nearest.labellings import Sides, nearest_contrasts, some_scans
+from synthbench.metrics.nearest.rows import Ranked, Rows
 from tests.metrics.nearest.copies import sets
 
 
@@ -31,7 +32,7 @@ def test_the_larger_side_is_averaged_over_all_its_subsets(n_train, n_holdout):
 
 def test_chunks_of_rows_do_not_matter(monkeypatch):
     whole = memorization(*sets(), permutations=99)
-    monkeypatch.setattr(labellings, "ROWS_PER_CHUNK", 2)
+    monkeypatch.setattr(rows_module, "ROWS_PER_CHUNK", 2)
     pieces = memorization(*sets(), permutations=99)
     assert pieces.p == whole.p
     np.testing.assert_array_equal(pieces.statistic.contrasts, whole.statistic.contrasts)
@@ -43,7 +44,8 @@ def test_nearest_contrasts_of_many_labellings_are_those_of_each():
     logs = rng.normal(size=(7, 10))
     labels = rng.permuted(np.tile(np.arange(10) < 5, (20, 1)), axis=1)
     expected = [logs[:, ~row].min(axis=1) - logs[:, row].min(axis=1) for row in labels]
-    np.testing.assert_allclose(nearest_contrasts(logs, labels), np.transpose(expected), atol=1e-12)
+    found = nearest_contrasts(Ranked.of(logs), labels)
+    np.testing.assert_allclose(found, np.transpose(expected), atol=1e-12)
 
 
 def test_a_draw_has_equally_many_scans_of_each_subject():
@@ -64,7 +66,7 @@ def test_values_are_averaged_over_draws():
     sides = Sides.permuted(subjects[:3], subjects[3:] - 2, 2, np.random.default_rng(0))
     sides = sides.of((np.array([0, 1, 3, 4]), np.array([0, 2, 3, 4])))
     distances = np.array([[8.0, 2.0, 4.0, 16.0, 32.0]])
-    found = sides.averaged(distances, 1e-3, nearest_contrasts)[0, 0]
+    found = sides.averaged(Rows.of(distances), 1e-3, nearest_contrasts)[0, 0]
     assert found == pytest.approx(np.log([16 / 2, 16 / 4]).mean(), rel=1e-12)
 
 

@@ -11,6 +11,7 @@ from synthbench.metrics.nearest.near_copies import (
     near_copies_p,
     spacings,
 )
+from synthbench.metrics.nearest.rows import Ranked
 
 
 def test_spacings_are_those_of_each_labelling():
@@ -19,12 +20,15 @@ def test_spacings_are_those_of_each_labelling():
     logs = rng.normal(size=(7, 10))
     side = rng.permuted(np.tile(np.arange(10) < 4, (20, 1)), axis=1)
     expected = [np.diff(np.sort(logs[:, row], axis=1)[:, :2], axis=1)[:, 0] for row in side]
-    np.testing.assert_allclose(spacings(logs, side), np.transpose(expected), atol=1e-12)
+    np.testing.assert_allclose(spacings(Ranked.of(logs), side), np.transpose(expected), atol=1e-12)
 
 
 def test_only_what_exceeds_the_copy_size_counts():
     """Training: 0.1 to 1.0 exceeds 0.3 by 0.6. Hold-out: 0.5 to 0.7 does not exceed it."""
-    logs, train = np.array([[0.1, 0.5, 1.0, 0.7]]), np.array([[True, False, True, False]])
+    logs, train = (
+        Ranked.of(np.array([[0.1, 0.5, 1.0, 0.7]])),
+        np.array([[True, False, True, False]]),
+    )
     assert excess_spacings(logs, train, 0.3)[0, 0] == pytest.approx(0.6)
     assert excess_spacings(logs, ~train, 0.3)[0, 0] == 0
     assert excess_spacings(logs, train, np.inf)[0, 0] == 0
@@ -44,5 +48,6 @@ def test_the_spacing_depends_on_the_dimension_alone(n):
     found = []
     for _ in range(400):
         distances = np.linalg.norm(rng.uniform(-1, 1, size=(n, 3)), axis=1)
-        found.append(spacings(np.log(distances)[None, :], np.ones((1, n), dtype=bool))[0, 0])
+        logs = Ranked.of(np.log(distances)[None, :])
+        found.append(spacings(logs, np.ones((1, n), dtype=bool))[0, 0])
     assert stats.kstest(found, stats.expon(scale=1 / 3).cdf).pvalue > 0.001

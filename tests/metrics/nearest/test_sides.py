@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from synthbench.metrics.kernels import gaussian_kernel
 from synthbench.metrics.mmd import MMD2
+from synthbench.metrics.nearest.labellings import Sides
+from synthbench.metrics.nearest.pairs import MatrixPairs
+from synthbench.metrics.nearest.rows import Rows
 from synthbench.metrics.nearest.sides import _discrepancies, sides_p
 
 
@@ -19,7 +21,9 @@ def labels(n, m, permutations=99, seed=0):
 
 def p_of(train, holdout, seed=0):
     real = np.concatenate([train, holdout])
-    return sides_p(cdist(real, real), labels(len(train), len(holdout), seed=seed), 1e-3)
+    image, distances = np.arange(len(real)), cdist(real, real)
+    sides = Sides(labels(len(train), len(holdout), seed=seed), image, (image,))
+    return sides_p(Rows.of(distances).without(image), MatrixPairs(distances), sides, 1e-3)
 
 
 def test_the_level_is_held():
@@ -39,9 +43,7 @@ def test_the_discrepancy_is_mmd2():
     rng = np.random.default_rng(2)
     train, holdout = rng.normal(size=(8, 3)), rng.normal(size=(11, 3)) + 1
     real = np.concatenate([train, holdout])
-    kernel = gaussian_kernel(real, real, 1.3)
-    np.fill_diagonal(kernel, 0)
-    found = _discrepancies(kernel, labels(8, 11, 1))[0]
+    found = _discrepancies(MatrixPairs(cdist(real, real)), [1.3], labels(8, 11, 1))[0, 0]
     statistic = MMD2().prepare(train, holdout, bandwidth=1.3)
     ones = {"real": np.ones((1, 8)), "synth": np.ones((1, 11))}
     assert found == pytest.approx(float(statistic.value(ones)[0]), rel=1e-9)
