@@ -238,7 +238,7 @@ def _around(images: Images, low: float, high: float) -> Iterator[Sums]:
                 index = images.index[tile.rows]
                 squares = squares[np.triu(index[:, None] != index, k=1)]
             count += squares.size
-            below += np.count_nonzero(squares < low)
+            below += int(np.count_nonzero(squares < low))
             inside.append(squares[(squares >= low) & (squares <= high)])
         return {
             "below": np.array([below]), "count": np.array([count]),

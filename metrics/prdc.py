@@ -174,12 +174,12 @@ class _BallMetric(BaseMetric):
                 distinct, index=neighbours == "index",
             )  # fmt: skip
         centres, images = as_float64(centres), as_float64(images)
-        neighbours = nearest(centres, index[self.around])
+        sorted_images = nearest(centres, index[self.around])
         across = cdist(centres, images, "sqeuclidean")
 
         def value(weights: Weights) -> Float64[np.ndarray, " b"]:
             w, v = weights[self.around], weights[counted]
-            radius = radii(neighbours, w, k)
+            radius = radii(sorted_images, w, k)
             shares = self.share(across <= radius[:, :, None], w, v, k)
             undefined = (np.isnan(radius) & (w > 0)).any(axis=1)
             return np.where(undefined, np.nan, shares)

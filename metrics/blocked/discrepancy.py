@@ -186,7 +186,9 @@ class BlockedDiscrepancy(MeanKernels):
     @cached_property
     def _one_set(self) -> bool:
         """True where both roles hold one set, as for a floor."""
-        return self.real is self.synth and np.array_equal(*self.subjects.values())
+        return self.real is self.synth and np.array_equal(
+            self.subjects["real"], self.subjects["synth"]
+        )
 
     @cached_property
     def _square_origin(self) -> float:
@@ -251,7 +253,8 @@ class BlockedDiscrepancy(MeanKernels):
                     total[name] = np.array(part)  # not the keeper's own
         n, m = (w.sum(axis=1) for w in work.weights.values())
         sums = Sums(
-            *(ratio(total[f"within {role}"], work.pairs(role)) for role in ROLES),
+            ratio(total["within real"], work.pairs("real")),
+            ratio(total["within synth"], work.pairs("synth")),
             ratio(total["across"], n * m),
             {role: images[role].as_given(total[role]) for role in ROLES},
         )
@@ -298,8 +301,8 @@ class _Work:
         """Return the weight of all ordered pairs of distinct subjects of a role."""
         w = self.weights[role]
         squares: Float64[np.ndarray, " b"] = (self._of_subjects[role] ** 2).sum(axis=1)
-        total: Float64[np.ndarray, " b"] = w.sum(axis=1)
-        return total**2 - squares
+        pairs: Float64[np.ndarray, " b"] = w.sum(axis=1) ** 2 - squares
+        return pairs
 
     @cached_property
     def _of_subjects(self) -> dict[str, Float64[np.ndarray, "b s"]]:
@@ -337,7 +340,7 @@ class _Work:
 
     def _zeros(self) -> dict[str, np.ndarray]:
         b = len(self.weights["real"])
-        sums = {role: np.zeros(w.shape) for role, w in self.weights.items()}
+        sums: dict[str, np.ndarray] = {role: np.zeros(w.shape) for role, w in self.weights.items()}
         sums |= {name: np.zeros(b) for name in ("within real", "within synth", "across")}
         if self.origin is not None:
             sums["squares"] = np.zeros(1)

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -136,7 +137,8 @@ class _Narrow:
     def block(self, rows: slice) -> Float32[np.ndarray, "k d"]:
         """Return some rows, in the order in which the images were given."""
         moved = np.asarray(self.images.features[rows], np.float64) - self.origin
-        return moved.astype(np.float32)
+        narrow: Float32[np.ndarray, "k d"] = moved.astype(np.float32)
+        return narrow
 
     @cached_property
     def norms(self) -> Float64[np.ndarray, " n"]:
@@ -170,7 +172,9 @@ class _Narrow:
         """
         u = float(np.finfo(np.float32).eps) / 2
         d = self.images.features.shape[1]
-        return (d + 8) * u * (self.norms + float(others.norms.max(initial=0.0)))
+        largest = float(others.norms.max(initial=0.0))
+        error: Float64[np.ndarray, " n"] = (d + 8) * u * (self.norms + largest)
+        return error
 
 
 def near_lists(images: Images, *, index: bool = False) -> NearLists:
@@ -402,7 +406,7 @@ def _reach(
             whole, count = slice(0, len(rows)), 0
             for columns in _ranges(len(others.images), COLUMNS):
                 squares = few.squares(whole, others, columns, few.block(whole))
-                count += np.count_nonzero(squares <= (limits + error)[rows, None])
+                count += int(np.count_nonzero(squares <= (limits + error)[rows, None]))
             pairs += count * n / len(rows)
         if pairs <= room:
             return reach[0], reach[1]
@@ -432,8 +436,8 @@ def _pairs_of(
         for found, some in zip(images, np.split(place + columns.start, ends), strict=True):
             found.append(some)
     i, j, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for place, found in enumerate(images):
-        some, ball = np.concatenate(found), rows.start + place
+    for place, parts in enumerate(images):
+        some, ball = np.concatenate(parts), rows.start + place
         squares_64 = exact_squares(left.images.features[ball], right.images.features[some])
         within = (squares_64 <= reach[0][ball]) | (squares_64 <= reach[1][some])
         i.append(np.full(int(within.sum()), ball))
@@ -448,7 +452,8 @@ def _pairs_of(
 def _rounded_up(limits: Float64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
     """Return limits in float32: one that is too large only costs a candidate."""
     with np.errstate(over="ignore"):
-        return np.nextafter(limits.astype(np.float32), np.float32(np.inf))
+        up: Float32[np.ndarray, " n"] = np.nextafter(limits.astype(np.float32), np.float32(np.inf))
+        return up
 
 
 def _indexed_lists(images: Images) -> NearLists:
@@ -514,11 +519,12 @@ def _indexed_pairs(left: Images, right: Images) -> PairsInReach:
         ball, image = place // size, near.ravel()[place]
         found.append((ball, image) if own == 0 else (image, ball))
     pairs = np.unique(np.concatenate([np.stack(one) for one in found], axis=1), axis=1)
-    starts = np.searchsorted(pairs[0], np.arange(len(left) + 1))
+    starts = np.searchsorted(pairs[0], np.arange(len(left) + 1)).tolist()
     distances = np.zeros(pairs.shape[1])
-    for i in np.flatnonzero(np.diff(starts)):
-        span = slice(starts[i], starts[i + 1])
-        distances[span] = exact_squares(left.features[i], right.features[pairs[1, span]])
+    for row, (first, last) in enumerate(pairwise(starts)):
+        if last > first:
+            others = right.features[pairs[1, first:last]]
+            distances[first:last] = exact_squares(left.features[row], others)
     return PairsInReach(pairs[0], pairs[1], distances, (reach[0], reach[1]))
 
 

@@ -194,7 +194,7 @@ def feature_distances(
     sets = {"synth": synth, "train": train, "holdout": holdout}
     if flipped is not None:
         sets["flipped"] = flipped
-    x = check_features("memorization", 4, **sets)
+    x = check_features("memorization", 4, widen=True, **sets)
     return Distances(
         train=cdist(x["synth"], x["train"]),
         holdout=cdist(x["synth"], x["holdout"]),

@@ -118,7 +118,7 @@ def nearest_distances(
         f"the features and the {k} nearest images of {len(synth)} synthetic, {len(train)} training "
         f"and {len(holdout)} hold-out images",
     )  # fmt: skip
-    x = check_features("memorization", 4, **sets)
+    x = check_features("memorization", 4, widen=True, **sets)
     real = np.concatenate([x.pop("train"), x.pop("holdout")])
     # Distances do not depend on the origin. Near it, inner products lose the fewest digits.
     origin = real.mean(axis=0)

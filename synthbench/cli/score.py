@@ -371,7 +371,8 @@ def _score_on_slurm(
     with progress_bar("scoring") as advance:
         score_on_slurm(
             words_of(context, _NOT_OF_PARTS), words_of(context, _NOT_OF_PARTS - _OF_WHOLE),
-            files.out, files.jobs, array, pairs=files.pairs, progress=advance, log=log,
+            files.out, files.jobs, array, pairs=files.pairs, log=log,
+            progress=lambda what, done, total: advance(done, total, what),
         )  # fmt: skip
     card = Scorecard.load(files.out)
     columns = WIDE_COLUMNS if files.wide else COLUMNS

@@ -54,5 +54,5 @@ def _has_sections(job: Job, setup: Setup) -> bool:
     of = {role: setup.samples[role] for role in ("real", "synth")}
     subjects = {role: sample.subjects for role, sample in of.items()}
     settings = frozen_settings(job.metric, job.key, setup.protocol)
-    rows = (job.material(of[role]) for role in ("real", "synth"))
-    return isinstance(prepared(job, *rows, subjects, settings), Blocked | MomentFrechet)
+    real, synth = (job.material(of[role]) for role in ("real", "synth"))
+    return isinstance(prepared(job, real, synth, subjects, settings), Blocked | MomentFrechet)

@@ -372,8 +372,10 @@ def test_one_pass_serves_the_value_the_interval_and_the_subsamples(monkeypatch):
     for one in (small, large):
         one_floor = floors.matched(one, n, repeats=12, seed=3)
         interval = intervals.interval(one, "asinh", seed=0)
-        values = one_floor.mean, one_floor.low, interval.low, interval.high
-        values += (resampling.estimate(one), resampling.magnitude(one))
+        values = [
+            one_floor.mean, one_floor.low, interval.low, interval.high, resampling.estimate(one),
+            resampling.magnitude(one),
+        ]  # fmt: skip
         if one is small:
             expected = values
     assert values == pytest.approx(expected, rel=1e-9)

@@ -93,7 +93,7 @@ def short(request, monkeypatch):
     monkeypatch.setattr(lists, "NEIGHBOURS", neighbours)
     for module in (lists, rows):
         monkeypatch.setattr(module, "BLOCK_NUMBERS", block)
-    monkeypatch.setattr(pairs, "LARGE_BLOCK_NUMBERS", block)
+    monkeypatch.setattr(pairs, "TILE_NUMBERS", block)
 
 
 @pytest.mark.parametrize("name", CASES)
