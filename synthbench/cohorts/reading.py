@@ -283,7 +283,8 @@ def _check(
 ) -> _Checked | str:
     """Return a volume's content hash, grids and measurements; or a text that says its fault.
 
-    The coarse copies go to `spool`. `stated` is the sha256 that the table beside a shard states of the file.
+    The coarse copies go to `spool`. `stated` is the sha256 that the table beside a shard states of
+    the file.
     """
     try:
         if isinstance(source, Path):
