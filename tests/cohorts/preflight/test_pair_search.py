@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import tracemalloc
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from synthbench.cohorts.preflight.alignment import asymmetry_scores, best_turns, displacements
+from synthbench.cohorts.preflight.alignment import (
+    Turn,
+    asymmetry_scores,
+    best_turns,
+    displacements,
+)
 from synthbench.cohorts.preflight.copies import Copies, mean_of
 from synthbench.cohorts.preflight.pair_search import Differences, Wanted, ranks_of, search
 from synthbench.runtime.memory import VARIABLE
@@ -88,7 +94,7 @@ def test_a_generator_of_three_images_makes_no_square_of_pairs():
     rng = np.random.default_rng(0)
     images = rng.standard_normal((3, 300))
     rows = images[np.arange(900) % 3] + 0.01 * rng.standard_normal((900, 300))
-    given = Rows(rows, rng.standard_normal(rows.shape))
+    given: Any = Rows(rows, rng.standard_normal(rows.shape))
     found = list(search(given, 0.995, Wanted(900, keep="seconds")))
     assert sorted(j for _, j, *_ in found) == list(range(3, 900))
     assert all(i == j % 3 for i, j, *_ in found)
@@ -133,7 +139,8 @@ class Drawn:
 
 def peak(n):
     """The largest memory of the comparisons of n volumes."""
-    copies = Copies([Drawn(seed) for seed in range(n)])
+    measured: Any = [Drawn(seed) for seed in range(n)]
+    copies = Copies(measured)
     tracemalloc.start()
     best_turns(copies, 0.02, 0.8)
     asymmetry_scores(copies)
@@ -161,6 +168,7 @@ def test_the_mean_is_that_of_the_stack_and_of_nothing_refused():
 
 
 def test_copies_are_turned_one_by_one():
-    copies = Copies([SimpleNamespace(coarse=np.arange(8).reshape(2, 2, 2))], [lambda v: v[::-1]])
+    measured: Any = [SimpleNamespace(coarse=np.arange(8).reshape(2, 2, 2))]
+    copies = Copies(measured, [Turn(reversed_axes=(0,))])
     assert len(copies) == 1
     np.testing.assert_array_equal(copies[0], np.arange(8).reshape(2, 2, 2)[::-1])
