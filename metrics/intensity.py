@@ -223,12 +223,16 @@ def measured_rows(
         A volume has another shape than the mask, or holds NaN or infinity.
     """
     missing = [i for i in range(len(volumes)) if known is None or np.isnan(known[i]).any()]
-    rows = {} if known is None else dict(enumerate(known))
+    rows = None if known is None else np.array(known)
     for done, (index, volume) in enumerate(_checked_volumes(metric, volumes, mask, missing), 1):
-        rows[index] = row_of(volume, index)
+        row = row_of(volume, index)
+        if rows is None:
+            rows = np.empty((len(volumes), len(row)))
+        rows[index] = row
         if progress is not None:
             progress(done, len(missing))
-    return np.stack([rows[index] for index in range(len(volumes))])
+    assert rows is not None  # `_check_volumes` refuses a set without volumes
+    return rows
 
 
 def _checked_volumes(

@@ -54,7 +54,7 @@ def moves(entries: tuple[Entry, ...], rng: np.random.Generator) -> list[str]:
     median = np.nanmedian(survey.displaced, axis=0)
     limit = [max(MIN_SHIFT_MM, 6 * alignment.spread(survey.displaced[:, a])[1]) for a in range(3)]
     rows = ["moved by  estimate (sd)  found"]
-    mean = survey.stack.mean(axis=0, dtype=np.float64)
+    mean = survey.mean.astype(np.float64)
     chosen = rng.choice(len(entries), min(MOVED, len(entries)), replace=False)
     for voxels in (1, 2, 3):
         found, errors = [], []

@@ -1,7 +1,8 @@
 """Measurements of one volume, made when it is read, and its place relative to MNI152.
 
 `inspect` costs a few milliseconds more than reading. It keeps some numbers and a coarse copy of
-the volume, so that thousands of volumes can be compared without opening a file again. `place`
+the volume, so that thousands of volumes can be compared without opening a file again. The copies
+of a cohort go to a temporary file where they are many (`synthbench.runtime.spool`). `place`
 compares that copy with the MNI152 T1 image (`synthbench.volumes.mni152`). The rules that judge
 these numbers are in `synthbench.cohorts.preflight`.
 """
@@ -18,6 +19,7 @@ from jaxtyping import Float16, Float32, Float64
 from scipy import ndimage
 
 from synthbench.cohorts.label_maps import is_label_map
+from synthbench.runtime.spool import Kept, Spool
 from synthbench.volumes import mni152
 from synthbench.volumes.grid import Space, resample
 from synthbench.volumes.intensity import BACKGROUND
@@ -68,6 +70,40 @@ class Remark:
 
 
 @dataclass(frozen=True, eq=False)
+class Cells:
+    """The coarse copies of one volume, in memory; `Inspection` says what they are."""
+
+    coarse: Float16[np.ndarray, "a b c"]
+    occupied: Float16[np.ndarray, "a b c"]
+
+    def kept(self, spool: Spool) -> KeptCells:
+        """Return the same in a spool."""
+        return KeptCells(spool.keep(self.coarse), spool.keep(self.occupied))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class KeptCells:
+    """The coarse copies of one volume in a spool: read at each use."""
+
+    of_coarse: Kept
+    of_occupied: Kept
+
+    @property
+    def coarse(self) -> Float16[np.ndarray, "a b c"]:
+        """As `Cells.coarse`."""
+        return self.of_coarse.array
+
+    @property
+    def occupied(self) -> Float16[np.ndarray, "a b c"]:
+        """As `Cells.occupied`."""
+        return self.of_occupied.array
+
+    def kept(self, spool: Spool) -> KeptCells:
+        """Return these: they are in a spool."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
 class Inspection:
     """Measurements of one volume, in RAS+ where nothing else is said.
 
@@ -98,10 +134,8 @@ class Inspection:
     histogram
         Share of the foreground in 50 bins from the median background to the scale; larger
         values count in the last bin.
-    coarse
-        Means over cells of 6 mm, 0 at the median background and 1 at the scale.
-    occupied
-        Share of each cell's voxels that belong to the foreground.
+    cells
+        The coarse copies of the volume.
     remarks
         What was changed while it was read, or is odd about its file.
     label_map
@@ -121,11 +155,20 @@ class Inspection:
     nonzero: float
     negative: float
     clipped: float
-    histogram: tuple[float, ...]
-    coarse: Float16[np.ndarray, "a b c"]
-    occupied: Float16[np.ndarray, "a b c"]
+    histogram: Float64[np.ndarray, " bins"]
+    cells: Cells | KeptCells
     label_map: bool = False
     remarks: tuple[Remark, ...] = ()
+
+    @property
+    def coarse(self) -> Float16[np.ndarray, "a b c"]:
+        """Means over cells of 6 mm, 0 at the median background and 1 at the scale."""
+        return self.cells.coarse
+
+    @property
+    def occupied(self) -> Float16[np.ndarray, "a b c"]:
+        """Share of each cell's voxels that belong to the foreground."""
+        return self.cells.occupied
 
     @property
     def extent_mm(self) -> tuple[float, float, float]:
@@ -217,9 +260,11 @@ def inspect(
         nonzero=float(np.mean(volume != 0)),
         negative=float(np.mean(volume < 0)),
         clipped=clipped,
-        histogram=tuple(float(share) for share in histogram),
-        coarse=np.clip(coarse, -4, 4).astype(np.float16),
-        occupied=cell_means(foreground_voxels, grid.spacing, COARSE_MM).astype(np.float16),
+        histogram=histogram,
+        cells=Cells(
+            np.clip(coarse, -4, 4).astype(np.float16),
+            cell_means(foreground_voxels, grid.spacing, COARSE_MM).astype(np.float16),
+        ),
         label_map=is_label_map(volume),
     )
 

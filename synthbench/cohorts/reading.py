@@ -24,10 +24,15 @@ from synthbench.cohorts.split_record import verify
 from synthbench.cohorts.volume_file import placed_volume, read
 from synthbench.errors import CohortError, UsageError
 from synthbench.runtime.files import sha256_file
+from synthbench.runtime.memory import memory_limit
 from synthbench.runtime.parallel import read_ahead
+from synthbench.runtime.spool import Spool
 from synthbench.volumes.grid import Space
 from synthbench.volumes.image_file import StoredImage
 from synthbench.volumes.in_memory import Held
+
+COPIES_SHARE = 32
+"""The coarse copies of a cohort stay in memory up to this part of the limit of memory."""
 
 _SHOWN = 5  # names of files with one fault
 
@@ -193,9 +198,11 @@ def examine(
     notes = [remark.summary for remark in listing.remarks if remark.severity == "note"]
     problems: dict[str, str] = {}
     good: list[tuple[Path, str, _Checked]] = []
+    spool = Spool(memory_limit() // COPIES_SHARE)
+    spaces: dict[Space, Space] = {}
     checks = read_ahead(
         lambda item: _check(
-            listing.held.get(item[0], item[0]), assume_grid, listing.hashes.get(item[0])
+            listing.held.get(item[0], item[0]), spool, assume_grid, listing.hashes.get(item[0])
         ),
         listed,
         workers=2,
@@ -204,7 +211,7 @@ def examine(
         if isinstance(check, str):
             problems[listing.name_of(file)] = check
         else:
-            good.append((file, subject, check))
+            good.append((file, subject, check.with_shared(spaces)))
         if progress:
             progress(done)
     grids = Counter(check.grid for _, _, check in good)
@@ -255,6 +262,12 @@ class _Checked:
     grid: Space
     inspection: Inspection
 
+    def with_shared(self, spaces: dict[Space, Space]) -> _Checked:
+        """Return the same with grids that equal volumes share: they are a third of its memory."""
+        found = self.inspection
+        grid, stored = (spaces.setdefault(one, one) for one in (found.grid, found.stored))
+        return _Checked(self.digest, grid, replace(found, grid=grid, stored=stored))
+
     @property
     def without_geometry(self) -> bool:
         """True where the file states no affine, not even a wrong one."""
@@ -263,11 +276,15 @@ class _Checked:
 
 
 def _check(
-    source: Path | StoredImage, assume: Space | float | None, stated: str | None = None
+    source: Path | StoredImage,
+    spool: Spool,
+    assume: Space | float | None,
+    stated: str | None = None,
 ) -> _Checked | str:
     """Return a volume's content hash, grids and measurements; or a text that says its fault.
 
-    `stated` is the sha256 that the table beside a shard states of the file.
+    The coarse copies go to `spool`. `stated` is the sha256 that the table beside a shard states of
+    the file.
     """
     try:
         if isinstance(source, Path):
@@ -291,5 +308,6 @@ def _check(
         volume.data, volume.grid, volume.stored, dtype=volume.dtype, slope=volume.slope,
         inter=volume.inter, assumed=volume.assumed is not None,
     )  # fmt: skip
-    inspection = replace(inspection, remarks=volume.remarks)
+    cells = inspection.cells.kept(spool)
+    inspection = replace(inspection, remarks=volume.remarks, cells=cells)
     return _Checked(content.hexdigest(), volume.grid, inspection)

@@ -292,8 +292,16 @@ def extract(
     device = str(state.device) if state.device.type == "cuda" else "cpu"
     share = range(state.process_index, len(volumes), state.num_processes)
     kept = _KeptRows(cache, extractor, volumes, _computed_with(device))
-    rows = {index: row for index in share if (row := kept.find(index)) is not None}
-    missing = [index for index in share if index not in rows]
+    own = np.zeros((len(share), extractor.dim), dtype=np.float32)
+    places = {index: place for place, index in enumerate(share)}
+    missing = []
+    for index, place in places.items():
+        row = kept.find(index)
+        if row is None:
+            missing.append(index)
+        else:
+            own[place] = row
+    done = len(share) - len(missing)
     if batch_size is None:
         batch_size = min(torch.get_num_threads(), AT_ONCE) if device == "cpu" else 1
     # Each thread reads two volumes ahead, which together must be a batch at least.
@@ -302,12 +310,10 @@ def extract(
     while batch := dict(islice(ahead, batch_size)):
         for index, row in zip(batch, _features(extractor, volumes, batch, device), strict=True):
             kept.keep(index, row)
-            rows[index] = row
+            own[places[index]] = row
+        done += len(batch)
         if progress:
-            progress(len(rows), len(share))
-    own = np.zeros((len(share), extractor.dim), dtype=np.float32)
-    for place, index in enumerate(share):
-        own[place] = rows[index]
+            progress(done, len(share))
     return _gathered(own, len(volumes), state)
 
 

@@ -137,7 +137,7 @@ class Pair:
         # With less than four deviations between the two, the sign of the asymmetry is not certain.
         if agreements[turn] < MIN_TURN_AGREEMENT or self.real.power.separation < 4:
             return turn
-        moved = np.stack([self.placed(turn(volume)) for volume in self.other.stack])
+        moved = (self.placed(turn(volume)) for volume in self.other.copies)
         scores = alignment.asymmetry_scores(moved, against=self.real.upright)
         if np.median(scores) < -self.real.power.median / 2:
             return alignment.Turn(turn.order, (0, *turn.reversed_axes))

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64
 from synthbench.cohorts.cohort import Entry
 from synthbench.cohorts.inspection import Inspection, Placement
 from synthbench.cohorts.preflight import alignment
+from synthbench.cohorts.preflight.copies import Copies, mean_of
 from synthbench.errors import CohortError
 from synthbench.volumes.grid import Space
 
@@ -99,22 +100,20 @@ class Survey:
         grid = self.inspections[0].grid
         return all(inspection.grid.same_grid(grid) for inspection in self.inspections)
 
-    @cached_property
-    def stack(self) -> Float32[np.ndarray, "n a b c"]:
-        """The coarse copies."""
-        return np.stack([i.coarse for i in self.inspections], dtype=np.float32)
+    @property
+    def copies(self) -> Copies:
+        """The coarse copies, each read when it is used."""
+        return Copies(self.inspections)
 
     @cached_property
     def turns(self) -> list[alignment.Turn]:
         """The turn of each volume after which it fits the others."""
-        return alignment.best_turns(self.stack, MIN_TURN_GAIN, MIN_TURN_AGREEMENT)
+        return alignment.best_turns(self.copies, MIN_TURN_GAIN, MIN_TURN_AGREEMENT)
 
-    @cached_property
-    def upright(self) -> Float32[np.ndarray, "n a b c"]:
+    @property
+    def upright(self) -> Copies:
         """The coarse copies after these turns."""
-        if all(turn == alignment.Turn() for turn in self.turns):
-            return self.stack
-        return np.stack([turn(v) for turn, v in zip(self.turns, self.stack, strict=True)])
+        return Copies(self.inspections, self.turns)
 
     @cached_property
     def asymmetry(self) -> Float64[np.ndarray, " n"]:
@@ -134,15 +133,12 @@ class Survey:
     @cached_property
     def mean(self) -> Float32[np.ndarray, "a b c"]:
         """The mean of the coarse copies."""
-        mean: Float32[np.ndarray, "a b c"] = self.stack.mean(axis=0)
-        return mean
+        return mean_of(self.copies)
 
     @cached_property
     def occupied(self) -> Float32[np.ndarray, "a b c"]:
         """The mean over volumes of the share of each cell's voxels that are foreground."""
-        stack = np.stack([i.occupied for i in self.inspections], dtype=np.float32)
-        mean: Float32[np.ndarray, "a b c"] = stack.mean(axis=0)
-        return mean
+        return mean_of(inspection.occupied for inspection in self.inspections)
 
     def most(self, property_of: Callable[[Placement], bool | None]) -> bool | None:
         """Return the property of most volumes; None where it is not known for most."""

@@ -11,6 +11,7 @@ from synthbench.cohorts.preflight.alignment import (
     displacements,
     is_shift,
     outlying,
+    shifted,
     shifted_fit,
     spread,
     turns,
@@ -153,3 +154,12 @@ def test_a_turn_that_a_shift_explains_is_none():
     displaced, mirrored = np.roll(wedge, 5, axis=1), wedge[:, ::-1]
     assert is_shift(displaced, displaced[:, ::-1], wedge, 0.02)
     assert not is_shift(mirrored, mirrored[:, ::-1], wedge, 0.02)
+
+
+@pytest.mark.parametrize(
+    "cells", [(0.0, 0.0, 0.0), (1.0, -2.0, 0.0), (0.3, -1.2, 4.0), (-3.7, 2.5, -0.1), (40, 0, 0)]
+)
+def test_a_shift_is_that_of_scipy(cells):
+    volume = np.random.default_rng(0).random((9, 12, 8), dtype=np.float32)
+    expected = ndimage.shift(volume, cells, order=1, mode="constant")
+    np.testing.assert_allclose(shifted(volume, np.array(cells)), expected, atol=1e-6)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthbench.cohorts.preflight import near_identity
 from synthbench.cohorts.preflight.check import findings_between, findings_within
 from synthbench.cohorts.preflight.near_identity import MIN_CORRELATION, alike, near_copies
 from synthbench.cohorts.preflight.survey import Survey
 from synthbench.cohorts.reading import read_cohort
+from synthbench.runtime.memory import VARIABLE
 from synthbench.volumes.grid import Space, resample
 from tests.cohorts.preflight.sets import SPACING, moved, save
 
@@ -126,28 +126,18 @@ def test_the_correlation_is_pearsons_of_smoothed_ranks(real):
     assert MIN_CORRELATION < 1
 
 
-@pytest.mark.parametrize("least", [0.9, 0.995])
-def test_the_search_of_many_volumes_loses_no_pair(monkeypatch, least):
-    """Rows with copies whose correlation lies around the limit, as they are and mirrored.
-
-    The expected pairs come from all correlations.
-    """
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((700, 250)) * np.linspace(3, 0.3, 250)
-    noise = np.repeat([0.0, 0.01, 0.1, 0.3, 0.5], 20)[:, None] * rng.standard_normal((100, 250))
-    rows[100:200] = rows[:100] + noise
-    mirrored = rng.standard_normal(rows.shape)
-    mirrored[300:400] = rows[:100] + noise
-    rows, mirrored = (
-        (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (rows, mirrored)
-    )
-    plain, turned = rows @ rows.T, np.maximum(rows @ mirrored.T, mirrored @ rows.T)
-    best = np.triu(np.maximum(plain, turned), 1)
-    expected = {(i, j) for i, j in np.argwhere(best > least).tolist()}
-    assert len(expected) == (300 if least == 0.9 else 220)
-    monkeypatch.setattr(near_identity, "LARGE", 300)
-    found = list(near_identity._pairs(rows, mirrored, least))
-    assert {pair[:2] for pair in found} == expected
-    for i, j, value, flipped in found:
-        assert value == pytest.approx(best[i, j], abs=1e-6)
-        assert flipped == (turned[i, j] > plain[i, j])
+def test_findings_are_the_same_where_the_copies_lie_on_the_disk(brains, changed, monkeypatch):
+    """The limit leaves no room for the copies of nine volumes in memory."""
+    first, _ = brains(0)
+    sets = {
+        "real": changed(lambda v, i: 2 * first[0] if i == 1 else v),
+        "synth": changed(lambda v, i: v[::-1] if i < 3 else np.roll(v, 2, 1), seed=1),
+    }
+    found = []
+    for limit in ("1GiB", "4MiB"):
+        monkeypatch.setenv(VARIABLE, limit)
+        read = {role: read_cohort(one.entries[0].path.parent) for role, one in sets.items()}
+        within = [findings_within(cohort, role) for role, cohort in read.items()]
+        found.append([*within, findings_between(read)])
+    assert found[0] == found[1]
+    assert len(found[0][0]) > 1
