@@ -263,7 +263,8 @@ class BlockedShare:
 
     @cached_property
     def _origin(self) -> Float64[np.ndarray, " d"]:
-        return self.centres.mean(axis=0, dtype=np.float64)
+        origin: Float64[np.ndarray, " d"] = self.centres.mean(axis=0, dtype=np.float64)
+        return origin
 
     @cached_property
     def _largest_norm(self) -> float:
