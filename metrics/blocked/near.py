@@ -436,8 +436,8 @@ def _pairs_of(
         for found, some in zip(images, np.split(place + columns.start, ends), strict=True):
             found.append(some)
     i, j, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for place, parts in enumerate(images):
-        some, ball = np.concatenate(parts), rows.start + place
+    for ball, parts in enumerate(images, rows.start):
+        some = np.concatenate(parts)
         squares_64 = exact_squares(left.images.features[ball], right.images.features[some])
         within = (squares_64 <= reach[0][ball]) | (squares_64 <= reach[1][some])
         i.append(np.full(int(within.sum()), ball))
