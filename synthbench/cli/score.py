@@ -327,7 +327,7 @@ def _add_pairs(
     read: CohortSet, settings: ScoringSettings | Benchmark, work: Context, part: Part
 ) -> None:
     """Compute the sums over pairs of one part, as far as other parts allow."""
-    from synthbench.scoring.pair_part import pair_part
+    from synthbench.scoring.divided.pair_part import pair_part
 
     waiting = pair_part(read, settings, work)
     if not is_main():
@@ -360,7 +360,7 @@ def _score_on_slurm(
     """Submit the parts of a scoring and the scoring itself, and print the scorecard."""
     from synthbench.records.scorecard import Scorecard
     from synthbench.report.text import COLUMNS, WIDE_COLUMNS, scorecard_table
-    from synthbench.scoring.on_slurm import score_on_slurm
+    from synthbench.scoring.divided.on_slurm import score_on_slurm
 
     if files.out is None:
         raise UsageError("--slurm: name the scorecard, which a task writes: --out card.json.")

@@ -11,7 +11,8 @@ from synthbench.metrics import kernels, mmd, mmd_permutation, prdc
 from synthbench.metrics.blocked import near
 from synthbench.metrics.inference import resampling, tiles
 from synthbench.records.scorecard import Scorecard
-from synthbench.scoring import on_slurm, protocol
+from synthbench.scoring import protocol
+from synthbench.scoring.divided import on_slurm
 from tests.command_line import run
 
 OPTIONS = (

@@ -13,8 +13,8 @@ from synthbench.metrics.inference.sections import Unfinished
 from synthbench.runtime.part import Part
 from synthbench.scoring import protocol
 from synthbench.scoring.cache.pairs import RECORD, PairSums
+from synthbench.scoring.divided.pair_part import pair_part
 from synthbench.scoring.inputs import CohortSet
-from synthbench.scoring.pair_part import pair_part
 from synthbench.scoring.scoring import score_cohorts
 from synthbench.scoring.settings import Context, ScoringSettings
 from tests.conftest import AFFINE, blob

@@ -1,0 +1,1 @@
+"""Scorings that are divided among jobs."""
