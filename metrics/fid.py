@@ -22,7 +22,7 @@ from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.inference.resampling import LARGE_SET, estimate
 from synthbench.metrics.inference.sections import Sums, in_sections
 from synthbench.metrics.kernels import BLOCK_NUMBERS
-from synthbench.metrics.metric import BaseMetric, Weights, as_float64, check_features
+from synthbench.metrics.metric import BaseMetric, Weights, as_float64, check_features, check_memory
 from synthbench.metrics.subjects import subject_index
 
 GROUP = 64
@@ -30,6 +30,10 @@ GROUP = 64
 
 GROUP_NUMBERS = 2**24
 """A group is smaller where its n x m matrices would hold more numbers than this."""
+
+
+MATRICES = 12
+"""Matrices over pairs of features that are in memory together, with those inside LAPACK."""
 
 
 @dataclass(frozen=True)
@@ -192,13 +196,16 @@ class FID(BaseMetric):
         Raises
         ------
         MetricError
-            `check_features` refuses the features.
+            `check_features` refuses the features, or covariances of a large set do not fit into
+            `--max-memory`.
         """
         sets = check_features(self.name, widen=False, real=real, synth=synth)
         x, y = sets["real"], sets["synth"]
         index = subject_index(subjects, real=len(x), synth=len(y))
         # Neither route depends on the origin; near the data it loses the fewest digits.
         if max(len(x), len(y)) > LARGE_SET:
+            d = x.shape[1]
+            check_memory(self.name, MATRICES * d**2, f"{MATRICES} matrices of {d} x {d} features")
             # Their moments move each block of rows to the mean.
             return MomentFrechet(real=x, synth=x if synth is real else y, subjects=index)
         x, y = as_float64(x), as_float64(y)
@@ -335,7 +342,9 @@ def _moment_influence(
     kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
     scales = np.sqrt(values[kept])
     axes = vectors[:, kept] * scales
-    middle = _square_root(axes.T @ other @ axes)
+    product = axes.T @ other @ axes
+    del axes  # each of these matrices may take a tenth of the memory
+    middle = _square_root(product)
     n = len(x)
     g: Float64[np.ndarray, " n"] = np.zeros(n)
     for rows in _blocks(n, x.shape[1]):

@@ -307,10 +307,12 @@ def test_a_subgroup_of_a_large_set_is_that_of_the_matrices(metric, monkeypatch):
         assert (other.low, other.high) == pytest.approx((one.low, one.high), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["clipped_coverage", "rke", "fld"])
+@pytest.mark.parametrize("name", ["clipped_coverage", "rke", "fld", "fid"])
 def test_matrices_that_do_not_fit_are_refused(name, monkeypatch):
+    """Those of FID are over pairs of features, those of the others over pairs of images."""
+    monkeypatch.setattr(FID_MODULE, "LARGE_SET", 100)
     metric = registry.load("metrics", name)()
-    x = np.random.default_rng(0).normal(size=(200, 3))
+    x = np.random.default_rng(0).normal(size=(200, 60 if name == "fid" else 3))
     settings = metric.freeze(x, None)
     monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "300KiB")
     with pytest.raises(MetricError, match="--max-memory") as refused:
