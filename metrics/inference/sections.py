@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from synthbench.errors import SynthbenchError
-from synthbench.metrics.inference.tiles import digest
+from synthbench.metrics.inference.tiles import TILE_NUMBERS, digest
 
 SECTIONS = 16
 """How many sections a pass over all pairs has."""
@@ -94,7 +94,9 @@ def in_sections(
     if keeper is None:
         yield from map(compute, sections)
         return
-    key = f"{what}-{digest(what, *depends_on()).hex()}"
+    # Another version may divide the pairs in another way.
+    divided = (SECTIONS, TILE_NUMBERS, len(tasks))
+    key = f"{what}-{digest(what, *divided, *depends_on()).hex()}"
     missing = []
     for number, section in enumerate(sections):
         if keeper.has(key, number):
