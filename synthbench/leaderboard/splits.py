@@ -70,7 +70,8 @@ def splits(board: Board) -> str:
     return (
         f"## In {k} splits\n\n"
         + table(["entry", escaped(key_heading(key, board)), *columns], rows, words=5)
-        + f"\n\nThe methods were trained and scored again on {k - 1} other splits of the cohort "
+        + f"\n\nThe methods were trained and scored again on {k - 1} other "
+        f"split{'s' if k > 2 else ''} of the cohort "
         f"({escaped(', '.join(others))}). What is bold held in all of them; the rest may be the "
         f"luck of one split. {_order(values, board)}"
     )
