@@ -120,6 +120,13 @@ def test_a_damaged_file_is_named(cohorts, tmp_path):
         values(cohorts, PairSums.opened(tmp_path / "pairs"))
 
 
+def test_a_damaged_record_is_refused(tmp_path):
+    PairSums.opened(tmp_path, Part(1, 3))
+    (tmp_path / RECORD).write_bytes(b"\xff\x00")
+    with pytest.raises(UsageError, match="Use the same number, or another folder"):
+        PairSums.opened(tmp_path, Part(1, 3))
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "pairs").write_bytes(b"")
     with pytest.raises(UsageError, match="--pairs"):

@@ -57,11 +57,7 @@ class PairSums:
             ) from error
         record = folder / RECORD
         if part is not None:
-            told = (
-                record.read_text(encoding="ascii").strip()
-                if is_there(record, UsageError)
-                else str(part.of)
-            )
+            told = _text(record).strip() if is_there(record, UsageError) else str(part.of)
             if told != str(part.of):
                 raise UsageError(
                     f"--shard {part}: the sums in {folder} are divided among {told} jobs. Use the "
@@ -116,7 +112,12 @@ class PairSums:
         files = [self.folder / f"waiting-{number}.txt" for number in range(1, jobs + 1)]
         if not all(file.exists() for file in files):
             return None
-        return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+        return sum(len(_text(file).splitlines()) for file in files)
 
     def _file(self, key: str, section: int) -> Path:
         return self.folder / f"{key.replace(' ', '-')}-{section + 1:02}.npz"
+
+
+def _text(file: Path) -> str:
+    """Return the text of a small file; bytes that are no text are shown as such."""
+    return file.read_text(encoding="utf-8", errors="backslashreplace")
