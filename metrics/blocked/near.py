@@ -7,6 +7,7 @@ have misjudged is a candidate too.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -129,14 +130,37 @@ class PairsInReach:
 
 @dataclass(frozen=True)
 class _Narrow:
-    """Images in float32, relative to an origin, and how far products of them may be wrong."""
+    """Images in float32, relative to an origin, and how far products of them may be wrong.
+
+    Squares of large features overflow in float32, and those of small ones vanish. So rows are
+    multiplied by a scale, a power of two, and all squares here by its square.
+    """
 
     images: Images
     origin: Float64[np.ndarray, " d"]
+    scale: float
+
+    @classmethod
+    def of(cls, *sets: Images) -> tuple[_Narrow, ...]:
+        """Return sets relative to the mean of the first one, the largest rows of norm 1 or less."""
+        origin = sets[0].features.mean(axis=0, dtype=np.float64)
+        # Sums of absolute numbers bound the norms, and their squares are not needed.
+        largest = max(
+            float(np.abs(np.asarray(images.features[rows], np.float64) - origin).sum(axis=1).max())
+            for images in sets
+            for rows in _ranges(len(images), ROWS)
+        )
+        scale = 2.0 ** -math.frexp(largest)[1] if largest > 0 else 1.0
+        return tuple(cls(images, origin, scale) for images in sets)
+
+    def chosen(self, rows: Int64[np.ndarray, " r"]) -> _Narrow:
+        """Return some of the images."""
+        images = Images(self.images.features[rows], self.images.subjects[rows])
+        return _Narrow(images, self.origin, self.scale)
 
     def block(self, rows: slice) -> Float32[np.ndarray, "k d"]:
         """Return some rows, in the order in which the images were given."""
-        moved = np.asarray(self.images.features[rows], np.float64) - self.origin
+        moved = (np.asarray(self.images.features[rows], np.float64) - self.origin) * self.scale
         narrow: Float32[np.ndarray, "k d"] = moved.astype(np.float32)
         return narrow
 
@@ -163,6 +187,18 @@ class _Narrow:
 
         in_place(square, squares)
         return squares
+
+    def limits(
+        self, squares: Float64[np.ndarray, " n"], others: _Narrow
+    ) -> Float32[np.ndarray, " n"]:
+        """Return what squares to others are compared with, so that none up to `squares` is missed.
+
+        One that is too large only costs a candidate, so it is rounded up.
+        """
+        with np.errstate(over="ignore"):
+            scaled = (squares * self.scale**2 + self.error(others)).astype(np.float32)
+        up: Float32[np.ndarray, " n"] = np.nextafter(scaled, np.float32(np.inf))
+        return up
 
     def error(self, others: _Narrow) -> Float64[np.ndarray, " n"]:
         """Return the largest error of a squared distance to an image of the others, by image.
@@ -208,26 +244,33 @@ def pairs_in_reach(left: Images, right: Images, *, index: bool = False) -> Pairs
     return _kept(key, lambda: compute(left, right))
 
 
-def _near_lists(images: Images) -> NearLists:
-    narrow = _Narrow(images, images.features.mean(axis=0, dtype=np.float64))
-    size = min(CANDIDATES, len(images))
+def _in_rows(
+    what: str,
+    depends_on: Callable[[], Sequence[np.ndarray | bytes | int]],
+    n: int,
+    compute: Callable[[slice], Sums],
+) -> Sums:
+    """Return arrays that are computed for `ROWS` images at a time, in sections, joined in order."""
 
-    def compute(ranges: Sequence[slice]) -> Sums:
-        found = [_near_lists_of(narrow, rows, size) for rows in ranges]
-        return {
-            name: np.concatenate([one[name] for one in found])
-            for name in ("order", "distances", "beyond")
-        }
+    def joined(parts: Sequence[Sums]) -> Sums:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    parts = list(
-        in_sections(
-            "nearest", lambda: (images.digest, size), _ranges(len(images), ROWS), compute
-        )
-    )  # fmt: skip
-    order, distances, beyond = (
-        np.concatenate([part[name] for part in parts]) for name in ("order", "distances", "beyond")
+    ranges = _ranges(n, ROWS)
+    return joined(
+        list(in_sections(what, depends_on, ranges, lambda some: joined([*map(compute, some)])))
     )
-    return NearLists(Neighbours(order, distances), beyond)
+
+
+def _near_lists(images: Images) -> NearLists:
+    (narrow,) = _Narrow.of(images)
+    size = min(CANDIDATES, len(images))
+    found = _in_rows(
+        "nearest",
+        lambda: (images.digest, size),
+        len(images),
+        lambda rows: _near_lists_of(narrow, rows, size),
+    )
+    return NearLists(Neighbours(found["order"], found["distances"]), found["beyond"])
 
 
 def _near_lists_of(narrow: _Narrow, rows: slice, size: int) -> Sums:
@@ -247,7 +290,7 @@ def _near_lists_of(narrow: _Narrow, rows: slice, size: int) -> Sums:
             waiting = []
     if waiting:
         best, chosen = _merged(best, chosen, waiting)
-    beyond = best[:, -1].astype(np.float64) - narrow.error(narrow)[rows]
+    beyond = (best[:, -1].astype(np.float64) - narrow.error(narrow)[rows]) / narrow.scale**2
     beyond[~np.isfinite(best[:, -1])] = np.inf  # all other images are in the list
     if size == n:
         beyond[:] = np.inf
@@ -354,32 +397,18 @@ def _pairs_of_one_set(images: Images, lists: NearLists) -> PairsInReach:
 
 
 def _pairs_in_reach(left: Images, right: Images) -> PairsInReach | None:
-    origin = left.features.mean(axis=0, dtype=np.float64)
-    sets = _Narrow(left, origin), _Narrow(right, origin)
+    one, other = _Narrow.of(left, right)
     lists = near_lists(left), near_lists(right)
-    reach = _reach(sets, lists)
+    reach = _reach((one, other), lists)
     if reach is None:
         return None
-
-    def compute(ranges: Sequence[slice]) -> Sums:
-        found = [_pairs_of(sets, reach, rows) for rows in ranges]
-        return {
-            name: np.concatenate([one[name] for one in found])
-            for name in ("left", "right", "distances")
-        }
-
-    parts = list(
-        in_sections(
-            "pairs in reach",
-            lambda: (left.digest, right.digest, *reach),
-            _ranges(len(left), ROWS),
-            compute,
-        )
+    found = _in_rows(
+        "pairs in reach",
+        lambda: (left.digest, right.digest, *reach),
+        len(left),
+        lambda rows: _pairs_of((one, other), reach, rows),
     )
-    i, j, distances = (
-        np.concatenate([part[name] for part in parts]) for name in ("left", "right", "distances")
-    )
-    return PairsInReach(i, j, distances, reach)
+    return PairsInReach(found["left"], found["right"], found["distances"], reach)
 
 
 def _reach(
@@ -400,13 +429,13 @@ def _reach(
         )
         pairs = 0.0
         for (own, others), limits in zip((sets, sets[::-1]), reach, strict=True):
-            n, error = len(own.images), own.error(others)
+            n, edges = len(own.images), own.limits(limits, others)
             rows = np.random.default_rng(0).choice(n, min(SAMPLED_ROWS, n), replace=False)
-            few = _Narrow(Images(own.images.features[rows], own.images.subjects[rows]), own.origin)
+            few = own.chosen(rows)
             whole, count = slice(0, len(rows)), 0
             for columns in _ranges(len(others.images), COLUMNS):
                 squares = few.squares(whole, others, columns, few.block(whole))
-                count += int(np.count_nonzero(squares <= (limits + error)[rows, None]))
+                count += int(np.count_nonzero(squares <= edges[rows, None]))
             pairs += count * n / len(rows)
         if pairs <= room:
             return reach[0], reach[1]
@@ -421,11 +450,7 @@ def _pairs_of(
     """Return the pairs of some left images."""
     left, right = sets
     block = left.block(rows)
-    of_rows, of_columns = (
-        _rounded_up(limits + own.error(others))
-        for limits, own, others in ((reach[0], left, right), (reach[1], right, left))
-    )
-    of_rows = of_rows[rows]
+    of_rows, of_columns = left.limits(reach[0], right)[rows], right.limits(reach[1], left)
     images: list[list[Int64[np.ndarray, " _"]]] = [[] for _ in range(rows.stop - rows.start)]
     for columns in _ranges(len(right.images), COLUMNS):
         squares = left.squares(rows, right, columns, block)
@@ -449,16 +474,9 @@ def _pairs_of(
     }  # fmt: skip
 
 
-def _rounded_up(limits: Float64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-    """Return limits in float32: one that is too large only costs a candidate."""
-    with np.errstate(over="ignore"):
-        up: Float32[np.ndarray, " n"] = np.nextafter(limits.astype(np.float32), np.float32(np.inf))
-        return up
-
-
 def _indexed_lists(images: Images) -> NearLists:
     """Return the nearest images of other subjects that an index finds."""
-    narrow = _Narrow(images, images.features.mean(axis=0, dtype=np.float64))
+    (narrow,) = _Narrow.of(images)
     n = len(images)
     index = Index(narrow.block(slice(0, n)))
     # An image finds itself first, and others of its subject may be near.
@@ -481,8 +499,8 @@ def _last_finite(distances: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, "
 def _share_found(images: Images, lists: Neighbours) -> float:
     """Return the share of the `CHECKED` nearest images that lists hold, for some images."""
     rows = np.random.default_rng(0).choice(len(images), min(SAMPLED_ROWS, len(images)), False)
-    narrow = _Narrow(images, images.features.mean(axis=0, dtype=np.float64))
-    few = _Narrow(Images(images.features[rows], images.subjects[rows]), narrow.origin)
+    (narrow,) = _Narrow.of(images)
+    few = narrow.chosen(rows)
     whole = slice(0, len(rows))
     squares = np.concatenate(
         [
@@ -500,9 +518,8 @@ def _share_found(images: Images, lists: Neighbours) -> float:
 
 def _indexed_pairs(left: Images, right: Images) -> PairsInReach:
     """Return the pairs within reach that an index of either set finds."""
-    origin = left.features.mean(axis=0, dtype=np.float64)
     sides = (left, right)
-    rows = [_Narrow(side, origin).block(slice(0, len(side))) for side in sides]
+    rows = [narrow.block(slice(0, len(narrow.images))) for narrow in _Narrow.of(*sides)]
     found, reach = [], []
     for own, (of_own, of_other) in enumerate((rows, rows[::-1])):
         size = min(CANDIDATES, len(of_other))

@@ -15,6 +15,7 @@ from synthbench.metrics.blocked import near
 from synthbench.metrics.fid import FID, GramFrechet, MomentFrechet
 from synthbench.metrics.inference import contracts, floors, intervals, resampling, tiles
 from synthbench.metrics.inference.subgroup import subgroup
+from synthbench.metrics.metric import ones
 from synthbench.metrics.mmd import KID, MMD2
 from synthbench.metrics.prdc import Coverage, Density, Precision, Recall
 from synthbench.metrics.spectrum import Spectrum
@@ -116,6 +117,20 @@ def test_balls_far_from_the_origin_are_exact_too(monkeypatch):
     large = Density().prepare(x + 1e5, y + 1e5)
     weights = weights_of(small)
     np.testing.assert_allclose(large.value(weights), small.value(weights), rtol=1e-13)
+
+
+@pytest.mark.parametrize("size", [2.0**-90, 2.0**90])
+@pytest.mark.parametrize("metric", BALLS, ids=lambda metric: metric.name)
+def test_balls_of_large_and_small_features_are_exact_too(metric, size, monkeypatch):
+    """Squares of such features are infinite or zero in float32, which chooses the candidates."""
+    monkeypatch.setattr(near, "CANDIDATES", 12)
+    x, y = sets()
+    expected = metric().prepare(x, y)
+    monkeypatch.setattr(prdc, "LARGE_SET", 10)
+    large = metric().prepare(size * x, size * y)
+    monkeypatch.setattr(type(large), "_every_neighbour", None)  # the lists are enough
+    weights = ones(expected)
+    np.testing.assert_allclose(large.value(weights), expected.value(weights), rtol=1e-13)
 
 
 @pytest.mark.parametrize("subjects", GROUPINGS, ids=["images", "real scans", "synth scans"])
