@@ -17,8 +17,11 @@ from synthbench.errors import MetricError
 from synthbench.metrics.metric import VolumeSource
 from synthbench.metrics.subjects import n_subjects
 
-BLOCK_BYTES = 2**30
-"""Volumes are read in slabs that together take at most this many bytes."""
+BLOCK_BYTES = 2**28
+"""Bytes of the part of the grid that is read of all volumes at once. It is no share of the memory:
+the order of the places, and so the last digits of a sum over them, must not depend on that."""
+
+_ROWS = 512  # synthetic patches that are compared at a time with all real ones
 
 MOST_REAL = 100
 """Training and hold-out images, per side, between which distances are taken."""
@@ -159,6 +162,9 @@ def search(
     progress
         Called with the number of places done and the number of all places.
 
+    Memory: `BLOCK_BYTES`, the patches of one place, distances of 512 of them, and 9 bytes for each
+    cube of each synthetic image. Each volume is read once for each block of the grid.
+
     Raises
     ------
     MetricError
@@ -194,13 +200,17 @@ def search(
         np.fill_diagonal(own, 0)
         between += own / unit
         compared += 1
-        to_real = np.minimum(distances_between(synth, of_real), distances_between(synth, mirrored))
-        for k, scans in enumerate(rounds):
-            logs = np.log(to_real[:, scans].clip(min=rule.floor * unit))
-            nearest, copied = nearest_subject(logs, rule.ratio)
-            found[side].nearest[k, :, place] = nearest
-            found[side].copied[k, :, place] = copied
-            found[side].gaps[:] += contrast(logs, n_train) / (len(rounds) * len(places))
+        for start in range(0, len(synth), _ROWS):
+            some = slice(start, start + _ROWS)
+            to_real = np.minimum(
+                distances_between(synth[some], of_real), distances_between(synth[some], mirrored)
+            )
+            for k, scans in enumerate(rounds):
+                logs = np.log(to_real[:, scans].clip(min=rule.floor * unit))
+                nearest, copied = nearest_subject(logs, rule.ratio)
+                found[side].nearest[k, some, place] = nearest
+                found[side].copied[k, some, place] = copied
+                found[side].gaps[some] += contrast(logs, n_train) / (len(rounds) * len(places))
     if compared == 0:
         raise MetricError(
             "local_copying: real patches of different subjects are equal at every place inside "
@@ -227,10 +237,10 @@ def patches(
     sides
         Sides of the cubes, in voxels.
     """
-    for slab, inside in _slabs(sources, mask, places, max(sides) // 2):
+    for block, inside in _blocks(sources, mask, places, max(sides) // 2):
         for place in inside:
             for side in sides:
-                yield int(place), side, slab.patches(places[place], side)
+                yield int(place), side, block.patches(places[place], side)
 
 
 def nearest_subject(
@@ -331,8 +341,8 @@ def distances_between(
 
 
 @dataclass(frozen=True)
-class _Slab:
-    """All images in a slab of the grid, with a margin that the largest cubes may enter.
+class _Block:
+    """All images in a block of the grid, with a margin that the largest cubes may enter.
 
     Its box is symmetric from left to right, so that a mirrored patch lies in it too.
     """
@@ -358,37 +368,42 @@ class _Slab:
         return synth - centre, real - centre, mirrored - centre
 
 
-def _slabs(
+def _blocks(
     sources: Mapping[str, VolumeSource],
     mask: Bool[np.ndarray, "d h w"],
     places: Int64[np.ndarray, "p 3"],
     reach: int,
-) -> Iterator[tuple[_Slab, Int64[np.ndarray, " q"]]]:
-    """Yield slabs of the grid, with the indices of the places that lie in each."""
+) -> Iterator[tuple[_Block, Int64[np.ndarray, " q"]]]:
+    """Yield blocks of the grid, with the indices of the places that lie in each."""
     corners = np.argwhere(mask | mask[::-1])
     low, high = corners.min(axis=0), corners.max(axis=0) + 1
-    area = int(np.prod(high[:2] - low[:2] + 2 * reach))
     images = sum(len(source) for source in sources.values())
-    thickness = max(1, BLOCK_BYTES // (4 * images * area) - 2 * reach)
-    for start in range(int(low[2]), int(high[2]), thickness):
-        stop = min(start + thickness, int(high[2]))
-        inside = np.flatnonzero((places[:, 2] >= start) & (places[:, 2] < stop))
-        if len(inside) == 0:
-            continue
-        box = np.array([low, high])
-        box[:, 2] = start, stop
-        box += [[-reach], [reach]]
-        real = [_read(sources[role], role, mask.shape, box) for role in ("train", "holdout")]
-        synth = _read(sources["synth"], "synth", mask.shape, box)
-        yield _Slab(synth, np.concatenate(real), _cut(mask, box), box[0]), inside
+    size = high - low
+    # Axis 0 stays whole: a block holds the mirrored patches too.
+    while 4 * images * int(np.prod(size + 2 * reach)) > BLOCK_BYTES and max(size[1:]) > 1:
+        longer = 1 + int(np.argmax(size[1:]))
+        size[longer] = -(-size[longer] // 2)
+    for front in range(int(low[1]), int(high[1]), int(size[1])):
+        for bottom in range(int(low[2]), int(high[2]), int(size[2])):
+            start = np.array([low[0], front, bottom])
+            stop = np.minimum(start + size, high)
+            inside = np.flatnonzero(((places >= start) & (places < stop))[:, 1:].all(axis=1))
+            if len(inside) == 0:
+                continue
+            box = np.array([start - reach, stop + reach])
+            real = {role: sources[role] for role in ("train", "holdout")}
+            synth = _read({"synth": sources["synth"]}, mask.shape, box)
+            yield _Block(synth, _read(real, mask.shape, box), _cut(mask, box), box[0]), inside
 
 
 def _read(
-    source: VolumeSource, role: str, shape: tuple[int, ...], box: Int64[np.ndarray, "2 3"]
+    sources: Mapping[str, VolumeSource], shape: tuple[int, ...], box: Int64[np.ndarray, "2 3"]
 ) -> Float32[np.ndarray, "n a b c"]:
-    """Return the part of all volumes that lies in a box."""
-    slab: Float32[np.ndarray, "n a b c"] = np.zeros((len(source), *(box[1] - box[0])), np.float32)
-    for i in range(len(source)):
+    """Return the part of all volumes of the sources that lies in a box."""
+    n = sum(len(source) for source in sources.values())
+    parts: Float32[np.ndarray, "n a b c"] = np.zeros((n, *(box[1] - box[0])), np.float32)
+    of_all = ((role, source, i) for role, source in sources.items() for i in range(len(source)))
+    for part, (role, source, i) in zip(parts, of_all, strict=True):
         volume = np.asarray(source[i], dtype=np.float32)
         if volume.shape != shape:
             raise MetricError(
@@ -401,8 +416,8 @@ def _read(
                 f"local_copying: {role}[{i}] holds NaN or infinity. Remove or fix it.",
                 "intensities",
             )
-        slab[i] = _cut(volume, box)
-    return slab
+        part[:] = _cut(volume, box)
+    return parts
 
 
 def _cut(volume: np.ndarray, box: Int64[np.ndarray, "2 3"]) -> np.ndarray:

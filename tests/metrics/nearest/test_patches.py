@@ -71,14 +71,16 @@ def test_the_nearest_subject_is_that_of_a_double_loop(volumes):
         assert found.found[side].gaps == pytest.approx(np.mean(gaps[side], axis=0))
 
 
-def test_slabs_give_what_one_block_gives(volumes, monkeypatch):
+@pytest.mark.parametrize("most", [4 * 13 * 30 * 34 * 12, 4 * 13 * 30 * 12 * 12, 1])
+def test_blocks_give_what_one_block_gives(volumes, monkeypatch, most):
     whole = found_by(volumes, ball())
-    monkeypatch.setattr(patches, "BLOCK_BYTES", 4 * 13 * 30 * 34 * 12)
-    slabs = found_by(volumes, ball())
+    monkeypatch.setattr(patches, "BLOCK_BYTES", most)
+    monkeypatch.setattr(patches, "_ROWS", 3)
+    blocks = found_by(volumes, ball())
     for side in RULE.sides:
-        assert np.array_equal(whole.found[side].nearest, slabs.found[side].nearest)
-        assert whole.found[side].gaps == pytest.approx(slabs.found[side].gaps)
-    assert whole.between_real == pytest.approx(slabs.between_real)
+        assert np.array_equal(whole.found[side].nearest, blocks.found[side].nearest)
+        assert whole.found[side].gaps == pytest.approx(blocks.found[side].gaps)
+    assert whole.between_real == pytest.approx(blocks.between_real)
 
 
 def subset_contrast(logs, n_train):
