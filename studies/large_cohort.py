@@ -1,7 +1,7 @@
 """Time and memory of whole cohorts: simulate, train, sample into shards, check and score.
 
 Usage: python studies/large_cohort.py --n 1000 4000 20000 --max-memory 2GiB
-       python studies/large_cohort.py --n 20000 --keep FOLDER --score="--metric fid --metric kid"
+       python studies/large_cohort.py --n 100000 --real 4000 --score="--extractor voxels"
 
 The real volumes are mixtures of 200 simulated brains, each with a smooth field of its own, so that
 no two are alike; pca-gaussian is fitted to the 200. Each verb is a process of its own. The table
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -107,15 +108,18 @@ def resident(process: psutil.Process) -> int:
     return total
 
 
-def main() -> None:
+def main(typed: Sequence[str] | None = None) -> None:
     """Print a row per step and size."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--n", type=int, nargs="+", default=[1000, 4000])
+    parser.add_argument("--real", type=int, help="real volumes; as many as synthetic by default")
     parser.add_argument("--shape", type=int, nargs=3, default=[24, 28, 24])
     parser.add_argument("--max-memory", default="2GiB")
     parser.add_argument("--keep", type=Path, help="a folder that keeps the volumes")
-    parser.add_argument("--score", default="", help="more options of synthbench score")
-    chosen = parser.parse_args()
+    parser.add_argument(
+        "--score", default="--extractor random-resnet10", help="options of synthbench score"
+    )
+    chosen = parser.parse_args(typed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = chosen.keep or Path(scratch)
         base, run = folder / "base", folder / "run"
@@ -126,9 +130,10 @@ def main() -> None:
         print("| n | step | wall, s | CPU, s | peak, GiB |")
         print("| ---: | --- | ---: | ---: | ---: |")
         for n in chosen.n:
-            real, synth = folder / f"real-{n}", folder / f"synth-{n}"
+            n_real = chosen.real or n
+            real, synth = folder / f"real-{n_real}", folder / f"synth-{n}"
             if not real.exists():
-                simulated(base, real, n)
+                simulated(base, real, n_real)
             steps = {}
             if not run.exists():
                 steps["train"] = ["train", "pca-gaussian", "--real", str(base), "--out", str(run)]
@@ -137,7 +142,7 @@ def main() -> None:
                 steps["sample"] = ["sample", str(run), "--n", str(n)]
                 steps["sample"] += ["--shards", str(max(1, n // PER_SHARD)), "--out", str(synth)]
             steps["score"] = ["score", "--real", str(real), "--synth", str(synth)]
-            steps["score"] += ["--extractor", "random-resnet10", *shlex.split(chosen.score)]
+            steps["score"] += shlex.split(chosen.score)
             steps["score"] += ["--out", str(folder / f"card-{n}.json"), "--no-cache", *accepted]
             for name, command in steps.items():
                 found = measured(command, chosen.max_memory, cache)
