@@ -21,7 +21,7 @@ from synthbench.errors import MetricError
 from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.inference.resampling import LARGE_SET, estimate
 from synthbench.metrics.inference.sections import Sums, in_sections
-from synthbench.metrics.kernels import BLOCK_NUMBERS
+from synthbench.metrics.kernels import rows_per_block
 from synthbench.metrics.metric import BaseMetric, Weights, as_float64, check_features, check_memory
 from synthbench.metrics.subjects import subject_index
 
@@ -258,12 +258,12 @@ def effective_rank(x: Float64[np.ndarray, "n d"]) -> float:
     """
     features = check_features("effective rank", widen=False, features=x)["features"]
     if len(features) > LARGE_SET:
-        gram = moments(features, np.ones(len(features)))[1] * (len(features) - 1)
+        trace, squares = _scatter_sums(features)
     else:
         centred = as_float64(features) - features.mean(axis=0, dtype=np.float64)
         few_images = len(centred) < centred.shape[1]
         gram = centred @ centred.T if few_images else centred.T @ centred
-    trace = float(np.trace(gram))
+        trace, squares = float(np.trace(gram)), float((gram**2).sum())
     size = float(np.einsum("ij,ij->i", features, features).sum(dtype=np.float64))
     if trace <= np.finfo(np.float64).eps ** 2 * size * len(features):
         raise MetricError(
@@ -271,7 +271,26 @@ def effective_rank(x: Float64[np.ndarray, "n d"]) -> float:
             f"{len(features)}. Look for duplicated volumes or an extractor with constant output.",
             "no spread",
         )
-    return trace**2 / float((gram**2).sum())
+    return trace**2 / squares
+
+
+def _scatter_sums(x: Float[np.ndarray, "n d"]) -> tuple[float, float]:
+    """Return trace and sum of squares of the scatter matrix, which is computed in parts.
+
+    With many features the whole matrix may take more memory than they do.
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    trace = squares = 0.0
+    step = rows_per_block(x.shape[1])
+    for start in range(0, x.shape[1], step):
+        columns = slice(start, start + step)
+        part = np.zeros((x.shape[1], len(mean[columns])))
+        for rows in _blocks(*x.shape):
+            centred = x[rows] - mean
+            part += centred.T @ centred[:, columns]
+        trace += float(np.trace(part, -start))
+        squares += float(np.vdot(part, part))
+    return trace, squares
 
 
 def moments(
@@ -300,7 +319,7 @@ def moments(
 
 def _blocks(n: int, d: int) -> Iterator[slice]:
     """Yield slices of n rows with at most `BLOCK_NUMBERS` features; all rows of a small set."""
-    step = n if n <= LARGE_SET else max(1, BLOCK_NUMBERS // d)
+    step = n if n <= LARGE_SET else rows_per_block(d)
     for start in range(0, n, step):
         yield slice(start, start + step)
 

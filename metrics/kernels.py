@@ -185,7 +185,7 @@ def _distinct_squared_distances(
     """Squared distances of all pairs of images of distinct subjects, each pair once."""
     n, filled = len(x), 0
     distances = np.empty(n * (n - 1) // 2)
-    centred, step = x - x.mean(axis=0), _rows_per_block(n)
+    centred, step = x - x.mean(axis=0), rows_per_block(n)
     for start in range(0, n, step):
         rows = slice(start, start + step)
         squares = squares_near_origin(centred[rows], centred[start:])
@@ -255,7 +255,7 @@ def _random_squared_distances(images: Images) -> Float64[np.ndarray, " p"]:
     n, rng = len(images), np.random.default_rng(0)
     pairs = rng.integers(n, size=(2, min(SAMPLED_PAIRS, n * n // 64)))
     left, right = pairs[:, images.subjects[pairs[0]] != images.subjects[pairs[1]]]
-    x, step = images.features, max(1, BLOCK_NUMBERS // images.features.shape[1])
+    x, step = images.features, rows_per_block(images.features.shape[1])
     found = []
     for start in range(0, len(left), step):
         some = slice(start, start + step)
@@ -264,13 +264,14 @@ def _random_squared_distances(images: Images) -> Float64[np.ndarray, " p"]:
     return np.concatenate(found)
 
 
-def _rows_per_block(columns: int) -> int:
+def rows_per_block(columns: int) -> int:
+    """Return how many rows of a matrix have at most `BLOCK_NUMBERS` elements; one at least."""
     return max(1, BLOCK_NUMBERS // columns)
 
 
 def row_blocks(matrix: Float64[np.ndarray, "n m"]) -> Iterator[slice]:
     """Yield slices of rows with at most `BLOCK_NUMBERS` elements each."""
-    step = _rows_per_block(matrix.shape[1])
+    step = rows_per_block(matrix.shape[1])
     for start in range(0, len(matrix), step):
         yield slice(start, start + step)
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from synthbench.errors import MetricError
 from synthbench.metrics.inference.multiplicity import combined_p
 from synthbench.metrics.inference.pairs import ratio, subject_sums
-from synthbench.metrics.inference.resampling import LARGE_SET, equal_draws
+from synthbench.metrics.inference.resampling import GROUP_ROWS, LARGE_SET, equal_draws
 from synthbench.metrics.inference.sections import Sums, in_sections
-from synthbench.metrics.inference.tiles import Images, Tile, triangle
+from synthbench.metrics.inference.tiles import Images, Pooled, Tile, triangle
 from synthbench.metrics.kernels import (
     ROUNDING,
     check_bandwidth,
@@ -98,17 +98,18 @@ def permutation_p(
     deal = _swapped_labels if paired else _permuted_labels
     draws = equal_draws(pooled, _equal_counts(index, paired), rng.spawn(1)[0]) > 0
     labels = deal(*sizes, len(draws) * permutations, rng)[:, pooled]
-    rows = np.concatenate([sets["real"], sets["synth"]])
     if max(len(x) for x in sets.values()) > LARGE_SET:
         origin = sets["real"].mean(axis=0, dtype=np.float64)
         every = len(draws) == 1 and draws.all()
         return combined_p([
             _blocked_p(
-                rows if every else rows[drawn], labels[:, drawn], pooled[drawn], origin, bandwidth
+                Pooled(sets["real"], sets["synth"], None if every else np.flatnonzero(drawn)),
+                labels if every else labels[:, drawn], pooled[drawn], origin, bandwidth,
             )
             for drawn in draws
         ])  # fmt: skip
-    rows = as_float64(rows)
+    labels = labels.astype(np.float64)
+    rows = as_float64(np.concatenate([sets["real"], sets["synth"]]))
     kernel = zero_within_subjects(
         gaussian_kernel(rows, rows, BANDWIDTH_FACTORS[0] * bandwidth), pooled
     )
@@ -129,8 +130,8 @@ def _equal_counts(
 
 
 def _blocked_p(
-    rows: Float[np.ndarray, "k d"],
-    labels: Float64[np.ndarray, "b k"],
+    rows: Pooled,
+    labels: Bool[np.ndarray, "b k"],
     index: Int64[np.ndarray, " k"],
     origin: Float64[np.ndarray, " d"],
     bandwidth: float,
@@ -158,7 +159,7 @@ def _blocked_p(
                 row_sums[i, tile.rows] += kernel.sum(axis=1)
                 if not tile.on_diagonal:
                     row_sums[i, tile.columns] += kernel.sum(axis=0)
-                product = labels[:, tile.columns] @ kernel.T
+                product = labels[:, tile.columns].astype(np.float64) @ kernel.T
                 labelled[i] += times * (product * labels[:, tile.rows]).sum(axis=1)
         return {"labelled": labelled, "row sums": row_sums}
 
@@ -169,11 +170,16 @@ def _blocked_p(
         labelled += found["labelled"]
         row_sums += found["row sums"]
     scores = np.full(len(labels), -np.inf)
-    other = 1 - labels
-    pairs = [(side * weight_of_others(side, index)).sum(axis=1) for side in (labels, other)]
-    between = labels.sum(axis=1) * other.sum(axis=1)
+    # Labels are widened some rows at a time: all of them would take as much as the features.
+    groups = [labels[start : start + GROUP_ROWS] for start in range(0, len(labels), GROUP_ROWS)]
+    pairs = [
+        np.concatenate([_weight_of_pairs(side(group), index) for group in groups])
+        for side in (np.asarray, np.logical_not)
+    ]
+    n_labelled = labels.sum(axis=1)
+    between = n_labelled * (labels.shape[1] - n_labelled)
     for within, sums in zip(labelled, row_sums, strict=True):
-        of_labelled = labels @ sums
+        of_labelled = np.concatenate([group.astype(np.float64) @ sums for group in groups])
         of_other = sums.sum() - 2 * of_labelled + within
         u = (
             ratio(within, pairs[0])
@@ -182,6 +188,15 @@ def _blocked_p(
         )
         scores = np.maximum(scores, _standardised(u))
     return _share_at_least(scores)
+
+
+def _weight_of_pairs(
+    side: Bool[np.ndarray, "b k"], index: Int64[np.ndarray, " k"]
+) -> Float64[np.ndarray, " b"]:
+    """Return the number of ordered pairs of images of one side and of distinct subjects."""
+    w = side.astype(np.float64)
+    weight: Float64[np.ndarray, " b"] = (w * weight_of_others(w, index)).sum(axis=1)
+    return weight
 
 
 def _raise(kernel: Float64[np.ndarray, "k k"], power: float) -> None:
@@ -220,23 +235,23 @@ def _share_at_least(scores: Float64[np.ndarray, " 1+b"]) -> float:
 
 def _permuted_labels(
     n: int, m: int, permutations: int, rng: np.random.Generator
-) -> Float64[np.ndarray, "b s"]:
+) -> Bool[np.ndarray, "b s"]:
     """Indicators of the subjects labelled real; the first row is the observed labelling."""
-    observed = (np.arange(n + m) < n).astype(np.float64)
+    observed = np.arange(n + m) < n
     return np.vstack([observed, rng.permuted(np.tile(observed, (permutations, 1)), axis=1)])
 
 
 def _swapped_labels(
     n: int, m: int, permutations: int, rng: np.random.Generator
-) -> Float64[np.ndarray, "b s"]:
+) -> Bool[np.ndarray, "b s"]:
     """Return what `_permuted_labels` does, with labels that are exchanged within random pairs."""
     if n != m:
         raise MetricError(
             f"paired permutation test: both sets need the same number of subjects; found {n} and "
             f"{m}. Leave out those without a partner."
         )
-    coins = np.vstack([np.zeros((1, n)), rng.integers(2, size=(permutations, n))])
-    return np.hstack([1 - coins, coins])
+    coins = np.vstack([np.zeros((1, n)), rng.integers(2, size=(permutations, n))]) > 0
+    return np.hstack([~coins, coins])
 
 
 def _split_discrepancy(

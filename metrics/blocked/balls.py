@@ -27,7 +27,7 @@ from synthbench.metrics.blocked.near import (
 )
 from synthbench.metrics.inference.pairs import ratio
 from synthbench.metrics.inference.tiles import Images
-from synthbench.metrics.kernels import BLOCK_NUMBERS, squares_near_origin
+from synthbench.metrics.kernels import rows_per_block, squares_near_origin
 from synthbench.metrics.metric import Target, Weights
 
 SPARSE = 0.25
@@ -168,7 +168,7 @@ class BlockedShare:
 
     def _blocks(self, b: int) -> Iterator[range]:
         n = len(self.centres)
-        step = max(1, min(BLOCK_NUMBERS // max(b, 1), ROWS_AT_ONCE))
+        step = min(rows_per_block(max(b, 1)), ROWS_AT_ONCE)
         for start in range(0, n, step):
             yield range(start, min(start + step, n))
 
@@ -230,7 +230,7 @@ class BlockedShare:
             near = known[ball] & (pairs.distances[first:last] <= widest[ball])
             yield ball[near], pairs.right[first:last][near], pairs.distances[first:last][near]
         others = np.flatnonzero(~known & (widest >= 0))
-        step = max(1, BLOCK_NUMBERS // len(self.images))
+        step = rows_per_block(len(self.images))
         for start in range(0, len(others), step):
             some = others[start : start + step]
             yield self._from_all_images(rows, some, widest[some])
@@ -242,7 +242,7 @@ class BlockedShare:
         centres = self._near_origin(self.centres[rows.start + balls])
         limits = (widest + ROUNDING * ((centres**2).sum(axis=1) + self._largest_norm))[:, None]
         found: list[list[Int64[np.ndarray, " _"]]] = [[] for _ in balls]
-        step = max(1, BLOCK_NUMBERS // self.images.shape[1])
+        step = rows_per_block(self.images.shape[1])
         for start in range(0, len(self.images), step):
             squares = squares_near_origin(
                 centres, self._near_origin(self.images[start : start + step])
@@ -251,7 +251,7 @@ class BlockedShare:
                 some.append(start + np.flatnonzero(near))
         images = [np.concatenate(some) for some in found]
         exact = [
-            exact_squares(self.centres[rows.start + ball], self.images[some])
+            exact_squares(self.centres[rows.start + ball], self.images, some)
             for ball, some in zip(balls, images, strict=True)
         ]
         ball = np.repeat(balls, [len(some) for some in images])
@@ -269,7 +269,7 @@ class BlockedShare:
     @cached_property
     def _largest_norm(self) -> float:
         """Return the largest squared norm of an image."""
-        step = max(1, BLOCK_NUMBERS // self.images.shape[1])
+        step = rows_per_block(self.images.shape[1])
         return max(
             float((self._near_origin(self.images[start : start + step]) ** 2).sum(axis=1).max())
             for start in range(0, len(self.images), step)

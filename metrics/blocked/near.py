@@ -23,6 +23,7 @@ from synthbench.metrics.blocked.index import Index
 from synthbench.metrics.inference.resampling import SHARE_OF_MEMORY
 from synthbench.metrics.inference.sections import Sums, in_sections
 from synthbench.metrics.inference.tiles import Images
+from synthbench.metrics.kernels import rows_per_block
 from synthbench.runtime.memory import memory_limit
 from synthbench.runtime.parallel import in_place
 
@@ -160,8 +161,13 @@ class _Narrow:
 
     def block(self, rows: slice) -> Float32[np.ndarray, "k d"]:
         """Return some rows, in the order in which the images were given."""
-        moved = (np.asarray(self.images.features[rows], np.float64) - self.origin) * self.scale
-        narrow: Float32[np.ndarray, "k d"] = moved.astype(np.float32)
+        features = self.images.features[rows]
+        narrow: Float32[np.ndarray, "k d"] = np.empty(features.shape, np.float32)
+        for some in _ranges(len(features), rows_per_block(features.shape[1])):
+            moved = features[some].astype(np.float64)
+            moved -= self.origin
+            moved *= self.scale
+            narrow[some] = moved
         return narrow
 
     @cached_property
@@ -352,7 +358,7 @@ def sorted_neighbours(
     """
     distances = np.empty(chosen.shape)
     for place, (row, some) in enumerate(zip(rows, chosen, strict=True)):
-        distances[place] = exact_squares(images.features[row], images.features[some])
+        distances[place] = exact_squares(images.features[row], images.features, some)
     same = images.subjects[rows][:, None] == images.subjects[chosen]
     distances[same | (chosen < 0)] = np.inf
     order = np.argsort(distances, axis=1, kind="stable")
@@ -362,12 +368,15 @@ def sorted_neighbours(
 
 
 def exact_squares(
-    row: Float[np.ndarray, " d"], others: Float[np.ndarray, "k d"]
+    row: Float[np.ndarray, " d"],
+    features: Float[np.ndarray, "n d"],
+    chosen: Int64[np.ndarray, " k"],
 ) -> Float64[np.ndarray, " k"]:
-    """Return squared distances, pair by pair: those of a small set to the bit."""
-    squares: Float64[np.ndarray, " k"] = cdist(
-        np.asarray(row[None], np.float64), np.asarray(others, np.float64), "sqeuclidean"
-    )[0]
+    """Return squared distances to chosen rows, pair by pair: those of a small set to the bit."""
+    squares, own = np.empty(len(chosen)), np.asarray(row[None], np.float64)
+    for some in _ranges(len(chosen), rows_per_block(len(row))):
+        others = np.asarray(features[chosen[some]], np.float64)
+        squares[some] = cdist(own, others, "sqeuclidean")[0]
     return squares
 
 
@@ -383,7 +392,7 @@ def _pairs_of_one_set(images: Images, lists: NearLists) -> PairsInReach:
     i, j = np.concatenate(left), np.concatenate(right)
     own = np.zeros(len(i))
     for place in np.flatnonzero(i != j):
-        own[place] = exact_squares(images.features[i[place]], images.features[j[place]][None])[0]
+        own[place] = exact_squares(images.features[i[place]], images.features, j[[place]])[0]
     rows = np.broadcast_to(np.arange(len(order))[:, None], order.shape)
     balls = np.concatenate([rows[listed], i])
     by_ball = np.argsort(balls, kind="stable")
@@ -463,7 +472,7 @@ def _pairs_of(
     i, j, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for ball, parts in enumerate(images, rows.start):
         some = np.concatenate(parts)
-        squares_64 = exact_squares(left.images.features[ball], right.images.features[some])
+        squares_64 = exact_squares(left.images.features[ball], right.images.features, some)
         within = (squares_64 <= reach[0][ball]) | (squares_64 <= reach[1][some])
         i.append(np.full(int(within.sum()), ball))
         j.append(some[within])
@@ -525,7 +534,7 @@ def _indexed_pairs(left: Images, right: Images) -> PairsInReach:
         size = min(CANDIDATES, len(of_other))
         near = Index(of_other).nearest(of_own, size)
         squares = np.stack([
-            exact_squares(sides[own].features[i], sides[1 - own].features[some])
+            exact_squares(sides[own].features[i], sides[1 - own].features, some)
             for i, some in enumerate(near)
         ])  # fmt: skip
         squares[near < 0] = np.inf
@@ -540,8 +549,9 @@ def _indexed_pairs(left: Images, right: Images) -> PairsInReach:
     distances = np.zeros(pairs.shape[1])
     for row, (first, last) in enumerate(pairwise(starts)):
         if last > first:
-            others = right.features[pairs[1, first:last]]
-            distances[first:last] = exact_squares(left.features[row], others)
+            distances[first:last] = exact_squares(
+                left.features[row], right.features, pairs[1, first:last]
+            )
     return PairsInReach(pairs[0], pairs[1], distances, (reach[0], reach[1]))
 
 

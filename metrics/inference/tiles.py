@@ -34,6 +34,37 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """The rows of two sets, one set after the other, of which no copy is made.
+
+    Attributes
+    ----------
+    first, second
+        One row per image.
+    chosen
+        The rows that are meant, in order; None: all.
+    """
+
+    first: Float[np.ndarray, "n d"]
+    second: Float[np.ndarray, "m d"]
+    chosen: Int64[np.ndarray, " k"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second) if self.chosen is None else len(self.chosen)
+
+    def __getitem__(self, rows: slice | Int64[np.ndarray, " l"]) -> Float[np.ndarray, "l d"]:
+        """Return some rows."""
+        places = np.arange(len(self))[rows] if self.chosen is None else self.chosen[rows]
+        of_first = places < len(self.first)
+        found = np.empty(
+            (len(places), self.first.shape[1]), np.result_type(self.first, self.second)
+        )
+        found[of_first] = self.first[places[of_first]]
+        found[~of_first] = self.second[places[~of_first] - len(self.first)]
+        return found
+
+
+@dataclass(frozen=True)
 class Images:
     """The features of the images of a large set, one block of rows at a time.
 
@@ -51,7 +82,7 @@ class Images:
         for other kernels.
     """
 
-    features: Float[np.ndarray, "n d"]
+    features: Float[np.ndarray, "n d"] | Pooled
     subjects: Int64[np.ndarray, " n"]
     origin: Float64[np.ndarray, " d"] | None = None
 
@@ -87,8 +118,11 @@ class Images:
     def block(self, rows: slice) -> Float64[np.ndarray, "k d"]:
         """Return some rows in float64, relative to the origin."""
         chosen = self.features[rows if self.order is None else self.order[rows]]
-        block = np.asarray(chosen, dtype=np.float64)
-        return block if self.origin is None else block - self.origin
+        if self.origin is None:
+            return np.asarray(chosen, dtype=np.float64)
+        block: Float64[np.ndarray, "k d"] = chosen.astype(np.float64)
+        block -= self.origin
+        return block
 
     def in_order(self, values: Float64[np.ndarray, "b n"]) -> Float64[np.ndarray, "b n"]:
         """Return values of the images in the order of the subjects."""
@@ -105,7 +139,9 @@ class Images:
     @cached_property
     def digest(self) -> bytes:
         """The sha256 of features, subjects and origin."""
-        return digest(self.features, self.subjects, self.origin)
+        x = self.features
+        own = (x.first, x.second, x.chosen) if isinstance(x, Pooled) else (x,)
+        return digest(*own, self.subjects, self.origin)
 
 
 def triangle(ranges: Sequence[slice]) -> list[Tile]:

@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from synthbench.errors import MetricError
 from synthbench.metrics.blocked.balls import ROUNDING
 from synthbench.metrics.inference import resampling
-from synthbench.metrics.kernels import BLOCK_NUMBERS, squares_near_origin
+from synthbench.metrics.kernels import rows_per_block, squares_near_origin
 from synthbench.metrics.metric import check_features, check_memory
 from synthbench.metrics.nearest.distances import CopyDistances, feature_distances
 from synthbench.metrics.nearest.pairs import FeaturePairs, Pairs
@@ -189,7 +189,7 @@ def _lists(
         for among, k in parts
     )
     largest = max(float(_squared_norms(x).max()) for x in (real, *views))
-    step = max(1, BLOCK_NUMBERS // len(real))
+    step = rows_per_block(len(real))
     for start in range(0, m, step):
         blocks = [view[start : start + step] for view in views]
         squares = squares_near_origin(blocks[0], real)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from synthbench.metrics.kernels import BLOCK_NUMBERS
+from synthbench.metrics.kernels import rows_per_block
 
 ROWS_PER_CHUNK = 64
 """Number of images that are handled at once, under all labellings."""
@@ -170,7 +170,7 @@ class Rows:
 
     def blocks(self, rows: Int64[np.ndarray, " r"]) -> Iterator[Int64[np.ndarray, " k"]]:
         """Yield places in `rows`, of so many rows at a time as may be computed in full."""
-        step = max(1, BLOCK_NUMBERS // self.size[1])
+        step = rows_per_block(self.size[1])
         for start in range(0, len(rows), step):
             yield np.arange(start, min(start + step, len(rows)))
 

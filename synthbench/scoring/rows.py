@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from synthbench.errors import MetricError
 from synthbench.metrics.blocked.near import CHECKED, SAMPLED_ROWS
-from synthbench.metrics.fid import effective_rank
 from synthbench.metrics.inference import contracts, floors, intervals, resampling
 from synthbench.metrics.metric import Composite, Direction, Metric, Part, Statistic, Studentized
 from synthbench.metrics.subjects import n_subjects
@@ -71,7 +70,7 @@ def rows_of_job(job: Job, setup: Setup) -> tuple[list[Value], JobData | MetricEr
         setup.context.log(f"{job.key}: {error}")
         return [missing_row(job, Missing.of(error))], error
     _say_what_was_found(job, statistic, setup)
-    rank = effective_rank(of_real) if job.extractor is not None else None
+    rank = None if job.extractor is None else setup.samples["real"].rank(job.extractor)
     saturated = getattr(statistic, "saturated", None)
     rows = [row.model_copy(update={"p": p, "effective_rank": rank, "saturated": saturated})]
     inner_floors = floor_statistic.parts() if isinstance(floor_statistic, Composite) else {}

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from synthbench import registry
 from synthbench.errors import UsageError
+from synthbench.metrics.fid import effective_rank
 from synthbench.metrics.metric import Composite, CrossMetric, Metric, Statistic, VolumeMetric
 from synthbench.records.keys import JobKey
 from synthbench.records.protocol import Protocol
@@ -49,6 +50,8 @@ class Sample:
         By extractor, one row per volume.
     measures
         By metric, the matrix that `VolumeMetric.measure` returned.
+    ranks
+        By extractor, the effective rank of the features where it was asked for.
     """
 
     role: str
@@ -57,6 +60,7 @@ class Sample:
     threshold: Float32[np.ndarray, "d h w"] | None = None
     features: dict[str, Float32[np.ndarray, "n d"]] = field(default_factory=dict)
     measures: dict[str, Float64[np.ndarray, "n _"]] = field(default_factory=dict)
+    ranks: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -65,6 +69,18 @@ class Sample:
     def inputs(self) -> Readable:
         """The volumes as extractors get them."""
         return self.volumes if self.threshold is None else Cleaned(self.volumes, self.threshold)
+
+    def rank(self, extractor: str) -> float:
+        """Return the effective rank of an extractor's features, which is computed once.
+
+        Raises
+        ------
+        MetricError
+            The features are unusable, or constant.
+        """
+        if extractor not in self.ranks:
+            self.ranks[extractor] = effective_rank(self.features[extractor])
+        return self.ranks[extractor]
 
     def drawn(self, most: int, seed: int) -> Sample:
         """Return this sample, or `most` random volumes of it where it has more.

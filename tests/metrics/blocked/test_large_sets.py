@@ -32,7 +32,6 @@ def many_blocks(monkeypatch):
     """Blocks of a few rows, as in sets of many thousand images."""
     monkeypatch.setattr(tiles, "TILE_NUMBERS", 700)
     monkeypatch.setattr(kernels, "BLOCK_NUMBERS", 700)
-    monkeypatch.setattr("synthbench.metrics.blocked.balls.BLOCK_NUMBERS", 700)
     monkeypatch.setattr(near, "ROWS", 16)
     monkeypatch.setattr(near, "COLUMNS", 32)
 
@@ -224,7 +223,7 @@ def test_the_frechet_distance_of_moments_is_that_of_inner_products(m, d, digits,
     index = {"real": np.arange(len(x)), "synth": np.arange(len(y))}
     small = GramFrechet(a @ a.T, b @ b.T, a @ b.T, index)
     monkeypatch.setattr(FID_MODULE, "LARGE_SET", 8)
-    monkeypatch.setattr(FID_MODULE, "BLOCK_NUMBERS", 100)
+    monkeypatch.setattr(kernels, "BLOCK_NUMBERS", 100)
     large = FID().prepare(x.astype(np.float64), y)
     assert isinstance(large, MomentFrechet)
     weights = resampling.bootstrap_weights(index, 5, np.random.default_rng(0))
@@ -284,8 +283,7 @@ def test_a_large_set_takes_less_than_one_matrix_over_its_pairs(metric, monkeypat
     """
     for module in (mmd, mmd_permutation, prdc, kernels, resampling, FID_MODULE):
         monkeypatch.setattr(module, "LARGE_SET", 800)
-    for name in ("kernels", "blocked.balls"):
-        monkeypatch.setattr(f"synthbench.metrics.{name}.BLOCK_NUMBERS", 2**15)
+    monkeypatch.setattr(kernels, "BLOCK_NUMBERS", 2**15)
     monkeypatch.setattr(tiles, "TILE_NUMBERS", 2**14)
     for name, size in (("ROWS", 64), ("COLUMNS", 256), ("CANDIDATES", 16)):
         monkeypatch.setattr(near, name, size)
@@ -304,6 +302,31 @@ def test_a_large_set_takes_less_than_one_matrix_over_its_pairs(metric, monkeypat
     finally:
         tracemalloc.stop()
     assert peak < 8 * n**2
+
+
+@pytest.mark.parametrize("metric", [MMD2(), KID(), Coverage()], ids=lambda m: m.name)
+def test_wide_features_are_not_copied(metric, monkeypatch):
+    """All steps of 600 images of 2,000 features a set take less than one more set."""
+    for module in (mmd, mmd_permutation, prdc, kernels, resampling, FID_MODULE):
+        monkeypatch.setattr(module, "LARGE_SET", 500)
+    monkeypatch.setattr(kernels, "BLOCK_NUMBERS", 2**15)
+    monkeypatch.setattr(tiles, "TILE_NUMBERS", 2**10)
+    for name, size in (("ROWS", 64), ("COLUMNS", 64), ("CANDIDATES", 16), ("SAMPLED_ROWS", 32)):
+        monkeypatch.setattr(near, name, size)
+    monkeypatch.setattr(resampling, "JACKKNIFE_GROUPS", 20)
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(600, 2000)).astype(np.float32) for _ in range(2))
+    tracemalloc.start()
+    try:
+        settings = metric.freeze(x, None)
+        statistic = metric.prepare(x, y, **settings)
+        intervals.interval(statistic, metric.large_interval or metric.interval, resamples=9, seed=0)
+        metric.p_value(x, y, permutations=20, seed=0, **settings)
+        FID_MODULE.effective_rank(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < x.nbytes
 
 
 @pytest.mark.parametrize("metric", [KID(), Coverage()], ids=lambda metric: metric.name)
@@ -350,6 +373,25 @@ def test_float32_features_give_the_numbers_of_their_float64_copies(monkeypatch):
         how = {"permutations": 20, "seed": 0, **settings}
         assert metric.p_value(x, y, **how) == metric.p_value(*wide, **how)
     assert FID_MODULE.effective_rank(x) == FID_MODULE.effective_rank(wide[0])
+
+
+@pytest.mark.parametrize("chosen", [None, np.array([8, 0, 5, 3, 9])])
+def test_pooled_rows_are_those_of_the_joined_sets(chosen):
+    x, y = np.arange(12.0).reshape(6, 2), np.arange(12.0, 20.0).reshape(4, 2)
+    joined = np.concatenate([x, y]) if chosen is None else np.concatenate([x, y])[chosen]
+    pooled = tiles.Pooled(x, y, chosen)
+    assert len(pooled) == len(joined)
+    for rows in (slice(1, 4), slice(3, None), np.array([4, 0, 2])):
+        np.testing.assert_array_equal(pooled[rows], joined[rows])
+
+
+def test_the_rank_of_a_large_set_is_that_of_the_whole_matrix(monkeypatch):
+    x, _ = sets()
+    expected = FID_MODULE.effective_rank(x)
+    monkeypatch.setattr(FID_MODULE, "LARGE_SET", 10)
+    for numbers in (2**22, 3 * x.shape[1], 1):  # one part, two, and one for each feature
+        monkeypatch.setattr(kernels, "BLOCK_NUMBERS", numbers)
+        assert FID_MODULE.effective_rank(x) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("subjects", [None, SCANS], ids=["images", "scans"])

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from synthbench.errors import MetricError
+from synthbench.metrics import kernels
 from synthbench.metrics.inference import resampling
 from synthbench.metrics.memorization import Assessment, Memorization, memorization
-from synthbench.metrics.nearest import lists, pairs, rows
+from synthbench.metrics.nearest import lists, pairs
 from synthbench.metrics.nearest.distances import Distances, feature_distances
 from synthbench.metrics.nearest.lists import (
     NearestDistances,
@@ -91,8 +92,7 @@ def short(request, monkeypatch):
     """Lists that are longer than the sets, and lists that are often too short."""
     neighbours, block = request.param
     monkeypatch.setattr(lists, "NEIGHBOURS", neighbours)
-    for module in (lists, rows):
-        monkeypatch.setattr(module, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(kernels, "BLOCK_NUMBERS", block)
     monkeypatch.setattr(pairs, "TILE_NUMBERS", block)
 
 
