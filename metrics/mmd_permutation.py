@@ -13,7 +13,7 @@ from synthbench.metrics.inference.multiplicity import combined_p
 from synthbench.metrics.inference.pairs import ratio, subject_sums
 from synthbench.metrics.inference.resampling import GROUP_ROWS, LARGE_SET, equal_draws
 from synthbench.metrics.inference.sections import Sums, in_sections
-from synthbench.metrics.inference.tiles import Images, Pooled, Tile, triangle
+from synthbench.metrics.inference.tiles import PooledImages, Tile, triangle
 from synthbench.metrics.kernels import (
     ROUNDING,
     check_bandwidth,
@@ -100,14 +100,13 @@ def permutation_p(
     labels = deal(*sizes, len(draws) * permutations, rng)[:, pooled]
     if max(len(x) for x in sets.values()) > LARGE_SET:
         origin = sets["real"].mean(axis=0, dtype=np.float64)
-        every = len(draws) == 1 and draws.all()
-        return combined_p([
-            _blocked_p(
-                Pooled(sets["real"], sets["synth"], None if every else np.flatnonzero(drawn)),
-                labels if every else labels[:, drawn], pooled[drawn], origin, bandwidth,
+        p = []
+        for drawn in draws:
+            images = PooledImages(
+                sets["real"], sets["synth"], np.flatnonzero(drawn), pooled[drawn], origin
             )
-            for drawn in draws
-        ])  # fmt: skip
+            p.append(_blocked_p(images, labels if drawn.all() else labels[:, drawn], bandwidth))
+        return combined_p(p)
     labels = labels.astype(np.float64)
     rows = as_float64(np.concatenate([sets["real"], sets["synth"]]))
     kernel = zero_within_subjects(
@@ -129,18 +128,11 @@ def _equal_counts(
     return np.tile(np.minimum(real, synth), 2) if paired else int(min(real.min(), synth.min()))
 
 
-def _blocked_p(
-    rows: Pooled,
-    labels: Bool[np.ndarray, "b k"],
-    index: Int64[np.ndarray, " k"],
-    origin: Float64[np.ndarray, " d"],
-    bandwidth: float,
-) -> float:
+def _blocked_p(images: PooledImages, labels: Bool[np.ndarray, "b k"], bandwidth: float) -> float:
     """Return p as `_p`, from kernels that are computed in tiles, once for all labels.
 
     With l a labelling and K a kernel, l'Kl and the row sums of K give all three terms.
     """
-    images = Images(rows, index, origin)
     labels, index = images.in_order(labels), images.index
     widths = len(BANDWIDTH_FACTORS)
 

@@ -7,6 +7,7 @@ two blocks of rows of features each.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,48 +34,13 @@ class Tile:
         return self.rows == self.columns
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """The rows of two sets, one set after the other, of which no copy is made.
-
-    Attributes
-    ----------
-    first, second
-        One row per image.
-    chosen
-        The rows that are meant, in order; None: all.
-    """
-
-    first: Float[np.ndarray, "n d"]
-    second: Float[np.ndarray, "m d"]
-    chosen: Int64[np.ndarray, " k"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second) if self.chosen is None else len(self.chosen)
-
-    def __getitem__(self, rows: slice | Int64[np.ndarray, " l"]) -> Float[np.ndarray, "l d"]:
-        """Return some rows."""
-        places = np.arange(len(self))[rows] if self.chosen is None else self.chosen[rows]
-        of_first = places < len(self.first)
-        found = np.empty(
-            (len(places), self.first.shape[1]), np.result_type(self.first, self.second)
-        )
-        found[of_first] = self.first[places[of_first]]
-        found[~of_first] = self.second[places[~of_first] - len(self.first)]
-        return found
-
-
-@dataclass(frozen=True)
-class Images:
-    """The features of the images of a large set, one block of rows at a time.
+class InBlocks(ABC):
+    """Images whose features are widened one block of rows at a time.
 
     Rows are in the order of the subjects, so that ranges hold whole subjects.
 
     Attributes
     ----------
-    features
-        One row per image, in any order. Float32 features stay as they are: only blocks are
-        widened.
     subjects
         The subject of each image.
     origin
@@ -82,12 +48,20 @@ class Images:
         for other kernels.
     """
 
-    features: Float[np.ndarray, "n d"] | Pooled
     subjects: Int64[np.ndarray, " n"]
-    origin: Float64[np.ndarray, " d"] | None = None
+    origin: Float64[np.ndarray, " d"] | None
+
+    @property
+    @abstractmethod
+    def digest(self) -> bytes:
+        """The sha256 of features, subjects and origin."""
+
+    @abstractmethod
+    def _rows(self, places: slice | Int64[np.ndarray, " k"]) -> Float[np.ndarray, "k d"]:
+        """Return the features of some images, in the order in which they were given."""
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.subjects)
 
     @cached_property
     def order(self) -> Int64[np.ndarray, " n"] | None:
@@ -117,7 +91,7 @@ class Images:
 
     def block(self, rows: slice) -> Float64[np.ndarray, "k d"]:
         """Return some rows in float64, relative to the origin."""
-        chosen = self.features[rows if self.order is None else self.order[rows]]
+        chosen = self._rows(rows if self.order is None else self.order[rows])
         if self.origin is None:
             return np.asarray(chosen, dtype=np.float64)
         block: Float64[np.ndarray, "k d"] = chosen.astype(np.float64)
@@ -136,12 +110,65 @@ class Images:
         given[:, self.order] = values
         return given
 
+
+@dataclass(frozen=True)
+class Images(InBlocks):
+    """The features of the images of a large set.
+
+    Attributes
+    ----------
+    features
+        One row per image, in any order. Float32 features stay as they are: only blocks are
+        widened.
+    subjects, origin
+        As in `InBlocks`.
+    """
+
+    features: Float[np.ndarray, "n d"]
+    subjects: Int64[np.ndarray, " n"]
+    origin: Float64[np.ndarray, " d"] | None = None
+
     @cached_property
     def digest(self) -> bytes:
         """The sha256 of features, subjects and origin."""
-        x = self.features
-        own = (x.first, x.second, x.chosen) if isinstance(x, Pooled) else (x,)
-        return digest(*own, self.subjects, self.origin)
+        return digest(self.features, self.subjects, self.origin)
+
+    def _rows(self, places: slice | Int64[np.ndarray, " k"]) -> Float[np.ndarray, "k d"]:
+        return self.features[places]
+
+
+@dataclass(frozen=True)
+class PooledImages(InBlocks):
+    """Some images of two sets together, of which no copy is made.
+
+    Attributes
+    ----------
+    first, second
+        One row per image of each set.
+    chosen
+        Which images are meant: places among those of the first set, followed by the second.
+    subjects, origin
+        As in `InBlocks`, for the chosen images.
+    """
+
+    first: Float[np.ndarray, "n d"]
+    second: Float[np.ndarray, "m d"]
+    chosen: Int64[np.ndarray, " k"]
+    subjects: Int64[np.ndarray, " k"]
+    origin: Float64[np.ndarray, " d"] | None = None
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The sha256 of features, the choice of images, subjects and origin."""
+        return digest(self.first, self.second, self.chosen, self.subjects, self.origin)
+
+    def _rows(self, places: slice | Int64[np.ndarray, " l"]) -> Float[np.ndarray, "l d"]:
+        chosen, n = self.chosen[places], len(self.first)
+        of_first = chosen < n
+        rows = np.empty((len(chosen), self.first.shape[1]), np.result_type(self.first, self.second))
+        rows[of_first] = self.first[chosen[of_first]]
+        rows[~of_first] = self.second[chosen[~of_first] - n]
+        return rows
 
 
 def triangle(ranges: Sequence[slice]) -> list[Tile]:

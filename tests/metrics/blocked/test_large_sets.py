@@ -375,14 +375,15 @@ def test_float32_features_give_the_numbers_of_their_float64_copies(monkeypatch):
     assert FID_MODULE.effective_rank(x) == FID_MODULE.effective_rank(wide[0])
 
 
-@pytest.mark.parametrize("chosen", [None, np.array([8, 0, 5, 3, 9])])
-def test_pooled_rows_are_those_of_the_joined_sets(chosen):
+@pytest.mark.parametrize("subjects", [np.arange(5), np.array([3, 0, 3, 1, 2])])
+def test_pooled_images_are_those_of_the_joined_sets(subjects):
     x, y = np.arange(12.0).reshape(6, 2), np.arange(12.0, 20.0).reshape(4, 2)
-    joined = np.concatenate([x, y]) if chosen is None else np.concatenate([x, y])[chosen]
-    pooled = tiles.Pooled(x, y, chosen)
-    assert len(pooled) == len(joined)
-    for rows in (slice(1, 4), slice(3, None), np.array([4, 0, 2])):
-        np.testing.assert_array_equal(pooled[rows], joined[rows])
+    chosen, origin = np.array([8, 0, 5, 3, 9]), np.array([0.5, -1])
+    joined = tiles.Images(np.concatenate([x, y])[chosen], subjects, origin)
+    pooled = tiles.PooledImages(x, y, chosen, subjects, origin)
+    assert len(pooled) == len(joined) == 5
+    for rows in (slice(1, 4), slice(3, 5), slice(0, 5)):
+        np.testing.assert_array_equal(pooled.block(rows), joined.block(rows))
 
 
 def test_the_rank_of_a_large_set_is_that_of_the_whole_matrix(monkeypatch):
