@@ -128,12 +128,15 @@ class BlockedShare:
         """Return the mean under one row of weights, from the images that have weight."""
         if not (w > 0).any() or not (v > 0).any():
             return float("nan")
-        index = self.subjects[self.around][w > 0]
+        present = {self.around: w > 0, self.counted: v > 0}
         kept = replace(
             self,
             centres=self.centres[w > 0],
             images=self.images[v > 0],
-            subjects={**self.subjects, self.around: np.unique(index, return_inverse=True)[1]},
+            subjects={
+                role: np.unique(self.subjects[role][some], return_inverse=True)[1]
+                for role, some in present.items()
+            },
         )
         return float(kept._value(w[None, w > 0], v[None, v > 0])[0])
 
