@@ -10,7 +10,8 @@ Log: TypeAlias = Callable[[str], None]
 """Called with one sentence for the user."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what, done, total); a total of 0 means not known."""
+"""Called with (what, done, total); a total of 0 means not known. Both are 0 where no parts are
+counted."""
 
 
 def to_logger(message: str) -> None:

@@ -118,7 +118,10 @@ def _lines(title: str) -> Iterator[Advance]:
 
 
 def _count(done: int, total: int) -> str:
-    return f"{done}/{total}" if total else str(done)
+    """Return the count; nothing where work has no parts that are counted."""
+    if total:
+        return f"{done}/{total}"
+    return str(done) if done else ""
 
 
 class _Clock(ProgressColumn):

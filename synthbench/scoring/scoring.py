@@ -228,6 +228,7 @@ def score_cohorts(
     origin = origin_of(cohorts.synthbench_sidecars)
     try:
         drawn = ("synth",) if drawn_by_synthbench(cohorts.sidecars, cohorts.synth.grid) else ()
+        context.progress("comparing the volumes of all sets", 0, 0)
         findings = check.check(cohorts.by_role, accept, context.log, drawn=drawn)
         target, notes = common_space(cohorts, settings, origin)
     except CohortError as error:
@@ -347,6 +348,7 @@ def _values(setup: Setup) -> tuple[list[Value], dict[str, JobData]]:
         if job.extractor in missing:
             values.append(missing_row(job, missing[job.extractor]))
             continue
+        setup.context.progress(f"statistics of {job.key}", 0, 0)
         rows, data = rows_of_job(job, setup)
         values += rows
         if isinstance(data, MetricError):

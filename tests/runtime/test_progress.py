@@ -54,6 +54,12 @@ def test_an_unknown_total_is_a_count():
     assert "/" not in text
 
 
+def test_work_without_parts_has_no_count():
+    text = shown((0, 0, "statistics of kid"))
+    assert "statistics of kid 0:00:00 elapsed" in text
+    assert "0 statistics" not in text
+
+
 @pytest.mark.parametrize(
     ("done", "total", "seconds", "left"),
     [(0, 2, 50, None), (1, 2, 50, 50), (2, 6, 10, 20), (6, 6, 3, None), (3, 0, 9, None)],

@@ -304,6 +304,22 @@ def test_scores_do_not_depend_on_order_names_batch_or_workers(small, tmp_path):
     assert second.real == first.real
 
 
+def test_progress_names_what_is_under_way(small):
+    """Preflight and statistics of large sets take minutes: the last volume read says nothing."""
+    said = []
+    score(
+        *small,
+        extractors=("voxels",),
+        metrics=("kid", "intensity"),
+        context=Context(progress=lambda what, *_: said.append(what)),
+    )
+    named = list(dict.fromkeys(said))
+    steps = ["comparing the volumes of all sets", "statistics of kid | voxels",
+             "statistics of intensity"]  # fmt: skip
+    assert [what for what in named if what in steps] == steps
+    assert named.index("voxels, synth") < named.index(steps[1])
+
+
 def test_a_grid_too_small_for_ms_ssim_says_so_and_scores_the_rest(small):
     card = score(*small)
     row = card.row("ms_ssim")
