@@ -147,6 +147,9 @@ def search(
 ) -> Search:
     """Compare each synthetic patch with the real patches at its place, as they are and mirrored.
 
+    Memory: `BLOCK_BYTES`, the patches of one place, distances of 512 of them, and 9 bytes for each
+    cube of each synthetic image. Each volume is read once for each block of the grid.
+
     Parameters
     ----------
     sources
@@ -161,9 +164,6 @@ def search(
         Draws the real images between which distances are taken, where there are too many.
     progress
         Called with the number of places done and the number of all places.
-
-    Memory: `BLOCK_BYTES`, the patches of one place, distances of 512 of them, and 9 bytes for each
-    cube of each synthetic image. Each volume is read once for each block of the grid.
 
     Raises
     ------
