@@ -149,7 +149,7 @@ class _Narrow:
         largest = max(
             float(np.abs(np.asarray(images.features[rows], np.float64) - origin).sum(axis=1).max())
             for images in sets
-            for rows in _ranges(len(images), ROWS)
+            for rows in _ranges(len(images), rows_per_block(len(origin)))
         )
         scale = 2.0 ** -math.frexp(largest)[1] if largest > 0 else 1.0
         return tuple(cls(images, origin, scale) for images in sets)
