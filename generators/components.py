@@ -21,6 +21,9 @@ def principal_components(
     They are found from the n x n Gram matrix of the centred images. A row of standard normal
     scores times the result has the covariance of the images (with n - 1) in that subspace.
 
+    A component is known up to its sign. Here the image that lies farthest out along a component
+    is on the positive side, so that last digits, which differ between processors, do not decide.
+
     Parameters
     ----------
     rows
@@ -43,8 +46,11 @@ def principal_components(
     values, vectors = values[::-1], vectors[:, ::-1]
     held = np.cumsum(values) / values.sum()
     kept = min(n - 1, int(np.searchsorted(held, share)) + 1, n if most is None else most)
+    vectors = vectors[:, :kept]
+    farthest = vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)]
+    vectors = vectors * np.sign(farthest)
     components = np.empty((kept, rows.shape[1]), np.float32)
     for block in blocks:
         centred = rows[:, block] - mean[block]
-        components[:, block] = vectors[:, :kept].T @ centred / np.sqrt(n - 1)
+        components[:, block] = vectors.T @ centred / np.sqrt(n - 1)
     return components

@@ -262,6 +262,11 @@ class GridRule(Protocol):
 # __subclasshook__, as the classes of collections.abc do.
 
 
+def has_random_fit(plugin: object) -> bool:
+    """Return False where the generator says that its fit gives the same weights for every seed."""
+    return bool(getattr(plugin, "random_fit", True))
+
+
 def takes(method: Callable[..., object], keyword: str) -> bool:
     """Return True where a method names that keyword; `**options` does not count."""
     return keyword in signature(method).parameters

@@ -66,6 +66,7 @@ class Local3D:
     needs = "3 registered volumes; its weights ARE the training volumes: do not publish them"
     paper = "Kamb and Ganguli, ICML 2025; Lukoianov et al. 2025, arXiv 2509.09672"
     licence = "as the training data: the run holds the training volumes"
+    random_fit = False
     settings = LocalSettings
 
     def fit(

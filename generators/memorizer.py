@@ -33,6 +33,7 @@ class Memorizer:
     needs = "nothing; its weights ARE the training volumes: do not publish them"
     paper = "none: a control for the tests of copies"
     licence = "as the training data: the run holds the training volumes"
+    random_fit = False
     settings = MemorizerSettings
 
     def fit(

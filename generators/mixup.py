@@ -37,6 +37,7 @@ class Mixup:
     needs = "2 volumes; its weights ARE the training volumes: do not publish them"
     paper = "Zhang et al. 2018, arXiv 1710.09412"
     licence = "as the training data: the run holds the training volumes"
+    random_fit = False
     settings = MixupSettings
 
     def fit(

@@ -24,6 +24,7 @@ class Noise:
     needs = "nothing; fits in seconds"
     paper = "none: the far end of a leaderboard"
     licence = "as the training data"
+    random_fit = False
     settings = Settings
 
     def fit(

@@ -33,6 +33,7 @@ class PCAGaussian:
     needs = "two volumes at least; fits in seconds"
     paper = "none: principal components, a Gaussian"
     licence = "as the training data"
+    random_fit = False
     settings = PCASettings
 
     def fit(

@@ -24,7 +24,7 @@ mkdir -p "$work"
 
 score() {
     "$synthbench" score --benchmark "$1" --real "$work/reference" \
-        --train "$work/training" --synth "$synth" --name "$name" --out "$card"
+        --train "$work/training" --synth "$synth" --name "${name%-s[0-9]}" --out "$card"
 }
 
 frozen=$board
@@ -35,9 +35,10 @@ for name in "$@"; do
     case $name in
         # The network in the package, as it is: it has seen 128 other simulated subjects.
         shipped) run=atlas ;;
-        # The same network, 100 steps on this cohort.
-        ddpm3d-init) training=(ddpm3d --preset tiny --init atlas --set steps=100) ;;
-        # A generator that is trained from nothing, with the seed in its name.
+        # The same network, 100 steps on this cohort. A name ends with the seed of the training.
+        ddpm3d-init-s[0-9])
+            training=(ddpm3d --preset tiny --init atlas --set steps=100 --set "seed=${name: -1}") ;;
+        # A generator that is trained from nothing.
         *-s[0-9]) training=("${name%-s?}" --preset tiny --set "seed=${name: -1}") ;;
         *) training=("$name") ;;
     esac

@@ -338,13 +338,18 @@ TRAINED_ON_REAL = "trained on the real volumes of this page"
 
 
 def few_seeds(cards: Sequence[Scorecard]) -> bool:
-    """Return True where too few trainings stand behind a row for a claim on its method."""
-    if all(card.origin.generator is None for card in cards):
+    """Return True where too few trainings stand behind a row for a claim on its method.
+
+    Without a generator there is no method; where nothing in the fit is random, one is enough.
+    """
+    if all(card.origin.generator is None or card.origin.random_fit is False for card in cards):
         return False
     return sum(training_seeds(card) or 0 for card in cards) < FEW_SEEDS
 
 
 def _seeds(entries: Sequence[Entry]) -> Cell:
+    if all(entry.card.origin.random_fit is False for entry in entries):
+        return Cell("not random")
     counted = [training_seeds(entry.card) for entry in entries]
     known = sum(count for count in counted if count is not None)
     if None in counted:

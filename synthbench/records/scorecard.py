@@ -66,6 +66,9 @@ class Origin(Record):
         default=None, description="hash of all settings of the training but its seed"
     )
     training_seed: int | None = None
+    random_fit: bool | None = Field(
+        default=None, description="False: every training seed gives the same weights"
+    )
     licence: str | None = Field(default=None, description="of the volumes, where they are shared")
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 

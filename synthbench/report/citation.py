@@ -238,6 +238,7 @@ def checklist(card: Scorecard) -> str:
     missing = [f"{row.label}: {row.missing}" for row in card.values if row.missing]
     accepted = [f"{found.rule} ({found.role})" for found in card.preflight if found.accepted]
     seeds = card.origin.training_seeds or (1 if card.origin.weights_sha256 else None)
+    fixed = card.origin.random_fit is False
     items = [
         _item(True, "protocol hash", p.hash),
         _item(card.benchmark is not None, "frozen benchmark", card.benchmark or "none"),
@@ -264,8 +265,10 @@ def checklist(card: Scorecard) -> str:
               card.not_assessed or copies_found(card).text),
         *(() if card.local_copying is None
           else (_item(True, "copied parts of training images", card.local_copying.text),)),
-        _item(seeds is not None and seeds >= 3, "training seeds, 3 or more to speak of a method",
-              "not stated" if seeds is None else str(seeds)),
+        _item(fixed or (seeds is not None and seeds >= 3),
+              "training seeds, 3 or more to speak of a method",
+              "nothing in the training is random" if fixed
+              else "not stated" if seeds is None else str(seeds)),
         _item(not accepted, "no preflight error was accepted", ", ".join(accepted) or "none"),
         _item(True, "software", ", ".join(f"{k} {v}" for k, v in card.software.items())),
         _item(True, "date", card.created[:10]),

@@ -78,6 +78,7 @@ class SidecarFields(BaseModel):
     parameters: int | None = Field(default=None, ge=0, lt=2**63)
     method: str | None = None
     training_seed: int | None = None
+    random_fit: bool | None = None
     training_cohort: str | None = None
     licence: str | None = None
     software: str | None = None

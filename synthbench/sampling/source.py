@@ -18,7 +18,7 @@ from synthbench import registry
 from synthbench.cohorts.conditions import Conditions, Row
 from synthbench.cohorts.requests import Choice, parse_choices, read_conditions, rows_for
 from synthbench.errors import UsageError
-from synthbench.generators.generator import Conditional, Guided
+from synthbench.generators.generator import Conditional, Guided, has_random_fit
 from synthbench.generators.unfinished import check_sampled, warning, with_weights
 from synthbench.runs.collapse import collapse_of
 from synthbench.runs.configuration import method
@@ -138,6 +138,7 @@ class Source:
             "grid": GridFields.of(space),
             "method": method(run.config),
             "training_seed": run.config.get("seed"),
+            "random_fit": has_random_fit(plugin),
             **_stopped_at(run),
             "training_cohort": record["cohort"]["fingerprint"],
             "training_seconds": record.get("training_seconds")
@@ -340,7 +341,7 @@ _OF_THE_RUN = (
     "weights_sha256", "training_cohort", "training_seconds", "training_energy_kwh", "licence",
     "parameters", "intensity", "unit", "unfinished_at_step",
 )  # fmt: skip
-_NEWER = ("method", "training_seed", "grid")
+_NEWER = ("method", "training_seed", "random_fit", "grid")
 """Fields that sidecars of earlier versions lack; the weights tell those apart."""
 
 _SHOWN = {

@@ -23,6 +23,7 @@ from synthbench.generators.generator import (
     TrainedBySteps,
     TrainedWithPerceptual,
     conditions_named,
+    has_random_fit,
     takes,
 )
 from synthbench.runs.folder import Run
@@ -78,6 +79,8 @@ def check_generator(
         conditions=Conditions.fit(rows, conditions_named(chosen)).as_json() if rows else None,
     )
     _check_fit(generator, volumes, chosen, run, rows)
+    if not has_random_fit(generator):
+        _check_fit_of_another_seed(generator, volumes, chosen, run, rows)
     seeds = [5, 6, 7]
     requested = dict(zip(seeds, [rows[0], rows[-1], rows[0]], strict=True)) if rows else {}
     _check_samples(generator, run, requested, seeds, volumes.space.shape)
@@ -204,6 +207,21 @@ def _check_fit(
         assert watched.read, f"{name}: fit was given conditions and did not read them"
     if "monitor" in keywords:
         assert numbers, f"{name}: fit was given a monitor and called its log for no step"
+
+
+def _check_fit_of_another_seed(
+    generator: Generator, volumes: Volumes, chosen: BaseModel, run: Run, rows: list[Row]
+) -> None:
+    """Check the claim `random_fit = False`."""
+    other = chosen.model_copy(update={"seed": getattr(chosen, "seed", 0) + 1})
+    again = Run(run.folder / "other-seed")
+    again.folder.mkdir()
+    again.write_config({"generator": generator.name, **other.model_dump(mode="json")})
+    again.update(**run.record)
+    _check_fit(generator, volumes, other, again, rows)
+    assert again.weights_sha256 == run.weights_sha256, (
+        f"{generator.name}: random_fit is False, but another seed gave other weights"
+    )
 
 
 def _draw(

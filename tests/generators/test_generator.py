@@ -17,6 +17,7 @@ from synthbench.generators.noise import Noise
 from synthbench.generators.pca_gaussian import PCAGaussian
 from synthbench.runs import configuration
 from synthbench.runs.folder import Run
+from synthbench.runs.sidecar import read_sidecar
 from synthbench.sampling import sampling
 from synthbench.scoring.scoring import score
 from synthbench.testing import check_generator
@@ -101,6 +102,28 @@ def test_the_contract_holds(name, make_cohort, tmp_path):
     check_generator(
         registry.load("generators", name)(), volumes, tmp_path / "run", settings.model_dump()
     )
+
+
+class Dithered(Noise):
+    """Its fit draws at random, and it says that it does not."""
+
+    def fit(self, volumes, settings, run, **options):
+        super().fit(volumes, settings, run, **options)
+        jitter = np.random.default_rng(settings.seed).random(1)
+        run.save_weights({**run.load_weights(), "jitter": jitter})
+
+
+def test_a_random_fit_that_says_it_is_not_is_caught(make_cohort, tmp_path):
+    volumes = read_cohort(make_cohort("real", n=4)).volumes()
+    (tmp_path / "run").mkdir()
+    with pytest.raises(AssertionError, match="another seed gave other weights"):
+        check_generator(Dithered(), volumes, tmp_path / "run")
+
+
+def test_samples_record_whether_the_fit_is_random(finished, tmp_path):
+    for name, random in {"pca-gaussian": False, "ddpm3d": True}.items():
+        drawn = sampling.sample(finished(name), n=2, out=tmp_path / name)
+        assert {read_sidecar(path)["random_fit"] for path in drawn} == {random}
 
 
 class Broken(Noise):

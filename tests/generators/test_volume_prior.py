@@ -31,6 +31,18 @@ def test_components_are_those_of_scikit_learn():
     assert along == pytest.approx(np.ones(3), abs=1e-4)
 
 
+def test_signs_of_components_are_the_same_for_the_images_in_any_order():
+    """The image farthest out along a component is on its positive side."""
+    rows = heads(12).reshape(12, -1)
+    mean = rows.mean(axis=0, dtype=np.float64)
+    found = principal_components(rows, mean, most=5)
+    scores = (rows - mean) @ found.T
+    assert (scores.max(axis=0) == np.abs(scores).max(axis=0)).all()
+    for seed in range(5):
+        shuffled = np.random.default_rng(seed).permutation(rows)
+        assert principal_components(shuffled, mean, most=5) == pytest.approx(found, abs=1e-4)
+
+
 def test_shares_of_the_variance_choose_the_number_of_components():
     rows = heads().reshape(7, -1)
     shares = np.cumsum(PCA(6).fit(rows.astype(np.float64)).explained_variance_ratio_)

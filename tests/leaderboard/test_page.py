@@ -179,6 +179,16 @@ def test_few_training_seeds_are_said_to_rank_volumes_and_not_the_method(board):
     )
 
 
+def test_a_fit_without_chance_needs_no_other_training_seed(board):
+    for name in ("near", "far", "twin"):
+        origin = Scorecard.load(board / "entries" / f"{name}.json").origin
+        change(board, name, origin=origin.model_copy(update={"random_fit": False}))
+    details = page_module.render_details(board)
+    seeds = {row["training seeds"] for row in table(section(details, "Ranking by MMD²"))}
+    assert seeds == {"", "not random"}  # the floor has none
+    assert "fewer than three" not in details + page_module.render_leaderboard(board)
+
+
 def test_cost_energy_licence_hash_and_date_are_there(board):
     card = Scorecard.load(board / "entries" / "near.json")
     origin = card.origin.model_copy(

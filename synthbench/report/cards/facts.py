@@ -196,6 +196,9 @@ def generator(card: Scorecard) -> Fact:
 
 def training_seeds(card: Scorecard) -> Fact:
     """Return from how many trainings the volumes come."""
+    if card.origin.random_fit is False:
+        return Fact(("Nothing in the training is random: every seed gives the same weights.",),
+                    short="nothing in the training is random")  # fmt: skip
     seeds = card.origin.training_seeds
     if seeds is None:
         return Fact(open=("It is not recorded from how many trainings the volumes come.",))

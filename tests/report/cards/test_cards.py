@@ -12,6 +12,7 @@ from synthbench.records.scorecard import Scorecard
 from synthbench.render.numbers import number
 from synthbench.report.cards.cards import CARDS, card_of
 from synthbench.report.cards.item import Fact, by_person
+from synthbench.report.verdicts import limits
 from tests.boards import make_readers, make_verdict
 from tests.command_line import run
 
@@ -98,6 +99,15 @@ def test_origin_seeds_licence_and_use_come_from_the_scorecard(card):
     assert not any("At least 3 trainings" in words for words in facts["Consistency"].open)
     assert not any("do not name" in words for words in facts["Completeness"].open)
     assert "generator mine" in facts["Completeness"].found[0]
+
+
+def test_a_fit_without_chance_asks_for_no_other_seeds(card):
+    fixed = card.model_copy(update={"origin": card.origin.model_copy(update={"random_fit": False})})
+    found = items(card_of("fda7", fixed))["Consistency"]
+    assert any("every seed gives the same weights" in words for words in found.found)
+    assert not any("At least 3 trainings" in words for words in found.open)
+    assert any("fewer than three trainings" in words for words in limits(card))
+    assert not any("fewer than three trainings" in words for words in limits(fixed))
 
 
 def test_a_card_scored_on_its_training_says_so(card):
