@@ -342,13 +342,13 @@ def few_seeds(cards: Sequence[Scorecard]) -> bool:
 
     Without a generator there is no method; where nothing in the fit is random, one is enough.
     """
-    if all(card.origin.generator is None or card.origin.random_fit is False for card in cards):
+    if all(card.origin.generator is None or card.origin.fixed_fit for card in cards):
         return False
     return sum(training_seeds(card) or 0 for card in cards) < FEW_SEEDS
 
 
 def _seeds(entries: Sequence[Entry]) -> Cell:
-    if all(entry.card.origin.random_fit is False for entry in entries):
+    if all(entry.card.origin.fixed_fit for entry in entries):
         return Cell("not random")
     counted = [training_seeds(entry.card) for entry in entries]
     known = sum(count for count in counted if count is not None)

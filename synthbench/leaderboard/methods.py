@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from synthbench.leaderboard.entries import in_order
 from synthbench.leaderboard.ranking import MetricRanking
 from synthbench.records.keys import JobKey
-from synthbench.records.scorecard import Scorecard
+from synthbench.records.scorecard import BASELINES, Scorecard
 
 Row: TypeAlias = tuple[str, ...]
 """The names of the entries in one row."""
@@ -28,9 +28,6 @@ KINDS: dict[Kind, str] = {
 }
 """The words of each kind."""
 
-BASELINES = frozenset({"local3d", "memorizer", "mixup", "noise", "pca-gaussian"})
-"""Generators of synthbench that train no network. A plugin's generator counts as trained."""
-
 
 def kind_of(card: Scorecard) -> Kind:
     """Return what made the volumes of a scorecard, as their sidecars state it."""
@@ -39,21 +36,31 @@ def kind_of(card: Scorecard) -> Kind:
     return "baseline" if card.origin.generator in BASELINES else "trained"
 
 
+Method: TypeAlias = tuple[str | int | None, ...]
+"""What is equal for all training seeds of one method."""
+
+
+def method_of(card: Scorecard) -> Method | None:
+    """Return what tells the method of a scorecard's volumes; None where it is not stated."""
+    origin = card.origin
+    if origin.method is None or origin.weights_sha256 is None:
+        return None
+    return (origin.method, origin.training_cohort, origin.sampler, origin.steps)
+
+
 def rows_in_order(cards: Mapping[str, Scorecard], primary: JobKey) -> tuple[Row, ...]:
     """Return the rows of a leaderboard, the best by the primary metric first.
 
     A row with several training seeds is placed by the mean of its values; its entries are in the
     order of their values.
     """
-    groups: dict[tuple[str | int | None, ...], list[str]] = {}
+    groups: dict[Method, list[str]] = {}
     for name in in_order(cards, primary):
         origin = cards[name].origin
-        key: tuple[str | int | None, ...] = (name,)
-        if origin.method is not None and origin.weights_sha256 is not None:
-            key = (origin.method, origin.training_cohort, origin.sampler, origin.steps)
-            weights = [cards[other].origin.weights_sha256 for other in groups.get(key, [])]
-            if origin.weights_sha256 in weights:
-                key = (name,)  # the same network, sampled again
+        key = method_of(cards[name]) or (name,)
+        weights = [cards[other].origin.weights_sha256 for other in groups.get(key, [])]
+        if origin.weights_sha256 in weights:
+            key = (name,)  # the same network, sampled again
         groups.setdefault(key, []).append(name)
 
     def place(names: list[str]) -> tuple[bool, float]:

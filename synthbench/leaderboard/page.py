@@ -19,7 +19,7 @@ from synthbench.leaderboard.board import Board, stale_words
 from synthbench.leaderboard.choices import choices
 from synthbench.leaderboard.front import front
 from synthbench.leaderboard.pictures import ASKED, GRID, pictures
-from synthbench.leaderboard.splits import splits
+from synthbench.leaderboard.repeats import seeds, splits
 from synthbench.render.markdown import escaped
 from synthbench.runtime.documents import check_own, read_text
 from synthbench.runtime.files import write_atomic
@@ -45,6 +45,7 @@ SECTIONS: tuple[Callable[[Board], str], ...] = (
     values.papers,
     choices,
     splits,
+    seeds,
     facts.cost,
     facts.samples,
     facts.accepted,

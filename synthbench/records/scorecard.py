@@ -47,6 +47,10 @@ class PreflightRecord(Record):
     accepted: bool = Field(description="true for an error that --accept named")
 
 
+BASELINES = frozenset({"local3d", "memorizer", "mixup", "noise", "pca-gaussian"})
+"""Generators of synthbench that train no network."""
+
+
 class Origin(Record):
     """The origin of the synthetic volumes, as their sidecars state it."""
 
@@ -69,6 +73,17 @@ class Origin(Record):
     random_fit: bool | None = Field(
         default=None, description="False: every training seed gives the same weights"
     )
+
+    @property
+    def fixed_fit(self) -> bool:
+        """True where every training seed gives the same weights.
+
+        Earlier sidecars do not say it; of the baselines in synthbench it is known.
+        """
+        if self.random_fit is None:
+            return self.generator in BASELINES
+        return not self.random_fit
+
     licence: str | None = Field(default=None, description="of the volumes, where they are shared")
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 

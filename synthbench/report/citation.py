@@ -238,7 +238,7 @@ def checklist(card: Scorecard) -> str:
     missing = [f"{row.label}: {row.missing}" for row in card.values if row.missing]
     accepted = [f"{found.rule} ({found.role})" for found in card.preflight if found.accepted]
     seeds = card.origin.training_seeds or (1 if card.origin.weights_sha256 else None)
-    fixed = card.origin.random_fit is False
+    fixed = card.origin.fixed_fit
     items = [
         _item(True, "protocol hash", p.hash),
         _item(card.benchmark is not None, "frozen benchmark", card.benchmark or "none"),

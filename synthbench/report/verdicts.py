@@ -100,7 +100,7 @@ def limits(card: Scorecard) -> list[str]:
         "interval is the sampling variability at this n and excludes the bias.",
         "A test that finds no copies does not guarantee privacy.",
     ]
-    if (card.origin.training_seeds or 1) < FEW_SEEDS and card.origin.random_fit is not False:
+    if (card.origin.training_seeds or 1) < FEW_SEEDS and not card.origin.fixed_fit:
         lines.append(
             "These volumes come from fewer than three trainings: the values describe them and not "
             "the method, which may score differently with another seed."

@@ -10,12 +10,12 @@ import pytest
 
 from synthbench.leaderboard.board import Board, ranked_keys
 from synthbench.leaderboard.front import WIDEST, front_columns
-from synthbench.leaderboard.methods import BASELINES, kind_of
+from synthbench.leaderboard.methods import kind_of
 from synthbench.leaderboard.page import render_details, render_leaderboard, write_leaderboard
 from synthbench.leaderboard.ranking import compare
 from synthbench.leaderboard.takeaways import takeaways
 from synthbench.records.cohort import FailedRecord
-from synthbench.records.scorecard import Scorecard
+from synthbench.records.scorecard import BASELINES, Scorecard
 from synthbench.records.values import FloorRecord
 from synthbench.registry import BUILT_IN, load
 from tests.boards import make_board

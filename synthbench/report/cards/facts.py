@@ -196,7 +196,7 @@ def generator(card: Scorecard) -> Fact:
 
 def training_seeds(card: Scorecard) -> Fact:
     """Return from how many trainings the volumes come."""
-    if card.origin.random_fit is False:
+    if card.origin.fixed_fit:
         return Fact(("Nothing in the training is random: every seed gives the same weights.",),
                     short="nothing in the training is random")  # fmt: skip
     seeds = card.origin.training_seeds
