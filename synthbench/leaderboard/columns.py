@@ -6,6 +6,7 @@ left out of the page.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -151,7 +152,7 @@ class Column:
 
 
 def _together(cells: Sequence[Cell]) -> Cell:
-    """Return one cell for several: what all say, their range, or one after the other."""
+    """Return one cell for several: what all say, their range, or each with how many say it."""
     told = {cell.text: cell for cell in cells if cell.text}
     if len(told) < 2:
         return next(iter(told.values()), EMPTY)
@@ -163,7 +164,8 @@ def _together(cells: Sequence[Cell]) -> Cell:
         return replace(
             low, text=f"{low.text} to {high.text}", sort=sum(numbers) / len(numbers), strong=""
         )
-    text = "; ".join(cell.text for cell in found)
+    said = Counter(cell.text for cell in cells)
+    text = "; ".join(f"{cell.text} ({said[cell.text]} of {len(cells)} seeds)" for cell in found)
     return replace(found[0], text=text, quoted=any(cell.quoted for cell in found))
 
 

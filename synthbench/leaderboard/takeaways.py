@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from synthbench.leaderboard.board import (
@@ -135,22 +135,27 @@ def _copies(rows: Sequence[Entries]) -> str:
         found = [copies_found(entry.card).verdict for entry in row]
         order = ("copies", "sides_differ", "nearer", "none", None)
         by.setdefault(min(found, key=order.index), []).append(row)
-    parts = [row for row in rows if any(
-        entry.card.local_copying and copied_parts(entry.card).standing == "worse" for entry in row
-    )]  # fmt: skip
+
+    def named(verdict: str | None) -> str:
+        return _names(by[verdict], lambda entry: copies_found(entry.card).verdict == verdict)
+
+    def has_parts(entry: Entry) -> bool:
+        return entry.card.local_copying is not None and copied_parts(entry.card).standing == "worse"
+
+    parts = [row for row in rows if any(map(has_parts, row))]
     if len(by.get(None, [])) == len(rows) and not parts:
         return "Copying of training images was not tested."
     clauses = []
     if "copies" in by:
-        clauses.append(f"exact or near copies of training images in {_names(by['copies'])}")
+        clauses.append(f"exact or near copies of training images in {named('copies')}")
     if parts:
-        clauses.append(f"copied parts in {_names(parts)}")
+        clauses.append(f"copied parts in {_names(parts, has_parts)}")
     if "nearer" in by:
-        clauses.append(f"nearer to training than to unseen images: {_names(by['nearer'])}")
+        clauses.append(f"nearer to training than to unseen images: {named('nearer')}")
     if "sides_differ" in by:
-        clauses.append(f"cannot be told for {_names(by['sides_differ'])}")
+        clauses.append(f"cannot be told for {named('sides_differ')}")
     if None in by:
-        clauses.append(f"not tested for {_names(by[None])}")
+        clauses.append(f"not tested for {named(None)}")
     if "none" in by:
         count = len(by["none"])
         others = f"the other {count} rows" if count > 1 else "the other row"
@@ -250,9 +255,17 @@ def _label(key: Key, board: Board) -> str:
     return f"{key.label} on {key.extractor}" if several and key.extractor else key.label
 
 
-def _names(rows: Sequence[Entries]) -> str:
-    """Return the names of rows in quotation marks; the first ones where there are many."""
-    names = [f'"{title_of(row)}"' for row in rows]
+def _names(rows: Sequence[Entries], holds: Callable[[Entry], bool] | None = None) -> str:
+    """Return the names of rows in quotation marks; the first ones where there are many.
+
+    A row of which `holds` is not true for all training seeds has the number of those.
+    """
+    names = []
+    for row in rows:
+        own = [entry for entry in row if holds is None or holds(entry)]
+        names.append(
+            f'"{title_of(row)}"' + ("" if len(own) == len(row) else f" (in {len(own)} of them)")
+        )
     if len(names) > NAMED + 1:
         names[NAMED:] = [f"{len(names) - NAMED} more"]
     if len(names) == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,12 @@ from synthbench.leaderboard.board import Board, ranked_keys
 from synthbench.leaderboard.columns import RANKING, rows_of
 from synthbench.leaderboard.html import leaderboard_report
 from synthbench.leaderboard.methods import row_ranks, row_ties, rows_in_order
-from synthbench.leaderboard.page import check_leaderboard, render_details, write_leaderboard
+from synthbench.leaderboard.page import (
+    check_leaderboard,
+    render_details,
+    render_leaderboard,
+    write_leaderboard,
+)
 from synthbench.leaderboard.ranking import MetricRanking, Pair, Place, compare
 from synthbench.records.keys import JobKey
 from synthbench.records.scorecard import Scorecard
@@ -142,3 +149,19 @@ def test_a_method_is_its_settings_without_seeds_and_paths():
     assert method(config) == same
     assert method({**config, "steps": 6}) != same
     assert method({**config, "init": "run"}) != same
+
+
+def test_what_is_found_for_some_seeds_says_for_how_many(tmp_path):
+    folder, _ = make_board(tmp_path / "b", SHIFTS)
+    of_one_method(folder)
+    nine = Path(__file__).parent.parent / "data" / "board-of-nine" / "entries"
+    copier, other = (Scorecard.load(nine / f"{name}.json") for name in ("memorizer", "noise"))
+    for name, like in {"m0": other, "m1": copier, "m2": other}.items():
+        file = folder / "entries" / f"{name}.json"
+        card = Scorecard.load(file)
+        card.model_copy(update={"memorization": like.memorization, "not_assessed": None}).save(file)
+    page = render_leaderboard(folder)
+    assert 'near copies of training images in "method m, 3 training seeds" (in 1 of them)' in page
+    (line,) = [one for one in page.splitlines() if one.startswith("| 2. method m")]
+    assert "**exact or near copies** (1 of 3 seeds); no copies found" in line
+    assert "(2 of 3 seeds)" in line
