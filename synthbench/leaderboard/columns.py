@@ -165,8 +165,10 @@ def _together(cells: Sequence[Cell]) -> Cell:
             low, text=f"{low.text} to {high.text}", sort=sum(numbers) / len(numbers), strong=""
         )
     said = Counter(cell.text for cell in cells)
-    text = "; ".join(f"{cell.text} ({said[cell.text]} of {len(cells)} seeds)" for cell in found)
-    return replace(found[0], text=text, quoted=any(cell.quoted for cell in found))
+    who = [f"{said[cell.text]} of {len(cells)} seeds: " for cell in found]
+    text = ". ".join(start + cell.text for start, cell in zip(who, found, strict=True))
+    strong = who[0] + found[0].strong if found[0].strong else ""
+    return replace(found[0], text=text, quoted=any(cell.quoted for cell in found), strong=strong)
 
 
 def entries_of(board: Board, key: Key) -> list[Entry]:
