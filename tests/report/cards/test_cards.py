@@ -102,11 +102,17 @@ def test_origin_seeds_licence_and_use_come_from_the_scorecard(card):
 
 
 def test_a_fit_without_chance_asks_for_no_other_seeds(card):
-    fixed = card.model_copy(update={"origin": card.origin.model_copy(update={"random_fit": False})})
+    trained, fixed = (
+        card.model_copy(update={"origin": card.origin.model_copy(
+            update={"generator": "mine", "training_seeds": 1, "random_fit": random})})
+        for random in (True, False)
+    )  # fmt: skip
+    assert any("At least 3 trainings" in words
+               for words in items(card_of("fda7", trained))["Consistency"].open)  # fmt: skip
     found = items(card_of("fda7", fixed))["Consistency"]
     assert any("every seed gives the same weights" in words for words in found.found)
     assert not any("At least 3 trainings" in words for words in found.open)
-    assert any("fewer than three trainings" in words for words in limits(card))
+    assert any("fewer than three trainings" in words for words in limits(trained))
     assert not any("fewer than three trainings" in words for words in limits(fixed))
 
 
