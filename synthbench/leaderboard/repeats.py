@@ -117,7 +117,7 @@ def _section(board: Board, kind: Repeats) -> str:
         f"## {kind.title.format(k=k)}\n\n"
         + table(["entry", escaped(key_heading(key, board)), *columns], rows, words=5)
         + f"\n\n{again}. What is bold held in all of them; the rest may be the "
-        f"luck of one {kind.one}. {_order(values, board, kind)}"
+        f"luck of one {kind.one}. {_order(values, board, kind)}".rstrip()
     )
 
 
@@ -221,6 +221,8 @@ def _order(values: Mapping[str, Sequence[float | None]], board: Board, kind: Rep
             pairs += 1
             if len(signs) > 1:
                 changed.append(f"{board.tag(one)} and {board.tag(other)}")
+    if not pairs:
+        return ""
     if not changed:
         return f"All {pairs} pairs of entries have the same order in every {kind.one}."
     more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""

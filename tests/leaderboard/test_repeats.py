@@ -121,6 +121,10 @@ def test_training_seeds_have_a_section_of_their_own(of_methods):
     assert f"{min(own, 0.01):.3g} to 0.4" in line_of(text, "near")
     assert "0 of 1 pairs of entries have the same order in every seed" in text
     assert "mid" not in text
+    (of_methods / SEEDS / "seed-1" / "far.json").unlink()
+    assert "pairs of entries" not in seeds(Board.read(of_methods))  # one entry has no pair
+    other_seed(of_methods, "seed-3", {"near": 0.2})
+    text = seeds(Board.read(of_methods))
     details = render_details(of_methods)
     assert text in details
     assert "In 3 splits" not in details
