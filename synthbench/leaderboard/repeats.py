@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from synthbench.errors import ScorecardError
@@ -48,6 +49,8 @@ class Repeats:
         plural, `{named}` for the names.
     check
         Returns why the scorecard in a file is no such repetition of an entry.
+    differs
+        Returns what is another one in each repetition.
     """
 
     folder: str
@@ -55,6 +58,7 @@ class Repeats:
     title: str
     again: str
     check: Callable[[Scorecard, Scorecard | None, Board], list[str]]
+    differs: Callable[[Scorecard], object]
 
 
 def splits(board: Board) -> str:
@@ -124,9 +128,13 @@ def _section(board: Board, kind: Repeats) -> str:
 def _read(board: Board, kind: Repeats) -> dict[str, dict[str, Scorecard]]:
     """Return the repeated scorecards, by repetition and entry."""
     found: dict[str, dict[str, Scorecard]] = {}
+    told: dict[tuple[str, object], Path] = {}
     for file in sorted((board.folder / kind.folder).glob("*/*.json")):
         card = Scorecard.load(file)
         wrong = kind.check(card, board.cards.get(file.stem), board)
+        same = told.setdefault((file.stem, kind.differs(card)), file)
+        if same != file:
+            wrong.append(f"no other {kind.one} than {same.relative_to(board.folder)}")
         if wrong:
             raise ScorecardError(
                 f"{file}: it cannot stand beside the entries of {board.benchmark.name} "
@@ -165,13 +173,13 @@ def _no_other_seed(card: Scorecard, entry: Scorecard | None, board: Board) -> li
 _SPLITS = Repeats(
     SPLITS, "split", "In {k} splits",
     "The methods were trained and scored again on {k} other split{s} of the cohort ({named})",
-    _no_other_split,
+    _no_other_split, lambda card: card.real.fingerprint,
 )  # fmt: skip
 _SEEDS = Repeats(
     SEEDS, "seed", "With {k} training seeds",
     "The methods were trained again with {k} other seed{s} ({named}), and scored against the same "
     "real volumes",
-    _no_other_seed,
+    _no_other_seed, lambda card: card.origin.weights_sha256,
 )  # fmt: skip
 
 

@@ -73,6 +73,8 @@ class Origin(Record):
     random_fit: bool | None = Field(
         default=None, description="False: every training seed gives the same weights"
     )
+    licence: str | None = Field(default=None, description="of the volumes, where they are shared")
+    intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 
     @property
     def fixed_fit(self) -> bool:
@@ -83,9 +85,6 @@ class Origin(Record):
         if self.random_fit is None:
             return self.generator in BASELINES
         return not self.random_fit
-
-    licence: str | None = Field(default=None, description="of the volumes, where they are shared")
-    intensity: str | None = Field(default=None, description="the rule of a quantitative map")
 
 
 class Scorecard(Shown, RecordFile):

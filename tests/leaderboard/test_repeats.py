@@ -152,3 +152,14 @@ def test_a_seed_scored_in_another_way_or_without_an_entry_is_refused(of_methods)
     file.rename(file.with_name("nobody.json"))
     with pytest.raises(ScorecardError, match="no entry has this name"):
         seeds(Board.read(of_methods))
+
+
+def test_one_repetition_under_two_names_is_refused(of_methods):
+    other_seed(of_methods, "seed-1", {"near": 0.01})
+    other_seed(of_methods, "again-1", {"near": 0.01})
+    with pytest.raises(ScorecardError, match=r"no other seed than seeds/again-1/near\.json"):
+        seeds(Board.read(of_methods))
+    other_split(of_methods, "split-2", {"near": 0.01})
+    other_split(of_methods, "split-3", {"near": 0.02})
+    with pytest.raises(ScorecardError, match=r"no other split than splits/split-2/near\.json"):
+        splits(Board.read(of_methods))
