@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
-from synthbench.cohorts.failures import Failure
+from synthbench.cohorts.failures import Failure, Reason
 from synthbench.cohorts.inspection import Inspection
 from synthbench.cohorts.remarks import CohortRemark
 from synthbench.cohorts.tables.persons import person_key
@@ -153,6 +153,13 @@ class Cohort:
         chosen = [everything[number] for number in numbers]
         scored = self.subset(i for _, _, i, failure in chosen if failure is None)
         return replace(scored, failed=tuple(f for *_, f in chosen if f is not None))
+
+    def with_failed(self, indices: Collection[int], reason: Reason) -> Cohort:
+        """Return the cohort in which these volumes have failed, beside those that had before."""
+        rest = self.subset(i for i in range(len(self)) if i not in indices)
+        now = [Failure(e.name, reason, e.digest) for e in (self.entries[i] for i in indices)]
+        failed = sorted([*(self.failed or ()), *now], key=lambda one: (one.digest, one.name))
+        return replace(rest, failed=tuple(failed))
 
     def subset(self, indices: Iterable[int]) -> Cohort:
         """Return the cohort of these volumes, in this order."""

@@ -16,7 +16,7 @@ from synthbench.errors import CohortError
 from synthbench.runtime.files import sha256_file
 from synthbench.volumes.grid import Space
 
-Reason = Literal["not-a-volume", "not-finite", "constant", "not-positive", "other-grid"]
+Reason = Literal["not-a-volume", "not-finite", "constant", "not-positive", "other-grid", "refused"]
 
 REASONS: dict[Reason, str] = {
     "not-a-volume": "cannot be read as one 3-D volume",
@@ -24,6 +24,7 @@ REASONS: dict[Reason, str] = {
     "constant": "every voxel has the same value",
     "not-positive": "has no voxel above zero",
     "other-grid": "has another grid than most volumes of its set",
+    "refused": "an extractor cannot measure it",
 }
 """The meaning of each reason."""
 
@@ -39,8 +40,8 @@ class Failure:
     reason
         A key of `REASONS`.
     digest
-        The sha256 of the file. A benchmark draws its volumes by the hashes of their content,
-        those of failed ones included.
+        The sha256 of the file; of a volume that was refused, the hash of its content. A benchmark
+        draws its volumes by the hashes of their content, those of failed ones included.
     """
 
     name: str

@@ -232,7 +232,8 @@ def _order(values: Mapping[str, Sequence[float | None]], board: Board, kind: Rep
     if not pairs:
         return ""
     if not changed:
-        return f"All {pairs} pairs of entries have the same order in every {kind.one}."
+        same = "The two entries have" if pairs == 1 else f"All {pairs} pairs of entries have"
+        return f"{same} the same order in every {kind.one}."
     more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     return (
         f"{pairs - len(changed)} of {pairs} pairs of entries have the same order in every "

@@ -12,7 +12,6 @@ from synthbench.records.base import Record
 
 if TYPE_CHECKING:
     from synthbench.cohorts.cohort import Cohort
-    from synthbench.cohorts.failures import Failure
 
 _OWN_NAME = re.compile(r"(synth|sweep)-\d{1,9}(-\d{1,9})?\.nii(\.gz)?")
 
@@ -27,9 +26,10 @@ class FailedRecord(Record):
     reason: str = Field(description="a key of `synthbench.cohorts.failures.REASONS`")
 
 
-def _public_name(failure: Failure) -> str:
-    name = Path(failure.name).name
-    return name if _OWN_NAME.fullmatch(name) else f"sha256:{failure.digest[:12]}"
+def public_name(name: str, digest: str) -> str:
+    """Return a volume's name as `FailedRecord.file` has it."""
+    last = Path(name).name
+    return last if _OWN_NAME.fullmatch(last) else f"sha256:{digest[:12]}"
 
 
 class CohortRecord(Record):
@@ -60,7 +60,7 @@ class CohortRecord(Record):
         """Return the record of a cohort that was drawn from `available` volumes; None: from all."""
         n = len(cohort)
         failed = None if cohort.failed is None else tuple(
-            FailedRecord(file=_public_name(failure), reason=failure.reason)
+            FailedRecord(file=public_name(failure.name, failure.digest), reason=failure.reason)
             for failure in sorted(cohort.failed, key=lambda failure: failure.name)
         )  # fmt: skip
         return cls(

@@ -6,7 +6,7 @@ runs, and several processes divide the volumes among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -222,13 +222,27 @@ def _fetch_once(file: WeightFile, log: Log, progress: Progress) -> None:
         state.wait_for_everyone()
 
 
-def add_features(samples: Iterable[Sample], extractors: Extractors, context: Context) -> None:
+def add_features(
+    samples: Iterable[Sample],
+    extractors: Extractors,
+    context: Context,
+    *,
+    may_refuse: Collection[str] = (),
+) -> None:
     """Add the features of every loaded extractor to every sample.
+
+    Parameters
+    ----------
+    samples, extractors, context
+        They decide what is computed.
+    may_refuse
+        Roles of samples in which a volume may be refused: its features are NaN then.
 
     Raises
     ------
     MetricError
-        An extractor refuses a volume, or a volume lies outside the extractor's grid.
+        An extractor refuses a volume of another role, or such a volume lies outside the
+        extractor's grid.
     """
     for name, extractor in extractors.loaded.items():
         for sample in samples:
@@ -237,10 +251,21 @@ def add_features(samples: Iterable[Sample], extractors: Extractors, context: Con
                 sample.features[name] = extract(
                     extractor, sample.inputs, context.batch_size, bar,
                     cache=context.cache if context.parts is None else context.parts,
-                    workers=context.workers,
+                    workers=context.workers, may_refuse=sample.role in may_refuse,
                 )  # fmt: skip
             except MetricError as error:
                 raise error.at(sample.role) from error
+
+
+def refused(sample: Sample) -> list[int]:
+    """Return the indices of the volumes that an extractor refused, of a sample that may have some.
+
+    Features that are not finite cannot be scored either.
+    """
+    usable = np.ones(len(sample), dtype=bool)
+    for rows in sample.features.values():
+        usable &= np.isfinite(rows).all(axis=1)
+    return np.flatnonzero(~usable).tolist()
 
 
 def extract(
@@ -251,6 +276,7 @@ def extract(
     *,
     cache: Cache | AllParts | None = None,
     workers: int = 2,
+    may_refuse: bool = False,
 ) -> Float32[np.ndarray, "n dim"]:
     """Return the features of every volume, computed on the GPU where there is one.
 
@@ -275,6 +301,8 @@ def extract(
         computed. Volumes without an identity are neither searched nor kept.
     workers
         Threads that read and resample ahead; there are more where a batch needs more.
+    may_refuse
+        The row of a volume that would be an error is NaN.
 
     Raises
     ------
@@ -296,11 +324,11 @@ def extract(
     places = {index: place for place, index in enumerate(share)}
     missing = []
     for index, place in places.items():
-        row = kept.find(index)
-        if row is None:
+        found = kept.find(index)
+        if found is None:
             missing.append(index)
         else:
-            own[place] = row
+            own[place] = found
     done = len(share) - len(missing)
     if batch_size is None:
         batch_size = min(torch.get_num_threads(), AT_ONCE) if device == "cpu" else 1
@@ -308,7 +336,12 @@ def extract(
     workers = max(workers, batch_size // 2)
     ahead = zip(missing, read_ahead(_reader(volumes, extractor), missing, workers), strict=True)
     while batch := dict(islice(ahead, batch_size)):
-        for index, row in zip(batch, _features(extractor, volumes, batch, device), strict=True):
+        for index, row in _rows(extractor, volumes, batch, device):
+            if isinstance(row, MetricError):
+                if not may_refuse:
+                    raise row
+                own[places[index]] = np.nan
+                continue
             kept.keep(index, row)
             own[places[index]] = row
         done += len(batch)
@@ -368,19 +401,22 @@ class _KeptRows:
         return row_key(self.extractor, volume, self.computed_with)
 
 
-def _reader(volumes: Readable, extractor: Any) -> Callable[[int], Volume]:
-    """Return the function that reads a volume on the grid that the extractor takes."""
+def _reader(volumes: Readable, extractor: Any) -> Callable[[int], Volume | MetricError]:
+    """Return the function that reads a volume on the grid that the extractor takes.
+
+    It returns an error for a volume that lies outside this grid.
+    """
     target: Space | None = extractor.space
     if target is None or target.same_grid(volumes.space):
         return volumes.__getitem__
 
-    def read(index: int) -> Volume:
+    def read(index: int) -> Volume | MetricError:
         volume = volumes[index]
         moved = resample(volume, volumes.space, target)
         inside = _integral(moved, target) / _integral(volume, volumes.space)
         # A blank volume gives NaN, for which the comparison is false: the extractor refuses it.
         if inside < KEPT_INSIDE:
-            raise MetricError(
+            return MetricError(
                 f"{extractor.name} has a grid of its own, {target} in millimetres of MNI152. At "
                 f"least {KEPT_INSIDE:.0%} of a volume's intensity must lie inside it; found "
                 f"{inside:.0%} for {name_of(volumes, index)} ({volumes.space}). Register the "
@@ -400,21 +436,36 @@ def _integral(volume: Volume, space: Space) -> np.ndarray:
     return np.asarray(volume.sum(dtype=np.float64) * np.prod(space.spacing))
 
 
+def _rows(
+    extractor: Any, volumes: Readable, batch: Mapping[int, Volume | MetricError], device: str
+) -> Iterator[tuple[int, Row | MetricError]]:
+    """Yield the features of each volume of a batch, or why it has none."""
+    readable = {i: volume for i, volume in batch.items() if not isinstance(volume, MetricError)}
+    yield from ((i, error) for i, error in batch.items() if isinstance(error, MetricError))
+    if not readable:
+        return
+    rows = _features(extractor, volumes, readable, device)
+    if not isinstance(rows, MetricError):
+        yield from zip(readable, rows, strict=True)
+    elif len(readable) == 1:
+        yield next(iter(readable)), rows
+    else:
+        # Again one by one, so that only what is due to a volume is said of it.
+        for index, volume in readable.items():
+            yield from _rows(extractor, volumes, {index: volume}, device)
+
+
 def _features(
     extractor: Any, volumes: Readable, batch: Mapping[int, Volume], device: str
-) -> Float32[np.ndarray, "b dim"]:
+) -> Float32[np.ndarray, "b dim"] | MetricError:
+    """Return the features of a batch, or the extractor's error, which names the volumes."""
     import torch
 
     stacked = torch.from_numpy(np.stack(list(batch.values()))[:, None]).to(device)
     try:
         rows: Float32[np.ndarray, "b d"] = extractor.features(stacked).cpu().numpy()
     except MetricError as error:
-        if len(batch) > 1:
-            # Again one by one, so that the message names the volume.
-            for index, volume in batch.items():
-                _features(extractor, volumes, {index: volume}, device)
-        names = "; ".join(name_of(volumes, index) for index in batch)
-        raise error.at(names) from error
+        return error.at("; ".join(name_of(volumes, index) for index in batch))
     if rows.shape != (len(batch), extractor.dim):
         raise MetricError(
             f"{extractor.name}: its `dim` declares {extractor.dim} features per volume; found an "

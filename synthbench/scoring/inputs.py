@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,7 +17,7 @@ from synthbench.cohorts.listing import is_path
 from synthbench.cohorts.reading import read_cohort
 from synthbench.cohorts.volume_table import VolumeTable
 from synthbench.errors import CohortError
-from synthbench.records.cohort import CohortRecord
+from synthbench.records.cohort import CohortRecord, public_name
 from synthbench.runs.sidecar import Sidecar, found_sidecars
 from synthbench.runtime.callbacks import Progress, checking, no_progress
 from synthbench.scoring.condition_measures import read_tables
@@ -156,7 +156,20 @@ class CohortSet:
                 f"synth: the benchmark scores {n} volumes; found {self.synth.available}. "
                 f"Sample {n - self.synth.available} more."
             )
-        synth = self.synth.drawn(draw(self.synth.available, n, seed))
+        return self._of(self.synth.drawn(draw(self.synth.available, n, seed)))
+
+    def without_refused(self, indices: Collection[int]) -> CohortSet:
+        """Return the set in which these synthetic volumes, which an extractor refused, have failed.
+
+        Raises
+        ------
+        CohortError
+            Too few are left.
+        """
+        return self._of(self.synth.with_failed(indices, "refused"))
+
+    def _of(self, synth: Cohort) -> CohortSet:
+        """Return the set with some of its synthetic volumes, and their sidecars."""
         _check_enough("synth", synth)
         sidecars: tuple[Sidecar, ...] = ()
         if self.sidecars:
@@ -188,10 +201,15 @@ def scored_cohort(cohort: Cohort, record: CohortRecord, role: str, seed: int) ->
     """
     if cohort.fingerprint == record.fingerprint:
         return cohort
+    chosen = cohort
     if role == "synth" and cohort.available == record.available > record.drawn:
         chosen = cohort.drawn(draw(cohort.available, record.drawn, seed))
-        return chosen if chosen.fingerprint == record.fingerprint else None
-    return None
+    refused = {failed.file for failed in record.failed or () if failed.reason == "refused"}
+    if refused:
+        names = [public_name(entry.name, entry.digest) for entry in chosen.entries]
+        there = [i for i, name in enumerate(names) if name in refused]
+        chosen = chosen.with_failed(there, "refused")
+    return chosen if chosen.fingerprint == record.fingerprint else None
 
 
 def _read(

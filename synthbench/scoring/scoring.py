@@ -36,6 +36,7 @@ from synthbench.scoring.condition_measures import Measures
 from synthbench.scoring.inputs import CohortSet, Source
 from synthbench.scoring.memorization import Neighbours
 from synthbench.scoring.protocol import check_names, metrics_of
+from synthbench.scoring.requested import requested_of
 from synthbench.scoring.rows import missing_row, rows_of_job
 from synthbench.scoring.sample_data import JobData, SampleData
 from synthbench.scoring.settings import Context, ScoringSettings
@@ -246,6 +247,9 @@ def score_cohorts(
         notes += _notes_on_samples(setup)
         values, job_data = _values(setup)
         notes += setup.notes
+    if setup.cohorts is not scored:  # an extractor refused some volumes, which count as failed
+        scored = setup.cohorts
+        requested = requested_of(scored.synth, scored.synthbench_sidecars, scored.conditions)
     assessed = memorization.assess(
         scored.by_role, setup.samples, setup.mask, setup.extractors, setup.protocol, context
     )

@@ -27,6 +27,7 @@ from synthbench.scoring.features import (
     add_features,
     extract,
     load_extractors,
+    refused,
     row_keys,
 )
 from synthbench.scoring.inputs import CohortSet
@@ -176,6 +177,8 @@ class Setup:
 
     Attributes
     ----------
+    cohorts
+        Those that are scored, without volumes that an extractor refused.
     samples
         By role, with features.
     reference
@@ -196,6 +199,7 @@ class Setup:
         What the rows have to say; it goes into the scorecard.
     """
 
+    cohorts: CohortSet
     samples: Mapping[str, Sample]
     reference: Sample
     mask: Bool[np.ndarray, "d h w"]
@@ -212,16 +216,26 @@ def set_up(
 ) -> Setup:
     """Extract the features, and freeze the protocol or check it against the benchmark's.
 
+    Where failures are counted, a synthetic volume that an extractor refuses is one.
+
     Raises
     ------
     UsageError
         `context.parts` are not those of this scoring.
+    CohortError
+        Too few synthetic volumes did not fail.
     """
     own, frozen = settings_and_benchmark(settings)
     samples, mask, extractors = _samples(cohorts, target, settings, context)
     if context.parts is not None:
         context.parts.check(call_of(samples, extractors))
-    add_features(samples.values(), extractors, context)
+    counted = _counted(cohorts)
+    add_features(samples.values(), extractors, context, may_refuse=counted)
+    for role in counted:
+        lost = refused(samples[role])
+        if lost:
+            cohorts = cohorts.without_refused(lost)
+            samples[role] = samples[role].without(lost)
     todo = jobs(metrics_of(own), extractors.names)
     if frozen is None:
         protocol = freeze_protocol(
@@ -235,7 +249,12 @@ def set_up(
     holdout = cohorts.holdout if frozen is None else None
     if holdout is not None and not overlap(holdout, cohorts.real):
         reference = reference.joined(samples["holdout"])
-    return Setup(samples, reference, mask, extractors, todo, protocol, frozen, context)
+    return Setup(cohorts, samples, reference, mask, extractors, todo, protocol, frozen, context)
+
+
+def _counted(cohorts: CohortSet) -> tuple[str, ...]:
+    """Return the roles whose failures are counted."""
+    return ("synth",) if cohorts.synth.failed is not None else ()
 
 
 def _samples(
@@ -284,7 +303,7 @@ def feature_part(
             chosen = Chosen(samples[role].inputs, indices)
             found = extract(
                 extractor, chosen, context.batch_size, shown(f"{name}, {role}", context.progress),
-                cache=context.cache, workers=context.workers,
+                cache=context.cache, workers=context.workers, may_refuse=role in _counted(scored),
             )  # fmt: skip
             rows.setdefault(name, {}).update(zip(row_keys(extractor, chosen), found, strict=True))
     return FeaturePart(part, call_of(samples, extractors), rows)

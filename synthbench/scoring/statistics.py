@@ -7,7 +7,7 @@ of a job on two samples, on which all inference works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +89,13 @@ class Sample:
         """
         if len(self) <= most:
             return self
-        chosen = self.chosen(most, seed)
+        return self._of(self.chosen(most, seed))
+
+    def without(self, indices: Collection[int]) -> Sample:
+        """Return the sample without some of its volumes."""
+        return self._of(np.array([i for i in range(len(self)) if i not in indices], dtype=int))
+
+    def _of(self, chosen: Int64[np.ndarray, " k"]) -> Sample:
         return Sample(
             role=self.role,
             volumes=Chosen(self.volumes, chosen.tolist()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ import pytest
 from scipy.stats import beta
 
 from synthbench.cohorts.reading import read_cohort
-from synthbench.errors import CohortError
+from synthbench.errors import CohortError, MetricError
 from synthbench.leaderboard.page import render_details
 from synthbench.records.scorecard import Scorecard
 from synthbench.report.failures import failures_line, share_words
 from synthbench.report.html import report
 from synthbench.report.text import header, scorecard_table
+from synthbench.runtime.part import Part
 from synthbench.scoring import freeze, scoring
+from synthbench.scoring.cache.parts import AllParts
 from synthbench.scoring.inputs import CohortSet, draw, scored_cohort
 from synthbench.scoring.settings import Context, ScoringSettings
+from synthbench.scoring.setup import feature_part
 from tests.conftest import AFFINE, blob
 
 pytestmark = pytest.mark.slow
@@ -95,6 +99,59 @@ def test_the_others_are_scored_and_the_failures_have_reasons(real, synth, tmp_pa
     without = scoring.score(real, rest, accept=["few"], context=CONTEXT, **dict(SETTINGS))
     assert without.values == card.values
     assert without.synth.failed is None
+
+
+def test_a_volume_that_an_extractor_refuses_has_failed(make_cohort, tmp_path):
+    """`random-resnet10` cannot take one grey level. All other metrics leave the volume out, too.
+
+    Without the count it is an error, and so it is in a real cohort. A benchmark draws the volume,
+    and jobs that divide the features leave it out.
+    """
+    settings = SETTINGS.model_copy(update={"extractors": ("voxels", "random-resnet10")})
+    real, synth = make_cohort("real", n=6, seed=1), make_cohort("synth", n=7, seed=2)
+    grey = np.zeros((24, 24, 24), np.float32)
+    grey[8:16, 8:16, 8:16] = 0.5
+    save(grey, synth / "sub-003.nii.gz")
+    refusal = r"synth: sub-003\.nii\.gz: random-resnet10.*must differ"
+    with pytest.raises(MetricError, match=refusal):
+        scoring.score(real, synth, accept=["few"], context=CONTEXT, **dict(settings))
+    spoiled = CohortSet.read(synth, real, count_failures=True)
+    with pytest.raises(MetricError, match=refusal.replace("synth", "real")):
+        scoring.score_cohorts(spoiled, settings, CONTEXT, accept=["few", "label-maps"])
+    card = counted(real, synth, settings)
+    assert [failed.reason for failed in card.synth.failed or ()] == ["refused"]
+    assert (card.synth.n, card.synth.drawn, card.synth.available) == (6, 7, 7)
+    rest = tmp_path / "rest"
+    shutil.copytree(synth, rest, ignore=shutil.ignore_patterns("sub-003*"))
+    without = scoring.score(real, rest, accept=["few"], context=CONTEXT, **dict(settings))
+    assert card.values == without.values
+    found = scored_cohort(read_cohort(synth, count_failures=True), card.synth, "synth", 0)
+    assert found is not None
+    assert found.fingerprint == card.synth.fingerprint == without.synth.fingerprint
+
+    cohorts = CohortSet.read(real, synth, count_failures=True)
+    (tmp_path / "parts").mkdir()
+    for part in (Part(1, 2), Part(2, 2)):
+        file = tmp_path / "parts" / f"{part.number}.npz"
+        feature_part(cohorts, settings, CONTEXT, part).save(file)
+    of_parts = replace(CONTEXT, parts=AllParts.load(tmp_path / "parts"))
+    divided = scoring.score_cohorts(cohorts, settings, of_parts, accept=["few"]).card
+    assert (divided.values, divided.synth) == (card.values, card.synth)
+
+    frozen = freeze.freeze(real, "b", settings, CONTEXT, n_synth=7)
+    entry = counted(real, synth, frozen)
+    assert (entry.synth.n, entry.synth.drawn) == (6, 7)
+
+
+def test_too_few_volumes_that_can_be_measured_are_an_error(make_cohort):
+    settings = SETTINGS.model_copy(update={"extractors": ("random-resnet10",)})
+    real, synth = make_cohort("real", n=6, seed=1), make_cohort("synth", n=6, seed=2)
+    grey = np.zeros((24, 24, 24), np.float32)
+    for number in range(4):
+        grey[8:16, 8:16, 8 : 14 + number] = 0.5
+        save(grey, synth / f"sub-00{number}.nii.gz")
+    with pytest.raises(CohortError, match="found 2, and 4 volumes failed"):
+        counted(real, synth, settings)
 
 
 def test_the_share_stands_beside_every_value(real, synth, tmp_path):
