@@ -31,7 +31,8 @@ class SpaceSettings(BaseModel):
 
     With `shape` alone, the cohort's field of view gets that many voxels: their size changes. With
     `spacing` alone, voxels of that size cover the field of view. With both, volumes are cropped or
-    padded around the common centre of the brains. With neither, the grid stays.
+    padded around the common centre of the brains, by whole voxels where the size is theirs. With
+    neither, the grid stays.
     """
 
     model_config = ConfigDict(extra="forbid")

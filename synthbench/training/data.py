@@ -73,7 +73,9 @@ def read_data(job: Job, accept: Sequence[str], log: Log) -> Data:
     cohorts = _cohorts(job, log)
     # A resumed run passed these checks before; its record names the accepted rules.
     findings = [] if job.resume else check.check(cohorts, accept, log)
-    volumes = training_volumes(cohorts["train"], job.settings)
+    # A resumed run stays on its grid, whatever rule chose it.
+    space = job.run.space if job.resume else None
+    volumes = training_volumes(cohorts["train"], job.settings, space)
     if isinstance(job.own, GridRule):
         job.own.check_grid(volumes.space.shape)
     rows, conditions = _conditions(job.own, cohorts)
@@ -130,11 +132,17 @@ def _training_cohort(job: Job, log: Log) -> Cohort:
     return read_cohort(folder, role="atlas")
 
 
-def training_volumes(cohort: Cohort, settings: RunSettings) -> Volumes:
-    """Return a cohort's volumes on the grid and the intensity scale that the settings name."""
-    shape, spacing = settings.space.shape, settings.space.spacing
-    centre = cohort.brain_centre() if shape and spacing else None
-    return cohort.volumes(cohort.grid.regrid(shape, spacing, centre), settings.intensity)
+def training_volumes(cohort: Cohort, settings: RunSettings, space: Space | None = None) -> Volumes:
+    """Return a cohort's volumes on the grid and the intensity scale that the settings name.
+
+    `space` is a grid that was chosen before. Voxels of the cohort's own size are its voxels: a grid
+    half a voxel away would blur them.
+    """
+    if space is None:
+        shape, spacing = settings.space.shape, settings.space.spacing
+        centre = cohort.brain_centre() if shape and spacing else None
+        space = cohort.grid.regrid(shape, spacing, centre).on_voxels_of(cohort.grid)
+    return cohort.volumes(space, settings.intensity)
 
 
 def _conditions(

@@ -104,6 +104,19 @@ class Space:
         affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
         return Space.of(shape, affine)
 
+    def on_voxels_of(self, other: Space) -> Space:
+        """Return this grid, moved by half a voxel at most, so that its voxels are the other's.
+
+        A volume on the other grid is then cropped and not interpolated. A grid with other voxel
+        sizes or other axes stays where it is.
+        """
+        if not np.allclose(self.matrix[:3, :3], other.matrix[:3, :3], rtol=0, atol=1e-4):
+            return self
+        first = np.linalg.solve(other.matrix, self.matrix[:, 3])
+        return Space.of(
+            self.shape, np.column_stack([other.matrix[:, :3], other.matrix @ np.round(first)])
+        )
+
     def __str__(self) -> str:
         mm = self.spacing
         size = f"{mm[0]:.3g}" if np.ptp(mm) < 1e-3 else " x ".join(f"{s:.3g}" for s in mm)

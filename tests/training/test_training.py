@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
+from synthbench.cohorts.reading import read_cohort
 from synthbench.errors import CohortError, RunError, UsageError
 from synthbench.generators.noise import Noise
+from synthbench.runs.configuration import RunSettings, SpaceSettings
 from synthbench.runs.folder import Run
 from synthbench.training import training
+from synthbench.training.data import training_volumes
 from synthbench.training.dry_run import dry_run
-from tests.generators.loop.short_runs import interrupted, train
+from tests.generators.loop.short_runs import interrupted, stop_after, train
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +38,34 @@ def test_resume_refuses_a_changed_cohort_and_other_settings(make_cohort, tmp_pat
     next(real.iterdir()).unlink()
     with pytest.raises(RunError, match="training cohort has changed"):
         training.train(out=tmp_path / "run", resume=True)
+
+
+def test_voxels_of_the_cohorts_own_size_are_its_voxels_and_a_resumed_run_keeps_its_grid(
+    make_cohort, tmp_path
+):
+    """16 and 17 voxels around one centre: one of them would lie half a voxel beside the cohort's.
+
+    A run that was begun on such a grid goes on there.
+    """
+    real, out = make_cohort("real", n=4), tmp_path / "run"
+    cohort = read_cohort(real)
+    for side in (16, 17):
+        settings = RunSettings(generator="noise", space=SpaceSettings(shape=(side,) * 3, spacing=4))
+        volumes = training_volumes(cohort, settings)
+        steps = (volumes.space.matrix[:3, 3] - cohort.grid.matrix[:3, 3]) / 4
+        assert np.abs(steps - np.round(steps)).max() < 1e-9
+        x, y, z = np.round(steps).astype(int)
+        whole, crop = cohort.volumes(intensity="unit")[0], cohort.volumes(volumes.space, "unit")[0]
+        assert np.array_equal(crop, whole[x : x + side, y : y + side, z : z + side])
+    interrupted(real, out, 4)
+    run = Run.open(out)
+    beside, own = run.space.matrix, run.space.digest
+    beside[:3, 3] += 1.5
+    run.update(space={"shape": run.space.shape, "affine": beside.ravel().tolist()})
+    with pytest.raises(KeyboardInterrupt):
+        training.train(out=out, resume=True, progress=stop_after(6))
+    held = json.loads((out / "volumes.json").read_text(encoding="utf-8"))
+    assert held["space"] == run.space.digest != own
 
 
 def test_a_folder_in_use_is_not_overwritten(make_cohort, tmp_path):

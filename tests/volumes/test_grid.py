@@ -33,6 +33,25 @@ def test_a_spacing_alone_covers_the_field_of_view():
     assert MNI.regrid(spacing=4.0).shape == (46, 55, 46)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.4, 1.0, -0.9])
+def test_a_grid_of_the_same_voxel_size_can_crop_by_whole_voxels(offset):
+    """91 voxels have their middle in a voxel, 44 between two. Moved by half a voxel at most."""
+    volume = np.random.default_rng(0).random(MNI.shape, dtype=np.float32)
+    beside = MNI.regrid((44, 53, 44), 2.0, (1.0 + offset, -17.0, 7.0))
+    crop = beside.on_voxels_of(MNI)
+    moved = np.subtract(middle(crop), middle(beside))
+    assert np.abs(moved).max() <= 1.0
+    x, y, z = np.round((crop.matrix[:3, 3] - MNI.matrix[:3, 3]) / 2).astype(int)
+    expected = volume[x : x + 44, y : y + 53, z : z + 44]
+    assert np.array_equal(resample(volume, MNI, crop), expected)
+    assert not np.array_equal(resample(volume, MNI, beside), expected)
+
+
+def test_a_grid_of_another_voxel_size_or_of_other_axes_stays():
+    for other in (MNI.regrid(spacing=4.0), Space.of(MNI.shape, MNI.matrix[:, [1, 0, 2, 3]])):
+        assert other.on_voxels_of(MNI) == other
+
+
 @pytest.mark.parametrize(("shape", "spacing"), [((0, 4, 4), None), (None, -1.0), ((4, 4), None)])
 def test_impossible_grids_are_refused(shape, spacing):
     with pytest.raises(UsageError, match=r"shape|spacing"):
