@@ -67,6 +67,13 @@ class DDPM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSet
         description="3 x 3 x 3 convolutions of the local network: a voxel of its result depends "
         "on the voxels at most 2 convolutions + 1 away",
     )
+    levels: int = Field(
+        default=0,
+        ge=0,
+        le=6,
+        description="coarser grids that the local network sees as well, each of half the "
+        "resolution of the one before",
+    )
     residual: bool = Field(
         default=False,
         description="diffuse the difference from the mean of the training volumes, divided by its "
@@ -296,7 +303,7 @@ class DDPM3D:
         steps: int | None = None,
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch."""
-        model, objective, shape = _trained(run)
+        model, objective, shape = trained(run)
         chosen = objective.diffusion.sampling(sampler, steps)
         for seed in seeds:
             yield objective.draw(model, shape, seed, str(chosen["sampler"]), int(chosen["steps"]))
@@ -305,7 +312,7 @@ class DDPM3D:
         self, run: Run, seed: int, *, sampler: str | None, steps: int | None, frames: int
     ) -> Iterator[Frame]:
         """Yield the states at about `frames` calls of the network, the last call included."""
-        model, objective, shape = _trained(run)
+        model, objective, shape = trained(run)
         chosen = objective.diffusion.sampling(sampler, steps)
         name, count = str(chosen["sampler"]), int(chosen["steps"])
         calls = objective.diffusion.network_calls(name, count)
@@ -338,7 +345,7 @@ def _initial(settings: DDPM3DSettings) -> nn.Module:
     return seeded(
         settings.seed,
         lambda: LocalDenoiser(
-            settings.width, settings.convolutions, settings.timesteps, in_channels=channels
+            settings.width, settings.convolutions, settings.timesteps, channels, settings.levels
         ),
     )
 
@@ -370,7 +377,7 @@ def _network_weights(run: Run) -> dict[str, np.ndarray]:
     return {k: v for k, v in run.load_weights().items() if not k.startswith(PREFIX)}
 
 
-def _trained(run: Run) -> tuple[nn.Module, VolumeDiffusion, tuple[int, ...]]:
+def trained(run: Run) -> tuple[nn.Module, VolumeDiffusion, tuple[int, ...]]:
     """Return a run's network on this process's device, its objective, and the run's grid."""
     settings, weights = _settings(run), run.load_weights()
     model = _initial(settings)

@@ -3,8 +3,9 @@
 Each side of the volume is halved first: a cube of 2 x 2 x 2 voxels becomes eight channels. All
 layers but `convolutions` of 3 x 3 x 3 work on single places of that half grid, and nothing is
 averaged over the volume. So a voxel of the result depends on the voxels at most
-2 `convolutions` + 1 away along each side, and on its place. A network that sees the whole of a
-volume learns a training set of 70 brains by heart; one that sees parts can only combine parts
+2 `convolutions` + 1 away along each side, and on its place. With `levels` it sees coarser grids as
+well: still a part of the volume, at less cost than more convolutions. A network that sees the whole
+of a volume learns a training set of 70 brains by heart; one that sees parts can only combine parts
 (Kamb & Ganguli, ICML 2025; Kadkhodaie et al., ICLR 2024).
 """
 
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.functional import pad
 
 from synthbench.generators.networks.convolution import convolve
 from synthbench.generators.networks.unet import places_like
@@ -34,6 +36,9 @@ WAVES = 6
 class LocalDenoiser(nn.Module):
     """Residual blocks on the half grid, each with one 3 x 3 x 3 convolution.
 
+    In their middle, coarser grids are seen (`levels`), each of half the resolution of the one
+    before. The first has twice the channels of the half grid, the second three times, and so on.
+
     Parameters
     ----------
     width
@@ -44,9 +49,13 @@ class LocalDenoiser(nn.Module):
         T, of the diffusion.
     in_channels
         Channels of the input.
+    levels
+        Number of coarser grids.
     """
 
-    def __init__(self, width: int, convolutions: int, timesteps: int, in_channels: int) -> None:
+    def __init__(
+        self, width: int, convolutions: int, timesteps: int, in_channels: int, levels: int = 0
+    ) -> None:
         super().__init__()
         self.timesteps = timesteps
         known = in_channels * CUBE**3 + 3 * (1 + 2 * OCTAVES)
@@ -54,7 +63,8 @@ class LocalDenoiser(nn.Module):
         self.noise = nn.Sequential(
             nn.Linear(2 * WAVES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(convolutions - 1))
+        self.blocks = nn.ModuleList(_Block(width, width) for _ in range(convolutions - 1))
+        self.coarse = _Coarse(width, 1, levels) if levels else None
         self.last = nn.Conv3d(width, CUBE**3, 1)
         _zero(self.last)
 
@@ -66,18 +76,26 @@ class LocalDenoiser(nn.Module):
         waves = _waves(timesteps / self.timesteps, 2.0 ** torch.arange(WAVES) / 4)
         noise = self.noise(waves.to(folded))
         h = convolve(self.first, torch.cat([folded, _places(folded)], dim=1))
-        for block in self.blocks:
+        middle = len(self.blocks) // 2
+        for block in self.blocks[:middle]:
+            h = block(h, noise)
+        if self.coarse is not None:
+            h = self.coarse(h, noise)
+        for block in self.blocks[middle:]:
             h = block(h, noise)
         unfolded: Tensor = pixelshuffle(convolve(self.last, functional.silu(h)), 3, CUBE)
         return unfolded
 
 
 class _Block(nn.Module):
-    """Norm over the channels of a place, a convolution, and two layers on single places."""
+    """Norm over the channels of a place, a convolution, and two layers on single places.
 
-    def __init__(self, width: int) -> None:
+    `told` is the number of values that tell the noise level.
+    """
+
+    def __init__(self, width: int, told: int) -> None:
         super().__init__()
-        self.level = nn.Linear(width, 2 * width)
+        self.level = nn.Linear(told, 2 * width)
         self.near = nn.Conv3d(width, width, 3, padding=1)
         self.widen = nn.Conv3d(width, 2 * width, 1)
         self.narrow = nn.Conv3d(2 * width, width, 1)
@@ -91,6 +109,31 @@ class _Block(nn.Module):
         normed = centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-3)
         h = functional.silu(convolve(self.near, normed * (1 + scale) + shift))
         return x + convolve(self.narrow, functional.silu(convolve(self.widen, h)))
+
+
+class _Coarse(nn.Module):
+    """Blocks on a grid of half the resolution, where cubes of 2 x 2 x 2 places become channels."""
+
+    def __init__(self, width: int, level: int, levels: int) -> None:
+        super().__init__()
+        finer, own = width * level, width * (level + 1)
+        self.down = nn.Conv3d(CUBE**3 * finer, own, 1)
+        self.first = _Block(own, width)
+        self.coarser = _Coarse(width, level + 1, levels) if level < levels else None
+        self.second = _Block(own, width) if level < levels else None
+        self.up = nn.Conv3d(own, CUBE**3 * finer, 1)
+        _zero(self.up)
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        sides = x.shape[2:]
+        # Odd sides get a plane of zeros, which is taken off again.
+        even = pad(x, [extra for side in reversed(sides) for extra in (0, side % CUBE)])
+        h = self.first(convolve(self.down, pixelunshuffle(even, 3, CUBE)), noise)
+        if self.coarser is not None and self.second is not None:
+            h = self.second(self.coarser(h, noise), noise)
+        change = pixelshuffle(convolve(self.up, functional.silu(h)), 3, CUBE)
+        seen: Tensor = x + change[..., : sides[0], : sides[1], : sides[2]]
+        return seen
 
 
 def _zero(layer: nn.Module) -> None:

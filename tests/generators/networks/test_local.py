@@ -7,9 +7,9 @@ from synthbench.generators.networks.local import LocalDenoiser
 from synthbench.generators.networks.weights import seeded
 
 
-def network(convolutions=2):
+def network(convolutions=2, levels=0):
     """A network whose last layers are not zero, as they are before training."""
-    model = seeded(0, lambda: LocalDenoiser(8, convolutions, timesteps=10, in_channels=2))
+    model = seeded(0, lambda: LocalDenoiser(8, convolutions, 10, in_channels=2, levels=levels))
     draws = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=draws)
@@ -30,6 +30,40 @@ def test_a_voxel_depends_on_those_at_most_two_convolutions_and_one_away(convolut
         assert (int(places.min()), int(places.max())) == (
             at - 2 * convolutions, at + 2 * convolutions + 1,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_with_coarser_grids_it_sees_further_and_still_a_part(levels):
+    """A convolution on level k sees one cube of 2^(k+1) voxels further.
+
+    Level 0 is the half grid, with three of them; the coarsest level has one, the others two.
+    """
+    side, at = 64, 32
+    volume = torch.randn(1, 2, side, side, side, requires_grad=True)
+    network(3, levels)(volume, torch.tensor([3]))[0, 0, at, at, at].backward()
+    assert volume.grad is not None
+    seen = torch.nonzero(volume.grad.abs().sum(dim=(0, 1, 3, 4))).ravel()
+    low, high = at - int(seen.min()), int(seen.max()) - at
+    # And a voxel belongs to a cube of the coarsest level, whose other voxels it sees.
+    most = 2 * 3 + sum(2 ** (k + 1) * (1 if k == levels else 2) for k in range(1, levels + 1))
+    assert max(low, high) <= most + 2 ** (levels + 1) - 1
+    assert min(low, high) > 2 * 3 + 1
+
+
+def test_coarser_grids_take_odd_sides_and_change_nothing_before_training():
+    """10 voxels are 5 cubes, then 3, then 2. Weights without coarser grids stay what they are."""
+    volume = torch.randn(1, 2, 10, 12, 14)
+    assert network(3, 2)(volume, torch.tensor([3])).shape == (1, 1, 10, 12, 14)
+    plain = seeded(0, lambda: LocalDenoiser(8, 3, 10, 2))
+    coarse = seeded(0, lambda: LocalDenoiser(8, 3, 10, 2, levels=2))
+    missing = coarse.load_state_dict(plain.state_dict() | {
+        name: value for name, value in coarse.state_dict().items() if name.startswith("coarse.")
+    })  # fmt: skip
+    assert not missing.missing_keys
+    for model in (plain, coarse):
+        model.last.weight.data.fill_(0.1)
+    t = torch.tensor([3])
+    assert torch.equal(plain(volume, t), coarse(volume, t))
 
 
 def test_it_knows_its_place_and_the_noise_level():
