@@ -330,24 +330,11 @@ def gaussian_frechet(
     mean_y: Float64[np.ndarray, " d"],
     cov_y: Float64[np.ndarray, "d d"],
 ) -> float:
-    """The Frechet distance of two Gaussians, from the eigenvalues of F' S_y F with F F' = S_x."""
-    factor = _factor(cov_x)
-    eigenvalues = np.maximum(np.linalg.eigvalsh(factor.T @ cov_y @ factor), 0.0)
+    """The Frechet distance of two Gaussians, from the eigenvalues of S_x^(1/2) S_y S_x^(1/2)."""
+    root = _square_root(cov_x)
+    eigenvalues = np.maximum(np.linalg.eigvalsh(root @ cov_y @ root), 0.0)
     shift = mean_x - mean_y
     return float(shift @ shift + np.trace(cov_x) + np.trace(cov_y) - 2 * np.sqrt(eigenvalues).sum())
-
-
-def _factor(covariance: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, "d d"]:
-    """A matrix F with F F' = S: Cholesky's, or the symmetric root where S has no full rank.
-
-    Cholesky's takes a tenth of the time, and the eigenvalues of F' S_y F are those of S_x S_y
-    with either.
-    """
-    try:
-        factor: Float64[np.ndarray, "d d"] = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        return _square_root(covariance)
-    return factor
 
 
 def _square_root(covariance: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, "d d"]:

@@ -156,8 +156,9 @@ class Cohort:
 
     def with_failed(self, indices: Collection[int], reason: Reason) -> Cohort:
         """Return the cohort in which these volumes have failed, beside those that had before."""
-        rest = self.subset(i for i in range(len(self)) if i not in indices)
-        now = [Failure(e.name, reason, e.digest) for e in (self.entries[i] for i in indices)]
+        lost = set(indices)
+        rest = self.subset(i for i in range(len(self)) if i not in lost)
+        now = [Failure(e.name, reason, e.digest) for e in (self.entries[i] for i in lost)]
         failed = sorted([*(self.failed or ()), *now], key=lambda one: (one.digest, one.name))
         return replace(rest, failed=tuple(failed))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -19,20 +19,25 @@ _Result = TypeVar("_Result")
 
 def read_ahead(
     function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int
-) -> Iterator[_Result]:
+) -> Generator[_Result]:
     """Yield the function's results in order, computed in threads.
 
     At most two results per worker wait for the reader. (joblib's generators do not wait for their
-    reader: all volumes would pile up in memory.)
+    reader: all volumes would pile up in memory.) What nobody asks for any more is not begun.
     """
     waiting: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    pool = ThreadPoolExecutor(max_workers=workers)
+    try:
         for item in items:
             waiting.append(pool.submit(function, item))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        # A generator that is dropped may end in one of its own threads, which cannot wait for
+        # itself.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def in_place(function: Callable[[Any, slice], None], matrix: np.ndarray) -> None:

@@ -93,7 +93,7 @@ class Sample:
 
     def without(self, indices: Collection[int]) -> Sample:
         """Return the sample without some of its volumes."""
-        return self._of(np.array([i for i in range(len(self)) if i not in indices], dtype=int))
+        return self._of(np.delete(np.arange(len(self)), list(indices)))
 
     def _of(self, chosen: Int64[np.ndarray, " k"]) -> Sample:
         return Sample(

@@ -92,7 +92,14 @@ def test_no_default_can_change_the_papers_model():
     off = {"steps", "flip", "affine", "freeze", "sampler_steps",  # the sampler takes all steps
            "final_learning_rate", "early_stopping", "patience", "network", "residual",
            "components"}  # fmt: skip
-    of_what_is_off = {"width", "convolutions", "start_noise", "log_noise_mean", "log_noise_sd"}
+    of_what_is_off = {
+        "width",
+        "convolutions",
+        "levels",
+        "start_noise",
+        "log_noise_mean",
+        "log_noise_sd",
+    }
     watching = {
         "validate_every", "preview_every", "previews", "score_every", "score_volumes",
         "diversity_every", "diversity_volumes",

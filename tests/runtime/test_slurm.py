@@ -19,12 +19,13 @@ from synthbench.runtime.slurm import Settings, Task, run_array
 submitit = pytest.importorskip("submitit")
 
 SBATCH = r"""
-cp "$1" "$0.script"
+# Slurm keeps a copy, and submitit moves the script while the tasks begin.
+cp "$1" "$0.script"; script=$(mktemp "$0.XXXXXX"); cp "$1" "$script"
 last=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\)%.*/\1/p' "$1")
 for task in $(seq 0 "${last:-0}"); do
     export SLURM_JOB_ID=7 SLURM_NTASKS=1 SLURM_PROCID=0
     [ -n "$last" ] && export SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task
-    bash "$1" >/dev/null 2>&1 &
+    bash "$script" >/dev/null 2>&1 &
 done
 echo Submitted batch job 7
 """
