@@ -54,9 +54,10 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="+", default=[0.15, 0.4, 1.0, 2.5])
     options = parser.parse_args()
     run = Run.open(options.run)
+    config = run.config
+    if config["generator"] != "ddpm3d" or not config.get("residual"):
+        raise UsageError(f"{options.run}: a run of ddpm3d with residual=true is needed.")
     network, objective, _ = trained(run)
-    if objective.prior is None:
-        raise UsageError(f"{options.run}: it has no Wiener filter. Train with residual=true.")
     cohorts = {"training": Path(run.config["real"]), "unseen": options.unseen}
     volumes = {}
     for name, path in cohorts.items():
