@@ -17,7 +17,7 @@ import numpy as np
 
 from synthbench.cohorts.choice import CohortFiles
 from synthbench.cohorts.cohort import Cohort, Entry
-from synthbench.cohorts.failures import failures
+from synthbench.cohorts.failures import REASONS, failures
 from synthbench.cohorts.inspection import Inspection, inspect
 from synthbench.cohorts.listing import is_path, list_cohort
 from synthbench.cohorts.split_record import verify
@@ -44,6 +44,11 @@ _OF_A_GENERATOR = (
     "A sample that failed is a result too: with --count-failures, synthbench score and utility use "
     "the others, and print the share that failed. If it was the copying that failed, write "
     "the files again."
+)
+
+_ALL_FAILED = (
+    "Every volume failed, so there is nothing to measure, and no count of failures either: look at "
+    "the generator, or at how its volumes were written."
 )
 
 _WITHOUT_GRID = (
@@ -88,28 +93,42 @@ def read_cohort(
     CohortError
         The path holds no volumes, or any volume is unreadable, truncated, not 3-D, not finite,
         constant, without geometry or on another grid than the rest. The message names up to 20.
+        Where failures are counted: no volume can be used.
     """
     if count_failures and not is_path(path):
         raise UsageError("count_failures: name a folder or a manifest, so that files can fail.")
     found = examine(path, role=role, assume_grid=assume_grid, progress=progress)
-    if count_failures and found.cohort is not None:
-        good = [e for e in found.cohort.entries if e.inspection is None or e.inspection.high > 0]
-        names = {*found.problems, *(e.name for e in found.cohort.entries)} - {e.name for e in good}
-        failed = failures(Path(str(path)), names, assume_grid)
-        return replace(found.cohort, entries=tuple(good), failed=failed)
+    if count_failures:
+        return _without_failures(Path(str(path)), found, role, assume_grid)
     if found.problems:
-        problems = [f"{names}: {problem}" for names, problem in grouped(found.problems)]
-        shown = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more faults" if len(problems) > 20 else ""
         raise CohortError(
-            f"{role}: {len(found.problems)} of {found.listed} volumes cannot be used:"
-            f"\n  {shown}{more}\n"
+            f"{_cannot_be_used(role, found.problems, found.listed)}\n"
             + (_OF_A_GENERATOR if role == "synth" else _OF_SCANS)
             + _advice_on_grids(found)
         )
     assert found.cohort is not None
     verify_split(path, found.cohort)
     return found.cohort
+
+
+def _without_failures(
+    path: Path, found: Examined, role: str, assume_grid: Space | float | None
+) -> Cohort:
+    entries = () if found.cohort is None else found.cohort.entries
+    good = tuple(e for e in entries if e.inspection is None or e.inspection.high > 0)
+    empty = {e.name: f"{REASONS['not-positive']}." for e in entries if e not in good}
+    problems = {**found.problems, **empty}
+    if found.cohort is None or not good:
+        raise CohortError(f"{_cannot_be_used(role, problems, found.listed)}\n{_ALL_FAILED}")
+    failed = failures(path, problems, assume_grid)
+    return replace(found.cohort, entries=good, failed=failed)
+
+
+def _cannot_be_used(role: str, problems: Mapping[str, str], listed: int) -> str:
+    faults = [f"{names}: {problem}" for names, problem in grouped(problems)]
+    shown = "\n  ".join(faults[:20])
+    more = f"\n  and {len(faults) - 20} more faults" if len(faults) > 20 else ""
+    return f"{role}: {len(problems)} of {listed} volumes cannot be used:\n  {shown}{more}"
 
 
 def grouped(problems: Mapping[str, str]) -> list[tuple[str, str]]:

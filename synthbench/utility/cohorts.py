@@ -144,7 +144,6 @@ def read_sides(
         for role, source in sides
     }
     notes = [f"{role}: {note}" for role, cohort in cohorts.items() for note in cohort.notes]
-    notes += _failure_notes(cohorts["synth"])
     notes += check_apart(cohorts["real"], cohorts["synth"], cohorts["test"])
     trained_on = {role: cohorts[role] for role in ("real", "synth")}
     synth = cohorts["synth"]
@@ -155,7 +154,7 @@ def read_sides(
     return cohorts, notes
 
 
-def _failure_notes(synth: Cohort) -> list[str]:
+def failure_notes(synth: Cohort) -> list[str]:
     """Return the note on synthetic volumes that failed; none where they were not counted."""
     if synth.failed is None:
         return []
@@ -291,14 +290,25 @@ def labelled(cohort: Cohort, labels: Sequence[Label], rule: LabelRule, role: str
     """
     rows = [i for i, label in enumerate(labels) if label is not None]
     kept = cohort.subset(rows)
-    found = len({entry.subject for entry in kept.entries})
+    check_enough(kept, rule, role)
+    values = np.array([rule.number(labels[i], role) for i in rows])
+    _check_one_label_per_subject(kept, values, rule, role)
+    return Labelled(kept, values, len(cohort) - len(rows))
+
+
+def check_enough(cohort: Cohort, rule: LabelRule, role: str) -> None:
+    """Check that enough subjects have a label.
+
+    Raises
+    ------
+    CohortError
+        They are fewer than four.
+    """
+    found = len({entry.subject for entry in cohort.entries})
     if found < 4:
         raise CohortError(
             f"{role}: at least 4 subjects with a value of '{rule.name}' are needed; found {found}."
         )
-    values = np.array([rule.number(labels[i], role) for i in rows])
-    _check_one_label_per_subject(kept, values, rule, role)
-    return Labelled(kept, values, len(cohort) - len(rows))
 
 
 def _check_one_label_per_subject(

@@ -111,7 +111,8 @@ def add_to_scorecard(
 ) -> Utility | None:
     """Write the verdict into a scorecard of the same synthetic volumes.
 
-    A benchmark may have scored only some of them, drawn by its seed; `synth` is read to check it.
+    A benchmark may have scored only some of them, drawn by its seed, and an extractor of the study
+    or of the scorecard may have refused some; `synth` is read to check it.
 
     Returns
     -------
@@ -123,7 +124,7 @@ def add_to_scorecard(
         The scorecard is of other volumes.
     """
     card = Scorecard.load(file)
-    if card.synth.fingerprint != record.cohorts["synth"].fingerprint and not _drawn(card, synth):
+    if card.synth.fingerprint != record.cohorts["synth"].fingerprint and not _scored(card, synth):
         raise ScorecardError(
             f"{file}: a scorecard of other synthetic volumes (fingerprint "
             f"{card.synth.fingerprint[:12]}, here {record.cohorts['synth'].fingerprint[:12]}). "
@@ -133,10 +134,8 @@ def add_to_scorecard(
     return card.utility
 
 
-def _drawn(card: Scorecard, synth: Path | CohortFiles | Cohort) -> bool:
-    """Return True where a benchmark scored some of these volumes."""
-    if card.synth.available == card.synth.drawn:
-        return False
+def _scored(card: Scorecard, synth: Path | CohortFiles | Cohort) -> bool:
+    """Return True where the scorecard is of these volumes, or of some of them."""
     cohort = synth
     if not isinstance(cohort, Cohort):
         counted = card.synth.failed is not None

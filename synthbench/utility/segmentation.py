@@ -26,7 +26,7 @@ from synthbench.records.cohort import CohortRecord
 from synthbench.records.protocol import SpaceRecord
 from synthbench.records.scorecard import software
 from synthbench.runtime.callbacks import Log, Progress, to_logger
-from synthbench.utility.cohorts import Source, generator_of, read_sides, seeds_notes
+from synthbench.utility.cohorts import Source, failure_notes, generator_of, read_sides, seeds_notes
 from synthbench.utility.record import (
     BOTH,
     PACKAGES,
@@ -143,7 +143,7 @@ def segmentation_utility(
     _check_grids(cohorts)
     found = {role: _tissues(held, role) for role, held in mapped.items()}
     tissues = found["real"]
-    notes += seeds_notes(settings.seeds)
+    notes += [*failure_notes(cohorts["synth"]), *seeds_notes(settings.seeds)]
     for role in ("synth", "test"):
         notes += _other_tissues(found[role], tissues, role)
     return _studied(mapped, tissues, settings, study, notes, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,9 @@ from synthbench.utility.cohorts import (
     LabelRule,
     Source,
     check_both_classes,
+    check_enough,
     drawn_subjects,
+    failure_notes,
     generator_of,
     label_rule,
     labelled,
@@ -71,6 +73,37 @@ class _Sides:
     def target(self) -> Space:
         """The grid that all volumes are resampled to: that of the real cohort."""
         return self.cohorts["real"].grid
+
+    def without_refused(self, indices: Collection[int]) -> _Sides:
+        """Return the sides in which these labelled synthetic volumes have failed.
+
+        Raises
+        ------
+        CohortError
+            Too few are left.
+        """
+        synth, cohort = self.sources["synth"], self.cohorts["synth"]
+        lost = {synth.cohort.entries[i].name for i in indices}
+        rows = [i for i in range(len(synth)) if i not in set(indices)]
+        rest = replace(synth.subset(rows), left_out=synth.left_out)
+        check_enough(rest.cohort, self.rule, "synth")
+        check_both_classes(rest, self.rule, "synth")
+        failed = [i for i, entry in enumerate(cohort.entries) if entry.name in lost]
+        return replace(
+            self,
+            cohorts={**self.cohorts, "synth": cohort.with_failed(failed, "refused")},
+            sources={**self.sources, "synth": rest},
+        )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The model of a study, the sides that it can learn from, and what the record says of it."""
+
+    learner: Learner
+    sides: _Sides
+    extractor: ExtractorRecord | None
+    details: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -171,7 +204,8 @@ def utility_study(
         read_side(settings.transfer.data, "transfer", settings.assume_grid, progress),
         sides.sources,
     )  # fmt: skip
-    learner, extractor, details = _learner(sides, settings, context)
+    model = _learner(sides, settings, context)
+    learner, sides = model.learner, model.sides
     n_test = len(set(sides.cohorts["test"].subjects))
     divisions = _divisions(sides, settings, n_test)
     compared = [
@@ -183,7 +217,7 @@ def utility_study(
     ]  # fmt: skip
     chosen = Settings(
         label=settings.label, task=sides.rule.task, levels=sides.rule.levels,
-        model=settings.model, details=details, extractor=extractor,
+        model=settings.model, details=model.details, extractor=model.extractor,
         space=SpaceRecord.of(sides.target, settings.intensity), ratios=tuple(settings.ratios),
         splits=settings.splits, level=settings.level, seed=settings.seed,
     )  # fmt: skip
@@ -309,10 +343,7 @@ def _over_splits(
 # ---------------------------------------------------------------- models
 
 
-def _learner(
-    sides: _Sides, settings: UtilitySettings, context: _Context
-) -> tuple[Learner, ExtractorRecord | None, dict[str, Any]]:
-    """Return the model, the extractor of a probe, and the model's settings for the record."""
+def _learner(sides: _Sides, settings: UtilitySettings, context: _Context) -> _Model:
     if settings.model == "probe":
         return _probe(sides, settings, context)
     network = settings.network or NetworkSettings()
@@ -320,13 +351,12 @@ def _learner(
         sides.sources, sides.target, settings.intensity, sides.rule.task, network, settings.seed,
         context.progress,
     )  # fmt: skip
-    return learner, None, network.model_dump()
+    return _Model(learner, sides, None, network.model_dump())
 
 
-def _probe(
-    sides: _Sides, settings: UtilitySettings, context: _Context
-) -> tuple[Learner, ExtractorRecord, dict[str, Any]]:
-    sources, seed = sides.sources, settings.seed
+def _probe(sides: _Sides, settings: UtilitySettings, context: _Context) -> _Model:
+    """Return the probe. Where failures are counted, what the extractor refuses is one."""
+    seed = settings.seed
     loaded = load_extractors([settings.extractor], context.log)
     if loaded.missing:
         raise WeightsError(
@@ -337,17 +367,25 @@ def _probe(
     plugin = loaded.loaded[record.name]
     kept = Cache(log=context.log) if context.cache else None
 
-    def features(volumes: Any, what: str) -> np.ndarray:
+    def features(volumes: Any, what: str, may_refuse: bool = False) -> np.ndarray:
         bar = shown(f"{record.name}, {what}", context.progress)
         return extract(
-            plugin, volumes, None, bar, cache=kept, workers=context.workers
-        ).astype(np.float64)  # fmt: skip
+            plugin, volumes, None, bar, cache=kept, workers=context.workers, may_refuse=may_refuse
+        ).astype(np.float64)
 
     volumes = {
         role: source.cohort.volumes(sides.target, settings.intensity, context.workers, role=role)
-        for role, source in sources.items()
+        for role, source in sides.sources.items()
     }
-    found = {role: features(held, role) for role, held in volumes.items()}
+    found = {
+        role: features(held, role, may_refuse=settings.count_failures and role == "synth")
+        for role, held in volumes.items()
+    }
+    usable = np.isfinite(found["synth"]).all(axis=1)
+    if settings.count_failures and not usable.all():
+        sides = sides.without_refused(np.flatnonzero(~usable).tolist())
+        found["synth"] = found["synth"][usable]
+    sources = sides.sources
     rounds = -(-len(sources["synth"]) // len(sources["real"]))
     copies = [
         features(Augmented(volumes["real"], r, seed), f"real, augmented, round {r + 1}")
@@ -360,7 +398,7 @@ def _probe(
         "penalties": list(PENALTIES), "folds": FOLDS, "refits": settings.refits,
         "augmentation": AUGMENTATION.model_dump(exclude={"seed"}),
     }  # fmt: skip
-    return learner, record, details
+    return _Model(learner, sides, record, details)
 
 
 # ---------------------------------------------------------------- records
@@ -397,7 +435,10 @@ def _record(
         ),
         transfer=None if onwards is None else onwards.summary,
         transfer_arms=() if onwards is None else onwards.arms,
-        notes=(*sides.notes, *_of_training(settings, found), *_degenerate(found)),
+        notes=(
+            *failure_notes(sides.cohorts["synth"]), *sides.notes,
+            *_of_training(settings, found), *_degenerate(found),
+        ),
         software=software(*PACKAGES),
     )  # fmt: skip
 

@@ -184,6 +184,18 @@ def test_without_the_option_the_message_names_it(real, synth):
         read_cohort(synth, role="real")
 
 
+@pytest.mark.parametrize("way", ["constant", "not-positive", "not-a-volume"])
+def test_where_every_volume_failed_nothing_can_be_counted(make_cohort, way):
+    """And the option that was given is not recommended."""
+    synth = make_cohort("synth", n=5, seed=2)
+    for file in synth.glob("sub-*.nii.gz"):
+        BROKEN[way](file)
+    with pytest.raises(CohortError, match="synth: 5 of 5 volumes") as refused:
+        read_cohort(synth, role="synth", count_failures=True)
+    assert "Every volume failed" in str(refused.value)
+    assert "--count-failures" not in str(refused.value)
+
+
 def test_too_few_that_did_not_fail_are_refused(real, synth):
     for number in (8, 9):
         (synth / f"sub-{number:03d}.nii.gz").write_bytes(b"")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from synthbench.cohorts.reading import read_cohort
-from synthbench.errors import CohortError, ScorecardError, UsageError
+from synthbench.errors import CohortError, MetricError, ScorecardError, UsageError
 from synthbench.records.cohort import CohortRecord
 from synthbench.records.scorecard import Scorecard
 from synthbench.scoring.inputs import draw
@@ -138,6 +138,42 @@ def test_failed_samples_are_counted_or_refused_as_by_score(folders, tmp_path):
         assert verdict is not None
         assert (verdict.n_synth, verdict.cohorts["synth"].failed_share) == (14, 2 / 16)
         assert "2 of 16 volumes failed (12.5%) and are left out (constant: 2)" in result.stdout
+
+
+def test_a_volume_that_the_extractor_refuses_has_failed(folders, tmp_path):
+    """`random-resnet10` cannot take one grey level. The study is that of the others.
+
+    The verdict belongs to the scorecard of these volumes, whichever extractors that one had.
+    """
+    options = ["--label", "sex", "--extractor", "random-resnet10"]
+    grey = np.zeros(SHAPE, np.float32)
+    grey[4:12, 4:12, 4:12] = 0.5
+    failing = dict(folders, synth=tmp_path / "synth")
+    shutil.copytree(folders["synth"], failing["synth"])
+    nib.save(nib.Nifti1Image(grey, AFFINE), failing["synth"] / "sub-04_T1w.nii.gz")
+    refused = command(failing, *options)
+    assert isinstance(refused.exception, MetricError)
+    assert "must differ" in str(refused.exception)
+
+    cohort = read_cohort(failing["synth"], role="synth", count_failures=True)
+    names = [entry.name for entry in cohort.entries]
+    without = cohort.with_failed([names.index("sub-04_T1w.nii.gz")], "refused")
+    for scored in (cohort, without):
+        file = scorecard_of(failing["synth"], tmp_path / "card.json")
+        card = Scorecard.load(file)
+        card.model_copy(update={"synth": CohortRecord.of(scored, available=14)}).save(file)
+        out = tmp_path / "record.json"
+        result = command(failing, *options, "--count-failures", "--scorecard", file, "--out", out)
+        assert result.exit_code == 0, result.exception
+        assert "1 of 14 volumes failed (7.1%) and are left out (refused: 1)" in result.stdout
+        verdict = Scorecard.load(file).utility
+        assert verdict is not None
+        assert (verdict.n_synth, verdict.cohorts["synth"].failed_share) == (13, 1 / 14)
+
+    (failing["synth"] / "sub-04_T1w.nii.gz").unlink()
+    command(failing, *options, "--out", tmp_path / "rest.json")
+    rest = UtilityRecord.load(tmp_path / "rest.json")
+    assert UtilityRecord.load(out).differences == rest.differences
 
 
 def test_a_wrong_scorecard_is_named_before_anything_is_read(tmp_path):
