@@ -23,7 +23,10 @@ MOST_ERROR = 0.1
 
 @dataclass(frozen=True)
 class Shape:
-    """A convolution: the shapes of its weight and its input, and how it moves over the grid."""
+    """A convolution: the shapes of its weight and its input, and how it moves over the grid.
+
+    The layout of the input in memory decides which code computes it.
+    """
 
     weight: tuple[int, ...]
     sample: tuple[int, ...]
@@ -31,6 +34,7 @@ class Shape:
     padding: tuple[int, ...] | str
     dilation: tuple[int, ...]
     groups: int
+    channels_last: bool = False
 
     def __str__(self) -> str:
         sides = " x ".join(map(str, self.sample[2:]))
@@ -47,6 +51,7 @@ def convolutions(network: nn.Module) -> Iterator[set[Shape]]:
             Shape(
                 tuple(conv.weight.shape), tuple(inputs[0].shape), conv.stride,
                 conv.padding, conv.dilation, conv.groups,
+                inputs[0].is_contiguous(memory_format=torch.channels_last_3d),
             )
         )  # fmt: skip
 
@@ -88,6 +93,8 @@ def _error(shape: Shape) -> float:
 
 def _gradients(shape: Shape, x: Tensor, weight: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
     """Return the gradients of the input and the weight for a fixed gradient of the output."""
+    if shape.channels_last:
+        x = x.contiguous(memory_format=torch.channels_last_3d)
     leaves = x.clone().requires_grad_(), weight.clone().requires_grad_()
     with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         y = nn.functional.conv3d(

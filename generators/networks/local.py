@@ -29,6 +29,9 @@ CUBE = 2
 OCTAVES = 4
 """Sines and cosines of each coordinate: of 1/4 to 2 periods across a side."""
 
+NORM_FLOOR = 1e-3
+"""Added to the variance that a norm divides by."""
+
 WAVES = 6
 """Sines, and as many cosines, that tell the network the noise level."""
 
@@ -75,7 +78,7 @@ class LocalDenoiser(nn.Module):
         folded = pixelunshuffle(x, 3, CUBE)
         waves = _waves(timesteps / self.timesteps, 2.0 ** torch.arange(WAVES) / 4)
         noise = self.noise(waves.to(folded))
-        h = convolve(self.first, torch.cat([folded, _places(folded)], dim=1))
+        h = convolve(self.first, _laid_out(torch.cat([folded, _places(folded)], dim=1)))
         middle = len(self.blocks) // 2
         for block in self.blocks[:middle]:
             h = block(h, noise)
@@ -104,10 +107,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         scale, shift = self.level(noise)[:, :, None, None, None].chunk(2, dim=1)
-        centred = x - x.mean(dim=1, keepdim=True)
-        # A norm over places as well would let every voxel depend on the whole volume.
-        normed = centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-3)
-        h = functional.silu(convolve(self.near, normed * (1 + scale) + shift))
+        h = functional.silu(convolve(self.near, _normed(x) * (1 + scale) + shift))
         return x + convolve(self.narrow, functional.silu(convolve(self.widen, h)))
 
 
@@ -128,12 +128,35 @@ class _Coarse(nn.Module):
         sides = x.shape[2:]
         # Odd sides get a plane of zeros, which is taken off again.
         even = pad(x, [extra for side in reversed(sides) for extra in (0, side % CUBE)])
-        h = self.first(convolve(self.down, pixelunshuffle(even, 3, CUBE)), noise)
+        h = self.first(convolve(self.down, _laid_out(pixelunshuffle(even, 3, CUBE))), noise)
         if self.coarser is not None and self.second is not None:
             h = self.second(self.coarser(h, noise), noise)
         change = pixelshuffle(convolve(self.up, functional.silu(h)), 3, CUBE)
         seen: Tensor = x + change[..., : sides[0], : sides[1], : sides[2]]
         return seen
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """Return x with its channels last in memory where convolutions have 16 bits.
+
+    The matrix units of CPUs and GPUs compute such convolutions several times as fast.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        return x.contiguous(memory_format=torch.channels_last_3d)
+    return x
+
+
+def _normed(x: Tensor) -> Tensor:
+    """Return x with mean 0 and variance 1 over the channels of each place.
+
+    A norm over places as well would let every voxel depend on the whole volume.
+    """
+    if x.is_contiguous(memory_format=torch.channels_last_3d):
+        # The same in one step, which needs the channels beside each other.
+        last: Tensor = functional.layer_norm(x.movedim(1, -1), x.shape[1:2], eps=NORM_FLOOR)
+        return last.movedim(-1, 1)
+    centred = x - x.mean(dim=1, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + NORM_FLOOR)
 
 
 def _zero(layer: nn.Module) -> None:

@@ -80,6 +80,33 @@ def test_a_volume_does_not_depend_on_its_batch():
     assert torch.allclose(both[1:], network()(volumes[1:], torch.tensor([7])), atol=1e-5)
 
 
+@pytest.mark.parametrize("levels", [0, 2])
+def test_with_16_bits_it_is_the_same_network_with_its_channels_last(levels):
+    """Values and gradients differ by rounding. Other layouts are several times as slow."""
+    volumes, t = torch.randn(2, 2, 12, 16, 20), torch.tensor([3, 7])
+    model, found = network(3, levels), {}
+    for bf16 in (False, True):
+        layouts = []
+
+        def note(conv, inputs, output, layouts=layouts):
+            layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last_3d))
+
+        convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv3d)]
+        hooks = [conv.register_forward_hook(note) for conv in convolutions]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            drawn = model(volumes, t)
+        for hook in hooks:
+            hook.remove()
+        if bf16:
+            assert len(layouts) == len(convolutions)
+            assert all(layouts)
+        model.zero_grad()
+        drawn.float().square().mean().backward()
+        found[bf16] = [drawn.detach().float(), *(p.grad.clone() for p in model.parameters())]
+    for exact, rounded in zip(found[False], found[True], strict=True):
+        assert float((rounded - exact).norm() / exact.norm()) < 0.05
+
+
 def test_before_training_it_predicts_zero():
     model = LocalDenoiser(8, 2, timesteps=10, in_channels=1)
     assert torch.count_nonzero(model(torch.randn(1, 1, 8, 8, 8), torch.tensor([0]))) == 0
