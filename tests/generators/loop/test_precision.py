@@ -32,6 +32,16 @@ def test_the_convolutions_of_a_network_are_seen_once_each():
     assert len(seen) == 3
 
 
+def test_a_convolution_is_compared_in_the_layout_that_it_has():
+    network, seen_by = nn.Conv3d(3, 4, 3, padding=1), []
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        with precision.convolutions(network) as seen:
+            network(torch.zeros(1, 3, 4, 4, 4).contiguous(memory_format=layout))
+        seen_by += [shape.channels_last for shape in seen]
+        assert all(0 < precision._error(shape) < 0.02 for shape in seen)
+    assert seen_by == [False, True]
+
+
 def test_rounding_passes_and_garbage_is_refused_by_name(monkeypatch):
     """A wrong gradient of one weight, finite or not, in place of what oneDNN gives elsewhere."""
     assert 0 < precision._error(SHAPE) < 0.02

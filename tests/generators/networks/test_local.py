@@ -86,7 +86,7 @@ def test_with_16_bits_it_is_the_same_network_with_its_channels_last(levels):
     volumes, t = torch.randn(2, 2, 12, 16, 20), torch.tensor([3, 7])
     model, found = network(3, levels), {}
     for bf16 in (False, True):
-        layouts = []
+        layouts: list[bool] = []
 
         def note(conv, inputs, output, layouts=layouts):
             layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last_3d))
