@@ -86,6 +86,8 @@ class LocalDenoiser(nn.Module):
             h = self.coarse(h, noise)
         for block in self.blocks[middle:]:
             h = block(h, noise)
+        if self.coarse is not None:
+            h = _normed(h)  # Sums of many blocks grow; far below 0, SiLU passes nothing on.
         unfolded: Tensor = pixelshuffle(convolve(self.last, functional.silu(h)), 3, CUBE)
         return unfolded
 
@@ -131,7 +133,7 @@ class _Coarse(nn.Module):
         h = self.first(convolve(self.down, _laid_out(pixelunshuffle(even, 3, CUBE))), noise)
         if self.coarser is not None and self.second is not None:
             h = self.second(self.coarser(h, noise), noise)
-        change = pixelshuffle(convolve(self.up, functional.silu(h)), 3, CUBE)
+        change = pixelshuffle(convolve(self.up, functional.silu(_normed(h))), 3, CUBE)
         seen: Tensor = x + change[..., : sides[0], : sides[1], : sides[2]]
         return seen
 

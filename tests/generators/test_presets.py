@@ -18,7 +18,8 @@ from synthbench.generators import ddpm3d
 from synthbench.runs import configuration
 
 NAMES = [
-    "paper", "paper-256", "paper-64", "paper-cosine", "paper-v", "small", "tiny", "tiny-unet",
+    "fine", "paper", "paper-256", "paper-64", "paper-cosine", "paper-v", "small", "tiny",
+    "tiny-unet",
 ]  # fmt: skip
 VARIANTS = {
     "paper-64": {"channels", "head_channels"},
