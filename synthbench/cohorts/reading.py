@@ -116,8 +116,8 @@ def _without_failures(
 ) -> Cohort:
     entries = () if found.cohort is None else found.cohort.entries
     good = tuple(e for e in entries if e.inspection is None or e.inspection.high > 0)
-    empty = {e.name: f"{REASONS['not-positive']}." for e in entries if e not in good}
-    problems = {**found.problems, **empty}
+    empty = {e.name for e in entries} - {e.name for e in good}
+    problems = found.problems | dict.fromkeys(sorted(empty), f"{REASONS['not-positive']}.")
     if found.cohort is None or not good:
         raise CohortError(f"{_cannot_be_used(role, problems, found.listed)}\n{_ALL_FAILED}")
     failed = failures(path, problems, assume_grid)

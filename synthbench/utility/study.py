@@ -84,7 +84,7 @@ class _Sides:
         """
         synth, cohort = self.sources["synth"], self.cohorts["synth"]
         lost = {synth.cohort.entries[i].name for i in indices}
-        rows = [i for i in range(len(synth)) if i not in set(indices)]
+        rows = np.setdiff1d(np.arange(len(synth)), list(indices))
         rest = replace(synth.subset(rows), left_out=synth.left_out)
         check_enough(rest.cohort, self.rule, "synth")
         check_both_classes(rest, self.rule, "synth")
