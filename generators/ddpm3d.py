@@ -31,6 +31,7 @@ from synthbench.generators.generator import Frame, Progress, Stage
 from synthbench.generators.loop import settings as settings_module
 from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.local import CUBE, LocalDenoiser
+from synthbench.generators.networks.precision import in_precision, precision_fields
 from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet
 from synthbench.generators.networks.weights import load, seeded
 from synthbench.generators.volume_prior import PREFIX, VolumePrior
@@ -283,16 +284,19 @@ class DDPM3D:
         prior = _stored_prior(run, _settings(run))
         return CheckpointWeights({**averaged, **prior}, newest.step, newest.seconds)
 
-    def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
-        """Return the sampler and its number of steps.
+    def sampling(
+        self, run: Run, sampler: str | None, steps: int | None, *, precision: str = "fp32"
+    ) -> dict[str, str | int]:
+        """Return the sampler, its number of steps and, where it is not fp32, the precision.
 
         Raises
         ------
         UsageError
-            The sampler is unknown, or it cannot take so many steps.
+            The sampler or the precision is unknown, or the sampler cannot take so many steps.
         """
         settings = _settings(run)
-        return Diffusion(settings, settings.first_noise).sampling(sampler, steps)
+        chosen = Diffusion(settings, settings.first_noise).sampling(sampler, steps)
+        return {**chosen, **precision_fields(precision)}
 
     def sample(
         self,
@@ -301,18 +305,26 @@ class DDPM3D:
         *,
         sampler: str | None = None,
         steps: int | None = None,
+        precision: str = "fp32",
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch."""
-        model, objective, shape = trained(run)
+        model, objective, shape = trained(run, precision)
         chosen = objective.diffusion.sampling(sampler, steps)
         for seed in seeds:
             yield objective.draw(model, shape, seed, str(chosen["sampler"]), int(chosen["steps"]))
 
     def trajectory(
-        self, run: Run, seed: int, *, sampler: str | None, steps: int | None, frames: int
+        self,
+        run: Run,
+        seed: int,
+        *,
+        sampler: str | None,
+        steps: int | None,
+        frames: int,
+        precision: str = "fp32",
     ) -> Iterator[Frame]:
         """Yield the states at about `frames` calls of the network, the last call included."""
-        model, objective, shape = trained(run)
+        model, objective, shape = trained(run, precision)
         chosen = objective.diffusion.sampling(sampler, steps)
         name, count = str(chosen["sampler"]), int(chosen["steps"])
         calls = objective.diffusion.network_calls(name, count)
@@ -377,7 +389,9 @@ def _network_weights(run: Run) -> dict[str, np.ndarray]:
     return {k: v for k, v in run.load_weights().items() if not k.startswith(PREFIX)}
 
 
-def trained(run: Run) -> tuple[nn.Module, VolumeDiffusion, tuple[int, ...]]:
+def trained(
+    run: Run, precision: str = "fp32"
+) -> tuple[nn.Module, VolumeDiffusion, tuple[int, ...]]:
     """Return a run's network on this process's device, its objective, and the run's grid."""
     settings, weights = _settings(run), run.load_weights()
     model = _initial(settings)
@@ -386,4 +400,4 @@ def trained(run: Run) -> tuple[nn.Module, VolumeDiffusion, tuple[int, ...]]:
     model.to(device).eval()
     prior = VolumePrior.of(weights) if settings.residual else None
     objective = replace(_objective(settings), prior=prior)
-    return model, objective, tuple(run.record["space"]["shape"])
+    return in_precision(model, precision), objective, tuple(run.record["space"]["shape"])

@@ -342,6 +342,31 @@ class Guided(ABC):
         """Yield one volume per seed; above 1, guidance exaggerates what conditions do."""
 
 
+class SampledInPrecision(ABC):
+    """A generator whose `sampling` and `sample` take `precision`: that of its networks."""
+
+    @classmethod
+    def __subclasshook__(cls, plugin: type) -> Any:
+        return _methods_take(plugin, "precision", "sampling", "sample")
+
+    @abstractmethod
+    def sampling(
+        self, run: Run, sampler: str | None, steps: int | None, *, precision: str = "fp32"
+    ) -> Mapping[str, str | int | float]:
+        """Return how `sample` draws, with the precision where it is not fp32."""
+
+    @abstractmethod
+    def sample(
+        self,
+        run: Run,
+        seeds: Sequence[int],
+        *,
+        precision: str = "fp32",
+        **options: Any,
+    ) -> Iterator[Float32[np.ndarray, "d h w"]]:
+        """Yield one volume per seed; bf16: the same volumes but for rounding, in less time."""
+
+
 class TrainedWithPerceptual(ABC):
     """A generator whose `fit` takes `perceptual`, a distance of volumes.
 

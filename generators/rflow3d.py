@@ -27,6 +27,7 @@ from synthbench.generators.generator import Frame, Progress, Stage
 from synthbench.generators.loop import settings as settings_module
 from synthbench.generators.loop import sources, train
 from synthbench.generators.networks.haar import haar, inverse_haar
+from synthbench.generators.networks.precision import in_precision, precision_fields
 from synthbench.generators.networks.unet import NetworkSettings, PatchedUNet
 from synthbench.generators.networks.weights import load, seeded
 from synthbench.runs.folder import Run
@@ -231,13 +232,15 @@ class RFlow3D:
             run.update(parameters=sum(p.numel() for p in model.parameters()))
             run.save_weights({name: value.numpy() for name, value in averaged.items()})
 
-    def sampling(self, run: Run, sampler: str | None, steps: int | None) -> dict[str, str | int]:
-        """Return the sampler and its number of steps.
+    def sampling(
+        self, run: Run, sampler: str | None, steps: int | None, *, precision: str = "fp32"
+    ) -> dict[str, str | int]:
+        """Return the sampler, its number of steps and, where it is not fp32, the precision.
 
         Raises
         ------
         UsageError
-            The sampler is another one, or it cannot take so many steps.
+            The sampler is another one, it cannot take so many steps, or the precision is unknown.
         """
         settings = _settings(run)
         if sampler not in (None, SAMPLER):
@@ -248,7 +251,8 @@ class RFlow3D:
             raise UsageError(
                 f"--steps: {self.name} takes 1 to {settings.timesteps} here; found {steps}."
             )
-        return {"sampler": SAMPLER, "steps": settings.sampler_steps if steps is None else steps}
+        count = settings.sampler_steps if steps is None else steps
+        return {"sampler": SAMPLER, "steps": count, **precision_fields(precision)}
 
     def sample(
         self,
@@ -257,19 +261,27 @@ class RFlow3D:
         *,
         sampler: str | None = None,
         steps: int | None = None,
+        precision: str = "fp32",
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch."""
         count = int(self.sampling(run, sampler, steps)["steps"])
-        model, flow, shape = _trained(run)
+        model, flow, shape = _trained(run, precision)
         for seed in seeds:
             yield flow.draw(model, shape, seed, count)
 
     def trajectory(
-        self, run: Run, seed: int, *, sampler: str | None, steps: int | None, frames: int
+        self,
+        run: Run,
+        seed: int,
+        *,
+        sampler: str | None,
+        steps: int | None,
+        frames: int,
+        precision: str = "fp32",
     ) -> Iterator[Frame]:
         """Yield the states at about `frames` calls of the network, the last call included."""
         count = int(self.sampling(run, sampler, steps)["steps"])
-        model, flow, shape = _trained(run)
+        model, flow, shape = _trained(run, precision)
         kept = set(np.linspace(0, count - 1, min(frames, count)).round().astype(int).tolist())
         shown: list[Frame] = []
 
@@ -294,12 +306,12 @@ def _initial(settings: RFlow3DSettings) -> PatchedUNet:
     )
 
 
-def _trained(run: Run) -> tuple[PatchedUNet, RectifiedFlow, tuple[int, ...]]:
+def _trained(run: Run, precision: str) -> tuple[nn.Module, RectifiedFlow, tuple[int, ...]]:
     """Return a run's network on this process's device, its flow, and the run's grid."""
     settings = _settings(run)
     model = _initial(settings)
     load(model, run.load_weights(), str(run.folder))
     device = processes().device if torch.cuda.is_available() else torch.device("cpu")
-    return (
-        model.to(device).eval(), RectifiedFlow(settings), tuple(run.record["space"]["shape"]),
-    )  # fmt: skip
+    model.to(device).eval()
+    shape = tuple(run.record["space"]["shape"])
+    return in_precision(model, precision), RectifiedFlow(settings), shape

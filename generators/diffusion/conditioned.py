@@ -15,6 +15,7 @@ from synthbench.errors import UsageError
 from synthbench.generators.diffusion.process import Diffusion, Watch
 from synthbench.generators.diffusion.schedule import DiffusionSettings
 from synthbench.generators.generator import Frame
+from synthbench.generators.networks.precision import in_precision, precision_fields
 from synthbench.runs.folder import Run
 
 
@@ -73,17 +74,26 @@ class ConditionedSampling(ABC):
         """Return a run's network and what draws with it, on this process's device."""
 
     def sampling(
-        self, run: Run, sampler: str | None, steps: int | None, *, guidance: float | None = None
+        self,
+        run: Run,
+        sampler: str | None,
+        steps: int | None,
+        *,
+        guidance: float | None = None,
+        precision: str = "fp32",
     ) -> dict[str, str | int | float]:
         """Return the sampler, its number of steps and, for a conditional run, the guidance.
+
+        A precision other than fp32 is returned too.
 
         Raises
         ------
         UsageError
-            The sampler is unknown or cannot take so many steps, or guidance is named for a run
-            without conditions.
+            The sampler is unknown or cannot take so many steps, guidance is named for a run
+            without conditions, or the precision is unknown.
         """
-        return chosen(*self.run_settings(run), sampler, steps, guidance)
+        found = chosen(*self.run_settings(run), sampler, steps, guidance)
+        return {**found, **precision_fields(precision)}
 
     def sample(
         self,
@@ -94,6 +104,7 @@ class ConditionedSampling(ABC):
         steps: int | None = None,
         conditions: Sequence[Row] | None = None,
         guidance: float | None = None,
+        precision: str = "fp32",
     ) -> Iterator[Float32[np.ndarray, "d h w"]]:
         """Yield one volume per seed. Each is drawn alone, so no volume depends on a batch.
 
@@ -106,6 +117,8 @@ class ConditionedSampling(ABC):
             marginals, by the seed alone.
         guidance
             w in u + w (c - u); None: the run's own.
+        precision
+            That of the diffusion's network: "fp32" or "bf16". What decodes stays in float32.
 
         Raises
         ------
@@ -114,6 +127,7 @@ class ConditionedSampling(ABC):
         """
         choice = self.sampling(run, sampler, steps, guidance=guidance)
         network, drawer = self.trained(run)
+        network = in_precision(network, precision)
         conditional = drawer.conditional
         if conditions is not None and (not conditional or len(conditions) != len(seeds)):
             raise UsageError(
@@ -134,13 +148,16 @@ class ConditionedSampling(ABC):
         frames: int,
         conditions: Row | None = None,
         guidance: float | None = None,
+        precision: str = "fp32",
     ) -> Iterator[Frame]:
         """Yield the states, as volumes, at about `frames` calls of the network, the last included.
 
-        `conditions` None: the row that `sample` draws from this seed. `guidance` as in `sample`.
+        `conditions` None: the row that `sample` draws from this seed. `guidance` and `precision`
+        as in `sample`.
         """
         choice = self.sampling(run, sampler, steps, guidance=guidance)
         network, drawer = self.trained(run)
+        network = in_precision(network, precision)
         calls = Diffusion.network_calls(str(choice["sampler"]), int(choice["steps"]))
         kept = set(np.linspace(0, calls - 1, min(frames, calls)).round().astype(int).tolist())
         row = drawer.drawn_row(seed) if conditions is None else conditions

@@ -209,6 +209,13 @@ Guidance = Annotated[
     typer.Option(help="How strongly a conditional run follows the request; 1: no guidance."),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="fp32 or bf16: in 16 bits networks are faster on GPUs, and on CPUs with units for "
+        "them. Default: fp32"
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import typer
 
 from synthbench.cli.common.slurm import SlurmOptions, words_of
 from synthbench.cli.console import answer, log, progress_bar
-from synthbench.cli.options import FileOptions, Guidance, Seed, Steps
+from synthbench.cli.options import FileOptions, Guidance, Precision, Seed, Steps
 from synthbench.errors import CheckFailed, UsageError
 from synthbench.generators.diffusion.samplers import samplers_in_words
 
@@ -48,6 +48,7 @@ class SampleOptions:
         typer.Option(help=f"For ddpm3d and ldm3d: {samplers_in_words()}. Default: the run's own."),
     ] = None
     steps: Steps = None
+    precision: Precision = None
     clean: Annotated[
         bool, typer.Option("--clean", help="Set what lies outside the brain to zero.")
     ] = False
@@ -101,6 +102,7 @@ def sample(
         "seed": options.seed, "sampler": options.sampler, "steps": options.steps,
         "clean": options.clean, "conditions": options.conditions,
         "choices": options.condition or (), "guidance": options.guidance,
+        "precision": options.precision,
         "follow": options.trajectory, "watermark": options.watermark,
         "shards": options.shards, "part": part,
     }  # fmt: skip

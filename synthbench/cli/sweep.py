@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from synthbench.cli.console import answer, log, progress_bar
-from synthbench.cli.options import Guidance, Seed, Steps
+from synthbench.cli.options import Guidance, Precision, Seed, Steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class SweepOptions:
     sampler: Annotated[str | None, typer.Option(help="As for `synthbench sample`.")] = None
     steps: Steps = None
     guidance: Guidance = None
+    precision: Precision = None
 
 
 def sweep(

@@ -117,6 +117,7 @@ def _contents(run: Run, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str 
         "sampler": _common(sidecars, "sampler"),
         "denoising steps": _common(sidecars, "steps"),
         "guidance": _common(sidecars, "guidance"),
+        "precision": _common(sidecars, "precision"),
         "cleaned": _common(sidecars, "cleaned"),
         "watermark": "a faint one in the voxels" if _common(sidecars, "watermark") else None,
         "weights, sha256": run.weights_sha256,

@@ -61,6 +61,8 @@ class SamplingRequest:
     guidance
         Strength of classifier-free guidance, where the generator has it; 1: none, None: the
         run's own.
+    precision
+        Precision of the network, where the generator lets one choose: "fp32" or "bf16". None: fp32.
     follow
         Seed of a volume whose steps out of the noise are written to the folder OUT-trajectory
         (`synthbench.sampling.trajectory`); None: none.
@@ -85,6 +87,7 @@ class SamplingRequest:
     conditions: Path | str | Sequence[Row] | None = None
     choices: Sequence[str] = ()
     guidance: float | None = None
+    precision: str | None = None
     follow: int | None = None
     shards: int | None = None
     part: Part | None = None
@@ -120,7 +123,7 @@ def sample(
         Called with messages for the user.
     options
         The other fields of `SamplingRequest`: seed, sampler, steps, clean, conditions, choices,
-        guidance, follow, watermark, shards, part.
+        guidance, precision, follow, watermark, shards, part.
 
     Returns
     -------
@@ -244,8 +247,9 @@ class _Plan:
             raise UsageError(f"--n must be at least 1 and --seed at least 0; found {n} and {seed}.")
         key = None if request.watermark is None else WatermarkKey.parse(request.watermark)
         source = Source.of(
-            request.run, request.sampler, request.steps, request.clean, request.guidance, key
-        )
+            request.run, request.sampler, request.steps, request.clean, request.guidance, key,
+            request.precision,
+        )  # fmt: skip
         table, chosen = source.wanted(request.conditions, request.choices)
         seeds = range(seed, seed + count(n, table))
         rows = source.rows(seeds, table, chosen)
@@ -305,7 +309,7 @@ def _part_record(
         run=str(source.run.folder.resolve()),
         options={
             "sampler": request.sampler, "steps": request.steps, "clean": request.clean,
-            "guidance": request.guidance,
+            "guidance": request.guidance, "precision": request.precision,
         },
     )  # fmt: skip
 
@@ -319,7 +323,10 @@ def _following(request: SamplingRequest, *, tabled: bool) -> Following | None:
             "--trajectory: it shows one volume, so a table cannot be used. Leave out --conditions, "
             "and request with --condition."
         )
-    source = Source.of(request.run, request.sampler, request.steps, False, request.guidance)
+    source = Source.of(
+        request.run, request.sampler, request.steps, False, request.guidance,
+        precision=request.precision,
+    )  # fmt: skip
     folder = _beside(Path(request.out))
     return Following.of(source, request.follow, folder, request.choices, FRAMES)
 

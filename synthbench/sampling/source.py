@@ -18,7 +18,7 @@ from synthbench import registry
 from synthbench.cohorts.conditions import Conditions, Row
 from synthbench.cohorts.requests import Choice, parse_choices, read_conditions, rows_for
 from synthbench.errors import UsageError
-from synthbench.generators.generator import Conditional, Guided, has_random_fit
+from synthbench.generators.generator import Conditional, Guided, SampledInPrecision, has_random_fit
 from synthbench.generators.unfinished import check_sampled, warning, with_weights
 from synthbench.runs.collapse import collapse_of
 from synthbench.runs.configuration import method
@@ -63,7 +63,8 @@ class Source:
     run, plugin
         The run, and its generator.
     options
-        Requested sampler and steps, None for the run's own; guidance where it is requested.
+        Requested sampler and steps, None for the run's own; guidance and precision where they are
+        requested.
     space
         The grid of the volumes.
     scale
@@ -97,6 +98,7 @@ class Source:
         clean: bool,
         guidance: float | None = None,
         watermark: WatermarkKey | None = None,
+        precision: str | None = None,
     ) -> Source:
         """Return the source of a run with these options.
 
@@ -105,17 +107,25 @@ class Source:
         Raises
         ------
         SynthbenchError
-            The run has no weights and no checkpoint, its generator has no such sampler or no
-            guidance, or its grid is too coarse for a watermark.
+            The run has no weights and no checkpoint, its generator has no such sampler or
+            precision or no guidance, or its grid is too coarse for a watermark.
         """
         run = run if isinstance(run, Run) else Run.open(run)
         record = run.record
         plugin = registry.load("generators", record["generator"])()
         run = with_weights(run, plugin)
         check_sampled(run)
-        guided = {} if guidance is None else {"guidance": guidance}
-        if guided and not isinstance(plugin, Guided):
-            raise UsageError(f"--guidance: {record['generator']} has none. Leave it out.")
+        asked: dict[str, float | str] = {}
+        for option, value, takes_it in (
+            ("guidance", guidance, isinstance(plugin, Guided)),
+            ("precision", precision, isinstance(plugin, SampledInPrecision)),
+        ):
+            if value is not None:
+                asked[option] = value
+                if not takes_it:
+                    raise UsageError(
+                        f"--{option}: {record['generator']} has none to choose. Leave it out."
+                    )
         conditions = Conditions.of_run(record)
         if conditions.names and not isinstance(plugin, Conditional):
             raise UsageError(
@@ -133,7 +143,7 @@ class Source:
         origin = {
             "synthetic": True,
             "generator": record["generator"],
-            **plugin.sampling(run, sampler, steps, **guided),
+            **plugin.sampling(run, sampler, steps, **asked),
             "weights_sha256": run.weights_sha256,
             "grid": GridFields.of(space),
             "method": method(run.config),
@@ -153,7 +163,7 @@ class Source:
             **({} if watermark is None else {"watermark": watermark.fields}),
         }
         return cls(
-            run, plugin, {"sampler": sampler, "steps": steps, **guided},
+            run, plugin, {"sampler": sampler, "steps": steps, **asked},
             space,
             1.0 if measured is None else measured.scale, clean, conditions, origin,
             watermark,
@@ -369,12 +379,15 @@ def _differences(sidecar: Mapping[str, Any], origin: Mapping[str, Any]) -> list[
         differences.append("the weights of another run, or of another step of this one")
     elif of_run := [key.replace("_", " ") for key in keys if key in _OF_THE_RUN]:
         differences.append(f"another record of the run ({', '.join(of_run)})")
+    of_both = [one.get("precision", "fp32") for one in (sidecar, origin)]
+    if of_both[0] != of_both[1]:
+        differences.append(f"another precision ({of_both[0]}, not {of_both[1]})")
     if sidecar.get("watermark") != origin.get("watermark"):
         differences.append(_marks(sidecar.get("watermark"), origin.get("watermark")))
     if "cleaned" in keys:
         differences.append("another cleaning" if sidecar.get("cleaned") and origin["cleaned"]
                            else "--clean" if sidecar.get("cleaned") else "no --clean")  # fmt: skip
-    known = (*_SHOWN, *_OF_THE_RUN, "cleaned", "watermark")
+    known = (*_SHOWN, *_OF_THE_RUN, "cleaned", "watermark", "precision")
     return differences + [f"another {key.replace('_', ' ')}" for key in keys if key not in known]
 
 

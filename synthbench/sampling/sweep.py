@@ -63,7 +63,7 @@ class SweepRequest:
         Noise seeds `seed` to `seed + seeds - 1`; each repeats the whole sweep.
     measure
         `EXTRACTOR:FEATURE`, as for `measure_of`; None: the choice of `default_measure`.
-    sampler, steps, guidance
+    sampler, steps, guidance, precision
         As in `synthbench.sampling.sampling.SamplingRequest`.
     """
 
@@ -78,6 +78,7 @@ class SweepRequest:
     sampler: str | None = None
     steps: int | None = None
     guidance: float | None = None
+    precision: str | None = None
 
 
 def sweep(
@@ -106,7 +107,7 @@ def sweep(
         Called with messages for the user.
     options
         The other fields of `SweepRequest`: fix, natural, seed, seeds, measure, sampler, steps,
-        guidance.
+        guidance, precision.
 
     Raises
     ------
@@ -178,8 +179,9 @@ def _planned(request: SweepRequest, out: Path) -> tuple[Source, Sweep]:
             f"{request.seed} and {request.seeds}."
         )
     source = Source.of(
-        request.run, request.sampler, request.steps, clean=False, guidance=request.guidance
-    )
+        request.run, request.sampler, request.steps, clean=False, guidance=request.guidance,
+        precision=request.precision,
+    )  # fmt: skip
     source.refuse_unconditional("synthbench sweep (sample draws volumes without conditions)")
     axes = _axes(request.vary, source.conditions, request.natural)
     fixed = _fixed(source.conditions, axes, request.fix)

@@ -107,7 +107,9 @@ class Following:
         requested = {"conditions": row} if source.conditions.names else {}
         # Without choices the generator itself draws the same row from the seed.
         options = {**source.options, "frames": frames, **(requested if choices else {})}
-        for option, what in (("conditions", "--condition"), ("guidance", "--guidance")):
+        for option, what in (
+            ("conditions", "--condition"), ("guidance", "--guidance"), ("precision", "--precision"),
+        ):  # fmt: skip
             if option in options and not takes(source.plugin.trajectory, option):
                 raise UsageError(
                     f"--trajectory: the trajectory of {name} takes no {option}. Leave out {what}."

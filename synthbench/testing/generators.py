@@ -20,6 +20,7 @@ from synthbench.generators.generator import (
     GridRule,
     Guided,
     HasTrajectory,
+    SampledInPrecision,
     TrainedBySteps,
     TrainedWithPerceptual,
     conditions_named,
@@ -95,7 +96,8 @@ def _check_claims(generator: Generator) -> None:
 
     name, kind = generator.name, generator.settings
     plugin: Any = generator
-    together = {"conditions": ("fit", "sample"), "guidance": ("sampling", "sample")}
+    drawing = ("sampling", "sample")
+    together = {"conditions": ("fit", "sample"), "guidance": drawing, "precision": drawing}
     for keyword, methods in together.items():
         there = [method for method in methods if takes(getattr(plugin, method), keyword)]
         assert len(there) in (0, 2), (
@@ -225,9 +227,14 @@ def _check_fit_of_another_seed(
 
 
 def _draw(
-    generator: Generator, run: Run, seeds: Sequence[int], rows: Mapping[int, Row]
+    generator: Generator,
+    run: Run,
+    seeds: Sequence[int],
+    rows: Mapping[int, Row],
+    **keywords: Any,
 ) -> list[Float32[np.ndarray, "d h w"]]:
-    keywords: dict[str, Any] = {"conditions": [rows[seed] for seed in seeds]} if rows else {}
+    if rows:
+        keywords["conditions"] = [rows[seed] for seed in seeds]
     return list(generator.sample(run, seeds, **keywords))
 
 
@@ -253,6 +260,14 @@ def _check_samples(
         assert np.array_equal(alone, volume), (
             f"{name}: the volume of seed {seed} depends on the other seeds of the call"
         )
+    if isinstance(generator, SampledInPrecision):
+        rounded = _draw(generator, run, seeds[:1], rows, precision="bf16")[0]
+        assert rounded.dtype == np.float32, f"{name}: bf16 volumes are {rounded.dtype}, not float32"
+        own, another = (float(np.linalg.norm(v - together[0])) for v in (rounded, together[2]))
+        assert own < another, (
+            f"{name}: in bf16, seed {seeds[0]} gave a volume that is further from its own in fp32 "
+            f"than another seed's ({own:.3g}, {another:.3g})"
+        )
     if rows:
         first, other = rows[seeds[0]], rows[seeds[1]]
         changed = _draw(generator, run, [seeds[0]], {seeds[0]: other})[0]
@@ -271,6 +286,11 @@ def _check_sampling(generator: Generator, run: Run) -> None:
         recorded = generator.sampling(run, None, None, guidance=1.0)
         assert recorded.get("guidance") == 1.0, (
             f"{name}: sampling was asked for a guidance of 1 and does not return it"
+        )
+    if isinstance(generator, SampledInPrecision):
+        told = generator.sampling(run, None, None, precision="bf16")
+        assert told.get("precision") == "bf16", (
+            f"{name}: sampling was asked for a precision of bf16 and does not return it"
         )
     try:
         generator.sampling(run, "no-such-sampler", None)

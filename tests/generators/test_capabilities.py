@@ -286,6 +286,29 @@ class GuidedAlone(Linear):
         return super().sample(run, seeds, conditions=conditions)
 
 
+class UnnamedPrecision(Linear):
+    def sampling(self, run, sampler, steps, *, precision="fp32"):
+        return super().sampling(run, sampler, steps)
+
+    def sample(
+        self, run, seeds, *, sampler=None, steps=None, conditions=None, precision="fp32"
+    ):  # fmt: skip
+        return super().sample(run, seeds, conditions=conditions)
+
+
+class OtherVolumes(UnnamedPrecision):
+    def sample(
+        self, run, seeds, *, sampler=None, steps=None, conditions=None, precision="fp32"
+    ):  # fmt: skip
+        for volume in super().sample(run, seeds, conditions=conditions):
+            yield volume if precision == "fp32" else 1 - volume
+
+
+class PrecisionAlone(Linear):
+    def sampling(self, run, sampler, steps, *, precision="fp32"):
+        return super().sampling(run, sampler, steps)
+
+
 class Elsewhere(Noise):
     def trajectory(self, run, seed, *, sampler, steps, frames):
         volume = next(self.sample(run, [seed + 1]))
@@ -351,6 +374,9 @@ BROKEN: dict[str, tuple[Any, dict[str, Any], str]] = {
     "rows needed": (NeedsRows, {}, "sample without conditions gave 0 volumes for 1"),
     "guidance not recorded": (Unrecorded, {}, "a guidance of 1 and does not return it"),
     "guidance in sample alone": (GuidedAlone, {}, "sampling and sample must both take it"),
+    "precision not recorded": (UnnamedPrecision, {}, "of bf16 and does not return it"),
+    "another volume in bf16": (OtherVolumes, {}, "further from its own in fp32 than another seed"),
+    "precision in sampling alone": (PrecisionAlone, {}, r"sampling\(\) takes `precision`, so"),
     "another trajectory": (Elsewhere, {}, "last frame of .* is not the volume of its seed"),
     "no frame": (NoFrame, {}, r"trajectory\(\) yields no frame"),
     "half a grid rule": (OneSide, {}, r"both check_grid\(\) and nearest_grid\(\)"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,8 @@ from synthbench.generators.ddpm3d import DDPM3DSettings
 from synthbench.generators.networks.unet import PatchedUNet
 from synthbench.runs import configuration
 from synthbench.runs.folder import Run
+from synthbench.runs.sidecar import read_sidecar
+from synthbench.sampling import sampling
 from synthbench.training import training
 from synthbench.training.dry_run import dry_run
 from tests.conftest import write_cohort
@@ -146,6 +149,37 @@ def test_a_trajectory_ends_at_the_volume_that_is_sampled(run):
     assert np.allclose(frames[-1].clean, volume, atol=1e-5)
     fewer = list(plugin.trajectory(run, 3, sampler="ddim", steps=8, frames=3))
     assert [frame.step for frame in fewer] == [0, 4, 7]
+
+
+def test_in_16_bits_the_volumes_are_those_of_32_but_for_rounding(run, tmp_path):
+    """A result of the network is rounded to 1/256 of itself; volumes are in [0, 1]."""
+    whole, rounded = tmp_path / "whole", tmp_path / "rounded"
+    files = {
+        folder: sampling.sample(run, 2, folder, precision=precision)
+        for folder, precision in ((whole, None), (rounded, "bf16"))
+    }
+    voxels = {f: np.stack([nib.load(file).get_fdata() for file in files[f]]) for f in files}
+    apart = np.abs(voxels[whole] - voxels[rounded])
+    assert 0 < apart.max() < 0.1
+    assert apart.mean() < 0.01
+    assert "precision" not in read_sidecar(files[whole][0])
+    assert read_sidecar(files[rounded][0])["precision"] == "bf16"
+    assert "| precision | bf16 |" in (rounded / "README.md").read_text(encoding="utf-8")
+
+    # A folder holds volumes of one precision.
+    with pytest.raises(UsageError, match=r"another precision \(bf16, not fp32\)"):
+        sampling.sample(run, 3, rounded)
+    with pytest.raises(UsageError, match=r"another precision \(fp32, not bf16\)"):
+        sampling.sample(run, 3, whole, precision="bf16")
+    assert sampling.sample(run, 2, whole, precision="fp32") == files[whole]
+    with pytest.raises(UsageError, match="--precision: must be fp32 or bf16; found fp16"):
+        sampling.sample(run, 1, tmp_path / "half", precision="fp16")
+    assert not (tmp_path / "half").exists()
+
+    frames = list(
+        ddpm3d.DDPM3D().trajectory(run, 1, sampler=None, steps=None, frames=4, precision="bf16")
+    )
+    assert np.allclose(frames[-1].clean, voxels[rounded][1], atol=1e-4)
 
 
 def test_a_run_of_an_earlier_version_is_read_with_the_defaults_of_its_day(run):

@@ -156,6 +156,8 @@ def test_guidance_is_for_generators_that_have_it(run, tmp_path, monkeypatch):
 
     with pytest.raises(UsageError, match="--guidance: ellipsoids has none"):
         sampling.sample(run, 1, tmp_path / "s", guidance=2.0)
+    with pytest.raises(UsageError, match="--precision: ellipsoids has none to choose"):
+        sampling.sample(run, 1, tmp_path / "s", precision="fp32")
     assert not (tmp_path / "s").exists()
     monkeypatch.setattr(registry, "load", lambda kind, name: Guided)
     one, two = (

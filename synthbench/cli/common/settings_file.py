@@ -55,8 +55,8 @@ MAY_FIND = frozenset({
     "delta", "alpha", "gate", "history", "false-alarm-runs", "reference", "compare", "multiverse",
     "wide",
     # what is trained and drawn
-    "preset", "n", "condition", "guidance", "sampler", "steps", "clean", "shards", "vary", "fix",
-    "natural",
+    "preset", "n", "condition", "guidance", "sampler", "steps", "precision", "clean",
+    "shards", "vary", "fix", "natural",
     "seeds", "label", "synth-labels", "model", "epochs", "batch-size", "ratios",
     "splits", "segmentation", "part", "by", "repeat", "labels", "denoise", "jobs",
     "real-pictures",
