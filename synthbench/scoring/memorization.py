@@ -22,12 +22,13 @@ from synthbench.cohorts.cohort import Cohort, overlap
 from synthbench.cohorts.pseudonyms import Pseudonyms
 from synthbench.errors import MetricError
 from synthbench.metrics.inference import resampling
-from synthbench.metrics.memorization import Assessment, CopyingTest, Memorization
+from synthbench.metrics.memorization import Memorization
 from synthbench.metrics.nearest.distances import (
     CopyDistances,
     distances_of_products,
     voxel_products,
 )
+from synthbench.metrics.nearest.findings import Assessment, CopyingTest
 from synthbench.metrics.nearest.lists import copy_distances
 from synthbench.records.memorization import CopiesTest, MemorizationRecord
 from synthbench.records.protocol import Protocol

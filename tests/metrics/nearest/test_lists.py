@@ -11,9 +11,10 @@ import pytest
 from synthbench.errors import MetricError
 from synthbench.metrics import kernels
 from synthbench.metrics.inference import resampling
-from synthbench.metrics.memorization import Assessment, Memorization, memorization
+from synthbench.metrics.memorization import Memorization, memorization
 from synthbench.metrics.nearest import lists, pairs
 from synthbench.metrics.nearest.distances import Distances, feature_distances
+from synthbench.metrics.nearest.findings import Assessment
 from synthbench.metrics.nearest.lists import (
     NearestDistances,
     copy_distances,
