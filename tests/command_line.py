@@ -37,6 +37,8 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Fini
         chdir(cwd or Path.cwd()),
         patch.dict(os.environ, environment),
         patch.object(sys, "argv", ["synthbench", *map(str, arguments)]),
+        # Under `python -m pytest` click would take the command's name from the package pytest.
+        patch.object(sys.modules["__main__"], "__package__", None),
         redirect_stdout(out),
         redirect_stderr(err),
     ):
