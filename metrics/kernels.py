@@ -163,11 +163,17 @@ def median_bandwidth(real: Float64[np.ndarray, "n d"], subjects: np.ndarray | No
 
 
 def squares_near_origin(
-    a: Float64[np.ndarray, "n d"], b: Float64[np.ndarray, "m d"]
+    a: Float64[np.ndarray, "n d"],
+    b: Float64[np.ndarray, "m d"],
+    norms: Float64[np.ndarray, " m"] | None = None,
 ) -> Float64[np.ndarray, "n m"]:
-    """Squared distances of rows near the origin: neither matrix is copied."""
+    """Squared distances of rows near the origin: neither matrix is copied.
+
+    `norms` are `squared_norms` of b, where they are known: of many rows they take as long to
+    compute as products with a few.
+    """
     squares: Float64[np.ndarray, "n m"] = a @ b.T
-    of_a, of_b = (np.einsum("ij,ij->i", rows, rows) for rows in (a, b))
+    of_a, of_b = squared_norms(a), squared_norms(b) if norms is None else norms
 
     def square(rows: Float64[np.ndarray, "k m"], chunk: slice) -> None:
         rows *= -2
@@ -177,6 +183,12 @@ def squares_near_origin(
 
     in_place(square, squares)
     return squares
+
+
+def squared_norms(x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
+    """Return the squared norm of each row."""
+    norms: Float64[np.ndarray, " n"] = np.einsum("ij,ij->i", x, x)
+    return norms
 
 
 def _distinct_squared_distances(

@@ -19,17 +19,22 @@ from scipy.spatial.distance import cdist
 from synthbench.errors import MetricError
 from synthbench.metrics.blocked.balls import ROUNDING
 from synthbench.metrics.inference import resampling
-from synthbench.metrics.kernels import rows_per_block, squares_near_origin
+from synthbench.metrics.kernels import rows_per_block, squared_norms, squares_near_origin
 from synthbench.metrics.metric import check_features, check_memory
 from synthbench.metrics.nearest.distances import CopyDistances, feature_distances
 from synthbench.metrics.nearest.pairs import FeaturePairs, Pairs
 from synthbench.metrics.nearest.rows import NearestLists, Rows
 from synthbench.metrics.subjects import n_subjects, subject_index
+from synthbench.runtime.memory import memory_limit
 
 NEIGHBOURS = 32
 """A list has so many images over the smaller side's share of the real images, for each scan of a
 subject. A random labelling leaves the smaller side out of a list with a probability below
 exp(-32) where each subject has one image."""
+
+
+SHARE_OF_MEMORY = 8
+"""Distances that are computed at once take this share of the memory that is allowed, at most."""
 
 
 def copy_distances(
@@ -188,16 +193,52 @@ def _lists(
         NearestLists(among, np.zeros((m, k), np.int64), np.zeros((m, k)), np.full(m, k))
         for among, k in parts
     )
-    largest = max(float(_squared_norms(x).max()) for x in (real, *views))
-    step = rows_per_block(len(real))
+    norms = squared_norms(real)
+    largest = max(float(norms.max()), *(float(squared_norms(view).max()) for view in views))
+    step = _rows_at_once(len(real))
     for start in range(0, m, step):
         blocks = [view[start : start + step] for view in views]
-        squares = squares_near_origin(blocks[0], real)
+        squares = squares_near_origin(blocks[0], real, norms)
         for block in blocks[1:]:
-            np.minimum(squares, squares_near_origin(block, real), out=squares)
-        rounding = ROUNDING * (np.max([_squared_norms(x) for x in blocks], axis=0) + largest)
-        for lists in found:
-            _fill(lists, start, squares, rounding, blocks, real)
+            np.minimum(squares, squares_near_origin(block, real, norms), out=squares)
+        rounding = ROUNDING * (np.max([squared_norms(x) for x in blocks], axis=0) + largest)
+        nearest = _nearest(squares, parts)
+        for lists, chosen in zip(found, nearest, strict=True):
+            _fill(lists, start, squares, chosen, rounding, blocks, real)
+    return found
+
+
+def _rows_at_once(n: int) -> int:
+    """Return how many rows of distances to n images are computed at once.
+
+    A product of few rows with very many reads these from memory for each: so there are up to four
+    times as many as in other blocks, where the memory allows it.
+    """
+    least = rows_per_block(n)
+    return max(least, min(4 * least, memory_limit() // SHARE_OF_MEMORY // (8 * n)))
+
+
+def _nearest(
+    squares: Float64[np.ndarray, "r n"], parts: Sequence[tuple[tuple[int, int], int]]
+) -> list[Int64[np.ndarray, "r k"]]:
+    """Return the candidates of each list: the nearest images by these squared distances.
+
+    Each side is searched once, for as many as the list of all images holds: the nearest of all
+    images, and the nearest of a side, are among those.
+    """
+    (_, k), *sides = parts
+    of_sides = []
+    for (begin, end), _ in sides:
+        most = min(k, end - begin)
+        near = np.argpartition(squares[:, begin:end], most - 1, axis=1)[:, :most]
+        of_sides.append(begin + near)
+    among = [np.concatenate(of_sides, axis=1), *of_sides]
+    found = []
+    for images, (_, size) in zip(among, parts, strict=True):
+        own = np.take_along_axis(squares, images, axis=1)
+        places = np.argpartition(own, size - 1, axis=1)[:, :size]
+        # In the order of the images, so that equal distances are sorted as in small sets.
+        found.append(np.sort(np.take_along_axis(images, places, axis=1), axis=1))
     return found
 
 
@@ -205,29 +246,25 @@ def _fill(
     lists: NearestLists,
     start: int,
     squares: Float64[np.ndarray, "r n"],
+    chosen: Int64[np.ndarray, "r k"],
     rounding: Float64[np.ndarray, " r"],
     blocks: Sequence[Float64[np.ndarray, "r d"]],
     real: Float64[np.ndarray, "n d"],
 ) -> None:
-    """Fill in some rows, from squared distances by inner products with this rounding."""
+    """Fill in some rows, from squared distances by inner products with this rounding.
+
+    `chosen` are the candidates, in the order of the images.
+    """
     rows = slice(start, start + len(squares))
     begin, end = lists.among
-    squares, k = squares[:, begin:end], lists.order.shape[1]
-    # In the order of the images, so that equal distances are sorted as in small sets.
-    chosen = np.sort(np.argpartition(squares, k - 1, axis=1)[:, :k], axis=1)
     exact = np.stack([
-        np.min([cdist(x[row][None], real[begin + some])[0] for x in blocks], axis=0)
+        np.min([cdist(x[row][None], real[some])[0] for x in blocks], axis=0)
         for row, some in enumerate(chosen)
     ])  # fmt: skip
     place = np.argsort(exact, axis=1, kind="stable")
-    lists.order[rows] = begin + np.take_along_axis(chosen, place, axis=1)
+    lists.order[rows] = np.take_along_axis(chosen, place, axis=1)
     lists.distances[rows] = np.take_along_axis(exact, place, axis=1)
-    if k < end - begin:
+    if chosen.shape[1] < end - begin:
         # Images beyond the candidates may be as near as the last of them.
         certain = np.take_along_axis(squares, chosen, axis=1).max(axis=1) - rounding
         lists.known[rows] = (lists.distances[rows] ** 2 < certain[:, None]).sum(axis=1)
-
-
-def _squared_norms(x: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
-    norms: Float64[np.ndarray, " n"] = np.einsum("ij,ij->i", x, x)
-    return norms

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isqrt
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float64
 
-from synthbench.metrics.inference.tiles import TILE_NUMBERS
+from synthbench.metrics.inference.tiles import TILE_NUMBERS, Tile, triangle
 from synthbench.metrics.kernels import middle_squares, squares_near_origin
 
 
@@ -20,12 +21,8 @@ class Pairs(Protocol):
         """Return the median distance."""
         ...
 
-    def blocks(self) -> Iterator[tuple[int, Float64[np.ndarray, "r k"]]]:
-        """Yield the first row of a block, and its squared distances.
-
-        The columns start at the block's first row too, so that each pair is above the diagonal of
-        one block.
-        """
+    def blocks(self) -> Iterator[tuple[Tile, Float64[np.ndarray, "r k"]]]:
+        """Yield blocks on and above the diagonal, with the squared distances of their pairs."""
         ...
 
 
@@ -39,9 +36,10 @@ class MatrixPairs:
         """Return the median distance."""
         return float(np.median(self.distances[np.triu_indices(len(self.distances), 1)]))
 
-    def blocks(self) -> Iterator[tuple[int, Float64[np.ndarray, "r k"]]]:
+    def blocks(self) -> Iterator[tuple[Tile, Float64[np.ndarray, "r k"]]]:
         """Yield all squared distances."""
-        yield 0, self.distances**2
+        every = slice(0, len(self.distances))
+        yield Tile(every, every), self.distances**2
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,9 @@ class FeaturePairs:
         lower, upper = middle_squares(self.features, np.arange(len(self.features)))
         return float((np.sqrt(lower) + np.sqrt(upper)) / 2)
 
-    def blocks(self) -> Iterator[tuple[int, Float64[np.ndarray, "r k"]]]:
-        """Yield the squared distances of some rows."""
-        step = max(1, TILE_NUMBERS // len(self.features))
-        for start in range(0, len(self.features), step):
-            rows = self.features[start : start + step]
-            yield start, squares_near_origin(rows, self.features[start:])
+    def blocks(self) -> Iterator[tuple[Tile, Float64[np.ndarray, "r k"]]]:
+        """Yield the squared distances of square blocks: what is made of one fits near the CPU."""
+        n, step = len(self.features), max(1, isqrt(TILE_NUMBERS))
+        for tile in triangle([slice(at, min(at + step, n)) for at in range(0, n, step)]):
+            rows, columns = self.features[tile.rows], self.features[tile.columns]
+            yield tile, squares_near_origin(rows, columns)

@@ -45,22 +45,23 @@ def _discrepancies(
     pairs: Pairs, bandwidths: Sequence[float], labels: Bool[np.ndarray, "b s"]
 ) -> Float64[np.ndarray, "f b"]:
     """MMD^2 (unbiased) between the sides of each labelling, with a Gaussian kernel each."""
-    train = labels.astype(np.float64)
-    n, m = train[0].sum(), (1 - train[0]).sum()
+    train = np.ascontiguousarray(labels.T, dtype=np.float64)
+    n, m = train[:, 0].sum(), (1 - train[:, 0]).sum()
     # Sums of a kernel over the pairs within the training side, and over the pairs of each image.
-    within_train = np.zeros((len(bandwidths), len(train)))
-    of_image = np.zeros((len(bandwidths), train.shape[1]))
-    for start, squares in pairs.blocks():
-        rows = slice(start, start + len(squares))
-        not_above = np.tri(len(squares), dtype=np.bool_)
+    within_train = np.zeros((len(bandwidths), len(labels)))
+    of_image = np.zeros((len(bandwidths), len(train)))
+    for tile, squares in pairs.blocks():
+        kernel = np.empty_like(squares)
         for number, bandwidth in enumerate(bandwidths):
-            kernel = np.divide(squares, -2 * bandwidth**2)
+            np.divide(squares, -2 * bandwidth**2, out=kernel)
             np.exp(kernel, out=kernel)
-            kernel[:, : len(squares)][not_above] = 0.0
-            within_train[number] += 2 * ((train[:, rows] @ kernel) * train[:, start:]).sum(axis=1)
-            of_image[number, rows] += kernel.sum(axis=1)
-            of_image[number, start:] += kernel.sum(axis=0)
-    of_train, of_all = of_image @ train.T, of_image.sum(axis=1, keepdims=True)
+            if tile.on_diagonal:
+                kernel[np.tri(len(kernel), dtype=np.bool_)] = 0.0
+            of_rows = np.einsum("sb,sb->b", kernel @ train[tile.columns], train[tile.rows])
+            within_train[number] += 2 * of_rows
+            of_image[number, tile.rows] += kernel.sum(axis=1)
+            of_image[number, tile.columns] += kernel.sum(axis=0)
+    of_train, of_all = of_image @ train, of_image.sum(axis=1, keepdims=True)
     across = of_train - within_train
     within_holdout = of_all - of_train - across
     values: Float64[np.ndarray, "f b"] = (
