@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
+from synthbench.cohorts.preflight import pair_search
 from synthbench.cohorts.preflight.alignment import (
     Turn,
     asymmetry_scores,
@@ -112,6 +113,33 @@ def test_mirrored_rows_are_those_of_mirrored_volumes():
     given = Differences(stack, stack[:, ::-1])
     for i in range(6):
         np.testing.assert_allclose(own.rows(i), given.rows(i), atol=1e-5)
+
+
+def test_the_mean_of_some_volumes_tells_the_same_pairs(monkeypatch):
+    """Both means differ from the expected one by less than a third of a volume's difference."""
+    stack = np.stack([drawn(seed) for seed in range(60)])
+    stack[41] = 0.9 * stack[7] + 0.02 * (stack[7] > 0)
+    whole = list(search(Differences(stack), 0.9, Wanted(60)))
+    monkeypatch.setattr(pair_search, "MOST_IN_MEAN", 20)
+    reads: Any = Counted(stack)
+    some = list(search(Differences(reads), 0.9, Wanted(60)))
+    assert [pair[:2] for pair in whole] == [pair[:2] for pair in some] == [(7, 41)]
+    assert whole[0][2] == pytest.approx(some[0][2], abs=0.01)
+    assert reads.count == 20 + 20 + 60  # for the mean brain, the mean of ranks, the rows
+
+
+class Counted:
+    """Volumes, and how often one was read."""
+
+    def __init__(self, stack):
+        self.stack, self.count = stack, 0
+
+    def __len__(self):
+        return len(self.stack)
+
+    def __getitem__(self, index):
+        self.count += 1
+        return self.stack[index]
 
 
 SHAPE = (16, 18, 16)
