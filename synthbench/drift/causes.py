@@ -165,7 +165,10 @@ def _field_causes(
 
 
 def _origin_causes(baseline: Scorecard, current: Scorecard) -> Iterator[Cause]:
-    fields = ("generator", "weights_sha256", "sampler", "steps", "training_cohort", "intensity")
+    fields = (
+        "generator", "weights_sha256", "sampler", "steps", "guidance", "precision", "cleaned",
+        "training_cohort", "intensity",
+    )  # fmt: skip
     of_each = [
         {field: str(getattr(card.origin, field)) for field in fields}
         for card in (baseline, current)

@@ -438,8 +438,7 @@ def _energy(entry: Entry) -> Cell:
 
 
 def _sampler(entry: Entry) -> Cell:
-    origin = entry.card.origin
-    return Cell(f"{origin.sampler}, {origin.steps} steps" if origin.sampler else "", quoted=True)
+    return Cell(entry.card.origin.drawing, quoted=True)
 
 
 def _pace(entry: Entry) -> Cell:

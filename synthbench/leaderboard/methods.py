@@ -45,7 +45,7 @@ def method_of(card: Scorecard) -> Method | None:
     origin = card.origin
     if origin.method is None or origin.weights_sha256 is None:
         return None
-    return (origin.method, origin.training_cohort, origin.sampler, origin.steps)
+    return (origin.method, origin.training_cohort, origin.drawing)
 
 
 def rows_in_order(cards: Mapping[str, Scorecard], primary: JobKey) -> tuple[Row, ...]:

@@ -57,6 +57,15 @@ class Origin(Record):
     generator: str | None = None
     sampler: str | None = None
     steps: int | None = None
+    guidance: float | None = Field(
+        default=None, description="how strongly a conditional network followed the requests"
+    )
+    precision: str | None = Field(
+        default=None, description="of the network while it sampled; None: fp32, or not known"
+    )
+    cleaned: str | None = Field(
+        default=None, description="what was set to zero after sampling; None: nothing"
+    )
     weights_sha256: str | None = None
     training_cohort: str | None = None
     training_seconds: float | None = None
@@ -75,6 +84,22 @@ class Origin(Record):
     )
     licence: str | None = Field(default=None, description="of the volumes, where they are shared")
     intensity: str | None = Field(default=None, description="the rule of a quantitative map")
+
+    @property
+    def drawing(self) -> str:
+        """How the volumes were drawn, in words for a table; empty where it is not known.
+
+        >>> Origin(sampler="dpm++", steps=12, guidance=2.0, precision="bf16").drawing
+        'dpm++, 12 steps, guidance 2, bf16'
+        """
+        words = [
+            self.sampler,
+            None if self.steps is None else f"{self.steps} steps",
+            None if self.guidance is None else f"guidance {self.guidance:g}",
+            self.precision,
+            "cleaned" if self.cleaned else None,
+        ]
+        return ", ".join(word for word in words if word)
 
     @property
     def fixed_fit(self) -> bool:

@@ -156,7 +156,7 @@ def correlations(cards: Sequence[Scorecard]) -> list[ReaderCorrelation]:
     for number, card in enumerate(cards):
         if card.readers is not None:
             origin = card.origin
-            method = (origin.method, origin.training_cohort, origin.sampler, origin.steps)
+            method = (origin.method, origin.training_cohort, origin.drawing)
             key = (number,) if origin.method is None else method
             methods.setdefault(key, []).append(card)
     if len(methods) < 2:

@@ -31,6 +31,17 @@ def test_a_metric_that_one_side_was_not_scored_with_is_one_line(card):
     ]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [("guidance", 2.0, "origin: guidance: None -> 2.0"),
+     ("precision", "bf16", "origin: precision: None -> bf16"),
+     ("cleaned", "zero outside", "origin: cleaned: None -> zero outside")],
+)  # fmt: skip
+def test_another_way_of_drawing_is_named(card, field, value, words):
+    other = card.model_copy(update={"origin": card.origin.model_copy(update={field: value})})
+    assert [cause.words for cause in differences(card, other)] == [words]
+
+
 def test_differences_are_separated_by_cause(card):
     other = with_bandwidth(with_software(card, numpy="9"), 2.0).model_copy(
         update={"origin": Origin(generator="g"), "train": card.real}

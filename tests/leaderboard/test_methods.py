@@ -94,12 +94,14 @@ def test_what_is_not_known_to_be_another_training_has_a_row_of_its_own(changed, 
 
 
 @pytest.mark.parametrize(
-    "field", ["method", "training_cohort", "sampler"],
+    ("field", "other"),
+    [("method", "b" * 12), ("training_cohort", "b" * 12), ("sampler", "b"), ("steps", 99),
+     ("guidance", 2.0), ("precision", "bf16"), ("cleaned", "zero outside")],
 )  # fmt: skip
-def test_another_method_cohort_or_sampler_is_another_row(field, tmp_path):
+def test_another_method_cohort_or_way_of_drawing_is_another_row(field, other, tmp_path):
     folder, _ = make_board(tmp_path / "b", SHIFTS)
     of_one_method(folder)
-    of_one_method(folder, ("m2",), **{field: "b" * 12, "weights_sha256": "9" * 64})
+    of_one_method(folder, ("m2",), **{field: other, "weights_sha256": "9" * 64})
     assert ("m0", "m1") in Board.read(folder).rows
 
 

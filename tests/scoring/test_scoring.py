@@ -469,14 +469,20 @@ def test_a_scorecard_names_no_file_and_no_volume(small):
 
 
 def test_the_sidecars_origin_is_recorded(make_cohort, tmp_path):
+    from synthbench.runs import sidecar
     from synthbench.sampling import sampling
     from synthbench.training import training
 
     real = make_cohort("real", n=6)
     run = training.train("noise", out=tmp_path / "run", real=real)
-    sampling.sample(run, 5, tmp_path / "synth")
+    files = sampling.sample(run, 5, tmp_path / "synth", clean=True)
+    for file in files:
+        about = sidecar.read_sidecar(file) | {"guidance": 2.0, "precision": "bf16"}
+        sidecar.sidecar_file(file).write_text(json.dumps(about), encoding="utf-8")
     card = score(real, tmp_path / "synth")
     assert card.name == "noise"
+    assert card.origin.drawing == "guidance 2, bf16, cleaned"
+    assert str(card.origin.cleaned).startswith("zero outside the largest component")
     assert card.origin.generator == "noise"
     assert card.origin.weights_sha256 == run.record["weights_sha256"]
     assert card.origin.training_cohort == read_cohort(real).fingerprint

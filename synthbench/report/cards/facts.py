@@ -180,6 +180,8 @@ def generator(card: Scorecard) -> Fact:
         "weights (sha256)": o.weights_sha256 and o.weights_sha256[:12],
         "sampler": o.sampler,
         "steps": o.steps,
+        "guidance": o.guidance,
+        "precision": o.precision,
         "parameters": o.parameters,
         "training cohort": o.training_cohort and o.training_cohort[:12],
         "training seeds": o.training_seeds,

@@ -40,7 +40,7 @@ def _provenance(card: Scorecard) -> list[tuple[str, str]]:
             if (r := getattr(card, role)) is not None
         ),
         ("generator", origin.generator or ""),
-        ("sampler", f"{origin.sampler}, {origin.steps} steps" if origin.sampler else ""),
+        ("sampler", origin.drawing),
         ("parameters", "" if origin.parameters is None else f"{origin.parameters / 1e6:.1f} M"),
         (
             "training",
