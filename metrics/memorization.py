@@ -187,7 +187,7 @@ class Memorization(TrainingMetric):
         subjects_of = {role: n_subjects(index[role]) for role in ("train", "holdout")}
         level = constants.alpha / (1 if distances.flipped_to_real is None else 2)
         check_testable(self.name, subjects_of, permutations, level)
-        _check_room(distances.sizes, permutations)
+        _check_room(distances, permutations)
         n_train, real = distances.sizes["train"], distances.real
         is_train = np.arange(len(real)) < n_train
 
@@ -365,11 +365,14 @@ def _check_disjoint(of_holdout: Rows, is_train: Bool[np.ndarray, " n"], toleranc
         )
 
 
-def _check_room(sizes: Mapping[str, int], permutations: int) -> None:
-    """Check that the values of all images under all labellings fit into `--max-memory`."""
+def _check_room(distances: CopyDistances, permutations: int) -> None:
+    """Check that the values under all labellings fit into `--max-memory` beside the distances."""
+    sizes = distances.sizes
     m, n = sizes["synth"], sizes["train"] + sizes["holdout"]
     few = min(PLANTING_LABELLINGS, permutations + 1)
+    values = 4 * m * (permutations + 1) + 3 * n * few + 3 * PLANTINGS * (m + n)
     check_memory(
-        "memorization", 4 * m * (permutations + 1) + 3 * n * few + 3 * PLANTINGS * (m + n),
-        f"the values of {m} synthetic and {n} real images under {permutations} labellings",
+        "memorization", distances.numbers + values,
+        f"the distances of {m} synthetic and {n} real images, and their values under "
+        f"{permutations} labellings",
     )  # fmt: skip

@@ -43,6 +43,11 @@ class CopyDistances(Protocol):
         ...
 
     @property
+    def numbers(self) -> int:
+        """How many 8-byte numbers it holds: what is computed from them needs room beside them."""
+        ...
+
+    @property
     def real(self) -> Rows:
         """From real images, the training images first."""
         ...
@@ -128,6 +133,13 @@ class Distances:
         """The number of images of each role."""
         m, n_train = self.train.shape
         return {"synth": m, "train": n_train, "holdout": self.holdout.shape[1]}
+
+    @property
+    def numbers(self) -> int:
+        """The numbers of all matrices, and of the joined ones that are made of them."""
+        sizes = self.sizes
+        there = ((a, b) for name, a, b in _LAYOUT if getattr(self, name) is not None)
+        return 2 * sum(sizes[rows] * sizes[columns] for rows, columns in there)
 
     @cached_property
     def _real(self) -> Float64[np.ndarray, "n n"]:

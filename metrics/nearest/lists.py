@@ -66,9 +66,12 @@ class NearestDistances:
         As in `synthbench.metrics.nearest.distances.CopyDistances`.
     features
         Those of the real images, the training images first, less their mean.
+    numbers
+        How many 8-byte numbers features and lists take.
     """
 
     sizes: Mapping[str, int]
+    numbers: int
     real: Rows
     to_real: Rows
     flipped_to_real: Rows | None
@@ -118,8 +121,9 @@ def nearest_distances(
     listed = len(synth) * (len(sets) - 2) + len(train) + len(holdout)
     width = int(np.shape(synth)[-1])
     parts = _parts(len(train), len(holdout), k)
+    numbers = listed * (2 * width + 2 * sum(most for _, most in parts))
     check_memory(
-        "memorization", listed * (2 * width + 2 * sum(most for _, most in parts)),
+        "memorization", numbers,
         f"the features and the {k} nearest images of {len(synth)} synthetic, {len(train)} training "
         f"and {len(holdout)} hold-out images",
     )  # fmt: skip
@@ -132,6 +136,7 @@ def nearest_distances(
     both = None if "flipped" not in x else (plain, x.pop("flipped") - origin)
     return NearestDistances(
         sizes=sizes,
+        numbers=numbers,
         real=_rows((real,), real, parts),
         to_real=_rows((plain,), real, parts),
         flipped_to_real=None if both is None else _rows(both, real, parts),

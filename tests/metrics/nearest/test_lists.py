@@ -199,5 +199,11 @@ def test_what_does_not_fit_is_refused_before_it_is_computed(monkeypatch):
         nearest_distances(x, x + 1, x + 2)
     with pytest.raises(MetricError, match="as many flipped images as synthetic ones; found 99"):
         nearest_distances(x, x + 1, x + 2, x[:-1])
-    with pytest.raises(MetricError, match=r"values of 100 synthetic.*--max-memory"):
+    with pytest.raises(MetricError, match=r"of 100 synthetic.*values under.*--max-memory"):
         assessed(feature_distances(x, x + 1, x + 2))
+    # Lists take 459 KiB and values 2188: each of them fits, both together do not.
+    monkeypatch.setenv("SYNTHBENCH_MAX_MEMORY", "2400KiB")
+    found = nearest_distances(x, x + 1, x + 2)
+    assert found.numbers == 300 * (2 * 2 + 2 * (64 + 16 + 16)) == 58800
+    with pytest.raises(MetricError, match=r"of 100 synthetic.*values under.*--max-memory"):
+        assessed(found)
