@@ -33,8 +33,8 @@ MISSED = 1e-12
 """The probability that the search misses a pair whose correlation is at the limit."""
 
 MOST_IN_MEAN = 4096
-"""The mean of a larger set is that of so many random volumes: by 1/4096 of the variance between
-volumes off, which changes no correlation by more than that."""
+"""The mean of a larger set is that of so many random volumes. The variance of its error is 1/4096
+of that between volumes, and correlations of unrelated volumes rise by about as much."""
 
 _FEWEST_CELLS = 200
 _DIMENSIONS = 64
