@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -52,6 +52,12 @@ INPUTS = 5
 
 class DDPM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSettings):
     """Settings of `ddpm3d`: the training, the network, and the diffusion."""
+
+    OF_NETWORK: ClassVar[frozenset[str]] = (
+        NetworkSettings.OF_NETWORK
+        | DiffusionSettings.OF_NETWORK
+        | {"network", "width", "convolutions", "levels", "residual", "centred"}
+    )
 
     centred: bool = Field(
         default=False, description="diffuse intensities in [-1, 1] rather than [0, 1]"

@@ -51,11 +51,15 @@ class Settings(BaseModel):
     RENAMED
         New names of settings by their old names: configurations of earlier versions can still be
         read.
+    OF_NETWORK
+        Settings that say which network it is, and what its inputs and its output mean. Weights
+        fit no other values, so `train --init` takes these settings from the other run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset()
 
     seed: int = Field(default=0, ge=0, description="seed of everything random in training")
 

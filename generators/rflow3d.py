@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -51,6 +51,10 @@ Watch = Callable[[int, int, Tensor, Tensor], None]
 
 class RFlow3DSettings(settings_module.LoopSettings, NetworkSettings):
     """Settings of `rflow3d`: the training, the network, and the flow."""
+
+    OF_NETWORK: ClassVar[frozenset[str]] = NetworkSettings.OF_NETWORK | {
+        "bands", "timesteps", "prediction", "coordinates",
+    }  # fmt: skip
 
     bands: Literal["voxels", "haar"] = Field(
         default="voxels", description="what flows: voxels, or the eight Haar bands of the volume"

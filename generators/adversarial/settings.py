@@ -16,6 +16,9 @@ class GANSettings(LoopSettings):
     CHANGED_ON_RESUME: ClassVar[frozenset[str]] = LoopSettings.CHANGED_ON_RESUME | {
         "discriminator_rate",
     }
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({
+        "latent", "patch", "channels", "norm_groups", "discriminator_channels", "start_at_mean",
+    })  # fmt: skip
 
     learning_rate: float = Field(default=2e-4, gt=0, description="Adam's, of the generator")
     discriminator_rate: float = Field(
@@ -104,6 +107,8 @@ class LSGANSettings(GANSettings):
 
 class VAEGANSettings(GANSettings):
     """Settings of `vaegan3d`."""
+
+    OF_NETWORK: ClassVar[frozenset[str]] = GANSettings.OF_NETWORK | {"encoder_channels"}
 
     encoder_channels: tuple[int, ...] = Field(
         default=(32, 64, 128, 256),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float64
@@ -29,6 +29,11 @@ MOST_FINAL_SIGNAL = 0.2
 
 class DiffusionSettings(Settings):
     """Settings of the diffusion: the schedule, the loss, and the default sampler."""
+
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({
+        "timesteps", "schedule", "log_noise_mean", "log_noise_sd", "beta_start", "beta_end",
+        "prediction",
+    })  # fmt: skip
 
     timesteps: int = Field(default=1000, ge=2, description="number of timesteps, T")
     schedule: Literal["scaled_linear", "linear", "cosine", "lognormal"] = Field(

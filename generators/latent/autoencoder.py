@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -36,6 +36,10 @@ FIRST_LOG_VARIANCE = -6.0
 
 class AutoencoderSettings(StepSettings):
     """Settings of stage 1: the autoencoder, and its training."""
+
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({
+        "patch", "channels", "res_blocks", "latent_channels", "norm_groups",
+    })  # fmt: skip
 
     patch: int = Field(
         default=1, ge=1, description="side of the blocks of voxels that become channels; 1: none"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +30,10 @@ from synthbench.generators.networks.convolution import convolve, upsample_and_co
 
 class NetworkSettings(Settings):
     """Settings of the U-Net."""
+
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({
+        "patch", "channels", "attention", "head_channels", "res_blocks", "norm_groups",
+    })  # fmt: skip
 
     patch: int = Field(
         default=1, ge=1, description="side of the blocks of voxels that become channels; 1: none"

@@ -39,6 +39,10 @@ class TilingSettings(Settings):
 class TransformerSettings(Settings):
     """Settings of the network, diffusers' `DiTTransformer2DModel`."""
 
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({
+        "heads", "head_width", "layers", "patch", "sample_size", "classes", "learned_sigma",
+    })  # fmt: skip
+
     heads: int = Field(default=16, ge=1, description="attention heads")
     head_width: int = Field(default=72, ge=1, description="channels of each head")
     layers: int = Field(default=28, ge=1, description="transformer blocks")
@@ -106,6 +110,9 @@ class DiTTilesSettings(
     """Settings of `dit-tiles`: the training, the diffusion, the composites and the network."""
 
     null_embedding: ClassVar[bool] = True  # the row of labels that are hidden
+    OF_NETWORK: ClassVar[frozenset[str]] = (
+        TransformerSettings.OF_NETWORK | DiffusionSettings.OF_NETWORK | {"autoencoder"}
+    )
 
     schedule: Literal["scaled_linear", "linear", "cosine"] = Field(
         default="linear",

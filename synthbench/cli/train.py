@@ -122,7 +122,7 @@ def _estimate(generator: str, options: TrainOptions, files: FileOptions) -> None
         raise UsageError("--dry-run is for a new run: leave out --resume.")
     plan = dry_run(
         generator, real=files.of(options.real), preset=options.preset, config=options.config,
-        overrides=options.settings or (), assume_grid=options.assume_grid,
+        overrides=options.settings or (), init=options.init, assume_grid=options.assume_grid,
         accept=options.accept or (),
     )  # fmt: skip
     answer(

@@ -93,7 +93,9 @@ def resolve(
 ) -> tuple[RunSettings, BaseModel]:
     """Return the settings of the run and of the generator.
 
-    A YAML file changes settings of the preset, and `key=value` overrides change both.
+    A YAML file changes settings of the preset, and `key=value` overrides change both. With the
+    field `init`, a run to start from, the settings of that run's network come in place of the
+    preset's.
 
     Parameters
     ----------
@@ -113,6 +115,8 @@ def resolve(
     ------
     UsageError
         A preset or a key is unknown, or a value has the wrong kind.
+    RunError
+        The run of `init` cannot be read.
     """
     known = presets(generator)
     if preset is not None and preset not in known and generator in registry.names("generators"):
@@ -127,6 +131,10 @@ def resolve(
     wanted: dict[str, Any] = {}
     if preset is not None:
         wanted = _preset(generator, preset)
+    if fields.get("init") is not None:
+        run = Run.open(Path(fields["init"]))
+        if run.record["generator"] == generator:  # `train` refuses a run of another one
+            wanted = merged(wanted, of_network(run.settings(plugin.settings)))
     if config is not None:
         wanted = merged(wanted, _yaml_file(config, generator))
     for text in overrides:
@@ -151,6 +159,17 @@ def resolve(
         if config is None:
             raise
         raise UsageError(f"--config {config}: {error}") from error
+
+
+def of_network(settings: BaseModel) -> dict[str, Any]:
+    """Return the settings that say which network it is, at every level, as JSON values."""
+    names: frozenset[str] = getattr(settings, "OF_NETWORK", frozenset())
+    found = settings.model_dump(mode="json", include=set(names))
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if name not in found and isinstance(value, BaseModel) and (below := of_network(value)):
+            found[name] = below
+    return found
 
 
 def _preset(generator: str, name: str) -> dict[str, Any]:

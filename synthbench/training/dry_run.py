@@ -99,6 +99,7 @@ def dry_run(
     preset: str | None = None,
     config: Path | None = None,
     overrides: Sequence[str] = (),
+    init: Path | None = None,
     assume_grid: float | None = None,
     accept: Sequence[str] = (),
 ) -> Plan:
@@ -106,7 +107,7 @@ def dry_run(
 
     Parameters
     ----------
-    generator, real, preset, config, overrides, assume_grid, accept
+    generator, real, preset, config, overrides, init, assume_grid, accept
         As for `synthbench.train`.
 
     Raises
@@ -118,8 +119,9 @@ def dry_run(
         The cohort cannot be trained on.
     """
     settings, own = resolve(
-        generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid
-    )
+        generator, preset=preset, config=config, overrides=overrides, assume_grid=assume_grid,
+        init=None if init is None else str(init),
+    )  # fmt: skip
     plugin = registry.load("generators", generator)()
     from synthbench.training.stages import check_freeze
 

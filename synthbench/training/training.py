@@ -21,7 +21,13 @@ from synthbench.errors import RunError, Stopped, UsageError
 from synthbench.generators.contracts import Monitor
 from synthbench.generators.generator import TrainedBySteps, check_settings_used
 from synthbench.runs import checkpoint
-from synthbench.runs.configuration import RunSettings, configured, resolve, without_paths
+from synthbench.runs.configuration import (
+    RunSettings,
+    configured,
+    of_network,
+    resolve,
+    without_paths,
+)
 from synthbench.runs.folder import Run, environment, is_shipped
 from synthbench.runs.model_card import write_model_card
 from synthbench.runs.validation import from_options
@@ -393,6 +399,8 @@ def _starting(job: Job, log: Log) -> Run | None:
             f"--init: {settings.init} is a run of {run.record['generator']}, "
             f"not of {settings.generator}."
         )
+    if of_network(job.own):
+        log(f"--init: the network's settings, such as its width, are those of {settings.init}.")
     run = with_weights(run, job.plugin)
     if run.unfinished is not None:
         log(f"--init: {warning(run)}")

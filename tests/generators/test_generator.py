@@ -88,6 +88,8 @@ BY_STEPS = {
 }
 PRESETS = {name: "tiny-unet" if name == "ddpm3d" else "tiny" for name in BY_STEPS}
 """Of the generators that are trained by steps, with the settings above."""
+OTHER_NETWORKS = {"dit-tiles": ["layers=1"], "lsgan3d": ["latent=5"], "vaegan3d": ["latent=5"]}
+"""Of those without a U-Net: settings of a network that is none of these."""
 
 
 def overrides(name):
@@ -216,6 +218,40 @@ def test_one_step_generators_refuse_samplers_and_init(name, make_cohort, tmp_pat
         sampling.sample(run, 1, tmp_path / "s", sampler="ddim")
     with pytest.raises(UsageError, match="--init"):
         training.train(name, out=tmp_path / "run2", real=real, init=run.folder)
+
+
+@pytest.mark.parametrize("name", BY_STEPS)
+def test_init_takes_the_other_network_whatever_the_preset_says(name, finished, tmp_path):
+    """The preset has another one, into which the weights would not fit; --set comes last."""
+    other = finished(name)
+    plugin = registry.load("generators", name)()
+    few = ["space.shape=[16,16,16]", "steps=1", "batch_size=2"]
+    if name == "ldm3d":
+        few.append("autoencoder.steps=1")
+    said: list[str] = []
+    run = training.train(
+        name, out=tmp_path / "run", real=other.folder.parent / "real", preset=PRESETS[name],
+        init=other.folder, overrides=few, log=said.append,
+    )  # fmt: skip
+    expected, own = (configuration.of_network(r.settings(plugin.settings)) for r in (other, run))
+    assert own == expected
+    assert any(str(other.folder) in words for words in said)
+    assert run.settings(plugin.settings).steps == 1  # not the three of the other run
+    planned = configuration.resolve(name, preset=PRESETS[name], overrides=few)[1]
+    assert configuration.of_network(planned) != expected
+    changed = OTHER_NETWORKS.get(name, ["norm_groups=8", "channels=[8,32]"])
+    with pytest.raises(RunError, match="do not fit this network"):
+        training.train(
+            name, out=tmp_path / "set", real=other.folder.parent / "real", preset=PRESETS[name],
+            init=other.folder, overrides=[*few, *changed],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_of_a_network_are_settings(name):
+    model = registry.load("generators", name).settings
+    assert model.model_fields.keys() >= model.OF_NETWORK
+    assert bool(model.OF_NETWORK) == (name in BY_STEPS)
 
 
 def test_an_unfinished_run_cannot_be_sampled(tmp_path):

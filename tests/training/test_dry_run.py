@@ -11,6 +11,7 @@ import torch
 from synthbench import registry
 from synthbench.errors import CohortError, UsageError
 from synthbench.runs import configuration
+from synthbench.runs.folder import Run
 from synthbench.training.dry_run import dry_run, refusal
 from synthbench.training.estimate import estimate
 
@@ -38,6 +39,11 @@ def test_a_small_training_is_measured_and_nothing_is_written(make_cohort, tmp_pa
     names = [name for name, _ in plan.rows()]
     assert names[:3] == ["volumes", "parameters", "operations per step"]
     assert json.loads(json.dumps(plan.record()))["estimate"]["steps"] == 7
+
+
+def test_with_init_the_other_runs_network_is_counted():
+    plan = dry_run("ddpm3d", preset="tiny", init=Path("atlas"))
+    assert plan.estimate.parameters == Run.open("atlas").record["parameters"]
 
 
 def test_what_does_not_fit_is_refused_with_what_to_change(monkeypatch):
