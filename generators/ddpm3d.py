@@ -95,6 +95,12 @@ class DDPM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSet
     start_noise: float = Field(
         default=3.0, gt=0, description="noise over signal at the beginning, with components"
     )
+    start_spread: float = Field(
+        default=1.0,
+        gt=0,
+        description="with components: samples begin with that many times the standard deviation "
+        "of what the components do not hold; above 1 they are more varied",
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> DDPM3DSettings:
@@ -130,12 +136,16 @@ class VolumeDiffusion:
     prior
         The mean, the spread and the shapes of the training volumes; None: not known yet, so that
         volumes are their own residuals.
+    start_spread
+        How many times the standard deviation of what the components do not hold a sample begins
+        with.
     """
 
     diffusion: Diffusion
     centred: bool
     residual: bool = False
     prior: VolumePrior | None = None
+    start_spread: float = 1.0
 
     @property
     def timesteps(self) -> int:
@@ -218,7 +228,7 @@ class VolumeDiffusion:
         if self.prior is not None:
             shape = self.prior.shape
             if self.diffusion.start_noise is not None:
-                start = self.prior.draw(draws).to(device)
+                start = self.prior.draw(draws, self.start_spread).to(device)
         # Drawn on the CPU, so that a seed gives the same noise on every device.
         noise = torch.randn((1, 1, *shape), generator=draws).to(device)
         if self.prior is not None:
@@ -352,7 +362,9 @@ def _settings(run: Run) -> DDPM3DSettings:
 
 def _objective(settings: DDPM3DSettings) -> VolumeDiffusion:
     diffusion = Diffusion(settings, settings.first_noise)
-    return VolumeDiffusion(diffusion, settings.centred, settings.residual)
+    return VolumeDiffusion(
+        diffusion, settings.centred, settings.residual, start_spread=settings.start_spread
+    )
 
 
 def _initial(settings: DDPM3DSettings) -> nn.Module:

@@ -196,18 +196,20 @@ class VolumePrior:
         estimate: Tensor = torch.fft.irfftn(spectrum, s=state.shape[2:], dim=axes) * self.head
         return estimate
 
-    def draw(self, draws: torch.Generator) -> Float32[Tensor, "1 1 bd bh bw"]:
+    def draw(
+        self, draws: torch.Generator, rest_spread: float = 1.0
+    ) -> Float32[Tensor, "1 1 bd bh bw"]:
         """Return a standardised residual from a Gaussian with the covariance that is known.
 
         Along the components it is that of the training volumes; the rest is a field that has the
-        same spectrum everywhere.
+        same spectrum everywhere, and `rest_spread` times its standard deviation.
         """
         # Drawn on the CPU, so that a seed gives the same shape on every device.
         scores = torch.randn(len(self.components), generator=draws).to(self.components)
         white = torch.randn(self.shape, generator=draws).to(self.rest)
         rest = torch.fft.irfftn(torch.fft.rfftn(white) * self.rest.sqrt(), s=self.shape)
         shape = torch.einsum("k,kdhw->dhw", scores, self.components)
-        drawn: Tensor = (shape + rest)[None, None] * self.head
+        drawn: Tensor = (shape + rest_spread * rest)[None, None] * self.head
         return drawn
 
 

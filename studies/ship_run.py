@@ -8,7 +8,7 @@ synthbench data atlas --n 512 --seed 11 --shape 48 56 48 --out atlas-cohort
 synthbench train ddpm3d --preset tiny --real atlas-cohort --set seed=7 --set steps=9000 \
     --set width=48 --set convolutions=5 --set levels=2 --set precision=bf16 \
     --set learning_rate=1.5e-3 --set final_learning_rate=1e-5 --set ema_decay=0.99 \
-    --set components=10 --set start_noise=6 --out runs/atlas
+    --set components=10 --set start_noise=6 --set start_spread=1.3 --out runs/atlas
 python studies/ship_run.py runs/atlas synthbench/generators/shipped/atlas
 
 Paths of the machine are left out of the configuration.

@@ -37,7 +37,8 @@ for name in "$@"; do
         shipped) run=atlas ;;
         # The same network, 100 steps on this cohort. A name ends with the seed of the training.
         ddpm3d-init-s[0-9])
-            training=(ddpm3d --preset tiny --init atlas --set steps=100 --set "seed=${name: -1}") ;;
+            training=(ddpm3d --preset tiny --init atlas --set steps=100 --set start_spread=1.3
+                --set "seed=${name: -1}") ;;
         # A generator that is trained from nothing.
         *-s[0-9]) training=("${name%-s?}" --preset tiny --set "seed=${name: -1}") ;;
         *) training=("$name") ;;

@@ -129,6 +129,14 @@ def test_each_sampler_begins_at_the_shape(run):
     assert np.isfinite(volumes).all()
 
 
+def test_samples_that_begin_wider_are_more_varied(run):
+    """The network is nearly untrained: what a sample begins with is what it ends with."""
+    narrow = np.stack(list(DDPM3D().sample(run, range(6))))
+    run.write_config({**run.config, "start_spread": 3})
+    wide = np.stack(list(DDPM3D().sample(run, range(6))))
+    assert wide.var(axis=0).sum() > 1.2 * narrow.var(axis=0).sum()
+
+
 def test_an_unfinished_run_is_sampled_with_its_prior(run):
     """Without the file of weights, the newest checkpoint and the prior give the same volumes."""
     finished = next(DDPM3D().sample(run, [5]))

@@ -98,6 +98,7 @@ def test_no_default_can_change_the_papers_model():
         "convolutions",
         "levels",
         "start_noise",
+        "start_spread",
         "log_noise_mean",
         "log_noise_sd",
     }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -119,9 +121,9 @@ def test_with_mirrored_volumes_the_mean_is_symmetric():
     assert not torch.allclose(prior().mean, prior().mean.flip(2), atol=1e-2)
 
 
-def drawn(found, n=4000):
+def drawn(found, n=4000, rest_spread=1.0):
     draws = torch.Generator().manual_seed(0)
-    return torch.cat([found.draw(draws) for _ in range(n)])
+    return torch.cat([found.draw(draws, rest_spread) for _ in range(n)])
 
 
 def test_shapes_have_the_variance_of_the_volumes_along_all_components():
@@ -143,6 +145,15 @@ def test_what_components_do_not_hold_is_drawn_from_its_spectrum(most):
     total = float(residual.square().mean(dim=0).sum())
     along = float(found.components.square().sum())
     assert float(drawn(found).var(dim=0).sum()) == pytest.approx(total + along / 7, rel=0.03)
+
+
+def test_the_rest_alone_is_drawn_wider():
+    """What differs from draws with the same seed is what the components do not hold, once more."""
+    found = prior(most=3)
+    once, twice, none = (drawn(found, 20, spread) for spread in (1.0, 2.0, 0.0))
+    assert torch.allclose(twice - once, once - none, atol=1e-5)
+    assert float((once - none).std()) > 0.1
+    assert torch.allclose(none, drawn(replace(found, rest=torch.zeros_like(found.rest)), 20))
 
 
 def test_it_is_stored_as_arrays():
