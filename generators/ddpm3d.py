@@ -53,11 +53,10 @@ INPUTS = 5
 class DDPM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSettings):
     """Settings of `ddpm3d`: the training, the network, and the diffusion."""
 
-    OF_NETWORK: ClassVar[frozenset[str]] = (
-        NetworkSettings.OF_NETWORK
-        | DiffusionSettings.OF_NETWORK
-        | {"network", "width", "convolutions", "levels", "residual", "centred"}
-    )
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({
+        "centred", "network", "width", "convolutions", "levels", "residual", "components",
+        "start_noise", "start_spread",
+    })  # fmt: skip
 
     centred: bool = Field(
         default=False, description="diffuse intensities in [-1, 1] rather than [0, 1]"
@@ -98,8 +97,8 @@ class DDPM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSet
     start_spread: float = Field(
         default=1.0,
         gt=0,
-        description="with components: samples begin with that many times the standard deviation "
-        "of what the components do not hold; above 1 they are more varied",
+        description="with components: factor on the standard deviation of the random field that "
+        "samples begin with; above 1 they are more varied",
     )
 
     @model_validator(mode="after")
@@ -137,8 +136,7 @@ class VolumeDiffusion:
         The mean, the spread and the shapes of the training volumes; None: not known yet, so that
         volumes are their own residuals.
     start_spread
-        How many times the standard deviation of what the components do not hold a sample begins
-        with.
+        Factor on the standard deviation of the random field that samples begin with.
     """
 
     diffusion: Diffusion

@@ -52,8 +52,9 @@ class Settings(BaseModel):
         New names of settings by their old names: configurations of earlier versions can still be
         read.
     OF_NETWORK
-        Settings that say which network it is, and what its inputs and its output mean. Weights
-        fit no other values, so `train --init` takes these settings from the other run.
+        Settings that belong to the weights: which network it is, what its inputs and its output
+        mean, and what samples begin with. `train --init` takes them from the other run. A subclass
+        names its own; those of its bases count as well.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

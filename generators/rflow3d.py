@@ -52,9 +52,9 @@ Watch = Callable[[int, int, Tensor, Tensor], None]
 class RFlow3DSettings(settings_module.LoopSettings, NetworkSettings):
     """Settings of `rflow3d`: the training, the network, and the flow."""
 
-    OF_NETWORK: ClassVar[frozenset[str]] = NetworkSettings.OF_NETWORK | {
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({
         "bands", "timesteps", "prediction", "coordinates",
-    }  # fmt: skip
+    })  # fmt: skip
 
     bands: Literal["voxels", "haar"] = Field(
         default="voxels", description="what flows: voxels, or the eight Haar bands of the volume"

@@ -33,10 +33,11 @@ import numpy as np
 
 from synthbench.cohorts.cohort import Cohort
 from synthbench.cohorts.reading import read_cohort
+from synthbench.generators.ddpm3d import DDPM3DSettings
 from synthbench.records.scorecard import Scorecard
 from synthbench.render.numbers import number
 from synthbench.report.text import interval_words
-from synthbench.runs.configuration import resolve
+from synthbench.runs.configuration import of_network, resolve
 from synthbench.runs.folder import Run
 from synthbench.runtime.progress import bar
 from synthbench.sampling.sampling import sample
@@ -159,9 +160,19 @@ def protocol(given: argparse.Namespace, cohorts: Data) -> Benchmark:
 
 
 def trained(
-    given: argparse.Namespace, name: str, real: Path, steps: int, init: Path | None = None
+    given: argparse.Namespace,
+    name: str,
+    real: Path,
+    steps: int,
+    init: Path | None = None,
+    like: Run | None = None,
 ) -> Run:
-    """Return a run: trained now, continued where it was stopped, or already finished."""
+    """Return a run: trained now, continued where it was stopped, or already finished.
+
+    `like` is a run whose network it gets, so that runs differ in their first weights alone.
+    """
+    network = {} if like is None else of_network(like.settings(DDPM3DSettings))
+    same = [f"{setting}={json.dumps(value)}" for setting, value in network.items()]
     out = given.out / "runs" / name
     with bar(name) as advance:
         if (out / "config.yaml").is_file():
@@ -169,7 +180,7 @@ def trained(
         shutil.rmtree(out, ignore_errors=True)  # stopped before it had a configuration
         return train(
             GENERATOR, out=out, real=real, preset=given.preset, init=init, accept=given.accept,
-            overrides=overrides(given, steps), progress=advance, log=print_progress,
+            overrides=[*same, *overrides(given, steps)], progress=advance, log=print_progress,
         )  # fmt: skip
 
 
@@ -211,7 +222,7 @@ def study(given: argparse.Namespace) -> Iterator[Arm]:
         real = manifest(cohorts.pool, size, given.out / "cohorts" / f"train-{size}.csv")
         for start, init in (("scratch", None), ("source", start_from.folder)):
             name = f"{size}-from-{start}"
-            run = trained(given, name, real, given.steps, init)
+            run = trained(given, name, real, given.steps, init, like=start_from)
             yield Arm(size, start, run, scored(given, name, run, cohorts.holdout, frozen))
 
 

@@ -108,7 +108,7 @@ class LSGANSettings(GANSettings):
 class VAEGANSettings(GANSettings):
     """Settings of `vaegan3d`."""
 
-    OF_NETWORK: ClassVar[frozenset[str]] = GANSettings.OF_NETWORK | {"encoder_channels"}
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({"encoder_channels"})
 
     encoder_channels: tuple[int, ...] = Field(
         default=(32, 64, 128, 256),

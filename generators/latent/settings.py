@@ -22,11 +22,10 @@ class LDM3DSettings(settings_module.LoopSettings, NetworkSettings, DiffusionSett
     """Settings of `ldm3d`: settings of stage 2, and in `autoencoder` the settings of stage 1."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"learned_null": "null_embedding"}
-    OF_NETWORK: ClassVar[frozenset[str]] = (
-        NetworkSettings.OF_NETWORK
-        | DiffusionSettings.OF_NETWORK
-        | {"residual", "null_embedding", "condition_gain", "resblock_updown", "coordinates"}
-    )
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({
+        "residual", "conditions", "null_embedding", "condition_gain", "condition_dropout",
+        "guidance", "resblock_updown", "coordinates",
+    })  # fmt: skip
 
     autoencoder: AutoencoderSettings = Field(
         default=AutoencoderSettings(epochs=50), description="stage 1"

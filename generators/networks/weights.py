@@ -74,7 +74,8 @@ def load(model: nn.Module, arrays: Mapping[str, np.ndarray], source: str) -> Non
         wrong = sorted(set(own.items()) ^ set(other.items()))[:3]
         raise RunError(
             f"{source}: its weights do not fit this network (first differences: {wrong}). "
-            "Use the settings of that run: --config RUN/config.yaml."
+            "Leave out the settings of the network, or take those of that run: --config "
+            "RUN/config.yaml."
         )
     model.load_state_dict(weights, strict=False)  # all but those buffers are there
 

@@ -110,9 +110,7 @@ class DiTTilesSettings(
     """Settings of `dit-tiles`: the training, the diffusion, the composites and the network."""
 
     null_embedding: ClassVar[bool] = True  # the row of labels that are hidden
-    OF_NETWORK: ClassVar[frozenset[str]] = (
-        TransformerSettings.OF_NETWORK | DiffusionSettings.OF_NETWORK | {"autoencoder"}
-    )
+    OF_NETWORK: ClassVar[frozenset[str]] = frozenset({"autoencoder"})
 
     schedule: Literal["scaled_linear", "linear", "cosine"] = Field(
         default="linear",

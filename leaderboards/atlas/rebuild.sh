@@ -33,11 +33,11 @@ drifted=0
 for name in "$@"; do
     run=$work/runs/$name synth=$work/synth/$name card=$work/$name.json
     case $name in
-        # The network in the package, as it is: it has seen 128 other simulated subjects.
+        # The network in the package, as it is: it has seen 512 other simulated subjects.
         shipped) run=atlas ;;
         # The same network, 100 steps on this cohort. A name ends with the seed of the training.
         ddpm3d-init-s[0-9])
-            training=(ddpm3d --preset tiny --init atlas --set steps=100 --set start_spread=1.3
+            training=(ddpm3d --preset tiny --init atlas --set steps=100 --set learning_rate=2.0e-4
                 --set "seed=${name: -1}") ;;
         # A generator that is trained from nothing.
         *-s[0-9]) training=("${name%-s?}" --preset tiny --set "seed=${name: -1}") ;;

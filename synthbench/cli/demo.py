@@ -137,7 +137,6 @@ def _demo(
             # The network knows brains already; at the preset's rate it would begin by forgetting.
             extra = [
                 f"steps={steps}", "learning_rate=2.0e-4", f"sampler_steps={SAMPLER_STEPS}",
-                "start_spread=1.3",  # the preset's samples are too alike with this network
                 *overrides,
             ]  # fmt: skip
         run = train(

@@ -94,7 +94,7 @@ def resolve(
     """Return the settings of the run and of the generator.
 
     A YAML file changes settings of the preset, and `key=value` overrides change both. With the
-    field `init`, a run to start from, the settings of that run's network come in place of the
+    field `init`, a run to start from, the settings that belong to its weights come in place of the
     preset's.
 
     Parameters
@@ -114,7 +114,8 @@ def resolve(
     Raises
     ------
     UsageError
-        A preset or a key is unknown, or a value has the wrong kind.
+        A preset or a key is unknown, a value has the wrong kind, or the run of `init` is one of
+        another generator.
     RunError
         The run of `init` cannot be read.
     """
@@ -133,8 +134,11 @@ def resolve(
         wanted = _preset(generator, preset)
     if fields.get("init") is not None:
         run = Run.open(Path(fields["init"]))
-        if run.record["generator"] == generator:  # `train` refuses a run of another one
-            wanted = merged(wanted, of_network(run.settings(plugin.settings)))
+        if run.record["generator"] != generator:
+            raise UsageError(
+                f"--init: {run.folder} is a run of {run.record['generator']}, not of {generator}."
+            )
+        wanted = merged(wanted, of_network(run.settings(plugin.settings)))
     if config is not None:
         wanted = merged(wanted, _yaml_file(config, generator))
     for text in overrides:
@@ -162,9 +166,12 @@ def resolve(
 
 
 def of_network(settings: BaseModel) -> dict[str, Any]:
-    """Return the settings that say which network it is, at every level, as JSON values."""
-    names: frozenset[str] = getattr(settings, "OF_NETWORK", frozenset())
-    found = settings.model_dump(mode="json", include=set(names))
+    """Return the settings that belong to the weights, at every level, as JSON values.
+
+    These are what the classes of the settings name in `OF_NETWORK`, their bases included.
+    """
+    names = {name for base in type(settings).__mro__ for name in vars(base).get("OF_NETWORK", ())}
+    found = settings.model_dump(mode="json", include=names)
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if name not in found and isinstance(value, BaseModel) and (below := of_network(value)):

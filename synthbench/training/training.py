@@ -394,13 +394,14 @@ def _starting(job: Job, log: Log) -> Run | None:
     if settings.init is None:
         return None
     run = Run.open(Path(settings.init))
-    if run.record["generator"] != settings.generator:
-        raise UsageError(
-            f"--init: {settings.init} is a run of {run.record['generator']}, "
-            f"not of {settings.generator}."
+    there = of_network(run.settings(job.plugin.settings))
+    if there:
+        here = of_network(job.own)
+        others = [f"{k}={here[k]} (there {there[k]})" for k in there if here[k] != there[k]]
+        log(
+            f"--init: the settings of the network are those of {settings.init}"
+            + (f", but for {', '.join(others)}." if others else ".")
         )
-    if of_network(job.own):
-        log(f"--init: the network's settings, such as its width, are those of {settings.init}.")
     run = with_weights(run, job.plugin)
     if run.unfinished is not None:
         log(f"--init: {warning(run)}")

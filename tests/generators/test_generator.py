@@ -247,11 +247,27 @@ def test_init_takes_the_other_network_whatever_the_preset_says(name, finished, t
         )  # fmt: skip
 
 
+def test_init_fits_a_preset_of_another_kind(finished, tmp_path):
+    """The network is a U-Net without the parts of `tiny`; what is set against it is named."""
+    said: list[str] = []
+    run = training.train(
+        "ddpm3d", out=tmp_path / "run", real=finished("ddpm3d").folder.parent / "real",
+        preset="tiny", init=finished("ddpm3d").folder, log=said.append,
+        overrides=["space.shape=[16,16,16]", "steps=1", "prediction=v"],
+    )  # fmt: skip
+    config = run.config
+    assert (config["network"], config["residual"], config["components"]) == ("unet", False, 0)
+    assert any("but for prediction=v (there sample)." in words for words in said)
+    with pytest.raises(UsageError, match="is a run of ddpm3d, not of rflow3d"):
+        configuration.resolve("rflow3d", init=finished("ddpm3d").folder)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_of_a_network_are_settings(name):
     model = registry.load("generators", name).settings
-    assert model.model_fields.keys() >= model.OF_NETWORK
-    assert bool(model.OF_NETWORK) == (name in BY_STEPS)
+    named = {n for base in model.__mro__ for n in vars(base).get("OF_NETWORK", ())}
+    assert model.model_fields.keys() >= named
+    assert bool(named) == (name in BY_STEPS)
 
 
 def test_an_unfinished_run_cannot_be_sampled(tmp_path):
