@@ -134,10 +134,8 @@ def resolve(
         wanted = _preset(generator, preset)
     if fields.get("init") is not None:
         run = Run.open(Path(fields["init"]))
-        if run.record["generator"] != generator:
-            raise UsageError(
-                f"--init: {run.folder} is a run of {run.record['generator']}, not of {generator}."
-            )
+        if (other := run.record["generator"]) != generator:
+            raise UsageError(f"--init: {fields['init']} is a run of {other}, not of {generator}.")
         wanted = merged(wanted, of_network(run.settings(plugin.settings)))
     if config is not None:
         wanted = merged(wanted, _yaml_file(config, generator))
