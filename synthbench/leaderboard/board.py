@@ -25,6 +25,9 @@ REASON = 80
 """Characters that are shown of the reason why a value is missing; the scorecard has all."""
 ARROWS = {"lower": "↓", "higher": "↑", "zero": "→ 0"}
 
+NOT_COMPARED = "not compared"
+"""What stands in place of the rank of an entry that came after the comparison."""
+
 Floor = FrozenFloor | FloorRecord
 
 
@@ -42,7 +45,8 @@ class Board:
         The comparable ones, the best by the primary metric first; those of one method with
         different training seeds share a row.
     comparisons, multiverse
-        None where there are none, or they are of other entries.
+        None where there are none, or an entry of theirs is gone or changed. Entries that were
+        added later take no part in them.
     stale
         By the record that is of other entries ("comparisons", "multiverse"), what changed since
         it was written.
@@ -220,10 +224,28 @@ def floor_of(key: Key, board: Board) -> Floor | None:
 
 
 def ranking_by(board: Board, key: Key) -> MetricRanking | None:
-    """Return the ranks under a metric, where the entries were compared."""
+    """Return the ranks under a metric, where the entries were compared.
+
+    Entries that came after the comparison and have a value are listed in its `added`.
+    """
     if board.comparisons is None:
         return None
-    return board.comparisons.ranking(key.metric, key.extractor)
+    found = board.comparisons.ranking(key.metric, key.extractor)
+    if found is None:
+        return None
+    with_value = [name for name in not_compared(board) if _has_value(key, board.cards[name])]
+    return found.model_copy(update={"added": tuple(with_value)})
+
+
+def not_compared(board: Board) -> list[str]:
+    """Return the comparable entries that came after the comparison; none where there is none."""
+    compared = board.ordered if board.comparisons is None else board.comparisons.entries
+    return [name for name in board.ordered if name not in compared]
+
+
+def _has_value(key: Key, card: Scorecard) -> bool:
+    row = key.of(card)
+    return row is not None and row.value is not None
 
 
 def key_title(key: Key, board: Board, *, extractor: bool = True, n: bool = True) -> str:
@@ -270,11 +292,15 @@ def sentence(text: str) -> str:
 
 
 def rank_text(name: str, found: MetricRanking) -> str:
-    """Return an entry's rank interval; a dash where it is not ranked."""
+    """Return an entry's rank interval; a dash where it is not ranked.
+
+    An entry that was added later may take any place, so intervals reach as many places further.
+    """
+    if name in found.added:
+        return NOT_COMPARED
     for place in found.places:
         if place.entry == name:
-            low, high = place.rank_low, place.rank_high
-            return place_range(low, high)
+            return place_range(place.rank_low, place.rank_high + len(found.added))
     return "-"
 
 

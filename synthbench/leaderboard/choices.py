@@ -17,7 +17,8 @@ def choices(board: Board) -> str:
             return ""
         words = stale_words(board, "multiverse", usual_folder(board))
         return f"## Under other choices\n\n{sentence(words)}"
-    names = list(board.ordered)
+    names = [name for name in board.ordered if name in found.entries]
+    later = ", ".join(entry_title(name, board) for name in board.ordered if name not in names)
     # Among several training seeds, the order of the rows may not be that of the values.
     swaps = {pair: s for s in found.swaps for pair in ((s.ahead, s.behind), (s.behind, s.ahead))}
     swaps = {(a, b): s for (a, b), s in swaps.items() if names.index(a) < names.index(b)}
@@ -40,6 +41,7 @@ def choices(board: Board) -> str:
         "that reverse them), and in brackets the share of choices whose estimates reverse them. "
         "Each choice has the same weight: this describes the family of choices and is not a test."
         + (f" Not computed: {absent}." if absent else "")
+        + (f" Added later, so not in it: {later}." if later else "")
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from synthbench.leaderboard.board import (
+    NOT_COMPARED,
     Board,
     Floor,
     Key,
@@ -22,7 +23,7 @@ from synthbench.leaderboard.board import (
     ranking_by,
     value_text,
 )
-from synthbench.leaderboard.methods import row_ranks, row_ties
+from synthbench.leaderboard.methods import not_all_compared, row_ranks, row_ties
 from synthbench.leaderboard.ranking import MetricRanking
 from synthbench.records.scorecard import Scorecard
 from synthbench.records.values import Value
@@ -219,6 +220,8 @@ def _rank(entries: Sequence[Entry]) -> Cell:
     if ranking is None or board.comparisons is None:
         return EMPTY
     row = tuple(entry.name for entry in entries)
+    if not_all_compared(row, ranking):
+        return Cell(NOT_COMPARED)
     found = row_ranks(row, board.rows, ranking, board.comparisons.level)
     return Cell("-") if found is None else Cell(place_range(*found), sort=found[0])
 

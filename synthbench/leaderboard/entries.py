@@ -84,10 +84,12 @@ def entry_hashes(folder: Path, cards: Mapping[str, Scorecard]) -> dict[str, str]
 def stale_entries(
     recorded: Mapping[str, str], folder: Path, cards: Mapping[str, Scorecard]
 ) -> list[str]:
-    """Return one line per entry that is new, gone or changed since the hashes were recorded."""
+    """Return one line per entry that is gone or changed since the hashes were recorded.
+
+    An entry that was added since makes no record stale: what was found of the others still holds.
+    """
     now = entry_hashes(folder, cards)
     return [
-        *(f"{name} is new" for name in now if name not in recorded),
         *(f"{name} is gone" for name in recorded if name not in now),
         *(f"{name} changed" for name in now if recorded.get(name, now[name]) != now[name]),
     ]

@@ -33,7 +33,7 @@ from synthbench.leaderboard.columns import (
     title_of,
 )
 from synthbench.leaderboard.pictures import forest_file
-from synthbench.leaderboard.ranks import SEEDS
+from synthbench.leaderboard.ranks import ADDED, SEEDS, ranked_count
 from synthbench.leaderboard.takeaways import takeaways
 from synthbench.render.markdown import escaped, table
 from synthbench.report.memorization import copies_found
@@ -146,13 +146,13 @@ def legend(board: Board, key: Key, *, marked: bool) -> str:
         )
     ranking = ranking_by(board, key)
     if ranking is not None and board.comparisons is not None:
-        placed = {place.entry for place in ranking.places}
-        count = sum(any(name in placed for name in row) for row in board.rows)
         words.append(
             "A rank runs from 1 + the number of rows that are significantly better to "
-            f"{count} minus the number that are significantly worse, over all pairs together at "
-            f"{board.comparisons.level:.0%}."
+            f"{ranked_count(board, ranking)} minus the number that are significantly worse, over "
+            f"all pairs together at {board.comparisons.level:.0%}."
         )
+        if ranking.added:
+            words.append(ADDED)
         if any(len(row) > 1 for row in board.rows):
             words.append(SEEDS)
     words += _seeds_words(board)

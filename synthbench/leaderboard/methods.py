@@ -84,10 +84,11 @@ def row_ranks(
 
     A row is better than another where each of its entries is significantly better than each of
     the other's. The interval runs from 1 + the number of rows that are better to the number of
-    rows minus those that are worse, as for entries.
+    rows minus those that are worse, as for entries. Pairs that were not compared count as ties, so
+    a row with an entry that was added later has all ranks.
     """
-    with_value = [one for one in (_placed(r, found) for r in rows) if one]
-    own = _placed(row, found)
+    with_value = [one for one in (_with_value(r, found) for r in rows) if one]
+    own = _with_value(row, found)
     if not own:
         return None
     others = [other for other in with_value if other != own]
@@ -97,12 +98,17 @@ def row_ranks(
 
 
 def row_ties(row: Row, rows: Sequence[Row], found: MetricRanking, level: float) -> list[int]:
-    """Return the indices of the other rows that are neither better nor worse than a row."""
+    """Return the indices of the other rows that are neither better nor worse than a row.
+
+    Rows with an entry that was added later were not compared, and are left out.
+    """
+    if not_all_compared(row, found):
+        return []
     own = _placed(row, found)
     tied = []
     for index, candidate in enumerate(rows):
         other = _placed(candidate, found)
-        if not own or not other or other == own:
+        if not own or not other or other == own or not_all_compared(candidate, found):
             continue
         if not (_beats(own, other, found, level) or _beats(other, own, found, level)):
             tied.append(index)
@@ -111,13 +117,23 @@ def row_ties(row: Row, rows: Sequence[Row], found: MetricRanking, level: float) 
 
 def beats(row: Row, other: Row, found: MetricRanking, level: float) -> bool:
     """Return True where each entry of a row is significantly better than each of the other's."""
-    own, others = _placed(row, found), _placed(other, found)
+    own, others = _with_value(row, found), _with_value(other, found)
     return bool(own and others) and _beats(own, others, found, level)
+
+
+def not_all_compared(row: Row, found: MetricRanking) -> bool:
+    """Return True where an entry of a row was added after the comparison."""
+    return any(name in found.added for name in row)
 
 
 def _placed(row: Row, found: MetricRanking) -> Row:
     """Return the entries of a row that have a place, best first."""
     return tuple(place.entry for place in found.places if place.entry in row)
+
+
+def _with_value(row: Row, found: MetricRanking) -> Row:
+    """Return the entries of a row that have a value, compared or not."""
+    return (*_placed(row, found), *(name for name in row if name in found.added))
 
 
 def _beats(one: Row, other: Row, found: MetricRanking, level: float) -> bool:

@@ -31,11 +31,13 @@ def pictures(board: Board) -> dict[str, str]:
     drawn = {forest_file(key, board): _forest(key, board) for key in ranked_keys(board)}
     names = {name: plain_title(board, name) for name in board.ordered}
     if board.multiverse is not None:
+        known = [name for name in names if name in board.multiverse.entries]
         ranks = {
-            universe.words: [universe.ranks[name] for name in names]
+            universe.words: [universe.ranks[name] for name in known]
             for universe in board.multiverse.universes
         }
-        drawn[GRID] = rank_grid("Rank under every choice", ranks, list(names.values()))
+        shown = [names[name] for name in known]
+        drawn[GRID] = rank_grid("Rank under every choice", ranks, shown)
     requested = requested_measured({
         names[name]: card.adherence
         for name, card in board.ordered.items()

@@ -93,6 +93,9 @@ class MetricRanking(Record):
     method: ComparisonMethod
     excluded: int = Field(description="degenerate resamples that were left out")
     left_out: tuple[str, ...] = Field(default=(), description="entries without a value")
+    added: tuple[str, ...] = Field(
+        default=(), exclude=True, description="entries with a value that came after the comparison"
+    )
     places: tuple[Place, ...]
     pairs: tuple[Pair, ...]
 
@@ -164,7 +167,10 @@ class Aggregates(RecordFile):
         return f"Write it again: synthbench leaderboard {file.parent} {cls.flag}"
 
     def stale(self, folder: Path, cards: Mapping[str, Scorecard], protocol_hash: str) -> list[str]:
-        """Return what changed since it was written, entry by entry; empty where nothing did."""
+        """Return what changed since it was written, entry by entry; empty where nothing did.
+
+        Entries that were added are no change: they take no part in it.
+        """
         if protocol_hash != self.protocol_hash:
             return [f"the protocol is {protocol_hash}, and was {self.protocol_hash}"]
         return stale_entries(self.entries, folder, cards)

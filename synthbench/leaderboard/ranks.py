@@ -13,6 +13,7 @@ from synthbench.leaderboard.board import (
     is_saturated,
     key_heading,
     key_title,
+    not_compared,
     place_range,
     rank_text,
     ranked_keys,
@@ -46,6 +47,11 @@ SEEDS = (
     "Entries of one method with different training seeds share a row. It is better than another "
     "row where each of its seeds is significantly better than each of the other's; the other "
     "tables show every seed."
+)
+
+ADDED = (
+    'Rows that are "not compared" were added after the comparison. They may take any rank, so the '
+    "rank intervals of the others reach as many ranks further."
 )
 
 MATRIX = 10
@@ -90,16 +96,16 @@ def _ranking_words(board: Board, key: Key, found: MetricRanking | None) -> str:
         lines.append(f"{VERDICT_WORDS[0].upper()}{VERDICT_WORDS[1:]}.")
     if found is not None and board.comparisons is not None:
         c = board.comparisons
-        places = {place.entry for place in found.places}
-        placed = sum(any(name in places for name in row) for row in board.rows)
         lines.append(
             "A rank interval runs from 1 + the number of entries that are significantly better to "
-            f"{placed} minus the number that are significantly worse. Tied rows do not "
-            f"differ significantly at {c.level:.0%}, over all pairs together. "
+            f"{ranked_count(board, found)} minus the number that are significantly worse. Tied "
+            f"rows do not differ significantly at {c.level:.0%}, over all pairs together. "
             '"Best" is the share of resamples in which the row is the best; it is not a p-value.'
         )
         if any(len(row) > 1 for row in board.rows):
             lines.append(SEEDS)
+        if found.added:
+            lines.append(ADDED)
     else:
         lines.append(
             f"{sentence(stale_words(board, 'comparisons', usual_folder(board)))} Until then the "
@@ -120,6 +126,12 @@ def _ranking_words(board: Board, key: Key, found: MetricRanking | None) -> str:
         lines.append(f"{SATURATED} {SATURATION}: ranks among such rows mean nothing.")
     lines.append("A test for copies does not guarantee privacy.")
     return " ".join(lines)
+
+
+def ranked_count(board: Board, found: MetricRanking) -> int:
+    """Return the number of rows that have a rank under a metric, or may get one."""
+    names = {*found.added, *(place.entry for place in found.places)}
+    return sum(any(name in names for name in row) for row in board.rows)
 
 
 def _command(board: Board) -> str:
@@ -218,7 +230,8 @@ def other_metrics(board: Board) -> str:
             f"## Ranks under the other metrics\n\n{table(head, rows)}",
             "Rank intervals; each metric is adjusted over its own pairs alone. "
             f"{escaped(primary.label)} is the benchmark's declared metric. A claim under several "
-            "metrics at once needs the p over metrics × pairs, `p_all` in `comparisons.json`.",
+            "metrics at once needs the p over metrics × pairs, `p_all` in `comparisons.json`."
+            + (f" {ADDED}" if not_compared(board) else ""),
             *details,
             *(["Not ranked:\n\n" + "\n".join(lacking)] if lacking else []),
         ]
@@ -268,6 +281,9 @@ def _incomplete(found: Overall, board: Board) -> str:
         f" {entry_title(entry, board)} has no place here, because it has no value of {named(keys)}."
         for entry, keys in found.incomplete.items()
     ]
+    if added := not_compared(board):
+        named_entries = ", ".join(entry_title(name, board) for name in added)
+        words.append(f" Not compared, so without a place: {named_entries}.")
     if found.not_counted:
         words.append(
             f" Not counted, because most entries have no value: {named(found.not_counted)}."

@@ -15,7 +15,7 @@ from synthbench.leaderboard.board import (
     stale_words,
 )
 from synthbench.leaderboard.columns import Entry, rows_of, title_of
-from synthbench.leaderboard.methods import beats, kind_of, row_ranks
+from synthbench.leaderboard.methods import beats, kind_of, not_all_compared, row_ranks
 from synthbench.report.memorization import copies_found
 from synthbench.report.standing import families, family_of, ranked_rows, verdict
 from synthbench.report.verdicts import copied_parts
@@ -116,17 +116,26 @@ def _first_place(rows: Sequence[Entries], key: Key, board: Board, folder: Path) 
     if found is None or board.comparisons is None:
         return not_ranked(board, folder)
     level = board.comparisons.level
-    first = []
+    first, added = [], []
     for row in rows:
-        ranks = row_ranks(tuple(e.name for e in row), board.rows, found, level)
+        names = tuple(entry.name for entry in row)
+        if not_all_compared(names, found):
+            added.append(row)
+            continue
+        ranks = row_ranks(names, board.rows, found, level)
         if ranks is not None and ranks[0] == 1:
             first.append(row)
+    among = "that was compared" if added else ""
     if len(first) == 1:
-        return f"{_names(first)} is first, significantly better than every other row."
-    return (
-        f"The first place is shared by {len(first)} rows, between which {level:.0%} confidence "
-        f"shows no difference: {_names(first)}."
-    )
+        words = f"{_names(first)} is first, significantly better than every other row {among}"
+    else:
+        words = (
+            f"The first place is shared by {len(first)} rows, between which {level:.0%} confidence "
+            f"shows no difference: {_names(first)}"
+        )
+    if added:
+        words += f"; not compared yet: {_names(added)}"
+    return f"{words.strip()}."
 
 
 def _copies(rows: Sequence[Entries]) -> str:

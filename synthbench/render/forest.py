@@ -11,6 +11,9 @@ from synthbench.render.svg import EDGE, ROW, element, mark_row, picture, text
 
 LABEL, AXIS, WORDS = 250, 330, 180
 """Widths in pixels: the rows' names, the axis, the values as text."""
+WIDE, NARROW = 8.0, 4.5
+"""Width of a character of the values as text, at most, in the widest of the usual fonts; of
+punctuation and spaces."""
 LONGEST = 38
 """Characters of a name that fit beside the axis."""
 
@@ -98,18 +101,29 @@ def forest_plot(title: str, rows: Sequence[Row], floor: Floor | None, *, note: s
     if axis.stretch is not None:
         words.append("axis stretched near zero (asinh)")
     parts.append(text("; ".join(words), EDGE, bottom + 38, class_="tick"))
-    return picture(title, LABEL + AXIS + WORDS, bottom + 46 + EDGE, parts)
+    room = max([WORDS, *(12 + _width(_words(row)) + EDGE for row in rows)])
+    return picture(title, LABEL + AXIS + room, bottom + 46 + EDGE, parts)
+
+
+def _words(row: Row) -> str:
+    """Return the value and its interval as text."""
+    if row.value is None:
+        return "-"
+    ends = "" if row.interval is None else " [{}, {}]".format(*map(number, row.interval))
+    return number(row.value) + ends
+
+
+def _width(words: str) -> float:
+    """Return the width of the values' text in pixels, at most: the reader's font is not known."""
+    return sum(NARROW if char in " .,[]" else WIDE for char in words)
 
 
 def _row(row: Row, axis: Axis, y: float) -> list[str]:
-    words = "-" if row.value is None else number(row.value)
-    if row.interval is not None:
-        words += f" [{number(row.interval[0])}, {number(row.interval[1])}]"
     name = row.name if len(row.name) <= LONGEST else f"{row.name[: LONGEST - 2]}…"
     return [
         text(name, EDGE, y + 4),
         *mark_row(lambda value: _x(axis, value), y, row.value, row.interval, row.whole),
-        text(words, LABEL + AXIS + 12, y + 4, class_="tick"),
+        text(_words(row), LABEL + AXIS + 12, y + 4, class_="tick"),
     ]
 
 

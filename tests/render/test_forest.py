@@ -25,6 +25,17 @@ def test_an_axis_is_logarithmic_where_rows_are_far_from_the_floor():
     assert 0.0 in axis.ticks()
 
 
+def test_a_forest_plot_is_as_wide_as_its_longest_text():
+    """Beside the axis, which ends at 580, DejaVu Sans has 7 pixels for a digit, 9.2 for "+"."""
+    row = Row("1. far", 6855.0, 4201.0, 10498.0)
+    words = "6.86e+03 [4.2e+03, 1.05e+04]"
+    svg = forest_plot("KID", [row], None)
+    assert words in svg
+    width = float(svg.split('width="')[1].split('"')[0])
+    assert width >= 580 + 12 + 17 * 7 + 3 * 9.2 + 8 * 4.3
+    assert 'width="760"' in forest_plot("KID", [Row("1. a", 1.0, 0.5, 1.5)], None)
+
+
 def test_a_forest_plot_draws_each_row_and_the_floor():
     rows = [Row("1. a & b", 1.0, 0.5, 1.5, whole=1.2), Row("2. none", None)]
     svg = forest_plot("FID ↓", rows, Floor(0.0, 0.2, n=4))
