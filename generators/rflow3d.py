@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from monai.networks.schedulers import RFlowScheduler
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from synthbench.cohorts.cohort import Volumes
@@ -81,6 +81,15 @@ class RFlow3DSettings(settings_module.LoopSettings, NetworkSettings):
     def factor(self) -> int:
         """The number that every side of the grid must be divisible by."""
         return super().factor * (2 if self.bands == "haar" else 1)
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> RFlow3DSettings:
+        if self.sampler_steps > self.timesteps:
+            raise ValueError(
+                f"sampler_steps: {SAMPLER} takes 1 to {self.timesteps} steps here; found "
+                f"{self.sampler_steps}. The nearest: {self.timesteps}"
+            )
+        return self
 
 
 @dataclass(frozen=True)

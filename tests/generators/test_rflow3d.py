@@ -155,3 +155,9 @@ def test_initial_weights_depend_on_the_seed_alone():
     )
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_more_steps_than_noise_levels_are_refused_before_the_training():
+    RFlow3DSettings(**SMALL, timesteps=8, sampler_steps=8)
+    with pytest.raises(ValidationError, match=r"sampler_steps: euler takes 1 to 8.*nearest: 8"):
+        RFlow3DSettings(**SMALL, timesteps=8, sampler_steps=9)
