@@ -48,8 +48,8 @@ class Board:
         None where there are none, or an entry of theirs is gone or changed. Entries that were
         added later take no part in them.
     stale
-        By the record that is of other entries ("comparisons", "multiverse"), what changed since
-        it was written.
+        By the record of which an entry is gone or changed ("comparisons", "multiverse"), what
+        changed since it was written.
     """
 
     folder: Path
@@ -294,7 +294,8 @@ def sentence(text: str) -> str:
 def rank_text(name: str, found: MetricRanking) -> str:
     """Return an entry's rank interval; a dash where it is not ranked.
 
-    An entry that was added later may take any place, so intervals reach as many places further.
+    An entry that was added later may take any place, so the intervals of the others end as many
+    places later.
     """
     if name in found.added:
         return NOT_COMPARED

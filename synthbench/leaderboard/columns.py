@@ -231,6 +231,8 @@ def _tied(entries: Sequence[Entry]) -> Cell:
     if ranking is None or board.comparisons is None:
         return EMPTY
     row = tuple(entry.name for entry in entries)
+    if not_all_compared(row, ranking):
+        return EMPTY
     tied = row_ties(row, board.rows, ranking, board.comparisons.level)
     return Cell(", ".join(str(index + 1) for index in tied) or "-")
 
@@ -324,6 +326,15 @@ def _best(entry: Entry) -> Cell:
     return Cell(f"{shares[0]:.0%}", sort=shares[0]) if shares else EMPTY
 
 
+def _best_of_row(entries: Sequence[Entry]) -> Cell:
+    """Return the range over training seeds; nothing where one came after the comparison."""
+    ranking = entries[0].ranking
+    names = tuple(entry.name for entry in entries)
+    if ranking is not None and not_all_compared(names, ranking):
+        return EMPTY
+    return _together([_best(entry) for entry in entries])
+
+
 def _failed(entry: Entry) -> Cell:
     record = entry.card.synth
     return Cell(share_words(record), sort=record.failed_share)
@@ -409,7 +420,7 @@ RANKING: tuple[Column, ...] = (
     Column("verdict", _verdict, prose=True),
     Column(_value_head, _value, always=True, pooled=_values),
     Column("as real, blurred by (mm FWHM)", _blur, prose=True),
-    Column("best", _best),
+    Column("best", _best, pooled=_best_of_row),
     Column("n", _size),
     Column(FAILED, _failed),
     _SEEDS_COLUMN,

@@ -58,8 +58,8 @@ def leaderboard_report(folder: Path | str) -> str:
     """Return a benchmark's comparable entries as one page, ordered by its primary metric.
 
     The page sorts and filters the entries and compares two of them, without a network; without
-    scripts it shows the plain table. Ranks and differences are shown where `comparisons.json` fits
-    the entries; where it does not, the page says so.
+    scripts it shows the plain table. Ranks and differences are shown where `comparisons.json` is
+    there; where an entry of it is gone or changed, the page says so.
 
     Raises
     ------

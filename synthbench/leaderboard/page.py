@@ -2,9 +2,9 @@
 
 A benchmark's folder holds `benchmark.yaml`, `entries/*.json` and what is rendered from them:
 `README.md`, the first page (`synthbench.leaderboard.front`), `details.md` with all tables, and
-pictures. Where `comparisons.json` (`synthbench.leaderboard.ranking`) was computed from these
-entries, the pages have ranks and ties; otherwise they say that these are missing. Pages and
-pictures are the same to the byte each time. Entries with another protocol or real cohort are
+pictures. Where `comparisons.json` (`synthbench.leaderboard.ranking`) is there, and none of its
+entries has changed, the pages have ranks and ties; otherwise they say that these are missing. Pages
+and pictures are the same to the byte each time. Entries with another protocol or real cohort are
 listed apart, with the fields that differ; they are never ordered with the others.
 """
 

@@ -50,8 +50,8 @@ SEEDS = (
 )
 
 ADDED = (
-    'Rows that are "not compared" were added after the comparison. They may take any rank, so the '
-    "rank intervals of the others reach as many ranks further."
+    'A row is "not compared" where one of its entries was added after the comparison. It may take '
+    "any rank, so the rank intervals of the other rows are wider."
 )
 
 MATRIX = 10
@@ -96,11 +96,13 @@ def _ranking_words(board: Board, key: Key, found: MetricRanking | None) -> str:
         lines.append(f"{VERDICT_WORDS[0].upper()}{VERDICT_WORDS[1:]}.")
     if found is not None and board.comparisons is not None:
         c = board.comparisons
+        of_compared = " of those that were compared" if found.added else ""
         lines.append(
             "A rank interval runs from 1 + the number of entries that are significantly better to "
             f"{ranked_count(board, found)} minus the number that are significantly worse. Tied "
             f"rows do not differ significantly at {c.level:.0%}, over all pairs together. "
-            '"Best" is the share of resamples in which the row is the best; it is not a p-value.'
+            f'"Best" is the share of resamples in which the row is the best{of_compared}; it is '
+            "not a p-value."
         )
         if any(len(row) > 1 for row in board.rows):
             lines.append(SEEDS)
@@ -231,7 +233,7 @@ def other_metrics(board: Board) -> str:
             "Rank intervals; each metric is adjusted over its own pairs alone. "
             f"{escaped(primary.label)} is the benchmark's declared metric. A claim under several "
             "metrics at once needs the p over metrics × pairs, `p_all` in `comparisons.json`."
-            + (f" {ADDED}" if not_compared(board) else ""),
+            + (f" {ADDED}" if any(found.added for _, found in shown) else ""),
             *details,
             *(["Not ranked:\n\n" + "\n".join(lacking)] if lacking else []),
         ]
@@ -283,7 +285,9 @@ def _incomplete(found: Overall, board: Board) -> str:
     ]
     if added := not_compared(board):
         named_entries = ", ".join(entry_title(name, board) for name in added)
-        words.append(f" Not compared, so without a place: {named_entries}.")
+        words.append(
+            f" Not compared, so without a place: {named_entries}. The places are among the others."
+        )
     if found.not_counted:
         words.append(
             f" Not counted, because most entries have no value: {named(found.not_counted)}."

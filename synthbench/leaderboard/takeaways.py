@@ -16,6 +16,7 @@ from synthbench.leaderboard.board import (
 )
 from synthbench.leaderboard.columns import Entry, rows_of, title_of
 from synthbench.leaderboard.methods import beats, kind_of, not_all_compared, row_ranks
+from synthbench.leaderboard.ranking import MetricRanking
 from synthbench.report.memorization import copies_found
 from synthbench.report.standing import families, family_of, ranked_rows, verdict
 from synthbench.report.verdicts import copied_parts
@@ -116,26 +117,42 @@ def _first_place(rows: Sequence[Entries], key: Key, board: Board, folder: Path) 
     if found is None or board.comparisons is None:
         return not_ranked(board, folder)
     level = board.comparisons.level
-    first, added = [], []
+    later = [row for row in rows if _is_later(row, found)]
+    compared, first = 0, []
     for row in rows:
-        names = tuple(entry.name for entry in row)
-        if not_all_compared(names, found):
-            added.append(row)
-            continue
-        ranks = row_ranks(names, board.rows, found, level)
-        if ranks is not None and ranks[0] == 1:
-            first.append(row)
-    among = "that was compared" if added else ""
+        ranks = row_ranks(_entry_names(row), board.rows, found, level)
+        if ranks is not None and row not in later:
+            compared += 1
+            first += [row] if ranks[0] == 1 else []
+    # The old seed of a row may be better than all others: then none of them is first.
+    placed = {place.entry for place in found.places}
+    old_seeds = any(entry.name in placed for row in later for entry in row)
+    if later and (old_seeds or compared < 2):
+        return f"No row can be called the first: {_names(later)} {_are(later)} not compared yet."
     if len(first) == 1:
-        words = f"{_names(first)} is first, significantly better than every other row {among}"
+        words = f"{_names(first)} is first, significantly better than every other row"
     else:
         words = (
             f"The first place is shared by {len(first)} rows, between which {level:.0%} confidence "
             f"shows no difference: {_names(first)}"
         )
-    if added:
-        words += f"; not compared yet: {_names(added)}"
-    return f"{words.strip()}."
+    if later:
+        words = f"Of the rows that were compared: {words[0].lower()}{words[1:]}; not compared yet: "
+        words += _names(later)
+    return f"{words}."
+
+
+def _is_later(row: Entries, found: MetricRanking) -> bool:
+    """Return True where an entry of a row came after the comparison."""
+    return not_all_compared(_entry_names(row), found)
+
+
+def _entry_names(row: Entries) -> tuple[str, ...]:
+    return tuple(entry.name for entry in row)
+
+
+def _are(rows: Sequence[Entries]) -> str:
+    return "is" if len(rows) == 1 else "are"
 
 
 def _copies(rows: Sequence[Entries]) -> str:
@@ -190,32 +207,38 @@ def _baselines(rows: Sequence[Entries], board: Board) -> str:
     if found is None or board.comparisons is None:
         return ""
     placed = {place.entry for place in found.places}
-    known = [row for row in rows if any(entry.name in placed for entry in row)]
+    known = [
+        row for row in rows
+        if any(entry.name in placed for entry in row) and not _is_later(row, found)
+    ]  # fmt: skip
+    among = ", of the rows that were compared" if found.added else ""
     baselines = [row for row in known if kind_of(row[0].card) == "baseline"]
     trained = [row for row in known if kind_of(row[0].card) == "trained"]
     if not baselines or not trained:
         return ""
     better: dict[tuple[int, ...], list[Entries]] = {}
     for row in baselines:
-        names = tuple(entry.name for entry in row)
+        names = _entry_names(row)
         beaten = tuple(
             i for i, other in enumerate(trained)
-            if beats(names, tuple(e.name for e in other), found, board.comparisons.level)
+            if beats(names, _entry_names(other), found, board.comparisons.level)
         )  # fmt: skip
         if beaten:
             better.setdefault(beaten, []).append(row)
     if not better:
-        return "No baseline without a network is significantly better than a trained generator."
+        return (
+            "No baseline without a network is significantly better than a trained generator"
+            f"{among}."
+        )
     clauses = []
     for beaten, winners in better.items():
-        are = "is" if len(winners) == 1 else "are"
         if len(beaten) == len(trained) > 1:
             count = "both" if len(trained) == 2 else f"all {len(trained)}"
             whom = f"{count} trained generators"
         else:
             whom = _names([trained[i] for i in beaten])
-        clauses.append(f"{_names(winners)} {are} significantly better than {whom}")
-    return f"Baselines without a network: {'; '.join(clauses)}."
+        clauses.append(f"{_names(winners)} {_are(winners)} significantly better than {whom}")
+    return f"Baselines without a network{among}: {'; '.join(clauses)}."
 
 
 def _not_shown(rows: Sequence[Entries], key: Key, board: Board) -> str:
