@@ -36,21 +36,17 @@ def is_direct(x: Tensor) -> bool:
 
 
 def is_thin(conv: nn.Conv3d, x: Tensor) -> bool:
-    """Return True where 16 bits on a CPU give a wrong gradient of the weights.
+    """Return True where 16 bits may give a wrong gradient of the weights, on a CPU.
 
     Where the kernel is longer than the first axis of x, oneDNN reads memory that was never written
     (torch 2.13; processors with AVX512_BF16 and no AMX). Such grids are small: 32 bits cost little.
     """
-    return (
-        x.device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
-        and x.shape[2] < conv.kernel_size[0]
-    )
+    return x.device.type == "cpu" and x.shape[2] < conv.kernel_size[0]
 
 
 def convolve(conv: nn.Conv3d, x: Float[Tensor, "b i d h w"]) -> Float[Tensor, "b o d h w"]:
     """Return the convolution of x: stride 1, no dilation, no groups, the same size on all axes."""
-    if is_thin(conv, x):
+    if is_thin(conv, x) and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
             exact: Tensor = conv(x.float())
         return exact.to(torch.get_autocast_dtype("cpu"))

@@ -11,6 +11,7 @@ from torch import nn
 from synthbench.errors import UsageError
 from synthbench.generators.loop import precision
 from synthbench.generators.loop.precision import Shape
+from synthbench.generators.networks.convolution import convolve
 from synthbench.training import training
 
 SHAPE = Shape((4, 3, 3, 3, 3), (1, 3, 4, 4, 4), (1, 1, 1), (1, 1, 1), (1, 1, 1), 1)
@@ -40,6 +41,18 @@ def test_a_convolution_is_compared_in_the_layout_that_it_has():
         seen_by += [shape.channels_last for shape in seen]
         assert all(0 < precision._error(shape) < 0.02 for shape in seen)
     assert seen_by == [False, True]
+
+
+def test_a_thin_grid_that_is_computed_in_32_bits_is_not_checked():
+    """Its own 16 bits would be refused on some processors, and are not used."""
+    conv, x = nn.Conv3d(3, 4, 3, padding=1), torch.zeros(1, 3, 2, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        with precision.convolutions(conv) as seen:
+            convolve(conv, x)
+        assert seen == set()
+        with precision.convolutions(conv) as seen:
+            conv(x)
+        assert len(seen) == 1
 
 
 def test_rounding_passes_and_garbage_is_refused_by_name(monkeypatch):
