@@ -119,7 +119,8 @@ def _tree(pages: list[str]) -> str:
 def commands() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of a page per command, made from its help."""
     root = typer.main.get_command(app)
-    yield from _commands(root, Context(root, info_name="synthbench"))
+    # Commands keep the names of their help option from the first context that they see.
+    yield from _commands(root, Context(root, info_name="synthbench", **root.context_settings))
 
 
 def _commands(command: Command, context: Context) -> Iterator[tuple[str, str]]:
